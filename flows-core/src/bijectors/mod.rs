@@ -1,0 +1,82 @@
+//! Bijectors: invertible maps between a base space and the data, with log-determinants.
+//!
+//! `forward` goes from the base to the data (z -> x), `inverse` from the data to the base
+//! (x -> z). Both return the value and their own log|det Jacobian| in one pass, so the second of
+//! the one is minus the second of the other.
+
+use crate::{Error, Result, Rng, Structure};
+use candle_core::Tensor;
+
+mod chain;
+pub mod univariate;
+
+pub use chain::Chain;
+
+/// An invertible, differentiable map z -> x, possibly conditioned on a context.
+///
+/// To write one, say its shapes, its two directions and its [`Structure`]; the rest has defaults.
+pub trait Bijector: std::fmt::Debug + Send + Sync {
+    /// The shape of one z, without the batch.
+    fn latent_shape(&self) -> &[usize];
+
+    /// The shape of one x, without the batch; the latent's if not said otherwise.
+    fn data_shape(&self) -> &[usize] {
+        self.latent_shape()
+    }
+
+    /// `(x, log|det dx/dz|)` for z of shape (B, latent...); shapes (B, data...) and (B).
+    ///
+    /// # Errors
+    /// When a shape is wrong, or a context is missing that is needed.
+    fn forward(&self, z: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)>;
+
+    /// `(z, log|det dz/dx|)` for x of shape (B, data...); shapes (B, latent...) and (B).
+    ///
+    /// # Errors
+    /// When a shape is wrong, or a context is missing that is needed.
+    fn inverse(&self, x: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)>;
+
+    /// The inverse as a step of maximum likelihood takes it: with dropout, statistics of the
+    /// batch and random estimators of the log-determinant, where a bijector has them.
+    ///
+    /// # Errors
+    /// As [`Self::inverse`].
+    fn inverse_training(&self, x: &Tensor, context: Option<&Tensor>, rng: &mut Rng) -> Result<(Tensor, Tensor)> {
+        let _ = rng;
+        self.inverse(x, context)
+    }
+
+    /// Sets what depends on data (actnorm's scale and shift) from a first batch, unless that was
+    /// done before, and returns the batch's z.
+    ///
+    /// # Errors
+    /// As [`Self::inverse`].
+    fn initialize(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
+        Ok(self.inverse(x, context)?.0)
+    }
+
+    /// What this is made of, for people to read.
+    fn structure(&self) -> Structure;
+}
+
+/// Fails unless `tensor` is a batch of `event`s; returns the batch size.
+pub(crate) fn check_event(what: &str, tensor: &Tensor, event: &[usize]) -> Result<usize> {
+    match tensor.dims() {
+        [batch, rest @ ..] if rest == event => Ok(*batch),
+        got => {
+            let want: String = event.iter().map(|d| format!(", {d}")).collect();
+            Err(Error::shape(what, got, format!("(B{want})")))
+        }
+    }
+}
+
+/// The context, or an error that says which part needs one; its width is checked to be `width`.
+pub(crate) fn check_context(context: Option<&Tensor>, width: usize, batch: usize) -> Result<&Tensor> {
+    let Some(context) = context else {
+        return Err(Error::Config(format!("this flow is conditional: give a context of shape ({batch}, {width})")));
+    };
+    match context.dims() {
+        [rows, w] if *w == width && *rows == batch => Ok(context),
+        got => Err(Error::shape("the context", got, format!("({batch}, {width})"))),
+    }
+}

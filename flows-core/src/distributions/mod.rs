@@ -1,0 +1,46 @@
+//! Distributions: bases, targets and [`Transformed`], a base pushed through a bijector.
+
+use crate::{Result, Rng};
+use candle_core::Tensor;
+
+/// A probability distribution over events of a fixed shape, possibly conditioned on a context.
+///
+/// With a context of shape (B, ...), row i of the events goes with row i of the context.
+pub trait Distribution: std::fmt::Debug + Send + Sync {
+    /// The shape of one event, without the batch.
+    fn event_shape(&self) -> &[usize];
+
+    /// `log p(x | context)` in nats, (B), for x of shape (B, event...); minus infinity outside of
+    /// the support.
+    ///
+    /// # Errors
+    /// When a shape is wrong, or a context is missing that is needed.
+    fn log_prob(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor>;
+
+    /// [`Self::log_prob`] as a step of maximum likelihood takes it (dropout, statistics of the batch).
+    ///
+    /// # Errors
+    /// As [`Self::log_prob`].
+    fn log_prob_training(&self, x: &Tensor, context: Option<&Tensor>, rng: &mut Rng) -> Result<Tensor> {
+        let _ = rng;
+        self.log_prob(x, context)
+    }
+
+    /// `count` draws, (count, event...); a context must have `count` rows. Differentiable with
+    /// respect to the parameters where the distribution is continuous.
+    ///
+    /// # Errors
+    /// When the context is missing or has another number of rows.
+    fn sample(&self, count: usize, context: Option<&Tensor>, rng: &mut Rng) -> Result<Tensor>;
+
+    /// Draws with their `log_prob`, (count, event...) and (count), at the price of one pass where
+    /// the distribution allows it.
+    ///
+    /// # Errors
+    /// As [`Self::sample`].
+    fn sample_with_log_prob(&self, count: usize, context: Option<&Tensor>, rng: &mut Rng) -> Result<(Tensor, Tensor)> {
+        let x = self.sample(count, context, rng)?;
+        let log_prob = self.log_prob(&x, context)?;
+        Ok((x, log_prob))
+    }
+}

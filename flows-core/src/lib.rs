@@ -1,0 +1,15 @@
+//! Normalizing flows on candle: bijectors, distributions, likelihood and training.
+
+mod error;
+mod random;
+mod structure;
+
+pub mod bijectors;
+pub mod distributions;
+pub mod nn;
+pub mod ops;
+pub mod testing;
+
+pub use error::{Error, Result};
+pub use random::Rng;
+pub use structure::Structure;

@@ -1,0 +1,220 @@
+//! The ordered, named store of weights and buffers: what is saved is all there is.
+
+use super::Init;
+use crate::{Error, Result, Rng};
+use candle_core::{DType, Device, Shape, Tensor, Var};
+use indexmap::IndexMap;
+use std::collections::HashMap;
+use std::fmt::Display;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+/// Weights and buffers of one model, by name, in the order of their making.
+///
+/// The store is shared: clones, and the [`Scope`]s made from it, see the same tensors.
+///
+/// ```
+/// use candle_core::{DType, Device};
+/// use flows_core::{nn::{Init, Parameters}, Rng};
+/// let parameters = Parameters::new(DType::F32, &Device::Cpu, Rng::seed(0));
+/// let scope = parameters.scope().enter("layer");
+/// let weight = scope.weight("weight", (3, 2), Init::Normal(0.1))?;
+/// assert_eq!(weight.dims(), [3, 2]);
+/// assert_eq!(parameters.names(), ["layer.weight"]);
+/// assert_eq!(parameters.count(), 6);
+/// # Ok::<(), flows_core::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Parameters {
+    dtype: DType,
+    device: Device,
+    store: Arc<Mutex<Store>>,
+}
+
+#[derive(Debug)]
+struct Store {
+    entries: IndexMap<String, Entry>,
+    rng: Rng,
+}
+
+#[derive(Debug)]
+struct Entry {
+    var: Var,
+    trainable: bool,
+}
+
+impl Parameters {
+    /// An empty store; weights will be of `dtype` on `device`, drawn from `rng`.
+    pub fn new(dtype: DType, device: &Device, rng: Rng) -> Self {
+        let store = Store { entries: IndexMap::new(), rng };
+        Self { dtype, device: device.clone(), store: Arc::new(Mutex::new(store)) }
+    }
+
+    /// The scope without a prefix, where a model's construction starts.
+    pub fn scope(&self) -> Scope {
+        Scope { parameters: self.clone(), prefix: String::new() }
+    }
+
+    /// The type of the weights.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// Where the weights are.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// How many numbers training adjusts (buffers not counted).
+    pub fn count(&self) -> usize {
+        self.lock().entries.values().filter(|e| e.trainable).map(|e| e.var.elem_count()).sum()
+    }
+
+    /// The names of weights and buffers, in order.
+    pub fn names(&self) -> Vec<String> {
+        self.lock().entries.keys().cloned().collect()
+    }
+
+    /// The weights that training adjusts, in order.
+    pub fn trainable(&self) -> Vec<(String, Var)> {
+        let store = self.lock();
+        store.entries.iter().filter(|(_, e)| e.trainable).map(|(n, e)| (n.clone(), e.var.clone())).collect()
+    }
+
+    /// Weights and buffers, in order, as tensors that share this store's memory.
+    pub fn tensors(&self) -> Vec<(String, Tensor)> {
+        let store = self.lock();
+        store.entries.iter().map(|(n, e)| (n.clone(), e.var.as_detached_tensor())).collect()
+    }
+
+    /// A copy of weights and buffers that later training does not change.
+    ///
+    /// # Errors
+    /// When the device has no memory left for it.
+    pub fn snapshot(&self) -> Result<Vec<(String, Tensor)>> {
+        self.tensors().into_iter().map(|(name, t)| Ok((name, t.copy()?))).collect()
+    }
+
+    /// Sets every weight and buffer to the tensor of its name.
+    ///
+    /// # Errors
+    /// When a name is missing or unknown, or a shape differs; then nothing is changed.
+    pub fn load(&self, tensors: &HashMap<String, Tensor>) -> Result<()> {
+        let store = self.lock();
+        let mut values = Vec::with_capacity(store.entries.len());
+        for (name, entry) in &store.entries {
+            let Some(tensor) = tensors.get(name) else {
+                return Err(Error::Config(format!(
+                    "the tensor `{name}` is missing: the file was made with another configuration"
+                )));
+            };
+            if tensor.shape() != entry.var.shape() {
+                return Err(Error::shape(format!("`{name}`"), tensor.dims(), format!("{:?}", entry.var.dims())));
+            }
+            values.push(tensor.to_dtype(entry.var.dtype())?.to_device(entry.var.device())?);
+        }
+        if let Some(name) = tensors.keys().find(|name| !store.entries.contains_key(*name)) {
+            return Err(Error::Config(format!(
+                "the tensor `{name}` has no place in this model: the file was made with another configuration"
+            )));
+        }
+        for (entry, value) in store.entries.values().zip(&values) {
+            entry.var.set(value)?;
+        }
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Store> {
+        // A panic elsewhere cannot leave the map half changed: every change is one insertion.
+        self.store.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+/// A place in a [`Parameters`] store: a prefix under which a part of the model makes its tensors.
+#[derive(Clone, Debug)]
+pub struct Scope {
+    parameters: Parameters,
+    prefix: String,
+}
+
+impl Scope {
+    /// The scope `name` within this one; names are joined by dots.
+    pub fn enter(&self, name: impl Display) -> Self {
+        Self { parameters: self.parameters.clone(), prefix: self.full(name) }
+    }
+
+    /// The type of the weights.
+    pub fn dtype(&self) -> DType {
+        self.parameters.dtype
+    }
+
+    /// Where the weights are.
+    pub fn device(&self) -> &Device {
+        &self.parameters.device
+    }
+
+    /// A new weight, which training adjusts.
+    ///
+    /// # Errors
+    /// When the name is taken.
+    pub fn weight(&self, name: &str, shape: impl Into<Shape>, init: Init) -> Result<Tensor> {
+        let shape = shape.into();
+        let tensor = {
+            let mut store = self.parameters.lock();
+            init.tensor(&shape, self.dtype(), self.device(), &mut store.rng)?
+        };
+        let var = Var::from_tensor(&tensor)?;
+        let weight = var.as_tensor().clone();
+        self.insert(name, Entry { var, trainable: true })?;
+        Ok(weight)
+    }
+
+    /// A new buffer: saved with the model, never adjusted by an optimiser.
+    ///
+    /// # Errors
+    /// When the name is taken.
+    pub fn buffer(&self, name: &str, value: &Tensor) -> Result<Buffer> {
+        let var = Var::from_tensor(&value.to_device(self.device())?)?;
+        self.insert(name, Entry { var: var.clone(), trainable: false })?;
+        Ok(Buffer(var))
+    }
+
+    /// A generator for what a layer fixes at random (a permutation, say) when it is made.
+    pub fn rng(&self) -> Rng {
+        self.parameters.lock().rng.fork()
+    }
+
+    fn insert(&self, name: &str, entry: Entry) -> Result<()> {
+        let name = self.full(name);
+        let mut store = self.parameters.lock();
+        if store.entries.contains_key(&name) {
+            return Err(Error::Config(format!(
+                "two tensors are named `{name}`: enter a scope of its own for each layer"
+            )));
+        }
+        store.entries.insert(name, entry);
+        Ok(())
+    }
+
+    fn full(&self, name: impl Display) -> String {
+        if self.prefix.is_empty() { name.to_string() } else { format!("{}.{name}", self.prefix) }
+    }
+}
+
+/// A saved tensor that no optimiser touches: a permutation, a running mean, a flag.
+#[derive(Clone, Debug)]
+pub struct Buffer(Var);
+
+impl Buffer {
+    /// The value as a constant of the graph; it shares memory with the buffer.
+    pub fn get(&self) -> Tensor {
+        self.0.as_detached_tensor()
+    }
+
+    /// Replaces the value.
+    ///
+    /// # Errors
+    /// When shape or type differ.
+    pub fn set(&self, value: &Tensor) -> Result<()> {
+        Ok(self.0.set(&value.detach())?)
+    }
+}
