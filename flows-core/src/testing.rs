@@ -100,7 +100,7 @@ pub fn gradient_difference(
         let values: Vec<f64> = var.flatten_all()?.to_vec1()?;
         for _ in 0..ENTRIES.min(values.len()) {
             let i = rng.below(values.len());
-            let mut at = |delta: f64| -> Result<f64> {
+            let at = |delta: f64| -> Result<f64> {
                 let mut moved = values.clone();
                 moved[i] += delta;
                 var.set(&Tensor::from_vec(moved, var.shape().clone(), var.device())?)?;

@@ -7,10 +7,16 @@
 use crate::{Error, Result, Rng, Structure};
 use candle_core::Tensor;
 
+mod autoregressive;
 mod chain;
+mod coupling;
+mod elementwise;
 pub mod univariate;
 
+pub use autoregressive::Autoregressive;
 pub use chain::Chain;
+pub use coupling::{Coupling, Mask};
+pub use elementwise::Elementwise;
 
 /// An invertible, differentiable map z -> x, possibly conditioned on a context.
 ///

@@ -1,7 +1,22 @@
 //! Parameters and conditioners: the networks that compute a bijector's parameters.
 
+mod activation;
+mod config;
+mod dropout;
 mod init;
+mod linear;
+mod made;
+mod mlp;
+mod network;
 mod parameters;
+mod residual;
 
+pub use activation::Activation;
+pub use config::NetworkConfig;
 pub use init::Init;
+pub use linear::{Linear, Output};
+pub use made::{Made, MadeSettings};
+pub use mlp::Mlp;
+pub use network::Network;
 pub use parameters::{Buffer, Parameters, Scope};
+pub use residual::{ResidualNet, ResidualNetSettings};

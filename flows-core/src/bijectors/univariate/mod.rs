@@ -5,6 +5,10 @@
 use crate::Result;
 use candle_core::Tensor;
 
+mod rq_spline;
+
+pub use rq_spline::RqSpline;
+
 /// A family of monotone functions of one number, each element with its own parameters.
 ///
 /// Values are (B, N). Parameters are unconstrained and come as (B, N, P), or (1, N, P) where all

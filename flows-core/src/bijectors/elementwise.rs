@@ -1,0 +1,109 @@
+//! A univariate family applied to every element.
+
+use super::univariate::Univariate;
+use super::{Bijector, check_context, check_event};
+use crate::nn::{Init, Network, NetworkConfig, Output, Scope};
+use crate::{Result, Structure, ops};
+use candle_core::Tensor;
+use std::sync::Arc;
+
+/// `x_i = f(z_i; p_i)` for every element i of the event, `log|det| = sum_i log|f'(z_i; p_i)|`.
+///
+/// The parameters p_i are weights, or come from the context through a network; both start where
+/// the family is (nearest to) the identity. It is also what a coupling of one dimension, which has
+/// nothing to condition on, falls back to.
+#[derive(Debug)]
+pub struct Elementwise {
+    univariate: Arc<dyn Univariate>,
+    shape: Vec<usize>,
+    source: Source,
+}
+
+/// Where the parameters of the elements come from.
+#[derive(Debug)]
+enum Source {
+    /// Raw values, (1, N, P).
+    Weights(Tensor),
+    /// A network from a context of this width.
+    Context(usize, Box<dyn Network>),
+    /// The family has none.
+    Nothing(Tensor),
+}
+
+impl Elementwise {
+    /// The family on events of `shape`, with parameters of its own.
+    ///
+    /// # Errors
+    /// When the weight's name is taken.
+    pub fn new(shape: &[usize], univariate: Arc<dyn Univariate>, scope: &Scope) -> Result<Self> {
+        let (n, p) = (shape.iter().product(), univariate.parameters());
+        let source = match p {
+            0 => Source::Nothing(Tensor::zeros((1, n, 0), scope.dtype(), scope.device())?),
+            _ => {
+                Source::Weights(scope.weight("parameters", (1, n, p), Init::Values(univariate.identity().repeat(n)))?)
+            }
+        };
+        Ok(Self { univariate, shape: shape.to_vec(), source })
+    }
+
+    /// The family on events of `shape`, with parameters that a network makes from a context of
+    /// width `context`.
+    ///
+    /// # Errors
+    /// When a width is 0.
+    pub fn conditional(
+        shape: &[usize],
+        univariate: Arc<dyn Univariate>,
+        context: usize,
+        network: &NetworkConfig,
+        scope: &Scope,
+    ) -> Result<Self> {
+        if univariate.parameters() == 0 {
+            return Self::new(shape, univariate, scope);
+        }
+        let output = Output::near(univariate.identity().repeat(shape.iter().product()));
+        let source = Source::Context(context, network.build(context, None, output, &scope.enter("conditioner"))?);
+        Ok(Self { univariate, shape: shape.to_vec(), source })
+    }
+
+    fn run(
+        &self,
+        v: &Tensor,
+        context: Option<&Tensor>,
+        apply: impl Fn(&Tensor, &Tensor) -> Result<(Tensor, Tensor)>,
+    ) -> Result<(Tensor, Tensor)> {
+        let batch = check_event("the input of an element-wise map", v, &self.shape)?;
+        let parameters = match &self.source {
+            Source::Weights(p) | Source::Nothing(p) => p.clone(),
+            Source::Context(width, network) => {
+                let raw = network.forward(check_context(context, *width, batch)?, None)?;
+                raw.reshape((batch, self.shape.iter().product::<usize>(), self.univariate.parameters()))?
+            }
+        };
+        let (value, log) = apply(&v.flatten_from(1)?, &parameters)?;
+        Ok((value.reshape(v.shape())?, ops::sum_event(&log)?))
+    }
+}
+
+impl Bijector for Elementwise {
+    fn latent_shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn forward(&self, z: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
+        self.run(z, context, |z, p| self.univariate.forward(z, p))
+    }
+
+    fn inverse(&self, x: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
+        self.run(x, context, |x, p| self.univariate.inverse(x, p))
+    }
+
+    fn structure(&self) -> Structure {
+        let node = Structure::new("Elementwise", format!("{:?}: {}", self.shape, self.univariate.name()));
+        match &self.source {
+            Source::Weights(p) => node.weights([p]),
+            Source::Context(_, network) => node.part(network.structure()),
+            Source::Nothing(_) => node,
+        }
+    }
+}

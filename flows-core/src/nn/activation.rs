@@ -1,0 +1,54 @@
+//! The non-linearities of conditioners.
+
+use crate::{Result, ops};
+use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
+
+/// An element-wise non-linearity.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Activation {
+    /// `max(x, 0)`.
+    #[default]
+    Relu,
+    /// `tanh x`.
+    Tanh,
+    /// `x` where positive, `e^x - 1` elsewhere.
+    Elu,
+    /// `x sigmoid(x)`.
+    Silu,
+    /// `ln(1 + e^x)`.
+    Softplus,
+    /// `x` where positive, `x / 100` elsewhere.
+    LeakyRelu,
+}
+
+impl Activation {
+    /// The activation of every element of `x`.
+    ///
+    /// # Errors
+    /// When `x` is not of a floating type.
+    pub fn apply(self, x: &Tensor) -> Result<Tensor> {
+        Ok(match self {
+            Self::Relu => x.relu()?,
+            Self::Tanh => x.tanh()?,
+            Self::Elu => x.elu(1.0)?,
+            Self::Silu => x.silu()?,
+            Self::Softplus => ops::softplus(x)?,
+            Self::LeakyRelu => ((x.relu()? * 0.99)? + (x * 0.01)?)?,
+        })
+    }
+}
+
+impl std::fmt::Display for Activation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Relu => "ReLU",
+            Self::Tanh => "tanh",
+            Self::Elu => "ELU",
+            Self::Silu => "SiLU",
+            Self::Softplus => "softplus",
+            Self::LeakyRelu => "leaky ReLU",
+        })
+    }
+}

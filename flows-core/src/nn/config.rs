@@ -1,0 +1,86 @@
+//! The serialisable description of a conditioner.
+
+use super::{Activation, Made, MadeSettings, Mlp, Network, Output, ResidualNet, ResidualNetSettings, Scope};
+use crate::Result;
+use serde::{Deserialize, Serialize};
+
+/// Which network computes a bijector's parameters; a coupling makes it plain, an autoregressive
+/// layer masked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum NetworkConfig {
+    /// [`Mlp`], or [`Made`].
+    Mlp {
+        /// Widths of the hidden layers.
+        hidden: Vec<usize>,
+        /// The non-linearity.
+        activation: Activation,
+    },
+    /// [`ResidualNet`], or a residual [`Made`].
+    Residual {
+        /// Width of the blocks.
+        hidden: usize,
+        /// Number of blocks.
+        blocks: usize,
+        /// The non-linearity.
+        activation: Activation,
+        /// Share of the units that a training step drops.
+        #[serde(default)]
+        dropout: f64,
+    },
+}
+
+impl NetworkConfig {
+    /// An MLP with ReLU.
+    pub fn mlp(hidden: impl Into<Vec<usize>>) -> Self {
+        Self::Mlp { hidden: hidden.into(), activation: Activation::Relu }
+    }
+
+    /// A residual network with ReLU and without dropout.
+    pub fn residual(hidden: usize, blocks: usize) -> Self {
+        Self::Residual { hidden, blocks, activation: Activation::Relu, dropout: 0.0 }
+    }
+
+    /// The network of `inputs`, and of a context of this width if there is one, to `output`.
+    ///
+    /// # Errors
+    /// When a width is 0 or the dropout not a share.
+    pub fn build(
+        &self,
+        inputs: usize,
+        context: Option<usize>,
+        output: Output,
+        scope: &Scope,
+    ) -> Result<Box<dyn Network>> {
+        Ok(match *self {
+            Self::Mlp { ref hidden, activation } => {
+                Box::new(Mlp::new(inputs, hidden, output, context, activation, scope)?)
+            }
+            Self::Residual { hidden, blocks, activation, dropout } => {
+                let settings = ResidualNetSettings { inputs, output, context, hidden, blocks, activation, dropout };
+                Box::new(ResidualNet::new(settings, scope)?)
+            }
+        })
+    }
+
+    /// The masked network of `features` to `output` (whose width is a multiple of the features').
+    ///
+    /// # Errors
+    /// As [`Made::new`].
+    pub fn build_masked(
+        &self,
+        features: usize,
+        context: Option<usize>,
+        order: Option<Vec<usize>>,
+        output: Output,
+        scope: &Scope,
+    ) -> Result<Made> {
+        let (hidden, residual, activation, dropout) = match *self {
+            Self::Mlp { ref hidden, activation } => (hidden.clone(), false, activation, 0.0),
+            Self::Residual { hidden, blocks, activation, dropout } => {
+                (vec![hidden; 1 + 2 * blocks], true, activation, dropout)
+            }
+        };
+        Made::new(MadeSettings { features, output, context, hidden, residual, activation, dropout, order }, scope)
+    }
+}

@@ -1,0 +1,30 @@
+//! Dropout: only in training passes, with the generator they are given.
+
+use crate::{Error, Result, Rng};
+use candle_core::Tensor;
+
+/// Sets a share of the units to zero and scales the rest up, so that the mean stays.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Dropout(f64);
+
+impl Dropout {
+    pub(super) fn new(share: f64) -> Result<Self> {
+        if (0.0..1.0).contains(&share) {
+            return Ok(Self(share));
+        }
+        Err(Error::Config(format!("dropout is {share}: choose a share of at least 0 and less than 1")))
+    }
+
+    /// `x` where there is no generator: the pass is not one of training.
+    pub(super) fn apply(self, x: Tensor, rng: Option<&mut Rng>) -> Result<Tensor> {
+        let Some(rng) = rng.filter(|_| self.0 > 0.0) else { return Ok(x) };
+        let kept = 1.0 / (1.0 - self.0);
+        let draw = |rng: &mut Rng| if rng.uniform() < self.0 { 0.0 } else { kept };
+        let mask = rng.tensor(x.shape().clone(), x.dtype(), x.device(), draw)?;
+        Ok((x * mask)?)
+    }
+
+    pub(super) fn details(self) -> String {
+        if self.0 > 0.0 { format!(", dropout {}", self.0) } else { String::new() }
+    }
+}

@@ -1,0 +1,93 @@
+//! A linear layer.
+
+use super::{Init, Scope};
+use crate::{Error, Result, Structure, ops};
+use candle_core::Tensor;
+
+/// How a network ends: its width and the starting values of its last layer.
+#[derive(Clone, Debug)]
+pub struct Output {
+    /// Number of outputs.
+    pub width: usize,
+    /// Size of the last layer's starting weights beside the usual ones; 0 for none.
+    pub gain: f64,
+    /// What the biases start at, and with gain 0 the whole output; drawn like the weights if `None`.
+    pub bias: Option<Vec<f64>>,
+}
+
+impl Output {
+    /// An output like any other layer's.
+    pub fn new(width: usize) -> Self {
+        Self { width, gain: 1.0, bias: None }
+    }
+
+    /// An output that starts within about a hundredth of these values, so that the bijectors whose
+    /// parameters they are start near the identity without being all alike.
+    pub fn near(values: Vec<f64>) -> Self {
+        Self { width: values.len(), gain: 1e-2, bias: Some(values) }
+    }
+}
+
+/// `y = x W^T + b`, W of shape (outputs, inputs).
+#[derive(Clone, Debug)]
+pub struct Linear {
+    pub(super) weight: Tensor,
+    pub(super) bias: Tensor,
+}
+
+impl Linear {
+    /// A layer with PyTorch's starting values: all uniform within `1/sqrt(inputs)`.
+    ///
+    /// # Errors
+    /// When a size is 0 or the names `weight` and `bias` are taken in `scope`.
+    pub fn new(inputs: usize, outputs: usize, scope: &Scope) -> Result<Self> {
+        Self::scaled(inputs, outputs, 1.0, scope)
+    }
+
+    /// A layer whose starting values are `gain` times as large; 0 for one that starts at zero.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn scaled(inputs: usize, outputs: usize, gain: f64, scope: &Scope) -> Result<Self> {
+        Self::output(inputs, Output { width: outputs, gain, bias: None }, scope)
+    }
+
+    /// A layer that ends a network.
+    ///
+    /// # Errors
+    /// As [`Self::new`], or when the biases are not one for each output.
+    pub fn output(inputs: usize, output: Output, scope: &Scope) -> Result<Self> {
+        let Output { width, gain, bias } = output;
+        if inputs == 0 || width == 0 {
+            return Err(Error::Config(format!("a linear layer of {inputs} inputs and {width} outputs is empty")));
+        }
+        let init = Init::fan_in(inputs, gain);
+        let weight = scope.weight("weight", (width, inputs), init.clone())?;
+        let bias = scope.weight("bias", width, bias.map_or(init, Init::Values))?;
+        Ok(Self { weight, bias })
+    }
+
+    /// (B, inputs) to (B, outputs).
+    ///
+    /// # Errors
+    /// When `x` has another width.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        ops::linear(x, &self.weight, Some(&self.bias))
+    }
+
+    /// W, (outputs, inputs).
+    pub fn weight(&self) -> &Tensor {
+        &self.weight
+    }
+
+    /// b, (outputs).
+    pub fn bias(&self) -> &Tensor {
+        &self.bias
+    }
+
+    /// What this is made of.
+    pub fn structure(&self) -> Structure {
+        let (outputs, inputs) = (self.bias.elem_count(), self.weight.elem_count() / self.bias.elem_count());
+        Structure::new("Linear", format!("{inputs} -> {outputs}")).weights([&self.weight, &self.bias])
+    }
+}

@@ -1,0 +1,89 @@
+//! The residual network of the neural spline flows.
+
+use super::dropout::Dropout;
+use super::mlp::with_context;
+use super::{Activation, Linear, Network, Output, Scope};
+use crate::{Result, Rng, Structure};
+use candle_core::Tensor;
+
+/// A linear layer, pre-activation residual blocks `h + W2 f(W1 f(h))`, and a linear layer.
+///
+/// The second layer of each block starts near zero, so that the network starts shallow.
+/// Dropout, if any, stands before it. Durkan et al., Neural Spline Flows, 2019, appendix B.
+#[derive(Debug)]
+pub struct ResidualNet {
+    first: Linear,
+    blocks: Vec<[Linear; 2]>,
+    last: Linear,
+    activation: Activation,
+    dropout: Dropout,
+    context: Option<usize>,
+}
+
+/// The sizes of a [`ResidualNet`].
+#[derive(Clone, Debug)]
+pub struct ResidualNetSettings {
+    /// Width of the input.
+    pub inputs: usize,
+    /// How the network ends.
+    pub output: Output,
+    /// Width of the context, if there is one.
+    pub context: Option<usize>,
+    /// Width of the blocks.
+    pub hidden: usize,
+    /// Number of blocks.
+    pub blocks: usize,
+    /// The non-linearity.
+    pub activation: Activation,
+    /// Share of the units that a training step drops.
+    pub dropout: f64,
+}
+
+impl ResidualNet {
+    /// A network of these sizes.
+    ///
+    /// # Errors
+    /// When a width is 0 or dropout is not in [0, 1).
+    pub fn new(settings: ResidualNetSettings, scope: &Scope) -> Result<Self> {
+        let ResidualNetSettings { inputs, output, context, hidden, blocks, activation, dropout } = settings;
+        let block = |i: usize| -> Result<[Linear; 2]> {
+            let scope = scope.enter(format!("block{i}"));
+            let second = Linear::scaled(hidden, hidden, 1e-3 * (hidden as f64).sqrt(), &scope.enter("second"))?;
+            Ok([Linear::new(hidden, hidden, &scope.enter("first"))?, second])
+        };
+        Ok(Self {
+            first: Linear::new(inputs + context.unwrap_or(0), hidden, &scope.enter("first"))?,
+            blocks: (0..blocks).map(block).collect::<Result<_>>()?,
+            last: Linear::output(hidden, output, &scope.enter("last"))?,
+            activation,
+            dropout: Dropout::new(dropout)?,
+            context,
+        })
+    }
+
+    fn run(&self, x: &Tensor, context: Option<&Tensor>, mut rng: Option<&mut Rng>) -> Result<Tensor> {
+        let mut h = self.first.forward(&with_context(x, context, self.context)?)?;
+        for [first, second] in &self.blocks {
+            let inner = self.activation.apply(&first.forward(&self.activation.apply(&h)?)?)?;
+            let inner = self.dropout.apply(inner, rng.as_deref_mut())?;
+            h = (h + second.forward(&inner)?)?;
+        }
+        self.last.forward(&h)
+    }
+}
+
+impl Network for ResidualNet {
+    fn forward(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
+        self.run(x, context, None)
+    }
+
+    fn forward_training(&self, x: &Tensor, context: Option<&Tensor>, rng: &mut Rng) -> Result<Tensor> {
+        self.run(x, context, Some(rng))
+    }
+
+    fn structure(&self) -> Structure {
+        let details = format!("{}, {} blocks{}", self.activation, self.blocks.len(), self.dropout.details());
+        let blocks = self.blocks.iter().flatten().map(Linear::structure);
+        Structure::new("ResidualNet", details).part(self.first.structure()).parts(blocks).part(self.last.structure())
+    }
+}

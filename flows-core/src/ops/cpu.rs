@@ -1,0 +1,63 @@
+//! The way from candle's tensors to slices and back, for the kernels of this module.
+
+use crate::{Error, Result};
+use candle_core::{CpuStorage, Device, Layout, Shape, Storage, Tensor, WithDType};
+use num_traits::Float;
+
+/// A number that the kernels work on: f32 or f64.
+///
+/// Not a sub-trait of candle's `WithDType`, whose vector methods hide those of `Float`.
+pub(crate) trait Real: Float + std::iter::Sum + std::ops::AddAssign + Send + Sync + 'static {
+    /// The constant `value`, rounded.
+    fn of(value: f64) -> Self;
+    /// The elements of contiguous storage.
+    fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> candle_core::Result<&'a [Self]>;
+    /// Storage from the result of a kernel.
+    fn storage(values: Vec<Self>) -> CpuStorage;
+    /// A tensor on the CPU from the result of a kernel.
+    fn tensor(values: Vec<Self>, shape: &Shape) -> candle_core::Result<Tensor>;
+}
+
+macro_rules! real {
+    ($t:ty) => {
+        impl Real for $t {
+            fn of(value: f64) -> Self {
+                value as $t
+            }
+
+            fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> candle_core::Result<&'a [Self]> {
+                match layout.contiguous_offsets() {
+                    Some((start, end)) => Ok(&storage.as_slice::<$t>()?[start..end]),
+                    None => candle_core::bail!("a kernel was given a tensor that is not contiguous"),
+                }
+            }
+
+            fn storage(values: Vec<Self>) -> CpuStorage {
+                <$t>::to_cpu_storage_owned(values)
+            }
+
+            fn tensor(values: Vec<Self>, shape: &Shape) -> candle_core::Result<Tensor> {
+                Tensor::from_vec(values, shape.clone(), &Device::Cpu)
+            }
+        }
+    };
+}
+real!(f32);
+real!(f64);
+
+/// Calls `f` with the elements of a tensor on the CPU.
+pub(crate) fn with_slice<T: Real, R>(tensor: &Tensor, f: impl FnOnce(&[T]) -> R) -> candle_core::Result<R> {
+    let tensor = tensor.contiguous()?;
+    let (storage, layout) = tensor.storage_and_layout();
+    match &*storage {
+        Storage::Cpu(storage) => Ok(f(T::slice(storage, layout)?)),
+        _ => candle_core::bail!("a kernel for the CPU was given a tensor of another device"),
+    }
+}
+
+/// Two tensors of one shape from the one result, of twice their size, that a custom operation may have.
+pub(crate) fn unpack(packed: &Tensor, shape: &Shape) -> Result<(Tensor, Tensor)> {
+    let n = shape.elem_count();
+    let part = |start| Ok::<_, Error>(packed.narrow(0, start, n)?.reshape(shape.clone())?);
+    Ok((part(0)?, part(n)?))
+}
