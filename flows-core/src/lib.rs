@@ -7,6 +7,7 @@ mod structure;
 pub mod bijectors;
 pub mod data;
 pub mod distributions;
+pub mod hub;
 pub mod nn;
 pub mod ops;
 pub mod testing;
