@@ -5,7 +5,9 @@ mod random;
 mod structure;
 
 pub mod bijectors;
+pub mod data;
 pub mod distributions;
+pub mod hub;
 pub mod nn;
 pub mod ops;
 pub mod testing;

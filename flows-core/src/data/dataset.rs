@@ -1,0 +1,331 @@
+//! Examples to train on, to choose by, and to report on.
+
+use super::{Table, Toy, read_table};
+use crate::{Error, Result, Rng};
+use candle_core::{DType, Device, Tensor};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// Examples and, for conditional models, what each is conditioned on.
+#[derive(Clone, Debug)]
+pub struct Examples {
+    /// The examples, shape (n, columns).
+    pub x: Tensor,
+    /// Their contexts, shape (n, context columns).
+    pub context: Option<Tensor>,
+}
+
+impl Examples {
+    /// The number of examples.
+    pub fn len(&self) -> usize {
+        self.x.dims().first().copied().unwrap_or(0)
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The examples of the given indices, in their order.
+    ///
+    /// # Errors
+    /// When an index is not below [`Examples::len`].
+    pub fn select(&self, indices: &[u32]) -> Result<Self> {
+        if let Some(index) = indices.iter().find(|&&i| i as usize >= self.len()) {
+            return Err(Error::Data(format!("there is no example {index}: there are {}, counted from 0", self.len())));
+        }
+        let indices = Tensor::from_slice(indices, indices.len(), self.x.device())?;
+        self.map(|t| Ok(t.index_select(&indices, 0)?))
+    }
+
+    fn map(&self, f: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Self> {
+        Ok(Self { x: f(&self.x)?, context: self.context.as_ref().map(&f).transpose()? })
+    }
+}
+
+/// How many rows of a table, in proportion, go where; need not sum to one.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Proportions {
+    /// For training.
+    pub train: f64,
+    /// For choosing between models and for early stopping.
+    pub validation: f64,
+    /// For the figure that is reported.
+    pub test: f64,
+}
+
+impl Default for Proportions {
+    fn default() -> Self {
+        Self { train: 0.8, validation: 0.1, test: 0.1 }
+    }
+}
+
+impl Proportions {
+    /// The rows of each part, at least one, of `rows` in all.
+    fn counts(self, rows: usize) -> Result<[usize; 3]> {
+        let Self { train, validation, test } = self;
+        let sum = train + validation + test;
+        if [train, validation, test].iter().any(|p| p.is_nan() || *p <= 0.0) || !sum.is_finite() {
+            let given = format!("{train}, {validation} and {test}");
+            return Err(Error::Config(format!(
+                "the proportions of the parts are {given}; give three positive numbers, such as 0.8, 0.1 and 0.1"
+            )));
+        }
+        if rows < 3 {
+            return Err(Error::Data(format!(
+                "a table of {rows} rows cannot be split into train, validation and test; at least 3 rows are needed"
+            )));
+        }
+        // Each leaves at least a row for those that are still to come.
+        let part = |share: f64, most: usize| ((rows as f64 * share / sum).round() as usize).clamp(1, most);
+        let test = part(test, rows - 2);
+        let validation = part(validation, rows - test - 1);
+        Ok([rows - validation - test, validation, test])
+    }
+}
+
+/// A data set in its three parts, which share their columns.
+#[derive(Clone, Debug)]
+pub struct Dataset {
+    /// For training.
+    pub train: Examples,
+    /// For choosing between models and for early stopping.
+    pub validation: Examples,
+    /// For the figure that is reported.
+    pub test: Examples,
+    /// The names of the columns of `x`, where the file has a header.
+    pub columns: Option<Vec<String>>,
+    /// The names of the columns of the contexts, likewise.
+    pub context_columns: Option<Vec<String>>,
+}
+
+impl Dataset {
+    /// Independent samples of a 2-D density: as many for train, validation and test as `counts` says.
+    ///
+    /// # Errors
+    /// When a count is 0.
+    pub fn from_toy(toy: Toy, counts: [usize; 3], rng: &mut Rng) -> Result<Self> {
+        if counts.contains(&0) {
+            let message = "train, validation and test need at least 1 sample each";
+            return Err(Error::Config(format!("{message}, not {}, {} and {}", counts[0], counts[1], counts[2])));
+        }
+        let [train, validation, test] = counts;
+        Self::new([toy.sample(train, rng)?, toy.sample(validation, rng)?, toy.sample(test, rng)?], None)
+    }
+
+    /// A table whose rows are dealt at random, at least one to each part.
+    ///
+    /// # Errors
+    /// When the table has fewer than 3 rows or a proportion is not positive.
+    pub fn from_table(table: &Table, proportions: Proportions, rng: &mut Rng) -> Result<Self> {
+        let (rows, _) = dims(&table.data)?;
+        let [train, validation, test] = proportions.counts(rows)?;
+        let order = Tensor::from_vec(rng.permutation(rows), rows, table.data.device())?;
+        let part = |start, length| table.data.index_select(&order.narrow(0, start, length)?, 0);
+        let parts = [part(0, train)?, part(train, validation)?, part(train + validation, test)?];
+        Self::new(parts, table.columns.clone())
+    }
+
+    /// The files `train.npy`, `validation.npy` and `test.npy` of a folder.
+    ///
+    /// # Errors
+    /// When one cannot be read, or they differ in their number of columns.
+    pub fn from_directory(folder: impl AsRef<Path>) -> Result<Self> {
+        let read = |name: &str| read_table(folder.as_ref().join(name));
+        Self::from_parts([read("train.npy")?, read("validation.npy")?, read("test.npy")?])
+    }
+
+    /// Tables that are split already: train, validation and test.
+    ///
+    /// # Errors
+    /// When they differ in their number of columns.
+    pub fn from_parts(parts: [Table; 3]) -> Result<Self> {
+        let [train, validation, test] = parts;
+        Self::new([train.data, validation.data, test.data], train.columns)
+    }
+
+    fn new([train, validation, test]: [Tensor; 3], columns: Option<Vec<String>>) -> Result<Self> {
+        let width = dims(&train)?.1;
+        for (name, part) in [("validation", &validation), ("test", &test)] {
+            let got = dims(part)?.1;
+            if got != width {
+                return Err(Error::Data(format!(
+                    "train has {width} columns but {name} has {got}; give all parts the same columns"
+                )));
+            }
+        }
+        let examples = |x| Examples { x, context: None };
+        let (train, validation, test) = (examples(train), examples(validation), examples(test));
+        Ok(Self { train, validation, test, columns, context_columns: None })
+    }
+
+    /// The columns of `x` that are named become the context, in the order given.
+    ///
+    /// A column goes by its name, or else by its index from 0.
+    ///
+    /// # Errors
+    /// When there is no such column, one is given twice, none is left, or there is a context already.
+    pub fn with_context(self, columns: &[impl AsRef<str>]) -> Result<Self> {
+        if columns.is_empty() {
+            return Ok(self);
+        }
+        if self.train.context.is_some() {
+            return Err(Error::Config("the data has a context already; name all its columns at once".into()));
+        }
+        let width = dims(&self.train.x)?.1;
+        let mut chosen = Vec::new();
+        for column in columns.iter().map(AsRef::as_ref) {
+            let named = self.columns.as_ref().and_then(|names| names.iter().position(|n| n == column));
+            let index = named.or_else(|| column.parse().ok().filter(|i| *i < width));
+            match index {
+                Some(i) if chosen.contains(&(i as u32)) => {
+                    return Err(Error::Config(format!("context column `{column}` is given twice; name it once")));
+                }
+                Some(i) => chosen.push(i as u32),
+                None => {
+                    let names = self.columns.as_ref().map(|c| format!("`{}` or ", c.join("`, `"))).unwrap_or_default();
+                    let known = format!("it is one of {names}0 to {}", width.saturating_sub(1));
+                    return Err(Error::Config(format!("there is no column `{column}` for the context; {known}")));
+                }
+            }
+        }
+        let kept: Vec<u32> = (0..width as u32).filter(|i| !chosen.contains(i)).collect();
+        if kept.is_empty() {
+            return Err(Error::Config("every column is context; leave at least one to model".into()));
+        }
+        let split = |part: &Examples| {
+            let pick = |which: &[u32]| {
+                let indices = Tensor::from_slice(which, which.len(), part.x.device())?;
+                part.x.index_select(&indices, 1)
+            };
+            Ok::<_, Error>(Examples { x: pick(&kept)?, context: Some(pick(&chosen)?) })
+        };
+        let names = |which: &[u32]| {
+            let name = |names: &Vec<String>| which.iter().filter_map(|i| names.get(*i as usize).cloned()).collect();
+            self.columns.as_ref().map(name)
+        };
+        Ok(Self {
+            train: split(&self.train)?,
+            validation: split(&self.validation)?,
+            test: split(&self.test)?,
+            columns: names(&kept),
+            context_columns: names(&chosen),
+        })
+    }
+
+    /// The data in another dtype and on a device.
+    ///
+    /// # Errors
+    /// When a number is beyond the range of the dtype, or the device cannot hold the data.
+    pub fn to(&self, dtype: DType, device: &Device) -> Result<Self> {
+        let convert = |t: &Tensor| {
+            let converted = t.to_dtype(dtype)?;
+            if t.elem_count() > 0 {
+                // A number that overflows becomes infinite, and so does the greatest magnitude.
+                let greatest = converted.abs()?.max_all()?.to_dtype(DType::F64)?.to_scalar::<f64>()?;
+                if !greatest.is_finite() {
+                    return Err(Error::Data(format!(
+                        "a number is beyond the range of {dtype:?}; rescale its column or use f64"
+                    )));
+                }
+            }
+            Ok(converted.to_device(device)?)
+        };
+        Ok(Self {
+            train: self.train.map(convert)?,
+            validation: self.validation.map(convert)?,
+            test: self.test.map(convert)?,
+            columns: self.columns.clone(),
+            context_columns: self.context_columns.clone(),
+        })
+    }
+}
+
+pub(super) fn dims(x: &Tensor) -> Result<(usize, usize)> {
+    x.dims2().map_err(|_| Error::shape("the data", x.dims(), "(rows, columns)"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::write_table;
+
+    fn table(rows: usize) -> Table {
+        let values: Vec<f64> = (0..rows).flat_map(|i| [i as f64, -(i as f64), 7.0]).collect();
+        let columns = Some(vec!["a".to_string(), "b".into(), "1".into()]);
+        Table { columns, data: Tensor::from_vec(values, (rows, 3), &Device::Cpu).unwrap() }
+    }
+
+    fn column(x: &Tensor, j: usize) -> Vec<f64> {
+        x.narrow(1, j, 1).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+    }
+
+    #[test]
+    fn every_row_goes_to_one_part() -> Result<()> {
+        for rows in [3, 4, 5, 10, 101] {
+            let data = Dataset::from_table(&table(rows), Proportions::default(), &mut Rng::seed(3))?;
+            let parts = [&data.train, &data.validation, &data.test];
+            assert!(parts.iter().all(|p| !p.is_empty()));
+            let mut all: Vec<f64> = parts.iter().flat_map(|p| column(&p.x, 0)).collect();
+            all.sort_by(f64::total_cmp);
+            assert_eq!(all, (0..rows).map(|i| i as f64).collect::<Vec<_>>());
+            if rows == 10 {
+                assert_eq!(parts.map(Examples::len), [8, 1, 1]);
+            }
+        }
+        let few = Dataset::from_table(&table(2), Proportions::default(), &mut Rng::seed(3)).unwrap_err();
+        assert!(few.to_string().contains("at least 3 rows"), "{few}");
+        for bad in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            let proportions = Proportions { test: bad, ..Default::default() };
+            assert!(Dataset::from_table(&table(10), proportions, &mut Rng::seed(3)).is_err());
+        }
+        let lopsided = Proportions { train: 1e-9, validation: 1e9, test: 1.0 };
+        let data = Dataset::from_table(&table(5), lopsided, &mut Rng::seed(3))?;
+        assert_eq!([&data.train, &data.validation, &data.test].map(Examples::len), [1, 3, 1]);
+        Ok(())
+    }
+
+    #[test]
+    fn context_goes_by_name_then_by_index() -> Result<()> {
+        let data = Dataset::from_table(&table(10), Proportions::default(), &mut Rng::seed(3))?;
+        let named = data.clone().with_context(&["1", "0"])?;
+        assert_eq!(named.columns, Some(vec!["b".to_string()]));
+        assert_eq!(named.context_columns, Some(vec!["1".to_string(), "a".into()]));
+        let context = named.train.context.as_ref().unwrap();
+        assert!(column(context, 0).iter().all(|v| *v == 7.0));
+        assert_eq!(column(&named.train.x, 0), column(context, 1).iter().map(|v| -v).collect::<Vec<_>>());
+        for (bad, why) in [(&["c"][..], "`a`, `b`, `1` or 0 to 2"), (&["a", "0"], "twice"), (&["0", "b", "2"], "leave")]
+        {
+            let error = data.clone().with_context(bad).unwrap_err().to_string();
+            assert!(error.contains(why), "{error}");
+        }
+        assert!(named.with_context(&["0"]).is_err());
+        let first = data.with_context(&["b"])?.train.select(&[1, 1])?;
+        assert_eq!((first.x.dims(), first.context.as_ref().unwrap().dims()), (&[2, 2][..], &[2, 1][..]));
+        assert!(first.select(&[2]).is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn a_folder_must_agree_on_its_columns() -> Result<()> {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        write_table(at("train.npy"), &table(4))?;
+        write_table(at("validation.npy"), &table(2))?;
+        assert!(Dataset::from_directory(folder.path()).unwrap_err().to_string().contains("test.npy"));
+        write_table(at("test.npy"), &Table { columns: None, data: Tensor::zeros((2, 2), DType::F64, &Device::Cpu)? })?;
+        let error = Dataset::from_directory(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("3 columns but test has 2"), "{error}");
+        write_table(at("test.npy"), &table(1))?;
+        assert_eq!(Dataset::from_directory(folder.path())?.train.len(), 4);
+        Ok(())
+    }
+
+    #[test]
+    fn numbers_beyond_a_dtype_are_found() -> Result<()> {
+        let wide = Table { columns: None, data: Tensor::new(&[[1e300], [1.0], [2.0]], &Device::Cpu)? };
+        let data = Dataset::from_table(&wide, Proportions::default(), &mut Rng::seed(0))?;
+        assert!(data.to(DType::F32, &Device::Cpu).unwrap_err().to_string().contains("range of F32"));
+        Ok(())
+    }
+}

@@ -1,0 +1,128 @@
+//! The one word by which a program is told where its data is.
+
+use super::{Dataset, Proportions, Toy, read_table};
+use crate::hub::{self, Address};
+use crate::{Error, Result, Rng};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use std::{fmt, str::FromStr};
+
+/// Where data comes from: a 2-D density, a table, a folder, or either of the last on the Hub.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Source {
+    /// A 2-D density by its name.
+    Toy(Toy),
+    /// A `.npy` or `.csv` file.
+    Table(PathBuf),
+    /// A folder with `train.npy`, `validation.npy` and `test.npy`.
+    Directory(PathBuf),
+    /// `hf://owner/repo/path[@revision]`, of a table or of such a folder.
+    Hub(Address),
+}
+
+impl Source {
+    /// Reads the data: `counts` samples of a density, or a table split in `proportions`.
+    ///
+    /// # Errors
+    /// When it cannot be fetched or read, or has too few rows.
+    pub fn load(&self, counts: [usize; 3], proportions: Proportions, rng: &mut Rng) -> Result<Dataset> {
+        match self {
+            Self::Toy(toy) => Dataset::from_toy(*toy, counts, rng),
+            Self::Table(path) => Dataset::from_table(&read_table(path)?, proportions, rng),
+            Self::Directory(path) => Dataset::from_directory(path),
+            Self::Hub(address) if is_table(Path::new(address.path())) => {
+                Dataset::from_table(&read_table(address.fetch()?)?, proportions, rng)
+            }
+            Self::Hub(address) => {
+                let read = |name| read_table(address.join(name)?.fetch()?);
+                Dataset::from_parts([read("train.npy")?, read("validation.npy")?, read("test.npy")?])
+            }
+        }
+    }
+}
+
+fn is_table(path: &Path) -> bool {
+    let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase());
+    matches!(extension.as_deref(), Some("npy" | "csv" | "tsv"))
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Toy(toy) => toy.fmt(f),
+            Self::Table(path) | Self::Directory(path) => path.display().fmt(f),
+            Self::Hub(address) => address.fmt(f),
+        }
+    }
+}
+
+impl FromStr for Source {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        if let Ok(toy) = text.parse() {
+            return Ok(Self::Toy(toy));
+        }
+        let path = Path::new(text);
+        if text.starts_with(hub::SCHEME) {
+            Ok(Self::Hub(text.parse()?))
+        } else if path.is_dir() {
+            Ok(Self::Directory(path.into()))
+        } else if is_table(path) {
+            Ok(Self::Table(path.into()))
+        } else {
+            let names: Vec<_> = Toy::ALL.iter().map(|toy| toy.name()).collect();
+            Err(Error::Config(format!(
+                "`{text}` is no data; give a .npy or .csv file, a folder with train.npy, validation.npy and test.npy, \
+                 hf://owner/repo/path, or one of {}",
+                names.join(", ")
+            )))
+        }
+    }
+}
+
+impl TryFrom<String> for Source {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        text.parse()
+    }
+}
+
+impl From<Source> for String {
+    fn from(source: Source) -> Self {
+        source.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::{Table, write_table};
+
+    #[test]
+    fn sources_are_told_apart_and_loaded() -> Result<()> {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = folder.path().to_string_lossy().into_owned();
+        let rng = &mut Rng::seed(0);
+        for name in ["train.npy", "validation.npy", "test.npy", "all.csv"] {
+            let table = Table { columns: None, data: Toy::Rings.sample(20, rng)? };
+            write_table(folder.path().join(name), &table)?;
+        }
+        let cases = [("rings", [4, 5, 6]), (&directory, [20, 20, 20]), (&format!("{directory}/all.csv"), [16, 2, 2])];
+        for (text, counts) in cases {
+            let source: Source = text.parse()?;
+            let data = source.load([4, 5, 6], Proportions::default(), rng)?;
+            assert_eq!([data.train, data.validation, data.test].map(|p| p.len()), counts);
+            let saved = serde_json::to_string(&source).unwrap();
+            assert_eq!(serde_json::from_str::<Source>(&saved).unwrap(), source);
+        }
+        assert!(matches!("hf://datasets/a/b/c.npy@main".parse()?, Source::Hub(_)));
+        assert!("hf://a".parse::<Source>().is_err());
+        let error = "moons".parse::<Source>().unwrap_err().to_string();
+        assert!(error.contains("two-moons") && error.contains("hf://"), "{error}");
+        assert!(Source::Toy(Toy::Rings).load([1, 0, 1], Proportions::default(), rng).is_err());
+        Ok(())
+    }
+}

@@ -1,0 +1,265 @@
+//! Tables of numbers: one row an example, one column a quantity.
+
+use super::{csv, npy};
+use crate::{Error, Result};
+use candle_core::{DType, Tensor};
+use std::fs::File;
+use std::io::ErrorKind;
+use std::path::Path;
+
+/// A table of finite numbers.
+#[derive(Clone, Debug)]
+pub struct Table {
+    /// The names of the columns, where the file has a header.
+    pub columns: Option<Vec<String>>,
+    /// The numbers, shape (rows, columns), on the CPU: f32 if the file stores f32, else f64.
+    pub data: Tensor,
+}
+
+/// Reads a table from a `.npy` or `.csv` file.
+///
+/// `.npy` (format versions 1 to 3): one dimension (a single column) or two; floats of 4 or 8 bytes,
+/// integers and booleans; either byte order; C or Fortran layout. `.csv`: cells separated by commas,
+/// semicolons or tabs, with a header if no cell of the first row is a number.
+///
+/// # Errors
+/// [`Error::File`] when the file is missing, empty, truncated, malformed or of another kind;
+/// [`Error::Data`] when a row has another length than the first, or a cell is not a finite number,
+/// with the row as a person counts them (for `.csv` the line of the file) and the column, from 1.
+pub fn read_table(path: impl AsRef<Path>) -> Result<Table> {
+    let path = path.as_ref();
+    let kind = Kind::of(path)?;
+    let cannot = |e: std::io::Error| match e.kind() {
+        ErrorKind::NotFound => Error::file(path, "there is no such file; check the path"),
+        _ => Error::file(path, format_args!("cannot be read ({e}); check that you may read it")),
+    };
+    let file = File::open(path).map_err(cannot)?;
+    let metadata = file.metadata().map_err(cannot)?;
+    if metadata.is_dir() {
+        return Err(Error::file(path, "is a folder; name a .npy or .csv file in it"));
+    }
+    match kind {
+        Kind::Npy => Ok(Table { columns: None, data: npy::read(path, file, metadata.len())? }),
+        Kind::Csv => csv::read(path, file),
+    }
+}
+
+/// Writes a table to a `.npy` file (without the names of columns) or a `.csv` file, whole or not at all.
+///
+/// Numbers keep their value to the bit; f32 and f64 keep their dtype in `.npy`.
+///
+/// # Errors
+/// [`Error::Shape`] when the data is not of two dimensions or the names are not one a column;
+/// [`Error::File`] when the name ends otherwise or the file cannot be written.
+pub fn write_table(path: impl AsRef<Path>, table: &Table) -> Result<()> {
+    let path = path.as_ref();
+    let kind = Kind::of(path)?;
+    let (_, width) = table.data.dims2().map_err(|_| Error::shape("the table", table.data.dims(), "(rows, columns)"))?;
+    if let Some(columns) = table.columns.as_ref().filter(|c| c.len() != width) {
+        let want = format!("(rows, {}), one name a column", columns.len());
+        return Err(Error::shape("the table", table.data.dims(), want));
+    }
+    let data = match table.data.dtype() {
+        DType::F32 | DType::F64 => table.data.clone(),
+        DType::F16 | DType::BF16 => table.data.to_dtype(DType::F32)?,
+        _ => table.data.to_dtype(DType::F64)?,
+    };
+    super::write_atomically(path, |file| match kind {
+        Kind::Npy => npy::write(path, file, &data),
+        Kind::Csv => csv::write(path, file, table.columns.as_deref(), &data),
+    })
+}
+
+/// The formats that are known by the end of a file's name.
+#[derive(Clone, Copy)]
+enum Kind {
+    Npy,
+    Csv,
+}
+
+impl Kind {
+    fn of(path: &Path) -> Result<Self> {
+        match path.extension().map(|e| e.to_string_lossy().to_lowercase()).as_deref() {
+            Some("npy") => Ok(Self::Npy),
+            Some("csv" | "tsv") => Ok(Self::Csv),
+            _ => Err(Error::file(path, "is neither .npy nor .csv; save the table as one of them")),
+        }
+    }
+}
+
+/// Where a cell is, for messages.
+pub(super) fn place(path: &Path, row: u64, column: usize, name: Option<&str>) -> String {
+    match name {
+        Some(name) => format!("{}: row {row}, column {column} (`{name}`)", path.display()),
+        None => format!("{}: row {row}, column {column}", path.display()),
+    }
+}
+
+/// The error of a number that is NaN or infinite.
+pub(super) fn not_finite(place: &str, value: f64) -> Error {
+    Error::Data(format!("{place} is {value}; remove such rows or fill them in"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+    use npyz::WriterBuilder;
+    use proptest::prelude::*;
+    use std::fs;
+
+    fn read(name: &str, content: &[u8]) -> Result<Table> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(name);
+        fs::write(&path, content).unwrap();
+        read_table(path)
+    }
+
+    fn rows(table: &Table) -> Vec<Vec<f64>> {
+        table.data.to_dtype(DType::F64).unwrap().to_vec2().unwrap()
+    }
+
+    fn npy<T: npyz::Serialize>(descr: &str, order: npyz::Order, shape: &[u64], values: Vec<T>) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let dtype = npyz::DType::new_scalar(descr.parse().unwrap());
+        let options = npyz::WriteOptions::<T>::new().dtype(dtype).shape(shape).order(order).writer(&mut bytes);
+        let mut writer = options.begin_nd().unwrap();
+        writer.extend(values).unwrap();
+        writer.finish().unwrap();
+        bytes
+    }
+
+    #[test]
+    fn npy_of_every_type_order_and_layout() {
+        use npyz::Order::{C, Fortran};
+        let want = vec![vec![1.0, 2.0, 3.0], vec![4.0, 5.0, 6.0]];
+        for descr in ["<f4", ">f4"] {
+            let table = read("a.npy", &npy(descr, C, &[2, 3], vec![1f32, 2., 3., 4., 5., 6.])).unwrap();
+            assert_eq!((rows(&table), table.data.dtype()), (want.clone(), DType::F32));
+        }
+        let table = read("a.NPY", &npy(">f8", Fortran, &[2, 3], vec![1f64, 4., 2., 5., 3., 6.])).unwrap();
+        assert_eq!((rows(&table), table.data.dtype()), (want.clone(), DType::F64));
+        for order in ["<", ">"] {
+            let d = |t: &str| format!("{order}{t}");
+            assert_eq!(rows(&read("a.npy", &npy(&d("i2"), C, &[2, 3], vec![1i16, 2, 3, 4, 5, 6])).unwrap()), want);
+            assert_eq!(rows(&read("a.npy", &npy(&d("u4"), C, &[2, 3], vec![1u32, 2, 3, 4, 5, 6])).unwrap()), want);
+            assert_eq!(rows(&read("a.npy", &npy(&d("i8"), C, &[2, 3], vec![1i64, 2, 3, 4, 5, 6])).unwrap()), want);
+        }
+        assert_eq!(rows(&read("a.npy", &npy("|i1", C, &[3], vec![-1i8, 0, 1])).unwrap()), [[-1.0], [0.0], [1.0]]);
+        assert_eq!(rows(&read("a.npy", &npy("|b1", C, &[2], vec![true, false])).unwrap()), [[1.0], [0.0]]);
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() -> Result<()> {
+        let folder = tempfile::tempdir().unwrap();
+        let values = [0.1, -1e300, 5e-324, 3.0, 1.0 / 3.0, 0.0];
+        let columns = Some(vec!["a, b".to_string(), "\"q\"".into()]);
+        let table = Table { columns, data: Tensor::from_slice(&values, (3, 2), &Device::Cpu)? };
+        for (name, has_names) in [("a.npy", false), ("a.csv", true)] {
+            write_table(folder.path().join(name), &table)?;
+            let back = read_table(folder.path().join(name))?;
+            assert_eq!(rows(&back), rows(&table));
+            assert_eq!(back.columns, table.columns.clone().filter(|_| has_names));
+        }
+        let bytes = fs::read(folder.path().join("a.npy")).unwrap();
+        assert_eq!(npyz::NpyFile::new(&bytes[..]).unwrap().into_vec::<f64>().unwrap(), values);
+        let single = Table { columns: None, data: Tensor::new(&[[0.1f32], [1e-40]], &Device::Cpu)? };
+        write_table(folder.path().join("b.npy"), &single)?;
+        let back = read_table(folder.path().join("b.npy"))?;
+        assert_eq!((rows(&back), back.data.dtype()), (rows(&single), DType::F32));
+        let wrong = Table { columns: Some(vec!["a".into()]), data: table.data };
+        assert!(write_table(folder.path().join("c.csv"), &wrong).is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn csv_separators_headers_and_blanks() -> Result<()> {
+        for text in ["a,b\n1,2\n3,4\n", "a;b\r\n1;2\r\n\r\n3;4", "\u{feff}a\tb\n 1\t2 \n3\t4\n\n", "# a, b\n1,2\n3,4"] {
+            let table = read("a.csv", text.as_bytes())?;
+            assert_eq!(rows(&table), [[1.0, 2.0], [3.0, 4.0]], "{text:?}");
+            assert_eq!(table.columns, Some(vec!["a".to_string(), "b".into()]), "{text:?}");
+        }
+        let table = read("a.csv", b"\"1e-3\",+2\n-3,.5")?;
+        assert_eq!((rows(&table), table.columns), (vec![vec![1e-3, 2.0], vec![-3.0, 0.5]], None));
+        Ok(())
+    }
+
+    #[test]
+    fn every_error_says_where_and_what_to_do() {
+        let header = |text: &str| {
+            let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+            bytes.extend((text.len() as u16).to_le_bytes());
+            bytes.extend(text.as_bytes());
+            bytes
+        };
+        let huge = header("{'descr': '<f8', 'fortran_order': False, 'shape': (4000000000, 1000), }\n");
+        let overflow = header("{'descr': '<f8', 'fortran_order': False, 'shape': (4294967296, 4294967296), }\n");
+        let c = npyz::Order::C;
+        let cases: [(&str, &[u8], &[&str]); 25] = [
+            ("a.csv", b"", &["empty"]),
+            ("a.csv", b"\n\n", &["empty"]),
+            ("a.csv", b"a,b\n", &["header", "no rows"]),
+            ("a.csv", b"a,b\n1,2\n\n3\n", &["row 4", "1 cell", "2"]),
+            ("a.csv", b"\r\n1,2\r\n3,4\r\n\r\n\r\n5,x\r\n", &["row 6, column 2"]),
+            ("a.csv", b"1,2\n3,4,5\n", &["row 2", "3 cells", "2"]),
+            ("a.csv", b"a,b\n1,2\n3,x\n", &["row 3, column 2 (`b`)", "`x`", "not a number"]),
+            ("a.csv", b"1,b\n", &["row 1, column 2", "`b`"]),
+            ("a.csv", b"1,2\n3,\n", &["row 2, column 2", "is empty"]),
+            ("a.csv", b"1;2,5\n", &["row 1, column 2", "`2,5`", "decimal point"]),
+            ("a.csv", b"1,2\nnan,4\n", &["row 2, column 1 is NaN"]),
+            ("a.csv", b"1,2\n3,1e999\n", &["row 2, column 2 is inf"]),
+            ("a.csv", b"1,\xff\xfe\n", &["row 1, column 2"]),
+            ("a.npy", b"", &["empty"]),
+            ("a.npy", b"PK\x03\x04 and so on", &["not a .npy file"]),
+            ("a.npy", b"\x93NUMPY\x01\x00\xff\xff{'descr'", &["truncated"]),
+            ("a.npy", b"\x93NUMPY\x09\x00\x01\x00{", &["version 9"]),
+            ("a.npy", &header("{'descr': '<f8', 'shape': (1, 2), }\n"), &["`fortran_order`", "np.save"]),
+            ("a.npy", &header("{'descr': [('a', '<f8')], 'fortran_order': False, 'shape': (1,)}"), &["astype"]),
+            ("a.npy", &header("{'descr': '|O', 'fortran_order': False, 'shape': (1,)}"), &["`|O`", "astype"]),
+            ("a.npy", &huge, &["truncated", "4000000000"]),
+            ("a.npy", &overflow, &["truncated"]),
+            ("a.npy", &npy("<f8", c, &[2, 2, 1], vec![1f64, 2., 3., 4.]), &["3 dimensions", "reshape"]),
+            ("a.npy", &npy("<f8", c, &[0, 2], Vec::<f64>::new()), &["no rows"]),
+            ("a.npy", &npy("<f8", c, &[2, 2], vec![1f64, 2., f64::INFINITY, 4.]), &["row 2, column 1 is inf"]),
+        ];
+        for (name, content, wanted) in cases {
+            let error = read(name, content).unwrap_err().to_string();
+            assert!(wanted.iter().all(|w| error.contains(w)), "{error:?} lacks some of {wanted:?}");
+        }
+        let fortran = npy("<f8", npyz::Order::Fortran, &[2, 2], vec![1f64, f64::NAN, 3., 4.]);
+        assert!(read("a.npy", &fortran).unwrap_err().to_string().contains("row 2, column 1 is NaN"));
+        let cut = &npy("<f8", c, &[2, 2], vec![1f64, 2., 3., 4.]);
+        assert!(read("a.npy", &cut[..cut.len() - 1]).unwrap_err().to_string().contains("truncated"));
+        assert!(read("a.txt", b"1").unwrap_err().to_string().contains("neither .npy nor .csv"));
+        assert!(read_table("no/such.csv").unwrap_err().to_string().contains("no such file"));
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("d.npy")).unwrap();
+        assert!(read_table(folder.path().join("d.npy")).unwrap_err().to_string().contains("folder"));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..Default::default() })]
+
+        #[test]
+        fn any_bytes_are_a_table_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            for name in ["a.csv", "a.npy"] {
+                read(name, &bytes).ok();
+            }
+        }
+
+        #[test]
+        fn any_csv_like_text_is_a_table_or_an_error(text in "[-0-9a,;\t\"\r\n#. e]{0,60}") {
+            read("a.csv", text.as_bytes()).ok();
+        }
+
+        #[test]
+        fn any_damaged_npy_is_a_table_or_an_error(at in 0usize..200, byte: u8, length in 0usize..200) {
+            let mut bytes = npy("<f8", npyz::Order::C, &[2, 2], vec![1f64, 2., 3., 4.]);
+            if let Some(b) = bytes.get_mut(at) {
+                *b = byte;
+            }
+            bytes.truncate(length);
+            read("a.npy", &bytes).ok();
+        }
+    }
+}
