@@ -8,6 +8,7 @@ pub mod bijectors;
 pub mod distributions;
 pub mod nn;
 pub mod ops;
+pub mod plot;
 pub mod testing;
 
 pub use error::{Error, Result};
