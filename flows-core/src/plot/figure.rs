@@ -2,12 +2,11 @@
 
 use super::{
     Colour, Panel,
-    axis::ticks,
     canvas::{Canvas, render},
     file::write_atomic,
     frame::Frame,
     images::write_filtered,
-    panel::widest_label,
+    panel::{widest_label, y_ticks},
 };
 use crate::{Error, Result};
 use candle_core::{DType, Tensor};
@@ -65,13 +64,14 @@ impl Figure {
     fn frames(&self, (width, height): (f64, f64)) -> Vec<Frame> {
         let any = |f: &dyn Fn(&Panel) -> bool| self.panels.iter().any(f);
         let room = |wanted: bool, pixels: f64| if wanted { pixels } else { 0. };
-        let tick_width = |p: &Panel| if p.ticks { widest_label(&ticks(p.ranges().1, height / 60.)) + 7. } else { 0. };
-        let labels = self.panels.iter().map(tick_width).fold(0., f64::max);
-        let left = 10. + labels + room(any(&|p| !p.labels.1.is_empty()), 18.);
         let right = if any(&|p| p.ticks) { 16. } else { 10. };
         let top = 10. + room(any(&|p| !p.title.is_empty()), 20.);
         let bottom = 8. + room(any(&|p| p.ticks), 16.) + room(any(&|p| !p.labels.0.is_empty()), 17.);
-        let inner = ((width - left - right).max(20.), (height - top - bottom).max(20.));
+        let inner_height = (height - top - bottom).max(20.);
+        let tick_width = |p: &Panel| room(p.ticks, widest_label(&y_ticks(p.ranges().1, inner_height)) + 7.);
+        let labels = self.panels.iter().map(tick_width).fold(0., f64::max);
+        let left = 10. + labels + room(any(&|p| !p.labels.1.is_empty()), 18.);
+        let inner = ((width - left - right).max(20.), inner_height);
         let frame = |(i, panel): (usize, &Panel)| {
             let (x, y) = panel.ranges();
             let (mut w, mut h) = inner;

@@ -140,7 +140,7 @@ impl Panel {
     pub(super) fn draw(&self, canvas: &mut Canvas, frame: &Frame) {
         let (left, right) = (frame.left, frame.left + frame.width);
         let (top, bottom) = (frame.top, frame.top + frame.height);
-        let (x_ticks, y_ticks) = (ticks(frame.x, frame.width / 70.), ticks(frame.y, frame.height / 60.));
+        let (x_ticks, y_ticks) = (ticks(frame.x, frame.width / 70.), y_ticks(frame.y, frame.height));
         let boxed = self.equal || self.has_density();
         if self.ticks && !boxed {
             for (v, _) in &y_ticks {
@@ -213,6 +213,11 @@ impl Panel {
             canvas.text(label, (x + 34., middle + 0.365 * TICK), TICK, INK, Anchor::Start);
         }
     }
+}
+
+/// The ticks of a vertical axis of `height` pixels.
+pub(super) fn y_ticks(range: Range, height: f64) -> Vec<(f64, String)> {
+    ticks(range, height / 60.)
 }
 
 /// The width of the widest label, in pixels.
