@@ -10,6 +10,7 @@ pub mod distributions;
 pub mod hub;
 pub mod nn;
 pub mod ops;
+pub mod plot;
 pub mod testing;
 
 pub use error::{Error, Result};

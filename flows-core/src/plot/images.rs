@@ -1,0 +1,63 @@
+//! Images side by side, and PNG files.
+
+use super::file::write_atomic;
+use crate::{Error, Result};
+use candle_core::{DType, Tensor};
+use image::{
+    ExtendedColorType, ImageEncoder, Rgb, RgbImage,
+    codecs::png::{CompressionType, FilterType, PngEncoder},
+};
+use std::path::Path;
+
+/// The images (N, C, H, W) with values in [0, 1], C of 1 (grey) or 3 (RGB), in rows of `columns`, on white with two
+/// pixels between them.
+///
+/// Small images are enlarged by a whole factor to at most 64 pixels. Values out of [0, 1] are clamped, and NaN is black.
+///
+/// # Errors
+/// When the shape is another.
+pub fn image_grid(images: &Tensor, columns: usize) -> Result<RgbImage> {
+    const GAP: usize = 2;
+    let wrong = || Error::shape("images", images.dims(), "(N, 1, H, W) or (N, 3, H, W) with H and W of 1 to 16384");
+    let &[n, channels, height, width] = images.dims() else { return Err(wrong()) };
+    if !matches!(channels, 1 | 3) || !(1..=16384).contains(&height) || !(1..=16384).contains(&width) {
+        return Err(wrong());
+    }
+    let columns = columns.clamp(1, n.max(1));
+    let zoom = (64 / height.max(width)).max(1);
+    let pitch = (width * zoom + GAP, height * zoom + GAP);
+    let size = |count: usize, pitch: usize| u32::try_from(count * pitch + GAP).ok().filter(|s| *s <= 1 << 17);
+    let (Some(w), Some(h)) = (size(columns, pitch.0), size(n.div_ceil(columns), pitch.1)) else {
+        return Err(Error::Config(format!("{n} images in rows of {columns} make too large a picture; show fewer")));
+    };
+    let values = images.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+    let mut page = RgbImage::from_pixel(w, h, Rgb([255; 3]));
+    for (i, image) in values.chunks_exact(channels * height * width).enumerate() {
+        let (left, top) = (GAP + i % columns * pitch.0, GAP + i / columns * pitch.1);
+        for y in 0..height * zoom {
+            for x in 0..width * zoom {
+                let at = y / zoom * width + x / zoom;
+                let level = |c: usize| (image[c % channels * height * width + at].clamp(0., 1.) * 255.).round() as u8;
+                page.put_pixel((left + x) as u32, (top + y) as u32, Rgb([level(0), level(1), level(2)]));
+            }
+        }
+    }
+    Ok(page)
+}
+
+/// Writes `image` as a PNG file, whole or not at all.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write_png(image: &RgbImage, path: impl AsRef<Path>) -> Result<()> {
+    write_filtered(image, path.as_ref(), FilterType::Adaptive)
+}
+
+/// [`write_png`] with the filter that suits the image: none for one of flat colours.
+pub(super) fn write_filtered(image: &RgbImage, path: &Path, filter: FilterType) -> Result<()> {
+    let mut bytes = Vec::new();
+    PngEncoder::new_with_quality(&mut bytes, CompressionType::Best, filter)
+        .write_image(image.as_raw(), image.width(), image.height(), ExtendedColorType::Rgb8)
+        .map_err(|error| Error::file(path, format!("cannot be encoded: {error}")))?;
+    write_atomic(path, &bytes)
+}

@@ -1,0 +1,36 @@
+//! Pictures for a paper or a README: densities, samples, curves, histograms and grids of images.
+//!
+//! A [`Figure`] is drawn once, as SVG; its PNG is that SVG rendered with an embedded font, so that both show the
+//! same picture on every machine, with or without fonts of its own.
+//!
+//! ```
+//! use flows_core::plot::{Colour, Figure, Grid, Panel};
+//! let grid = Grid::new((-3., 3.), (-3., 3.), 60)?;
+//! let field = grid.map(|x, y| (-0.5 * (x * x + y * y)).exp());
+//! let panel = Panel::new("A normal density").equal_aspect().density(field).scatter(&[(0.3, -1.)], Colour::WHITE, 1.5, 0.8);
+//! let svg = Figure::new(1, (320, 320)).panel(panel).svg()?;
+//! assert!(svg.contains("A normal density"));
+//! # Ok::<(), flows_core::Error>(())
+//! ```
+
+mod axis;
+mod canvas;
+mod colour;
+mod field;
+mod figure;
+mod file;
+mod frame;
+mod images;
+mod layer;
+mod loss;
+mod panel;
+
+pub use colour::Colour;
+pub use field::{Field, Grid};
+pub use figure::{Figure, points};
+pub use images::{image_grid, write_png};
+pub use loss::loss_curve;
+pub use panel::Panel;
+
+#[cfg(test)]
+mod tests;
