@@ -3,6 +3,39 @@
 use crate::{Result, Rng};
 use candle_core::Tensor;
 
+mod bernoulli;
+mod categorical;
+mod checks;
+mod class_conditional;
+mod conditional_normal;
+mod laplace;
+mod location_scale;
+mod logistic;
+mod mixture;
+mod multivariate_normal;
+mod normal;
+mod product;
+mod student_t;
+mod transformed;
+mod truncated;
+mod uniform;
+
+pub use bernoulli::Bernoulli;
+pub use categorical::Categorical;
+pub use class_conditional::ClassConditional;
+pub use conditional_normal::ConditionalNormal;
+pub use laplace::{Laplace, LaplaceFamily};
+pub use location_scale::{Family, LocationScale, SymmetricCdf};
+pub use logistic::{Logistic, LogisticFamily};
+pub use mixture::GaussianMixture;
+pub use multivariate_normal::MultivariateNormal;
+pub use normal::{Normal, NormalFamily, StandardNormal};
+pub use product::Product;
+pub use student_t::{StudentT, StudentTFamily};
+pub use transformed::Transformed;
+pub use truncated::Truncated;
+pub use uniform::BoxUniform;
+
 /// A probability distribution over events of a fixed shape, possibly conditioned on a context.
 ///
 /// With a context of shape (B, ...), row i of the events goes with row i of the context.

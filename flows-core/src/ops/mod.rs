@@ -3,6 +3,7 @@
 mod cpu;
 mod linear;
 mod rq_spline;
+pub mod special;
 mod stable;
 
 pub use linear::linear;

@@ -1,0 +1,100 @@
+//! What the distributions check and mask in the same way.
+
+use crate::bijectors::check_event;
+use crate::ops::sum_event;
+use crate::{Error, Result};
+use candle_core::{DType, Tensor};
+
+/// `ln(2 pi)`.
+pub(super) const LN_2PI: f64 = 1.837_877_066_409_345_5;
+
+/// The event shape as a user gave it; no dimension may be 0.
+pub(super) fn event_shape(shape: impl Into<Vec<usize>>) -> Result<Vec<usize>> {
+    let shape = shape.into();
+    match shape.contains(&0) {
+        true => Err(Error::Config(format!("the event shape {shape:?} is empty: no dimension may be 0"))),
+        false => Ok(shape),
+    }
+}
+
+/// Fails unless `count`, which the user knows as `what`, is at least one.
+pub(super) fn at_least_one(what: &str, count: usize) -> Result<usize> {
+    if count == 0 { Err(Error::Config(format!("{what} must be at least 1"))) } else { Ok(count) }
+}
+
+/// Fails unless the dtype is f32 or f64.
+pub(super) fn check_float(dtype: DType) -> Result<()> {
+    match dtype {
+        DType::F32 | DType::F64 => Ok(()),
+        other => Err(Error::Config(format!("a distribution is of type f32 or f64, not {other:?}"))),
+    }
+}
+
+/// Fails unless two parameters have one shape and one floating type.
+pub(super) fn check_alike(what: &str, a: &Tensor, b: &Tensor) -> Result<()> {
+    check_float(a.dtype())?;
+    if a.dtype() != b.dtype() {
+        return Err(Error::Config(format!("{what} is {:?}, but {:?} is wanted", b.dtype(), a.dtype())));
+    }
+    if a.shape() != b.shape() {
+        return Err(Error::shape(what, b.dims(), format!("{:?}", a.dims())));
+    }
+    Ok(())
+}
+
+/// Fails unless every element satisfies `allowed`, which reads "must be `want`".
+pub(super) fn check_values(what: &str, values: &Tensor, want: &str, allowed: impl Fn(f64) -> bool) -> Result<()> {
+    match values_of(values)?.into_iter().find(|&v| !allowed(v)) {
+        Some(bad) => Err(Error::Config(format!("{what} must be {want}, not {bad}"))),
+        None => Ok(()),
+    }
+}
+
+/// All elements in row-major order.
+pub(super) fn values_of(tensor: &Tensor) -> Result<Vec<f64>> {
+    Ok(tensor.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?)
+}
+
+/// Fails if there is a context that has not `rows` rows; a distribution without use for it
+/// ignores the rest.
+pub(super) fn check_rows(context: Option<&Tensor>, rows: usize) -> Result<()> {
+    match context {
+        Some(c) if c.dims().first() != Some(&rows) => {
+            Err(Error::shape("the context", c.dims(), format!("({rows}, ..)")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Fails unless x is (B, event...) and a context has as many rows; returns B.
+pub(super) fn check_batch(x: &Tensor, event: &[usize], context: Option<&Tensor>) -> Result<usize> {
+    let batch = check_event("x", x, event)?;
+    check_rows(context, batch)?;
+    Ok(batch)
+}
+
+/// The shape (count, event...).
+pub(super) fn batch_shape(count: usize, event: &[usize]) -> Vec<usize> {
+    [&[count], event].concat()
+}
+
+/// `value` where the mask (of 0 and 1) is 0, and `constant` where it is 1.
+pub(super) fn replace(value: &Tensor, mask: &Tensor, constant: f64) -> Result<Tensor> {
+    let constant = Tensor::full(constant, (), value.device())?.to_dtype(value.dtype())?.broadcast_as(value.shape())?;
+    Ok(mask.where_cond(&constant, value)?)
+}
+
+/// `value` within `low <= x <= high`, minus infinity outside, NaN where x is NaN; low and high
+/// have the event's shape, the rest (B, event...).
+pub(super) fn restrict(value: &Tensor, x: &Tensor, low: &Tensor, high: &Tensor) -> Result<Tensor> {
+    let outside = (x.broadcast_lt(low)? + x.broadcast_gt(high)?)?;
+    replace(&replace(value, &outside, f64::NEG_INFINITY)?, &x.ne(x)?, f64::NAN)
+}
+
+/// The log-density (B), with minus infinity where it is NaN although the row of x has no NaN: a
+/// point at infinity, or outside of what a map reaches.
+pub(super) fn zero_where_undefined(log_density: &Tensor, x: &Tensor) -> Result<Tensor> {
+    let undefined = log_density.ne(log_density)?;
+    let x_defined = sum_event(&x.ne(x)?.to_dtype(DType::F32)?)?.eq(0.0)?;
+    replace(log_density, &(undefined * x_defined)?, f64::NEG_INFINITY)
+}

@@ -1,0 +1,96 @@
+//! One normal distribution for each class.
+
+use super::Distribution;
+use super::checks::{
+    LN_2PI, at_least_one, batch_shape, check_alike, check_batch, check_rows, check_values, event_shape, values_of,
+};
+use crate::bijectors::check_context;
+use crate::nn::{Init, Scope};
+use crate::ops::sum_event;
+use crate::{Error, Result, Rng};
+use candle_core::Tensor;
+
+/// A diagonal normal distribution for each of K classes, over any event shape:
+/// `log p(x | c) = log N(x; loc_c, scale_c^2)`.
+///
+/// The context is the class of each row, (B, 1), as u32 or as whole numbers of a floating type.
+/// Samples are differentiable with respect to the weights.
+#[derive(Clone, Debug)]
+pub struct ClassConditional {
+    event: Vec<usize>,
+    classes: usize,
+    locs: Tensor,
+    log_scales: Tensor,
+}
+
+impl ClassConditional {
+    /// The distributions with these locations and scales, (K, event...).
+    ///
+    /// # Errors
+    /// When shapes or types differ, there is no class, or a scale is not positive.
+    pub fn new(locs: &Tensor, scales: &Tensor) -> Result<Self> {
+        check_alike("the scales", locs, scales)?;
+        let Some((&classes, event)) = locs.dims().split_first() else {
+            return Err(Error::shape("the locations", &[], "(K, event...)"));
+        };
+        at_least_one("the number of classes", classes)?;
+        check_values("a location", locs, "finite", f64::is_finite)?;
+        check_values("a scale", scales, "positive and finite", |s| s > 0.0 && s.is_finite())?;
+        Ok(Self { event: event_shape(event)?, classes, locs: locs.clone(), log_scales: scales.log()? })
+    }
+
+    /// The distributions with trainable `locs` and `log_scales`, 0 at first.
+    ///
+    /// # Errors
+    /// When there is no class, the event shape has a dimension of 0 or a name is taken.
+    pub fn trainable(scope: &Scope, event: impl Into<Vec<usize>>, classes: usize) -> Result<Self> {
+        let event = event_shape(event)?;
+        let shape = batch_shape(at_least_one("the number of classes", classes)?, &event);
+        let locs = scope.weight("locs", shape.clone(), Init::Zeros)?;
+        let log_scales = scope.weight("log_scales", shape, Init::Zeros)?;
+        Ok(Self { event, classes, locs, log_scales })
+    }
+
+    /// Location and log-scale of each row, (B, event...).
+    fn at(&self, context: Option<&Tensor>, batch: usize) -> Result<(Tensor, Tensor)> {
+        let class = |c: f64| match c >= 0.0 && c < self.classes as f64 && c.fract() == 0.0 {
+            true => Ok(c as u32),
+            false => Err(Error::Data(format!(
+                "the context has class {c}; classes are the whole numbers 0 to {}",
+                self.classes - 1
+            ))),
+        };
+        let context = values_of(check_context(context, 1, batch)?)?;
+        let index = context.into_iter().map(class).collect::<Result<Vec<u32>>>()?;
+        let index = Tensor::from_vec(index, batch, self.locs.device())?;
+        Ok((self.locs.index_select(&index, 0)?, self.log_scales.index_select(&index, 0)?))
+    }
+}
+
+/// `log N(loc + e^log_scale z; loc, scale^2)` of each row; all are (B, event...).
+pub(super) fn normal_log_prob(z: &Tensor, log_scale: &Tensor) -> Result<Tensor> {
+    sum_event(&(z.sqr()?.affine(-0.5, -0.5 * LN_2PI)? - log_scale)?)
+}
+
+impl Distribution for ClassConditional {
+    fn event_shape(&self) -> &[usize] {
+        &self.event
+    }
+
+    fn log_prob(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
+        let batch = check_batch(x, &self.event, context)?;
+        let (loc, log_scale) = self.at(context, batch)?;
+        normal_log_prob(&((x - loc)? * log_scale.neg()?.exp()?)?, &log_scale)
+    }
+
+    fn sample(&self, count: usize, context: Option<&Tensor>, rng: &mut Rng) -> Result<Tensor> {
+        Ok(self.sample_with_log_prob(count, context, rng)?.0)
+    }
+
+    fn sample_with_log_prob(&self, count: usize, context: Option<&Tensor>, rng: &mut Rng) -> Result<(Tensor, Tensor)> {
+        check_rows(context, count)?;
+        let (loc, log_scale) = self.at(context, count)?;
+        let z = rng.normal_tensor(loc.shape().clone(), loc.dtype(), loc.device())?;
+        Ok((((&z * log_scale.exp()?)? + loc)?, normal_log_prob(&z, &log_scale)?))
+    }
+}

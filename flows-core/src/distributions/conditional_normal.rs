@@ -1,0 +1,74 @@
+//! A normal distribution whose parameters are a linear map of the context.
+
+use super::Distribution;
+use super::checks::{at_least_one, batch_shape, check_batch, event_shape};
+use super::class_conditional::normal_log_prob;
+use crate::bijectors::check_context;
+use crate::nn::{Init, Scope};
+use crate::ops::linear;
+use crate::{Result, Rng};
+use candle_core::Tensor;
+
+/// A diagonal normal distribution over any event shape, conditioned on a context c (B, W):
+/// `log p(x | c) = log N(x; loc, scale^2)`, `(loc, s) = A c + b`, `log scale = 5 tanh(s / 5)`.
+///
+/// The bound keeps the scale between e^-5 and e^5 for any context. The weights, `weight`
+/// (2 N, W) and `bias` (2 N) for N elements, start at 0: a standard normal. Samples are
+/// differentiable with respect to weights and context.
+#[derive(Clone, Debug)]
+pub struct ConditionalNormal {
+    event: Vec<usize>,
+    weight: Tensor,
+    bias: Tensor,
+}
+
+/// The largest |log scale|.
+const BOUND: f64 = 5.0;
+
+impl ConditionalNormal {
+    /// The distribution over events of this shape, given contexts of `width` numbers.
+    ///
+    /// # Errors
+    /// When the width is 0, the event shape has a dimension of 0 or a name is taken.
+    pub fn new(scope: &Scope, event: impl Into<Vec<usize>>, width: usize) -> Result<Self> {
+        let event = event_shape(event)?;
+        let outputs = 2 * event.iter().product::<usize>();
+        let width = at_least_one("the width of the context", width)?;
+        let weight = scope.weight("weight", (outputs, width), Init::Zeros)?;
+        let bias = scope.weight("bias", outputs, Init::Zeros)?;
+        Ok(Self { event, weight, bias })
+    }
+
+    /// Location and log-scale of each row, (B, event...).
+    fn at(&self, context: Option<&Tensor>, batch: usize) -> Result<(Tensor, Tensor)> {
+        let context = check_context(context, self.weight.dim(1)?, batch)?;
+        let out = linear(context, &self.weight, Some(&self.bias))?;
+        let n = self.bias.elem_count() / 2;
+        let shape = batch_shape(batch, &self.event);
+        let loc = out.narrow(1, 0, n)?.reshape(shape.clone())?;
+        let log_scale = ((out.narrow(1, n, n)?.reshape(shape)? / BOUND)?.tanh()? * BOUND)?;
+        Ok((loc, log_scale))
+    }
+}
+
+impl Distribution for ConditionalNormal {
+    fn event_shape(&self) -> &[usize] {
+        &self.event
+    }
+
+    fn log_prob(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
+        let batch = check_batch(x, &self.event, context)?;
+        let (loc, log_scale) = self.at(context, batch)?;
+        normal_log_prob(&((x - loc)? * log_scale.neg()?.exp()?)?, &log_scale)
+    }
+
+    fn sample(&self, count: usize, context: Option<&Tensor>, rng: &mut Rng) -> Result<Tensor> {
+        Ok(self.sample_with_log_prob(count, context, rng)?.0)
+    }
+
+    fn sample_with_log_prob(&self, count: usize, context: Option<&Tensor>, rng: &mut Rng) -> Result<(Tensor, Tensor)> {
+        let (loc, log_scale) = self.at(context, count)?;
+        let z = rng.normal_tensor(loc.shape().clone(), loc.dtype(), loc.device())?;
+        Ok((((&z * log_scale.exp()?)? + loc)?, normal_log_prob(&z, &log_scale)?))
+    }
+}

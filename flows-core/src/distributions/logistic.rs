@@ -1,0 +1,43 @@
+//! The logistic distribution.
+
+use super::{Family, LocationScale, SymmetricCdf};
+use crate::ops::log_sigmoid;
+use crate::{Result, Rng};
+use candle_core::{DType, Device, Tensor};
+
+/// Independent logistic elements with density `s(z) s(-z) / scale`, `z = (x - loc) / scale`, s
+/// being the sigmoid; variance `pi^2 / 3 scale^2`.
+pub type Logistic = LocationScale<LogisticFamily>;
+
+/// The standard logistic density `e^-z / (1 + e^-z)^2`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LogisticFamily;
+
+impl Family for LogisticFamily {
+    const NAME: &'static str = "Logistic";
+
+    fn log_density(&self, z: &Tensor) -> Result<Tensor> {
+        // Even in z: with |z| the exponential cannot overflow.
+        let size = z.abs()?;
+        let log = (size.neg()?.exp()? + 1.0)?.log()?;
+        Ok((size.neg()? - (log * 2.0)?)?)
+    }
+
+    fn noise(&self, shape: &[usize], dtype: DType, device: &Device, rng: &mut Rng) -> Result<Tensor> {
+        // The inverse of the distribution function, ln u - ln(1 - u), with u = 0 kept out.
+        rng.tensor(shape, dtype, device, |rng| {
+            let u: f64 = rng.draw(&rand_distr::Open01);
+            u.ln() - (-u).ln_1p()
+        })
+    }
+}
+
+impl SymmetricCdf for LogisticFamily {
+    fn log_cdf(&self, z: &Tensor) -> Result<Tensor> {
+        log_sigmoid(z)
+    }
+
+    fn quantile(&self, y: &Tensor) -> Result<Tensor> {
+        Ok((y - y.exp()?.affine(-1.0, 1.0)?.log()?)?)
+    }
+}

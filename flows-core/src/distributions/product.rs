@@ -1,0 +1,88 @@
+//! Independent parts side by side.
+
+use super::Distribution;
+use super::checks::{check_batch, check_rows};
+use crate::{Error, Result, Rng};
+use candle_core::Tensor;
+
+/// The product of independent distributions over vectors, side by side along the event's only
+/// axis: `log p(x) = sum_k log p_k(x_k)`, `x = (x_1, ..., x_K)`. All parts see the context.
+#[derive(Debug)]
+pub struct Product {
+    parts: Vec<Box<dyn Distribution>>,
+    event: [usize; 1],
+}
+
+impl Product {
+    /// The product of `parts`, each over vectors.
+    ///
+    /// # Errors
+    /// When there is no part, or the events of one have not exactly one axis.
+    pub fn new(parts: Vec<Box<dyn Distribution>>) -> Result<Self> {
+        let mut width = 0;
+        for (i, part) in parts.iter().enumerate() {
+            match part.event_shape() {
+                [n] => width += n,
+                got => return Err(Error::shape(format!("the event of part {i} of the product"), got, "(N)")),
+            }
+        }
+        if parts.is_empty() {
+            return Err(Error::Config("a product needs at least one distribution".into()));
+        }
+        Ok(Self { parts, event: [width] })
+    }
+
+    /// The parts, in order.
+    pub fn parts(&self) -> &[Box<dyn Distribution>] {
+        &self.parts
+    }
+
+    /// Sums what `log_prob` gives for each part and its piece of x.
+    fn sum(
+        &self,
+        x: &Tensor,
+        context: Option<&Tensor>,
+        mut log_prob: impl FnMut(&dyn Distribution, &Tensor) -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        let batch = check_batch(x, &self.event, context)?;
+        let mut start = 0;
+        let mut total = Tensor::zeros(batch, x.dtype(), x.device())?;
+        for part in &self.parts {
+            let width: usize = part.event_shape().iter().product();
+            total = (total + log_prob(part.as_ref(), &x.narrow(1, start, width)?)?)?;
+            start += width;
+        }
+        Ok(total)
+    }
+}
+
+impl Distribution for Product {
+    fn event_shape(&self) -> &[usize] {
+        &self.event
+    }
+
+    fn log_prob(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
+        self.sum(x, context, |part, x| part.log_prob(x, context))
+    }
+
+    fn log_prob_training(&self, x: &Tensor, context: Option<&Tensor>, rng: &mut Rng) -> Result<Tensor> {
+        self.sum(x, context, |part, x| part.log_prob_training(x, context, rng))
+    }
+
+    fn sample(&self, count: usize, context: Option<&Tensor>, rng: &mut Rng) -> Result<Tensor> {
+        check_rows(context, count)?;
+        let draws = self.parts.iter().map(|part| part.sample(count, context, rng)).collect::<Result<Vec<_>>>()?;
+        Ok(Tensor::cat(&draws, 1)?)
+    }
+
+    fn sample_with_log_prob(&self, count: usize, context: Option<&Tensor>, rng: &mut Rng) -> Result<(Tensor, Tensor)> {
+        check_rows(context, count)?;
+        let (mut draws, mut log_probs) = (Vec::new(), Vec::new());
+        for part in &self.parts {
+            let (x, log_prob) = part.sample_with_log_prob(count, context, rng)?;
+            draws.push(x);
+            log_probs.push(log_prob);
+        }
+        Ok((Tensor::cat(&draws, 1)?, Tensor::stack(&log_probs, 0)?.sum(0)?))
+    }
+}
