@@ -9,6 +9,7 @@ pub mod distributions;
 pub mod nn;
 pub mod ops;
 pub mod testing;
+pub mod train;
 
 pub use error::{Error, Result};
 pub use random::Rng;
