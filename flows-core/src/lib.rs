@@ -12,6 +12,7 @@ pub mod nn;
 pub mod ops;
 pub mod plot;
 pub mod testing;
+pub mod train;
 
 pub use error::{Error, Result};
 pub use random::Rng;

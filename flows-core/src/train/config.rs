@@ -1,0 +1,73 @@
+//! The settings of a training run.
+
+use super::{EmaConfig, OptimizerConfig, Schedule};
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+/// How a model is trained.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrainConfig {
+    /// Steps of the optimiser.
+    pub steps: u64,
+    /// The optimiser.
+    pub optimizer: OptimizerConfig,
+    /// How the learning rate changes.
+    pub schedule: Schedule,
+    /// The largest norm of the gradient; longer ones are scaled down.
+    pub clip_norm: Option<f64>,
+    /// Average the weights, and evaluate and keep the averages.
+    pub ema: Option<EmaConfig>,
+    /// Batches a step, whose mean loss is minimised.
+    pub accumulate: u64,
+    /// Evaluate after every so many steps, and after the last; without it after the last only.
+    pub evaluate_every: Option<u64>,
+    /// Stop after so many evaluations in a row without a new best.
+    pub patience: Option<u64>,
+    /// End with the weights of the best evaluation rather than the last ones.
+    pub keep_best: bool,
+    /// Save after every so many steps, and at the end; without it at the end only.
+    pub checkpoint_every: Option<u64>,
+    /// How many steps in a row may be left out because loss or gradient is not finite.
+    pub max_skipped: u64,
+}
+
+impl Default for TrainConfig {
+    fn default() -> Self {
+        Self {
+            steps: 1000,
+            optimizer: OptimizerConfig::default(),
+            schedule: Schedule::default(),
+            clip_norm: None,
+            ema: None,
+            accumulate: 1,
+            evaluate_every: None,
+            patience: None,
+            keep_best: true,
+            checkpoint_every: None,
+            max_skipped: 3,
+        }
+    }
+}
+
+impl TrainConfig {
+    pub(super) fn validate(&self) -> Result<()> {
+        let bad = |message: &str| Err(Error::Config(message.into()));
+        if self.accumulate == 0 {
+            return bad("`accumulate` is 0, but a step needs at least 1 batch");
+        }
+        if self.clip_norm.is_some_and(|norm| norm.is_nan() || norm <= 0.0) {
+            return bad("`clip_norm` must be above 0; leave it out for no clipping");
+        }
+        if self.evaluate_every == Some(0) || self.checkpoint_every == Some(0) || self.patience == Some(0) {
+            return bad(
+                "`evaluate_every`, `checkpoint_every` and `patience` must be at least 1; leave them out for never",
+            );
+        }
+        let plateau = matches!(self.schedule, Schedule::Plateau { .. });
+        if (self.patience.is_some() || plateau) && self.evaluate_every.is_none() {
+            return bad("`patience` and the plateau schedule go by evaluations: set `evaluate_every`");
+        }
+        Ok(())
+    }
+}

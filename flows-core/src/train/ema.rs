@@ -1,0 +1,193 @@
+//! Averages of the weights over the steps of training.
+
+use super::slices::{CHUNK, Real, with_mut_and};
+use crate::nn::Parameters;
+use crate::{Error, Result};
+use candle_core::{DType, Device, Tensor, Var};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+
+/// How weights are averaged.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EmaConfig {
+    /// How much of the average is kept at a step.
+    pub decay: f64,
+    /// Whether the decay starts low, at `min(decay, (1 + t) / (10 + t))` for t = 0, 1, ..., so that
+    /// the weights before training do not linger.
+    pub warmup: bool,
+}
+
+impl Default for EmaConfig {
+    fn default() -> Self {
+        Self { decay: 0.999, warmup: true }
+    }
+}
+
+/// The exponential moving average of a model's weights, `a = a + (1 - decay) (p - a)`.
+///
+/// Averages are of the weights' own type and start at the weights. Buffers are not averaged.
+#[derive(Debug)]
+pub struct Ema {
+    config: EmaConfig,
+    updates: u64,
+    averages: Vec<(String, Var, Tensor)>,
+}
+
+impl Ema {
+    /// The average of the weights that `parameters` has by now.
+    ///
+    /// # Errors
+    /// When the decay is not of [0, 1).
+    pub fn new(config: EmaConfig, parameters: &Parameters) -> Result<Self> {
+        if !(0.0..1.0).contains(&config.decay) {
+            return Err(Error::Config(format!("the decay of the EMA is {}, but must be of [0, 1)", config.decay)));
+        }
+        let copy = |(name, var): (String, Var)| {
+            let average = var.as_detached_tensor().copy()?;
+            Ok((name, var, average))
+        };
+        let averages = parameters.trainable().into_iter().map(copy).collect::<Result<_>>()?;
+        Ok(Self { config, updates: 0, averages })
+    }
+
+    /// Takes the weights as they are now into the average.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn update(&mut self) -> Result<()> {
+        let t = self.updates as f64;
+        let decay = self.config.decay;
+        let share = 1.0 - if self.config.warmup { decay.min((1.0 + t) / (10.0 + t)) } else { decay };
+        for (_, var, average) in &mut self.averages {
+            match (var.device(), var.dtype()) {
+                (Device::Cpu, DType::F32) => fused::<f32>(average, var, share)?,
+                (Device::Cpu, DType::F64) => fused::<f64>(average, var, share)?,
+                _ => *average = composed(average, var, share)?,
+            }
+        }
+        self.updates += 1;
+        Ok(())
+    }
+
+    /// Exchanges the weights and their averages; a second call restores both exactly.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn swap(&mut self) -> Result<()> {
+        for (_, var, average) in &mut self.averages {
+            let weights = var.as_detached_tensor().copy()?;
+            var.set(average)?;
+            *average = weights;
+        }
+        Ok(())
+    }
+
+    /// What `work` gives while the model has the averaged weights; they are exchanged back whether
+    /// it succeeds or not.
+    ///
+    /// # Errors
+    /// Those of `work`.
+    pub fn applied<T>(&mut self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.swap()?;
+        let done = work();
+        self.swap()?;
+        done
+    }
+
+    /// The averages as `ema.NAME`, and the count of updates as `ema`.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn state(&self) -> Result<Vec<(String, Tensor)>> {
+        let updates = Tensor::new(self.updates as i64, &Device::Cpu)?;
+        let averages = self.averages.iter().map(|(name, _, average)| (format!("ema.{name}"), average.clone()));
+        Ok(std::iter::once(("ema".to_string(), updates)).chain(averages).collect())
+    }
+
+    /// Takes up the state that [`Self::state`] gave; other names are ignored.
+    ///
+    /// # Errors
+    /// When a tensor is missing or of another shape; then nothing is changed.
+    pub fn load_state(&mut self, state: &HashMap<String, Tensor>) -> Result<()> {
+        let find = |name: &str, shape: &[usize]| match state.get(name) {
+            Some(tensor) if tensor.dims() == shape => Ok(tensor),
+            Some(_) => Err(Error::Config(format!("`{name}` has another shape: it was saved for another model"))),
+            None => Err(Error::Config(format!(
+                "there is no `{name}`: the state was saved without an EMA or for another model"
+            ))),
+        };
+        let updates = find("ema", &[])?.to_dtype(DType::I64)?.to_scalar::<i64>()?;
+        let averages = self.averages.iter().map(|(name, var, _)| {
+            let average = find(&format!("ema.{name}"), var.dims())?;
+            Ok(average.to_dtype(var.dtype())?.to_device(var.device())?.contiguous()?.copy()?)
+        });
+        let averages = averages.collect::<Result<Vec<_>>>()?;
+        self.updates = updates.unsigned_abs();
+        for ((_, _, average), loaded) in self.averages.iter_mut().zip(averages) {
+            *average = loaded;
+        }
+        Ok(())
+    }
+}
+
+fn fused<T: Real>(average: &Tensor, var: &Var, share: f64) -> candle_core::Result<()> {
+    let share = T::from_f64(share);
+    with_mut_and(average, var, |average, weights: &[T]| {
+        let update = |(average, weights): (&mut [T], &[T])| {
+            average.iter_mut().zip(weights).for_each(|(a, w)| *a += (*w - *a) * share);
+        };
+        if average.len() <= CHUNK {
+            update((average, weights));
+        } else {
+            average.par_chunks_mut(CHUNK).zip(weights.par_chunks(CHUNK)).for_each(update);
+        }
+        Ok(())
+    })
+}
+
+fn composed(average: &Tensor, var: &Var, share: f64) -> candle_core::Result<Tensor> {
+    average + (var.as_detached_tensor() - average)?.affine(share, 0.0)?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Rng;
+    use crate::nn::Init;
+
+    fn values(tensor: &Tensor) -> Vec<f64> {
+        tensor.flatten_all().unwrap().to_vec1().unwrap()
+    }
+
+    #[test]
+    fn averages_warm_up_and_swap_exactly() {
+        let parameters = Parameters::new(DType::F64, &Device::Cpu, Rng::seed(0));
+        let w = parameters.scope().weight("w", 1, Init::Constant(1.0)).unwrap();
+        let mut ema = Ema::new(EmaConfig { decay: 0.15, warmup: true }, &parameters).unwrap();
+        let var = parameters.trainable()[0].1.clone();
+        let mut want = 1.0;
+        for (t, value) in [3.0, -2.0, 7.0].into_iter().enumerate() {
+            var.set(&Tensor::new(&[value], &Device::Cpu).unwrap()).unwrap();
+            ema.update().unwrap();
+            let decay = f64::min(0.15, (1.0 + t as f64) / (10.0 + t as f64));
+            want = decay * want + (1.0 - decay) * value;
+        }
+        let inside = ema.applied(|| Ok(values(&w)[0])).unwrap();
+        assert!((inside - want).abs() < 1e-14);
+        assert_eq!(values(&w), [7.0]);
+        assert!(ema.applied(|| Err::<(), _>(Error::Config("no".into()))).is_err());
+        assert_eq!(values(&w), [7.0]);
+    }
+
+    #[test]
+    fn fused_and_composed_agree_to_the_bit() {
+        let mut rng = Rng::seed(1);
+        let mut draw = || rng.normal_tensor(CHUNK + 5, DType::F32, &Device::Cpu).unwrap();
+        let (average, var) = (draw(), Var::from_tensor(&draw()).unwrap());
+        let want = composed(&average, &var, 0.01).unwrap();
+        fused::<f32>(&average, &var, 0.01).unwrap();
+        assert_eq!(average.to_vec1::<f32>().unwrap(), want.to_vec1::<f32>().unwrap());
+    }
+}

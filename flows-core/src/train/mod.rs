@@ -1,0 +1,46 @@
+//! Training for every model of the workspace: optimisers, schedules, the loop, checkpoints, metrics.
+//!
+//! The loop knows nothing of flows: it takes a closure that gives a scalar loss.
+//!
+//! ```
+//! use candle_core::{DType, Device, Tensor};
+//! use flows_core::nn::{Init, Parameters};
+//! use flows_core::train::{Outcome, TrainConfig, Trainer};
+//! use flows_core::Rng;
+//! let parameters = Parameters::new(DType::F64, &Device::Cpu, Rng::seed(0));
+//! let x = parameters.scope().weight("x", 2, Init::Constant(3.0))?;
+//! let mut trainer = Trainer::new(&parameters, TrainConfig { steps: 5, ..Default::default() }, Rng::seed(1))?;
+//! let outcome = trainer.run(|_batch, _rng| Ok(x.sqr()?.sum_all()?), None, &mut ())?;
+//! assert_eq!(outcome, Outcome::Finished);
+//! # Ok::<(), flows_core::Error>(())
+//! ```
+
+mod checkpoint;
+mod clip;
+mod config;
+mod ema;
+mod files;
+mod metrics;
+mod objective;
+mod observer;
+mod optimizer;
+mod optimizer_config;
+mod rule;
+mod schedule;
+mod slices;
+mod state;
+mod tensorboard;
+mod trainer;
+
+pub use checkpoint::{Checkpoint, ModelFile, load_model, save_model};
+pub use clip::{clip_by_norm, gradient_norm};
+pub use config::TrainConfig;
+pub use ema::{Ema, EmaConfig};
+pub use metrics::Metrics;
+pub use objective::{forward_kl, reverse_kl};
+pub use observer::{Observer, StepEvent};
+pub use optimizer::Optimizer;
+pub use optimizer_config::OptimizerConfig;
+pub use schedule::{Schedule, Scheduler, SchedulerState};
+pub use tensorboard::TensorBoard;
+pub use trainer::{Evaluate, Outcome, Trainer};

@@ -1,0 +1,222 @@
+//! The optimisers and their settings.
+
+use super::rule::Rule;
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+/// Which optimiser, and its settings.
+///
+/// With gradient g, weight p and step t = 1, 2, ..., `m = beta1 m + (1 - beta1) g`:
+///
+/// | kind | update |
+/// |---|---|
+/// | `adam` | `v = beta2 v + (1 - beta2) g^2`, `p -= lr m / (1 - beta1^t) / (sqrt(v / (1 - beta2^t)) + eps)` |
+/// | `adamw` | `p *= 1 - lr weight_decay` first, then as `adam` |
+/// | `adamax` | `v = max(beta2 v, abs(g))`, `p -= lr m / (1 - beta1^t) / (v + eps)` |
+/// | `sgd` | `m = momentum m + g`, `p -= lr m`; with `nesterov`, `p -= lr (g + momentum m)` |
+///
+/// Sources: Kingma and Ba 2015 (arXiv:1412.6980), algorithms 1 and 2; Loshchilov and Hutter 2019
+/// (arXiv:1711.05101), algorithm 2; Sutskever et al. 2013 in the form that PyTorch documents.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
+pub enum OptimizerConfig {
+    /// Adam.
+    Adam {
+        /// Learning rate.
+        #[serde(default = "default_lr")]
+        lr: f64,
+        /// Decay of the mean of gradients.
+        #[serde(default = "default_beta1")]
+        beta1: f64,
+        /// Decay of the mean of squares.
+        #[serde(default = "default_beta2")]
+        beta2: f64,
+        /// Keeps the division finite.
+        #[serde(default = "default_eps")]
+        eps: f64,
+    },
+    /// Adam with decoupled weight decay.
+    AdamW {
+        /// Learning rate.
+        #[serde(default = "default_lr")]
+        lr: f64,
+        /// Decay of the mean of gradients.
+        #[serde(default = "default_beta1")]
+        beta1: f64,
+        /// Decay of the mean of squares.
+        #[serde(default = "default_beta2")]
+        beta2: f64,
+        /// Keeps the division finite.
+        #[serde(default = "default_eps")]
+        eps: f64,
+        /// Weights shrink by `lr * weight_decay` a step.
+        #[serde(default = "default_weight_decay")]
+        weight_decay: f64,
+        /// Weights with one of these among the dotted parts of their name do not shrink.
+        #[serde(default = "default_exclude")]
+        exclude: Vec<String>,
+        /// Whether weights of fewer than two dimensions (biases, scales) shrink as well.
+        #[serde(default)]
+        decay_vectors: bool,
+    },
+    /// Adam with the largest gradient in place of the root mean square.
+    Adamax {
+        /// Learning rate.
+        #[serde(default = "default_lr")]
+        lr: f64,
+        /// Decay of the mean of gradients.
+        #[serde(default = "default_beta1")]
+        beta1: f64,
+        /// Decay of the largest gradient.
+        #[serde(default = "default_beta2")]
+        beta2: f64,
+        /// Keeps the division finite.
+        #[serde(default = "default_eps")]
+        eps: f64,
+    },
+    /// Stochastic gradient descent.
+    Sgd {
+        /// Learning rate.
+        #[serde(default = "default_lr")]
+        lr: f64,
+        /// How much of the last direction is kept; 0 for none.
+        #[serde(default)]
+        momentum: f64,
+        /// Nesterov's variant of momentum.
+        #[serde(default)]
+        nesterov: bool,
+    },
+}
+
+fn default_lr() -> f64 {
+    1e-3
+}
+
+fn default_beta1() -> f64 {
+    0.9
+}
+
+fn default_beta2() -> f64 {
+    0.999
+}
+
+fn default_eps() -> f64 {
+    1e-8
+}
+
+fn default_weight_decay() -> f64 {
+    1e-2
+}
+
+fn default_exclude() -> Vec<String> {
+    vec!["bias".into()]
+}
+
+impl Default for OptimizerConfig {
+    fn default() -> Self {
+        Self::adam(default_lr())
+    }
+}
+
+impl OptimizerConfig {
+    /// Adam with the usual settings.
+    pub fn adam(lr: f64) -> Self {
+        Self::Adam { lr, beta1: default_beta1(), beta2: default_beta2(), eps: default_eps() }
+    }
+
+    /// AdamW with the usual settings.
+    pub fn adamw(lr: f64, weight_decay: f64) -> Self {
+        let (beta1, beta2, eps) = (default_beta1(), default_beta2(), default_eps());
+        Self::AdamW { lr, beta1, beta2, eps, weight_decay, exclude: default_exclude(), decay_vectors: false }
+    }
+
+    /// Adamax with the usual settings.
+    pub fn adamax(lr: f64) -> Self {
+        Self::Adamax { lr, beta1: default_beta1(), beta2: default_beta2(), eps: default_eps() }
+    }
+
+    /// Plain gradient descent.
+    pub fn sgd(lr: f64) -> Self {
+        Self::Sgd { lr, momentum: 0.0, nesterov: false }
+    }
+
+    /// The learning rate before any schedule.
+    pub fn lr(&self) -> f64 {
+        match self {
+            Self::Adam { lr, .. } | Self::AdamW { lr, .. } | Self::Adamax { lr, .. } | Self::Sgd { lr, .. } => *lr,
+        }
+    }
+
+    /// The same with another learning rate.
+    #[must_use]
+    pub fn with_lr(mut self, rate: f64) -> Self {
+        match &mut self {
+            Self::Adam { lr, .. } | Self::AdamW { lr, .. } | Self::Adamax { lr, .. } | Self::Sgd { lr, .. } => {
+                *lr = rate
+            }
+        }
+        self
+    }
+
+    /// The names under which the state of a weight is saved.
+    pub(super) fn moments(&self) -> &'static [&'static str] {
+        match self {
+            Self::Adam { .. } | Self::AdamW { .. } | Self::Adamax { .. } => &["m", "v"],
+            Self::Sgd { momentum, .. } if *momentum != 0.0 => &["m"],
+            Self::Sgd { .. } => &[],
+        }
+    }
+
+    pub(super) fn decays(&self, name: &str, rank: usize) -> bool {
+        let Self::AdamW { exclude, decay_vectors, .. } = self else { return false };
+        let dotted = format!(".{name}.");
+        (*decay_vectors || rank >= 2) && !exclude.iter().any(|part| dotted.contains(&format!(".{part}.")))
+    }
+
+    pub(super) fn rule(&self, lr: f64, step: i64, decays: bool) -> Rule {
+        // Whoever takes more steps than an i32 counts has corrections of 1.
+        let correction = |beta: f64| 1.0 - beta.powi(step.try_into().unwrap_or(i32::MAX));
+        match *self {
+            Self::Adam { beta1, beta2, eps, .. } | Self::AdamW { beta1, beta2, eps, .. } => {
+                let decay = if let Self::AdamW { weight_decay, .. } = self { *weight_decay } else { 0.0 };
+                let keep = if decays { 1.0 - lr * decay } else { 1.0 };
+                let (rate, root) = (lr / correction(beta1), 1.0 / correction(beta2).sqrt());
+                Rule::Adam { beta1, beta2, eps, keep, rate, root }
+            }
+            Self::Adamax { beta1, beta2, eps, .. } => Rule::Adamax { beta1, beta2, eps, rate: lr / correction(beta1) },
+            Self::Sgd { momentum, nesterov, .. } if momentum != 0.0 => Rule::Momentum { momentum, nesterov, rate: lr },
+            Self::Sgd { .. } => Rule::Plain { rate: lr },
+        }
+    }
+
+    pub(super) fn validate(&self) -> Result<()> {
+        let within = |name: &str, value: f64, low: f64, high: f64| {
+            if value >= low && value < high {
+                return Ok(());
+            }
+            Err(Error::Config(format!(
+                "the optimiser's `{name}` is {value}, but must be at least {low} and below {high}"
+            )))
+        };
+        within("lr", self.lr(), 0.0, f64::INFINITY)?;
+        match *self {
+            Self::Adam { beta1, beta2, eps, .. }
+            | Self::AdamW { beta1, beta2, eps, .. }
+            | Self::Adamax { beta1, beta2, eps, .. } => {
+                within("beta1", beta1, 0.0, 1.0)?;
+                within("beta2", beta2, 0.0, 1.0)?;
+                within("eps", eps, f64::MIN_POSITIVE, f64::INFINITY)?;
+            }
+            Self::Sgd { momentum, nesterov, .. } => {
+                within("momentum", momentum, 0.0, 1.0)?;
+                if nesterov && momentum == 0.0 {
+                    return Err(Error::Config("the optimiser's `nesterov` needs a `momentum` above 0".into()));
+                }
+            }
+        }
+        if let Self::AdamW { weight_decay, .. } = *self {
+            within("weight_decay", weight_decay, 0.0, f64::INFINITY)?;
+        }
+        Ok(())
+    }
+}

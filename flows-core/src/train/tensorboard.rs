@@ -1,0 +1,190 @@
+//! Event files for TensorBoard.
+
+use super::files::in_folder;
+use super::{Observer, StepEvent};
+use crate::{Error, Result};
+use prost::Message;
+use std::fs::File;
+use std::io::Write;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+// The parts in use of tensorflow/core/util/event.proto and framework/summary.proto. Members of a
+// `oneof` are options here: the bytes are the same.
+
+#[derive(Clone, PartialEq, Message)]
+struct Event {
+    #[prost(double, tag = "1")]
+    wall_time: f64,
+    #[prost(int64, tag = "2")]
+    step: i64,
+    #[prost(string, optional, tag = "3")]
+    file_version: Option<String>,
+    #[prost(message, optional, tag = "5")]
+    summary: Option<Summary>,
+    #[prost(message, optional, tag = "7")]
+    session_log: Option<SessionLog>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Summary {
+    #[prost(message, repeated, tag = "1")]
+    value: Vec<Value>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Value {
+    #[prost(string, tag = "1")]
+    tag: String,
+    #[prost(float, optional, tag = "2")]
+    simple_value: Option<f32>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct SessionLog {
+    #[prost(int32, tag = "1")]
+    status: i32,
+}
+
+/// `SessionLog.START`: TensorBoard forgets what it read of this and later steps.
+const START: i32 = 1;
+
+/// Writes scalars where TensorBoard reads them.
+///
+/// As an [`Observer`] it writes `loss/train`, `loss/validation`, `learning_rate` and
+/// `gradient_norm`, every step or every so many.
+#[derive(Debug)]
+pub struct TensorBoard {
+    path: PathBuf,
+    file: File,
+    every: u64,
+}
+
+impl TensorBoard {
+    /// A new event file in `folder`, which is made if need be; scalars every `every` steps.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn create(folder: &Path, every: u64) -> Result<Self> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        // Microseconds keep the names in order and apart when a run is resumed at once.
+        let name = format!("events.out.tfevents.{:010}.{:06}.flows", now.as_secs(), now.subsec_micros());
+        let path = in_folder(folder, &name)?;
+        let file = File::create_new(&path).map_err(|error| cannot_write(&path, &error))?;
+        let mut board = Self { path, file, every: every.max(1) };
+        board.write(Event { file_version: Some("brain.Event:2".into()), ..Event::now(0) })?;
+        Ok(board)
+    }
+
+    /// The same for a run that is resumed after `step`: TensorBoard forgets later steps of the files
+    /// before.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn resume(folder: &Path, every: u64, step: u64) -> Result<Self> {
+        let mut board = Self::create(folder, every)?;
+        board.write(Event { session_log: Some(SessionLog { status: START }), ..Event::now(step + 1) })?;
+        Ok(board)
+    }
+
+    /// Writes scalars of one step, each with its tag.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn scalars(&mut self, step: u64, scalars: &[(&str, f64)]) -> Result<()> {
+        let value =
+            scalars.iter().map(|(tag, v)| Value { tag: (*tag).into(), simple_value: Some(*v as f32) }).collect();
+        self.write(Event { summary: Some(Summary { value }), ..Event::now(step) })
+    }
+
+    fn write(&mut self, event: Event) -> Result<()> {
+        self.file.write_all(&record(&event.encode_to_vec())).map_err(|error| cannot_write(&self.path, &error))
+    }
+}
+
+impl Event {
+    fn now(step: u64) -> Self {
+        let wall_time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        Self { wall_time, step: step.try_into().unwrap_or(i64::MAX), ..Self::default() }
+    }
+}
+
+impl Observer for TensorBoard {
+    fn step(&mut self, event: &StepEvent) -> Result<ControlFlow<()>> {
+        let mut scalars = Vec::new();
+        if event.step.is_multiple_of(self.every) {
+            scalars = vec![("loss/train", event.loss), ("learning_rate", event.lr), ("gradient_norm", event.grad_norm)];
+        }
+        scalars.extend(event.validation.map(|validation| ("loss/validation", validation)));
+        if !scalars.is_empty() {
+            self.scalars(event.step, &scalars)?;
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+}
+
+/// A TFRecord: length, its checksum, data, its checksum; all little-endian.
+fn record(data: &[u8]) -> Vec<u8> {
+    let length = (data.len() as u64).to_le_bytes();
+    let mut bytes = Vec::with_capacity(data.len() + 16);
+    bytes.extend(length);
+    bytes.extend(masked_crc(&length).to_le_bytes());
+    bytes.extend(data);
+    bytes.extend(masked_crc(data).to_le_bytes());
+    bytes
+}
+
+fn masked_crc(data: &[u8]) -> u32 {
+    crc32c::crc32c(data).rotate_right(15).wrapping_add(0xa282_ead8)
+}
+
+fn cannot_write(path: &Path, error: &std::io::Error) -> Error {
+    Error::file(path, format!("cannot be written ({error}): check the folder and the space that is left"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(mut bytes: &[u8]) -> Vec<Event> {
+        let mut events = Vec::new();
+        while !bytes.is_empty() {
+            let (length, rest) = bytes.split_at(8);
+            let (length_crc, rest) = rest.split_at(4);
+            let (data, rest) = rest.split_at(u64::from_le_bytes(length.try_into().unwrap()) as usize);
+            let (data_crc, rest) = rest.split_at(4);
+            assert_eq!(length_crc, masked_crc(length).to_le_bytes());
+            assert_eq!(data_crc, masked_crc(data).to_le_bytes());
+            events.push(Event::decode(data).unwrap());
+            bytes = rest;
+        }
+        events
+    }
+
+    #[test]
+    fn events_parse_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut board = TensorBoard::resume(&folder.path().join("board"), 1, 6).unwrap();
+        board.scalars(7, &[("loss/train", 0.5), ("learning_rate", 1e-3)]).unwrap();
+        let events = parse(&std::fs::read(&board.path).unwrap());
+        assert_eq!(events[0].file_version.as_deref(), Some("brain.Event:2"));
+        assert_eq!((events[1].step, events[1].session_log.as_ref().unwrap().status), (7, START));
+        let summary = events[2].summary.as_ref().unwrap();
+        assert_eq!((events[2].step, summary.value.len()), (7, 2));
+        assert_eq!((summary.value[1].tag.as_str(), summary.value[1].simple_value), ("learning_rate", Some(1e-3)));
+        assert!(events[2].wall_time > 1.7e9);
+    }
+
+    #[test]
+    fn bytes_are_those_of_the_format() {
+        // Field 2 as a varint, then field 5 of one value with a tag and a float of fixed 32 bits.
+        let value = Value { tag: "a".into(), simple_value: Some(1.0) };
+        let event = Event { step: 3, summary: Some(Summary { value: vec![value] }), ..Event::default() };
+        let want = [0x10, 3, 0x2a, 10, 0x0a, 8, 0x0a, 1, b'a', 0x15, 0, 0, 0x80, 0x3f];
+        assert_eq!(event.encode_to_vec(), want);
+        // RFC 3720, B.4: the CRC-32C of 32 zero bytes.
+        assert_eq!(crc32c::crc32c(&[0; 32]), 0x8a91_36aa);
+        assert_eq!(masked_crc(&[0; 32]), 0x0fd7_fffa);
+    }
+}

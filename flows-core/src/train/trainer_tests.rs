@@ -1,0 +1,298 @@
+//! Exact resume, divergence, early stopping, broken files.
+
+use super::super::{EmaConfig, OptimizerConfig, Schedule, load_model};
+use super::*;
+use crate::nn::{Buffer, Init};
+use std::ops::ControlFlow;
+use std::path::Path;
+
+/// A regression with one hidden layer and a running mean, in f32.
+struct Model {
+    parameters: Parameters,
+    layers: [Tensor; 4],
+    seen: Buffer,
+}
+
+impl Model {
+    fn new() -> Self {
+        let parameters = Parameters::new(DType::F32, &Device::Cpu, Rng::seed(1));
+        let scope = parameters.scope();
+        let weight = |layer: &str, name: &str, shape: &[usize]| {
+            scope.enter(layer).weight(name, shape, Init::Normal(0.4)).unwrap()
+        };
+        let layers = [
+            weight("first", "weight", &[2, 16]),
+            weight("first", "bias", &[16]),
+            weight("second", "weight", &[16, 1]),
+            weight("second", "bias", &[1]),
+        ];
+        let seen = scope.buffer("seen", &Tensor::zeros((), DType::F32, &Device::Cpu).unwrap()).unwrap();
+        Self { parameters, layers, seen }
+    }
+
+    fn loss(&self, rng: &mut Rng) -> Result<Tensor> {
+        let x = rng.normal_tensor((8, 2), DType::F32, &Device::Cpu)?;
+        let y = x.narrow(1, 0, 1)?.sin()?.add(&x.narrow(1, 1, 1)?.sqr()?)?;
+        let [w1, b1, w2, b2] = &self.layers;
+        let out = x.matmul(w1)?.broadcast_add(b1)?.tanh()?.matmul(w2)?.broadcast_add(b2)?;
+        let loss = (out - y)?.sqr()?.mean_all()?;
+        self.seen.set(&(self.seen.get() + &loss.detach())?)?;
+        Ok(loss)
+    }
+
+    fn bits(&self) -> Vec<(String, Vec<u32>)> {
+        let bits =
+            |t: Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap().into_iter().map(f32::to_bits).collect();
+        self.parameters.tensors().into_iter().map(|(name, t)| (name, bits(t))).collect()
+    }
+}
+
+struct StopAt(u64);
+
+impl Observer for StopAt {
+    fn step(&mut self, event: &StepEvent) -> Result<ControlFlow<()>> {
+        Ok(if event.step == self.0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    }
+}
+
+#[derive(Default)]
+struct Record(Vec<StepEvent>);
+
+impl Observer for Record {
+    fn step(&mut self, event: &StepEvent) -> Result<ControlFlow<()>> {
+        self.0.push(event.clone());
+        Ok(ControlFlow::Continue(()))
+    }
+}
+
+fn trainer(model: &Model, config: &TrainConfig, folder: &Path, seed: u64) -> Trainer {
+    let checkpoint = Checkpoint::new(folder, "demo", &serde_json::json!({ "width": 16 })).unwrap();
+    Trainer::new(&model.parameters, config.clone(), Rng::seed(seed)).unwrap().with_checkpoint(checkpoint)
+}
+
+fn train(model: &Model, trainer: &mut Trainer, observer: &mut dyn Observer) -> Result<Outcome> {
+    let mut evaluate = |rng: &mut Rng| Ok(f64::from(model.loss(rng)?.to_scalar::<f32>()?));
+    trainer.run(|_, rng| model.loss(rng), Some(&mut evaluate), observer)
+}
+
+fn configs() -> Vec<TrainConfig> {
+    let plateau = Schedule::Plateau { warmup: 3, factor: 0.37, patience: 1, floor: 0.0 };
+    let optimizers = [
+        OptimizerConfig::adam(0.05),
+        OptimizerConfig::adamw(0.05, 0.1),
+        OptimizerConfig::adamax(0.05),
+        OptimizerConfig::sgd(0.05),
+        OptimizerConfig::Sgd { lr: 0.05, momentum: 0.9, nesterov: true },
+    ];
+    let config = |optimizer| TrainConfig {
+        steps: 20,
+        optimizer,
+        schedule: plateau.clone(),
+        clip_norm: Some(1.0),
+        ema: Some(EmaConfig { decay: 0.9, warmup: true }),
+        accumulate: 3,
+        evaluate_every: Some(2),
+        ..Default::default()
+    };
+    optimizers.into_iter().map(config).collect()
+}
+
+#[test]
+fn a_resumed_run_is_the_same_to_the_bit() {
+    for (i, config) in configs().into_iter().enumerate() {
+        // The live weights and the best ones alike.
+        let config = TrainConfig { keep_best: i % 2 == 0, ema: config.ema.filter(|_| i != 1), ..config };
+        let folder = tempfile::tempdir().unwrap();
+        let whole = Model::new();
+        let mut unbroken = trainer(&whole, &config, &folder.path().join("a"), 5);
+        let mut events = Record::default();
+        assert_eq!(train(&whole, &mut unbroken, &mut events).unwrap(), Outcome::Finished);
+
+        let first = Model::new();
+        let place = folder.path().join("b");
+        let stopped = train(&first, &mut trainer(&first, &config, &place, 5), &mut StopAt(11)).unwrap();
+        assert_eq!(stopped, Outcome::Interrupted);
+        let second = Model::new();
+        crate::testing::perturb(&second.parameters, 1.0, &mut Rng::seed(9)).unwrap();
+        // The model beside it plays no part, be it older, newer or broken.
+        std::fs::write(place.join("model.safetensors"), b"").unwrap();
+        let mut resumed = trainer(&second, &config, &place, 77);
+        assert_eq!(resumed.resume().unwrap(), 11);
+        let mut rest = Record::default();
+        assert_eq!(train(&second, &mut resumed, &mut rest).unwrap(), Outcome::Finished);
+
+        assert_eq!(whole.bits(), second.bits(), "{config:?}");
+        let key = |e: &StepEvent| (e.step, e.loss.to_bits(), e.lr.to_bits(), e.validation.map(f64::to_bits));
+        assert_eq!(
+            events.0[11..].iter().map(key).collect::<Vec<_>>(),
+            rest.0.iter().map(key).collect::<Vec<_>>(),
+            "{config:?}"
+        );
+        // The two runs' files hold the same weights, and the model file those that the model ended with.
+        let file = load_model(&place.join("model.safetensors")).unwrap();
+        assert_eq!(file.step, Some(20));
+        second.parameters.load(&file.tensors).unwrap();
+        assert_eq!(whole.bits(), second.bits());
+        assert!(events.0.last().unwrap().loss < events.0[0].loss);
+    }
+}
+
+#[test]
+fn the_best_weights_are_restored_and_patience_ends_the_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = Model::new();
+    let config = TrainConfig { steps: 50, evaluate_every: Some(1), patience: Some(3), ..Default::default() };
+    let mut trainer = trainer(&model, &config, folder.path(), 0);
+    let mut figures = [5.0, 4.0, 3.0, f64::NAN, 3.5, 3.0].into_iter();
+    let mut at_best = Vec::new();
+    let mut evaluate = |_: &mut Rng| {
+        let figure = figures.next().unwrap();
+        if figures.len() == 3 {
+            at_best = model.bits();
+        }
+        Ok(figure)
+    };
+    let outcome = trainer.run(|_, rng| model.loss(rng), Some(&mut evaluate), &mut ()).unwrap();
+    assert_eq!((outcome, trainer.step(), trainer.best()), (Outcome::EarlyStopped, 6, Some(3.0)));
+    assert_eq!(model.bits(), at_best);
+    assert!(matches!(trainer.run(|_, rng| model.loss(rng), None, &mut ()), Err(Error::Config(_))));
+    // Resumed, it is still out of patience.
+    trainer.resume().unwrap();
+    let mut evaluate = |_: &mut Rng| Ok(0.0);
+    let outcome = trainer.run(|_, rng| model.loss(rng), Some(&mut evaluate), &mut ()).unwrap();
+    assert_eq!((outcome, model.bits()), (Outcome::EarlyStopped, at_best));
+}
+
+#[test]
+fn steps_that_are_not_finite_are_left_out_then_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = Model::new();
+    let config = TrainConfig { steps: 30, checkpoint_every: Some(1), ..Default::default() };
+    let bad = [4, 10, 11, 12, 13];
+    let mut before = Vec::new();
+    let mut saved = Vec::new();
+    let mut trainer = trainer(&model, &config, folder.path(), 0);
+    let training = folder.path().join("training.safetensors");
+    let loss = |batch: u64, rng: &mut Rng| {
+        if batch == 10 {
+            before = model.bits();
+            saved = std::fs::read(&training).unwrap();
+        }
+        let loss = model.loss(rng)?;
+        if !bad.contains(&batch) {
+            return Ok(loss);
+        }
+        model.seen.set(&Tensor::new(f32::NAN, &Device::Cpu)?)?;
+        // Alternately the gradient and the loss.
+        if batch.is_multiple_of(2) {
+            Ok((loss * f64::NAN)?)
+        } else {
+            Ok((model.layers[1].sqr()?.sum_all()? * f64::INFINITY)?)
+        }
+    };
+    let mut events = Record::default();
+    let error = trainer.run(loss, None, &mut events).unwrap_err();
+    let message = error.to_string();
+    assert!(matches!(error, Error::Diverged(_)), "{message}");
+    for part in ["step 14", "learning rate 1e-3", "warm-up", "`clip_norm`", "after 3 steps"] {
+        assert!(message.contains(part), "{message}");
+    }
+    assert_eq!(
+        events.0.iter().map(|e| e.skipped).collect::<Vec<_>>(),
+        [[0; 4].as_slice(), &[1; 6], &[2, 3, 4]].concat()
+    );
+    assert_eq!(model.bits(), before);
+    assert_eq!(std::fs::read(&training).unwrap(), saved);
+}
+
+#[test]
+fn a_gradient_that_is_not_finite_is_left_out() {
+    let parameters = Parameters::new(DType::F64, &Device::Cpu, Rng::seed(0));
+    let w = parameters.scope().weight("w", 1, Init::Constant(0.0)).unwrap();
+    let config = TrainConfig { max_skipped: 0, clip_norm: Some(1.0), ..Default::default() };
+    let mut trainer = Trainer::new(&parameters, config, Rng::seed(0)).unwrap();
+    // The square root is finite at 0, its derivative is not.
+    let error = trainer.run(|_, _| Ok(w.sqrt()?.sum_all()?), None, &mut ()).unwrap_err();
+    assert!(error.to_string().contains("the gradient is not finite at step 1"), "{error}");
+    assert_eq!(w.to_vec1::<f64>().unwrap(), [0.0]);
+}
+
+#[test]
+fn broken_files_are_named_and_change_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = Model::new();
+    let config = configs().remove(0);
+    train(&model, &mut trainer(&model, &config, folder.path(), 0), &mut StopAt(4)).unwrap();
+    let path = folder.path().join("training.safetensors");
+    let whole = std::fs::read(&path).unwrap();
+
+    let other = Model::new();
+    let before = other.bits();
+    let refused = |config: &TrainConfig, part: &str| {
+        let mut trainer = trainer(&other, config, folder.path(), 3);
+        let error = trainer.resume().unwrap_err();
+        assert!(matches!(error, Error::File { .. }) && error.to_string().contains(part), "{error}");
+        assert_eq!((other.bits(), trainer.step()), (before.clone(), 0));
+    };
+    for keep in [0, 5, 100, whole.len() / 2, whole.len() - 1] {
+        std::fs::write(&path, &whole[..keep]).unwrap();
+        refused(&config, if keep == 0 { "is empty" } else { "cut short" });
+    }
+    let garbage: Vec<u8> = (0..5000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    std::fs::write(&path, garbage).unwrap();
+    refused(&config, "not a safetensors file");
+    std::fs::copy(folder.path().join("model.safetensors"), &path).unwrap();
+    refused(&config, "is a model");
+    std::fs::write(&path, &whole).unwrap();
+    refused(&TrainConfig { optimizer: OptimizerConfig::sgd(0.1), ..config.clone() }, "another optimiser");
+    std::fs::remove_file(&path).unwrap();
+    refused(&config, "does not exist");
+
+    std::fs::write(&path, &whole).unwrap();
+    let elsewhere = Checkpoint::new(folder.path(), "demo", &serde_json::json!({ "width": 17 })).unwrap();
+    let mut trainer = Trainer::new(&other.parameters, config.clone(), Rng::seed(0)).unwrap().with_checkpoint(elsewhere);
+    assert!(trainer.resume().unwrap_err().to_string().contains("other settings"));
+}
+
+#[test]
+fn accumulated_batches_are_one_large_batch() {
+    let step = |accumulate: u64| {
+        let parameters = Parameters::new(DType::F64, &Device::Cpu, Rng::seed(0));
+        let w = parameters.scope().weight("w", 1, Init::Constant(2.0)).unwrap();
+        let idle = parameters.scope().weight("late", 1, Init::Constant(2.0)).unwrap();
+        let config = TrainConfig { steps: 1, optimizer: OptimizerConfig::sgd(0.5), accumulate, ..Default::default() };
+        let mut numbers = Vec::new();
+        let loss = |batch: u64, _: &mut Rng| {
+            numbers.push(batch);
+            let x = w.affine(if accumulate == 1 { 2.5 } else { batch as f64 + 1.0 }, 0.0)?;
+            // The second weight has a gradient of the last batches only.
+            Ok(if batch >= 2 { (x + &idle)?.sum_all()? } else { x.sum_all()? })
+        };
+        Trainer::new(&parameters, config, Rng::seed(0)).unwrap().run(loss, None, &mut ()).unwrap();
+        (numbers, w.to_vec1::<f64>().unwrap()[0], idle.to_vec1::<f64>().unwrap()[0])
+    };
+    assert_eq!(step(1), (vec![0], 0.75, 2.0));
+    assert_eq!(step(4), (vec![0, 1, 2, 3], 0.75, 1.75));
+}
+
+#[test]
+fn what_cannot_be_trained_is_refused() {
+    let model = Model::new();
+    let run = |config: TrainConfig, loss: &dyn Fn(&mut Rng) -> Result<Tensor>| {
+        let mut trainer = Trainer::new(&model.parameters, config, Rng::seed(0))?;
+        trainer.run(|_, rng| loss(rng), None, &mut ())
+    };
+    let good = TrainConfig::default();
+    let message = |result: Result<Outcome>| result.unwrap_err().to_string();
+    assert!(message(run(good.clone(), &|_| Ok(model.layers[1].clone()))).contains("a scalar"));
+    assert!(message(run(good.clone(), &|rng| Ok(model.loss(rng)?.detach()))).contains("no weight"));
+    let patience = TrainConfig { patience: Some(1), ..good.clone() };
+    assert!(message(run(patience.clone(), &|rng| model.loss(rng))).contains("`evaluate_every`"));
+    let patience = TrainConfig { evaluate_every: Some(1), ..patience };
+    assert!(message(run(patience, &|rng| model.loss(rng))).contains("data to evaluate on"));
+    assert!(Trainer::new(&Parameters::new(DType::F32, &Device::Cpu, Rng::seed(0)), good, Rng::seed(0)).is_err());
+    assert!(toml::from_str::<TrainConfig>("step = 3").is_err());
+    let config: TrainConfig = toml::from_str("steps = 3\noptimizer = { kind = 'adamw', lr = 0.1 }\nema = {}").unwrap();
+    assert_eq!(config.optimizer.lr(), 0.1);
+    assert_eq!(toml::from_str::<TrainConfig>(&toml::to_string(&config).unwrap()).unwrap(), config);
+}
