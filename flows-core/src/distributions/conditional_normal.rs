@@ -5,7 +5,7 @@ use super::checks::{at_least_one, batch_shape, check_batch, event_shape};
 use super::class_conditional::normal_log_prob;
 use crate::bijectors::check_context;
 use crate::nn::{Init, Scope};
-use crate::ops::linear;
+use crate::ops::{Fused, linear};
 use crate::{Result, Rng};
 use candle_core::Tensor;
 
@@ -42,7 +42,7 @@ impl ConditionalNormal {
     /// Location and log-scale of each row, (B, event...).
     fn at(&self, context: Option<&Tensor>, batch: usize) -> Result<(Tensor, Tensor)> {
         let context = check_context(context, self.weight.dim(1)?, batch)?;
-        let out = linear(context, &self.weight, Some(&self.bias))?;
+        let out = linear(context, &self.weight, Some(&self.bias), Fused::Identity)?;
         let n = self.bias.elem_count() / 2;
         let shape = batch_shape(batch, &self.event);
         let loc = out.narrow(1, 0, n)?.reshape(shape.clone())?;

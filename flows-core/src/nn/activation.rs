@@ -1,6 +1,7 @@
 //! The non-linearities of conditioners.
 
-use crate::{Result, ops};
+use crate::Result;
+use crate::ops::{self, Fused};
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +38,16 @@ impl Activation {
             Self::Softplus => ops::softplus(x)?,
             Self::LeakyRelu => ((x.relu()? * 0.99)? + (x * 0.01)?)?,
         })
+    }
+
+    /// The activation of `x W^T + b`, in one pass where there is a kernel for it.
+    pub(super) fn behind(self, x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
+        let linear = |fused| ops::linear(x, weight, Some(bias), fused);
+        match self {
+            Self::Relu => linear(Fused::Relu),
+            Self::Tanh => linear(Fused::Tanh),
+            _ => self.apply(&linear(Fused::Identity)?),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! A linear layer.
 
-use super::{Init, Scope};
+use super::{Activation, Init, Scope};
 use crate::{Error, Result, Structure, ops};
 use candle_core::Tensor;
 
@@ -72,7 +72,15 @@ impl Linear {
     /// # Errors
     /// When `x` has another width.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        ops::linear(x, &self.weight, Some(&self.bias))
+        ops::linear(x, &self.weight, Some(&self.bias), ops::Fused::Identity)
+    }
+
+    /// [`Self::forward`] with an activation behind it.
+    ///
+    /// # Errors
+    /// As [`Self::forward`].
+    pub fn forward_with(&self, x: &Tensor, activation: Activation) -> Result<Tensor> {
+        activation.behind(x, &self.weight, &self.bias)
     }
 
     /// W, (outputs, inputs).

@@ -2,7 +2,8 @@
 
 use super::dropout::Dropout;
 use super::{Activation, Init, Linear, Network, Output, Scope};
-use crate::{Error, Result, Rng, Structure, ops};
+use crate::ops::{self, Fused};
+use crate::{Error, Result, Rng, Structure};
 use candle_core::Tensor;
 
 /// A masked autoregressive network: (B, D) to (B, D P), the P numbers of dimension d depending on
@@ -63,7 +64,7 @@ impl Masked {
     }
 
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        ops::linear(x, &(&self.weight * &self.mask)?, Some(&self.bias))
+        ops::linear(x, &(&self.weight * &self.mask)?, Some(&self.bias), Fused::Identity)
     }
 
     fn structure(&self) -> Structure {
@@ -145,7 +146,7 @@ impl Made {
         let mut h = self.first.forward(x)?;
         if let Some(weight) = &self.context {
             let context = crate::bijectors::check_context(context, weight.dim(1)?, x.dim(0)?)?;
-            h = (h + ops::linear(context, weight, None)?)?;
+            h = (h + ops::linear(context, weight, None, Fused::Identity)?)?;
         }
         if self.settings.residual {
             for block in self.hidden.chunks(2) {

@@ -39,13 +39,11 @@ impl Mlp {
 impl Network for Mlp {
     fn forward(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
         let mut h = with_context(x, context, self.context)?;
-        for (i, layer) in self.layers.iter().enumerate() {
-            if i > 0 {
-                h = self.activation.apply(&h)?;
-            }
-            h = layer.forward(&h)?;
+        let (last, hidden) = self.layers.split_last().ok_or_else(|| Error::Config("the MLP has no layer".into()))?;
+        for layer in hidden {
+            h = layer.forward_with(&h, self.activation)?;
         }
-        Ok(h)
+        last.forward(&h)
     }
 
     fn structure(&self) -> Structure {

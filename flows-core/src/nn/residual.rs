@@ -64,7 +64,7 @@ impl ResidualNet {
     fn run(&self, x: &Tensor, context: Option<&Tensor>, mut rng: Option<&mut Rng>) -> Result<Tensor> {
         let mut h = self.first.forward(&with_context(x, context, self.context)?)?;
         for [first, second] in &self.blocks {
-            let inner = self.activation.apply(&first.forward(&self.activation.apply(&h)?)?)?;
+            let inner = first.forward_with(&self.activation.apply(&h)?, self.activation)?;
             let inner = self.dropout.apply(inner, rng.as_deref_mut())?;
             h = (h + second.forward(&inner)?)?;
         }

@@ -7,7 +7,9 @@ use num_traits::Float;
 /// A number that the kernels work on: f32 or f64.
 ///
 /// Not a sub-trait of candle's `WithDType`, whose vector methods hide those of `Float`.
-pub(crate) trait Real: Float + std::iter::Sum + std::ops::AddAssign + Send + Sync + 'static {
+pub(crate) trait Real:
+    Float + faer::traits::ComplexField + std::iter::Sum + std::ops::AddAssign + Send + Sync + 'static
+{
     /// The constant `value`, rounded.
     fn of(value: f64) -> Self;
     /// The elements of contiguous storage.

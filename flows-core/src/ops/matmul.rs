@@ -1,0 +1,75 @@
+//! Matrix products of row-major slices, on the kernels of faer.
+
+use super::cpu::Real;
+use faer::linalg::matmul::matmul;
+use faer::{Accum, MatRef, Par};
+use rayon::prelude::*;
+
+/// A row-major matrix, or its transpose.
+#[derive(Clone, Copy)]
+pub(super) struct Operand<'a, T> {
+    values: &'a [T],
+    columns: usize,
+    transposed: bool,
+}
+
+impl<'a, T: Real> Operand<'a, T> {
+    /// The matrix with rows of `columns` numbers.
+    pub(super) fn new(values: &'a [T], columns: usize) -> Self {
+        Self { values, columns, transposed: false }
+    }
+
+    pub(super) fn t(self) -> Self {
+        Self { transposed: !self.transposed, ..self }
+    }
+
+    fn view(&self) -> MatRef<'a, T> {
+        let view = MatRef::from_row_major_slice(self.values, self.values.len() / self.columns.max(1), self.columns);
+        if self.transposed { view.transpose() } else { view }
+    }
+}
+
+/// Products of fewer multiplications than this are faster on one thread.
+const PARALLEL: usize = 4_000_000;
+
+/// `out += a b`, `out` having rows of `columns` numbers.
+///
+/// The rows are cut into blocks whose size does not depend on the number of threads, so neither
+/// does the result.
+pub(super) fn add_product<T: Real>(out: &mut [T], columns: usize, a: Operand<'_, T>, b: Operand<'_, T>) {
+    if out.is_empty() {
+        return;
+    }
+    let (a, b) = (a.view(), b.view());
+    let rows = out.len() / columns;
+    let block = if rows * columns * a.ncols() < PARALLEL { rows } else { rows.div_ceil(4).next_multiple_of(16) };
+    let run = |(i, out): (usize, &mut [T])| {
+        let count = out.len() / columns;
+        let a = a.subrows(i * block, count);
+        let out = faer::MatMut::from_row_major_slice_mut(out, count, columns);
+        matmul(out, Accum::Add, a, b, T::one(), Par::Seq);
+        clear_upper_halves();
+    };
+    if block == rows {
+        run((0, out));
+    } else {
+        out.par_chunks_mut(block * columns).enumerate().for_each(run);
+    }
+}
+
+/// Clears the upper halves of the vector registers, which the AVX-512 kernels of faer leave in
+/// use: until that is done every SSE instruction waits for them, at ten times its price.
+fn clear_upper_halves() {
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("avx") {
+        // SAFETY: the processor has AVX, the one thing the instruction needs; no upper half holds a
+        // value here, since Rust passes none across calls.
+        unsafe { zero_upper() }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx")]
+fn zero_upper() {
+    std::arch::x86_64::_mm256_zeroupper();
+}
