@@ -1,5 +1,11 @@
 //! Differentiable tensor operations that candle lacks, has wrong, or does slowly.
 
+mod linalg;
 mod stable;
+mod triangle;
 
+pub use linalg::{
+    Lu, cholesky, inverse, log_abs_det, lu, orthogonal, solve, solve_rows, solve_triangular, solve_triangular_rows,
+};
 pub use stable::{log_sigmoid, log_sum_exp, sigmoid, softplus, sum_event};
+pub use triangle::Triangle;
