@@ -1,9 +1,9 @@
 //! Normalisation by a first batch.
 
-use super::linear::{along_channels, channels, shared_log_det};
+use super::linear::{channels, shared_log_det};
 use super::{Bijector, check_event};
 use crate::nn::{Buffer, Init, Scope};
-use crate::{Error, Result, Structure};
+use crate::{Error, Result, Structure, ops};
 use candle_core::{DType, Device, Tensor, Var};
 
 /// Added to the standard deviation, so that a constant channel gets a finite scale.
@@ -49,15 +49,15 @@ impl ActNorm {
     }
 
     fn set(&self, x: &Tensor) -> Result<()> {
-        // Once, so in f64 on the CPU: (C, everything else).
-        let x = x.detach().to_device(&Device::Cpu)?.to_dtype(DType::F64)?.transpose(0, 1)?.flatten_from(1)?;
-        if x.dim(1)? < 2 {
+        if x.elem_count() < 2 * self.shape[0] {
             return Err(Error::Data(
                 "an actnorm cannot be initialised from one value a channel: give a batch of more rows".into(),
             ));
         }
-        let mean = x.mean_keepdim(1)?;
-        let deviation = x.broadcast_sub(&mean)?.sqr()?.mean(1)?.sqrt()?;
+        // Once, so in f64 on the CPU.
+        let x = x.detach().to_device(&Device::Cpu)?.to_dtype(DType::F64)?;
+        let (mean, variance) = ops::channel_moments(&x)?;
+        let deviation = variance.sqrt()?;
         let values = deviation.to_vec1::<f64>()?;
         if let Some(channel) = values.iter().position(|v| !v.is_finite()) {
             return Err(Error::Data(format!(
@@ -67,7 +67,7 @@ impl ActNorm {
         }
         let log_scale: Vec<f64> = values.iter().map(|v| -(v + EPSILON).ln()).collect();
         let log_scale = Tensor::from_vec(log_scale, self.shape[0], &Device::Cpu)?;
-        for (weight, value) in [(&self.log_scale, log_scale), (&self.shift, mean.squeeze(1)?.neg()?)] {
+        for (weight, value) in [(&self.log_scale, log_scale), (&self.shift, mean.neg()?)] {
             Var::from_tensor(weight)?.set(&value.to_dtype(weight.dtype())?.to_device(weight.device())?)?;
         }
         self.initialized.set(&Tensor::ones(1, DType::U8, self.shift.device())?)
@@ -86,15 +86,14 @@ impl Bijector for ActNorm {
 
     fn forward(&self, z: &Tensor, _: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
         let batch = check_event("z", z, &self.shape)?;
-        let scale = along_channels(&self.log_scale.neg()?.exp()?, z.rank())?;
-        let x = z.broadcast_mul(&scale)?.broadcast_sub(&along_channels(&self.shift, z.rank())?)?;
+        let x = ops::channel_affine(z, &self.log_scale.neg()?.exp()?, &self.shift.neg()?)?;
         Ok((x, shared_log_det(&self.log_det()?.neg()?, batch)?))
     }
 
     fn inverse(&self, x: &Tensor, _: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
         let batch = check_event("x", x, &self.shape)?;
-        let scale = along_channels(&self.log_scale.exp()?, x.rank())?;
-        let z = x.broadcast_add(&along_channels(&self.shift, x.rank())?)?.broadcast_mul(&scale)?;
+        let scale = self.log_scale.exp()?;
+        let z = ops::channel_affine(x, &scale, &(&scale * &self.shift)?)?;
         Ok((z, shared_log_det(&self.log_det()?, batch)?))
     }
 

@@ -1,9 +1,9 @@
 //! Batch normalisation as a bijector.
 
-use super::linear::{along_channels, channels, shared_log_det};
+use super::linear::{channels, shared_log_det};
 use super::{Bijector, check_event};
 use crate::nn::{Buffer, Init, Scope};
-use crate::{Error, Result, Rng, Structure};
+use crate::{Error, Result, Rng, Structure, ops};
 use candle_core::{DType, Tensor};
 
 /// Added to the variance.
@@ -57,11 +57,11 @@ impl BatchNorm {
         Ok((log_scale, log_det))
     }
 
-    fn normalise(&self, centred: &Tensor, variance: &Tensor, batch: usize) -> Result<(Tensor, Tensor)> {
+    fn normalise(&self, x: &Tensor, mean: &Tensor, variance: &Tensor) -> Result<(Tensor, Tensor)> {
         let (log_scale, log_det) = self.scale(variance)?;
-        let rank = centred.rank();
-        let scaled = centred.broadcast_mul(&along_channels(&log_scale.exp()?, rank)?)?;
-        Ok((scaled.broadcast_add(&along_channels(&self.beta, rank)?)?, shared_log_det(&log_det, batch)?))
+        let scale = log_scale.exp()?;
+        let z = ops::channel_affine(x, &scale, &(&self.beta - (mean * &scale)?)?)?;
+        Ok((z, shared_log_det(&log_det, x.dim(0)?)?))
     }
 
     fn track(&self, mean: &Tensor, variance: &Tensor) -> Result<()> {
@@ -84,17 +84,14 @@ impl Bijector for BatchNorm {
     fn forward(&self, z: &Tensor, _: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
         let batch = check_event("z", z, &self.shape)?;
         let (log_scale, log_det) = self.scale(&self.running_variance.get())?;
-        let centred = z
-            .broadcast_sub(&along_channels(&self.beta, z.rank())?)?
-            .broadcast_mul(&along_channels(&log_scale.neg()?.exp()?, z.rank())?)?;
-        let x = centred.broadcast_add(&along_channels(&self.running_mean.get(), z.rank())?)?;
+        let scale = log_scale.neg()?.exp()?;
+        let x = ops::channel_affine(z, &scale, &(self.running_mean.get() - (&self.beta * &scale)?)?)?;
         Ok((x, shared_log_det(&log_det.neg()?, batch)?))
     }
 
     fn inverse(&self, x: &Tensor, _: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        let batch = check_event("x", x, &self.shape)?;
-        let centred = x.broadcast_sub(&along_channels(&self.running_mean.get(), x.rank())?)?;
-        self.normalise(&centred, &self.running_variance.get(), batch)
+        check_event("x", x, &self.shape)?;
+        self.normalise(x, &self.running_mean.get(), &self.running_variance.get())
     }
 
     fn inverse_training(&self, x: &Tensor, _: Option<&Tensor>, _: &mut Rng) -> Result<(Tensor, Tensor)> {
@@ -106,12 +103,9 @@ impl Bijector for BatchNorm {
                     .into(),
             ));
         }
-        let others: Vec<usize> = (0..x.rank()).filter(|&d| d != 1).collect();
-        let mean = x.mean_keepdim(others.as_slice())?;
-        let centred = x.broadcast_sub(&mean)?;
-        let variance = centred.sqr()?.mean_keepdim(others.as_slice())?.flatten_all()?;
-        self.track(&mean.flatten_all()?, &variance)?;
-        self.normalise(&centred, &variance, batch)
+        let (mean, variance) = ops::channel_moments(x)?;
+        self.track(&mean, &variance)?;
+        self.normalise(x, &mean, &variance)
     }
 
     fn structure(&self) -> Structure {

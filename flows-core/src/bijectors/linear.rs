@@ -48,13 +48,6 @@ pub(super) fn channels(shape: &[usize]) -> Result<usize> {
     }
 }
 
-/// One number a channel, (C), in the shape (1, C, 1, ...) that fits a batch of this rank.
-pub(super) fn along_channels(numbers: &Tensor, rank: usize) -> Result<Tensor> {
-    let mut shape = vec![1; rank];
-    shape[1] = numbers.dim(0)?;
-    Ok(numbers.reshape(shape)?)
-}
-
 /// The weight of the entries beside a diagonal.
 pub(super) fn entries_weight(scope: &Scope, name: &str, triangle: &Triangle, init: Init) -> Result<Tensor> {
     match triangle.entries() {

@@ -1,9 +1,11 @@
 //! Differentiable tensor operations that candle lacks, has wrong, or does slowly.
 
+mod channels;
 mod linalg;
 mod stable;
 mod triangle;
 
+pub use channels::{channel_affine, channel_moments};
 pub use linalg::{
     Lu, cholesky, inverse, log_abs_det, lu, orthogonal, solve, solve_rows, solve_triangular, solve_triangular_rows,
 };
