@@ -7,6 +7,8 @@ mod structure;
 pub mod bijectors;
 pub mod data;
 pub mod distributions;
+pub mod files;
+pub mod flows;
 pub mod hub;
 pub mod nn;
 pub mod ops;

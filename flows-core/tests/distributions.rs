@@ -95,7 +95,7 @@ fn truncated<F: SymmetricCdf + Default + 'static>(
     low: f64,
     high: f64,
 ) -> Result<Box<dyn Distribution>> {
-    let base = LocationScale::<F>::trainable(scope, event)?;
+    let base = LocationScale::<F>::trainable(event, scope)?;
     Ok(Box::new(Truncated::new(base, &constant(scope, event, &[low])?, &constant(scope, event, &[high])?)?))
 }
 
@@ -105,22 +105,22 @@ fn cases() -> Vec<Case> {
     vec![
         Case::new("StandardNormal", |s| Ok(Box::new(StandardNormal::new([1], s.dtype(), CPU)?))),
         Case::new("StandardNormal image", |s| Ok(Box::new(StandardNormal::new([3, 2, 2], s.dtype(), CPU)?))),
-        Case::new("Normal", |s| Ok(Box::new(Normal::trainable(s, [1])?))),
-        Case::new("Normal matrix", |s| Ok(Box::new(Normal::trainable(s, [2, 3])?))),
-        Case::new("Normal scalar", |s| Ok(Box::new(Normal::trainable(s, [])?))),
+        Case::new("Normal", |s| Ok(Box::new(Normal::trainable([1], s)?))),
+        Case::new("Normal matrix", |s| Ok(Box::new(Normal::trainable([2, 3], s)?))),
+        Case::new("Normal scalar", |s| Ok(Box::new(Normal::trainable([], s)?))),
         Case::new("Normal fixed", |s| {
             Ok(Box::new(Normal::new(&constant(s, &[3], &[1.0, -2.0])?, &constant(s, &[3], &[0.5, 3.0])?)?))
         }),
-        Case::new("MultivariateNormal", |s| Ok(Box::new(MultivariateNormal::trainable(s, 1)?))),
-        Case::new("MultivariateNormal 4", |s| Ok(Box::new(MultivariateNormal::trainable(s, 4)?))),
-        Case::new("Laplace", |s| Ok(Box::new(Laplace::trainable(s, [1])?))),
-        Case::new("Laplace matrix", |s| Ok(Box::new(Laplace::trainable(s, [2, 3])?))),
-        Case::new("Logistic", |s| Ok(Box::new(Logistic::trainable(s, [1])?))),
-        Case::new("Logistic matrix", |s| Ok(Box::new(Logistic::trainable(s, [2, 3])?))),
-        Case { reparameterised: false, ..Case::new("StudentT", |s| Ok(Box::new(StudentT::trainable(s, [1], 20.0)?))) },
+        Case::new("MultivariateNormal", |s| Ok(Box::new(MultivariateNormal::trainable(1, s)?))),
+        Case::new("MultivariateNormal 4", |s| Ok(Box::new(MultivariateNormal::trainable(4, s)?))),
+        Case::new("Laplace", |s| Ok(Box::new(Laplace::trainable([1], s)?))),
+        Case::new("Laplace matrix", |s| Ok(Box::new(Laplace::trainable([2, 3], s)?))),
+        Case::new("Logistic", |s| Ok(Box::new(Logistic::trainable([1], s)?))),
+        Case::new("Logistic matrix", |s| Ok(Box::new(Logistic::trainable([2, 3], s)?))),
+        Case { reparameterised: false, ..Case::new("StudentT", |s| Ok(Box::new(StudentT::trainable([1], 20.0, s)?))) },
         Case {
             reparameterised: false,
-            ..Case::new("StudentT matrix", |s| Ok(Box::new(StudentT::trainable(s, [2, 2], 1.5)?)))
+            ..Case::new("StudentT matrix", |s| Ok(Box::new(StudentT::trainable([2, 2], 1.5, s)?)))
         },
         Case::new("StudentT fixed", |s| {
             Ok(Box::new(StudentT::new(8.0, &constant(s, &[3], &[1.0])?, &constant(s, &[3], &[2.0])?)?))
@@ -136,44 +136,44 @@ fn cases() -> Vec<Case> {
         truncated_case(Case::new("Truncated normal matrix", |s| truncated::<NormalFamily>(s, &[2, 2], -2.0, -1.0))),
         truncated_case(Case::new("Truncated Laplace", |s| truncated::<LaplaceFamily>(s, &[1], -0.5, 2.0))),
         truncated_case(Case::new("Truncated logistic", |s| truncated::<LogisticFamily>(s, &[1], 1.0, 3.0))),
-        Case::new("GaussianMixture", |s| Ok(Box::new(GaussianMixture::trainable(s, [1], 3)?))),
-        Case::new("GaussianMixture matrix", |s| Ok(Box::new(GaussianMixture::trainable(s, [2, 2], 4)?))),
-        Case::new("GaussianMixture scalar", |s| Ok(Box::new(GaussianMixture::trainable(s, [], 2)?))),
+        Case::new("GaussianMixture", |s| Ok(Box::new(GaussianMixture::trainable([1], 3, s)?))),
+        Case::new("GaussianMixture matrix", |s| Ok(Box::new(GaussianMixture::trainable([2, 2], 4, s)?))),
+        Case::new("GaussianMixture scalar", |s| Ok(Box::new(GaussianMixture::trainable([], 2, s)?))),
         Case {
             needs: Needs::Class(3),
-            ..Case::new("ClassConditional", |s| Ok(Box::new(ClassConditional::trainable(s, [1], 3)?)))
+            ..Case::new("ClassConditional", |s| Ok(Box::new(ClassConditional::trainable([1], 3, s)?)))
         },
         Case {
             needs: Needs::Class(2),
-            ..Case::new("ClassConditional image", |s| Ok(Box::new(ClassConditional::trainable(s, [2, 1, 2], 2)?)))
+            ..Case::new("ClassConditional image", |s| Ok(Box::new(ClassConditional::trainable([2, 1, 2], 2, s)?)))
         },
         Case {
             needs: Needs::Context(3),
-            ..Case::new("ConditionalNormal", |s| Ok(Box::new(ConditionalNormal::new(s, [1], 3)?)))
+            ..Case::new("ConditionalNormal", |s| Ok(Box::new(ConditionalNormal::new([1], 3, s)?)))
         },
         Case {
             needs: Needs::Context(2),
-            ..Case::new("ConditionalNormal image", |s| Ok(Box::new(ConditionalNormal::new(s, [2, 1, 2], 2)?)))
+            ..Case::new("ConditionalNormal image", |s| Ok(Box::new(ConditionalNormal::new([2, 1, 2], 2, s)?)))
         },
         Case {
             values: Some(4),
             outside: Some(4.0),
-            ..Case::new("Categorical", |s| Ok(Box::new(Categorical::trainable(s, [1], 4)?)))
+            ..Case::new("Categorical", |s| Ok(Box::new(Categorical::trainable([1], 4, s)?)))
         },
         Case {
             values: Some(3),
             outside: Some(0.5),
-            ..Case::new("Categorical matrix", |s| Ok(Box::new(Categorical::trainable(s, [2, 2], 3)?)))
+            ..Case::new("Categorical matrix", |s| Ok(Box::new(Categorical::trainable([2, 2], 3, s)?)))
         },
         Case {
             values: Some(2),
             outside: Some(-1.0),
-            ..Case::new("Bernoulli", |s| Ok(Box::new(Bernoulli::trainable(s, [1])?)))
+            ..Case::new("Bernoulli", |s| Ok(Box::new(Bernoulli::trainable([1], s)?)))
         },
         Case {
             values: Some(2),
             outside: Some(0.25),
-            ..Case::new("Bernoulli matrix", |s| Ok(Box::new(Bernoulli::trainable(s, [2, 2])?)))
+            ..Case::new("Bernoulli matrix", |s| Ok(Box::new(Bernoulli::trainable([2, 2], s)?)))
         },
         Case {
             outside: Some(2.5),
@@ -181,8 +181,8 @@ fn cases() -> Vec<Case> {
             ..Case::new("Product", |s| {
                 Ok(Box::new(Product::new(vec![
                     Box::new(BoxUniform::new(&constant(s, &[2], &[-1.0])?, &constant(s, &[2], &[2.0])?)?),
-                    Box::new(Normal::trainable(&s.enter("a"), [1])?),
-                    Box::new(ConditionalNormal::new(&s.enter("b"), [3], 2)?),
+                    Box::new(Normal::trainable([1], &s.enter("a"))?),
+                    Box::new(ConditionalNormal::new([3], 2, &s.enter("b"))?),
                 ])?))
             })
         },
@@ -190,7 +190,7 @@ fn cases() -> Vec<Case> {
             outside: Some(-1.0),
             ..Case::new("Transformed", |s| {
                 let weight = s.weight("weight", 1, Init::Constant(0.4))?;
-                let base = Box::new(Normal::trainable(s, [1])?);
+                let base = Box::new(Normal::trainable([1], s)?);
                 Ok(Box::new(Transformed::new(base, Box::new(Exponential { event: vec![1], weight }))?))
             })
         },
@@ -199,7 +199,7 @@ fn cases() -> Vec<Case> {
             needs: Needs::Context(2),
             ..Case::new("Transformed conditional", |s| {
                 let weight = s.weight("scale", 2, Init::Constant(0.7))?;
-                let base = Box::new(ConditionalNormal::new(s, [2], 2)?);
+                let base = Box::new(ConditionalNormal::new([2], 2, s)?);
                 Ok(Box::new(Transformed::new(base, Box::new(Exponential { event: vec![2], weight }))?))
             })
         },
@@ -434,13 +434,13 @@ fn temperature_scales_the_base() -> Result<()> {
 fn contexts_out_of_range() -> Result<()> {
     let parameters = Parameters::new(DType::F64, CPU, Rng::seed(0));
     let scope = parameters.scope();
-    let classes = ClassConditional::trainable(&scope.enter("class"), [2], 3)?;
+    let classes = ClassConditional::trainable([2], 3, &scope.enter("class"))?;
     let x = Tensor::zeros((1, 2), DType::F64, CPU)?;
     for bad in [3.0, -1.0, 0.5, f64::NAN] {
         assert!(classes.log_prob(&x, Some(&Tensor::new(&[[bad]], CPU)?)).is_err());
     }
     classes.log_prob(&x, Some(&Tensor::new(&[[2u32]], CPU)?))?;
-    let conditional = ConditionalNormal::new(&scope, [2], 1)?;
+    let conditional = ConditionalNormal::new([2], 1, &scope)?;
     perturb(&parameters, 1.0, &mut Rng::seed(1))?;
     let far = conditional.log_prob(&x, Some(&Tensor::new(&[[1e12]], CPU)?))?;
     assert!(rows(&far)?[0].is_finite());
@@ -472,15 +472,15 @@ fn unusable_settings_are_refused() -> Result<()> {
     assert!(Normal::new(&one, &zero).is_err());
     assert!(Normal::new(&one, &single).is_err());
     assert!(Laplace::new(&one, &Tensor::new(&[f64::NAN], CPU)?).is_err());
-    assert!(Logistic::trainable(&scope, [2, 0]).is_err());
+    assert!(Logistic::trainable([2, 0], &scope).is_err());
     assert!(StandardNormal::new([1], DType::U32, CPU).is_err());
     assert!(StudentT::new(0.0, &one, &one).is_err());
     assert!(BoxUniform::new(&one, &one).is_err());
     assert!(Truncated::new(Normal::new(&zero, &one)?, &one, &zero).is_err());
-    assert!(GaussianMixture::trainable(&scope, [1], 0).is_err());
+    assert!(GaussianMixture::trainable([1], 0, &scope).is_err());
     assert!(GaussianMixture::new(&Tensor::zeros(2, DType::F64, CPU)?, &one, &one).is_err());
     assert!(Categorical::new(&Tensor::full(f64::NEG_INFINITY, 3, CPU)?).is_err());
-    assert!(Categorical::trainable(&scope, [1], 0).is_err());
+    assert!(Categorical::trainable([1], 0, &scope).is_err());
     assert!(Product::new(vec![]).is_err());
     assert!(Product::new(vec![Box::new(StandardNormal::new([1, 2], DType::F64, CPU)?)]).is_err());
     Ok(())

@@ -7,16 +7,40 @@
 use crate::{Error, Result, Rng, Structure};
 use candle_core::Tensor;
 
+mod actnorm;
 mod autoregressive;
+mod batch_norm;
 mod chain;
+mod conv1x1;
 mod coupling;
 mod elementwise;
+mod fixed_affine;
+mod householder;
+mod linear;
+mod lu_linear;
+mod matrix;
+mod orthogonal;
+mod permutation;
+mod standardize;
+mod triangular;
 pub mod univariate;
 
+pub use actnorm::ActNorm;
 pub use autoregressive::Autoregressive;
+pub use batch_norm::BatchNorm;
 pub use chain::Chain;
+pub use conv1x1::Conv1x1;
 pub use coupling::{Coupling, Mask};
 pub use elementwise::Elementwise;
+pub use fixed_affine::FixedAffine;
+pub use householder::Householder;
+pub use linear::Start;
+pub use lu_linear::LuLinear;
+pub use matrix::Matrix;
+pub use orthogonal::Orthogonal;
+pub use permutation::{Order, Permutation};
+pub use standardize::Standardize;
+pub use triangular::Triangular;
 
 /// An invertible, differentiable map z -> x, possibly conditioned on a context.
 ///

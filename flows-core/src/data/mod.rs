@@ -4,7 +4,6 @@ mod batches;
 mod csv;
 mod dataset;
 mod density;
-mod files;
 mod npy;
 mod scaling;
 mod source;
@@ -13,7 +12,6 @@ mod toy;
 
 pub use batches::{Batches, Position};
 pub use dataset::{Dataset, Examples, Proportions};
-pub use files::write_atomically;
 pub use scaling::Scaling;
 pub use source::Source;
 pub use table::{Table, read_table, write_table};

@@ -64,7 +64,7 @@ pub fn write_table(path: impl AsRef<Path>, table: &Table) -> Result<()> {
         DType::F16 | DType::BF16 => table.data.to_dtype(DType::F32)?,
         _ => table.data.to_dtype(DType::F64)?,
     };
-    super::write_atomically(path, |file| match kind {
+    crate::files::write_atomically(path, |file| match kind {
         Kind::Npy => npy::write(path, file, &data),
         Kind::Csv => csv::write(path, file, table.columns.as_deref(), &data),
     })

@@ -34,7 +34,7 @@ impl Bernoulli {
     ///
     /// # Errors
     /// When the event shape has a dimension of 0 or the name is taken.
-    pub fn trainable(scope: &Scope, event: impl Into<Vec<usize>>) -> Result<Self> {
+    pub fn trainable(event: impl Into<Vec<usize>>, scope: &Scope) -> Result<Self> {
         let event = event_shape(event)?;
         let logits = scope.weight("logits", event.clone(), Init::Zeros)?;
         Ok(Self { event, logits })

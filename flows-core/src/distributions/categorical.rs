@@ -42,7 +42,7 @@ impl Categorical {
     ///
     /// # Errors
     /// When there is no class, the event shape has a dimension of 0 or the name is taken.
-    pub fn trainable(scope: &Scope, event: impl Into<Vec<usize>>, classes: usize) -> Result<Self> {
+    pub fn trainable(event: impl Into<Vec<usize>>, classes: usize, scope: &Scope) -> Result<Self> {
         let event = event_shape(event)?;
         let shape = [event.as_slice(), &[at_least_one("the number of classes", classes)?]].concat();
         let logits = scope.weight("logits", shape, Init::Zeros)?;

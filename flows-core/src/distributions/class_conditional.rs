@@ -43,7 +43,7 @@ impl ClassConditional {
     ///
     /// # Errors
     /// When there is no class, the event shape has a dimension of 0 or a name is taken.
-    pub fn trainable(scope: &Scope, event: impl Into<Vec<usize>>, classes: usize) -> Result<Self> {
+    pub fn trainable(event: impl Into<Vec<usize>>, classes: usize, scope: &Scope) -> Result<Self> {
         let event = event_shape(event)?;
         let shape = batch_shape(at_least_one("the number of classes", classes)?, &event);
         let locs = scope.weight("locs", shape.clone(), Init::Zeros)?;

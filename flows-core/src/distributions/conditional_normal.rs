@@ -30,7 +30,7 @@ impl ConditionalNormal {
     ///
     /// # Errors
     /// When the width is 0, the event shape has a dimension of 0 or a name is taken.
-    pub fn new(scope: &Scope, event: impl Into<Vec<usize>>, width: usize) -> Result<Self> {
+    pub fn new(event: impl Into<Vec<usize>>, width: usize, scope: &Scope) -> Result<Self> {
         let event = event_shape(event)?;
         let outputs = 2 * event.iter().product::<usize>();
         let width = at_least_one("the width of the context", width)?;

@@ -69,7 +69,7 @@ impl<F: Family + Default> LocationScale<F> {
     ///
     /// # Errors
     /// When the event shape has a dimension of 0 or the names are taken.
-    pub fn trainable(scope: &Scope, event: impl Into<Vec<usize>>) -> Result<Self> {
+    pub fn trainable(event: impl Into<Vec<usize>>, scope: &Scope) -> Result<Self> {
         Self::in_scope(F::default(), scope, event)
     }
 }

@@ -48,7 +48,7 @@ impl GaussianMixture {
     ///
     /// # Errors
     /// When there is no component, the event shape has a dimension of 0 or a name is taken.
-    pub fn trainable(scope: &Scope, event: impl Into<Vec<usize>>, components: usize) -> Result<Self> {
+    pub fn trainable(event: impl Into<Vec<usize>>, components: usize, scope: &Scope) -> Result<Self> {
         let event = event_shape(event)?;
         let shape = batch_shape(at_least_one("the number of components", components)?, &event);
         Ok(Self {

@@ -48,7 +48,7 @@ impl MultivariateNormal {
     ///
     /// # Errors
     /// When `n` is 0 or a name is taken.
-    pub fn trainable(scope: &Scope, n: usize) -> Result<Self> {
+    pub fn trainable(n: usize, scope: &Scope) -> Result<Self> {
         at_least_one("the dimension", n)?;
         let loc = scope.weight("loc", n, Init::Zeros)?;
         let log_diagonal = scope.weight("log_diagonal", n, Init::Zeros)?;

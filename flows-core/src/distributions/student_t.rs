@@ -43,7 +43,7 @@ impl LocationScale<StudentTFamily> {
     ///
     /// # Errors
     /// When `df` is not in [0.5, 1e6], the event shape has a dimension of 0 or a name is taken.
-    pub fn trainable(scope: &Scope, event: impl Into<Vec<usize>>, df: f64) -> Result<Self> {
+    pub fn trainable(event: impl Into<Vec<usize>>, df: f64, scope: &Scope) -> Result<Self> {
         check_df(df)?;
         let event = super::checks::event_shape(event)?;
         let log_df = scope.weight("log_df", event.clone(), Init::Constant(df.ln()))?;

@@ -8,7 +8,7 @@ use num_traits::Float;
 ///
 /// Not a sub-trait of candle's `WithDType`, whose vector methods hide those of `Float`.
 pub(crate) trait Real:
-    Float + faer::traits::ComplexField + std::iter::Sum + std::ops::AddAssign + Send + Sync + 'static
+    Float + faer::traits::ComplexField + std::iter::Sum + std::ops::AddAssign + std::ops::MulAssign + Send + Sync + 'static
 {
     /// The constant `value`, rounded.
     fn of(value: f64) -> Self;

@@ -1,12 +1,20 @@
 //! Differentiable tensor operations that candle lacks, has wrong, or does slowly.
 
+mod channels;
 mod cpu;
+mod linalg;
 mod linear;
 mod matmul;
 mod rq_spline;
 pub mod special;
 mod stable;
+mod triangle;
 
+pub use channels::{channel_affine, channel_moments};
+pub use linalg::{
+    Lu, cholesky, inverse, log_abs_det, lu, orthogonal, solve, solve_rows, solve_triangular, solve_triangular_rows,
+};
 pub use linear::{Fused, linear};
 pub use rq_spline::{Direction, Ends, RqSplineSettings, rq_spline};
 pub use stable::{log_sigmoid, log_sum_exp, sigmoid, softplus, sum_event};
+pub use triangle::Triangle;

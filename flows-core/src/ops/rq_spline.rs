@@ -219,7 +219,7 @@ impl RqSpline {
             sum += *p;
         }
         let norm = T::one() / sum;
-        softmax.iter_mut().for_each(|p| *p = *p * norm);
+        softmax.iter_mut().for_each(|p| *p *= norm);
         let least = T::of(self.settings.min_bin);
         (least, T::one() - least * T::of(self.settings.bins as f64))
     }

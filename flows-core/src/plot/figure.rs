@@ -3,14 +3,15 @@
 use super::{
     Colour, Panel,
     canvas::{Canvas, render},
-    file::write_atomic,
     frame::Frame,
     images::write_filtered,
     panel::{widest_label, y_ticks},
 };
+use crate::files::write_atomically;
 use crate::{Error, Result};
 use candle_core::{DType, Tensor};
 use image::codecs::png::FilterType;
+use std::io::Write;
 use std::path::Path;
 
 /// Panels of one size in rows.
@@ -91,7 +92,8 @@ impl Figure {
     /// # Errors
     /// As [`Figure::svg`], and when the file cannot be written.
     pub fn write_svg(&self, path: impl AsRef<Path>) -> Result<()> {
-        write_atomic(path.as_ref(), self.svg()?.as_bytes())
+        let (path, svg) = (path.as_ref(), self.svg()?);
+        write_atomically(path, |file| file.write_all(svg.as_bytes()).map_err(|e| Error::file(path, e)))
     }
 
     /// Writes the figure as PNG, `scale` times its size in pixels, whole or not at all.

@@ -1,12 +1,13 @@
 //! Images side by side, and PNG files.
 
-use super::file::write_atomic;
+use crate::files::write_atomically;
 use crate::{Error, Result};
 use candle_core::{DType, Tensor};
 use image::{
     ExtendedColorType, ImageEncoder, Rgb, RgbImage,
     codecs::png::{CompressionType, FilterType, PngEncoder},
 };
+use std::io::Write;
 use std::path::Path;
 
 /// The images (N, C, H, W) with values in [0, 1], C of 1 (grey) or 3 (RGB), in rows of `columns`, on white with two
@@ -59,5 +60,5 @@ pub(super) fn write_filtered(image: &RgbImage, path: &Path, filter: FilterType) 
     PngEncoder::new_with_quality(&mut bytes, CompressionType::Best, filter)
         .write_image(image.as_raw(), image.width(), image.height(), ExtendedColorType::Rgb8)
         .map_err(|error| Error::file(path, format!("cannot be encoded: {error}")))?;
-    write_atomic(path, &bytes)
+    write_atomically(path, |file| file.write_all(&bytes).map_err(|e| Error::file(path, e)))
 }

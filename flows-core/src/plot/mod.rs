@@ -18,7 +18,6 @@ mod canvas;
 mod colour;
 mod field;
 mod figure;
-mod file;
 mod frame;
 mod images;
 mod layer;

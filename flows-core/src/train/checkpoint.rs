@@ -1,106 +1,13 @@
-//! One file is one model: weights, buffers, and in the metadata what it takes to build it.
+//! Where a training run is saved.
 
-use super::files::{Contents, VERSION, in_folder, read_tensors, write_tensors};
+use crate::files::in_folder;
 use crate::{Error, Result};
-use candle_core::Tensor;
-use serde::{Serialize, de::DeserializeOwned};
-use std::collections::{BTreeMap, HashMap};
+use serde::Serialize;
 use std::path::{Path, PathBuf};
-
-pub(super) const MODEL: &str = "flows";
-
-/// What a model file holds.
-#[derive(Clone, Debug)]
-pub struct ModelFile {
-    /// Where it came from.
-    pub path: PathBuf,
-    /// Which model it is.
-    pub kind: String,
-    /// Its settings as JSON.
-    pub config: String,
-    /// The step of training it was saved at, if it was saved by a trainer.
-    pub step: Option<u64>,
-    /// Weights and buffers by name, on the CPU.
-    pub tensors: HashMap<String, Tensor>,
-}
-
-impl ModelFile {
-    /// Passes if the file holds a model of this kind.
-    ///
-    /// # Errors
-    /// When it is of another kind.
-    pub fn expect_kind(&self, kind: &str) -> Result<()> {
-        if self.kind == kind {
-            return Ok(());
-        }
-        let message = format!("holds a model of kind `{}`, but `{kind}` is wanted: give another file", self.kind);
-        Err(Error::file(&self.path, message))
-    }
-
-    /// The settings as a value of their type.
-    ///
-    /// # Errors
-    /// When they do not fit the type.
-    pub fn config<T: DeserializeOwned>(&self) -> Result<T> {
-        serde_json::from_str(&self.config).map_err(|error| {
-            let message = format!("has settings that this build does not understand ({error}): it was made by another");
-            Error::file(&self.path, message)
-        })
-    }
-}
-
-/// Writes a model: tensors, and metadata `format` = "flows", `version`, `kind` and `config` (JSON).
-///
-/// The file is written beside `path`, synced and renamed: a crash leaves the old file or the new.
-///
-/// # Errors
-/// When `config` is not JSON or the file cannot be written.
-pub fn save_model(path: &Path, kind: &str, config: &str, tensors: &[(String, Tensor)]) -> Result<()> {
-    save_model_at(path, kind, config, None, tensors)
-}
-
-pub(super) fn save_model_at(
-    path: &Path,
-    kind: &str,
-    config: &str,
-    step: Option<u64>,
-    tensors: &[(String, Tensor)],
-) -> Result<()> {
-    if let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(config) {
-        return Err(Error::Config(format!("the settings of the model are not JSON ({error})")));
-    }
-    let mut metadata = metadata(MODEL, kind, config);
-    if let Some(step) = step {
-        metadata.insert("step", step.to_string());
-    }
-    write_tensors(path, &metadata, tensors)
-}
-
-/// Reads the file that [`save_model`] wrote.
-///
-/// # Errors
-/// When it is missing, cut short, not a safetensors file, of another program or of a newer version.
-pub fn load_model(path: &Path) -> Result<ModelFile> {
-    let remedy = "give the path of a model that this program saved, or train one";
-    let Contents { mut metadata, tensors } = read_tensors(path, MODEL, remedy)?;
-    let mut take = |name: &str| {
-        metadata.remove(name).ok_or_else(|| Error::file(path, format!("does not say its `{name}`; {remedy}")))
-    };
-    let (kind, config) = (take("kind")?, take("config")?);
-    let step = take("step").ok().and_then(|step| step.parse().ok());
-    Ok(ModelFile { path: path.to_path_buf(), kind, config, step, tensors })
-}
-
-pub(super) fn metadata(format: &str, kind: &str, config: &str) -> BTreeMap<&'static str, String> {
-    let entries = [("format", format), ("kind", kind), ("config", config)];
-    let mut metadata: BTreeMap<_, _> = entries.map(|(name, value)| (name, value.to_string())).into();
-    metadata.insert("version", VERSION.to_string());
-    metadata
-}
 
 /// Where a training run is saved, and as what.
 ///
-/// Two files: `model.safetensors`, the model to use (see [`save_model`]), and
+/// Two files: `model.safetensors`, the model to use (see [`crate::files::save_model`]), and
 /// `training.safetensors`, all it takes to go on, with a copy of the weights of its own. A run is
 /// resumed from the second alone, so a crash between the two writes cannot mix two steps; the worst
 /// it leaves is a model one save older than the run.
@@ -144,79 +51,5 @@ impl Checkpoint {
     /// Whether there is a training run to resume.
     pub fn exists(&self) -> bool {
         self.training.exists()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use candle_core::{DType, Device};
-
-    fn tensors() -> Vec<(String, Tensor)> {
-        let values = Tensor::new(&[[0.0f64, 1.0, 2.0], [3.0, 4.0, 5.0]], &Device::Cpu).unwrap();
-        let types = [DType::U8, DType::U32, DType::I64, DType::BF16, DType::F16, DType::F32, DType::F64];
-        let mut tensors: Vec<(String, Tensor)> =
-            types.iter().map(|t| (format!("{t:?}"), values.to_dtype(*t).unwrap())).collect();
-        tensors.push(("transposed".into(), values.t().unwrap()));
-        tensors.push(("scalar".into(), Tensor::new(0.1f32, &Device::Cpu).unwrap()));
-        tensors.push(("empty".into(), Tensor::zeros((0, 2), DType::F32, &Device::Cpu).unwrap()));
-        tensors
-    }
-
-    #[test]
-    fn a_model_comes_back_as_it_was() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("model.safetensors");
-        save_model(&path, "demo", r#"{"width":[1,2]}"#, &tensors()).unwrap();
-        let first = std::fs::read(&path).unwrap();
-        let file = load_model(&path).unwrap();
-        assert_eq!((file.kind.as_str(), file.step), ("demo", None));
-        assert_eq!(file.config::<HashMap<String, Vec<u32>>>().unwrap()["width"], [1, 2]);
-        assert!(file.config::<Vec<u32>>().is_err());
-        for (name, want) in tensors() {
-            let got = &file.tensors[&name];
-            assert_eq!((got.dtype(), got.dims()), (want.dtype(), want.dims()), "{name}");
-            assert_eq!(crate::testing::difference(got, &want).unwrap(), 0.0, "{name}");
-        }
-        file.expect_kind("demo").unwrap();
-        assert!(file.expect_kind("glow").unwrap_err().to_string().contains("`demo`"));
-        save_model(&path, "demo", r#"{"width":[1,2]}"#, &tensors()).unwrap();
-        assert_eq!(first, std::fs::read(&path).unwrap());
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
-    }
-
-    #[test]
-    fn what_is_no_model_is_named() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("model.safetensors");
-        let said = |part: &str| {
-            let error = load_model(&path).unwrap_err();
-            assert!(matches!(error, Error::File { .. }) && error.to_string().contains(part), "{error}");
-        };
-        said("does not exist");
-        std::fs::write(&path, b"").unwrap();
-        said("is empty");
-        std::fs::write(&path, b"PK\x03\x04 and so on, a zip file perhaps").unwrap();
-        said("not a safetensors file");
-        save_model(&path, "demo", "{}", &tensors()).unwrap();
-        let whole = std::fs::read(&path).unwrap();
-        for keep in [4, 20, whole.len() / 2, whole.len() - 1] {
-            std::fs::write(&path, &whole[..keep]).unwrap();
-            said("cut short");
-        }
-        let with = |changes: &[(&'static str, &str)]| {
-            let mut metadata = metadata(MODEL, "demo", "{}");
-            metadata.extend(changes.iter().map(|(name, value)| (*name, value.to_string())));
-            write_tensors(&path, &metadata, &tensors()).unwrap();
-        };
-        with(&[("format", "pt")]);
-        said("another program");
-        with(&[("version", "2")]);
-        said("update it");
-        with(&[("format", super::super::state::TRAINING)]);
-        said("beside it");
-        assert!(save_model(&path, "demo", "{", &[]).is_err());
-        let nowhere = folder.path().join("no/model.safetensors");
-        assert!(matches!(save_model(&nowhere, "demo", "{}", &[]), Err(Error::File { .. })));
     }
 }

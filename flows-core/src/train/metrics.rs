@@ -1,7 +1,7 @@
 //! Metrics as lines of JSON.
 
-use super::files::write_atomically;
 use super::{Observer, StepEvent};
+use crate::files::write_atomically;
 use crate::{Error, Result};
 use serde::Serialize;
 use std::fs::{File, OpenOptions};
@@ -49,7 +49,10 @@ impl Metrics {
             Err(error) => return Err(Error::file(&path, format!("cannot be read ({error})"))),
         };
         let keep = text.lines().filter(|line| serde_json::from_str::<Line>(line).is_ok_and(|line| line.step <= step));
-        write_atomically(&path, |file| keep.into_iter().try_for_each(|line| writeln!(file, "{line}")))?;
+        write_atomically(&path, |file| {
+            let written = keep.into_iter().try_for_each(|line| writeln!(file, "{line}"));
+            written.map_err(|error| cannot_write(&path, &error))
+        })?;
         let file = OpenOptions::new().append(true).open(&path).map_err(|error| cannot_write(&path, &error))?;
         Ok(Self { path, file, every: every.max(1), skipped: 0 })
     }

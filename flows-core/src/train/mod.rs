@@ -19,7 +19,6 @@ mod checkpoint;
 mod clip;
 mod config;
 mod ema;
-mod files;
 mod metrics;
 mod objective;
 mod observer;
@@ -32,7 +31,7 @@ mod state;
 mod tensorboard;
 mod trainer;
 
-pub use checkpoint::{Checkpoint, ModelFile, load_model, save_model};
+pub use checkpoint::Checkpoint;
 pub use clip::{clip_by_norm, gradient_norm};
 pub use config::TrainConfig;
 pub use ema::{Ema, EmaConfig};

@@ -1,14 +1,11 @@
 //! Saving a training run, and going on exactly where it was.
 
-use super::checkpoint::{metadata, save_model_at};
-use super::files::{read_tensors, write_tensors};
 use super::{Checkpoint, Ema, Optimizer, SchedulerState, Trainer};
+use crate::files::{TRAINING, metadata, read_tensors, save_model_at, write_tensors};
 use crate::{Error, Result, Rng};
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
-
-pub(super) const TRAINING: &str = "flows-training";
 
 /// Where a run is, the tensors aside.
 #[derive(Clone, Debug, Serialize, Deserialize)]

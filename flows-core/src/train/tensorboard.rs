@@ -1,7 +1,7 @@
 //! Event files for TensorBoard.
 
-use super::files::in_folder;
 use super::{Observer, StepEvent};
+use crate::files::in_folder;
 use crate::{Error, Result};
 use prost::Message;
 use std::fs::File;

@@ -1,7 +1,8 @@
 //! Exact resume, divergence, early stopping, broken files.
 
-use super::super::{EmaConfig, OptimizerConfig, Schedule, load_model};
+use super::super::{EmaConfig, OptimizerConfig, Schedule};
 use super::*;
+use crate::files::load_model;
 use crate::nn::{Buffer, Init};
 use std::ops::ControlFlow;
 use std::path::Path;

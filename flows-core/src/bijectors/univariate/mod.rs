@@ -5,8 +5,10 @@
 use crate::Result;
 use candle_core::Tensor;
 
+mod affine;
 mod rq_spline;
 
+pub use affine::{Additive, Affine};
 pub use rq_spline::RqSpline;
 
 /// A family of monotone functions of one number, each element with its own parameters.

@@ -1,0 +1,99 @@
+//! What the linear bijectors share.
+
+use crate::nn::{Init, Scope};
+use crate::ops::{self, Triangle};
+use crate::{Error, Result, Rng};
+use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
+
+/// Where a linear map starts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Start {
+    /// The identity.
+    #[default]
+    Identity,
+    /// At random: a rotation where the map can be one, else near the identity.
+    Random,
+}
+
+impl Start {
+    /// The values of an n x n matrix, row-major: the identity or a random orthogonal matrix.
+    pub(super) fn matrix(self, n: usize, rng: &mut Rng) -> Vec<f64> {
+        match self {
+            Self::Identity => (0..n * n).map(|e| f64::from(u8::from(e / n == e % n))).collect(),
+            Self::Random => ops::orthogonal(n, rng),
+        }
+    }
+
+    /// Zeros, or numbers uniform within `bound`.
+    pub(super) fn small(self, bound: f64) -> Init {
+        match self {
+            Self::Identity => Init::Zeros,
+            Self::Random => Init::Uniform(bound),
+        }
+    }
+}
+
+/// Fails unless `dim` is at least 1.
+pub(super) fn check_dim(dim: usize) -> Result<()> {
+    if dim == 0 { Err(Error::Config("a linear map needs at least one dimension".into())) } else { Ok(()) }
+}
+
+/// The size of the first dimension of an event, which has the channels.
+pub(super) fn channels(shape: &[usize]) -> Result<usize> {
+    match shape {
+        [channels, ..] if *channels > 0 => Ok(*channels),
+        _ => Err(Error::shape("the event", shape, "(D), (C, T) or (C, H, W)")),
+    }
+}
+
+/// The weight of the entries beside a diagonal.
+pub(super) fn entries_weight(name: &str, triangle: &Triangle, init: Init, scope: &Scope) -> Result<Tensor> {
+    match triangle.entries() {
+        // Nothing to train, and candle refuses to set a variable without elements to a sum with it.
+        0 => Ok(scope.buffer(name, &Tensor::zeros(0, scope.dtype(), scope.device())?)?.get()),
+        n => scope.weight(name, n, init),
+    }
+}
+
+/// W x for each row x of a batch: (B, D) times (E, D) to (B, E).
+pub(super) fn times_rows(w: &Tensor, x: &Tensor) -> Result<Tensor> {
+    Ok(x.contiguous()?.matmul(&w.t()?)?)
+}
+
+/// The log-determinant that all rows share, (B).
+pub(super) fn shared_log_det(log_det: &Tensor, batch: usize) -> Result<Tensor> {
+    Ok(log_det.broadcast_as(batch)?)
+}
+
+/// The log-determinant of a map that keeps volumes: zeros (B) of the type of `x`.
+pub(super) fn no_log_det(x: &Tensor, batch: usize) -> Result<Tensor> {
+    Ok(Tensor::zeros(batch, x.dtype(), x.device())?)
+}
+
+/// Measures a bijector at random points, with its weights off their start.
+#[cfg(test)]
+pub(super) fn check<B: super::Bijector>(shape: &[usize], build: impl Fn(&Scope) -> Result<B>) -> Result<()> {
+    use candle_core::{DType, Device};
+    let rng = &mut Rng::seed(11);
+    let parameters = crate::nn::Parameters::new(DType::F64, &Device::Cpu, Rng::seed(3));
+    let bijector = build(&parameters.scope())?;
+    crate::testing::perturb(&parameters, 0.1, rng)?;
+    for batch in [1, 3] {
+        let z = rng.normal_tensor([&[batch], shape].concat(), DType::F64, &Device::Cpu)?;
+        let report = crate::testing::measure(&bijector, &parameters, &z, None, rng)?;
+        let exact = [report.round_trip, report.consistency, report.forward_log_det, report.inverse_log_det];
+        assert!(exact.into_iter().fold(0.0, f64::max) < 1e-9, "{report:?}");
+        assert!(report.worst() < 1e-6, "{report:?}");
+    }
+    // In single precision too.
+    let parameters = crate::nn::Parameters::new(DType::F32, &Device::Cpu, Rng::seed(3));
+    let bijector = build(&parameters.scope())?;
+    let z = rng.normal_tensor([&[4], shape].concat(), DType::F32, &Device::Cpu)?;
+    let (x, log_det) = bijector.forward(&z, None)?;
+    let (back, back_log_det) = bijector.inverse(&x, None)?;
+    assert!(crate::testing::difference(&z, &back)? < 1e-5);
+    assert!(crate::testing::difference(&log_det, &back_log_det.neg()?)? < 1e-5);
+    Ok(())
+}

@@ -1,0 +1,129 @@
+//! Fixed permutations.
+
+use super::linear::no_log_det;
+use super::{Bijector, check_event};
+use crate::nn::{Buffer, Scope};
+use crate::{Error, Result, Structure};
+use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
+
+/// An order of n things.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Order {
+    /// Drawn once, when the layer is made.
+    Random,
+    /// Last to first.
+    Reverse,
+    /// Each of 0 to n - 1 once.
+    Given(Vec<u32>),
+}
+
+impl Order {
+    /// The buffer `permutation` (n, u32) of this order.
+    ///
+    /// # Errors
+    /// When a given order does not have each of 0 to `n - 1` once.
+    pub(super) fn buffer(&self, n: usize, scope: &Scope) -> Result<Buffer> {
+        let order = match self {
+            Self::Random => scope.rng().permutation(n),
+            Self::Reverse => (0..n as u32).rev().collect(),
+            Self::Given(order) => order.clone(),
+        };
+        let mut sorted = order.clone();
+        sorted.sort_unstable();
+        if !sorted.into_iter().eq(0..n as u32) {
+            return Err(Error::Config(format!("a permutation of {n} things needs each of 0 to n - 1 once: {order:?}")));
+        }
+        scope.buffer("permutation", &Tensor::from_vec(order, n, scope.device())?)
+    }
+}
+
+/// The permutation that undoes `permutation` (n, u32).
+pub(super) fn inverted(permutation: &Tensor) -> Result<Tensor> {
+    let n = permutation.dim(0)? as u32;
+    let places = Tensor::arange(0, n, permutation.device())?;
+    Ok(permutation.zeros_like()?.index_add(permutation, &places, 0)?)
+}
+
+/// A fixed permutation of the first dimension of an event (numbers, or channels):
+/// `z_i = x_{permutation_i}`, log-determinant 0.
+///
+/// Buffer: `permutation` (u32), so a saved model keeps its random orders.
+#[derive(Debug)]
+pub struct Permutation {
+    shape: Vec<usize>,
+    permutation: Buffer,
+}
+
+impl Permutation {
+    /// The permutation of the first dimension of events of `shape` that `order` says.
+    ///
+    /// # Errors
+    /// When the shape has no dimension or the order is not one of its first.
+    pub fn new(shape: &[usize], order: Order, scope: &Scope) -> Result<Self> {
+        let Some(&n) = shape.first() else {
+            return Err(Error::Config("a permutation needs events of at least one dimension".into()));
+        };
+        Ok(Self { shape: shape.to_vec(), permutation: order.buffer(n, scope)? })
+    }
+}
+
+impl Bijector for Permutation {
+    fn latent_shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn forward(&self, z: &Tensor, _: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
+        let batch = check_event("z", z, &self.shape)?;
+        let x = z.contiguous()?.index_select(&inverted(&self.permutation.get())?, 1)?;
+        Ok((x, no_log_det(z, batch)?))
+    }
+
+    fn inverse(&self, x: &Tensor, _: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
+        let batch = check_event("x", x, &self.shape)?;
+        let z = x.contiguous()?.index_select(&self.permutation.get(), 1)?;
+        Ok((z, no_log_det(x, batch)?))
+    }
+
+    fn structure(&self) -> Structure {
+        Structure::new("Permutation", format!("of {}", self.shape[0]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bijectors::linear::check;
+    use crate::nn::Parameters;
+    use crate::{Rng, testing::difference};
+    use candle_core::{DType, Device};
+
+    #[test]
+    fn is_exact() -> Result<()> {
+        check(&[1], |scope| Permutation::new(&[1], Order::Random, scope))?;
+        check(&[5], |scope| Permutation::new(&[5], Order::Random, scope))?;
+        check(&[3, 2, 2], |scope| Permutation::new(&[3, 2, 2], Order::Given(vec![1, 2, 0]), scope))?;
+        Ok(())
+    }
+
+    #[test]
+    fn is_saved_and_given() -> Result<()> {
+        let build = |seed, order| {
+            let parameters = Parameters::new(DType::F32, &Device::Cpu, Rng::seed(seed));
+            let layer = Permutation::new(&[8], order, &parameters.scope())?;
+            Result::Ok((parameters, layer))
+        };
+        let x = Tensor::arange(0f32, 8.0, &Device::Cpu)?.unsqueeze(0)?;
+        let (saved, a) = build(1, Order::Random)?;
+        let (loaded, b) = build(2, Order::Random)?;
+        loaded.load(&saved.snapshot()?.into_iter().collect())?;
+        assert_eq!(difference(&a.inverse(&x, None)?.0, &b.inverse(&x, None)?.0)?, 0.0);
+        assert_eq!(difference(&x, &b.forward(&a.inverse(&x, None)?.0, None)?.0)?, 0.0);
+        let (_, reverse) = build(0, Order::Reverse)?;
+        assert_eq!(reverse.inverse(&x, None)?.0.to_vec2::<f32>()?, [[7., 6., 5., 4., 3., 2., 1., 0.]]);
+        assert!(build(0, Order::Given(vec![0, 0, 1, 2, 3, 4, 5, 6])).is_err());
+        assert!(build(0, Order::Given(vec![0])).is_err());
+        Ok(())
+    }
+}

@@ -1,0 +1,78 @@
+//! The fixed shift and scale of data columns.
+
+use super::{Bijector, check_event};
+use crate::nn::{Buffer, Scope};
+use crate::{Error, Result, Structure};
+use candle_core::{DType, Tensor};
+
+/// `x = z scale + shift` with fixed vectors, `log|det| = sum log scale`: undoes a z-score.
+///
+/// Buffers: `shift` and `scale`, of the event's shape; 0 and 1 until [`Self::fit`] sets them.
+/// Clones share them.
+#[derive(Clone, Debug)]
+pub struct Standardize {
+    shape: Vec<usize>,
+    shift: Buffer,
+    scale: Buffer,
+}
+
+impl Standardize {
+    /// The identity on events of `shape`.
+    ///
+    /// # Errors
+    /// When a buffer's name is taken.
+    pub fn new(shape: &[usize], scope: &Scope) -> Result<Self> {
+        let constant = |value: f64| Tensor::full(value, shape, scope.device())?.to_dtype(scope.dtype());
+        let (shift, scale) = (scope.buffer("shift", &constant(0.0)?)?, scope.buffer("scale", &constant(1.0)?)?);
+        Ok(Self { shape: shape.to_vec(), shift, scale })
+    }
+
+    /// Sets shift and scale to mean and standard deviation of the batch x, (B, event...), computed
+    /// in f64; an element that never varies keeps scale 1.
+    ///
+    /// # Errors
+    /// When the shape is wrong, or a value is not finite.
+    pub fn fit(&self, x: &Tensor) -> Result<()> {
+        check_event("the data to standardize by", x, &self.shape)?;
+        let x = x.to_dtype(DType::F64)?;
+        let mean = x.mean_keepdim(0)?;
+        let deviation = x.broadcast_sub(&mean)?.sqr()?.mean_keepdim(0)?.sqrt()?;
+        let finite = (&mean + &deviation)?.flatten_all()?.to_vec1::<f64>()?.iter().all(|v| v.is_finite());
+        if !finite {
+            return Err(Error::Data(
+                "the data to standardize by have values that are not finite: remove those rows".into(),
+            ));
+        }
+        let scale = deviation.gt(1e-12)?.where_cond(&deviation, &deviation.ones_like()?)?;
+        let place = |buffer: &Buffer, value: &Tensor| {
+            let like = buffer.get();
+            buffer.set(&value.reshape(like.shape())?.to_dtype(like.dtype())?.to_device(like.device())?)
+        };
+        place(&self.shift, &mean)?;
+        place(&self.scale, &scale)
+    }
+
+    fn log_det(&self, batch: usize) -> Result<Tensor> {
+        Ok(self.scale.get().log()?.sum_all()?.broadcast_as(batch)?)
+    }
+}
+
+impl Bijector for Standardize {
+    fn latent_shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn forward(&self, z: &Tensor, _: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
+        let batch = check_event("z", z, &self.shape)?;
+        Ok((z.broadcast_mul(&self.scale.get())?.broadcast_add(&self.shift.get())?, self.log_det(batch)?))
+    }
+
+    fn inverse(&self, x: &Tensor, _: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
+        let batch = check_event("x", x, &self.shape)?;
+        Ok((x.broadcast_sub(&self.shift.get())?.broadcast_div(&self.scale.get())?, self.log_det(batch)?.neg()?))
+    }
+
+    fn structure(&self) -> Structure {
+        Structure::new("Standardize", format!("{:?}", self.shape))
+    }
+}

@@ -1,0 +1,26 @@
+//! Files: written whole or not at all, and the format of saved models.
+
+mod atomic;
+mod model;
+mod tensors;
+
+pub use atomic::write_atomically;
+pub use model::{ModelFile, load_model, save_model};
+pub(crate) use model::{metadata, save_model_at};
+pub(crate) use tensors::{read_tensors, write_tensors};
+
+use crate::{Error, Result};
+use std::path::{Path, PathBuf};
+
+/// What the metadata of a model file names as its format.
+pub(crate) const MODEL: &str = "flows";
+
+/// The same for the state of a training run.
+pub(crate) const TRAINING: &str = "flows-training";
+
+/// `folder` joined with `name`, the folder made if need be.
+pub(crate) fn in_folder(folder: &Path, name: &str) -> Result<PathBuf> {
+    std::fs::create_dir_all(folder)
+        .map_err(|error| Error::file(folder, format!("cannot be made ({error}): choose another folder")))?;
+    Ok(folder.join(name))
+}

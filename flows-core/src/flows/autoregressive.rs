@@ -1,0 +1,97 @@
+//! Flows of autoregressive layers: MAF, IAF and the autoregressive neural spline flow.
+
+use super::coupling::default_made;
+use super::{Architecture, chain};
+use crate::Result;
+use crate::bijectors::univariate::{Affine, RqSpline, Univariate};
+use crate::bijectors::{Autoregressive, BatchNorm, Bijector, LuLinear, Order, Start};
+use crate::nn::{NetworkConfig, Scope};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// The places of the dimensions in layer i: in turn their own and the reverse.
+pub(super) fn order(layer: usize, features: usize) -> Option<Vec<usize>> {
+    (layer % 2 == 1).then(|| (0..features).rev().collect())
+}
+
+/// MAF: masked autoregressive affine layers, the order reversed from one to the next
+/// (Papamakarios et al., 2017); density is one pass, sampling one a dimension.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Maf {
+    /// Number of autoregressive layers.
+    pub layers: usize,
+    /// The masked network.
+    pub network: NetworkConfig,
+    /// Whether a batch-norm layer stands before each autoregressive one.
+    pub batch_norm: bool,
+    /// Bound on the log-scale of one layer.
+    pub max_log_scale: f64,
+}
+
+impl Default for Maf {
+    fn default() -> Self {
+        Self { layers: 5, network: default_made(), batch_norm: true, max_log_scale: 5.0 }
+    }
+}
+
+impl Architecture for Maf {
+    fn bijector(&self, features: usize, context: Option<usize>, scope: &Scope) -> Result<Box<dyn Bijector>> {
+        let univariate: Arc<dyn Univariate> = Arc::new(Affine::bounded(self.max_log_scale)?);
+        chain(self.layers, scope, |i, scope| {
+            let mut steps: Vec<Box<dyn Bijector>> = Vec::new();
+            if self.batch_norm {
+                steps.push(Box::new(BatchNorm::new(&[features], 0.1, &scope.enter("norm"))?));
+            }
+            let order = order(i, features);
+            steps.push(Box::new(Autoregressive::new(
+                features,
+                univariate.clone(),
+                context,
+                order,
+                &self.network,
+                scope,
+            )?));
+            Ok(steps)
+        })
+    }
+}
+
+/// The autoregressive neural spline flow, RQ-NSF (AR) (Durkan et al., 2019).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NsfAutoregressive {
+    /// Number of autoregressive layers.
+    pub layers: usize,
+    /// The masked network.
+    pub network: NetworkConfig,
+    /// Bins of a spline.
+    pub bins: usize,
+    /// The splines act on [-bound, bound].
+    pub bound: f64,
+    /// Whether linear maps with random permutations stand between the layers; the order is reversed
+    /// from layer to layer where not.
+    pub linear: bool,
+}
+
+impl Default for NsfAutoregressive {
+    fn default() -> Self {
+        Self { layers: 10, network: NetworkConfig::residual(256, 2), bins: 8, bound: 3.0, linear: true }
+    }
+}
+
+impl Architecture for NsfAutoregressive {
+    fn bijector(&self, features: usize, context: Option<usize>, scope: &Scope) -> Result<Box<dyn Bijector>> {
+        let univariate: Arc<dyn Univariate> = Arc::new(RqSpline::linear_tails(self.bins, self.bound)?);
+        chain(self.layers, scope, |i, scope| {
+            let order = if self.linear { None } else { order(i, features) };
+            let layer = Autoregressive::new(features, univariate.clone(), context, order, &self.network, scope)?;
+            let mut steps: Vec<Box<dyn Bijector>> = vec![Box::new(layer)];
+            if self.linear && features > 1 {
+                let scope = scope.enter("linear");
+                steps.push(Box::new(LuLinear::new(features, Start::Identity, Some(Order::Random), &scope)?));
+            }
+            Ok(steps)
+        })
+    }
+}

@@ -1,0 +1,44 @@
+//! The neural circular spline flow, for angles.
+
+use super::{Architecture, Base, chain};
+use crate::Result;
+use crate::bijectors::univariate::{RqSpline, Univariate};
+use crate::bijectors::{Bijector, Coupling, Mask};
+use crate::nn::{NetworkConfig, Scope};
+use serde::{Deserialize, Serialize};
+use std::f64::consts::PI;
+use std::sync::Arc;
+
+/// Couplings of circular rational-quadratic splines on [-pi, pi) over a uniform base (Rezende et
+/// al., Normalizing Flows on Tori and Spheres, 2020). The data are angles in radians; the
+/// conditioner sees them as they are.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CircularSpline {
+    /// Number of couplings, of alternating masks.
+    pub layers: usize,
+    /// The conditioner.
+    pub network: NetworkConfig,
+    /// Bins of a spline.
+    pub bins: usize,
+}
+
+impl Default for CircularSpline {
+    fn default() -> Self {
+        Self { layers: 6, network: NetworkConfig::mlp([64, 64]), bins: 8 }
+    }
+}
+
+impl Architecture for CircularSpline {
+    fn bijector(&self, features: usize, context: Option<usize>, scope: &Scope) -> Result<Box<dyn Bijector>> {
+        let univariate: Arc<dyn Univariate> = Arc::new(RqSpline::circular(self.bins, -PI, PI)?);
+        chain(self.layers, scope, |i, scope| {
+            let mask = Mask::Alternating { odd: i % 2 == 1 };
+            Ok(vec![Box::new(Coupling::new(&[features], &mask, univariate.clone(), context, &self.network, scope)?)])
+        })
+    }
+
+    fn base(&self) -> Base {
+        Base::Circle
+    }
+}

@@ -1,0 +1,123 @@
+//! Named flows: for each paper a serialisable config with its defaults, and [`Flow`], the model
+//! that a config and a store of parameters make.
+
+mod autoregressive;
+mod circular_spline;
+mod coupling;
+mod flow;
+mod gaussianization;
+
+pub use autoregressive::{Maf, NsfAutoregressive};
+pub use circular_spline::CircularSpline;
+pub use coupling::{Nice, Nsf, RealNvp};
+pub use flow::{Flow, FlowConfig};
+pub use gaussianization::Gaussianization;
+
+use crate::bijectors::Bijector;
+use crate::nn::Scope;
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+/// An architecture that can be built for any number of features.
+pub trait Architecture {
+    /// The bijector over `features` numbers, conditioned on a context of width `context`, if any.
+    ///
+    /// # Errors
+    /// When a size is 0 or does not suit the number of features.
+    fn bijector(&self, features: usize, context: Option<usize>, scope: &Scope) -> Result<Box<dyn Bijector>>;
+
+    /// What the flow's base is a distribution of.
+    fn base(&self) -> Base {
+        Base::Normal
+    }
+}
+
+/// The base of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Base {
+    /// The standard normal.
+    Normal,
+    /// Uniform on [-pi, pi) in every dimension: for angles.
+    Circle,
+}
+
+macro_rules! architectures {
+    ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
+        /// One of the named architectures with its settings, told apart by `kind` when written down.
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(tag = "kind")]
+        pub enum Model {
+            $($(#[$doc])* #[serde(rename = $text)] $name($name),)*
+        }
+
+        impl Model {
+            /// The names that [`Model::named`] knows.
+            pub const NAMES: &[&str] = &[$($text),*];
+
+            /// The architecture of this name with the defaults of its paper.
+            ///
+            /// # Errors
+            /// When there is none of the name; the message lists those that there are.
+            pub fn named(name: &str) -> Result<Self> {
+                match name {
+                    $($text => Ok(Self::$name($name::default())),)*
+                    _ => Err(Error::Config(format!("there is no model `{name}`: choose one of {}", Self::NAMES.join(", ")))),
+                }
+            }
+
+            /// The name, as [`Model::named`] takes it.
+            pub fn name(&self) -> &'static str {
+                match self {
+                    $(Self::$name(_) => $text,)*
+                }
+            }
+
+            /// The settings behind the name.
+            pub fn architecture(&self) -> &dyn Architecture {
+                match self {
+                    $(Self::$name(model) => model,)*
+                }
+            }
+        }
+
+        $(impl From<$name> for Model {
+            fn from(model: $name) -> Self {
+                Self::$name(model)
+            }
+        })*
+    };
+}
+
+architectures! {
+    /// Additive couplings.
+    Nice = "nice",
+    /// Affine couplings.
+    RealNvp = "real-nvp",
+    /// Rational-quadratic spline couplings.
+    Nsf = "nsf",
+    /// Masked autoregressive affine layers.
+    Maf = "maf",
+    /// Masked autoregressive rational-quadratic splines.
+    NsfAutoregressive = "nsf-ar",
+    /// Circular splines, for angles.
+    CircularSpline = "circular-spline",
+    /// Element-wise splines and rotations.
+    Gaussianization = "gaussianization",
+}
+
+/// `layers` bijectors made by `layer`, from the base to the data, each in a scope of its own, as
+/// one chain.
+fn chain(
+    layers: usize,
+    scope: &Scope,
+    mut layer: impl FnMut(usize, &Scope) -> Result<Vec<Box<dyn Bijector>>>,
+) -> Result<Box<dyn Bijector>> {
+    let mut steps = Vec::new();
+    for i in 0..layers {
+        steps.extend(layer(i, &scope.enter(i))?);
+    }
+    if steps.is_empty() {
+        return Err(Error::Config("a flow needs at least one layer: set `layers` to 1 or more".into()));
+    }
+    Ok(Box::new(crate::bijectors::Chain::new(steps)?))
+}
