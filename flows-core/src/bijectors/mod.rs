@@ -7,16 +7,33 @@
 use crate::{Error, Result, Rng, Structure};
 use candle_core::Tensor;
 
+mod amortised;
 mod autoregressive;
 mod chain;
+mod concatenate;
 mod coupling;
 mod elementwise;
+mod indexed;
+mod inverse;
+mod planar;
+mod radial;
+mod reshape;
+mod squeeze;
+mod stack;
 pub mod univariate;
 
 pub use autoregressive::Autoregressive;
 pub use chain::Chain;
+pub use concatenate::Concatenate;
 pub use coupling::{Coupling, Mask};
 pub use elementwise::Elementwise;
+pub use indexed::Indexed;
+pub use inverse::Inverse;
+pub use planar::Planar;
+pub use radial::Radial;
+pub use reshape::Reshape;
+pub use squeeze::Squeeze;
+pub use stack::Stack;
 
 /// An invertible, differentiable map z -> x, possibly conditioned on a context.
 ///
