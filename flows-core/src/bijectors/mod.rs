@@ -13,13 +13,16 @@ mod chain;
 mod concatenate;
 mod coupling;
 mod elementwise;
+mod embed;
 mod indexed;
 mod inverse;
+mod multi_scale;
 mod planar;
 mod radial;
 mod reshape;
 mod squeeze;
 mod stack;
+mod standardize;
 pub mod univariate;
 
 pub use autoregressive::Autoregressive;
@@ -27,13 +30,16 @@ pub use chain::Chain;
 pub use concatenate::Concatenate;
 pub use coupling::{Coupling, Mask};
 pub use elementwise::Elementwise;
+pub use embed::Embed;
 pub use indexed::Indexed;
 pub use inverse::Inverse;
+pub use multi_scale::{Level, MultiScale};
 pub use planar::Planar;
 pub use radial::Radial;
 pub use reshape::Reshape;
 pub use squeeze::Squeeze;
 pub use stack::Stack;
+pub use standardize::Standardize;
 
 /// An invertible, differentiable map z -> x, possibly conditioned on a context.
 ///
