@@ -20,9 +20,11 @@ mod multi_scale;
 mod planar;
 mod radial;
 mod reshape;
+mod residual;
 mod squeeze;
 mod stack;
 mod standardize;
+mod sylvester;
 pub mod univariate;
 
 pub use autoregressive::Autoregressive;
@@ -37,9 +39,11 @@ pub use multi_scale::{Level, MultiScale};
 pub use planar::Planar;
 pub use radial::Radial;
 pub use reshape::Reshape;
+pub use residual::{Residual, ResidualSettings, Roulette};
 pub use squeeze::Squeeze;
 pub use stack::Stack;
 pub use standardize::Standardize;
+pub use sylvester::{Sylvester, SylvesterBasis};
 
 /// An invertible, differentiable map z -> x, possibly conditioned on a context.
 ///
