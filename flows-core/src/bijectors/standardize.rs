@@ -1,11 +1,15 @@
 //! The fixed shift and scale of data columns.
 
 use super::{Bijector, check_event};
-use crate::nn::{Buffer, Scope};
+use crate::nn::{Buffer, Network, Scope};
 use crate::{Error, Result, Structure};
 use candle_core::{DType, Tensor};
 
 /// `x = z scale + shift` with fixed vectors, `log|det| = sum log scale`: undoes a z-score.
+///
+/// As the last step of a flow it lets the others work on standardized data, while densities and
+/// samples are those of the data in their own units. As a [`Network`] it standardizes a context, for
+/// [`Embed`](super::Embed).
 ///
 /// Buffers: `shift` and `scale`, of the event's shape; 0 and 1 until [`Self::fit`] sets them.
 /// Clones share them.
@@ -74,5 +78,15 @@ impl Bijector for Standardize {
 
     fn structure(&self) -> Structure {
         Structure::new("Standardize", format!("{:?}", self.shape))
+    }
+}
+
+impl Network for Standardize {
+    fn forward(&self, x: &Tensor, _: Option<&Tensor>) -> Result<Tensor> {
+        Ok(Bijector::inverse(self, x, None)?.0)
+    }
+
+    fn structure(&self) -> Structure {
+        Bijector::structure(self)
     }
 }

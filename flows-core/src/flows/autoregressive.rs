@@ -4,7 +4,7 @@ use super::coupling::default_made;
 use super::{Architecture, chain};
 use crate::Result;
 use crate::bijectors::univariate::{Affine, RqSpline, Univariate};
-use crate::bijectors::{Autoregressive, BatchNorm, Bijector, LuLinear, Order, Start};
+use crate::bijectors::{Autoregressive, BatchNorm, Bijector, Inverse, LuLinear, Order, Start};
 use crate::nn::{NetworkConfig, Scope};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -53,6 +53,36 @@ impl Architecture for Maf {
                 scope,
             )?));
             Ok(steps)
+        })
+    }
+}
+
+/// IAF: the inverse of masked autoregressive affine layers (Kingma et al., 2016); sampling is one
+/// pass, the density of a point that it did not produce one a dimension.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Iaf {
+    /// Number of autoregressive layers.
+    pub layers: usize,
+    /// The masked network.
+    pub network: NetworkConfig,
+    /// Bound on the log-scale of one layer.
+    pub max_log_scale: f64,
+}
+
+impl Default for Iaf {
+    fn default() -> Self {
+        Self { layers: 4, network: NetworkConfig::mlp([320, 320]), max_log_scale: 5.0 }
+    }
+}
+
+impl Architecture for Iaf {
+    fn bijector(&self, features: usize, context: Option<usize>, scope: &Scope) -> Result<Box<dyn Bijector>> {
+        let univariate: Arc<dyn Univariate> = Arc::new(Affine::bounded(self.max_log_scale)?);
+        chain(self.layers, scope, |i, scope| {
+            let order = order(i, features);
+            let layer = Autoregressive::new(features, univariate.clone(), context, order, &self.network, scope)?;
+            Ok(vec![Box::new(Inverse(Box::new(layer)))])
         })
     }
 }

@@ -1,7 +1,7 @@
 //! A flow as people use it: config, parameters and distribution in one.
 
 use super::{Base, Model};
-use crate::bijectors::{Bijector, Chain, Standardize};
+use crate::bijectors::{Bijector, Chain, Embed, Standardize};
 use crate::distributions::{BoxUniform, Distribution, StandardNormal, Transformed};
 use crate::files::{load_model, save_model};
 use crate::nn::Parameters;
@@ -85,7 +85,11 @@ impl Flow {
         let architecture = model.architecture();
         let flow = architecture.bijector(features, context, &scope.enter("flow"))?;
         let data = Standardize::new(&[features], &scope.enter("data"))?;
-        let bijector = Chain::new(vec![flow, Box::new(data.clone())])?;
+        let context = context.map(|width| Standardize::new(&[width], &scope.enter("context"))).transpose()?;
+        let mut bijector: Box<dyn Bijector> = Box::new(Chain::new(vec![flow, Box::new(data.clone())])?);
+        if let Some(context) = &context {
+            bijector = Box::new(Embed::new(Box::new(context.clone()), bijector));
+        }
         let base: Box<dyn Distribution> = match architecture.base() {
             Base::Normal => Box::new(StandardNormal::new([features], dtype, device)?),
             Base::Circle => {
@@ -93,8 +97,7 @@ impl Flow {
                 Box::new(BoxUniform::new(&bound.neg()?, &bound)?)
             }
         };
-        let context = context.map(|width| Standardize::new(&[width], &scope.enter("context"))).transpose()?;
-        Ok(Self { config, parameters, distribution: Transformed::new(base, Box::new(bijector))?, data, context })
+        Ok(Self { config, parameters, distribution: Transformed::new(base, bijector)?, data, context })
     }
 
     /// The config it was made from.
@@ -127,8 +130,7 @@ impl Flow {
     /// # Errors
     /// As [`Distribution::log_prob`].
     pub fn initialize(&self, x: &Tensor, context: Option<&Tensor>) -> Result<()> {
-        self.distribution.initialize(x, self.inner(context)?.as_ref())?;
-        Ok(())
+        self.distribution.initialize(x, context).map(drop)
     }
 
     /// The points of the base that belong to x, (B, features).
@@ -136,10 +138,10 @@ impl Flow {
     /// # Errors
     /// As [`Distribution::log_prob`].
     pub fn latent(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
-        self.distribution.latent(x, self.inner(context)?.as_ref())
+        self.distribution.latent(x, context)
     }
 
-    /// The bijector between base and data; it sees the context as standardized.
+    /// The bijector between base and data.
     pub fn bijector(&self) -> &dyn Bijector {
         self.distribution.bijector()
     }
@@ -173,17 +175,6 @@ impl Flow {
         let details = format!("over {features} features{given}");
         Structure::new(model.name(), details).part(self.distribution.structure())
     }
-
-    /// The context as the bijector sees it.
-    fn inner(&self, context: Option<&Tensor>) -> Result<Option<Tensor>> {
-        match (&self.context, context) {
-            (Some(standardize), Some(context)) => Ok(Some(standardize.inverse(context, None)?.0)),
-            (None, Some(context)) => {
-                Err(Error::shape("the context", context.dims(), "none, since this flow is not conditional,"))
-            }
-            (_, None) => Ok(None),
-        }
-    }
 }
 
 impl Distribution for Flow {
@@ -192,19 +183,19 @@ impl Distribution for Flow {
     }
 
     fn log_prob(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
-        self.distribution.log_prob(x, self.inner(context)?.as_ref())
+        self.distribution.log_prob(x, context)
     }
 
     fn log_prob_training(&self, x: &Tensor, context: Option<&Tensor>, rng: &mut Rng) -> Result<Tensor> {
-        self.distribution.log_prob_training(x, self.inner(context)?.as_ref(), rng)
+        self.distribution.log_prob_training(x, context, rng)
     }
 
     fn sample(&self, count: usize, context: Option<&Tensor>, rng: &mut Rng) -> Result<Tensor> {
-        self.distribution.sample(count, self.inner(context)?.as_ref(), rng)
+        self.distribution.sample(count, context, rng)
     }
 
     fn sample_with_log_prob(&self, count: usize, context: Option<&Tensor>, rng: &mut Rng) -> Result<(Tensor, Tensor)> {
-        self.distribution.sample_with_log_prob(count, self.inner(context)?.as_ref(), rng)
+        self.distribution.sample_with_log_prob(count, context, rng)
     }
 }
 

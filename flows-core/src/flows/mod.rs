@@ -6,12 +6,18 @@ mod circular_spline;
 mod coupling;
 mod flow;
 mod gaussianization;
+mod planar;
+mod residual;
+mod sylvester;
 
-pub use autoregressive::{Maf, NsfAutoregressive};
+pub use autoregressive::{Iaf, Maf, NsfAutoregressive};
 pub use circular_spline::CircularSpline;
 pub use coupling::{Nice, Nsf, RealNvp};
 pub use flow::{Flow, FlowConfig};
 pub use gaussianization::Gaussianization;
+pub use planar::{Planar, Radial};
+pub use residual::Residual;
+pub use sylvester::Sylvester;
 
 use crate::bijectors::Bijector;
 use crate::nn::Scope;
@@ -97,8 +103,18 @@ architectures! {
     Nsf = "nsf",
     /// Masked autoregressive affine layers.
     Maf = "maf",
+    /// Inverse autoregressive affine layers.
+    Iaf = "iaf",
     /// Masked autoregressive rational-quadratic splines.
     NsfAutoregressive = "nsf-ar",
+    /// Planar maps.
+    Planar = "planar",
+    /// Radial maps.
+    Radial = "radial",
+    /// Sylvester maps.
+    Sylvester = "sylvester",
+    /// Invertible residual blocks.
+    Residual = "residual",
     /// Circular splines, for angles.
     CircularSpline = "circular-spline",
     /// Element-wise splines and rotations.

@@ -5,6 +5,7 @@ mod cpu;
 mod linalg;
 mod linear;
 mod matmul;
+mod root;
 mod rq_spline;
 pub mod special;
 mod stable;
@@ -15,6 +16,7 @@ pub use linalg::{
     Lu, cholesky, inverse, log_abs_det, lu, orthogonal, solve, solve_rows, solve_triangular, solve_triangular_rows,
 };
 pub use linear::{Fused, linear};
+pub use root::increasing_roots;
 pub use rq_spline::{Direction, Ends, RqSplineSettings, rq_spline};
 pub use stable::{log_sigmoid, log_sum_exp, sigmoid, softplus, sum_event};
 pub use triangle::Triangle;

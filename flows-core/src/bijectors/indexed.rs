@@ -1,0 +1,121 @@
+//! A bijector on some elements of the event.
+
+use super::reshape::batched;
+use super::{Bijector, check_event};
+use crate::{Error, Result, Rng, Structure};
+use candle_core::{Device, Tensor};
+
+/// A bijector on the elements at some indices of the flattened event; the others pass unchanged.
+///
+/// The bijector's own event may have any shape of as many elements as there are indices, in the
+/// order in which they are given. `log|det|` is the bijector's.
+#[derive(Debug)]
+pub struct Indexed {
+    part: Box<dyn Bijector>,
+    shape: Vec<usize>,
+    count: usize,
+    /// Brings the chosen elements to the front.
+    front: Tensor,
+    /// Undoes it.
+    back: Tensor,
+}
+
+impl Indexed {
+    /// `part` on the elements `indices` (a range or a list, row-major) of events of `shape`.
+    ///
+    /// # Errors
+    /// When an index is out of range or repeated, or there are not as many as `part` has elements.
+    pub fn new(part: Box<dyn Bijector>, shape: &[usize], indices: impl IntoIterator<Item = usize>) -> Result<Self> {
+        let n: usize = shape.iter().product();
+        let mut front: Vec<u32> = Vec::with_capacity(n);
+        let mut chosen = vec![false; n];
+        for i in indices {
+            match chosen.get_mut(i) {
+                Some(seen) if !*seen => *seen = true,
+                Some(_) => return Err(Error::Config(format!("element {i} is given twice"))),
+                None => return Err(Error::Config(format!("there is no element {i} in events of {shape:?}"))),
+            }
+            front.push(i as u32);
+        }
+        let count = front.len();
+        let elements = |shape: &[usize]| shape.iter().product::<usize>();
+        if (elements(part.latent_shape()), elements(part.data_shape())) != (count, count) {
+            let want = format!("{count} elements, one for each index");
+            return Err(Error::shape("the event of an indexed bijector", part.data_shape(), want));
+        }
+        front.extend((0..n).filter(|&i| !chosen[i]).map(|i| i as u32));
+        let mut back = vec![0u32; n];
+        front.iter().enumerate().for_each(|(at, &i)| back[i as usize] = at as u32);
+        let (front, back) = (Tensor::new(front, &Device::Cpu)?, Tensor::new(back, &Device::Cpu)?);
+        Ok(Self { part, shape: shape.to_vec(), count, front, back })
+    }
+
+    fn run(
+        &self,
+        v: &Tensor,
+        event: &[usize],
+        apply: impl FnOnce(&Tensor) -> Result<(Tensor, Tensor)>,
+    ) -> Result<(Tensor, Tensor)> {
+        let batch = check_event("the input of an indexed bijector", v, &self.shape)?;
+        let sorted = v.flatten_from(1)?.contiguous()?.index_select(&self.front.to_device(v.device())?, 1)?;
+        let part = sorted.narrow(1, 0, self.count)?.reshape(batched(batch, event))?;
+        let rest = sorted.narrow(1, self.count, sorted.dim(1)? - self.count)?;
+        let (part, log_det) = apply(&part)?;
+        let joined = Tensor::cat(&[&part.reshape((batch, self.count))?, &rest], 1)?;
+        let joined = joined.index_select(&self.back.to_device(v.device())?, 1)?;
+        Ok((joined.reshape(v.shape())?, log_det))
+    }
+}
+
+impl Bijector for Indexed {
+    fn latent_shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn forward(&self, z: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
+        self.run(z, self.part.latent_shape(), |z| self.part.forward(z, context))
+    }
+
+    fn inverse(&self, x: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
+        self.run(x, self.part.data_shape(), |x| self.part.inverse(x, context))
+    }
+
+    fn inverse_training(&self, x: &Tensor, context: Option<&Tensor>, rng: &mut Rng) -> Result<(Tensor, Tensor)> {
+        self.run(x, self.part.data_shape(), |x| self.part.inverse_training(x, context, rng))
+    }
+
+    fn initialize(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
+        let apply = |x: &Tensor| Ok((self.part.initialize(x, context)?, super::reshape::no_log_det(x)?));
+        Ok(self.run(x, self.part.data_shape(), apply)?.0)
+    }
+
+    fn structure(&self) -> Structure {
+        let n: usize = self.shape.iter().product();
+        Structure::new("Indexed", format!("{} of {n} elements", self.count)).part(self.part.structure())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bijectors::Radial;
+    use crate::nn::Parameters;
+    use crate::testing::{measure, perturb};
+    use candle_core::DType;
+
+    #[test]
+    fn only_the_chosen_elements_move() -> Result<()> {
+        let mut rng = Rng::seed(1);
+        let parameters = Parameters::new(DType::F64, &Device::Cpu, Rng::seed(0));
+        let radial = Box::new(Radial::new(2, None, &parameters.scope())?);
+        let indexed = Indexed::new(radial, &[2, 3], [4, 1])?;
+        perturb(&parameters, 0.5, &mut rng)?;
+        let z = rng.normal_tensor((5, 2, 3), DType::F64, &Device::Cpu)?;
+        assert!(measure(&indexed, &parameters, &z, None, &mut rng)?.worst() < 1e-8);
+        let moved = (indexed.forward(&z, None)?.0 - &z)?.get(0)?.flatten_all()?.to_vec1::<f64>()?;
+        assert_eq!(moved.iter().map(|&d| d != 0.0).collect::<Vec<_>>(), [false, true, false, false, true, false]);
+        let other = || Radial::new(2, None, &parameters.scope().enter("other")).map(Box::new);
+        assert!(Indexed::new(other()?, &[2], [0, 0]).is_err());
+        Ok(())
+    }
+}

@@ -1,0 +1,262 @@
+//! Models that let half of the channels leave at each level.
+
+use super::reshape::{batched, no_log_det};
+use super::{Bijector, check_event};
+use crate::{Error, Result, Rng, Structure};
+use candle_core::Tensor;
+
+/// One level of a [`MultiScale`] model.
+#[derive(Debug)]
+pub struct Level {
+    /// The flow of the level, usually a chain whose data side ends in a [`Squeeze`](super::Squeeze).
+    pub flow: Box<dyn Bijector>,
+    /// What maps the half that leaves to noise, given the half that stays as context (B, C/2, ...);
+    /// without it the half leaves as it is.
+    pub prior: Option<Box<dyn Bijector>>,
+}
+
+/// The multi-scale architecture of RealNVP (Dinh et al., 2016, section 3.6) and Glow, as one
+/// bijection between x and one vector z.
+///
+/// Level i maps its x to (C_i, ...); then, except for the last level, the first half of the channels
+/// goes on to level i + 1 and the second half leaves, through the split prior if there is one. The
+/// vector z is: what leaves at level 0, what leaves at level 1, ..., what the last level gives;
+/// each in row-major order of its (C, ...). Data come in at level 0; [`MultiScale::parts`] has the
+/// lengths. The split priors see the half that stays and no other context.
+#[derive(Debug)]
+pub struct MultiScale {
+    levels: Vec<Level>,
+    parts: Vec<usize>,
+    latent: [usize; 1],
+}
+
+impl MultiScale {
+    /// `levels` from the data on.
+    ///
+    /// # Errors
+    /// When there is no level, shapes of neighbours do not agree, a number of channels to be split
+    /// is odd, or the last level has a split prior.
+    pub fn new(levels: Vec<Level>) -> Result<Self> {
+        let Some((last, others)) = levels.split_last() else {
+            return Err(Error::Config("a multi-scale model needs at least one level".into()));
+        };
+        if last.prior.is_some() {
+            let message = "the last level has nothing to split: make its prior the first step of its flow";
+            return Err(Error::Config(message.into()));
+        }
+        let mut parts = Vec::with_capacity(levels.len());
+        for (i, (level, next)) in others.iter().zip(&levels[1..]).enumerate() {
+            let half = half(level.flow.latent_shape())?;
+            if next.flow.data_shape() != half {
+                let want = format!("the {half:?} that level {i} leaves");
+                return Err(Error::shape(format!("the data of level {}", i + 1), next.flow.data_shape(), want));
+            }
+            if let Some(prior) = &level.prior
+                && prior.data_shape() != half
+            {
+                let want = format!("the {half:?} that leave");
+                return Err(Error::shape(format!("the split prior of level {i}"), prior.data_shape(), want));
+            }
+            parts.push(half.iter().product());
+        }
+        parts.push(last.flow.latent_shape().iter().product());
+        let latent = [parts.iter().sum()];
+        Ok(Self { levels, parts, latent })
+    }
+
+    /// The lengths of the parts of z, from level 0 on.
+    pub fn parts(&self) -> &[usize] {
+        &self.parts
+    }
+
+    /// The levels, from the data on.
+    pub fn levels(&self) -> &[Level] {
+        &self.levels
+    }
+
+    fn to_latent(
+        &self,
+        x: &Tensor,
+        context: Option<&Tensor>,
+        mut apply: impl FnMut(&dyn Bijector, &Tensor, Option<&Tensor>) -> Result<(Tensor, Tensor)>,
+    ) -> Result<(Tensor, Tensor)> {
+        check_event("the data of a multi-scale model", x, self.data_shape())?;
+        let mut total = no_log_det(x)?;
+        let mut parts = Vec::with_capacity(self.levels.len());
+        let mut v = x.clone();
+        for (i, level) in self.levels.iter().enumerate() {
+            let (h, log_det) = apply(level.flow.as_ref(), &v, context)?;
+            total = (total + log_det)?;
+            if i + 1 == self.levels.len() {
+                parts.push(h.flatten_from(1)?);
+                break;
+            }
+            let channels = h.dim(1)? / 2;
+            let leaving = h.narrow(1, channels, channels)?.contiguous()?;
+            v = h.narrow(1, 0, channels)?.contiguous()?;
+            let leaving = match &level.prior {
+                None => leaving,
+                Some(prior) => {
+                    let (noise, log_det) = apply(prior.as_ref(), &leaving, Some(&v))?;
+                    total = (total + log_det)?;
+                    noise
+                }
+            };
+            parts.push(leaving.flatten_from(1)?);
+        }
+        Ok((Tensor::cat(&parts, 1)?, total))
+    }
+}
+
+/// The shape of half of the channels.
+fn half(shape: &[usize]) -> Result<Vec<usize>> {
+    match shape {
+        [channels, rest @ ..] if *channels > 0 && channels % 2 == 0 => Ok([&[channels / 2], rest].concat()),
+        _ => Err(Error::Config(format!(
+            "events of {shape:?} have no even number of channels to split: squeeze first, or use fewer levels"
+        ))),
+    }
+}
+
+impl Bijector for MultiScale {
+    fn latent_shape(&self) -> &[usize] {
+        &self.latent
+    }
+
+    fn data_shape(&self) -> &[usize] {
+        self.levels[0].flow.data_shape()
+    }
+
+    fn forward(&self, z: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
+        let batch = check_event("the latent of a multi-scale model", z, &self.latent)?;
+        let mut total = no_log_det(z)?;
+        let mut end = self.latent[0];
+        let mut stays: Option<Tensor> = None;
+        for (level, &size) in self.levels.iter().zip(&self.parts).rev() {
+            end -= size;
+            let part = z.narrow(1, end, size)?.contiguous()?;
+            let v = match stays {
+                None => part.reshape(batched(batch, level.flow.latent_shape()))?,
+                Some(stays) => {
+                    let leaving = match &level.prior {
+                        None => part.reshape(stays.shape())?,
+                        Some(prior) => {
+                            let noise = part.reshape(batched(batch, prior.latent_shape()))?;
+                            let (leaving, log_det) = prior.forward(&noise, Some(&stays))?;
+                            total = (total + log_det)?;
+                            leaving
+                        }
+                    };
+                    Tensor::cat(&[&stays, &leaving], 1)?
+                }
+            };
+            let (x, log_det) = level.flow.forward(&v, context)?;
+            total = (total + log_det)?;
+            stays = Some(x);
+        }
+        // `new` refuses a model without levels.
+        let x = stays.ok_or_else(|| Error::Config("a multi-scale model needs at least one level".into()))?;
+        Ok((x, total))
+    }
+
+    fn inverse(&self, x: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
+        self.to_latent(x, context, |part, v, context| part.inverse(v, context))
+    }
+
+    fn inverse_training(&self, x: &Tensor, context: Option<&Tensor>, rng: &mut Rng) -> Result<(Tensor, Tensor)> {
+        self.to_latent(x, context, |part, v, context| part.inverse_training(v, context, rng))
+    }
+
+    fn initialize(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
+        let apply = |part: &dyn Bijector, v: &Tensor, context: Option<&Tensor>| {
+            Ok((part.initialize(v, context)?, no_log_det(v)?))
+        };
+        Ok(self.to_latent(x, context, apply)?.0)
+    }
+
+    fn structure(&self) -> Structure {
+        let levels = self.levels.iter().zip(&self.parts).enumerate().map(|(i, (level, size))| {
+            let node = Structure::new(format!("Level {i}"), format!("{:?}, {size} to z", level.flow.data_shape()));
+            let prior = level.prior.iter().map(|prior| Structure::new("Split prior", "").part(prior.structure()));
+            node.part(level.flow.structure()).parts(prior)
+        });
+        Structure::new("Multi-scale", format!("{:?}", self.data_shape())).parts(levels)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bijectors::{Chain, Embed, Indexed, Radial, Reshape, Squeeze};
+    use crate::nn::{Network, Parameters, Scope};
+    use crate::testing::{difference, measure, perturb};
+    use candle_core::{DType, Device};
+
+    /// The context as a vector.
+    #[derive(Debug)]
+    struct Flatten;
+
+    impl Network for Flatten {
+        fn forward(&self, x: &Tensor, _: Option<&Tensor>) -> Result<Tensor> {
+            Ok(x.flatten_from(1)?)
+        }
+
+        fn structure(&self) -> Structure {
+            Structure::new("Flatten", "")
+        }
+    }
+
+    fn level(data: &[usize], prior: bool, scope: &Scope) -> Result<Level> {
+        let squeeze = Squeeze::new(data, 2)?;
+        let shape = squeeze.latent_shape().to_vec();
+        let n: usize = shape.iter().product();
+        let step = Indexed::new(Box::new(Radial::new(n, None, &scope.enter("flow"))?), &shape, 0..n)?;
+        let flow = Box::new(Chain::new(vec![Box::new(step), Box::new(squeeze)])?);
+        let half = [shape[0] / 2, shape[1], shape[2]];
+        let radial = Radial::new(n / 2, Some(n / 2), &scope.enter("prior"));
+        let prior: Option<Box<dyn Bijector>> = match prior {
+            false => None,
+            true => {
+                let affine = Chain::new(vec![Box::new(radial?), Box::new(Reshape::flatten(&half))])?;
+                Some(Box::new(Embed::new(Box::new(Flatten), Box::new(affine))))
+            }
+        };
+        Ok(Level { flow, prior })
+    }
+
+    #[test]
+    fn one_vector_is_the_whole_model() -> Result<()> {
+        let mut rng = Rng::seed(1);
+        let parameters = Parameters::new(DType::F64, &Device::Cpu, Rng::seed(0));
+        let scope = parameters.scope();
+        let model = MultiScale::new(vec![
+            level(&[1, 4, 4], true, &scope.enter(0))?,
+            Level { flow: Box::new(Squeeze::new(&[2, 2, 2], 2)?), prior: None },
+        ])?;
+        perturb(&parameters, 0.2, &mut rng)?;
+        assert_eq!((model.data_shape(), model.latent_shape()), (&[1, 4, 4][..], &[16][..]));
+        assert_eq!(model.parts(), [8, 8]);
+        let z = rng.normal_tensor((3, 16), DType::F64, &Device::Cpu)?;
+        let report = measure(&model, &parameters, &z, None, &mut rng)?;
+        assert!(report.worst() < 1e-8, "{report:?}");
+        Ok(())
+    }
+
+    #[test]
+    fn the_second_half_leaves_first() -> Result<()> {
+        let levels = vec![
+            Level { flow: Box::new(Squeeze::new(&[1, 4, 4], 2)?), prior: None },
+            Level { flow: Box::new(Squeeze::new(&[2, 2, 2], 2)?), prior: None },
+        ];
+        let model = MultiScale::new(levels)?;
+        let x = Tensor::arange(0.0, 16.0, &Device::Cpu)?.reshape((1, 1, 4, 4))?;
+        let z = model.inverse(&x, None)?.0;
+        let left = [4.0, 6.0, 12.0, 14.0, 5.0, 7.0, 13.0, 15.0];
+        let stayed = [0.0, 2.0, 8.0, 10.0, 1.0, 3.0, 9.0, 11.0];
+        assert_eq!(z.squeeze(0)?.to_vec1::<f64>()?, [left, stayed].concat());
+        assert_eq!(difference(&x, &model.forward(&z, None)?.0)?, 0.0);
+        let odd = || Level { flow: Box::new(Reshape::flatten(&[3])), prior: None };
+        assert!(MultiScale::new(vec![odd(), odd()]).is_err() && MultiScale::new(vec![]).is_err());
+        Ok(())
+    }
+}

@@ -1,0 +1,207 @@
+//! Planar flows.
+
+use super::amortised::{Amortised, column, dot, epsilon};
+use super::{Bijector, check_event};
+use crate::nn::Scope;
+use crate::ops::{increasing_roots, softplus};
+use crate::{Error, Result, Structure};
+use candle_core::Tensor;
+
+/// The planar flow of Rezende & Mohamed (2015): `x = z + u' tanh(w.z + b)`,
+/// `log|det dx/dz| = ln(1 + w.u' (1 - tanh^2(w.z + b)))`.
+///
+/// `u' = u + (softplus(w.u) - 1 - w.u) w/|w|^2` makes `w.u' > -1`, hence the map invertible (their
+/// appendix A.1). The inverse has no closed form: the projection `a = w.z` solves the increasing
+/// equation `a + w.u' tanh(a + b) = w.x`, to machine precision and for any x; its gradients are
+/// those of the implicit function. With a context, w, u and b are a linear map of it, one flow for
+/// each row.
+#[derive(Debug)]
+pub struct Planar {
+    shape: [usize; 1],
+    parameters: Amortised<3>,
+}
+
+/// w (R, D), u' (R, D), b (R, 1), w.u' (R, 1) and 1 + w.u', R being 1 or B.
+struct Terms {
+    w: Tensor,
+    u: Tensor,
+    b: Tensor,
+    wu: Tensor,
+    slope: Tensor,
+}
+
+impl Planar {
+    /// A flow of vectors of length `dim`, near the identity; its parameters come from a context of
+    /// this width, if one is given.
+    ///
+    /// # Errors
+    /// When a size is 0 or the names `w`, `u` and `b` are taken in `scope`.
+    pub fn new(dim: usize, context: Option<usize>, scope: &Scope) -> Result<Self> {
+        if dim == 0 {
+            return Err(Error::Config("a planar flow needs at least one dimension".into()));
+        }
+        let mut rng = scope.rng();
+        let w: Vec<f64> = (0..dim).map(|_| rng.normal() / (dim as f64).sqrt()).collect();
+        // softplus(w.u) = 1 makes u' the part of u orthogonal to w: nothing but the noise.
+        let unit = 1f64.exp_m1().ln() / w.iter().map(|w| w * w).sum::<f64>().max(f64::MIN_POSITIVE);
+        let u = w.iter().map(|w| unit * w + 1e-2 * rng.normal()).collect();
+        let parameters = Amortised::new([("w", w), ("u", u), ("b", vec![0.0])], context, scope)?;
+        Ok(Self { shape: [dim], parameters })
+    }
+
+    fn terms(&self, batch: usize, context: Option<&Tensor>) -> Result<Terms> {
+        let [w, u, b] = self.parameters.get(batch, context)?;
+        let wu = dot(&w, &u)?;
+        let pull = (((softplus(&wu)? - 1.0)? - wu)? / dot(&w, &w)?.maximum(1e-30)?)?;
+        let u = (u + w.broadcast_mul(&pull)?)?;
+        let wu = dot(&w, &u)?;
+        let slope = (&wu + 1.0)?.maximum(epsilon(&wu))?;
+        Ok(Terms { w, u, b, wu, slope })
+    }
+}
+
+impl Terms {
+    /// `1 + w.u' (1 - t^2)` for t = tanh(w.z + b), (B, 1); a sum of positive terms.
+    fn derivative(&self, t: &Tensor) -> Result<Tensor> {
+        let square = t.sqr()?;
+        Ok((square.affine(-1.0, 1.0)?.broadcast_mul(&self.slope)? + square)?)
+    }
+}
+
+impl Bijector for Planar {
+    fn latent_shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn forward(&self, z: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
+        let batch = check_event("the latent of a planar flow", z, &self.shape)?;
+        let terms = self.terms(batch, context)?;
+        let t = dot(z, &terms.w)?.broadcast_add(&terms.b)?.tanh()?;
+        let x = (z + terms.u.broadcast_mul(&t)?)?;
+        Ok((x, terms.derivative(&t)?.log()?.squeeze(1)?))
+    }
+
+    fn inverse(&self, x: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
+        let batch = check_event("the data of a planar flow", x, &self.shape)?;
+        let terms = self.terms(batch, context)?;
+        let wx = dot(x, &terms.w)?;
+        let root = {
+            let (wx, b) = (column(&wx, batch)?, column(&terms.b, batch)?);
+            let slope = column(&terms.slope, batch)?;
+            let brackets: Vec<(f64, f64)> = wx.iter().zip(&slope).map(|(wx, s)| bracket(*wx, s - 1.0)).collect();
+            let root = increasing_roots(&brackets, |i, a| {
+                let t = (a + b[i]).tanh();
+                (a + (slope[i] - 1.0) * t - wx[i], slope[i] * (1.0 - t * t) + t * t)
+            });
+            Tensor::from_vec(root, (batch, 1), x.device())?.to_dtype(x.dtype())?
+        };
+        // One step of Newton's method of value zero, whose gradient is that of the implicit function.
+        let t = root.broadcast_add(&terms.b)?.tanh()?;
+        let rest = (t.broadcast_mul(&terms.wu)? - wx)?;
+        let step = ((&rest - rest.detach())? / terms.derivative(&t)?.detach())?;
+        let t = (root - step)?.broadcast_add(&terms.b)?.tanh()?;
+        let z = (x - terms.u.broadcast_mul(&t)?)?;
+        Ok((z, terms.derivative(&t)?.log()?.neg()?.squeeze(1)?))
+    }
+
+    fn structure(&self) -> Structure {
+        self.parameters.structure("Planar", self.shape[0].to_string())
+    }
+}
+
+/// Where `a + c tanh(a + b) = y` has its root; a little wider, for rounding.
+fn bracket(y: f64, c: f64) -> (f64, f64) {
+    let width = c.abs() + 1e-12 * y.abs();
+    (y - width, y + width)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::Rng;
+    use crate::nn::Parameters;
+    use crate::testing::{difference, measure, perturb};
+    use candle_core::{DType, Device, Var};
+    use std::collections::HashMap;
+    use std::path::PathBuf;
+
+    /// Compares the forward pass with every golden case of `kind`; `make` gets the dimension.
+    pub(in super::super) fn check_golden<B: Bijector>(kind: &str, make: impl Fn(usize, &Scope) -> Result<B>) {
+        let root = std::env::var_os("FLOWS_GOLDEN").map(PathBuf::from);
+        let root = root.unwrap_or_else(|| concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/golden").into());
+        let Ok(files) = std::fs::read_dir(root.join("bijectors")) else {
+            return eprintln!("no golden cases under {}", root.display());
+        };
+        for file in files {
+            let path = file.unwrap().path();
+            let bytes = std::fs::read(&path).unwrap();
+            let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
+            let metadata = header.metadata().clone().unwrap_or_default();
+            if metadata.get("bijector").map(String::as_str) != Some(kind) {
+                continue;
+            }
+            let case = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu).unwrap();
+            check_case(&case, &make).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        }
+    }
+
+    fn check_case<B: Bijector>(
+        case: &HashMap<String, Tensor>,
+        make: impl Fn(usize, &Scope) -> Result<B>,
+    ) -> Result<()> {
+        let parameters = Parameters::new(DType::F64, &Device::Cpu, Rng::seed(0));
+        let flow = make(case["x"].dim(1)?, &parameters.scope())?;
+        for (name, weight) in parameters.trainable() {
+            weight.set(&case[&format!("param.{name}")].reshape(weight.shape())?)?;
+        }
+        let x = Var::from_tensor(&case["x"])?;
+        let (y, log_det) = flow.forward(&x, None)?;
+        let loss = ((&y * &case["gy"])?.sum_all()? + (&log_det * &case["gl"])?.sum_all()?)?;
+        let grads = loss.backward()?;
+        let mut worst = difference(&case["y"], &y)?.max(difference(&case["logdet"], &log_det)?);
+        for (name, var) in parameters.trainable().into_iter().chain([("x".into(), x)]) {
+            let got = grads.get(&var).unwrap().flatten_all()?;
+            worst = worst.max(difference(&case[&format!("grad.{name}")].flatten_all()?, &got)?);
+        }
+        let (back, inverse) = flow.inverse(&case["y"], None)?;
+        worst = worst.max(difference(&case["x"], &back)?).max(difference(&case["logdet"], &inverse.neg()?)?);
+        assert!(worst < 1e-9, "differs by {worst}");
+        Ok(())
+    }
+
+    #[test]
+    fn golden() {
+        check_golden("planar", |dim, scope| Planar::new(dim, None, scope));
+    }
+
+    #[test]
+    fn exact_with_and_without_context() -> Result<()> {
+        for (dim, context) in [(1, None), (3, None), (3, Some(2))] {
+            let mut rng = Rng::seed(dim as u64);
+            let parameters = Parameters::new(DType::F64, &Device::Cpu, Rng::seed(0));
+            let flow = Planar::new(dim, context, &parameters.scope())?;
+            perturb(&parameters, 1.0, &mut rng)?;
+            let z = (rng.normal_tensor((6, dim), DType::F64, &Device::Cpu)? * 2.0)?;
+            let context = rng.normal_tensor((6, context.unwrap_or(1)), DType::F64, &Device::Cpu)?;
+            let report = measure(&flow, &parameters, &z, Some(&context), &mut rng)?;
+            assert!(report.worst() < 1e-8, "{report:?}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn steepest_flow_is_inverted_at_points_it_never_made() -> Result<()> {
+        let parameters = Parameters::new(DType::F64, &Device::Cpu, Rng::seed(0));
+        let flow = Planar::new(1, None, &parameters.scope())?;
+        // w.u = -20: the slope at the plane is softplus(-20) = 2e-9.
+        for (value, (_, weight)) in [4.0, -5.0, 0.3].iter().zip(parameters.trainable()) {
+            weight.set(&Tensor::full(*value, weight.shape().clone(), &Device::Cpu)?)?;
+        }
+        let x = Tensor::new(&[[0.0], [1e-12], [-0.8], [3.0], [-1e8], [f64::NAN]], &Device::Cpu)?;
+        let (z, log_det) = flow.inverse(&x, None)?;
+        let back = flow.forward(&z, None)?.0;
+        assert!(difference(&x.narrow(0, 0, 5)?, &back.narrow(0, 0, 5)?)? < 1e-14);
+        assert!(log_det.to_vec1::<f64>()?[..5].iter().all(|l| l.is_finite()));
+        Ok(())
+    }
+}

@@ -1,0 +1,113 @@
+//! Bijectors on the slices of an axis.
+
+use super::reshape::no_log_det;
+use super::{Bijector, check_event};
+use crate::{Error, Result, Rng, Structure};
+use candle_core::Tensor;
+
+/// n bijectors of one event shape, each on its slice of events (n, shape...); log-determinants add up.
+#[derive(Debug)]
+pub struct Stack {
+    parts: Vec<Box<dyn Bijector>>,
+    latent: Vec<usize>,
+    data: Vec<usize>,
+}
+
+impl Stack {
+    /// `parts` in the order of the event's leading axis.
+    ///
+    /// # Errors
+    /// When there is none or their shapes differ.
+    pub fn new(parts: Vec<Box<dyn Bijector>>) -> Result<Self> {
+        let Some(first) = parts.first() else {
+            return Err(Error::Config("a stack needs at least one bijector".into()));
+        };
+        for part in &parts {
+            for (shape, want) in [(part.latent_shape(), first.latent_shape()), (part.data_shape(), first.data_shape())]
+            {
+                if shape != want {
+                    return Err(Error::shape("a part of a stack", shape, format!("the {want:?} of the first")));
+                }
+            }
+        }
+        let stacked = |shape: &[usize]| [&[parts.len()], shape].concat();
+        let (latent, data) = (stacked(first.latent_shape()), stacked(first.data_shape()));
+        Ok(Self { parts, latent, data })
+    }
+
+    fn run(
+        &self,
+        v: &Tensor,
+        event: &[usize],
+        mut apply: impl FnMut(&dyn Bijector, &Tensor) -> Result<(Tensor, Tensor)>,
+    ) -> Result<(Tensor, Tensor)> {
+        check_event("the input of a stack", v, event)?;
+        let mut values = Vec::with_capacity(self.parts.len());
+        let mut total = no_log_det(v)?;
+        for (i, part) in self.parts.iter().enumerate() {
+            let (value, log_det) = apply(part.as_ref(), &v.narrow(1, i, 1)?.squeeze(1)?)?;
+            values.push(value);
+            total = (total + log_det)?;
+        }
+        Ok((Tensor::stack(&values, 1)?, total))
+    }
+}
+
+impl Bijector for Stack {
+    fn latent_shape(&self) -> &[usize] {
+        &self.latent
+    }
+
+    fn data_shape(&self) -> &[usize] {
+        &self.data
+    }
+
+    fn forward(&self, z: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
+        self.run(z, &self.latent, |part, z| part.forward(z, context))
+    }
+
+    fn inverse(&self, x: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
+        self.run(x, &self.data, |part, x| part.inverse(x, context))
+    }
+
+    fn inverse_training(&self, x: &Tensor, context: Option<&Tensor>, rng: &mut Rng) -> Result<(Tensor, Tensor)> {
+        self.run(x, &self.data, |part, x| part.inverse_training(x, context, rng))
+    }
+
+    fn initialize(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
+        let apply = |part: &dyn Bijector, x: &Tensor| Ok((part.initialize(x, context)?, no_log_det(x)?));
+        Ok(self.run(x, &self.data, apply)?.0)
+    }
+
+    fn structure(&self) -> Structure {
+        Structure::new("Stack", format!("{:?}", self.data)).parts(self.parts.iter().map(|p| p.structure()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bijectors::{Planar, Radial};
+    use crate::nn::Parameters;
+    use crate::testing::{measure, perturb};
+    use candle_core::{DType, Device};
+
+    #[test]
+    fn slices_keep_their_place() -> Result<()> {
+        let mut rng = Rng::seed(1);
+        let parameters = Parameters::new(DType::F64, &Device::Cpu, Rng::seed(0));
+        let scope = parameters.scope();
+        let stack = Stack::new(vec![
+            Box::new(Radial::new(2, Some(3), &scope.enter("a"))?),
+            Box::new(Planar::new(2, None, &scope.enter("b"))?),
+        ])?;
+        perturb(&parameters, 0.3, &mut rng)?;
+        let z = rng.normal_tensor((4, 2, 2), DType::F64, &Device::Cpu)?;
+        let context = rng.normal_tensor((4, 3), DType::F64, &Device::Cpu)?;
+        assert!(measure(&stack, &parameters, &z, Some(&context), &mut rng)?.worst() < 1e-8);
+        let odd = Box::new(Planar::new(3, None, &scope.enter("c"))?);
+        let even = Box::new(Planar::new(2, None, &scope.enter("d"))?);
+        assert!(Stack::new(vec![odd, even]).is_err());
+        Ok(())
+    }
+}

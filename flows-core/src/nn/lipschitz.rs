@@ -1,0 +1,288 @@
+//! Networks with a bounded Lipschitz constant and a derivative that can be differentiated.
+
+use super::{Buffer, Init, Scope};
+use crate::{Error, Result, Structure, ops};
+use candle_core::{DType, Tensor};
+use serde::{Deserialize, Serialize};
+
+/// Most steps of the power iteration; with the vectors saved at the step before, a few are enough.
+const ITERATIONS: usize = 10_000;
+
+/// An activation with continuous derivative and Lipschitz constant at most 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LipschitzActivation {
+    /// `x sigmoid(softplus(beta) x) / 1.1` with one trained beta a layer (Chen et al., 2019).
+    #[default]
+    LipSwish,
+    /// `x` where positive, `e^x - 1` elsewhere.
+    Elu,
+}
+
+/// A perceptron of D inputs and outputs whose Lipschitz constant is at most a coefficient below 1:
+/// each of its L weights is scaled by `min(1, coefficient^(1/L) / sigma)`, sigma being the largest
+/// singular value.
+///
+/// Sigma comes from the power iteration (Miyato et al., 2018), run to a tolerance from vectors that
+/// are saved with the model. Derivatives are taken forward, by [`LipschitzPass::jvp`], in operations
+/// whose own gradients are right; candle has no second derivatives.
+#[derive(Debug)]
+pub struct LipschitzMlp {
+    layers: Vec<Layer>,
+    activation: LipschitzActivation,
+    /// The bound on each layer.
+    bound: f64,
+    tolerance: f64,
+}
+
+#[derive(Debug)]
+struct Layer {
+    weight: Tensor,
+    bias: Tensor,
+    beta: Option<Tensor>,
+    left: Buffer,
+    right: Buffer,
+}
+
+impl LipschitzMlp {
+    /// From `dim` numbers to `dim` through layers of the `hidden` widths; sigma is iterated until its
+    /// relative change is below `tolerance`.
+    ///
+    /// # Errors
+    /// When a width is 0, or the coefficient or tolerance is not between 0 and 1.
+    pub fn new(
+        dim: usize,
+        hidden: &[usize],
+        coefficient: f64,
+        activation: LipschitzActivation,
+        tolerance: f64,
+        scope: &Scope,
+    ) -> Result<Self> {
+        let inside = |value: f64| value > 0.0 && value < 1.0;
+        if !inside(coefficient) || !inside(tolerance) {
+            return Err(Error::Config(format!(
+                "the Lipschitz coefficient ({coefficient}) and the tolerance ({tolerance}) must lie between 0 and 1"
+            )));
+        }
+        let widths = [&[dim], hidden, &[dim]].concat();
+        if widths.contains(&0) {
+            return Err(Error::Config(format!("a network of widths {widths:?} is empty")));
+        }
+        let mut rng = scope.rng();
+        let mut layers = Vec::with_capacity(widths.len() - 1);
+        for (i, pair) in widths.windows(2).enumerate() {
+            let (inputs, outputs, scope) = (pair[0], pair[1], scope.enter(format!("layer{i}")));
+            let activated = i + 2 < widths.len() && activation == LipschitzActivation::LipSwish;
+            let mut start = |n: usize| rng.normal_tensor(n, scope.dtype(), scope.device());
+            layers.push(Layer {
+                weight: scope.weight("weight", (outputs, inputs), Init::fan_in(inputs, 1.0))?,
+                bias: scope.weight("bias", outputs, Init::fan_in(inputs, 1.0))?,
+                beta: if activated { Some(scope.weight("beta", 1, Init::Constant(0.5))?) } else { None },
+                left: scope.buffer("u", &start(outputs)?)?,
+                right: scope.buffer("v", &start(inputs)?)?,
+            });
+        }
+        let bound = coefficient.powf(1.0 / layers.len() as f64);
+        Ok(Self { layers, activation, bound, tolerance })
+    }
+
+    /// The network with its weights as they are now.
+    ///
+    /// # Errors
+    /// When a tensor cannot be made.
+    pub fn pass(&self) -> Result<LipschitzPass> {
+        self.normalized(false)
+    }
+
+    /// [`Self::pass`] that also saves the singular vectors, for the next power iteration to start from.
+    ///
+    /// # Errors
+    /// When a tensor cannot be made.
+    pub fn pass_training(&self) -> Result<LipschitzPass> {
+        self.normalized(true)
+    }
+
+    fn normalized(&self, save: bool) -> Result<LipschitzPass> {
+        let layers = self.layers.iter().map(|layer| {
+            let (u, v) = layer.singular_vectors(self.tolerance)?;
+            if save {
+                layer.left.set(&u)?;
+                layer.right.set(&v)?;
+            }
+            let sigma = u.unsqueeze(0)?.matmul(&layer.weight)?.matmul(&v.unsqueeze(1)?)?;
+            let scale = (sigma.maximum(self.bound)?.recip()? * self.bound)?;
+            let steepness = layer.beta.as_ref().map(ops::softplus).transpose()?;
+            let weight = layer.weight.broadcast_mul(&scale)?.t()?.contiguous()?;
+            Ok(Normalized { weight, bias: layer.bias.clone(), steepness })
+        });
+        Ok(LipschitzPass { layers: layers.collect::<Result<_>>()?, activation: self.activation })
+    }
+
+    /// What this is made of.
+    pub fn structure(&self) -> Structure {
+        let weights = self.layers.iter().flat_map(|l| [Some(&l.weight), Some(&l.bias), l.beta.as_ref()]).flatten();
+        let widths: Vec<usize> = self.layers.iter().map(|l| l.bias.elem_count()).collect();
+        let bound = self.bound.powi(self.layers.len() as i32);
+        let name = match self.activation {
+            LipschitzActivation::LipSwish => "LipSwish",
+            LipschitzActivation::Elu => "ELU",
+        };
+        Structure::new("Lipschitz MLP", format!("{widths:?}, {name}, constant {bound:.3}")).weights(weights)
+    }
+}
+
+impl Layer {
+    /// The singular vectors of the largest singular value, without graph.
+    fn singular_vectors(&self, tolerance: f64) -> Result<(Tensor, Tensor)> {
+        let values = |t: &Tensor| -> Result<Vec<f64>> { Ok(t.detach().to_dtype(DType::F64)?.to_vec1()?) };
+        let (mut u, mut v) = (values(&self.left.get())?, values(&self.right.get())?);
+        let weight = values(&self.weight.flatten_all()?)?;
+        let mut sigma = 0.0;
+        normalize(&mut v);
+        for _ in 0..ITERATIONS {
+            for (u, row) in u.iter_mut().zip(weight.chunks(v.len())) {
+                *u = row.iter().zip(&v).map(|(w, v)| w * v).sum();
+            }
+            normalize(&mut u);
+            let mut next = vec![0.0; v.len()];
+            for (u, row) in u.iter().zip(weight.chunks(v.len())) {
+                next.iter_mut().zip(row).for_each(|(next, w)| *next += u * w);
+            }
+            let last = sigma;
+            sigma = normalize(&mut next);
+            // A zero or NaN matrix has no direction: keep the old one to go on from.
+            if sigma.is_nan() || sigma == 0.0 {
+                return Ok((self.left.get(), self.right.get()));
+            }
+            v = next;
+            if (sigma - last).abs() <= tolerance * sigma {
+                break;
+            }
+        }
+        let tensor = |values: Vec<f64>| -> Result<Tensor> {
+            Ok(Tensor::new(values, self.weight.device())?.to_dtype(self.weight.dtype())?)
+        };
+        Ok((tensor(u)?, tensor(v)?))
+    }
+}
+
+/// Scales to length 1, unless all is 0; returns the length.
+fn normalize(v: &mut [f64]) -> f64 {
+    let length = v.iter().map(|v| v * v).sum::<f64>().sqrt();
+    if length > 0.0 {
+        v.iter_mut().for_each(|v| *v /= length);
+    }
+    length
+}
+
+/// A [`LipschitzMlp`] with the weights of one moment, normalized.
+#[derive(Clone, Debug)]
+pub struct LipschitzPass {
+    layers: Vec<Normalized>,
+    activation: LipschitzActivation,
+}
+
+#[derive(Clone, Debug)]
+struct Normalized {
+    /// (inputs, outputs).
+    weight: Tensor,
+    bias: Tensor,
+    /// softplus(beta) of LipSwish.
+    steepness: Option<Tensor>,
+}
+
+impl LipschitzPass {
+    /// The same numbers as constants of the graph.
+    pub fn detach(&self) -> Self {
+        let layers = self.layers.iter().map(|l| Normalized {
+            weight: l.weight.detach(),
+            bias: l.bias.detach(),
+            steepness: l.steepness.as_ref().map(Tensor::detach),
+        });
+        Self { layers: layers.collect(), activation: self.activation }
+    }
+
+    /// `g(x)` for x (B, D), and the derivatives of the activations for [`Self::jvp`].
+    ///
+    /// # Errors
+    /// When `x` has another width.
+    pub fn forward(&self, x: &Tensor) -> Result<(Tensor, Vec<Tensor>)> {
+        let mut slopes = Vec::with_capacity(self.layers.len() - 1);
+        let mut h = x.clone();
+        for (i, layer) in self.layers.iter().enumerate() {
+            h = h.matmul(&layer.weight)?.broadcast_add(&layer.bias)?;
+            if i + 1 < self.layers.len() {
+                let (value, slope) = activate(self.activation, &h, layer.steepness.as_ref())?;
+                slopes.push(slope);
+                h = value;
+            }
+        }
+        Ok((h, slopes))
+    }
+
+    /// `J v` for the Jacobian J = dg/dx of each row and n directions v, (B, n, D) or (1, n, D); (B, n, D).
+    ///
+    /// # Errors
+    /// When shapes do not agree.
+    pub fn jvp(&self, slopes: &[Tensor], v: &Tensor) -> Result<Tensor> {
+        let mut v = v.clone();
+        for (i, layer) in self.layers.iter().enumerate() {
+            let (batch, n, width) = v.dims3()?;
+            let outputs = layer.weight.dim(1)?;
+            v = v.reshape((batch * n, width))?.matmul(&layer.weight)?.reshape((batch, n, outputs))?;
+            if let Some(slope) = slopes.get(i) {
+                v = v.broadcast_mul(&slope.unsqueeze(1)?)?;
+            }
+        }
+        Ok(v)
+    }
+}
+
+/// The activation and its derivative.
+fn activate(activation: LipschitzActivation, x: &Tensor, steepness: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
+    match (activation, steepness) {
+        (LipschitzActivation::LipSwish, Some(b)) => {
+            let bx = x.broadcast_mul(b)?;
+            let s = ops::sigmoid(&bx)?;
+            // x s(bx) and s(bx) (1 + bx (1 - s(bx))), over 1.1.
+            let slope = (&s * (bx * s.affine(-1.0, 1.0)?)?.affine(1.0, 1.0)?)?;
+            Ok(((x * s)?.affine(1.0 / 1.1, 0.0)?, slope.affine(1.0 / 1.1, 0.0)?))
+        }
+        _ => {
+            // e^x where negative, 1 elsewhere.
+            Ok((x.elu(1.0)?, x.minimum(0.0)?.exp()?))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Rng;
+    use crate::nn::Parameters;
+    use crate::testing::{difference, perturb};
+    use candle_core::Device;
+
+    #[test]
+    fn constant_is_bounded_and_jvp_is_the_derivative() -> Result<()> {
+        for activation in [LipschitzActivation::LipSwish, LipschitzActivation::Elu] {
+            let mut rng = Rng::seed(1);
+            let parameters = Parameters::new(DType::F64, &Device::Cpu, Rng::seed(0));
+            let network = LipschitzMlp::new(3, &[16, 16], 0.9, activation, 1e-9, &parameters.scope())?;
+            perturb(&parameters, 3.0, &mut rng)?;
+            let pass = network.pass()?;
+            let x = rng.normal_tensor((64, 3), DType::F64, &Device::Cpu)?;
+            let v = rng.normal_tensor((64, 1, 3), DType::F64, &Device::Cpu)?;
+            let (_, slopes) = pass.forward(&x)?;
+            let jv = pass.jvp(&slopes, &v)?.squeeze(1)?;
+            let step = (v.squeeze(1)? * 1e-6)?;
+            let rise = (pass.forward(&(&x + &step)?)?.0 - pass.forward(&(&x - &step)?)?.0)?;
+            assert!(difference(&jv, &(rise / 2e-6)?)? < 1e-8);
+            let norm = |t: &Tensor| -> Result<Vec<f64>> { Ok(t.sqr()?.sum(1)?.sqrt()?.to_vec1()?) };
+            for (jv, v) in norm(&jv)?.iter().zip(norm(&v.squeeze(1)?)?) {
+                assert!(*jv < 0.9 * (1.0 + 1e-6) * v);
+            }
+        }
+        Ok(())
+    }
+}
