@@ -32,6 +32,12 @@ pub trait Architecture {
     /// When a size is 0 or does not suit the number of features.
     fn bijector(&self, features: usize, context: Option<usize>, scope: &Scope) -> Result<Box<dyn Bijector>>;
 
+    /// Whether a batch may be cut into pieces that are trained on side by side; not if a layer takes
+    /// statistics of the batch, or adjusts buffers as it goes.
+    fn splits_batches(&self) -> bool {
+        true
+    }
+
     /// What the flow's base is a distribution of.
     fn base(&self) -> Base {
         Base::Normal

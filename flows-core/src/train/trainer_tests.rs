@@ -1,6 +1,7 @@
 //! Exact resume, divergence, early stopping, broken files.
 
 use super::super::{EmaConfig, OptimizerConfig, Schedule};
+use candle_core::{DType, Device};
 use super::*;
 use crate::files::load_model;
 use crate::nn::{Buffer, Init};
