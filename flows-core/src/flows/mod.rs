@@ -6,6 +6,8 @@ mod circular_spline;
 mod coupling;
 mod flow;
 mod gaussianization;
+mod integral;
+mod neural;
 mod planar;
 mod residual;
 mod sylvester;
@@ -15,6 +17,8 @@ pub use circular_spline::CircularSpline;
 pub use coupling::{Nice, Nsf, RealNvp};
 pub use flow::{Flow, FlowConfig};
 pub use gaussianization::Gaussianization;
+pub use integral::Umnn;
+pub use neural::Naf;
 pub use planar::{Planar, Radial};
 pub use residual::Residual;
 pub use sylvester::Sylvester;
@@ -113,6 +117,10 @@ architectures! {
     Iaf = "iaf",
     /// Masked autoregressive rational-quadratic splines.
     NsfAutoregressive = "nsf-ar",
+    /// Masked autoregressive deep sigmoids.
+    Naf = "naf",
+    /// Masked autoregressive monotonic integrals.
+    Umnn = "umnn",
     /// Planar maps.
     Planar = "planar",
     /// Radial maps.

@@ -1,10 +1,10 @@
 //! Exact resume, divergence, early stopping, broken files.
 
 use super::super::{EmaConfig, OptimizerConfig, Schedule};
-use candle_core::{DType, Device};
 use super::*;
 use crate::files::load_model;
 use crate::nn::{Buffer, Init};
+use candle_core::{DType, Device};
 use std::ops::ControlFlow;
 use std::path::Path;
 
