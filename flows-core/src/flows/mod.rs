@@ -2,6 +2,7 @@
 //! that a config and a store of parameters make.
 
 mod autoregressive;
+mod block_neural;
 mod circular_spline;
 mod coupling;
 mod flow;
@@ -13,6 +14,7 @@ mod residual;
 mod sylvester;
 
 pub use autoregressive::{Iaf, Maf, NsfAutoregressive};
+pub use block_neural::Bnaf;
 pub use circular_spline::CircularSpline;
 pub use coupling::{Nice, Nsf, RealNvp};
 pub use flow::{Flow, FlowConfig};
@@ -119,6 +121,8 @@ architectures! {
     NsfAutoregressive = "nsf-ar",
     /// Masked autoregressive deep sigmoids.
     Naf = "naf",
+    /// Block neural autoregressive layers.
+    Bnaf = "bnaf",
     /// Masked autoregressive monotonic integrals.
     Umnn = "umnn",
     /// Planar maps.
