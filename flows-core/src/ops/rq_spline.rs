@@ -196,7 +196,7 @@ impl Bin {
         let b = self.height * d0 - excess;
         let c = -s * dy;
         let root = (b * b - 4.0 * a * c).max(0.0).sqrt();
-        (2.0 * c / (-b - root)).max(0.0).min(1.0)
+        (2.0 * c / (-b - root)).clamp(0.0, 1.0)
     }
 }
 
