@@ -80,7 +80,8 @@ impl Elementwise {
                 raw.reshape((batch, self.shape.iter().product::<usize>(), self.univariate.parameters()))?
             }
         };
-        let (value, log) = apply(&v.flatten_from(1)?, &parameters)?;
+        // Not flattened: a scalar event has no dimension to flatten from.
+        let (value, log) = apply(&v.reshape((batch, parameters.dim(1)?))?, &parameters)?;
         Ok((value.reshape(v.shape())?, ops::sum_event(&log)?))
     }
 }

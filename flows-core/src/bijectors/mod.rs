@@ -11,6 +11,7 @@ mod actnorm;
 mod amortised;
 mod autoregressive;
 mod batch_norm;
+mod block_neural;
 mod chain;
 mod concatenate;
 mod conv1x1;
@@ -41,6 +42,7 @@ pub mod univariate;
 pub use actnorm::ActNorm;
 pub use autoregressive::Autoregressive;
 pub use batch_norm::BatchNorm;
+pub use block_neural::BlockNeural;
 pub use chain::Chain;
 pub use concatenate::Concatenate;
 pub use conv1x1::Conv1x1;
@@ -114,9 +116,20 @@ pub trait Bijector: std::fmt::Debug + Send + Sync {
     fn structure(&self) -> Structure;
 }
 
-/// Fails unless `tensor` is a batch of `event`s; returns the batch size.
+/// Fails unless `tensor` is a batch of `event`s of floating point numbers; returns the batch size.
 pub(crate) fn check_event(what: &str, tensor: &Tensor, event: &[usize]) -> Result<usize> {
+    // Candle panics at functions of whole numbers.
+    if !tensor.dtype().is_float() {
+        return Err(Error::Data(format!("{what} is of type {:?}: convert it to f32 or f64", tensor.dtype())));
+    }
+    check_shape(what, tensor, event)
+}
+
+/// [`check_event`] for events of any type.
+pub(crate) fn check_shape(what: &str, tensor: &Tensor, event: &[usize]) -> Result<usize> {
     match tensor.dims() {
+        // Candle panics at sums over nothing.
+        [0, ..] => Err(Error::Data(format!("{what} has no row: give at least one"))),
         [batch, rest @ ..] if rest == event => Ok(*batch),
         got => {
             let want: String = event.iter().map(|d| format!(", {d}")).collect();

@@ -107,17 +107,11 @@ impl Bijector for Radial {
 
 #[cfg(test)]
 mod tests {
-    use super::super::planar::tests::check_golden;
     use super::*;
     use crate::Rng;
     use crate::nn::Parameters;
     use crate::testing::{difference, measure, perturb};
     use candle_core::{DType, Device, Var};
-
-    #[test]
-    fn golden() {
-        check_golden("radial", |dim, scope| Radial::new(dim, None, scope));
-    }
 
     #[test]
     fn exact_with_and_without_context() -> Result<()> {

@@ -1,6 +1,6 @@
 //! What the distributions check and mask in the same way.
 
-use crate::bijectors::check_event;
+use crate::bijectors::check_shape;
 use crate::ops::sum_event;
 use crate::{Error, Result};
 use candle_core::{DType, Tensor};
@@ -68,7 +68,7 @@ pub(super) fn check_rows(context: Option<&Tensor>, rows: usize) -> Result<()> {
 
 /// Fails unless x is (B, event...) and a context has as many rows; returns B.
 pub(super) fn check_batch(x: &Tensor, event: &[usize], context: Option<&Tensor>) -> Result<usize> {
-    let batch = check_event("x", x, event)?;
+    let batch = check_shape("x", x, event)?;
     check_rows(context, batch)?;
     Ok(batch)
 }

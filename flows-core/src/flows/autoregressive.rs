@@ -55,6 +55,10 @@ impl Architecture for Maf {
             Ok(steps)
         })
     }
+
+    fn splits_batches(&self) -> bool {
+        !self.batch_norm
+    }
 }
 
 /// IAF: the inverse of masked autoregressive affine layers (Kingma et al., 2016); sampling is one

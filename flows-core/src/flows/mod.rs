@@ -2,19 +2,25 @@
 //! that a config and a store of parameters make.
 
 mod autoregressive;
+mod block_neural;
 mod circular_spline;
 mod coupling;
 mod flow;
 mod gaussianization;
+mod integral;
+mod neural;
 mod planar;
 mod residual;
 mod sylvester;
 
 pub use autoregressive::{Iaf, Maf, NsfAutoregressive};
+pub use block_neural::Bnaf;
 pub use circular_spline::CircularSpline;
 pub use coupling::{Nice, Nsf, RealNvp};
 pub use flow::{Flow, FlowConfig};
 pub use gaussianization::Gaussianization;
+pub use integral::Umnn;
+pub use neural::Naf;
 pub use planar::{Planar, Radial};
 pub use residual::Residual;
 pub use sylvester::Sylvester;
@@ -31,6 +37,12 @@ pub trait Architecture {
     /// # Errors
     /// When a size is 0 or does not suit the number of features.
     fn bijector(&self, features: usize, context: Option<usize>, scope: &Scope) -> Result<Box<dyn Bijector>>;
+
+    /// Whether a batch may be cut into pieces that are trained on side by side; not if a layer takes
+    /// statistics of the batch, or adjusts buffers as it goes.
+    fn splits_batches(&self) -> bool {
+        true
+    }
 
     /// What the flow's base is a distribution of.
     fn base(&self) -> Base {
@@ -107,6 +119,12 @@ architectures! {
     Iaf = "iaf",
     /// Masked autoregressive rational-quadratic splines.
     NsfAutoregressive = "nsf-ar",
+    /// Masked autoregressive deep sigmoids.
+    Naf = "naf",
+    /// Block neural autoregressive layers.
+    Bnaf = "bnaf",
+    /// Masked autoregressive monotonic integrals.
+    Umnn = "umnn",
     /// Planar maps.
     Planar = "planar",
     /// Radial maps.

@@ -33,4 +33,8 @@ impl Architecture for Residual {
             Ok(vec![Box::new(block), Box::new(ActNorm::new(&[features], &scope.enter("norm"))?)])
         })
     }
+
+    fn splits_batches(&self) -> bool {
+        false
+    }
 }

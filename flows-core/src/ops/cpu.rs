@@ -12,6 +12,8 @@ pub(crate) trait Real:
 {
     /// The constant `value`, rounded.
     fn of(value: f64) -> Self;
+    /// The same number in f64.
+    fn wide(self) -> f64;
     /// The elements of contiguous storage.
     fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> candle_core::Result<&'a [Self]>;
     /// Storage from the result of a kernel.
@@ -25,6 +27,10 @@ macro_rules! real {
         impl Real for $t {
             fn of(value: f64) -> Self {
                 value as $t
+            }
+
+            fn wide(self) -> f64 {
+                f64::from(self)
             }
 
             fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> candle_core::Result<&'a [Self]> {

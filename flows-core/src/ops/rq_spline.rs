@@ -149,51 +149,54 @@ impl CustomOp2 for RqSpline {
 }
 
 /// One bin of one element's spline, and where it came from.
-struct Bin<T> {
+///
+/// In f64 for f32 too: a bin is the difference of two knots, its inverse that of two squares, and in
+/// f32 a narrow or steep bin would keep few digits of either. The time goes into exponentials and
+/// memory, which stay in f32.
+struct Bin {
     index: usize,
-    x: T,
-    y: T,
-    width: T,
-    height: T,
-    slopes: [T; 2],
+    x: f64,
+    y: f64,
+    /// The point from the bin's start, along x or y.
+    offset: f64,
+    width: f64,
+    height: f64,
+    slopes: [f64; 2],
 }
 
 /// Value, log-derivative, and what their gradients need, at a point of a bin.
-struct Point<T> {
-    xi: T,
-    slope: T,
-    quotient: T,
-    denominator: T,
-    numerator: T,
-    derivative: T,
+struct Point {
+    xi: f64,
+    slope: f64,
+    quotient: f64,
+    denominator: f64,
+    numerator: f64,
+    derivative: f64,
 }
 
-impl<T: Real> Bin<T> {
-    fn point(&self, xi: T) -> Point<T> {
-        let one = T::one();
-        let two = T::of(2.0);
+impl Bin {
+    fn point(&self, xi: f64) -> Point {
         let [d0, d1] = self.slopes;
         let s = self.height / self.width;
-        let q = xi * (one - xi);
+        let q = xi * (1.0 - xi);
         let quotient = s * xi * xi + d0 * q;
-        let denominator = s + (d0 + d1 - two * s) * q;
-        let numerator = d1 * xi * xi + two * s * q + d0 * (one - xi) * (one - xi);
+        let denominator = s + (d0 + d1 - 2.0 * s) * q;
+        let numerator = d1 * xi * xi + 2.0 * s * q + d0 * (1.0 - xi) * (1.0 - xi);
         let derivative = s * s * numerator / (denominator * denominator);
         Point { xi, slope: s, quotient, denominator, numerator, derivative }
     }
 
-    /// The xi whose value is y: the root of the quadratic in the form that does not cancel.
-    fn solve(&self, y: T) -> T {
-        let two = T::of(2.0);
+    /// The xi whose value is that of the point: the root of the quadratic in the form that does not cancel.
+    fn solve(&self) -> f64 {
         let [d0, d1] = self.slopes;
         let s = self.height / self.width;
-        let dy = y - self.y;
-        let excess = dy * (d0 + d1 - two * s);
+        let dy = self.offset;
+        let excess = dy * (d0 + d1 - 2.0 * s);
         let a = self.height * (s - d0) + excess;
         let b = self.height * d0 - excess;
         let c = -s * dy;
-        let root = (b * b - T::of(4.0) * a * c).max(T::zero()).sqrt();
-        (two * c / (-b - root)).max(T::zero()).min(T::one())
+        let root = (b * b - 4.0 * a * c).max(0.0).sqrt();
+        (2.0 * c / (-b - root)).max(0.0).min(1.0)
     }
 }
 
@@ -211,7 +214,7 @@ impl RqSpline {
     }
 
     /// Turns raw widths or heights into shares of the interval, in place; keeps the softmax.
-    fn shares<T: Real>(&self, raw: &[T], softmax: &mut [T]) -> (T, T) {
+    fn shares<T: Real>(&self, raw: &[T], softmax: &mut [T]) -> (f64, f64) {
         let top = raw.iter().fold(T::neg_infinity(), |m, &v| m.max(v));
         let mut sum = T::zero();
         for (p, &v) in softmax.iter_mut().zip(raw) {
@@ -220,19 +223,18 @@ impl RqSpline {
         }
         let norm = T::one() / sum;
         softmax.iter_mut().for_each(|p| *p *= norm);
-        let least = T::of(self.settings.min_bin);
-        (least, T::one() - least * T::of(self.settings.bins as f64))
+        (self.settings.min_bin, 1.0 - self.settings.min_bin * self.settings.bins as f64)
     }
 
     /// The bin that holds `at`, an x in forward and a y in inverse direction.
-    fn bin<T: Real>(&self, at: T, raw: &[T], widths: &mut [T], heights: &mut [T]) -> Bin<T> {
-        let k = self.settings.bins;
-        let (low, high) = self.interval::<T>();
-        let length = high - low;
+    fn bin<T: Real>(&self, at: T, raw: &[T], widths: &mut [T], heights: &mut [T]) -> Bin {
+        let RqSplineSettings { bins: k, low, high, .. } = self.settings;
         let (least, rest) = self.shares(&raw[..k], widths);
         self.shares(&raw[k..2 * k], heights);
         let search = if self.direction == Direction::Forward { &*widths } else { &*heights };
-        let share = |p: T| length * (least + rest * p);
+        // An end of the interval may be a little farther out in f32.
+        let at = at.wide().clamp(low, high);
+        let share = |p: T| (high - low) * (least + rest * p.wide());
         let mut index = 0;
         let mut knot = low + share(search[0]);
         while index + 1 < k && at >= knot {
@@ -247,11 +249,12 @@ impl RqSpline {
         };
         let (x, width) = edges(widths);
         let (y, height) = edges(heights);
+        let offset = at - if self.direction == Direction::Forward { x } else { y };
         let slope = |knot| match self.settings.slope_index(knot) {
-            None => T::one(),
-            Some(j) => T::of(self.settings.min_slope) + softplus(raw[2 * k + j]),
+            None => 1.0,
+            Some(j) => self.settings.min_slope + softplus(raw[2 * k + j]).wide(),
         };
-        Bin { index, x, y, width, height, slopes: [slope(index), slope(index + 1)] }
+        Bin { index, x, y, offset, width, height, slopes: [slope(index), slope(index + 1)] }
     }
 
     fn outside<T: Real>(&self, at: T) -> bool {
@@ -285,16 +288,17 @@ impl RqSpline {
             };
         }
         let bin = self.bin(at, raw, widths, heights);
-        match self.direction {
+        let (value, log) = match self.direction {
             Direction::Forward => {
-                let point = bin.point((at - bin.x) / bin.width);
+                let point = bin.point(bin.offset / bin.width);
                 (bin.y + bin.height * point.quotient / point.denominator, point.derivative.ln())
             }
             Direction::Inverse => {
-                let point = bin.point(bin.solve(at));
+                let point = bin.point(bin.solve());
                 (bin.x + point.xi * bin.width, -point.derivative.ln())
             }
-        }
+        };
+        (T::of(value), T::of(log))
     }
 
     fn backward<T: Real>(
@@ -339,19 +343,19 @@ impl RqSpline {
         if self.outside(at) {
             return if self.settings.ends == Ends::Linear { gvalue } else { T::zero() };
         }
-        let (one, two, k) = (T::one(), T::of(2.0), self.settings.bins);
+        let (gvalue, glog, k) = (gvalue.wide(), glog.wide(), self.settings.bins);
         let bin = self.bin(at, raw, &mut scratch.widths, &mut scratch.heights);
         let xi = match self.direction {
-            Direction::Forward => (at - bin.x) / bin.width,
-            Direction::Inverse => bin.solve(at),
+            Direction::Forward => bin.offset / bin.width,
+            Direction::Inverse => bin.solve(),
         };
         let Point { slope: s, quotient: m, denominator: den, numerator: num, derivative, .. } = bin.point(xi);
         let [d0, d1] = bin.slopes;
         let (w, h) = (bin.width, bin.height);
-        let q = xi * (one - xi);
-        let bend = one - two * q;
-        let log_xi = two * (d1 * xi + s * (one - two * xi) - d0 * (one - xi)) / num
-            - two * (d0 + d1 - two * s) * (one - two * xi) / den;
+        let q = xi * (1.0 - xi);
+        let bend = 1.0 - 2.0 * q;
+        let log_xi = 2.0 * (d1 * xi + s * (1.0 - 2.0 * xi) - d0 * (1.0 - xi)) / num
+            - 2.0 * (d0 + d1 - 2.0 * s) * (1.0 - 2.0 * xi) / den;
         // The inverse x(y) has dx/dy = 1/f' and dx/dparameter = -(df/dparameter)/f': its gradient is
         // the forward one at the same point with these two weights.
         let (gy, gl, gat) = match self.direction {
@@ -361,39 +365,39 @@ impl RqSpline {
                 (-total, -glog, Some(total))
             }
         };
-        let inverse_den2 = one / (den * den);
+        let inverse_den2 = 1.0 / (den * den);
         let g_xi = gy * h * s * num * inverse_den2 + gl * log_xi;
         let g_s =
-            gy * h * (xi * xi * den - m * bend) * inverse_den2 + gl * (two / s + two * q / num - two * bend / den);
-        let g_d0 = gy * h * q * (den - m) * inverse_den2 + gl * ((one - xi) * (one - xi) / num - two * q / den);
-        let g_d1 = -gy * h * m * q * inverse_den2 + gl * (xi * xi / num - two * q / den);
+            gy * h * (xi * xi * den - m * bend) * inverse_den2 + gl * (2.0 / s + 2.0 * q / num - 2.0 * bend / den);
+        let g_d0 = gy * h * q * (den - m) * inverse_den2 + gl * ((1.0 - xi) * (1.0 - xi) / num - 2.0 * q / den);
+        let g_d1 = -gy * h * m * q * inverse_den2 + gl * (xi * xi / num - 2.0 * q / den);
         let g_width = -(g_xi * xi + g_s * s) / w;
         let g_height = gy * m / den + g_s / w;
         self.shares_gradient(&scratch.widths, bin.index, -g_xi / w, g_width, &mut gp[..k]);
         self.shares_gradient(&scratch.heights, bin.index, gy, g_height, &mut gp[k..2 * k]);
         for (knot, g) in [(bin.index, g_d0), (bin.index + 1, g_d1)] {
             if let Some(j) = self.settings.slope_index(knot) {
-                gp[2 * k + j] += g * sigmoid(raw[2 * k + j]);
+                gp[2 * k + j] += T::of(g) * sigmoid(raw[2 * k + j]);
             }
         }
-        gat.unwrap_or(g_xi / w)
+        T::of(gat.unwrap_or(g_xi / w))
     }
 
     /// From the gradients of a bin's start and size to those of the raw shares.
-    fn shares_gradient<T: Real>(&self, softmax: &[T], index: usize, g_start: T, g_size: T, out: &mut [T]) {
-        let k = self.settings.bins;
-        let (low, high) = self.interval::<T>();
+    fn shares_gradient<T: Real>(&self, softmax: &[T], index: usize, g_start: f64, g_size: f64, out: &mut [T]) {
+        let RqSplineSettings { bins: k, low, high, min_bin, .. } = self.settings;
         // The last bin ends at `high` exactly: its size is the interval less its start.
-        let (g_before, g_own) = if index + 1 == k { (g_start - g_size, T::zero()) } else { (g_start, g_size) };
-        let scale = (high - low) * (T::one() - T::of(self.settings.min_bin * k as f64));
-        let mean = (softmax[..index].iter().copied().sum::<T>() * g_before + softmax[index] * g_own) * scale;
+        let (g_before, g_own) = if index + 1 == k { (g_start - g_size, 0.0) } else { (g_start, g_size) };
+        let scale = (high - low) * (1.0 - min_bin * k as f64);
+        let before: f64 = softmax[..index].iter().map(|p| p.wide()).sum();
+        let mean = (before * g_before + softmax[index].wide() * g_own) * scale;
         for (j, (out, &p)) in out.iter_mut().zip(softmax).enumerate() {
             let g = match j.cmp(&index) {
                 std::cmp::Ordering::Less => g_before,
                 std::cmp::Ordering::Equal => g_own,
-                std::cmp::Ordering::Greater => T::zero(),
+                std::cmp::Ordering::Greater => 0.0,
             };
-            *out = p * (g * scale - mean);
+            *out = T::of(p.wide() * (g * scale - mean));
         }
     }
 

@@ -2,10 +2,13 @@
 
 use super::slices::assign;
 use super::state::Progress;
-use super::{Checkpoint, Ema, Observer, Optimizer, Scheduler, StepEvent, TrainConfig, clip_by_norm, gradient_norm};
+use super::{
+    Checkpoint, Ema, Loss, LossGradients, Observer, Optimizer, Scheduler, StepEvent, TrainConfig, clip_by_norm,
+    gradient_norm,
+};
 use crate::nn::Parameters;
 use crate::{Error, Result, Rng};
-use candle_core::{DType, Device, Tensor, Var, backprop::GradStore};
+use candle_core::{Tensor, Var, backprop::GradStore};
 use std::time::Instant;
 
 /// A validation figure, lower is better; the generator is the same at every call.
@@ -105,15 +108,15 @@ impl Trainer {
     /// Trains to the end, to the patience's end, or until the observer asks to stop; then saves.
     ///
     /// `loss` gets the number of its batch (0, 1, 2, ..., going on after a resume) and gives a
-    /// scalar. A loss that takes its batch from that number and the generator alone makes a resumed
+    /// scalar, or one with its gradients ([`LossGradients::of_pieces`]). A loss that takes its batch from that number and the generator alone makes a resumed
     /// run the same to the bit.
     ///
     /// # Errors
     /// Those of `loss`, `evaluate` and the observer; [`Error::Diverged`]; files that cannot be
     /// written. The last checkpoint is then as it was.
-    pub fn run(
+    pub fn run<L: Loss>(
         &mut self,
-        mut loss: impl FnMut(u64, &mut Rng) -> Result<Tensor>,
+        mut loss: impl FnMut(u64, &mut Rng) -> Result<L>,
         mut evaluate: Option<Evaluate<'_>>,
         observer: &mut dyn Observer,
     ) -> Result<Outcome> {
@@ -172,13 +175,13 @@ impl Trainer {
     }
 
     /// One step: the loss and the norm of its gradient.
-    fn advance(&mut self, loss: &mut impl FnMut(u64, &mut Rng) -> Result<Tensor>, lr: f64) -> Result<(f64, f64)> {
+    fn advance<L: Loss>(&mut self, loss: &mut impl FnMut(u64, &mut Rng) -> Result<L>, lr: f64) -> Result<(f64, f64)> {
         // A loss that is not finite has often spoilt a running mean as well.
         let buffers = self.buffers.iter().map(Tensor::copy).collect::<candle_core::Result<Vec<_>>>()?;
-        let (value, grads) = self.gradients(loss)?;
+        let LossGradients { value, gradients } = self.gradients(loss)?;
         let mut norm = f64::NAN;
         self.progress.step += 1;
-        if let Some(mut grads) = grads {
+        if let Some(mut grads) = gradients {
             norm = match self.config.clip_norm {
                 Some(max_norm) => clip_by_norm(&self.weights, &mut grads, max_norm)?,
                 None => gradient_norm(&self.weights, &grads)?,
@@ -205,46 +208,22 @@ impl Trainer {
     }
 
     /// The mean loss over the batches of a step, and its gradients if it is finite.
-    fn gradients(
-        &mut self,
-        loss: &mut impl FnMut(u64, &mut Rng) -> Result<Tensor>,
-    ) -> Result<(f64, Option<GradStore>)> {
+    fn gradients<L: Loss>(&mut self, loss: &mut impl FnMut(u64, &mut Rng) -> Result<L>) -> Result<LossGradients> {
         let batches = self.config.accumulate;
-        let (mut mean, mut total) = (0.0, None);
-        for i in 0..batches {
-            let mut loss = loss(self.progress.step * batches + i, &mut self.progress.rng)?;
-            if loss.elem_count() != 1 {
-                return Err(Error::shape("the loss", loss.dims(), "() (a scalar: take the mean over the batch)"));
-            }
-            if batches > 1 {
-                loss = loss.affine(1.0 / batches as f64, 0.0)?;
-            }
-            mean += loss
-                .detach()
-                .to_device(&Device::Cpu)?
-                .to_dtype(DType::F64)?
-                .flatten_all()?
-                .sum_all()?
-                .to_scalar::<f64>()?;
-            if !mean.is_finite() {
-                return Ok((mean, None));
-            }
-            let mut grads = loss.backward()?;
-            let Some(sum) = &mut total else {
-                total = Some(grads);
-                continue;
-            };
+        let first = self.progress.step * batches;
+        let mut total = loss(first, &mut self.progress.rng)?.gradients()?;
+        for i in 1..batches {
+            total.add(loss(first + i, &mut self.progress.rng)?.gradients()?)?;
+        }
+        if let (2.., Some(gradients)) = (batches, &mut total.gradients) {
+            total.value /= batches as f64;
             for (_, var) in &self.weights {
-                if let Some(grad) = grads.remove(var) {
-                    let grad = match sum.remove(var) {
-                        Some(sum) => (sum + grad)?,
-                        None => grad,
-                    };
-                    sum.insert(var, grad);
+                if let Some(gradient) = gradients.remove(var) {
+                    gradients.insert(var, (gradient / batches as f64)?);
                 }
             }
         }
-        Ok((mean, total))
+        Ok(total)
     }
 
     /// Evaluates the averages if there are any, and keeps the best.

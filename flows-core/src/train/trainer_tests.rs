@@ -4,6 +4,7 @@ use super::super::{EmaConfig, OptimizerConfig, Schedule};
 use super::*;
 use crate::files::load_model;
 use crate::nn::{Buffer, Init};
+use candle_core::{DType, Device};
 use std::ops::ControlFlow;
 use std::path::Path;
 

@@ -6,10 +6,24 @@ use crate::Result;
 use candle_core::Tensor;
 
 mod affine;
+mod deep_dense_sigmoid;
+mod deep_sigmoid;
+mod fixed;
+mod inverted;
+mod monotone;
+mod monotonic_integral;
 mod rq_spline;
+mod sinh_arcsinh;
 
 pub use affine::{Additive, Affine};
+pub use deep_dense_sigmoid::DeepDenseSigmoid;
+pub use deep_sigmoid::DeepSigmoid;
+pub use fixed::Fixed;
+pub use inverted::Inverted;
+pub use monotone::numerical_inverse;
+pub use monotonic_integral::MonotonicIntegral;
 pub use rq_spline::RqSpline;
+pub use sinh_arcsinh::SinhArcsinh;
 
 /// A family of monotone functions of one number, each element with its own parameters.
 ///
@@ -41,4 +55,131 @@ pub trait Univariate: std::fmt::Debug + Send + Sync {
     /// # Errors
     /// When a shape is wrong.
     fn inverse(&self, x: &Tensor, parameters: &Tensor) -> Result<(Tensor, Tensor)>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bijectors::{Bijector, Elementwise};
+    use crate::nn::{Parameters, Scope};
+    use crate::testing::{difference, measure, perturb};
+    use crate::{Rng, ops::Direction};
+    use candle_core::{DType, Device};
+    use std::sync::Arc;
+
+    type Make = fn(&Scope) -> Result<Arc<dyn Univariate>>;
+
+    /// Families with a shift and scale that take a normal number into their domain.
+    fn families() -> Vec<(&'static str, Make, [f64; 2])> {
+        vec![
+            ("affine", |_| Ok(Arc::new(Affine::default())), [0.0, 3.0]),
+            ("affine exp", |_| Ok(Arc::new(Affine::exp())), [0.0, 3.0]),
+            ("affine sigmoid", |_| Ok(Arc::new(Affine::sigmoid(2.0))), [0.0, 3.0]),
+            ("additive", |_| Ok(Arc::new(Additive)), [0.0, 3.0]),
+            ("exp", |_| Ok(Arc::new(Fixed::Exp)), [0.0, 3.0]),
+            ("softplus", |_| Ok(Arc::new(Fixed::Softplus)), [0.0, 3.0]),
+            ("sigmoid", |_| Ok(Arc::new(Fixed::Sigmoid)), [0.0, 2.0]),
+            ("logit", |_| Ok(Arc::new(Inverted(Fixed::Sigmoid))), [0.5, 0.1]),
+            ("tanh", |_| Ok(Arc::new(Fixed::Tanh)), [0.0, 1.0]),
+            ("leaky ReLU", |_| Ok(Arc::new(Fixed::leaky_relu(0.1)?)), [0.0, 3.0]),
+            ("power", |_| Ok(Arc::new(Fixed::power(2.5)?)), [3.0, 0.5]),
+            ("sinh-arcsinh", |_| Ok(Arc::new(SinhArcsinh)), [0.0, 3.0]),
+            ("deep sigmoid", |_| Ok(Arc::new(DeepSigmoid::new(5)?)), [0.0, 3.0]),
+            ("inverse deep sigmoid", |_| Ok(Arc::new(Inverted(DeepSigmoid::new(3)?))), [0.0, 3.0]),
+            ("deep dense sigmoid", |_| Ok(Arc::new(DeepDenseSigmoid::new(4, 3)?)), [0.0, 3.0]),
+            ("integral", |s| Ok(Arc::new(MonotonicIntegral::new(3, &[8], 30, s)?)), [0.0, 1.0]),
+            ("RQ-spline", |_| Ok(Arc::new(RqSpline::linear_tails(6, 3.0)?)), [0.0, 3.0]),
+            ("circular RQ-spline", |_| Ok(Arc::new(RqSpline::circular(6, -3.0, 3.0)?)), [0.0, 0.5]),
+        ]
+    }
+
+    fn build(make: Make, dtype: DType) -> Result<(Parameters, Elementwise)> {
+        let parameters = Parameters::new(dtype, &Device::Cpu, Rng::seed(1));
+        let scope = parameters.scope();
+        let map = Elementwise::new(&[3], make(&scope.enter("family"))?, &scope)?;
+        perturb(&parameters, 0.5, &mut Rng::seed(2))?;
+        Ok((parameters, map))
+    }
+
+    #[test]
+    fn every_family_is_exact() -> Result<()> {
+        let mut rng = Rng::seed(3);
+        for (name, make, [shift, scale]) in families() {
+            let (parameters, map) = build(make, DType::F64)?;
+            let z = rng.normal_tensor((40, 3), DType::F64, &Device::Cpu)?.affine(scale, shift)?;
+            let report = measure(&map, &parameters, &z, None, &mut rng)?;
+            let exact =
+                report.round_trip.max(report.consistency).max(report.forward_log_det).max(report.inverse_log_det);
+            assert!(exact < 1e-9, "{name}: {report:?}");
+            // Knots and kinks spoil differences.
+            let limit = if ["RQ-spline", "circular RQ-spline"].contains(&name) { 1e-2 } else { 1e-6 };
+            assert!(report.worst() < limit, "{name}: {report:?}");
+            let (_, single) = build(make, DType::F32)?;
+            let z = z.to_dtype(DType::F32)?;
+            let back = single.inverse(&single.forward(&z, None)?.0, None)?.0;
+            assert!(difference(&z, &back)? < 1e-4, "{name} in f32");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn families_start_at_the_identity() -> Result<()> {
+        let z = Rng::seed(4).normal_tensor((10, 3), DType::F64, &Device::Cpu)?.clamp(-2.9, 2.9)?;
+        for (name, make, _) in families() {
+            let parameters = Parameters::new(DType::F64, &Device::Cpu, Rng::seed(1));
+            let family = make(&parameters.scope())?;
+            if family.parameters() == 0 || ["affine sigmoid", "integral"].contains(&name) {
+                continue;
+            }
+            let raw = Tensor::new(family.identity(), &Device::Cpu)?.reshape((1, 1, family.parameters()))?;
+            let raw = raw.broadcast_as((1, 3, family.parameters()))?.contiguous()?;
+            let (x, log) = family.forward(&z, &raw)?;
+            assert!(difference(&z, &x)? < 1e-12 && difference(&z.zeros_like()?, &log)? < 1e-12, "{name}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn outside_of_the_domain_the_density_is_zero() -> Result<()> {
+        let inf = f64::INFINITY;
+        let cases: [(Arc<dyn Univariate>, Direction, &[f64]); 6] = [
+            (Arc::new(Fixed::Exp), Direction::Inverse, &[0.0, -1.0, -inf]),
+            (Arc::new(Fixed::Softplus), Direction::Inverse, &[0.0, -1.0, -inf]),
+            (Arc::new(Fixed::Sigmoid), Direction::Inverse, &[0.0, 1.0, -1.0, 2.0, inf]),
+            (Arc::new(Fixed::Tanh), Direction::Inverse, &[1.0, -1.0, -3.0, inf]),
+            (Arc::new(Fixed::Power(2.0)), Direction::Forward, &[0.0, -1.0]),
+            (Arc::new(RqSpline::closed(3, 0.0, 1.0)?), Direction::Inverse, &[-0.1, 1.1, inf]),
+        ];
+        for (family, direction, points) in cases {
+            let raw = Tensor::new(family.identity(), &Device::Cpu)?.reshape((1, 1, family.parameters()))?;
+            let x = candle_core::Var::from_tensor(&Tensor::new(points, &Device::Cpu)?.unsqueeze(1)?)?;
+            let (value, log) = match direction {
+                Direction::Forward => family.forward(&x, &raw)?,
+                Direction::Inverse => family.inverse(&x, &raw)?,
+            };
+            let numbers = |t: &Tensor| t.flatten_all()?.to_vec1::<f64>();
+            assert!(numbers(&value)?.iter().all(|v| v.is_finite()), "{} {value}", family.name());
+            assert!(numbers(&log)?.iter().all(|v| *v == -inf), "{} {log}", family.name());
+            if let Some(grad) = value.sum_all()?.backward()?.get(&x) {
+                assert!(numbers(grad)?.iter().all(|v| v.is_finite()), "{} {grad}", family.name());
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn deep_sigmoids_invert_far_in_the_tails() -> Result<()> {
+        let families: [Arc<dyn Univariate>; 2] =
+            [Arc::new(DeepSigmoid::new(6)?), Arc::new(DeepDenseSigmoid::new(4, 2)?)];
+        for family in families {
+            let raw = Rng::seed(5).normal_tensor((7, 1, family.parameters()), DType::F64, &Device::Cpu)?;
+            let x = Tensor::new(&[-1e3f64, -40.0, -1e-9, 0.0, 3.0, 50.0, 1e3], &Device::Cpu)?.unsqueeze(1)?;
+            let (z, _) = family.inverse(&x, &raw)?;
+            assert!(difference(&x, &family.forward(&z, &raw)?.0)? < 1e-12, "{}", family.name());
+            let nan = Tensor::new(&[f64::NAN, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0], &Device::Cpu)?.unsqueeze(1)?;
+            let (z, _) = family.inverse(&nan, &raw)?;
+            assert!(z.narrow(0, 1, 6)?.flatten_all()?.to_vec1::<f64>()?.iter().all(|v| v.is_finite()));
+        }
+        Ok(())
+    }
 }

@@ -5,6 +5,10 @@ use crate::nn::Parameters;
 use crate::{Error, Result, Rng};
 use candle_core::{DType, Tensor, Var};
 
+mod case;
+
+pub use case::Case;
+
 /// Adds normal noise of this standard deviation to every weight, so that nothing is at its
 /// (often trivial) starting value.
 ///
@@ -42,13 +46,13 @@ pub fn difference(a: &Tensor, b: &Tensor) -> Result<f64> {
 pub fn jacobian_log_det(f: impl Fn(&Tensor) -> Result<Tensor>, x: &Tensor) -> Result<Tensor> {
     let x = Var::from_tensor(&x.detach())?;
     let batch = x.dim(0)?;
-    let y = f(&x)?.flatten_from(1)?;
+    let y = f(&x)?.reshape((batch, ()))?;
     let n = y.dim(1)?;
     let mut rows = vec![vec![0.0; n * n]; batch];
     for i in 0..n {
         let grads = y.narrow(1, i, 1)?.sum_all()?.backward()?;
         let grad = match grads.get(&x) {
-            Some(g) => g.flatten_from(1)?.to_dtype(DType::F64)?.to_vec2::<f64>()?,
+            Some(g) => g.reshape((batch, n))?.to_dtype(DType::F64)?.to_vec2::<f64>()?,
             None => vec![vec![0.0; n]; batch],
         };
         for (matrix, g) in rows.iter_mut().zip(grad) {
@@ -81,6 +85,9 @@ fn log_abs_det(mut a: Vec<f64>, n: usize) -> f64 {
 /// The largest relative difference between the gradients that autograd gives for `loss` and
 /// central differences, over a few entries of every weight in `parameters` and of `inputs`.
 ///
+/// The differences are extrapolated, `(4 D(h/2) - D(h)) / 3` at h = 1e-4, which leaves an error of
+/// about 1e-11 where the loss is smooth; within h of a kink (ReLU, a spline's knot) they mean nothing.
+///
 /// # Errors
 /// When the loss fails, is not f64, or gives some weight no gradient (the message names it).
 pub fn gradient_difference(
@@ -89,7 +96,7 @@ pub fn gradient_difference(
     inputs: &[(&str, &Var)],
     rng: &mut Rng,
 ) -> Result<f64> {
-    const STEP: f64 = 1e-5;
+    const STEP: f64 = 1e-4;
     const ENTRIES: usize = 4;
     let grads = loss()?.backward()?;
     let mut worst = 0.0f64;
@@ -106,7 +113,8 @@ pub fn gradient_difference(
                 var.set(&Tensor::from_vec(moved, var.shape().clone(), var.device())?)?;
                 Ok(loss()?.to_scalar::<f64>()?)
             };
-            let numeric = (at(STEP)? - at(-STEP)?) / (2.0 * STEP);
+            let central = |step: f64| -> Result<f64> { Ok((at(step)? - at(-step)?) / (2.0 * step)) };
+            let numeric = (4.0 * central(0.5 * STEP)? - central(STEP)?) / 3.0;
             let d = (numeric - grad[i]).abs() / numeric.abs().max(grad[i].abs()).max(1.0);
             worst = if d.is_nan() { f64::INFINITY } else { worst.max(d) };
         }

@@ -1,0 +1,73 @@
+//! The deep sigmoid of the neural autoregressive flow.
+
+use super::{Univariate, numerical_inverse};
+use crate::{Error, Result, ops};
+use candle_core::{D, Tensor};
+
+/// `y = logit(sum_k w_k sigmoid(a_k z + b_k))` with w a softmax and a = softplus(raw): a mixture of
+/// K sigmoids, seen through the logit (Huang et al., Neural Autoregressive Flows, 2018, section 3.1).
+///
+/// Raw parameters of an element: K for a, K for b, K for w. All is done with logarithms of the
+/// sigmoids, so that the tails are exact as well. `forward` has a closed form; `inverse` searches.
+#[derive(Clone, Copy, Debug)]
+pub struct DeepSigmoid {
+    units: usize,
+}
+
+/// The raw value whose softplus is 1.
+pub(super) const UNIT: f64 = 0.541_324_854_612_918_1;
+
+/// `(a, ln a)` with a = softplus(raw), bounded away from an underflow.
+pub(super) fn positive(raw: &Tensor) -> Result<(Tensor, Tensor)> {
+    let a = ops::softplus(raw)?.maximum(1e-30)?;
+    let log = a.log()?;
+    Ok((a, log))
+}
+
+/// The logarithm of the softmax over the last dimension.
+pub(super) fn log_softmax(raw: &Tensor) -> Result<Tensor> {
+    Ok(raw.broadcast_sub(&ops::log_sum_exp(raw)?.unsqueeze(D::Minus1)?)?)
+}
+
+impl DeepSigmoid {
+    /// A mixture of `units` sigmoids.
+    ///
+    /// # Errors
+    /// When there are none.
+    pub fn new(units: usize) -> Result<Self> {
+        if units == 0 {
+            return Err(Error::Config("a deep sigmoid needs at least one unit, 16 for example".into()));
+        }
+        Ok(Self { units })
+    }
+}
+
+impl Univariate for DeepSigmoid {
+    fn name(&self) -> String {
+        format!("deep sigmoid of {} units", self.units)
+    }
+
+    fn parameters(&self) -> usize {
+        3 * self.units
+    }
+
+    fn identity(&self) -> Vec<f64> {
+        (0..3 * self.units).map(|i| if i < self.units { UNIT } else { 0.0 }).collect()
+    }
+
+    fn forward(&self, z: &Tensor, parameters: &Tensor) -> Result<(Tensor, Tensor)> {
+        let part = |i: usize| parameters.narrow(2, i * self.units, self.units);
+        let (a, log_a) = positive(&part(0)?)?;
+        let pre = z.unsqueeze(2)?.broadcast_mul(&a)?.broadcast_add(&part(1)?)?;
+        let log_w = log_softmax(&part(2)?)?;
+        let (log_up, log_down) = (ops::log_sigmoid(&pre)?, ops::log_sigmoid(&pre.neg()?)?);
+        let log_p = ops::log_sum_exp(&log_up.broadcast_add(&log_w)?)?;
+        let log_q = ops::log_sum_exp(&log_down.broadcast_add(&log_w)?)?;
+        let slope = ops::log_sum_exp(&(log_up + log_down)?.broadcast_add(&(log_w + log_a)?)?)?;
+        Ok(((&log_p - &log_q)?, ((slope - log_p)? - log_q)?))
+    }
+
+    fn inverse(&self, x: &Tensor, parameters: &Tensor) -> Result<(Tensor, Tensor)> {
+        numerical_inverse(x, |z| self.forward(z, parameters))
+    }
+}

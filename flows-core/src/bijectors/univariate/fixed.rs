@@ -1,0 +1,146 @@
+//! Families without parameters: the links between the line and its parts.
+
+use super::Univariate;
+use crate::ops::special::log1p;
+use crate::{Error, Result, ops};
+use candle_core::{DType, Tensor};
+use std::f64::consts::LN_2;
+
+/// A fixed increasing function; for the inverse direction wrap it in [`Inverted`](super::Inverted).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Fixed {
+    /// `x = e^z`, onto the positive numbers.
+    Exp,
+    /// `x = ln(1 + e^z)`, onto the positive numbers.
+    Softplus,
+    /// `x = 1 / (1 + e^-z)`, onto (0, 1); its inverse is the logit.
+    Sigmoid,
+    /// `x = tanh z`, onto (-1, 1); `ln(1 - tanh^2 z) = 2 (ln 2 - z - softplus(-2z))`.
+    Tanh,
+    /// `x = z` where positive, `slope z` elsewhere.
+    LeakyRelu(f64),
+    /// `x = z^p`, of the positive numbers onto themselves.
+    Power(f64),
+}
+
+impl Fixed {
+    /// A leaky ReLU of this slope.
+    ///
+    /// # Errors
+    /// When the slope is not positive and finite.
+    pub fn leaky_relu(slope: f64) -> Result<Self> {
+        positive("slope of a leaky ReLU", slope).map(Self::LeakyRelu)
+    }
+
+    /// A power of this exponent.
+    ///
+    /// # Errors
+    /// When the exponent is not positive and finite.
+    pub fn power(exponent: f64) -> Result<Self> {
+        positive("exponent of a power", exponent).map(Self::Power)
+    }
+}
+
+fn positive(what: &str, value: f64) -> Result<f64> {
+    if value > 0.0 && value.is_finite() {
+        return Ok(value);
+    }
+    Err(Error::Config(format!("the {what} is {value}: choose a positive number")))
+}
+
+/// Smallest positive number to take a logarithm of, and the gap below 1.
+fn limits(dtype: DType) -> (f64, f64) {
+    if dtype == DType::F64 {
+        (f64::MIN_POSITIVE, f64::EPSILON)
+    } else {
+        (f32::MIN_POSITIVE.into(), f32::EPSILON.into())
+    }
+}
+
+/// `value` and `log` where `x` lies between the ends, both finite; a log-derivative of minus
+/// infinity elsewhere. The ends themselves are outside.
+fn within(x: &Tensor, low: f64, high: f64, value: Tensor, log: Tensor) -> Result<(Tensor, Tensor)> {
+    // Comparisons say no to a NaN, whose row is to stay NaN.
+    let outside = (x.le(low)? + x.ge(high)?)?;
+    let never = (log.zeros_like()? + f64::NEG_INFINITY)?;
+    Ok((value, outside.where_cond(&never, &log)?))
+}
+
+impl Univariate for Fixed {
+    fn name(&self) -> String {
+        match self {
+            Self::Exp => "exp".into(),
+            Self::Softplus => "softplus".into(),
+            Self::Sigmoid => "sigmoid".into(),
+            Self::Tanh => "tanh".into(),
+            Self::LeakyRelu(slope) => format!("leaky ReLU of slope {slope}"),
+            Self::Power(exponent) => format!("power {exponent}"),
+        }
+    }
+
+    fn parameters(&self) -> usize {
+        0
+    }
+
+    fn identity(&self) -> Vec<f64> {
+        Vec::new()
+    }
+
+    fn forward(&self, z: &Tensor, _: &Tensor) -> Result<(Tensor, Tensor)> {
+        let (tiny, _) = limits(z.dtype());
+        match *self {
+            Self::Exp => Ok((z.exp()?, z.clone())),
+            Self::Softplus => Ok((ops::softplus(z)?, ops::log_sigmoid(z)?)),
+            Self::Sigmoid => Ok((ops::sigmoid(z)?, (ops::log_sigmoid(z)? + ops::log_sigmoid(&z.neg()?)?)?)),
+            Self::Tanh => Ok((z.tanh()?, log_tanh_slope(z)?)),
+            Self::LeakyRelu(slope) => leaky(z, slope),
+            Self::Power(p) => {
+                let log = z.clamp(tiny, f64::MAX)?.log()?;
+                within(z, 0.0, f64::INFINITY, (&log * p)?.exp()?, (log * (p - 1.0))?.affine(1.0, p.ln())?)
+            }
+        }
+    }
+
+    fn inverse(&self, x: &Tensor, _: &Tensor) -> Result<(Tensor, Tensor)> {
+        let (tiny, gap) = limits(x.dtype());
+        match *self {
+            Self::Exp => {
+                let z = x.clamp(tiny, f64::MAX)?.log()?;
+                let log = z.neg()?;
+                within(x, 0.0, f64::INFINITY, z, log)
+            }
+            Self::Softplus => {
+                let at = x.clamp(tiny, f64::MAX)?;
+                // 1 - e^-x = 2t / (1 + t) with t = tanh(x/2): exact for small x.
+                let t = (&at * 0.5)?.tanh()?;
+                let log = (((&t * 2.0)? / (t + 1.0)?)?).log()?;
+                let z = (at + &log)?;
+                within(x, 0.0, f64::INFINITY, z, log.neg()?)
+            }
+            Self::Sigmoid => {
+                let at = x.clamp(tiny, 1.0 - gap)?;
+                let (up, down) = (at.log()?, log1p(&at.neg()?)?);
+                within(x, 0.0, 1.0, (&up - &down)?, (up + down)?.neg()?)
+            }
+            Self::Tanh => {
+                let at = x.clamp(-1.0 + gap, 1.0 - gap)?;
+                let (up, down) = (log1p(&at)?, log1p(&at.neg()?)?);
+                within(x, -1.0, 1.0, ((&up - &down)? * 0.5)?, (up + down)?.neg()?)
+            }
+            Self::LeakyRelu(slope) => leaky(x, 1.0 / slope),
+            Self::Power(p) => Self::Power(1.0 / p).forward(x, x),
+        }
+    }
+}
+
+/// `ln(1 - tanh^2 z)`.
+fn log_tanh_slope(z: &Tensor) -> Result<Tensor> {
+    let tail = ops::softplus(&(z * -2.0)?)?;
+    Ok(((z + tail)?.neg()? + LN_2)?.affine(2.0, 0.0)?)
+}
+
+fn leaky(v: &Tensor, slope: f64) -> Result<(Tensor, Tensor)> {
+    let up = v.ge(0.0)?;
+    let zeros = v.zeros_like()?;
+    Ok((up.where_cond(v, &(v * slope)?)?, up.where_cond(&zeros, &(&zeros + slope.ln())?)?))
+}

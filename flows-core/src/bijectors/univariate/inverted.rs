@@ -1,0 +1,32 @@
+//! A family with its directions swapped.
+
+use super::Univariate;
+use crate::Result;
+use candle_core::Tensor;
+
+/// The family whose `forward` is the inverse of U's and the other way round: for density
+/// estimation, where x -> z should be the direction with a closed form.
+#[derive(Clone, Debug)]
+pub struct Inverted<U>(pub U);
+
+impl<U: Univariate> Univariate for Inverted<U> {
+    fn name(&self) -> String {
+        format!("inverse of {}", self.0.name())
+    }
+
+    fn parameters(&self) -> usize {
+        self.0.parameters()
+    }
+
+    fn identity(&self) -> Vec<f64> {
+        self.0.identity()
+    }
+
+    fn forward(&self, z: &Tensor, parameters: &Tensor) -> Result<(Tensor, Tensor)> {
+        self.0.inverse(z, parameters)
+    }
+
+    fn inverse(&self, x: &Tensor, parameters: &Tensor) -> Result<(Tensor, Tensor)> {
+        self.0.forward(x, parameters)
+    }
+}

@@ -1,0 +1,100 @@
+//! The inverse of any increasing function, by search, with the gradient of the implicit function.
+
+use crate::{Error, Result};
+use candle_core::{DType, Tensor};
+
+/// Evaluations that a search may take. Newton's method needs about ten; bisection alone, from a
+/// bracket that has first to be found, about a hundred.
+const EVALUATIONS: usize = 200;
+
+/// `(z, log|dz/dx|)` with `f(z) = x`, element by element, for an increasing f that gives its value
+/// and log-derivative.
+///
+/// Newton's method, kept inside of a bracket that is widened as long as it does not hold the root;
+/// each element has its own and stops when its step is below the last digit. A NaN stays where it
+/// is. The gradient is that of the implicit function, `dz = (dx - df) / f'(z)`, carried by one more
+/// step of Newton's method that autograd sees.
+///
+/// # Errors
+/// Those of `f`, or when its value has another shape than x.
+pub fn numerical_inverse(x: &Tensor, f: impl Fn(&Tensor) -> Result<(Tensor, Tensor)>) -> Result<(Tensor, Tensor)> {
+    let root = search(x, &f)?;
+    let (value, log) = f(&root)?;
+    let z = (&root - ((value - x)? * log.neg()?.exp()?.detach())?)?;
+    // Where the search came to no end (x outside of the range) the last step may be wild.
+    let close = (&z - &root)?.abs()?.le(&(root.abs()? + 1.0)?)?;
+    let z = close.where_cond(&z, &root)?;
+    let (_, log) = f(&z)?;
+    Ok((z, log.neg()?))
+}
+
+/// One element's search.
+struct Search {
+    at: f64,
+    low: f64,
+    high: f64,
+    step: f64,
+    done: bool,
+}
+
+impl Search {
+    fn advance(&mut self, excess: f64, slope: f64, epsilon: f64) {
+        if excess.is_nan() || excess == 0.0 {
+            self.at = if excess.is_nan() { f64::NAN } else { self.at };
+            self.done = true;
+            return;
+        }
+        *(if excess < 0.0 { &mut self.low } else { &mut self.high }) = self.at;
+        let newton = -excess / slope;
+        let next = if self.low.is_finite() && self.high.is_finite() {
+            let inside = self.at + newton;
+            if inside > self.low && inside < self.high && newton.abs() <= 0.5 * self.step.abs() {
+                inside
+            } else {
+                0.5 * self.low + 0.5 * self.high
+            }
+        } else {
+            // No bracket yet: Newton's step, but at most twice the last one.
+            let limit = 2.0 * self.step.abs();
+            let step = if newton.is_finite() { newton.abs().clamp(f64::MIN_POSITIVE, limit) } else { limit };
+            self.at - step * excess.signum()
+        };
+        self.step = next - self.at;
+        self.done = self.step.abs() <= epsilon * next.abs() || !next.is_finite();
+        self.at = next;
+    }
+}
+
+fn search(x: &Tensor, f: &impl Fn(&Tensor) -> Result<(Tensor, Tensor)>) -> Result<Tensor> {
+    let epsilon = if x.dtype() == DType::F64 { f64::EPSILON } else { f64::from(f32::EPSILON) };
+    let values = |t: &Tensor| -> Result<Vec<f64>> {
+        if t.shape() != x.shape() {
+            return Err(Error::shape("the value of the function to invert", t.dims(), format!("{:?}", x.dims())));
+        }
+        Ok(t.detach().to_dtype(DType::F64)?.flatten_all()?.to_vec1()?)
+    };
+    let targets = values(x)?;
+    let start = |&x: &f64| Search {
+        at: if x.is_nan() { x } else { x.clamp(-1e3, 1e3) },
+        low: f64::NEG_INFINITY,
+        high: f64::INFINITY,
+        step: 1.0 + x.abs().min(1e3),
+        done: !x.is_finite(),
+    };
+    let mut searches: Vec<Search> = targets.iter().map(start).collect();
+    let points = |searches: &[Search]| -> Result<Tensor> {
+        let at: Vec<f64> = searches.iter().map(|s| s.at).collect();
+        Ok(Tensor::from_vec(at, x.shape().clone(), x.device())?.to_dtype(x.dtype())?)
+    };
+    for _ in 0..EVALUATIONS {
+        if searches.iter().all(|s| s.done) {
+            break;
+        }
+        let (value, log) = f(&points(&searches)?)?;
+        let (value, log) = (values(&value)?, values(&log)?);
+        for (i, search) in searches.iter_mut().enumerate().filter(|(_, s)| !s.done) {
+            search.advance(value[i] - targets[i], log[i].exp(), epsilon);
+        }
+    }
+    points(&searches)
+}

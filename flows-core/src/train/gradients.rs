@@ -1,0 +1,122 @@
+//! A loss with its gradients, from one graph or from one for each piece of a batch.
+
+use crate::{Error, Result, Rng};
+use candle_core::{DType, Device, Tensor, backprop::GradStore};
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// The value of a loss and its gradients; none where the value is not finite.
+#[derive(Debug)]
+pub struct LossGradients {
+    /// The loss.
+    pub value: f64,
+    /// Its gradients with respect to every weight it depends on.
+    pub gradients: Option<GradStore>,
+}
+
+impl LossGradients {
+    /// The gradients of a scalar.
+    ///
+    /// # Errors
+    /// When the loss is not a scalar or depends on an operation without a gradient.
+    pub fn of(loss: &Tensor) -> Result<Self> {
+        if loss.elem_count() != 1 {
+            return Err(Error::shape("the loss", loss.dims(), "() (a scalar: take the mean over the batch)"));
+        }
+        let value = loss.detach().to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?[0];
+        let gradients = if value.is_finite() { Some(loss.backward()?) } else { None };
+        Ok(Self { value, gradients })
+    }
+
+    /// The gradients of the mean of `loss` over `rows` rows, cut into `pieces` that threads work on
+    /// with a graph each.
+    ///
+    /// `loss` gets a range of rows and a generator of its own, and gives the mean over the range.
+    /// The result depends on the number of pieces, by rounding, but not on the number of threads.
+    ///
+    /// # Errors
+    /// Those of `loss`, and as [`Self::of`].
+    pub fn of_pieces(
+        rows: usize,
+        pieces: usize,
+        rng: &mut Rng,
+        loss: impl Fn(Range<usize>, &mut Rng) -> Result<Tensor> + Sync,
+    ) -> Result<Self> {
+        let size = rows.div_ceil(pieces.max(1)).max(1);
+        let ranges: Vec<(Range<usize>, Rng)> =
+            (0..rows).step_by(size).map(|start| (start..rows.min(start + size), rng.fork())).collect();
+        let piece = |(range, mut rng): (Range<usize>, Rng)| {
+            let share = range.len() as f64 / rows as f64;
+            Self::of(&(loss(range, &mut rng)? * share)?)
+        };
+        let parts = ranges.into_par_iter().map(piece).collect::<Result<Vec<_>>>()?;
+        // In the order of the rows, whichever thread was first.
+        let mut parts = parts.into_iter();
+        let mut total = parts.next().ok_or_else(|| Error::Data("the batch is empty".into()))?;
+        parts.try_for_each(|part| total.add(part))?;
+        Ok(total)
+    }
+
+    /// Adds another part of the same sum.
+    ///
+    /// # Errors
+    /// When the gradients of a weight differ in shape.
+    pub(super) fn add(&mut self, other: Self) -> Result<()> {
+        self.value += other.value;
+        self.gradients = match (self.gradients.take(), other.gradients) {
+            (Some(mut sum), Some(part)) => {
+                sum.extend(part)?;
+                Some(sum)
+            }
+            _ => None,
+        };
+        Ok(())
+    }
+}
+
+/// What a step of the training loop minimises: a scalar, or one whose gradients are known already.
+pub trait Loss {
+    /// Value and gradients.
+    ///
+    /// # Errors
+    /// As [`LossGradients::of`].
+    fn gradients(self) -> Result<LossGradients>;
+}
+
+impl Loss for Tensor {
+    fn gradients(self) -> Result<LossGradients> {
+        LossGradients::of(&self)
+    }
+}
+
+impl Loss for LossGradients {
+    fn gradients(self) -> Result<LossGradients> {
+        Ok(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Var;
+
+    #[test]
+    fn pieces_add_up_to_the_whole() -> Result<()> {
+        let w = Var::from_tensor(&Tensor::new(&[0.5f64, -1.5], &Device::Cpu)?)?;
+        let x = Rng::seed(0).normal_tensor((7, 2), DType::F64, &Device::Cpu)?;
+        let loss = |range: Range<usize>, _: &mut Rng| {
+            let x = x.narrow(0, range.start, range.len())?;
+            Ok(x.broadcast_mul(&w)?.sum(1)?.exp()?.mean_all()?)
+        };
+        let whole = LossGradients::of(&loss(0..7, &mut Rng::seed(1))?)?;
+        for pieces in [1, 2, 3, 7, 20] {
+            let parts = LossGradients::of_pieces(7, pieces, &mut Rng::seed(1), loss)?;
+            assert!((parts.value - whole.value).abs() < 1e-12);
+            let grad = |g: &LossGradients| g.gradients.as_ref().and_then(|g| g.get(&w)).cloned();
+            let (Some(a), Some(b)) = (grad(&parts), grad(&whole)) else { panic!("no gradient") };
+            assert!(crate::testing::difference(&a, &b)? < 1e-12);
+        }
+        assert!(LossGradients::of_pieces(0, 2, &mut Rng::seed(1), loss).is_err());
+        Ok(())
+    }
+}
