@@ -5,6 +5,7 @@ mod random;
 mod structure;
 
 pub mod bijectors;
+pub mod cli;
 pub mod data;
 pub mod distributions;
 pub mod files;

@@ -38,6 +38,14 @@ impl Examples {
         self.map(|t| Ok(t.index_select(&indices, 0)?))
     }
 
+    /// The first `count` examples, or all if there are fewer.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn head(&self, count: usize) -> Result<Self> {
+        self.map(|t| Ok(t.narrow(0, 0, count.min(t.dim(0)?))?))
+    }
+
     fn map(&self, f: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Self> {
         Ok(Self { x: f(&self.x)?, context: self.context.as_ref().map(&f).transpose()? })
     }

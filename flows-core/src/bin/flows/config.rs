@@ -1,0 +1,115 @@
+//! The settings of a run: what `config.toml` holds.
+
+use candle_core::{DType, Device};
+use flows_core::cli::Presets;
+use flows_core::data::{Dataset, Proportions, Source};
+use flows_core::flows::{Flow, FlowConfig, Model};
+use flows_core::train::TrainConfig;
+use flows_core::{Error, Result, Rng};
+use serde::{Deserialize, Serialize};
+
+/// The presets by name.
+pub const PRESETS: Presets = Presets::new(include_str!("presets.toml"));
+
+/// All that decides a run, the machine aside.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunConfig {
+    /// Where the data is.
+    pub data: Source,
+    /// The columns that the model is conditioned on, by name or by index from 0.
+    #[serde(default)]
+    pub context: Vec<String>,
+    /// Samples of a 2-D density: for training, validation and test.
+    #[serde(default = "default_samples")]
+    pub samples: [usize; 3],
+    /// Whether the columns are brought to mean 0 and deviation 1 within the model.
+    #[serde(default = "default_standardize")]
+    pub standardize: bool,
+    /// What all randomness derives from.
+    #[serde(default)]
+    pub seed: u64,
+    /// Examples a step.
+    pub batch: usize,
+    /// How the rows of a table are dealt.
+    #[serde(default)]
+    pub proportions: Proportions,
+    /// The architecture.
+    pub model: Model,
+    /// How it is trained.
+    #[serde(default)]
+    pub train: TrainConfig,
+}
+
+fn default_samples() -> [usize; 3] {
+    [50_000, 5_000, 20_000]
+}
+
+fn default_standardize() -> bool {
+    true
+}
+
+/// The generators of a run, independent of each other.
+pub struct Generators {
+    data: Rng,
+    weights: Rng,
+    /// What the loss draws from.
+    pub training: Rng,
+    /// What the samples in the picture are drawn from.
+    pub picture: Rng,
+}
+
+impl RunConfig {
+    /// The generators that the seed determines.
+    pub fn generators(&self) -> Generators {
+        let mut seed = Rng::seed(self.seed);
+        Generators { data: seed.fork(), weights: seed.fork(), training: seed.fork(), picture: seed.fork() }
+    }
+
+    /// The data in its three parts, the same at every call.
+    pub fn load(&self, device: &Device) -> Result<Dataset> {
+        let data = self.data.load(self.samples, self.proportions, &mut self.generators().data)?;
+        data.with_context(&self.context)?.to(DType::F32, device)
+    }
+
+    /// The model for the data, its weights drawn anew.
+    pub fn build(&self, data: &Dataset, device: &Device) -> Result<Flow> {
+        let width = |x: &candle_core::Tensor| x.dims().last().copied().unwrap_or(0);
+        let context = data.train.context.as_ref().map(width);
+        let config = FlowConfig { features: width(&data.train.x), context, model: self.model.clone() };
+        let flow = Flow::on(config, DType::F32, device, &mut self.generators().weights)?;
+        if self.standardize {
+            flow.standardize(&data.train.x, data.train.context.as_ref())?;
+        }
+        let first = data.train.head(self.batch)?;
+        flow.initialize(&first.x, first.context.as_ref())?;
+        Ok(flow)
+    }
+
+    /// Passes if batches of this size can be made.
+    pub fn check(&self) -> Result<()> {
+        if self.batch == 0 {
+            return Err(Error::Config("`batch` is 0; a step needs at least 1 row".into()));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flows_core::cli::parse_settings;
+    use toml::{Table, Value};
+
+    #[test]
+    fn every_preset_is_a_run_and_survives_its_file() {
+        for (name, about) in PRESETS.list().unwrap() {
+            let mut settings = PRESETS.get(&name).unwrap();
+            settings.entry("data").or_insert(Value::from("rings"));
+            let config: RunConfig = parse_settings(settings).unwrap();
+            let written: Table = toml::to_string(&config).unwrap().parse().unwrap();
+            assert_eq!(parse_settings::<RunConfig>(written).unwrap(), config, "{name}");
+            assert!(!about.is_empty(), "{name}");
+        }
+    }
+}

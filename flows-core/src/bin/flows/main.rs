@@ -1,0 +1,68 @@
+//! The program `flows`: densities of tables and of points in the plane.
+
+mod config;
+mod eval;
+mod info;
+mod likelihood;
+mod picture;
+mod plot;
+mod sample;
+mod saved;
+mod score;
+mod train;
+
+use clap::{Parser, Subcommand};
+use flows_core::{Result, cli};
+use std::process::ExitCode;
+
+/// Normalizing flows for tables of numbers and points in the plane
+///
+/// A flow is a trained probability density: it says how likely a row is, finds rows that are unlike the
+/// others, and draws new ones. `flows train` without arguments learns the two moons in less than a minute.
+#[derive(Parser)]
+#[command(name = "flows", version, arg_required_else_help = true, propagate_version = true)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Train(Box<train::TrainArgs>),
+    Eval(eval::EvalArgs),
+    Score(score::ScoreArgs),
+    Sample(sample::SampleArgs),
+    Plot(plot::PlotArgs),
+    Info(info::InfoArgs),
+}
+
+fn run(args: Args) -> Result<()> {
+    match args.command {
+        Command::Train(args) => train::run(*args),
+        Command::Eval(args) => eval::run(args),
+        Command::Score(args) => score::run(args),
+        Command::Sample(args) => sample::run(args),
+        Command::Plot(args) => plot::run(args),
+        Command::Info(args) => info::run(args),
+    }
+}
+
+fn main() -> ExitCode {
+    cli::main(run)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn arguments_are_consistent_and_every_subcommand_shows_an_example() {
+        let mut program = super::Args::command();
+        program.build();
+        program.clone().debug_assert();
+        for command in program.get_subcommands().filter(|c| c.get_name() != "help") {
+            let help = command.clone().render_long_help().to_string();
+            assert!(help.contains("Example") && command.get_long_about().is_some(), "{help}");
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! `flows plot`: pictures of models and runs.
+
+use crate::picture;
+use crate::saved::Saved;
+use candle_core::Tensor;
+use clap::{Args, Subcommand};
+use flows_core::cli::{DeviceArgs, Losses, loss_figure, print};
+use flows_core::distributions::Distribution;
+use flows_core::plot::{Figure, Panel};
+use flows_core::{Error, Result, Rng};
+use std::path::PathBuf;
+
+/// Draw the density of a 2-D model, or the losses of runs
+///
+/// Pictures are written as .png or .svg, as the name of the file says.
+#[derive(Args)]
+#[command(after_long_help = "\
+Examples:
+  flows plot density runs/two-moons --out moons.svg
+  flows plot loss runs/a runs/b --out losses.png")]
+pub struct PlotArgs {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    Density(DensityArgs),
+    Loss(LossArgs),
+}
+
+/// Draw the density of a 2-D model
+///
+/// The window is where the model's samples lie unless --window is given.
+#[derive(Args)]
+#[command(after_long_help = "\
+Examples:
+  flows plot density runs/two-moons --out moons.svg
+  flows plot density runs/prices --context 2020,3 --window=0,10,-2,2 --out prices.png")]
+struct DensityArgs {
+    /// The folder of a run, a model.safetensors, or hf://owner/repo/path
+    model: String,
+    /// The file to write, .png or .svg
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// The values of the context, separated by commas, for a conditional model
+    #[arg(long, value_name = "VALUES", value_delimiter = ',', allow_hyphen_values = true)]
+    context: Option<Vec<f32>>,
+    /// LEFT,RIGHT,BOTTOM,TOP of the picture
+    #[arg(long, value_name = "WINDOW", value_delimiter = ',', allow_hyphen_values = true)]
+    window: Option<Vec<f64>>,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+/// Draw the losses of one run or several
+///
+/// They are read from the metrics.jsonl in the folder of each run.
+#[derive(Args)]
+#[command(after_long_help = "\
+Example:
+  flows plot loss runs/a runs/b --out losses.png")]
+struct LossArgs {
+    /// The folders of the runs, or files of metrics
+    #[arg(required = true)]
+    runs: Vec<PathBuf>,
+    /// The file to write, .png or .svg
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+}
+
+/// What the vertical axis of a loss curve shows.
+pub const UNIT: &str = "negative log-likelihood (nats)";
+
+pub fn run(args: PlotArgs) -> Result<()> {
+    let (figure, out) = match args.what {
+        What::Density(args) => (density(&args)?, args.out),
+        What::Loss(args) => (loss(&args)?, args.out),
+    };
+    figure.write(&out)?;
+    print(out.display())
+}
+
+fn density(args: &DensityArgs) -> Result<Figure> {
+    let device = args.device.open()?;
+    let Saved { flow, path } = Saved::open(&args.model, &device)?;
+    let config = flow.config();
+    if config.features != 2 {
+        let message = format!("is a model over {} columns; only a density over 2 can be drawn", config.features);
+        return Err(Error::file(path, message));
+    }
+    let (given, wanted) = (args.context.as_ref().map_or(0, Vec::len), config.context.unwrap_or(0));
+    if given != wanted {
+        return Err(Error::Config(format!("the model's context has {wanted} values, but --context gives {given}")));
+    }
+    let context = args.context.as_ref().map(|c| Tensor::from_slice(c, (1, c.len()), &device)).transpose()?;
+    let window = match args.window.as_deref() {
+        Some(&[left, right, bottom, top]) => [(left, right), (bottom, top)],
+        Some(_) => return Err(Error::Config("a window is four numbers: --window=LEFT,RIGHT,BOTTOM,TOP".into())),
+        None => {
+            let contexts = context.as_ref().map(|c| c.repeat((2000, 1))).transpose()?;
+            picture::window(&picture::on_cpu(&flow.sample(2000, contexts.as_ref(), &mut Rng::seed(0))?)?, false)
+        }
+    };
+    let field = picture::density(&flow, window, context.as_ref())?;
+    let [(left, right), (bottom, top)] = window;
+    let panel = Panel::new("").density(field);
+    // Axes of like length are taken to be of like units.
+    let alike = (0.4..2.5).contains(&((right - left) / (top - bottom)));
+    Ok(Figure::new(1, (420, 400)).panel(if alike { panel.equal_aspect() } else { panel }))
+}
+
+fn loss(args: &LossArgs) -> Result<Figure> {
+    let read = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+        let file = if path.is_dir() { path.join("metrics.jsonl") } else { path.clone() };
+        Ok((name, Losses::read(&file)?))
+    };
+    let runs: Vec<_> = args.runs.iter().map(read).collect::<Result<_>>()?;
+    Ok(loss_figure(&runs, &[], UNIT))
+}

@@ -1,0 +1,83 @@
+//! `flows score`: how unusual each row is.
+
+use crate::likelihood::{check_columns, log_likelihoods};
+use crate::saved::{DataArgs, Saved};
+use candle_core::{Device, Tensor};
+use clap::Args;
+use flows_core::cli::{DeviceArgs, OutputArgs, count, print, print_json};
+use flows_core::data::{Table, write_table};
+use flows_core::{Error, Result};
+use serde_json::json;
+use std::path::PathBuf;
+
+/// Find unusual rows: the log-likelihood of each, and its percentile among the training rows
+///
+/// A row's percentile is the share of the training rows, in percent, that the model finds less likely
+/// than the row: 50 is ordinary, 0 is less likely than anything the model has learnt from. Without --out
+/// the table goes to standard output as CSV, one line a row of the data, in its order.
+#[derive(Args)]
+#[command(after_long_help = "\
+Examples:
+  flows score runs/sensors --data today.csv --out scores.csv
+  flows score runs/sensors --data today.csv | sort -t, -g -k2 | head    (the most unusual)
+  flows score model.safetensors --data today.npy --reference train.npy --out scores.npy")]
+pub struct ScoreArgs {
+    /// The folder of a run, a model.safetensors, or hf://owner/repo/path
+    model: String,
+    #[command(flatten)]
+    data: DataArgs,
+    /// Take percentiles among these rows instead of the training rows of the run
+    #[arg(long, value_name = "D", help_heading = "Data")]
+    reference: Option<String>,
+    /// The file to write, .npy or .csv
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    device: DeviceArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+pub fn run(args: ScoreArgs) -> Result<()> {
+    let device = args.device.open()?;
+    let saved = Saved::open(&args.model, &device)?;
+    let (rows, name) = saved.rows(&args.data, &device)?;
+    let reference = match &args.reference {
+        Some(data) => {
+            let data = DataArgs { data: Some(data.clone()), context: args.data.context.clone() };
+            saved.rows(&data, &device)?.0
+        }
+        None => {
+            let unknown = |e| Error::Data(format!("the training rows cannot be read: {e}; or give --reference"));
+            let rows = saved.run().and_then(|run| run.load(&device)).map_err(unknown)?.train;
+            check_columns(&saved.flow, &rows, "the training data")?;
+            rows
+        }
+    };
+    let scores = log_likelihoods(&saved.flow, &rows, args.output.quiet)?;
+    let mut known = log_likelihoods(&saved.flow, &reference, args.output.quiet)?;
+    known.sort_unstable_by(f64::total_cmp);
+    let percentile = |score: &f64| 100.0 * known.partition_point(|k| k < score) as f64 / known.len() as f64;
+    let percentiles: Vec<f64> = scores.iter().map(percentile).collect();
+    if let Some(out) = &args.out {
+        let pairs: Vec<f64> = scores.iter().zip(&percentiles).flat_map(|(s, p)| [*s, *p]).collect();
+        let data = Tensor::from_vec(pairs, (scores.len(), 2), &Device::Cpu)?;
+        let columns = Some(vec!["log_likelihood".into(), "percentile".into()]);
+        write_table(out, &Table { columns, data })?;
+    }
+    if args.output.json {
+        let mut result = json!({ "model": saved.path, "data": name, "rows": scores.len(), "out": args.out });
+        if args.out.is_none() {
+            result["log_likelihood"] = json!(scores);
+            result["percentile"] = json!(percentiles);
+        }
+        return print_json(&result);
+    }
+    match &args.out {
+        Some(out) => print(format_args!("{} rows of {name} scored in {}", count(scores.len()), out.display())),
+        None => {
+            let lines = scores.iter().zip(&percentiles).map(|(s, p)| format!("\n{s},{p}"));
+            print(format!("log_likelihood,percentile{}", lines.collect::<String>()))
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Arguments that mean the same in every program.
+
+use super::settings::{overlay, read_settings};
+use super::{Presets, note};
+use crate::Result;
+use clap::Args;
+use std::fmt::Display;
+use std::path::PathBuf;
+use toml::{Table, Value};
+
+/// How a program speaks.
+#[derive(Args, Clone, Copy, Debug, Default)]
+#[command(next_help_heading = "Output")]
+pub struct OutputArgs {
+    /// Print the results as JSON on standard output
+    #[arg(long)]
+    pub json: bool,
+    /// Show no progress and no remarks on standard error; errors are still shown
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+impl OutputArgs {
+    /// A remark on standard error, unless the user asked for quiet.
+    pub fn note(&self, text: impl Display) {
+        if !self.quiet {
+            note(text);
+        }
+    }
+}
+
+/// What every subcommand that trains takes.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Training run")]
+pub struct RunArgs {
+    /// Start from this complete configuration
+    #[arg(long, value_name = "NAME")]
+    pub preset: Option<String>,
+    /// Settings that go over those of the preset; any part of what a run writes to config.toml
+    #[arg(long, value_name = "FILE.toml")]
+    pub config: Option<PathBuf>,
+    /// Steps of the optimiser
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..))]
+    pub steps: Option<i64>,
+    /// Examples a step
+    #[arg(long, value_name = "B", value_parser = clap::value_parser!(i64).range(1..))]
+    pub batch: Option<i64>,
+    /// Learning rate, before its schedule
+    #[arg(long, value_name = "L")]
+    pub lr: Option<f64>,
+    /// What all randomness derives from: the same seed gives the same run
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(i64).range(0..))]
+    pub seed: Option<i64>,
+    /// The folder of the run: model, settings, metrics and pictures
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Go on with the run in the folder, exactly where it was saved last
+    #[arg(long, conflicts_with_all = ["overwrite", "preset", "config", "seed"])]
+    pub resume: bool,
+    /// Replace the run in the folder
+    #[arg(long)]
+    pub overwrite: bool,
+    /// Write event files for TensorBoard to the folder as well
+    #[arg(long)]
+    pub tensorboard: bool,
+}
+
+impl RunArgs {
+    /// The settings of a new run: a preset, under the file of `--config`, under `flags`, under the flags
+    /// of this group, which go to `seed`, `batch`, `train.steps` and `train.optimizer.lr`.
+    ///
+    /// The preset is that of `--preset`, else `preset`.
+    ///
+    /// # Errors
+    /// When there is no such preset or the file cannot be read.
+    pub fn layer(&self, presets: Presets, preset: &str, flags: Table) -> Result<Table> {
+        let mut settings = presets.get(self.preset.as_deref().unwrap_or(preset))?;
+        if let Some(path) = &self.config {
+            overlay(&mut settings, read_settings(path)?);
+        }
+        self.override_with(&mut settings, flags);
+        Ok(settings)
+    }
+
+    /// Puts `flags`, then those of this group, over `settings`.
+    pub fn override_with(&self, settings: &mut Table, flags: Table) {
+        overlay(settings, flags);
+        let own = [
+            (&["seed"][..], self.seed.map(Value::from)),
+            (&["batch"], self.batch.map(Value::from)),
+            (&["train", "steps"], self.steps.map(Value::from)),
+            (&["train", "optimizer", "lr"], self.lr.map(Value::from)),
+        ];
+        for (place, value) in own {
+            let nested = |inner, name: &&str| Value::Table(Table::from_iter([(name.to_string(), inner)]));
+            if let Some(Value::Table(flag)) = value.map(|value| place.iter().rfold(value, nested)) {
+                overlay(settings, flag);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_go_over_the_file_and_the_file_over_the_preset() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("settings.toml");
+        std::fs::write(&path, "batch = 2\n[train]\nsteps = 2\nclip_norm = 2.0\n").unwrap();
+        let presets = Presets::new("[a]\nabout = 'x'\nbatch = 1\ntrain = { steps = 1, optimizer = { kind = 'sgd' } }");
+        let args = RunArgs { config: Some(path), steps: Some(3), lr: Some(0.5), ..Default::default() };
+        let settings = args.layer(presets, "a", Table::new()).unwrap();
+        let want = "batch = 2\n[train]\nsteps = 3\nclip_norm = 2.0\noptimizer = { kind = 'sgd', lr = 0.5 }";
+        assert_eq!(settings, want.parse::<Table>().unwrap());
+    }
+}

@@ -1,0 +1,25 @@
+//! What the programs of the workspace share: arguments, settings, folders of runs, progress, results.
+//!
+//! A program's `main` is [`main`]; a subcommand that trains flattens [`RunArgs`], [`DeviceArgs`] and
+//! [`OutputArgs`] into its arguments, layers its settings with [`Presets`] and [`RunArgs::layer`], and
+//! watches the run through [`RunFolder::observers`].
+
+mod args;
+mod device;
+mod exit;
+mod folder;
+mod interrupt;
+mod losses;
+mod output;
+mod progress;
+mod settings;
+
+pub use args::{OutputArgs, RunArgs};
+pub use device::{DeviceArgs, DeviceName};
+pub use exit::{main, status};
+pub use folder::RunFolder;
+pub use interrupt::Interrupt;
+pub use losses::{Losses, loss_figure};
+pub use output::{count, duration, note, print, print_json};
+pub use progress::{ProgressBar, work_bar};
+pub use settings::{Presets, overlay, parse_settings, read_settings, write_settings};

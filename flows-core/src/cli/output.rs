@@ -1,0 +1,79 @@
+//! Text for people and for programs.
+
+use crate::structure::thousands;
+use crate::{Error, Result};
+use serde::Serialize;
+use std::fmt::Display;
+use std::io::{ErrorKind, Write, stderr, stdout};
+
+/// Writes `text` and a line's end to standard output; a reader that has left is no error.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn print(text: impl Display) -> Result<()> {
+    let mut out = stdout().lock();
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Error::file("standard output", format_args!("cannot be written ({error})")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Writes `value` as JSON to standard output; numbers that are not finite are `null`.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn print_json(value: &impl Serialize) -> Result<()> {
+    print(serde_json::to_string_pretty(value).map_err(|e| Error::Config(format!("the results are not JSON ({e})")))?)
+}
+
+/// Writes a line to standard error; nothing can be done where that fails.
+pub fn note(text: impl Display) {
+    writeln!(stderr().lock(), "{text}").ok();
+}
+
+/// `1234567` as `1,234,567`.
+pub fn count(n: usize) -> String {
+    thousands(n)
+}
+
+/// Seconds as `0.8s`, `42s`, `1m 20s`, `3h 05m` or `2d 04h`.
+pub fn duration(seconds: f64) -> String {
+    if !seconds.is_finite() {
+        return "forever".into();
+    }
+    if seconds < 9.95 {
+        return format!("{:.1}s", seconds.max(0.0));
+    }
+    let s = seconds.round() as u64;
+    match s {
+        0..60 => format!("{s}s"),
+        60..3600 => format!("{}m {:02}s", s / 60, s % 60),
+        3600..86_400 => format!("{}h {:02}m", s / 3600, s / 60 % 60),
+        _ => format!("{}d {:02}h", s / 86_400, s / 3600 % 24),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_well() {
+        let cases = [
+            (0.0, "0.0s"),
+            (9.94, "9.9s"),
+            (9.96, "10s"),
+            (59.6, "1m 00s"),
+            (80.0, "1m 20s"),
+            (11_100.0, "3h 05m"),
+            (187_200.0, "2d 04h"),
+            (f64::INFINITY, "forever"),
+            (f64::NAN, "forever"),
+        ];
+        for (seconds, text) in cases {
+            assert_eq!(duration(seconds), text);
+        }
+    }
+}

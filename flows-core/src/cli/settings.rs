@@ -1,0 +1,134 @@
+//! Settings as TOML, in layers.
+
+use crate::files::write_atomically;
+use crate::{Error, Result};
+use serde::{Serialize, de::DeserializeOwned};
+use std::io::Write;
+use std::path::Path;
+use toml::{Table, Value};
+
+/// Named settings, embedded in a program as TOML: one table a preset, each with an `about`.
+#[derive(Clone, Copy, Debug)]
+pub struct Presets(&'static str);
+
+impl Presets {
+    /// The presets in `text`.
+    pub const fn new(text: &'static str) -> Self {
+        Self(text)
+    }
+
+    /// The name of each, and what it is for.
+    ///
+    /// # Errors
+    /// When the text is malformed.
+    pub fn list(self) -> Result<Vec<(String, String)>> {
+        let about = |preset: &Value| preset.get("about").and_then(Value::as_str).unwrap_or_default().to_string();
+        Ok(self.tables()?.iter().map(|(name, preset)| (name.clone(), about(preset))).collect())
+    }
+
+    /// The settings of this name.
+    ///
+    /// # Errors
+    /// When there are none; the message lists those that there are.
+    pub fn get(self, name: &str) -> Result<Table> {
+        let mut presets = self.tables()?;
+        let Some(Value::Table(mut preset)) = presets.remove(name) else {
+            let names: Vec<_> = presets.keys().cloned().collect();
+            return Err(Error::Config(format!("there is no preset `{name}`: choose one of {}", names.join(", "))));
+        };
+        preset.remove("about");
+        Ok(preset)
+    }
+
+    fn tables(self) -> Result<Table> {
+        self.0.parse().map_err(|e| Error::Config(format!("the presets of this program are malformed: {e}")))
+    }
+}
+
+/// Puts the settings `over` over `base`: tables are merged, all else is replaced.
+///
+/// A table that names another `kind` than the one below it replaces it, since the settings of one kind
+/// mean nothing to another.
+pub fn overlay(base: &mut Table, over: Table) {
+    let merges = |old: &Table, new: &Table| new.get("kind").is_none_or(|kind| old.get("kind") == Some(kind));
+    for (key, value) in over {
+        let merged = match (base.remove(&key), value) {
+            (Some(Value::Table(mut old)), Value::Table(new)) if merges(&old, &new) => {
+                overlay(&mut old, new);
+                Value::Table(old)
+            }
+            (_, value) => value,
+        };
+        base.insert(key, merged);
+    }
+}
+
+/// Reads the TOML file `path`.
+///
+/// # Errors
+/// When it is missing or not TOML.
+pub fn read_settings(path: &Path) -> Result<Table> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| Error::file(path, format_args!("cannot be read ({e}); check the path")))?;
+    text.parse().map_err(|e: toml::de::Error| Error::file(path, format_args!("is not TOML: {}", one_line(&e))))
+}
+
+/// The settings as a value of their type.
+///
+/// # Errors
+/// When a name is unknown or missing, or a value is of another type; the message says where.
+pub fn parse_settings<T: DeserializeOwned>(settings: Table) -> Result<T> {
+    settings.try_into().map_err(|e| Error::Config(format!("the settings cannot be used: {}", one_line(&e))))
+}
+
+/// Writes settings to the file `path`, whole or not at all.
+///
+/// # Errors
+/// When a number is beyond what TOML knows, or the file cannot be written.
+pub fn write_settings(path: &Path, settings: &impl Serialize) -> Result<()> {
+    let text = toml::to_string(settings)
+        .map_err(|e| Error::file(path, format_args!("cannot be written ({})", one_line(&e))))?;
+    write_atomically(path, |file| file.write_all(text.as_bytes()).map_err(|e| Error::file(path, e)))
+}
+
+fn one_line(error: &impl ToString) -> String {
+    let text = error.to_string();
+    text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_replace_and_the_rest_merges() {
+        let mut base: Table =
+            "a = 1\nm = { kind = 'x', p = 1, q = { r = 1 } }\nn = { kind = 'x', p = 1 }".parse().unwrap();
+        let over: Table = "b = 2\nm = { kind = 'x', q = { s = 2 } }\nn = { kind = 'y', t = 2 }".parse().unwrap();
+        overlay(&mut base, over);
+        let want = "a = 1\nb = 2\nm = { kind = 'x', p = 1, q = { r = 1, s = 2 } }\nn = { kind = 'y', t = 2 }";
+        assert_eq!(base, want.parse::<Table>().unwrap());
+    }
+
+    #[test]
+    fn presets_and_errors_name_what_there_is() {
+        let presets = Presets::new("[a]\nabout = 'first'\nx = 1\n[b]\n");
+        assert_eq!(presets.get("a").unwrap(), "x = 1".parse::<Table>().unwrap());
+        assert_eq!(presets.list().unwrap()[0], ("a".into(), "first".into()));
+        assert!(presets.get("c").unwrap_err().to_string().contains("choose one of a, b"));
+        #[derive(Debug, serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Settings {
+            #[serde(rename = "x")]
+            _x: u64,
+        }
+        let error = parse_settings::<Settings>("x = 1\nz = 2".parse().unwrap()).unwrap_err().to_string();
+        assert!(error.contains("`z`") && !error.contains('\n'), "{error}");
+        assert!(parse_settings::<Settings>("x = -1".parse().unwrap()).is_err());
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.toml");
+        assert!(read_settings(&path).unwrap_err().to_string().contains("check the path"));
+        std::fs::write(&path, "x = = 1").unwrap();
+        assert!(read_settings(&path).unwrap_err().to_string().contains("line 1"));
+    }
+}
