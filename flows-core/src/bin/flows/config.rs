@@ -31,6 +31,10 @@ pub struct RunConfig {
     pub seed: u64,
     /// Examples a step.
     pub batch: usize,
+    /// Pieces that a batch is cut into, each with a thread and a graph of its own, where the model
+    /// allows it; decides the last digits, whatever the number of threads.
+    #[serde(default = "default_pieces")]
+    pub pieces: usize,
     /// How the rows of a table are dealt.
     #[serde(default)]
     pub proportions: Proportions,
@@ -43,6 +47,10 @@ pub struct RunConfig {
 
 fn default_samples() -> [usize; 3] {
     [50_000, 5_000, 20_000]
+}
+
+fn default_pieces() -> usize {
+    2
 }
 
 fn default_standardize() -> bool {
@@ -81,15 +89,20 @@ impl RunConfig {
         if self.standardize {
             flow.standardize(&data.train.x, data.train.context.as_ref())?;
         }
-        let first = data.train.head(self.batch)?;
+        let first = data.train.rows(0..self.batch.min(data.train.len()))?;
         flow.initialize(&first.x, first.context.as_ref())?;
         Ok(flow)
     }
 
+    /// Pieces that a batch of this model is cut into on this device.
+    pub fn pieces_on(&self, device: &Device) -> usize {
+        if device.is_cpu() && self.model.architecture().splits_batches() { self.pieces } else { 1 }
+    }
+
     /// Passes if batches of this size can be made.
     pub fn check(&self) -> Result<()> {
-        if self.batch == 0 {
-            return Err(Error::Config("`batch` is 0; a step needs at least 1 row".into()));
+        if self.batch == 0 || self.pieces == 0 {
+            return Err(Error::Config("`batch` and `pieces` must be at least 1".into()));
         }
         Ok(())
     }

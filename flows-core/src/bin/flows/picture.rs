@@ -25,7 +25,7 @@ pub fn figure(flow: &Flow, source: &Source, data: &Dataset, rng: &mut Rng) -> Re
         return Ok(None);
     }
     let toy = if let Source::Toy(toy) = source { Some(*toy) } else { None };
-    let seen = data.test.head(POINTS)?;
+    let seen = data.test.rows(0..POINTS.min(data.test.len()))?;
     let drawn = flow.sample(seen.len(), seen.context.as_ref(), rng)?;
     let (seen, drawn) = (on_cpu(&seen.x)?, on_cpu(&drawn)?);
     let window = window(&seen, toy.is_some());

@@ -12,7 +12,7 @@ use flows_core::cli::{
 use flows_core::data::{Dataset, Shuffle, Source, Toy};
 use flows_core::files::write_atomically;
 use flows_core::flows::{Flow, Model};
-use flows_core::train::{Checkpoint, Outcome, Trainer, forward_kl};
+use flows_core::train::{Checkpoint, LossGradients, Outcome, Trainer, forward_kl};
 use flows_core::{Error, Result};
 use serde::Serialize;
 use std::io::Write;
@@ -123,6 +123,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
         note(format!("going on after step {} of the run in {}", count(done as usize), out.display()));
     }
 
+    let pieces = config.pieces_on(&device);
     let start = Instant::now();
     let outcome = {
         let interrupt = Interrupt::install()?;
@@ -130,7 +131,10 @@ pub fn run(args: TrainArgs) -> Result<()> {
         let mut evaluate = |_: &mut _| Ok(-Mean::of(&log_likelihoods(&flow, &data.validation, true)?).mean);
         let loss = |number: u64, rng: &mut _| {
             let batch = data.train.select(&shuffle.batch(number))?;
-            forward_kl(&flow, &batch.x, batch.context.as_ref(), rng)
+            LossGradients::of_pieces(batch.len(), pieces, rng, |rows, rng| {
+                let part = batch.rows(rows)?;
+                forward_kl(&flow, &part.x, part.context.as_ref(), rng)
+            })
         };
         trainer.run(loss, Some(&mut evaluate), &mut observers)?
     };
