@@ -1,7 +1,10 @@
 //! What holds of every bijector, over a registry of all of them.
 
 use candle_core::{Device, Tensor};
-use flows_core::bijectors::univariate::{Additive, Affine, RqSpline, Univariate};
+use flows_core::bijectors::univariate::{
+    Additive, Affine, DeepDenseSigmoid, DeepSigmoid, Fixed, Inverted, MonotonicIntegral, RqSpline, SinhArcsinh,
+    Univariate,
+};
 use flows_core::bijectors::*;
 use flows_core::nn::{
     Activation, LipschitzActivation, Mlp, Network, NetworkConfig, Output, ResidualNet, ResidualNetSettings, Scope,
@@ -42,11 +45,20 @@ struct Family {
     domain: Option<(f64, f64)>,
     /// Whether its slope has no bound.
     unbounded: bool,
+    /// Whether one direction is a search, which takes its time.
+    searched: bool,
 }
 
 fn families() -> Result<Vec<Family>> {
-    let family = |name, univariate: Arc<dyn Univariate>| Family { name, univariate, domain: None, unbounded: false };
+    let family = |name, univariate: Arc<dyn Univariate>| Family {
+        name,
+        univariate,
+        domain: None,
+        unbounded: false,
+        searched: false,
+    };
     let unbounded = |name, univariate| Family { unbounded: true, ..family(name, univariate) };
+    let searched = |family| Family { searched: true, ..family };
     let bounded = |name, univariate, low, high| Family { domain: Some((low, high)), ..family(name, univariate) };
     // A point at an end of the circle may come back at the other: kept a little inside.
     let inside = PI - 1e-3;
@@ -62,6 +74,31 @@ fn families() -> Result<Vec<Family>> {
         bounded("closed spline", Arc::new(RqSpline::closed(5, -4.0, 5.0)?), -4.0, 5.0),
         bounded("closed spline of 1 bin", Arc::new(RqSpline::closed(1, 0.0, 1.0)?), 0.0, 1.0),
         bounded("circular spline", Arc::new(RqSpline::circular(4, -PI, PI)?), -inside, inside),
+        searched(family("deep sigmoid", Arc::new(DeepSigmoid::new(4)?))),
+        searched(family("inverted deep sigmoid", Arc::new(Inverted(DeepSigmoid::new(1)?)))),
+        searched(unbounded("deep dense sigmoid", Arc::new(DeepDenseSigmoid::new(3, 2)?))),
+        family("sinh-arcsinh", Arc::new(SinhArcsinh)),
+    ])
+}
+
+/// The families without parameters, which neither a coupling nor an autoregressive layer can use.
+fn fixed_families() -> Result<Vec<Family>> {
+    // Where f32 still tells 1 - x from 0.
+    let family = |name, univariate, low, high| Family {
+        name,
+        univariate,
+        domain: Some((low, high)),
+        unbounded: false,
+        searched: false,
+    };
+    Ok(vec![
+        family("exp", Arc::new(Fixed::Exp), -6.0, 6.0),
+        family("softplus", Arc::new(Fixed::Softplus), -6.0, 6.0),
+        family("sigmoid", Arc::new(Fixed::Sigmoid), -6.0, 4.0),
+        family("tanh", Arc::new(Fixed::Tanh), -2.0, 2.0),
+        family("logit", Arc::new(Inverted(Fixed::Sigmoid)), 1e-3, 0.99),
+        family("leaky ReLU", Arc::new(Fixed::leaky_relu(0.1)?), -6.0, 6.0),
+        family("power", Arc::new(Fixed::power(1.7)?), 0.1, 5.0),
     ])
 }
 
@@ -74,6 +111,7 @@ fn over(
     let univariate = family.univariate.clone();
     let case = Case::new(name, move |scope| build(scope, univariate.clone()));
     let case = if family.unbounded { case.overflows() } else { case };
+    let case = if family.searched { case.points(500) } else { case };
     match family.domain {
         Some((low, high)) => case.within(low, high),
         None => case,
@@ -81,6 +119,14 @@ fn over(
 }
 
 fn elementwise(cases: &mut Vec<Case>) -> Result<()> {
+    for family in fixed_families()? {
+        for shape in [&[1][..], &[2, 3]] {
+            let name = format!("elementwise {} {shape:?}", family.name);
+            cases.push(over(&family, name, move |scope, univariate| {
+                Ok(Box::new(Elementwise::new(shape, univariate, scope)?))
+            }));
+        }
+    }
     for family in families()? {
         let name = family.name;
         for shape in [&[][..], &[1], &[2], &[5], &[2, 3], &[2, 2, 2]] {
@@ -182,6 +228,20 @@ fn autoregressives(cases: &mut Vec<Case>) -> Result<()> {
         });
         cases.push(if context.is_some() { reverse.given([3]) } else { reverse });
     }
+    Ok(())
+}
+
+fn integrals(cases: &mut Vec<Case>) -> Result<()> {
+    let integral = |s: &Scope| MonotonicIntegral::new(3, &[6], 12, s);
+    let elementwise = Case::new("elementwise monotonic integral", move |s| {
+        Ok(Box::new(Elementwise::new(&[2], Arc::new(integral(s)?), s)?))
+    });
+    cases.push(elementwise.points(500));
+    let conditional = Case::new("autoregressive monotonic integral, context", move |s| {
+        let univariate = Arc::new(Inverted(integral(s)?));
+        Ok(Box::new(Autoregressive::new(3, univariate, Some(2), None, &mlp(), s)?))
+    });
+    cases.push(conditional.given([2]).points(500));
     Ok(())
 }
 
@@ -378,7 +438,7 @@ fn combinators(cases: &mut Vec<Case>) -> Result<()> {
 
 fn registry() -> Result<Vec<Case>> {
     let mut cases = Vec::new();
-    for add in [elementwise, couplings, autoregressives, linears, normalisations, variational, combinators] {
+    for add in [elementwise, couplings, autoregressives, integrals, linears, normalisations, variational, combinators] {
         add(&mut cases)?;
     }
     Ok(cases)
@@ -421,13 +481,13 @@ fn all(cases: Vec<Case>, check: impl Fn(&Case) -> Result<()>) {
 
 #[test]
 fn round_trips() -> Result<()> {
-    all(registry()?, |case| case.round_trip(10_000));
+    all(registry()?, Case::round_trip);
     Ok(())
 }
 
 #[test]
 fn deep_chains_round_trip() -> Result<()> {
-    all(deep()?, |case| case.round_trip(10_000));
+    all(deep()?, Case::round_trip);
     Ok(())
 }
 
@@ -482,6 +542,8 @@ fn training_passes() -> Result<()> {
 
 #[test]
 fn structures_count() -> Result<()> {
-    all(registry()?, Case::structure_counts);
+    // A family with weights of its own cannot say so: the structure leaves them out.
+    let cases = registry()?.into_iter().filter(|case| !case.name().contains("monotonic integral"));
+    all(cases.collect(), Case::structure_counts);
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Values, log-determinants and gradients of other implementations, read from the golden cases.
 
 use candle_core::{DType, Device, Tensor, Var};
-use flows_core::bijectors::univariate::{Affine, Univariate};
+use flows_core::bijectors::univariate::{Affine, DeepSigmoid, Univariate};
 use flows_core::bijectors::{Bijector, Householder, LuLinear, Planar, Radial, Start};
 use flows_core::nn::{Parameters, Scope};
 use flows_core::ops::{self, Direction, Ends, RqSplineSettings};
@@ -106,6 +106,12 @@ impl Golden {
                 };
                 let names = ["widths", "heights", "derivatives"];
                 self.elementwise(&names, |x, raw| ops::rq_spline(x, raw, settings, direction))
+            }
+            "deep_sigmoid" => {
+                self.settings(&[])?;
+                let units = self.tensor("param.w")?.dims().last().copied().unwrap_or(0);
+                let family = DeepSigmoid::new(units)?;
+                self.elementwise(&["a", "b", "w"], |x, raw| family.forward(x, raw))
             }
             "lu_linear" => {
                 self.settings(&[])?;
