@@ -4,6 +4,7 @@ mod batches;
 mod csv;
 mod dataset;
 mod density;
+mod energy;
 mod npy;
 mod scaling;
 mod source;
@@ -12,6 +13,7 @@ mod toy;
 
 pub use batches::{Batches, Position};
 pub use dataset::{Dataset, Examples, Proportions};
+pub use energy::Energy;
 pub use scaling::Scaling;
 pub use source::Source;
 pub use table::{Table, read_table, write_table};
