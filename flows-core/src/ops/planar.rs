@@ -182,9 +182,7 @@ impl CustomOp2 for Planar {
         _: &Tensor,
         grad: &Tensor,
     ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
-        fn run<T: Real>(
-            [z, parameters, grad]: [&Tensor; 3],
-        ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
+        fn run<T: Real>([z, parameters, grad]: [&Tensor; 3]) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
             let sizes = z.dims2()?;
             let (gz, gp) = with_slice::<T, _>(z, |zs| {
                 with_slice::<T, _>(parameters, |ps| with_slice::<T, _>(grad, |gs| backward(zs, ps, gs, sizes)))
