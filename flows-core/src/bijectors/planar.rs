@@ -3,7 +3,7 @@
 use super::amortised::{Amortised, column, dot, epsilon};
 use super::{Bijector, check_event};
 use crate::nn::Scope;
-use crate::ops::{increasing_roots, softplus};
+use crate::ops::{increasing_roots, planar, planar_is_fused, softplus};
 use crate::{Error, Result, Structure};
 use candle_core::Tensor;
 
@@ -48,24 +48,30 @@ impl Planar {
         let parameters = Amortised::new([("w", w), ("u", u), ("b", vec![0.0])], context, scope)?;
         Ok(Self { shape: [dim], parameters })
     }
+}
 
-    fn terms(&self, batch: usize, context: Option<&Tensor>) -> Result<Terms> {
-        let [w, u, b] = self.parameters.get(batch, context)?;
+impl Terms {
+    fn new([w, u, b]: [Tensor; 3]) -> Result<Self> {
         let wu = dot(&w, &u)?;
         let pull = (((softplus(&wu)? - 1.0)? - wu)? / dot(&w, &w)?.maximum(1e-30)?)?;
         let u = (u + w.broadcast_mul(&pull)?)?;
         let wu = dot(&w, &u)?;
         let slope = (&wu + 1.0)?.maximum(epsilon(&wu))?;
-        Ok(Terms { w, u, b, wu, slope })
+        Ok(Self { w, u, b, wu, slope })
     }
-}
 
-impl Terms {
     /// `1 + w.u' (1 - t^2)` for t = tanh(w.z + b), (B, 1); a sum of positive terms.
     fn derivative(&self, t: &Tensor) -> Result<Tensor> {
         let square = t.sqr()?;
         Ok((square.affine(-1.0, 1.0)?.broadcast_mul(&self.slope)? + square)?)
     }
+}
+
+/// The forward pass as a composition of candle's operations, for other devices and as the tests' reference.
+fn composed(z: &Tensor, terms: Terms) -> Result<(Tensor, Tensor)> {
+    let t = dot(z, &terms.w)?.broadcast_add(&terms.b)?.tanh()?;
+    let x = (z + terms.u.broadcast_mul(&t)?)?;
+    Ok((x, terms.derivative(&t)?.log()?.squeeze(1)?))
 }
 
 impl Bijector for Planar {
@@ -75,15 +81,13 @@ impl Bijector for Planar {
 
     fn forward(&self, z: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
         let batch = check_event("the latent of a planar flow", z, &self.shape)?;
-        let terms = self.terms(batch, context)?;
-        let t = dot(z, &terms.w)?.broadcast_add(&terms.b)?.tanh()?;
-        let x = (z + terms.u.broadcast_mul(&t)?)?;
-        Ok((x, terms.derivative(&t)?.log()?.squeeze(1)?))
+        let [w, u, b] = self.parameters.get(batch, context)?;
+        if planar_is_fused(z, &w) { planar(z, [&w, &u, &b]) } else { composed(z, Terms::new([w, u, b])?) }
     }
 
     fn inverse(&self, x: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
         let batch = check_event("the data of a planar flow", x, &self.shape)?;
-        let terms = self.terms(batch, context)?;
+        let terms = Terms::new(self.parameters.get(batch, context)?)?;
         let wx = dot(x, &terms.w)?;
         let root = {
             let (wx, b) = (column(&wx, batch)?, column(&terms.b, batch)?);
@@ -121,7 +125,36 @@ mod tests {
     use crate::Rng;
     use crate::nn::Parameters;
     use crate::testing::{difference, measure, perturb};
-    use candle_core::{DType, Device};
+    use candle_core::{DType, Device, Var};
+
+    #[test]
+    fn fused_as_composed() -> Result<()> {
+        let mut rng = Rng::seed(0);
+        for (batch, dim, rows) in [(1, 1, 1), (5, 3, 1), (5, 3, 5), (7, 2, 1)] {
+            let mut var = |rows, columns| {
+                let values = rng.normal_tensor((rows, columns), DType::F64, &Device::Cpu)?;
+                Ok::<_, Error>(Var::from_tensor(&(values * 1.5)?)?)
+            };
+            let (z, w, u, b) = (var(batch, dim)?, var(rows, dim)?, var(rows, dim)?, var(rows, 1)?);
+            if batch == 7 {
+                // The flat map; the first weight's gradient is not defined there.
+                w.set(&w.zeros_like()?)?;
+            }
+            let parts = [&w, &u, &b].map(|v| v.as_tensor().clone());
+            let (x, log_det) = planar(&z, [&w, &u, &b])?;
+            let (want_x, want_log_det) = composed(&z, Terms::new(parts)?)?;
+            assert!(difference(&want_x, &x)?.max(difference(&want_log_det, &log_det)?) < 1e-12);
+            let grads = |x: Tensor, l: Tensor| ((x.powf(2.0)?.sum_all()? + (l * 3.0)?.sum_all()?)?).backward();
+            let (got, want) = (grads(x, log_det)?, grads(want_x, want_log_det)?);
+            for v in if batch == 7 { vec![&z, &u, &b] } else { vec![&z, &w, &u, &b] } {
+                let d = difference(want.get(v).unwrap(), got.get(v).unwrap())?;
+                assert!(d < 1e-11, "{batch} {dim} {rows}: {d}");
+            }
+        }
+        let flow = Planar::new(2, None, &Parameters::new(DType::F32, &Device::Cpu, rng.fork()).scope())?;
+        assert_eq!(flow.forward(&Tensor::zeros((0, 2), DType::F32, &Device::Cpu)?, None)?.0.dims(), [0, 2]);
+        Ok(())
+    }
 
     #[test]
     fn exact_with_and_without_context() -> Result<()> {

@@ -3,6 +3,7 @@
 mod csv;
 mod dataset;
 mod density;
+mod energy;
 mod npy;
 mod shuffle;
 mod source;
@@ -10,6 +11,7 @@ mod table;
 mod toy;
 
 pub use dataset::{Dataset, Examples, Proportions};
+pub use energy::Energy;
 pub use shuffle::Shuffle;
 pub use source::Source;
 pub use table::{Table, read_table, write_table};

@@ -5,6 +5,7 @@ mod cpu;
 mod linalg;
 mod linear;
 mod matmul;
+mod planar;
 mod root;
 mod rq_spline;
 mod softplus;
@@ -17,6 +18,7 @@ pub use linalg::{
     Lu, cholesky, inverse, log_abs_det, lu, orthogonal, solve, solve_rows, solve_triangular, solve_triangular_rows,
 };
 pub use linear::{Fused, linear};
+pub(crate) use planar::{planar, planar_is_fused};
 pub use root::increasing_roots;
 pub use rq_spline::{Direction, Ends, RqSplineSettings, rq_spline};
 pub use softplus::softplus;

@@ -82,9 +82,10 @@ impl Panel {
         self.stroke(points, colour, 1., 1.6, label)
     }
 
-    pub(super) fn stroke(
+    /// Adds a line as [`Panel::line`] does, of opacity `alpha` and `width` pixels.
+    pub fn stroke(
         self,
-        points: &[Point],
+        points: &[(f64, f64)],
         colour: Colour,
         alpha: f64,
         width: f64,

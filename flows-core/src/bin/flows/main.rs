@@ -2,6 +2,7 @@
 
 mod config;
 mod eval;
+mod figures;
 mod info;
 mod likelihood;
 mod picture;
@@ -34,6 +35,7 @@ enum Command {
     Sample(sample::SampleArgs),
     Plot(plot::PlotArgs),
     Info(info::InfoArgs),
+    Figures(figures::FiguresArgs),
 }
 
 fn run(args: Args) -> Result<()> {
@@ -44,6 +46,7 @@ fn run(args: Args) -> Result<()> {
         Command::Sample(args) => sample::run(args),
         Command::Plot(args) => plot::run(args),
         Command::Info(args) => info::run(args),
+        Command::Figures(args) => figures::run(&args),
     }
 }
 
