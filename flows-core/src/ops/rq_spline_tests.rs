@@ -50,7 +50,8 @@ proptest! {
         let (op, shape) = (RqSpline { settings, direction }, [batch, n, if shared { 1 } else { batch }]);
         let fine = worst_difference(op, shape, DType::F64, seed);
         prop_assert!(fine.as_ref().is_ok_and(|d| *d < 1e-9), "{fine:?}");
+        // Rounding of the shares moves a knot by a ten-thousandth of the narrowest bin.
         let coarse = worst_difference(op, shape, DType::F32, seed);
-        prop_assert!(coarse.as_ref().is_ok_and(|d| *d < 2e-4), "{coarse:?}");
+        prop_assert!(coarse.as_ref().is_ok_and(|d| *d < 1e-3), "{coarse:?}");
     }
 }
