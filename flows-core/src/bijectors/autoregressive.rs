@@ -79,6 +79,6 @@ impl Bijector for Autoregressive {
 
     fn structure(&self) -> Structure {
         let details = format!("[{}]: {}", self.shape[0], self.univariate.name());
-        Structure::new("Autoregressive", details).part(self.made.structure())
+        Structure::new("Autoregressive", details).part(self.made.structure()).parts(self.univariate.structure())
     }
 }

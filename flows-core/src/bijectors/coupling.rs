@@ -266,8 +266,9 @@ impl Bijector for Coupling {
     fn structure(&self) -> Structure {
         let node = Structure::new("Coupling", self.details.clone());
         match &self.kind {
-            Kind::Coupled { network, kept_map, .. } => {
-                node.part(network.structure()).parts(kept_map.iter().map(Bijector::structure))
+            Kind::Coupled { network, kept_map, univariate, .. } => {
+                let node = node.part(network.structure()).parts(univariate.structure());
+                node.parts(kept_map.iter().map(Bijector::structure))
             }
             Kind::Single(map) => node.part(map.structure()),
         }

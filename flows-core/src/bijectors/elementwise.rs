@@ -101,6 +101,7 @@ impl Bijector for Elementwise {
 
     fn structure(&self) -> Structure {
         let node = Structure::new("Elementwise", format!("{:?}: {}", self.shape, self.univariate.name()));
+        let node = node.parts(self.univariate.structure());
         match &self.source {
             Source::Weights(p) => node.weights([p]),
             Source::Context(_, network) => node.part(network.structure()),

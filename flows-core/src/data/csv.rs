@@ -123,13 +123,9 @@ pub(super) fn write(path: &Path, file: &mut File, columns: Option<&[String]>, da
         out.write_record(columns).map_err(cannot)?;
     }
     if data.dtype() == DType::F32 {
-        for row in data.to_vec2::<f32>()? {
-            out.write_record(row.iter().map(|v| format!("{v:?}"))).map_err(cannot)?;
-        }
+        data.to_vec2::<f32>()?.iter().try_for_each(|row| out.serialize(row)).map_err(cannot)?;
     } else {
-        for row in data.to_vec2::<f64>()? {
-            out.write_record(row.iter().map(|v| format!("{v:?}"))).map_err(cannot)?;
-        }
+        data.to_vec2::<f64>()?.iter().try_for_each(|row| out.serialize(row)).map_err(cannot)?;
     }
     out.flush().map_err(|e| cannot(e.into()))
 }

@@ -1,114 +1,32 @@
-//! The `.npy` format of NumPy, for tables of numbers.
-//!
-//! The header is read by a scanner that neither recurses nor allocates by what the file claims, so
-//! that a damaged or hostile file is an error and nothing else.
+//! Tables of numbers in NumPy's `.npy` format.
 
 use super::table::{not_finite, place};
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor, WithDType};
+use npyz::{AutoSerialize, Deserialize, NpyFile, NpyHeader, Order, WriteOptions, WriterBuilder};
 use std::fs::File;
-use std::io::{BufReader, BufWriter, ErrorKind, Read, Write};
+use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom};
 use std::path::Path;
 
-const MAGIC: &[u8; 6] = b"\x93NUMPY";
+/// The longest beginning of a file that is searched for its header.
+const LIMIT: usize = 1 << 16;
 const REMEDY: &str = "write it anew with np.save";
 
-struct Header {
-    descr: String,
-    fortran_order: bool,
-    rows: u64,
-    columns: u64,
-}
-
 /// The array in `file`, which is `length` bytes long, as (rows, columns).
-pub(super) fn read(path: &Path, file: File, length: u64) -> Result<Tensor> {
-    let mut file = BufReader::with_capacity(1 << 16, file);
-    let header = read_header(path, &mut file)?;
-    macro_rules! numbers {
-        ($number:ty as $kept:ty, $from:ident) => {
-            array(path, file, length, &header, |b| <$number>::$from(b) as $kept)
-        };
-    }
-    // A byte has no order; NumPy writes `|`, and others may write `<` or `>`.
-    match header.descr.strip_prefix(['|', '<', '>']).unwrap_or(&header.descr) {
-        "i1" => return numbers!(i8 as f64, from_le_bytes),
-        "u1" | "b1" => return numbers!(u8 as f64, from_le_bytes),
-        _ => {}
-    }
-    match header.descr.as_str() {
-        "<f4" => numbers!(f32 as f32, from_le_bytes),
-        ">f4" => numbers!(f32 as f32, from_be_bytes),
-        "<f8" => numbers!(f64 as f64, from_le_bytes),
-        ">f8" => numbers!(f64 as f64, from_be_bytes),
-        "<i2" => numbers!(i16 as f64, from_le_bytes),
-        ">i2" => numbers!(i16 as f64, from_be_bytes),
-        "<i4" => numbers!(i32 as f64, from_le_bytes),
-        ">i4" => numbers!(i32 as f64, from_be_bytes),
-        "<i8" => numbers!(i64 as f64, from_le_bytes),
-        ">i8" => numbers!(i64 as f64, from_be_bytes),
-        "<u2" => numbers!(u16 as f64, from_le_bytes),
-        ">u2" => numbers!(u16 as f64, from_be_bytes),
-        "<u4" => numbers!(u32 as f64, from_le_bytes),
-        ">u4" => numbers!(u32 as f64, from_be_bytes),
-        "<u8" => numbers!(u64 as f64, from_le_bytes),
-        ">u8" => numbers!(u64 as f64, from_be_bytes),
-        other => {
-            let remedy = "save floats: np.save(path, array.astype(\"f4\"))";
-            Err(Error::file(path, format_args!("holds `{other}`, which is not read; {remedy}")))
-        }
-    }
-}
-
-fn read_header(path: &Path, file: &mut impl Read) -> Result<Header> {
-    let mut start = [0; 8];
-    let got = read_up_to(path, file, &mut start)?;
-    if got == 0 {
-        return Err(Error::file(path, format_args!("is empty; {REMEDY}")));
-    }
-    if got < 8 || !start.starts_with(MAGIC) {
-        return Err(Error::file(path, format_args!("is not a .npy file; {REMEDY}")));
-    }
-    let mut size = [0; 4];
-    let width = match start[6] {
-        1 => 2,
-        2 | 3 => 4,
-        v => return Err(Error::file(path, format_args!("is of .npy version {v}, only 1 to 3 are known; {REMEDY}"))),
+pub(super) fn read(path: &Path, mut file: File, length: u64) -> Result<Tensor> {
+    let mut start = Vec::new();
+    file.by_ref().take(LIMIT as u64).read_to_end(&mut start).map_err(|e| unreadable(path, &e))?;
+    let text = header_text(path, &start)?;
+    check(path, &start[text.clone()])?;
+    let header = NpyHeader::from_reader(&start[..text.end]).map_err(|e| {
+        let message = e.to_string().replace('\'', "`");
+        // A syntax error goes on with a picture of the place.
+        malformed(path, message.split(" -->").next().unwrap_or_default().trim_end_matches([' ', ':']))
+    })?;
+    let npyz::DType::Plain(number) = header.dtype() else {
+        return Err(records(path));
     };
-    let truncated = || Error::file(path, format_args!("is truncated in its header; fetch it again or {REMEDY}"));
-    if read_up_to(path, file, &mut size[..width])? < width {
-        return Err(truncated());
-    }
-    let size = u64::from(u32::from_le_bytes(size));
-    let malformed = |what: &str| Error::file(path, format_args!("has a malformed header ({what}); {REMEDY}"));
-    // NumPy itself refuses headers of more than 10,000 bytes.
-    if size > 1 << 20 {
-        return Err(malformed("it claims to be longer than 1 MiB"));
-    }
-    let mut text = vec![0; size as usize];
-    if read_up_to(path, file, &mut text)? < text.len() {
-        return Err(truncated());
-    }
-    let text = std::str::from_utf8(&text).map_err(|_| malformed("it is not text"))?;
-    let entry = |key: &str| value_of(text, key).ok_or_else(|| malformed(&format!("it lacks `{key}`")));
-
-    let descr = entry("descr")?;
-    if descr.starts_with('[') {
-        let remedy = "save one type: np.save(path, np.array(array.tolist()).astype(\"f4\"))";
-        return Err(Error::file(path, format_args!("holds records of several fields; {remedy}")));
-    }
-    let descr = quoted(descr).ok_or_else(|| malformed("`descr` is not a string"))?;
-    let fortran_order = match entry("fortran_order")? {
-        v if v.starts_with("False") => false,
-        v if v.starts_with("True") => true,
-        _ => return Err(malformed("`fortran_order` is neither True nor False")),
-    };
-    let shape = entry("shape")?;
-    let shape =
-        shape.strip_prefix('(').and_then(|s| s.split_once(')')).ok_or_else(|| malformed("`shape` is no tuple"))?.0;
-    // Python 2 wrote long integers with an L.
-    let lengths = shape.split(',').map(|s| s.trim().trim_end_matches('L')).filter(|s| !s.is_empty());
-    let lengths: Option<Vec<u64>> = lengths.map(|s| s.parse().ok()).collect();
-    let (rows, columns) = match lengths.ok_or_else(|| malformed("`shape` is not made of whole numbers"))?[..] {
+    let (rows, columns) = match *header.shape() {
         [rows] => (rows, 1),
         [rows, columns] => (rows, columns),
         ref other => {
@@ -120,93 +38,137 @@ fn read_header(path: &Path, file: &mut impl Read) -> Result<Header> {
         let what = if rows == 0 { "rows" } else { "columns" };
         return Err(Error::file(path, format_args!("has no {what}; save at least one")));
     }
-    Ok(Header { descr: descr.to_string(), fortran_order, rows, columns })
-}
-
-/// What follows `'key':` in the text of a Python dictionary.
-fn value_of<'a>(text: &'a str, key: &str) -> Option<&'a str> {
-    let rest = ['\'', '"'].iter().find_map(|quote| text.split_once(&format!("{quote}{key}{quote}")))?.1;
-    Some(rest.trim_start().strip_prefix(':')?.trim_start())
-}
-
-/// The string in quotes that `text` starts with.
-fn quoted(text: &str) -> Option<&str> {
-    let quote = text.chars().next().filter(|c| matches!(c, '\'' | '"'))?;
-    Some(text[1..].split_once(quote)?.0)
-}
-
-/// Fills `buffer` as far as the file reaches, and says how far.
-fn read_up_to(path: &Path, file: &mut impl Read, buffer: &mut [u8]) -> Result<usize> {
-    let mut got = 0;
-    while got < buffer.len() {
-        match file.read(&mut buffer[got..]) {
-            Ok(0) => break,
-            Ok(n) => got += n,
-            Err(e) if e.kind() == ErrorKind::Interrupted => {}
-            Err(e) => return Err(Error::file(path, format_args!("cannot be read ({e}); fetch it again"))),
+    file.seek(SeekFrom::Start(text.end as u64)).map_err(|e| unreadable(path, &e))?;
+    let npy = NpyFile::with_header(header, BufReader::with_capacity(1 << 16, file));
+    let bytes = length.saturating_sub(text.end as u64);
+    let size = (rows as usize, columns as usize);
+    match number.to_string().trim_start_matches(['<', '>', '|']) {
+        "f4" => array(path, npy, bytes, size, |v: f32| v),
+        "f8" => array(path, npy, bytes, size, |v: f64| v),
+        "b1" => array(path, npy, bytes, size, |v: bool| f64::from(v)),
+        "i1" => array(path, npy, bytes, size, |v: i8| v as f64),
+        "i2" => array(path, npy, bytes, size, |v: i16| v as f64),
+        "i4" => array(path, npy, bytes, size, |v: i32| v as f64),
+        "i8" => array(path, npy, bytes, size, |v: i64| v as f64),
+        "u1" => array(path, npy, bytes, size, |v: u8| v as f64),
+        "u2" => array(path, npy, bytes, size, |v: u16| v as f64),
+        "u4" => array(path, npy, bytes, size, |v: u32| v as f64),
+        "u8" => array(path, npy, bytes, size, |v: u64| v as f64),
+        _ => {
+            let remedy = "save floats: np.save(path, array.astype(\"f4\"))";
+            Err(Error::file(path, format_args!("holds `{number}`, which is not read; {remedy}")))
         }
     }
-    Ok(got)
 }
 
-/// The numbers after the header, each of `N` bytes.
-fn array<T: WithDType, const N: usize>(
-    path: &Path,
-    mut file: impl Read,
-    length: u64,
-    header: &Header,
-    decode: impl Fn([u8; N]) -> T,
-) -> Result<Tensor> {
-    let (rows, columns) = (header.rows, header.columns);
-    let truncated = |got: usize| {
-        let message = format!("is truncated: {got} numbers of {rows} x {columns}; fetch it again or {REMEDY}");
-        Error::file(path, message)
+/// Where the text of the header lies in `start`, the first [`LIMIT`] bytes of a file.
+fn header_text(path: &Path, start: &[u8]) -> Result<std::ops::Range<usize>> {
+    if start.is_empty() {
+        return Err(Error::file(path, format_args!("is empty; {REMEDY}")));
+    }
+    if !start.starts_with(b"\x93NUMPY") {
+        return Err(Error::file(path, format_args!("is not a .npy file; {REMEDY}")));
+    }
+    let text = match *start {
+        [_, _, _, _, _, _, 1, _, a, b, ..] => 10..10 + u16::from_le_bytes([a, b]) as usize,
+        [_, _, _, _, _, _, 2 | 3, _, a, b, c, d, ..] => {
+            12..(u32::from_le_bytes([a, b, c, d]) as usize).saturating_add(12)
+        }
+        [_, _, _, _, _, _, v, ..] if !(1..=3).contains(&v) => {
+            return Err(Error::file(path, format_args!("is of .npy version {v}, only 1 to 3 are known; {REMEDY}")));
+        }
+        _ => 0..usize::MAX,
     };
-    // Room for no more than the file can hold, whatever its header claims.
-    let possible = (length / N as u64) as usize;
-    let total = rows.checked_mul(columns).and_then(|n| usize::try_from(n).ok()).ok_or_else(|| truncated(possible))?;
-    let mut values: Vec<T> = Vec::with_capacity(total.min(possible));
-    let mut buffer = vec![0; N << 13];
-    while values.len() < total {
-        let wanted = (total - values.len()).saturating_mul(N).min(buffer.len());
-        let got = read_up_to(path, &mut file, &mut buffer[..wanted])?;
-        values.extend(buffer[..got].as_chunks::<N>().0.iter().map(|bytes| decode(*bytes)));
-        if got < wanted {
-            return Err(truncated(values.len()));
+    match text.end {
+        end if end <= start.len() => Ok(text),
+        _ if start.len() < LIMIT => {
+            Err(Error::file(path, format_args!("is truncated in its header; fetch it again or {REMEDY}")))
         }
+        _ => Err(malformed(path, "it claims to be longer than 64 KiB")),
     }
-    let (rows, columns) = (rows as usize, columns as usize);
+}
+
+/// Refuses a header on which npyz would overflow the stack, take time exponential in the nesting, or
+/// overflow the product of the shape. That of a table has two brackets, names and whole numbers.
+fn check(path: &Path, text: &[u8]) -> Result<()> {
+    if text.iter().filter(|b| b"([{".contains(b)).count() > 3 {
+        return Err(records(path));
+    }
+    let word = |b: &u8| b.is_ascii_alphanumeric() || *b == b'_';
+    if let Some(b) = text.iter().find(|b| !word(b) && !b" \n'\"()[]{}:,<>|=".contains(b)) {
+        return Err(malformed(path, &format!("`{}` has no place in it", b.escape_ascii())));
+    }
+    let mut product = 1u64;
+    for number in text.split(|b| !word(b)).filter(|w| w.first().is_some_and(u8::is_ascii_digit)) {
+        if !number.iter().all(u8::is_ascii_digit) {
+            return Err(malformed(path, &format!("`{}` is no whole number", number.escape_ascii())));
+        }
+        // A length of 0 does not keep the others from overflowing in the strides.
+        let length = std::str::from_utf8(number).ok().and_then(|n| n.parse::<u64>().ok());
+        product = length.and_then(|n| product.checked_mul(n.max(1))).ok_or_else(|| {
+            let message = "is truncated: its header claims more numbers than a file can hold";
+            Error::file(path, format_args!("{message}; fetch it again or {REMEDY}"))
+        })?;
+    }
+    Ok(())
+}
+
+/// The numbers after the header, where the file is `bytes` longer.
+fn array<T: Deserialize, V: WithDType>(
+    path: &Path,
+    npy: NpyFile<BufReader<File>>,
+    bytes: u64,
+    (rows, columns): (usize, usize),
+    convert: impl Fn(T) -> V,
+) -> Result<Tensor> {
+    let possible = bytes / size_of::<T>() as u64;
+    if possible < npy.len() {
+        let message = format!("is truncated: {possible} numbers of {rows} x {columns}; fetch it again or {REMEDY}");
+        return Err(Error::file(path, message));
+    }
+    let fortran = npy.order() == Order::Fortran;
+    let mut values = Vec::with_capacity(rows * columns);
+    for value in npy.data::<T>().map_err(|e| malformed(path, &e.to_string()))? {
+        values.push(convert(value.map_err(|e| unreadable(path, &e))?));
+    }
     if let Some(at) = values.iter().position(|v| !v.to_f64().is_finite()) {
-        let (row, column) = if header.fortran_order { (at % rows, at / rows) } else { (at / columns, at % columns) };
+        let (row, column) = if fortran { (at % rows, at / rows) } else { (at / columns, at % columns) };
         return Err(not_finite(&place(path, row as u64 + 1, column + 1, None), values[at].to_f64()));
     }
-    if header.fortran_order {
+    if fortran {
         return Ok(Tensor::from_vec(values, (columns, rows), &Device::Cpu)?.t()?.contiguous()?);
     }
     Ok(Tensor::from_vec(values, (rows, columns), &Device::Cpu)?)
 }
 
-/// Writes `data`, of two dimensions in f32 or f64: version 1.0, little endian, C layout.
+fn unreadable(path: &Path, error: &io::Error) -> Error {
+    Error::file(path, format_args!("cannot be read ({error}); fetch it again"))
+}
+
+fn malformed(path: &Path, what: &str) -> Error {
+    Error::file(path, format_args!("has a malformed header ({what}); {REMEDY}"))
+}
+
+fn records(path: &Path) -> Error {
+    let remedy = "save one type: np.save(path, np.array(array.tolist()).astype(\"f4\"))";
+    Error::file(path, format_args!("holds records of several fields; {remedy}"))
+}
+
+/// Writes `data`, of two dimensions in f32 or f64.
 pub(super) fn write(path: &Path, file: &mut File, data: &Tensor) -> Result<()> {
     let (rows, columns) = data.dims2()?;
-    let size = data.dtype().size_in_bytes();
-    let mut header = format!("{{'descr': '<f{size}', 'fortran_order': False, 'shape': ({rows}, {columns}), }}");
-    // The numbers start at a multiple of 64; the last character of the header is a line's end.
-    let length = (10 + header.len() + 1).next_multiple_of(64) - 10;
-    header = format!("{header:<width$}\n", width = length - 1);
+    let shape = [rows as u64, columns as u64];
     let data = data.flatten_all()?;
-    let mut out = BufWriter::with_capacity(1 << 16, file);
-    let mut write = |bytes: &[u8]| {
-        out.write_all(bytes).map_err(|e| Error::file(path, format_args!("cannot be written ({e}); is the disk full?")))
+    let written = match data.dtype() {
+        DType::F32 => write_all(file, &shape, data.to_vec1::<f32>()?),
+        _ => write_all(file, &shape, data.to_vec1::<f64>()?),
     };
-    write(MAGIC)?;
-    write(&[1, 0])?;
-    write(&(length as u16).to_le_bytes())?;
-    write(header.as_bytes())?;
-    if data.dtype() == DType::F32 {
-        data.to_vec1::<f32>()?.iter().try_for_each(|v| write(&v.to_le_bytes()))?;
-    } else {
-        data.to_vec1::<f64>()?.iter().try_for_each(|v| write(&v.to_le_bytes()))?;
-    }
-    out.flush().map_err(|e| Error::file(path, format_args!("cannot be written ({e}); is the disk full?")))
+    written.map_err(|e| Error::file(path, format_args!("cannot be written ({e}); is the disk full?")))
+}
+
+fn write_all<T: AutoSerialize>(file: &mut File, shape: &[u64], values: Vec<T>) -> io::Result<()> {
+    let out = BufWriter::with_capacity(1 << 16, file);
+    let mut npy = WriteOptions::new().default_dtype().shape(shape).writer(out).begin_nd()?;
+    npy.extend(values)?;
+    npy.finish()
 }

@@ -147,6 +147,10 @@ mod tests {
         }
         assert_eq!(rows(&read("a.npy", &npy("|i1", C, &[3], vec![-1i8, 0, 1])).unwrap()), [[-1.0], [0.0], [1.0]]);
         assert_eq!(rows(&read("a.npy", &npy("|b1", C, &[2], vec![true, false])).unwrap()), [[1.0], [0.0]]);
+        // The bytes that np.save writes.
+        let header = "{'descr': '<i2', 'fortran_order': False, 'shape': (2,), }";
+        let bytes = [b"\x93NUMPY\x01\x00\x76\x00", format!("{header:117}\n\x01\x00\x02\x01").as_bytes()].concat();
+        assert_eq!(rows(&read("a.npy", &bytes).unwrap()), [[1.0], [258.0]]);
     }
 
     #[test]
@@ -194,8 +198,10 @@ mod tests {
         };
         let huge = header("{'descr': '<f8', 'fortran_order': False, 'shape': (4000000000, 1000), }\n");
         let overflow = header("{'descr': '<f8', 'fortran_order': False, 'shape': (4294967296, 4294967296), }\n");
+        let hidden = header("{'descr': '<f8', 'fortran_order': False, 'shape': (0, 4294967296, 4294967296), }\n");
+        let nested = header(&"[".repeat(60_000));
         let c = npyz::Order::C;
-        let cases: [(&str, &[u8], &[&str]); 25] = [
+        let cases: [(&str, &[u8], &[&str]); 27] = [
             ("a.csv", b"", &["empty"]),
             ("a.csv", b"\n\n", &["empty"]),
             ("a.csv", b"a,b\n", &["header", "no rows"]),
@@ -218,6 +224,8 @@ mod tests {
             ("a.npy", &header("{'descr': '|O', 'fortran_order': False, 'shape': (1,)}"), &["`|O`", "astype"]),
             ("a.npy", &huge, &["truncated", "4000000000"]),
             ("a.npy", &overflow, &["truncated"]),
+            ("a.npy", &hidden, &["truncated"]),
+            ("a.npy", &nested, &["records", "np.save"]),
             ("a.npy", &npy("<f8", c, &[2, 2, 1], vec![1f64, 2., 3., 4.]), &["3 dimensions", "reshape"]),
             ("a.npy", &npy("<f8", c, &[0, 2], Vec::<f64>::new()), &["no rows"]),
             ("a.npy", &npy("<f8", c, &[2, 2], vec![1f64, 2., f64::INFINITY, 4.]), &["row 2, column 1 is inf"]),

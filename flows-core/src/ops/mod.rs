@@ -7,6 +7,7 @@ mod linear;
 mod matmul;
 mod root;
 mod rq_spline;
+mod softplus;
 pub mod special;
 mod stable;
 mod triangle;
@@ -18,5 +19,6 @@ pub use linalg::{
 pub use linear::{Fused, linear};
 pub use root::increasing_roots;
 pub use rq_spline::{Direction, Ends, RqSplineSettings, rq_spline};
-pub use stable::{log_sigmoid, log_sum_exp, sigmoid, softplus, sum_event};
+pub use softplus::softplus;
+pub use stable::{log_sigmoid, log_sum_exp, sigmoid, sum_event};
 pub use triangle::Triangle;

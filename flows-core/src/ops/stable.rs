@@ -1,16 +1,9 @@
 //! Compositions that stay finite, in value and gradient, where the plain formula does not.
 
+use super::softplus;
 use crate::Result;
 use candle_core::{D, Tensor};
 
-/// `ln(1 + e^x) = max(x, 0) + ln(1 + e^-|x|)`, element by element.
-///
-/// # Errors
-/// When `x` is not of a floating type.
-pub fn softplus(x: &Tensor) -> Result<Tensor> {
-    // Written with relu and abs, whose kinks at 0 cancel: gradients 1 and -1/2 there sum to 1/2.
-    Ok((x.relu()? + (x.abs()?.neg()?.exp()? + 1.0)?.log()?)?)
-}
 /// `ln sigmoid(x) = -softplus(-x)`, element by element.
 ///
 /// # Errors

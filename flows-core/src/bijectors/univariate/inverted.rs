@@ -1,7 +1,7 @@
 //! A family with its directions swapped.
 
 use super::Univariate;
-use crate::Result;
+use crate::{Result, Structure};
 use candle_core::Tensor;
 
 /// The family whose `forward` is the inverse of U's and the other way round: for density
@@ -20,6 +20,10 @@ impl<U: Univariate> Univariate for Inverted<U> {
 
     fn identity(&self) -> Vec<f64> {
         self.0.identity()
+    }
+
+    fn structure(&self) -> Option<Structure> {
+        self.0.structure()
     }
 
     fn forward(&self, z: &Tensor, parameters: &Tensor) -> Result<(Tensor, Tensor)> {

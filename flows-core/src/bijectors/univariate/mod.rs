@@ -2,7 +2,7 @@
 //! autoregressive layers use as transformers, and that [`Elementwise`](super::Elementwise)
 //! applies on their own.
 
-use crate::Result;
+use crate::{Result, Structure};
 use candle_core::Tensor;
 
 mod affine;
@@ -20,7 +20,7 @@ pub use deep_dense_sigmoid::DeepDenseSigmoid;
 pub use deep_sigmoid::DeepSigmoid;
 pub use fixed::Fixed;
 pub use inverted::Inverted;
-pub use monotone::numerical_inverse;
+pub use monotone::{Monotone, numerical_inverse};
 pub use monotonic_integral::MonotonicIntegral;
 pub use rq_spline::RqSpline;
 pub use sinh_arcsinh::SinhArcsinh;
@@ -43,6 +43,11 @@ pub trait Univariate: std::fmt::Debug + Send + Sync {
     /// Raw parameters that make the function the identity, or as near to it as the family gets;
     /// `parameters()` numbers.
     fn identity(&self) -> Vec<f64>;
+
+    /// What the family is made of besides the parameters of its elements, if it has weights.
+    fn structure(&self) -> Option<Structure> {
+        None
+    }
 
     /// `(x, log|dx/dz|)`, both (B, N), for z of shape (B, N).
     ///

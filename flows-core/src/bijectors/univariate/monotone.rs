@@ -1,11 +1,75 @@
 //! The inverse of any increasing function, by search, with the gradient of the implicit function.
 
+use super::Univariate;
 use crate::{Error, Result};
 use candle_core::{DType, Tensor};
+use std::fmt;
 
 /// Evaluations that a search may take. Newton's method needs about ten; bisection alone, from a
 /// bracket that has first to be found, about a hundred.
 const EVALUATIONS: usize = 200;
+
+/// A family made of any increasing function with a known derivative; `inverse` searches.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use flows_core::bijectors::univariate::{Monotone, Univariate};
+/// // x = z + z^3, with no parameters.
+/// let cubic = Monotone::new("cubic", vec![], |z: &Tensor, _: &Tensor| {
+///     Ok(((z + z.powf(3.0)?)?, ((z.sqr()? * 3.0)? + 1.0)?.log()?))
+/// });
+/// let none = Tensor::zeros((1, 1, 0), candle_core::DType::F64, &Device::Cpu)?;
+/// let (z, _) = cubic.inverse(&Tensor::new(&[[10.0f64]], &Device::Cpu)?, &none)?;
+/// assert!((z.to_vec2::<f64>()?[0][0] - 2.0).abs() < 1e-12);
+/// # Ok::<(), flows_core::Error>(())
+/// ```
+pub struct Monotone<F> {
+    name: String,
+    identity: Vec<f64>,
+    function: F,
+}
+
+impl<F> Monotone<F>
+where
+    F: Fn(&Tensor, &Tensor) -> Result<(Tensor, Tensor)> + Send + Sync,
+{
+    /// The family of `function`, which gives value and log-derivative of z (B, N) under raw
+    /// parameters (B or 1, N, P), P being the length of `identity`, the parameters to start from.
+    pub fn new(name: impl Into<String>, identity: Vec<f64>, function: F) -> Self {
+        Self { name: name.into(), identity, function }
+    }
+}
+
+impl<F> fmt::Debug for Monotone<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Monotone({})", self.name)
+    }
+}
+
+impl<F> Univariate for Monotone<F>
+where
+    F: Fn(&Tensor, &Tensor) -> Result<(Tensor, Tensor)> + Send + Sync,
+{
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn parameters(&self) -> usize {
+        self.identity.len()
+    }
+
+    fn identity(&self) -> Vec<f64> {
+        self.identity.clone()
+    }
+
+    fn forward(&self, z: &Tensor, parameters: &Tensor) -> Result<(Tensor, Tensor)> {
+        (self.function)(z, parameters)
+    }
+
+    fn inverse(&self, x: &Tensor, parameters: &Tensor) -> Result<(Tensor, Tensor)> {
+        numerical_inverse(x, |z| (self.function)(z, parameters))
+    }
+}
 
 /// `(z, log|dz/dx|)` with `f(z) = x`, element by element, for an increasing f that gives its value
 /// and log-derivative.

@@ -3,7 +3,7 @@
 use super::deep_sigmoid::positive;
 use super::{Univariate, numerical_inverse};
 use crate::nn::{Activation, Mlp, Network, Output, Scope};
-use crate::{Error, Result};
+use crate::{Error, Result, Structure};
 use candle_core::{D, Tensor};
 use std::f64::consts::PI;
 
@@ -62,6 +62,10 @@ impl Univariate for MonotonicIntegral {
 
     fn identity(&self) -> Vec<f64> {
         vec![0.0; self.embedding + 1]
+    }
+
+    fn structure(&self) -> Option<Structure> {
+        Some(self.network.structure())
     }
 
     fn forward(&self, z: &Tensor, parameters: &Tensor) -> Result<(Tensor, Tensor)> {
