@@ -231,6 +231,17 @@ fn autoregressives(cases: &mut Vec<Case>) -> Result<()> {
     Ok(())
 }
 
+fn block_neurals(cases: &mut Vec<Case>) -> Result<()> {
+    for (dim, hidden, context) in [(1, 1, None), (2, 2, None), (5, 1, None), (3, 1, Some(2))] {
+        let case = Case::new(format!("block neural {dim}, {hidden} layers, context {context:?}"), move |s| {
+            Ok(Box::new(BlockNeural::new(dim, hidden, 4, context, s)?))
+        });
+        let case = case.points(1000);
+        cases.push(if context.is_some() { case.given([2]) } else { case });
+    }
+    Ok(())
+}
+
 fn integrals(cases: &mut Vec<Case>) -> Result<()> {
     let integral = |s: &Scope| MonotonicIntegral::new(3, &[6], 12, s);
     let elementwise = Case::new("elementwise monotonic integral", move |s| {
@@ -438,7 +449,17 @@ fn combinators(cases: &mut Vec<Case>) -> Result<()> {
 
 fn registry() -> Result<Vec<Case>> {
     let mut cases = Vec::new();
-    for add in [elementwise, couplings, autoregressives, integrals, linears, normalisations, variational, combinators] {
+    for add in [
+        elementwise,
+        couplings,
+        autoregressives,
+        block_neurals,
+        integrals,
+        linears,
+        normalisations,
+        variational,
+        combinators,
+    ] {
         add(&mut cases)?;
     }
     Ok(cases)

@@ -17,7 +17,7 @@ const CERTAIN: usize = 2;
 /// `Geometric` if `r^2 < 1 - stop`; under `Poisson` it is finite for no r > 0 in theory and small in
 /// practice where r is.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Roulette {
     /// Stops before each further term with this probability.
     Geometric {

@@ -489,3 +489,7 @@ fn strictly_upper(k: usize, like: &Tensor) -> Result<Tensor> {
     let ones: Vec<f64> = (0..k * k).map(|i| if i / k < i % k { 1.0 } else { 0.0 }).collect();
     Ok(Tensor::from_vec(ones, (k, k), like.device())?.to_dtype(like.dtype())?)
 }
+
+#[cfg(test)]
+#[path = "rq_spline_tests.rs"]
+mod tests;

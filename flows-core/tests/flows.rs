@@ -1,0 +1,213 @@
+//! What holds of every named flow.
+
+use candle_core::{DType, Device, Tensor};
+use flows_core::distributions::Distribution;
+use flows_core::flows::*;
+use flows_core::nn::NetworkConfig;
+use flows_core::testing::{difference, perturb};
+use flows_core::train::forward_kl;
+use flows_core::{Error, Result, Rng};
+use serde_json::{Value, json};
+use std::f64::consts::PI;
+
+const CPU: &Device = &Device::Cpu;
+
+/// The flow of this name, small enough for a test where its defaults are not.
+fn model(name: &str) -> Result<Model> {
+    let network = NetworkConfig::mlp([16]);
+    Ok(match Model::named(name)? {
+        Model::Nice(m) => Nice { network, ..m }.into(),
+        Model::RealNvp(m) => RealNvp { layers: 4, network, ..m }.into(),
+        Model::Nsf(m) => Nsf { layers: 2, network: NetworkConfig::residual(16, 1), ..m }.into(),
+        Model::Iaf(m) => Iaf { layers: 2, network, ..m }.into(),
+        Model::Maf(m) => Maf { layers: 3, network, ..m }.into(),
+        Model::NsfAutoregressive(m) => {
+            NsfAutoregressive { layers: 2, network: NetworkConfig::residual(16, 1), ..m }.into()
+        }
+        Model::Naf(_) => Naf { layers: 2, network, units: 4 }.into(),
+        Model::Bnaf(m) => Bnaf { layers: 2, factor: 4, ..m }.into(),
+        Model::Umnn(m) => Umnn { layers: 2, network, embedding: 4, integrand: vec![8], ..m }.into(),
+        Model::Planar(_) => Planar { layers: 6 }.into(),
+        Model::Radial(_) => Radial { layers: 6 }.into(),
+        Model::Sylvester(m) => Sylvester { layers: 4, ..m }.into(),
+        Model::Residual(m) => Residual { layers: 3, ..m }.into(),
+        Model::Gaussianization(m) => Gaussianization { layers: 3, ..m }.into(),
+        small => small,
+    })
+}
+
+/// Whether the flow of this name can be conditional.
+fn takes_context(name: &str) -> bool {
+    name != "residual"
+}
+
+/// Flows of all names over `features` columns, weights a little off their start.
+fn flows(features: usize, context: Option<usize>, dtype: DType) -> Result<Vec<(&'static str, Flow)>> {
+    let names = Model::NAMES.iter().filter(|name| context.is_none() || takes_context(name));
+    let build = |name: &&'static str| {
+        let config = FlowConfig { features, context, model: model(name)? };
+        let flow = Flow::on(config, dtype, CPU, &mut Rng::seed(1))?;
+        perturb(flow.parameters(), 0.05, &mut Rng::seed(2))?;
+        Ok((*name, flow))
+    };
+    names.map(build).collect()
+}
+
+fn context(rows: usize, width: Option<usize>, dtype: DType) -> Result<Option<Tensor>> {
+    width.map(|width| Rng::seed(3).normal_tensor((rows, width), dtype, CPU)).transpose()
+}
+
+#[test]
+fn all_sizes_build_and_densities_are_those_of_samples() -> Result<()> {
+    const ROWS: usize = 50;
+    for (features, width) in [(1, None), (2, None), (5, None), (1, Some(3)), (2, Some(1)), (5, Some(3))] {
+        for (name, flow) in flows(features, width, DType::F32)? {
+            let given = context(ROWS, width, DType::F32)?;
+            let (x, log_prob) = flow.sample_with_log_prob(ROWS, given.as_ref(), &mut Rng::seed(4))?;
+            assert_eq!((x.dims(), log_prob.dims()), (&[ROWS, features][..], &[ROWS][..]), "{name}");
+            let again = difference(&flow.log_prob(&x, given.as_ref())?, &log_prob)?;
+            assert!(again < 1e-3, "{name} of {features} given {width:?}: the log-density differs by {again}");
+            let seeded = flow.sample(ROWS, given.as_ref(), &mut Rng::seed(4))?;
+            assert_eq!(difference(&x, &seeded)?, 0.0, "{name}: a seed gives other samples");
+            if width.is_some() {
+                assert!(
+                    flow.log_prob(&x, None).is_err() && flow.sample(ROWS, None, &mut Rng::seed(0)).is_err(),
+                    "{name}"
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn impossible_configs_are_errors() -> Result<()> {
+    for name in Model::NAMES {
+        let build =
+            |features, context| Flow::new(FlowConfig { features, context, model: model(name)? }, &mut Rng::seed(0));
+        assert!(build(0, None).is_err() && build(2, Some(0)).is_err(), "{name}");
+        if !takes_context(name) {
+            let error = build(2, Some(1)).map(drop).unwrap_err().to_string();
+            assert!(error.contains("context"), "{name}: {error}");
+        }
+        let mut layers = serde_json::to_value(model(name)?).map_err(json_error)?;
+        layers["layers"] = json!(0);
+        let model: Model = serde_json::from_value(layers).map_err(json_error)?;
+        assert!(Flow::new(FlowConfig::new(2, model), &mut Rng::seed(0)).is_err(), "{name} without layers");
+    }
+    let error = Model::named("none").map(drop).unwrap_err().to_string();
+    assert!(Model::NAMES.iter().all(|name| error.contains(name)), "{error}");
+    Ok(())
+}
+
+#[test]
+fn densities_integrate_to_one() -> Result<()> {
+    // The middles of a grid's squares: nearly exact but for the kinks of spline densities.
+    const SIDE: usize = 300;
+    for (name, flow) in flows(2, None, DType::F64)? {
+        let bound = if name == "circular-spline" { PI } else { 8.0 };
+        let at = |i: usize| bound * ((2 * i + 1) as f64 / SIDE as f64 - 1.0);
+        let points: Vec<f64> = (0..SIDE * SIDE).flat_map(|i| [at(i / SIDE), at(i % SIDE)]).collect();
+        let points = Tensor::from_vec(points, (SIDE * SIDE, 2), CPU)?;
+        let mass = flow.log_prob(&points, None)?.exp()?.sum_all()?.to_scalar::<f64>()?;
+        let total = mass * (2.0 * bound / SIDE as f64).powi(2);
+        assert!((total - 1.0).abs() < 2e-3, "{name}: the density integrates to {total}");
+    }
+    Ok(())
+}
+
+#[test]
+fn files_give_the_same_flow_to_the_bit() -> Result<()> {
+    const ROWS: usize = 20;
+    let folder = tempfile::tempdir().map_err(candle_core::Error::from)?;
+    let path = folder.path().join("flow.safetensors");
+    for (dtype, width) in [(DType::F32, None), (DType::F64, None), (DType::F32, Some(2))] {
+        for (name, flow) in flows(3, width, dtype)? {
+            let given = context(ROWS, width, dtype)?;
+            let x = ((Rng::seed(5).uniform_tensor((ROWS, 3), dtype, CPU)? * 2.0)? - 0.5)?;
+            flow.standardize(&x, given.as_ref())?;
+            flow.initialize(&x, given.as_ref())?;
+            flow.save(&path)?;
+            let loaded = Flow::load(&path, CPU)?;
+            assert_eq!(loaded.config(), flow.config(), "{name}");
+            let log_prob = flow.log_prob(&x, given.as_ref())?;
+            assert_eq!(difference(&log_prob, &loaded.log_prob(&x, given.as_ref())?)?, 0.0, "{name}");
+            let draw = |flow: &Flow| flow.sample(ROWS, given.as_ref(), &mut Rng::seed(6));
+            assert_eq!(difference(&draw(&flow)?, &draw(&loaded)?)?, 0.0, "{name}");
+            assert_eq!(loaded.log_prob(&x, given.as_ref())?.dtype(), dtype, "{name}");
+        }
+    }
+    Ok(())
+}
+
+fn json_error(error: serde_json::Error) -> Error {
+    Error::Config(error.to_string())
+}
+
+#[test]
+fn configs_are_written_and_read() -> Result<()> {
+    for name in Model::NAMES {
+        let config = FlowConfig::new(2, Model::named(name)?).with_context(3);
+        let value = serde_json::to_value(&config).map_err(json_error)?;
+        assert_eq!(value["model"]["kind"], *name);
+        let read: FlowConfig = serde_json::from_value(value.clone()).map_err(json_error)?;
+        assert_eq!(read, config, "{name} through JSON");
+        let text = toml::to_string(&config).map_err(|e| Error::Config(e.to_string()))?;
+        let read: FlowConfig = toml::from_str(&text).map_err(|e| Error::Config(e.to_string()))?;
+        assert_eq!(read, config, "{name} through TOML:\n{text}");
+        // What is not said is as it is by default; what nobody knows is refused, at every depth.
+        let short: FlowConfig =
+            serde_json::from_value(json!({ "features": 2, "model": { "kind": name } })).map_err(json_error)?;
+        assert_eq!(short, FlowConfig::new(2, Model::named(name)?), "{name}");
+        for path in objects(&value, "") {
+            let mut wrong = value.clone();
+            let object = wrong.pointer_mut(&path).and_then(Value::as_object_mut);
+            object.ok_or_else(|| Error::Config(path.clone()))?.insert("misspelt".into(), json!(1));
+            let text = toml::to_string(&wrong).unwrap_or_default();
+            let refused = serde_json::from_value::<FlowConfig>(wrong).is_err();
+            assert!(refused, "{name} takes an unknown key in `{path}`");
+            assert!(text.is_empty() || toml::from_str::<FlowConfig>(&text).is_err(), "{name} in TOML, `{path}`");
+        }
+    }
+    Ok(())
+}
+
+/// The JSON pointers of the objects in `value`.
+fn objects(value: &Value, path: &str) -> Vec<String> {
+    let Some(object) = value.as_object() else { return Vec::new() };
+    let inner = object.iter().flat_map(|(key, value)| objects(value, &format!("{path}/{key}")));
+    [path.to_string()].into_iter().chain(inner).collect()
+}
+
+#[test]
+fn flows_show_what_they_are() -> Result<()> {
+    for width in [None, Some(3)] {
+        for (name, flow) in flows(5, width, DType::F32)? {
+            let (text, count) = (flow.to_string(), flow.parameters().count());
+            let first = text.lines().next().unwrap_or_default().replace(',', "");
+            assert!(first.contains(name) && first.contains("5 features"), "{name}: {first}");
+            // A univariate family with weights of its own, as umnn has, cannot say so.
+            let counted = name == "umnn" || first.contains(&format!("{count} parameters"));
+            assert!(counted, "{name} of {count} parameters: {first}");
+            assert_eq!(width.is_some(), first.contains("given 3"), "{name}: {first}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn every_weight_learns_from_the_forward_divergence() -> Result<()> {
+    const ROWS: usize = 16;
+    for (features, width) in [(1, None), (5, None), (5, Some(3))] {
+        for (name, flow) in flows(features, width, DType::F32)? {
+            let given = context(ROWS, width, DType::F32)?;
+            let x = Rng::seed(7).normal_tensor((ROWS, features), DType::F32, CPU)?;
+            let gradients = forward_kl(&flow, &x, given.as_ref(), &mut Rng::seed(8))?.backward()?;
+            for (weight, var) in flow.parameters().trainable() {
+                let gradient = gradients.get(&var).map(|g| g.sqr()?.sum_all()?.to_scalar::<f32>()).transpose()?;
+                assert!(gradient.is_some_and(f32::is_finite), "{name} of {features}: `{weight}` has {gradient:?}");
+            }
+        }
+    }
+    Ok(())
+}
