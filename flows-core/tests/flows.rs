@@ -186,9 +186,7 @@ fn flows_show_what_they_are() -> Result<()> {
             let (text, count) = (flow.to_string(), flow.parameters().count());
             let first = text.lines().next().unwrap_or_default().replace(',', "");
             assert!(first.contains(name) && first.contains("5 features"), "{name}: {first}");
-            // A univariate family with weights of its own, as umnn has, cannot say so.
-            let counted = name == "umnn" || first.contains(&format!("{count} parameters"));
-            assert!(counted, "{name} of {count} parameters: {first}");
+            assert!(first.contains(&format!("{count} parameters")), "{name} of {count} parameters: {first}");
             assert_eq!(width.is_some(), first.contains("given 3"), "{name}: {first}");
         }
     }
