@@ -4,6 +4,7 @@ use super::{Table, Toy, read_table};
 use crate::{Error, Result, Rng};
 use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 use std::path::Path;
 
 /// Examples and, for conditional models, what each is conditioned on.
@@ -38,12 +39,20 @@ impl Examples {
         self.map(|t| Ok(t.index_select(&indices, 0)?))
     }
 
-    /// The first `count` examples, or all if there are fewer.
+    /// The examples of a range, as a view.
+    ///
+    /// # Errors
+    /// When it reaches beyond [`Examples::len`].
+    pub fn rows(&self, range: Range<usize>) -> Result<Self> {
+        self.map(|t| Ok(t.narrow(0, range.start, range.len())?))
+    }
+
+    /// The first `count` examples, or all if there are fewer, as a view.
     ///
     /// # Errors
     /// When the device fails.
     pub fn head(&self, count: usize) -> Result<Self> {
-        self.map(|t| Ok(t.narrow(0, 0, count.min(t.dim(0)?))?))
+        self.rows(0..count.min(self.len()))
     }
 
     fn map(&self, f: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Self> {

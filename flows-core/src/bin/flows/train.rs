@@ -12,7 +12,7 @@ use flows_core::cli::{
 use flows_core::data::{Dataset, Shuffle, Source, Toy};
 use flows_core::files::write_atomically;
 use flows_core::flows::{Flow, Model};
-use flows_core::train::{Checkpoint, Outcome, Trainer, forward_kl};
+use flows_core::train::{Checkpoint, LossGradients, Outcome, Trainer, forward_kl};
 use flows_core::{Error, Result};
 use serde::Serialize;
 use std::io::Write;
@@ -61,6 +61,10 @@ pub struct TrainArgs {
     #[command(flatten)]
     output: OutputArgs,
 }
+
+/// Rows of a batch that one thread works on: of a fixed number, so that the sums are the same whatever the
+/// number of threads.
+const PIECE: usize = 128;
 
 /// What a run ends with: `results.json`.
 #[derive(Serialize)]
@@ -123,6 +127,9 @@ pub fn run(args: TrainArgs) -> Result<()> {
         note(format!("going on after step {} of the run in {}", count(done as usize), out.display()));
     }
 
+    // A GPU has threads of its own.
+    let splits = device.is_cpu() && config.model.architecture().splits_batches();
+    let pieces = if splits { size.div_ceil(PIECE) } else { 1 };
     let start = Instant::now();
     let outcome = {
         let interrupt = Interrupt::install()?;
@@ -130,7 +137,10 @@ pub fn run(args: TrainArgs) -> Result<()> {
         let mut evaluate = |_: &mut _| Ok(-Mean::of(&log_likelihoods(&flow, &data.validation, true)?).mean);
         let loss = |number: u64, rng: &mut _| {
             let batch = data.train.select(&shuffle.batch(number))?;
-            forward_kl(&flow, &batch.x, batch.context.as_ref(), rng)
+            LossGradients::of_pieces(batch.len(), pieces, rng, |rows, rng| {
+                let piece = batch.rows(rows)?;
+                forward_kl(&flow, &piece.x, piece.context.as_ref(), rng)
+            })
         };
         trainer.run(loss, Some(&mut evaluate), &mut observers)?
     };
