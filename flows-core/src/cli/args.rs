@@ -29,7 +29,7 @@ impl OutputArgs {
     }
 }
 
-/// What every subcommand that trains takes.
+/// What every subcommand that trains takes; whole numbers are of the type that TOML has.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Training run")]
 pub struct RunArgs {

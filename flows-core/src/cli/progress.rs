@@ -27,7 +27,7 @@ impl ProgressBar {
         let bar = stderr().is_terminal().then(|| {
             let bar = Bar::with_draw_target(Some(steps), ProgressDrawTarget::stderr_with_hz(10)).with_position(done);
             // The template is a constant; the default stands in for it should it ever be wrong.
-            if let Ok(style) = ProgressStyle::with_template("{bar:24} {msg}") {
+            if let Ok(style) = ProgressStyle::with_template("{bar:16} {wide_msg}") {
                 bar.set_style(style.progress_chars("━╸─"));
             }
             bar
@@ -74,9 +74,11 @@ impl Observer for ProgressBar {
 
 impl Drop for ProgressBar {
     fn drop(&mut self) {
-        // What it showed last stays on the screen.
+        // What it showed last stays on the screen, as a line of its own.
         if let Some(bar) = &self.bar {
-            bar.abandon();
+            let last = bar.message();
+            bar.finish_and_clear();
+            note(last);
         }
     }
 }
@@ -87,7 +89,7 @@ pub fn work_bar(len: usize, what: &str, quiet: bool) -> Bar {
         return Bar::hidden();
     }
     let bar = Bar::with_draw_target(Some(len as u64), ProgressDrawTarget::stderr_with_hz(10));
-    if let Ok(style) = ProgressStyle::with_template("{bar:24} {msg}  {eta} left") {
+    if let Ok(style) = ProgressStyle::with_template("{bar:16} {msg}  {eta} left") {
         bar.set_style(style.progress_chars("━╸─"));
     }
     bar.with_message(what.to_string())

@@ -46,7 +46,7 @@ pub struct RunConfig {
 }
 
 fn default_samples() -> [usize; 3] {
-    [50_000, 5_000, 20_000]
+    [100_000, 5_000, 20_000]
 }
 
 fn default_pieces() -> usize {

@@ -18,11 +18,9 @@ pub fn log_likelihoods(flow: &Flow, rows: &Examples, quiet: bool) -> Result<Vec<
     let starts: Vec<usize> = (0..rows.len()).step_by(CHUNK).collect();
     let bar = work_bar(rows.len(), "evaluating", quiet || starts.len() < 100);
     let evaluate = |start: &usize| -> Result<Vec<f64>> {
-        let length = CHUNK.min(rows.len() - start);
-        let part = |t: &Tensor| t.narrow(0, *start, length);
-        let context = rows.context.as_ref().map(part).transpose()?;
-        let values = flow.log_prob(&part(&rows.x)?, context.as_ref())?;
-        bar.inc(length as u64);
+        let chunk = rows.rows(*start..rows.len().min(start + CHUNK))?;
+        let values = flow.log_prob(&chunk.x, chunk.context.as_ref())?;
+        bar.inc(chunk.len() as u64);
         Ok(values.to_dtype(DType::F64)?.to_vec1()?)
     };
     // A GPU does one thing at a time.

@@ -1,6 +1,7 @@
 //! The program `flows`: densities of tables and of points in the plane.
 
 mod config;
+mod csv;
 mod eval;
 mod figures;
 mod info;
@@ -57,6 +58,15 @@ fn main() -> ExitCode {
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
+
+    #[test]
+    fn training_names_its_presets() {
+        let mut program = super::Args::command();
+        let help = program.find_subcommand_mut("train").unwrap().render_long_help().to_string();
+        for (name, _) in crate::config::PRESETS.list().unwrap() {
+            assert!(help.contains(&format!(" {name}")), "{name} in {help}");
+        }
+    }
 
     #[test]
     fn arguments_are_consistent_and_every_subcommand_shows_an_example() {

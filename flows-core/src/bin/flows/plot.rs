@@ -83,7 +83,9 @@ pub fn run(args: PlotArgs) -> Result<()> {
 
 fn density(args: &DensityArgs) -> Result<Figure> {
     let device = args.device.open()?;
-    let Saved { flow, path } = Saved::open(&args.model, &device)?;
+    let saved = Saved::open(&args.model, &device)?;
+    let names = saved.columns().unwrap_or_else(|| vec![String::new(); 2]);
+    let Saved { flow, path } = saved;
     let config = flow.config();
     if config.features != 2 {
         let message = format!("is a model over {} columns; only a density over 2 can be drawn", config.features);
@@ -104,7 +106,7 @@ fn density(args: &DensityArgs) -> Result<Figure> {
     };
     let field = picture::density(&flow, window, context.as_ref())?;
     let [(left, right), (bottom, top)] = window;
-    let panel = Panel::new("").density(field);
+    let panel = Panel::new("").labels(&names[0], &names[1]).density(field);
     // Axes of like length are taken to be of like units.
     let alike = (0.4..2.5).contains(&((right - left) / (top - bottom)));
     Ok(Figure::new(1, (420, 400)).panel(if alike { panel.equal_aspect() } else { panel }))

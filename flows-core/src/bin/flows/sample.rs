@@ -1,5 +1,6 @@
 //! `flows sample`: new rows.
 
+use crate::csv::print_csv;
 use crate::saved::Saved;
 use candle_core::{DType, Device, Tensor};
 use clap::Args;
@@ -66,9 +67,7 @@ pub fn run(args: SampleArgs) -> Result<()> {
         });
         return print_json(&result);
     }
-    let line = |row: &Vec<f32>| row.iter().map(f32::to_string).collect::<Vec<_>>().join(",");
-    let lines: Vec<String> = columns.iter().map(|names| names.join(",")).chain(values.iter().map(line)).collect();
-    print(lines.join("\n"))
+    print_csv(columns.as_deref(), &values)
 }
 
 /// The contexts, one row a draw, on the CPU.

@@ -44,7 +44,7 @@ impl Saved {
     pub fn run(&self) -> Result<RunConfig> {
         let path = self.path.with_file_name("config.toml");
         if !path.exists() {
-            let message = "has no config.toml beside it to say what it was trained on; name the data";
+            let message = "has no config.toml beside it that says what it was trained on";
             return Err(Error::file(&self.path, message));
         }
         parse_settings(read_settings(&path)?).map_err(|e| Error::file(path, e))
@@ -62,9 +62,11 @@ impl Saved {
                 (read_rows(&text.parse()?, &context, device)?, text.clone())
             }
             None => {
-                let run = self.run()?;
-                let run = RunConfig { context: args.context.clone().unwrap_or(run.context.clone()), ..run };
-                (run.load(device)?.test, format!("{} (test)", run.data))
+                let mut run = self.run().map_err(unread("test", "--data"))?;
+                if let Some(context) = &args.context {
+                    run.context.clone_from(context);
+                }
+                (run.load(device).map_err(unread("test", "--data"))?.test, format!("{} (test)", run.data))
             }
         };
         check_columns(&self.flow, &rows, &name)?;
@@ -81,6 +83,11 @@ impl Saved {
         let columns = serde_json::from_str::<Results>(&text).ok()?.columns?;
         (columns.len() == self.flow.config().features).then_some(columns)
     }
+}
+
+/// The error of rows of a run that cannot be read, and the flag that names others.
+pub fn unread(part: &str, flag: &str) -> impl Fn(Error) -> Error {
+    move |error| Error::Data(format!("the {part} rows of the run cannot be read: {error}; name others by {flag}"))
 }
 
 /// The file of the model that `text` names.

@@ -1,12 +1,13 @@
 //! `flows score`: how unusual each row is.
 
+use crate::csv::print_csv;
 use crate::likelihood::{check_columns, log_likelihoods};
-use crate::saved::{DataArgs, Saved};
+use crate::saved::{DataArgs, Saved, unread};
 use candle_core::{Device, Tensor};
 use clap::Args;
+use flows_core::Result;
 use flows_core::cli::{DeviceArgs, OutputArgs, count, print, print_json};
 use flows_core::data::{Table, write_table};
-use flows_core::{Error, Result};
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -48,8 +49,8 @@ pub fn run(args: ScoreArgs) -> Result<()> {
             saved.rows(&data, &device)?.0
         }
         None => {
-            let unknown = |e| Error::Data(format!("the training rows cannot be read: {e}; or give --reference"));
-            let rows = saved.run().and_then(|run| run.load(&device)).map_err(unknown)?.train;
+            let unread = unread("training", "--reference");
+            let rows = saved.run().and_then(|run| run.load(&device)).map_err(unread)?.train;
             check_columns(&saved.flow, &rows, "the training data")?;
             rows
         }
@@ -59,11 +60,11 @@ pub fn run(args: ScoreArgs) -> Result<()> {
     known.sort_unstable_by(f64::total_cmp);
     let percentile = |score: &f64| 100.0 * known.partition_point(|k| k < score) as f64 / known.len() as f64;
     let percentiles: Vec<f64> = scores.iter().map(percentile).collect();
+    let columns: Vec<String> = vec!["log_likelihood".into(), "percentile".into()];
+    let pairs: Vec<Vec<f64>> = scores.iter().zip(&percentiles).map(|(s, p)| vec![*s, *p]).collect();
     if let Some(out) = &args.out {
-        let pairs: Vec<f64> = scores.iter().zip(&percentiles).flat_map(|(s, p)| [*s, *p]).collect();
-        let data = Tensor::from_vec(pairs, (scores.len(), 2), &Device::Cpu)?;
-        let columns = Some(vec!["log_likelihood".into(), "percentile".into()]);
-        write_table(out, &Table { columns, data })?;
+        let data = Tensor::new(pairs.clone(), &Device::Cpu)?;
+        write_table(out, &Table { columns: Some(columns.clone()), data })?;
     }
     if args.output.json {
         let mut result = json!({ "model": saved.path, "data": name, "rows": scores.len(), "out": args.out });
@@ -75,9 +76,6 @@ pub fn run(args: ScoreArgs) -> Result<()> {
     }
     match &args.out {
         Some(out) => print(format_args!("{} rows of {name} scored in {}", count(scores.len()), out.display())),
-        None => {
-            let lines = scores.iter().zip(&percentiles).map(|(s, p)| format!("\n{s},{p}"));
-            print(format!("log_likelihood,percentile{}", lines.collect::<String>()))
-        }
+        None => print_csv(Some(&columns), &pairs),
     }
 }

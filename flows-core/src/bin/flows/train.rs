@@ -31,7 +31,7 @@ use toml::{Table, Value};
 /// weights, and 1 is tested on.
 #[derive(Args)]
 #[command(after_long_help = "\
-Presets: toy (for 2-D densities, the default there), table (for tables, the default there), power, maf-power.
+Presets: toy (for 2-D densities, the default there), table (for tables, the default there), power, nsf-power, maf-power.
 
 Examples:
   flows train
