@@ -40,13 +40,12 @@ impl Activation {
         })
     }
 
-    /// The activation of `x W^T + b`, in one pass where there is a kernel for it.
-    pub(super) fn behind(self, x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
-        let linear = |fused| ops::linear(x, weight, Some(bias), fused);
+    /// The same within a network's own operation, where there is a kernel for it.
+    pub(super) fn fused(self) -> Option<Fused> {
         match self {
-            Self::Relu => linear(Fused::Relu),
-            Self::Tanh => linear(Fused::Tanh),
-            _ => self.apply(&linear(Fused::Identity)?),
+            Self::Relu => Some(Fused::Relu),
+            Self::Tanh => Some(Fused::Tanh),
+            _ => None,
         }
     }
 }

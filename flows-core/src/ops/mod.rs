@@ -1,9 +1,11 @@
 //! Differentiable tensor operations that candle lacks, has wrong, or does slowly.
 
+mod accumulate;
 mod channels;
 mod cpu;
 mod linalg;
-mod linear;
+mod dense;
+mod many;
 mod matmul;
 mod planar;
 mod root;
@@ -17,7 +19,9 @@ pub use channels::{channel_affine, channel_moments};
 pub use linalg::{
     Lu, cholesky, inverse, log_abs_det, lu, orthogonal, solve, solve_rows, solve_triangular, solve_triangular_rows,
 };
-pub use linear::{Fused, linear};
+pub use dense::{Fused, linear};
+pub(crate) use accumulate::{Sums, backward};
+pub(crate) use dense::{Affine, Step, dense};
 pub(crate) use planar::{planar, planar_is_fused};
 pub use root::increasing_roots;
 pub use rq_spline::{Direction, Ends, RqSplineSettings, rq_spline};

@@ -1,9 +1,13 @@
 //! A loss with its gradients, from one graph or from one for each piece of a batch.
 
+use crate::ops::{Sums, backward};
 use crate::{Error, Result, Rng};
 use candle_core::{DType, Device, Tensor, backprop::GradStore};
 use rayon::prelude::*;
 use std::ops::Range;
+
+/// Rows of a graph: so few that what a network computes stays in the cache.
+const BLOCK: usize = 128;
 
 /// The value of a loss and its gradients; none where the value is not finite.
 #[derive(Debug)]
@@ -20,11 +24,19 @@ impl LossGradients {
     /// # Errors
     /// When the loss is not a scalar or depends on an operation without a gradient.
     pub fn of(loss: &Tensor) -> Result<Self> {
+        let mut sums = Sums::default();
+        let mut result = Self::with_sums(loss, &mut sums)?;
+        result.gradients.as_mut().map(|gradients| sums.finish(gradients)).transpose()?;
+        Ok(result)
+    }
+
+    /// [`Self::of`] with the gradients of weights added to `sums`, as far as operations know how.
+    fn with_sums(loss: &Tensor, sums: &mut Sums) -> Result<Self> {
         if loss.elem_count() != 1 {
             return Err(Error::shape("the loss", loss.dims(), "() (a scalar: take the mean over the batch)"));
         }
         let value = loss.detach().to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?[0];
-        let gradients = if value.is_finite() { Some(loss.backward()?) } else { None };
+        let gradients = if value.is_finite() { Some(backward(loss, sums)?) } else { None };
         Ok(Self { value, gradients })
     }
 
@@ -45,15 +57,29 @@ impl LossGradients {
         let size = rows.div_ceil(pieces.max(1)).max(1);
         let ranges: Vec<(Range<usize>, Rng)> =
             (0..rows).step_by(size).map(|start| (start..rows.min(start + size), rng.fork())).collect();
-        let piece = |(range, mut rng): (Range<usize>, Rng)| {
-            let share = range.len() as f64 / rows as f64;
-            Self::of(&(loss(range, &mut rng)? * share)?)
+        let piece = |(piece, mut rng): (Range<usize>, Rng)| {
+            let mut sums = Sums::default();
+            let blocks = piece.clone().step_by(BLOCK).map(|start| start..piece.end.min(start + BLOCK));
+            let total = Self::sum(blocks.map(|block| {
+                let share = block.len() as f64 / rows as f64;
+                Self::with_sums(&(loss(block, &mut rng)? * share)?, &mut sums)
+            }))?;
+            Ok((total, sums))
         };
         let parts = ranges.into_par_iter().map(piece).collect::<Result<Vec<_>>>()?;
         // In the order of the rows, whichever thread was first.
-        let mut parts = parts.into_iter();
-        let mut total = parts.next().ok_or_else(|| Error::Data("the batch is empty".into()))?;
-        parts.try_for_each(|part| total.add(part))?;
+        let mut sums = Sums::default();
+        let mut total = Self::sum(parts.into_iter().map(|(part, part_sums)| {
+            sums.add(part_sums);
+            Ok(part)
+        }))?;
+        total.gradients.as_mut().map(|gradients| sums.finish(gradients)).transpose()?;
+        Ok(total)
+    }
+
+    fn sum(mut parts: impl Iterator<Item = Result<Self>>) -> Result<Self> {
+        let mut total = parts.next().ok_or_else(|| Error::Data("the batch is empty".into()))??;
+        parts.try_for_each(|part| total.add(part?))?;
         Ok(total)
     }
 
