@@ -3,6 +3,8 @@
 mod accumulate;
 mod channels;
 mod cpu;
+mod elementwise;
+mod functions;
 mod linalg;
 mod dense;
 mod many;
@@ -10,12 +12,13 @@ mod matmul;
 mod planar;
 mod root;
 mod rq_spline;
-mod softplus;
+mod simd;
 pub mod special;
 mod stable;
 mod triangle;
 
 pub use channels::{channel_affine, channel_moments};
+pub use elementwise::{elu, erf, exp, gelu, ln, ln_1p, log_sigmoid, sigmoid, silu, softplus, tanh};
 pub use linalg::{
     Lu, cholesky, inverse, log_abs_det, lu, orthogonal, solve, solve_rows, solve_triangular, solve_triangular_rows,
 };
@@ -25,6 +28,5 @@ pub(crate) use dense::{Affine, Step, dense};
 pub(crate) use planar::{planar, planar_is_fused};
 pub use root::increasing_roots;
 pub use rq_spline::{Direction, Ends, RqSplineSettings, rq_spline};
-pub use softplus::softplus;
-pub use stable::{log_sigmoid, log_sum_exp, sigmoid, sum_event};
+pub use stable::{log_sum_exp, sum_event};
 pub use triangle::Triangle;

@@ -1,24 +1,8 @@
 //! Compositions that stay finite, in value and gradient, where the plain formula does not.
 
-use super::softplus;
+use super::exp;
 use crate::Result;
 use candle_core::{D, Tensor};
-
-/// `ln sigmoid(x) = -softplus(-x)`, element by element.
-///
-/// # Errors
-/// When `x` is not of a floating type.
-pub fn log_sigmoid(x: &Tensor) -> Result<Tensor> {
-    Ok(softplus(&x.neg()?)?.neg()?)
-}
-
-/// `1 / (1 + e^-x)`, element by element.
-///
-/// # Errors
-/// When `x` is not of a floating type.
-pub fn sigmoid(x: &Tensor) -> Result<Tensor> {
-    Ok(candle_nn::ops::sigmoid(x)?)
-}
 
 /// `ln sum_j e^{x_j}` over the last dimension, which is dropped; all minus infinity gives minus
 /// infinity, not NaN.
@@ -28,7 +12,7 @@ pub fn sigmoid(x: &Tensor) -> Result<Tensor> {
 pub fn log_sum_exp(x: &Tensor) -> Result<Tensor> {
     // A finite shift keeps inf - inf out of the forward pass and of the gradient.
     let shift = x.max_keepdim(D::Minus1)?.clamp(-1e38, 1e38)?.detach();
-    let sum = x.broadcast_sub(&shift)?.exp()?.sum_keepdim(D::Minus1)?.log()?;
+    let sum = exp(&x.broadcast_sub(&shift)?)?.sum_keepdim(D::Minus1)?.log()?;
     Ok((sum + shift)?.squeeze(D::Minus1)?)
 }
 
