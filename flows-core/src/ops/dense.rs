@@ -4,6 +4,7 @@ use super::accumulate::gradient;
 use super::cpu::{Real, with_slice};
 use super::many::Left;
 use super::matmul::{Operand, add_product};
+use super::simd;
 use crate::{Error, Result};
 use candle_core::{CpuStorage, CustomOp2, DType, Layout, Shape, Tensor};
 use std::sync::OnceLock;
@@ -24,7 +25,11 @@ impl Fused {
         match self {
             Self::Identity => {}
             Self::Relu => y.iter_mut().for_each(|v| *v = if *v < T::zero() { T::zero() } else { *v }),
-            Self::Tanh => y.iter_mut().for_each(|v| *v = v.tanh()),
+            Self::Tanh => simd::map_in_place(
+                y,
+                #[inline(always)]
+                |v| v.fast_tanh(),
+            ),
         }
     }
 
@@ -169,9 +174,7 @@ impl Step {
     fn plain(&self, h: &Tensor) -> Result<Tensor> {
         match self {
             Self::Linear(layer, f) => f.plain(&layer.plain(h)?),
-            Self::Residual([first, second], f) => {
-                Ok((h + second.plain(&f.plain(&first.plain(&f.plain(h)?)?)?)?)?)
-            }
+            Self::Residual([first, second], f) => Ok((h + second.plain(&f.plain(&first.plain(&f.plain(h)?)?)?)?)?),
         }
     }
 }

@@ -1,12 +1,13 @@
 //! Differentiable tensor operations that candle lacks, has wrong, or does slowly.
 
 mod accumulate;
+mod affine;
 mod channels;
 mod cpu;
+mod dense;
 mod elementwise;
 mod functions;
 mod linalg;
-mod dense;
 mod many;
 mod matmul;
 mod planar;
@@ -15,16 +16,18 @@ mod rq_spline;
 mod simd;
 pub mod special;
 mod stable;
+mod transformer;
 mod triangle;
 
+pub(crate) use accumulate::{Sums, backward};
+pub(crate) use affine::{Scale, affine};
 pub use channels::{channel_affine, channel_moments};
+pub(crate) use dense::{Affine, Step, dense};
+pub use dense::{Fused, linear};
 pub use elementwise::{elu, erf, exp, gelu, ln, ln_1p, log_sigmoid, sigmoid, silu, softplus, tanh};
 pub use linalg::{
     Lu, cholesky, inverse, log_abs_det, lu, orthogonal, solve, solve_rows, solve_triangular, solve_triangular_rows,
 };
-pub use dense::{Fused, linear};
-pub(crate) use accumulate::{Sums, backward};
-pub(crate) use dense::{Affine, Step, dense};
 pub(crate) use planar::{planar, planar_is_fused};
 pub use root::increasing_roots;
 pub use rq_spline::{Direction, Ends, RqSplineSettings, rq_spline};
