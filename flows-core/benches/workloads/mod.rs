@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Tensor};
 use flows_core::bijectors::univariate::Affine;
 use flows_core::bijectors::{Autoregressive, Bijector, Chain};
-use flows_core::distributions::Distribution;
+use flows_core::distributions::{draw, score};
 use flows_core::flows::{Flow, FlowConfig, Maf, Model, Nsf, NsfAutoregressive, RealNvp};
 use flows_core::nn::{Activation, Linear, Mlp, Network, NetworkConfig, Output, Parameters};
 use flows_core::train::{LossGradients, Optimizer, OptimizerConfig, forward_kl};
@@ -44,12 +44,12 @@ impl Workload {
 
     /// The log-likelihood of the batch.
     pub fn log_prob(&mut self) -> Result<()> {
-        self.flow.log_prob(&self.x, None).map(drop)
+        score(&self.flow, &self.x, None).map(drop)
     }
 
     /// As many samples as the batch has rows.
     pub fn sample(&mut self) -> Result<()> {
-        self.flow.sample(self.x.dim(0)?, None, &mut self.rng).map(drop)
+        draw(&self.flow, self.x.dim(0)?, None, &mut self.rng).map(drop)
     }
 }
 
