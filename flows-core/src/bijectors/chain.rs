@@ -1,6 +1,7 @@
 //! One bijector after another.
 
-use super::Bijector;
+use super::{Bijector, Pass, Sweep};
+use crate::ops::Direction;
 use crate::{Error, Result, Rng, Structure};
 use candle_core::Tensor;
 
@@ -39,7 +40,7 @@ impl Chain {
     fn fold<'a>(
         start: &Tensor,
         steps: impl Iterator<Item = &'a Box<dyn Bijector>>,
-        mut apply: impl FnMut(&dyn Bijector, &Tensor) -> Result<(Tensor, Tensor)>,
+        mut apply: impl FnMut(&'a dyn Bijector, &Tensor) -> Result<(Tensor, Tensor)>,
     ) -> Result<(Tensor, Tensor)> {
         let mut value = start.clone();
         let mut total: Option<Tensor> = None;
@@ -80,6 +81,27 @@ impl Bijector for Chain {
 
     fn initialize(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
         self.steps.iter().rev().try_fold(x.clone(), |v, step| step.initialize(&v, context))
+    }
+
+    fn pass<'a>(
+        &'a self,
+        direction: Direction,
+        input: &Tensor,
+        context: Option<&Tensor>,
+        mut rng: Option<&mut Rng>,
+    ) -> Result<Pass<'a>> {
+        let mut ways = Vec::with_capacity(self.steps.len());
+        let apply = |step: &'a dyn Bijector, v: &Tensor| {
+            let Pass { value, log_det, back } = step.pass(direction, v, context, rng.as_deref_mut())?;
+            ways.push(back);
+            Ok((value, log_det))
+        };
+        let (value, log_det) = match direction {
+            Direction::Forward => Self::fold(input, self.steps.iter(), apply)?,
+            Direction::Inverse => Self::fold(input, self.steps.iter().rev(), apply)?,
+        };
+        let back = Box::new(|at, sweep: &mut Sweep<'_>| ways.into_iter().rev().try_fold(at, |at, back| back(at, sweep)));
+        Ok(Pass { value, log_det, back })
     }
 
     fn structure(&self) -> Structure {

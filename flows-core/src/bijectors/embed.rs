@@ -1,7 +1,9 @@
 //! A context seen through a network.
 
-use super::Bijector;
+use super::pass::{add_gradients, leaf};
+use super::{Bijector, Pass, Sweep};
 use crate::nn::Network;
+use crate::ops::Direction;
 use crate::{Error, Result, Rng, Structure};
 use candle_core::Tensor;
 
@@ -23,6 +25,10 @@ impl Embed {
 
     fn embed(&self, context: Option<&Tensor>) -> Result<Tensor> {
         self.network.forward(given(context)?, None)
+    }
+
+    fn embed_training(&self, context: Option<&Tensor>, rng: &mut Rng) -> Result<Tensor> {
+        self.network.forward_training(given(context)?, None, rng)
     }
 }
 
@@ -48,12 +54,38 @@ impl Bijector for Embed {
     }
 
     fn inverse_training(&self, x: &Tensor, context: Option<&Tensor>, rng: &mut Rng) -> Result<(Tensor, Tensor)> {
-        let context = self.network.forward_training(given(context)?, None, rng)?;
+        let context = self.embed_training(context, rng)?;
         self.bijector.inverse_training(x, Some(&context), rng)
     }
 
     fn initialize(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
         self.bijector.initialize(x, Some(&self.embed(context)?))
+    }
+
+    fn pass<'a>(
+        &'a self,
+        direction: Direction,
+        input: &Tensor,
+        context: Option<&Tensor>,
+        rng: Option<&mut Rng>,
+    ) -> Result<Pass<'a>> {
+        let mut rng = rng.filter(|_| direction == Direction::Inverse);
+        let mut drawn = rng.as_deref().cloned();
+        let embed = |context: Option<&Tensor>, rng: Option<&mut Rng>| match rng {
+            Some(rng) => self.embed_training(context, rng),
+            None => self.embed(context),
+        };
+        let embedded = embed(context, rng.as_deref_mut())?.detach();
+        let Pass { value, log_det, back } = self.bijector.pass(direction, input, Some(&embedded), rng)?;
+        let back = move |at, sweep: &mut Sweep<'_>| {
+            let embedded = embed(sweep.context, drawn.as_mut())?;
+            let context = leaf(&embedded)?;
+            let at = back(at, &mut sweep.given(&context))?;
+            let gradient = sweep.take(&context)?.gradient;
+            add_gradients(&(embedded * gradient)?.sum_all()?, sweep.gradients)?;
+            Ok(at)
+        };
+        Ok(Pass { value, log_det, back: Box::new(back) })
     }
 
     fn structure(&self) -> Structure {

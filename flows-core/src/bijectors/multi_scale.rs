@@ -1,7 +1,9 @@
 //! Models that let half of the channels leave at each level.
 
 use super::reshape::{batched, no_log_det};
-use super::{Bijector, check_event};
+use super::pass::{Point, leaf};
+use super::{Bijector, Pass, Sweep, check_event};
+use crate::ops::Direction;
 use crate::{Error, Result, Rng, Structure};
 use candle_core::Tensor;
 
@@ -74,11 +76,11 @@ impl MultiScale {
         &self.levels
     }
 
-    fn to_latent(
-        &self,
+    fn to_latent<'a>(
+        &'a self,
         x: &Tensor,
         context: Option<&Tensor>,
-        mut apply: impl FnMut(&dyn Bijector, &Tensor, Option<&Tensor>) -> Result<(Tensor, Tensor)>,
+        mut apply: impl FnMut(&'a dyn Bijector, &Tensor, Option<&Tensor>) -> Result<(Tensor, Tensor)>,
     ) -> Result<(Tensor, Tensor)> {
         check_event("the data of a multi-scale model", x, self.data_shape())?;
         let mut total = no_log_det(x)?;
@@ -172,6 +174,56 @@ impl Bijector for MultiScale {
             Ok((part.initialize(v, context)?, no_log_det(v)?))
         };
         Ok(self.to_latent(x, context, apply)?.0)
+    }
+
+    /// In the direction of the density each level's passes are taken one by one; `forward` is run
+    /// again as a whole.
+    fn pass<'a>(
+        &'a self,
+        direction: Direction,
+        input: &Tensor,
+        context: Option<&Tensor>,
+        mut rng: Option<&mut Rng>,
+    ) -> Result<Pass<'a>> {
+        if direction == Direction::Forward {
+            return Pass::whole(self, direction, input, context, rng);
+        }
+        let mut ways = Vec::new();
+        let (value, log_det) = self.to_latent(input, context, |part, v, context| {
+            let Pass { value, log_det, back } = part.pass(direction, v, context, rng.as_deref_mut())?;
+            ways.push(back);
+            Ok((value, log_det))
+        })?;
+        let back = move |at: Point, sweep: &mut Sweep<'_>| {
+            let mut ways = ways.into_iter().rev();
+            let mut next = || ways.next().ok_or_else(|| Error::Config("a level has lost its way back".into()));
+            let mut end = self.latent[0];
+            let mut stays: Option<Point> = None;
+            for (level, &size) in self.levels.iter().zip(&self.parts).rev() {
+                end -= size;
+                let shaped = |shape: &[usize]| {
+                    at.map(|t| Ok(t.narrow(1, end, size)?.contiguous()?.reshape(batched(t.dim(0)?, shape))?))
+                };
+                let h = match stays {
+                    None => shaped(level.flow.latent_shape())?,
+                    Some(mut stays) => {
+                        let leaving = match &level.prior {
+                            None => shaped(&stays.value.dims()[1..])?,
+                            Some(prior) => {
+                                let given = leaf(&stays.value)?;
+                                let leaving = next()?(shaped(prior.latent_shape())?, &mut sweep.given(&given))?;
+                                stays.gradient = (stays.gradient + sweep.take(&given)?.gradient)?;
+                                leaving
+                            }
+                        };
+                        Point::join([&stays, &leaving], |halves| Ok(Tensor::cat(&halves, 1)?))?
+                    }
+                };
+                stays = Some(next()?(h, sweep)?);
+            }
+            stays.ok_or_else(|| Error::Config("a multi-scale model needs at least one level".into()))
+        };
+        Ok(Pass { value, log_det, back: Box::new(back) })
     }
 
     fn structure(&self) -> Structure {

@@ -36,18 +36,18 @@ impl LossGradients {
     ///
     /// # Errors
     /// Those of `loss`, and as [`Self::of`].
-    pub fn of_pieces(
+    pub fn of_pieces<L: Loss>(
         rows: usize,
         pieces: usize,
         rng: &mut Rng,
-        loss: impl Fn(Range<usize>, &mut Rng) -> Result<Tensor> + Sync,
+        loss: impl Fn(Range<usize>, &mut Rng) -> Result<L> + Sync,
     ) -> Result<Self> {
         let size = rows.div_ceil(pieces.max(1)).max(1);
         let ranges: Vec<(Range<usize>, Rng)> =
             (0..rows).step_by(size).map(|start| (start..rows.min(start + size), rng.fork())).collect();
         let piece = |(range, mut rng): (Range<usize>, Rng)| {
             let share = range.len() as f64 / rows as f64;
-            Self::of(&(loss(range, &mut rng)? * share)?)
+            loss(range, &mut rng)?.times(share)?.gradients()
         };
         let parts = ranges.into_par_iter().map(piece).collect::<Result<Vec<_>>>()?;
         // In the order of the rows, whichever thread was first.
@@ -81,16 +81,39 @@ pub trait Loss {
     /// # Errors
     /// As [`LossGradients::of`].
     fn gradients(self) -> Result<LossGradients>;
+
+    /// This loss times a factor.
+    ///
+    /// # Errors
+    /// When the device fails.
+    fn times(self, factor: f64) -> Result<Self>
+    where
+        Self: Sized;
 }
 
 impl Loss for Tensor {
     fn gradients(self) -> Result<LossGradients> {
         LossGradients::of(&self)
     }
+
+    fn times(self, factor: f64) -> Result<Self> {
+        Ok((self * factor)?)
+    }
 }
 
 impl Loss for LossGradients {
     fn gradients(self) -> Result<LossGradients> {
+        Ok(self)
+    }
+
+    fn times(mut self, factor: f64) -> Result<Self> {
+        self.value *= factor;
+        if let Some(gradients) = &mut self.gradients {
+            for id in gradients.get_ids().copied().collect::<Vec<_>>() {
+                let scaled = gradients.get_id(id).map(|gradient| gradient * factor).transpose()?;
+                scaled.and_then(|scaled| gradients.insert_id(id, scaled));
+            }
+        }
         Ok(self)
     }
 }
