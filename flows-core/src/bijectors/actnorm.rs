@@ -105,10 +105,6 @@ impl Bijector for ActNorm {
         Ok(self.inverse(x, context)?.0)
     }
 
-    fn recomputes(&self) -> bool {
-        true
-    }
-
     fn structure(&self) -> Structure {
         Structure::new("ActNorm", format!("of {}", self.shape[0])).weights([&self.log_scale, &self.shift])
     }

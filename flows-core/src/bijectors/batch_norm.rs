@@ -65,29 +65,6 @@ impl BatchNorm {
         Ok((z, shared_log_det(&log_det, x.dim(0)?)?))
     }
 
-    /// The inverse of [`Self::normalise`].
-    fn restore(&self, z: &Tensor, mean: &Tensor, variance: &Tensor) -> Result<(Tensor, Tensor)> {
-        let (log_scale, log_det) = self.scale(variance)?;
-        let scale = log_scale.neg()?.exp()?;
-        let x = ops::channel_affine(z, &scale, &(mean - (&self.beta * &scale)?)?)?;
-        Ok((x, shared_log_det(&log_det.neg()?, z.dim(0)?)?))
-    }
-
-    /// Mean and variance of a batch to train on, by which the running ones move.
-    fn statistics(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
-        let batch = check_event("x", x, &self.shape)?;
-        if batch * self.shape[1..].iter().product::<usize>() < 2 {
-            return Err(Error::Data(
-                "batch normalisation cannot train on a batch of one value a channel: \
-                 give larger batches, and drop a last batch of one row"
-                    .into(),
-            ));
-        }
-        let (mean, variance) = ops::channel_moments(x)?;
-        self.track(&mean, &variance)?;
-        Ok((mean, variance))
-    }
-
     fn track(&self, mean: &Tensor, variance: &Tensor) -> Result<()> {
         // A batch that is not finite must not spoil every later one.
         if !(mean + variance)?.sum_all()?.to_dtype(DType::F64)?.to_scalar::<f64>()?.is_finite() {
@@ -106,8 +83,11 @@ impl Bijector for BatchNorm {
     }
 
     fn forward(&self, z: &Tensor, _: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        check_event("z", z, &self.shape)?;
-        self.restore(z, &self.running_mean.get(), &self.running_variance.get())
+        let batch = check_event("z", z, &self.shape)?;
+        let (log_scale, log_det) = self.scale(&self.running_variance.get())?;
+        let scale = log_scale.neg()?.exp()?;
+        let x = ops::channel_affine(z, &scale, &(self.running_mean.get() - (&self.beta * &scale)?)?)?;
+        Ok((x, shared_log_det(&log_det.neg()?, batch)?))
     }
 
     fn inverse(&self, x: &Tensor, _: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
@@ -116,16 +96,20 @@ impl Bijector for BatchNorm {
     }
 
     fn inverse_training(&self, x: &Tensor, _: Option<&Tensor>, _: &mut Rng) -> Result<(Tensor, Tensor)> {
-        let (mean, variance) = self.statistics(x)?;
+        let batch = check_event("x", x, &self.shape)?;
+        if batch * self.shape[1..].iter().product::<usize>() < 2 {
+            return Err(Error::Data(
+                "batch normalisation cannot train on a batch of one value a channel: \
+                 give larger batches, and drop a last batch of one row"
+                    .into(),
+            ));
+        }
+        let (mean, variance) = ops::channel_moments(x)?;
+        self.track(&mean, &variance)?;
         self.normalise(x, &mean, &variance)
     }
 
-    fn recomputes(&self) -> bool {
-        true
-    }
-
-    /// A pass of training finds its way back by the statistics of the batch, and moves the running
-    /// ones once.
+    /// In training, the running statistics move with the pass and not with its way back.
     fn pass<'a>(
         &'a self,
         direction: Direction,
@@ -133,16 +117,15 @@ impl Bijector for BatchNorm {
         context: Option<&Tensor>,
         rng: Option<&mut Rng>,
     ) -> Result<Pass<'a>> {
-        if rng.is_none() || direction == Direction::Forward {
-            return Pass::whole(self, direction, input, context, None);
-        }
-        let (mean, variance) = self.statistics(&input.detach())?;
-        let result = self.normalise(input, &mean, &variance)?;
-        let undo = move |z: Tensor, _: Option<&Tensor>| Ok(self.restore(&z, &mean, &variance)?.0);
-        Ok(Pass::step(result, undo, |x, _| {
+        let (Direction::Inverse, Some(rng)) = (direction, rng) else {
+            return Pass::step(self, direction, input, context, None);
+        };
+        let result = self.inverse_training(input, context, rng)?;
+        let pass = Pass::again(input, result, |x, _| {
             let (mean, variance) = ops::channel_moments(x)?;
             self.normalise(x, &mean, &variance)
-        }))
+        });
+        Ok(Pass { repeatable: false, ..pass })
     }
 
     fn structure(&self) -> Structure {

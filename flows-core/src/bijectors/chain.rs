@@ -1,9 +1,12 @@
 //! One bijector after another.
 
-use super::{Bijector, Pass, Sweep};
+use super::{Back, Bijector, Pass, Sweep};
 use crate::ops::Direction;
 use crate::{Error, Result, Rng, Structure};
 use candle_core::Tensor;
+
+/// Fewest steps of a segment, whose inputs are all at hand on the way back.
+const SEGMENT: usize = 8;
 
 /// The composition of bijectors: `forward` applies them first to last, `inverse` last to first.
 ///
@@ -37,15 +40,15 @@ impl Chain {
         &self.steps
     }
 
-    fn fold<'a>(
+    fn fold<S>(
         start: &Tensor,
-        steps: impl Iterator<Item = &'a Box<dyn Bijector>>,
-        mut apply: impl FnMut(&'a dyn Bijector, &Tensor) -> Result<(Tensor, Tensor)>,
+        steps: impl Iterator<Item = S>,
+        mut apply: impl FnMut(S, &Tensor) -> Result<(Tensor, Tensor)>,
     ) -> Result<(Tensor, Tensor)> {
         let mut value = start.clone();
         let mut total: Option<Tensor> = None;
         for step in steps {
-            let (next, log_det) = apply(step.as_ref(), &value)?;
+            let (next, log_det) = apply(step, &value)?;
             value = next;
             total = Some(match total {
                 None => log_det,
@@ -56,6 +59,29 @@ impl Chain {
         let total = total.ok_or_else(|| Error::Config("a chain needs at least one bijector".into()))?;
         Ok((value, total))
     }
+}
+
+/// The pass through consecutive steps that keeps what each of them keeps.
+fn segment<'a>(
+    steps: &[&'a dyn Bijector],
+    direction: Direction,
+    input: &Tensor,
+    context: Option<&Tensor>,
+    mut rng: Option<&mut Rng>,
+) -> Result<Pass<'a>> {
+    let (mut ways, mut repeatable) = (Vec::with_capacity(steps.len()), true);
+    let (value, log_det) = Chain::fold(input, steps.iter(), |step, v| {
+        let pass = step.pass(direction, v, context, rng.as_deref_mut())?;
+        repeatable &= pass.repeatable;
+        ways.push(pass.back);
+        Ok((pass.value, pass.log_det))
+    })?;
+    Ok(Pass { value, log_det, back: all(ways), repeatable })
+}
+
+/// The way back through all, from the last.
+fn all(ways: Vec<Back<'_>>) -> Back<'_> {
+    Box::new(move |gradient, sweep| ways.into_iter().rev().try_fold(gradient, |gradient, back| back(gradient, sweep)))
 }
 
 impl Bijector for Chain {
@@ -83,6 +109,8 @@ impl Bijector for Chain {
         self.steps.iter().rev().try_fold(x.clone(), |v, step| step.initialize(&v, context))
     }
 
+    /// The steps fall into segments of 8 (of the root of their number, if that is more). Of a segment
+    /// only the input is kept; its steps' are found again from that when its turn comes on the way back.
     fn pass<'a>(
         &'a self,
         direction: Direction,
@@ -90,18 +118,30 @@ impl Bijector for Chain {
         context: Option<&Tensor>,
         mut rng: Option<&mut Rng>,
     ) -> Result<Pass<'a>> {
-        let mut ways = Vec::with_capacity(self.steps.len());
-        let apply = |step: &'a dyn Bijector, v: &Tensor| {
-            let Pass { value, log_det, back } = step.pass(direction, v, context, rng.as_deref_mut())?;
-            ways.push(back);
-            Ok((value, log_det))
+        let steps: Vec<&dyn Bijector> = match direction {
+            Direction::Forward => self.steps.iter().map(Box::as_ref).collect(),
+            Direction::Inverse => self.steps.iter().rev().map(Box::as_ref).collect(),
         };
-        let (value, log_det) = match direction {
-            Direction::Forward => Self::fold(input, self.steps.iter(), apply)?,
-            Direction::Inverse => Self::fold(input, self.steps.iter().rev(), apply)?,
-        };
-        let back = Box::new(|at, sweep: &mut Sweep<'_>| ways.into_iter().rev().try_fold(at, |at, back| back(at, sweep)));
-        Ok(Pass { value, log_det, back })
+        let segments = steps.chunks(SEGMENT.max(steps.len().isqrt()));
+        let last = segments.len() - 1;
+        let (mut ways, mut repeatable): (Vec<Back<'a>>, bool) = (Vec::with_capacity(segments.len()), true);
+        let (value, log_det) = Self::fold(&input.detach(), segments.enumerate(), |(i, steps), v| {
+            let mut drawn = rng.as_deref().cloned();
+            let pass = segment(steps, direction, v, context, rng.as_deref_mut())?;
+            repeatable &= pass.repeatable;
+            // The turn of the last comes at once.
+            ways.push(if i == last || !pass.repeatable {
+                pass.back
+            } else {
+                let (steps, input) = (steps.to_vec(), v.clone());
+                Box::new(move |gradient, sweep: &mut Sweep<'_>| {
+                    let pass = segment(&steps, direction, &input, sweep.context, drawn.as_mut())?;
+                    (pass.back)(gradient, sweep)
+                })
+            });
+            Ok((pass.value, pass.log_det))
+        })?;
+        Ok(Pass { value, log_det, back: all(ways), repeatable })
     }
 
     fn structure(&self) -> Structure {

@@ -139,10 +139,6 @@ impl Bijector for Conv1x1 {
         Ok((self.apply(&self.matrix()?, x)?, shared_log_det(&log_det, batch)?))
     }
 
-    fn recomputes(&self) -> bool {
-        true
-    }
-
     fn structure(&self) -> Structure {
         let c = self.shape[0];
         match &self.kernel {

@@ -1,8 +1,7 @@
 //! Coupling layers: one part of the event transforms the other.
 
 use super::univariate::Univariate;
-use super::pass::leaf;
-use super::{Bijector, Elementwise, Pass, Point, Sweep, check_event};
+use super::{Bijector, Elementwise, check_event};
 use crate::nn::{Network, NetworkConfig, Output, Scope};
 use crate::ops::Direction;
 use crate::{Error, Result, Rng, Structure, ops};
@@ -132,16 +131,8 @@ pub struct Coupling {
 
 #[derive(Debug)]
 enum Kind {
-    Coupled(Coupled),
+    Coupled { split: Split, univariate: Arc<dyn Univariate>, network: Box<dyn Network>, kept_map: Option<Elementwise> },
     Single(Elementwise),
-}
-
-#[derive(Debug)]
-struct Coupled {
-    split: Split,
-    univariate: Arc<dyn Univariate>,
-    network: Box<dyn Network>,
-    kept_map: Option<Elementwise>,
 }
 
 impl Coupling {
@@ -200,7 +191,7 @@ impl Coupling {
             return Err(Error::Config(message));
         }
         let details = format!("{shape:?}, {} -> {}: {}", split.kept, split.moved, univariate.name());
-        let kind = Kind::Coupled(Coupled { split, univariate, network, kept_map: None });
+        let kind = Kind::Coupled { split, univariate, network, kept_map: None };
         Ok(Self { shape: shape.to_vec(), details, kind })
     }
 
@@ -210,8 +201,8 @@ impl Coupling {
     /// # Errors
     /// When the weight's name is taken.
     pub fn with_kept_map(mut self, univariate: Arc<dyn Univariate>, scope: &Scope) -> Result<Self> {
-        if let Kind::Coupled(coupled) = &mut self.kind {
-            coupled.kept_map = Some(Elementwise::new(&[coupled.split.kept], univariate, &scope.enter("kept"))?);
+        if let Kind::Coupled { split, kept_map, .. } = &mut self.kind {
+            *kept_map = Some(Elementwise::new(&[split.kept], univariate, &scope.enter("kept"))?);
         }
         Ok(self)
     }
@@ -223,85 +214,35 @@ impl Coupling {
         direction: Direction,
         rng: Option<&mut Rng>,
     ) -> Result<(Tensor, Tensor)> {
-        check_event("the input of a coupling", v, &self.shape)?;
-        match &self.kind {
-            Kind::Coupled(coupled) => {
-                let (kept, moved) = coupled.split.split(&v.flatten_from(1)?)?;
-                let conditions = coupled.condition(&kept, context, direction, rng)?;
-                let (value, log_det) = coupled.transform(&moved, conditions, direction)?;
-                Ok((value.reshape(v.shape())?, log_det))
-            }
-            Kind::Single(map) if direction == Direction::Forward => map.forward(v, context),
-            Kind::Single(map) => map.inverse(v, context),
-        }
-    }
-}
-
-/// What the kept part gives.
-struct Conditions {
-    kept: Tensor,
-    kept_log_det: Option<Tensor>,
-    /// (B, moved, P).
-    raw: Tensor,
-}
-
-impl Coupled {
-    fn condition(
-        &self,
-        kept: &Tensor,
-        context: Option<&Tensor>,
-        direction: Direction,
-        rng: Option<&mut Rng>,
-    ) -> Result<Conditions> {
-        let (out, kept_log_det) = match (&self.kept_map, direction) {
-            (None, _) => (kept.clone(), None),
-            (Some(map), Direction::Forward) => map.forward(kept, None).map(|(v, l)| (v, Some(l)))?,
-            (Some(map), Direction::Inverse) => map.inverse(kept, None).map(|(v, l)| (v, Some(l)))?,
+        let batch = check_event("the input of a coupling", v, &self.shape)?;
+        let (split, univariate, network, kept_map) = match &self.kind {
+            Kind::Coupled { split, univariate, network, kept_map } => (split, univariate, network, kept_map),
+            Kind::Single(map) if direction == Direction::Forward => return map.forward(v, context),
+            Kind::Single(map) => return map.inverse(v, context),
         };
+        let (kept, moved) = split.split(&v.flatten_from(1)?)?;
         // The network sees the kept part on its data side, in both directions.
-        let seen = if direction == Direction::Forward { &out } else { kept };
-        let raw = match rng {
-            Some(rng) => self.network.forward_training(seen, context, rng)?,
-            None => self.network.forward(seen, context)?,
+        let (kept_out, kept_log) = match (kept_map, direction) {
+            (None, _) => (kept.clone(), None),
+            (Some(map), Direction::Forward) => map.forward(&kept, None).map(|(v, l)| (v, Some(l)))?,
+            (Some(map), Direction::Inverse) => map.inverse(&kept, None).map(|(v, l)| (v, Some(l)))?,
         };
-        let raw = raw.reshape((kept.dim(0)?, self.split.moved, self.univariate.parameters()))?;
-        Ok(Conditions { kept: out, kept_log_det, raw })
-    }
-
-    fn transform(&self, moved: &Tensor, given: Conditions, direction: Direction) -> Result<(Tensor, Tensor)> {
-        let (moved, log) = self.move_by(moved, &given.raw, direction)?;
+        let seen = if direction == Direction::Forward { &kept_out } else { &kept };
+        let raw = match rng {
+            Some(rng) => network.forward_training(seen, context, rng)?,
+            None => network.forward(seen, context)?,
+        };
+        let raw = raw.reshape((batch, split.moved, univariate.parameters()))?;
+        let (moved, log) = match direction {
+            Direction::Forward => univariate.forward(&moved, &raw)?,
+            Direction::Inverse => univariate.inverse(&moved, &raw)?,
+        };
         let log_det = ops::sum_event(&log)?;
-        let log_det = match given.kept_log_det {
+        let log_det = match kept_log {
             Some(kept) => (log_det + kept)?,
             None => log_det,
         };
-        Ok((self.split.join(&given.kept, &moved)?, log_det))
-    }
-
-    fn move_by(&self, moved: &Tensor, raw: &Tensor, direction: Direction) -> Result<(Tensor, Tensor)> {
-        match direction {
-            Direction::Forward => self.univariate.forward(moved, raw),
-            Direction::Inverse => self.univariate.inverse(moved, raw),
-        }
-    }
-
-    /// The way back of a pass in this direction. The network is evaluated once: what it gives for the
-    /// kept part recovers the moved one, too, whatever dropout it had.
-    fn back(&self, at: Point, sweep: &mut Sweep<'_>, direction: Direction, rng: Option<&mut Rng>) -> Result<Point> {
-        let flat = at.map(|t| Ok(t.flatten_from(1)?))?;
-        let (kept, moved) = self.split.split(&flat.value)?;
-        let kept = leaf(&match (&self.kept_map, direction) {
-            (None, _) => kept,
-            (Some(map), Direction::Forward) => map.inverse(&kept, None)?.0,
-            (Some(map), Direction::Inverse) => map.forward(&kept, None)?.0,
-        })?;
-        let conditions = self.condition(&kept, sweep.context, direction, rng)?;
-        let moved = leaf(&self.move_by(&moved, &conditions.raw.detach(), direction.opposite())?.0)?;
-        sweep.pull(self.transform(&moved, conditions, direction)?, &flat.gradient)?;
-        let joined = Point::join([&sweep.take(&kept)?, &sweep.take(&moved)?], |[kept, moved]| {
-            self.split.join(kept, moved)
-        })?;
-        joined.map(|t| Ok(t.reshape(at.value.shape())?))
+        Ok((split.join(&kept_out, &moved)?.reshape(v.shape())?, log_det))
     }
 }
 
@@ -322,32 +263,10 @@ impl Bijector for Coupling {
         self.run(x, context, Direction::Inverse, Some(rng))
     }
 
-    fn pass<'a>(
-        &'a self,
-        direction: Direction,
-        input: &Tensor,
-        context: Option<&Tensor>,
-        rng: Option<&mut Rng>,
-    ) -> Result<Pass<'a>> {
-        let mut rng = rng.filter(|_| direction == Direction::Inverse);
-        let coupled = match &self.kind {
-            Kind::Single(map) => return map.pass(direction, input, context, rng),
-            Kind::Coupled(coupled) => coupled,
-        };
-        let maps = [Some(coupled.univariate.recomputes()), coupled.kept_map.as_ref().map(Bijector::recomputes)];
-        if maps.contains(&Some(false)) {
-            return Pass::whole(self, direction, input, context, rng);
-        }
-        let mut drawn = rng.as_deref().cloned();
-        let (value, log_det) = self.run(input, context, direction, rng.as_deref_mut())?;
-        let back = move |at, sweep: &mut Sweep<'_>| coupled.back(at, sweep, direction, drawn.as_mut());
-        Ok(Pass { value: value.detach(), log_det: log_det.detach(), back: Box::new(back) })
-    }
-
     fn structure(&self) -> Structure {
         let node = Structure::new("Coupling", self.details.clone());
         match &self.kind {
-            Kind::Coupled(Coupled { network, kept_map, univariate, .. }) => {
+            Kind::Coupled { network, kept_map, univariate, .. } => {
                 let node = node.part(network.structure()).parts(univariate.structure());
                 node.parts(kept_map.iter().map(Bijector::structure))
             }

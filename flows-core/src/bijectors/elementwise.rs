@@ -99,10 +99,6 @@ impl Bijector for Elementwise {
         self.run(x, context, |x, p| self.univariate.inverse(x, p))
     }
 
-    fn recomputes(&self) -> bool {
-        self.univariate.recomputes()
-    }
-
     fn structure(&self) -> Structure {
         let node = Structure::new("Elementwise", format!("{:?}: {}", self.shape, self.univariate.name()));
         let node = node.parts(self.univariate.structure());

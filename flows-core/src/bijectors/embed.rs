@@ -1,7 +1,6 @@
 //! A context seen through a network.
 
-use super::pass::{add_gradients, leaf};
-use super::{Bijector, Pass, Sweep};
+use super::{Bijector, Pass, Sweep, add_gradients, leaf};
 use crate::nn::Network;
 use crate::ops::Direction;
 use crate::{Error, Result, Rng, Structure};
@@ -62,6 +61,7 @@ impl Bijector for Embed {
         self.bijector.initialize(x, Some(&self.embed(context)?))
     }
 
+    /// The network is evaluated again on the way back, once for all steps inside.
     fn pass<'a>(
         &'a self,
         direction: Direction,
@@ -76,16 +76,16 @@ impl Bijector for Embed {
             None => self.embed(context),
         };
         let embedded = embed(context, rng.as_deref_mut())?.detach();
-        let Pass { value, log_det, back } = self.bijector.pass(direction, input, Some(&embedded), rng)?;
-        let back = move |at, sweep: &mut Sweep<'_>| {
+        let Pass { value, log_det, back, repeatable } = self.bijector.pass(direction, input, Some(&embedded), rng)?;
+        let back = move |gradient: Tensor, sweep: &mut Sweep<'_>| {
             let embedded = embed(sweep.context, drawn.as_mut())?;
             let context = leaf(&embedded)?;
-            let at = back(at, &mut sweep.given(&context))?;
-            let gradient = sweep.take(&context)?.gradient;
-            add_gradients(&(embedded * gradient)?.sum_all()?, sweep.gradients)?;
-            Ok(at)
+            let gradient = back(gradient, &mut sweep.given(&context))?;
+            let of_context = sweep.take(&context)?;
+            add_gradients(&(embedded * of_context)?.sum_all()?, sweep.gradients)?;
+            Ok(gradient)
         };
-        Ok(Pass { value, log_det, back: Box::new(back) })
+        Ok(Pass { value, log_det, back: Box::new(back), repeatable })
     }
 
     fn structure(&self) -> Structure {

@@ -136,10 +136,6 @@ impl Bijector for FixedAffine {
         Ok((z, self.log_dets(-1.0, x, batch)?))
     }
 
-    fn recomputes(&self) -> bool {
-        true
-    }
-
     fn structure(&self) -> Structure {
         Structure::new("FixedAffine", format!("{0} x {0}, not trained", self.shape[0]))
     }

@@ -71,10 +71,6 @@ impl Bijector for Householder {
         Ok((self.apply(x, true)?, no_log_det(x, batch)?))
     }
 
-    fn recomputes(&self) -> bool {
-        true
-    }
-
     fn structure(&self) -> Structure {
         let details = format!("{} reflections of {}", self.q.dims()[0], self.shape[0]);
         Structure::new("Householder", details).weights([&self.q])

@@ -100,10 +100,6 @@ impl Bijector for LuLinear {
         Ok((z, shared_log_det(&diagonal.log()?.sum_all()?, batch)?))
     }
 
-    fn recomputes(&self) -> bool {
-        true
-    }
-
     fn structure(&self) -> Structure {
         let permuted = if self.permutation.is_some() { ", permuted" } else { "" };
         let weights = [&self.lower, &self.upper, &self.diag, &self.bias];

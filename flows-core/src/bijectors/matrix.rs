@@ -64,10 +64,6 @@ impl Bijector for Matrix {
         Ok((z, shared_log_det(&log_det, batch)?))
     }
 
-    fn recomputes(&self) -> bool {
-        true
-    }
-
     fn structure(&self) -> Structure {
         Structure::new("Matrix", format!("{0} x {0}", self.shape[0])).weights([&self.weight, &self.bias])
     }

@@ -60,7 +60,7 @@ pub use lu_linear::LuLinear;
 pub use matrix::Matrix;
 pub use multi_scale::{Level, MultiScale};
 pub use orthogonal::Orthogonal;
-pub use pass::{Back, Pass, Point, Sweep};
+pub use pass::{Back, Pass, Sweep};
 pub(crate) use pass::{add_gradients, leaf};
 pub use permutation::{Order, Permutation};
 pub use planar::Planar;
@@ -116,18 +116,11 @@ pub trait Bijector: std::fmt::Debug + Send + Sync {
         Ok(self.inverse(x, context)?.0)
     }
 
-    /// Whether each direction gives the other's input back cheaply and to rounding, in passes of
-    /// training too, so that [`Self::pass`] need not keep it.
-    fn recomputes(&self) -> bool {
-        false
-    }
-
     /// A direction as a step of training takes it that is to keep no activations: `inverse` (or, with
     /// a generator, `inverse_training`) or `forward`, without the graph, and the way back.
     ///
-    /// By default the way back runs the direction again, from the input that was kept or, if
-    /// [`Self::recomputes`], from that which the other direction finds. A pass of training that
-    /// changes buffers is run twice then.
+    /// By default the input is kept, and the way back runs the direction again. A bijector whose
+    /// training changes buffers needs a pass of its own, that does so once.
     ///
     /// # Errors
     /// As [`Self::inverse`].
@@ -138,7 +131,7 @@ pub trait Bijector: std::fmt::Debug + Send + Sync {
         context: Option<&Tensor>,
         rng: Option<&mut Rng>,
     ) -> Result<Pass<'a>> {
-        Pass::whole(self, direction, input, context, rng)
+        Pass::step(self, direction, input, context, rng)
     }
 
     /// What this is made of, for people to read.

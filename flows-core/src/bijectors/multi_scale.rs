@@ -1,8 +1,7 @@
 //! Models that let half of the channels leave at each level.
 
 use super::reshape::{batched, no_log_det};
-use super::pass::{Point, leaf};
-use super::{Bijector, Pass, Sweep, check_event};
+use super::{Bijector, Pass, Sweep, check_event, leaf};
 use crate::ops::Direction;
 use crate::{Error, Result, Rng, Structure};
 use candle_core::Tensor;
@@ -176,8 +175,7 @@ impl Bijector for MultiScale {
         Ok(self.to_latent(x, context, apply)?.0)
     }
 
-    /// In the direction of the density each level's passes are taken one by one; `forward` is run
-    /// again as a whole.
+    /// The inverse goes back level by level; `forward` is run again as a whole.
     fn pass<'a>(
         &'a self,
         direction: Direction,
@@ -186,44 +184,47 @@ impl Bijector for MultiScale {
         mut rng: Option<&mut Rng>,
     ) -> Result<Pass<'a>> {
         if direction == Direction::Forward {
-            return Pass::whole(self, direction, input, context, rng);
+            return Pass::step(self, direction, input, context, rng);
         }
-        let mut ways = Vec::new();
-        let (value, log_det) = self.to_latent(input, context, |part, v, context| {
-            let Pass { value, log_det, back } = part.pass(direction, v, context, rng.as_deref_mut())?;
-            ways.push(back);
-            Ok((value, log_det))
+        let (mut ways, mut repeatable) = (Vec::new(), true);
+        let (value, log_det) = self.to_latent(&input.detach(), context, |part, v, context| {
+            let pass = part.pass(direction, v, context, rng.as_deref_mut())?;
+            repeatable &= pass.repeatable;
+            ways.push((pass.back, context.cloned()));
+            Ok((pass.value, pass.log_det))
         })?;
-        let back = move |at: Point, sweep: &mut Sweep<'_>| {
-            let mut ways = ways.into_iter().rev();
-            let mut next = || ways.next().ok_or_else(|| Error::Config("a level has lost its way back".into()));
+        let back = move |gradient: Tensor, sweep: &mut Sweep<'_>| {
+            let lost = || Error::Config("a level of a multi-scale model has no way back".into());
+            let batch = gradient.dim(0)?;
             let mut end = self.latent[0];
-            let mut stays: Option<Point> = None;
+            // The gradient for the half that stays.
+            let mut stays: Option<Tensor> = None;
             for (level, &size) in self.levels.iter().zip(&self.parts).rev() {
                 end -= size;
-                let shaped = |shape: &[usize]| {
-                    at.map(|t| Ok(t.narrow(1, end, size)?.contiguous()?.reshape(batched(t.dim(0)?, shape))?))
-                };
+                let part = gradient.narrow(1, end, size)?.contiguous()?;
                 let h = match stays {
-                    None => shaped(level.flow.latent_shape())?,
+                    None => part.reshape(batched(batch, level.flow.latent_shape()))?,
                     Some(mut stays) => {
                         let leaving = match &level.prior {
-                            None => shaped(&stays.value.dims()[1..])?,
+                            None => part.reshape(stays.shape())?,
                             Some(prior) => {
-                                let given = leaf(&stays.value)?;
-                                let leaving = next()?(shaped(prior.latent_shape())?, &mut sweep.given(&given))?;
-                                stays.gradient = (stays.gradient + sweep.take(&given)?.gradient)?;
+                                let Some((back, Some(half))) = ways.pop() else { return Err(lost()) };
+                                let half = leaf(&half)?;
+                                let noise = part.reshape(batched(batch, prior.latent_shape()))?;
+                                let leaving = back(noise, &mut sweep.given(&half))?;
+                                stays = (stays + sweep.take(&half)?)?;
                                 leaving
                             }
                         };
-                        Point::join([&stays, &leaving], |halves| Ok(Tensor::cat(&halves, 1)?))?
+                        Tensor::cat(&[&stays, &leaving], 1)?
                     }
                 };
-                stays = Some(next()?(h, sweep)?);
+                let (back, _) = ways.pop().ok_or_else(lost)?;
+                stays = Some(back(h, sweep)?);
             }
-            stays.ok_or_else(|| Error::Config("a multi-scale model needs at least one level".into()))
+            stays.ok_or_else(lost)
         };
-        Ok(Pass { value, log_det, back: Box::new(back) })
+        Ok(Pass { value, log_det, back: Box::new(back), repeatable })
     }
 
     fn structure(&self) -> Structure {

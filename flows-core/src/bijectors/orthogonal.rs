@@ -60,10 +60,6 @@ impl Bijector for Orthogonal {
         Ok((times_rows(&self.matrix()?.t()?, x)?, no_log_det(x, batch)?))
     }
 
-    fn recomputes(&self) -> bool {
-        true
-    }
-
     fn structure(&self) -> Structure {
         Structure::new("Orthogonal", format!("{0} x {0}", self.shape[0])).weights([&self.skew])
     }

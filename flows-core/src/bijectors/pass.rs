@@ -5,20 +5,22 @@ use crate::ops::Direction;
 use crate::{Result, Rng};
 use candle_core::{Tensor, Var, backprop::GradStore};
 
-/// The result of a pass without its graph, and the way back through it, which makes the graph again
-/// a step at a time: [`Bijector::pass`].
+/// The result of a pass without its graph, and the way back through it: [`Bijector::pass`].
 pub struct Pass<'a> {
     /// What the direction gives, (B, event...).
     pub value: Tensor,
     /// Its log-determinant, (B).
     pub log_det: Tensor,
-    /// From the value to the input, each with the gradient of the loss.
+    /// From the gradient of the loss for the value to that for the input.
     pub back: Back<'a>,
+    /// Whether another pass from the same input and generator would be the same, to the bit and in
+    /// its effects: not if it changes buffers.
+    pub repeatable: bool,
 }
 
-/// The way back of a [`Pass`]: from its value and the value's gradient to its input and the input's
-/// gradient. The gradients of variables are added to those of the [`Sweep`].
-pub type Back<'a> = Box<dyn FnOnce(Point, &mut Sweep<'_>) -> Result<Point> + 'a>;
+/// The way back of a [`Pass`]: from the gradient for the value to that for the input. Those of
+/// variables are added to the gradients of the [`Sweep`].
+pub type Back<'a> = Box<dyn FnOnce(Tensor, &mut Sweep<'_>) -> Result<Tensor> + 'a>;
 
 /// What the way back takes along.
 pub struct Sweep<'a> {
@@ -30,97 +32,52 @@ pub struct Sweep<'a> {
     pub gradients: &'a mut GradStore,
 }
 
-/// A tensor and the gradient of the loss for it, of the same shape.
-#[derive(Clone, Debug)]
-pub struct Point {
-    /// The tensor, without a graph.
-    pub value: Tensor,
-    /// The gradient.
-    pub gradient: Tensor,
-}
-
-impl Point {
-    /// Applies a rearrangement of elements to both.
-    pub(super) fn map(&self, f: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Self> {
-        Ok(Self { value: f(&self.value)?, gradient: f(&self.gradient)? })
-    }
-
-    /// Applies a rearrangement of the elements of several to both.
-    pub(super) fn join<const N: usize>(parts: [&Self; N], f: impl Fn([&Tensor; N]) -> Result<Tensor>) -> Result<Self> {
-        Ok(Self { value: f(parts.map(|p| &p.value))?, gradient: f(parts.map(|p| &p.gradient))? })
-    }
-}
-
 impl<'a> Pass<'a> {
-    /// A pass with a `result` whose way back runs it again, by `run`, from the input that `undo` finds
-    /// from the value, both given the context.
-    pub(super) fn step(
+    /// A pass with this `result`, which the way back makes again, with its graph, by `run` from the
+    /// input and the context.
+    pub(super) fn again(
+        input: &Tensor,
         result: (Tensor, Tensor),
-        undo: impl FnOnce(Tensor, Option<&Tensor>) -> Result<Tensor> + 'a,
         run: impl FnOnce(&Tensor, Option<&Tensor>) -> Result<(Tensor, Tensor)> + 'a,
     ) -> Self {
-        let back = move |at: Point, sweep: &mut Sweep<'_>| {
-            let input = leaf(&undo(at.value, sweep.context)?)?;
-            sweep.pull(run(&input, sweep.context)?, &at.gradient)?;
+        let input = input.detach();
+        let back = move |gradient: Tensor, sweep: &mut Sweep<'_>| {
+            let input = leaf(&input)?;
+            let (value, log_det) = run(&input, sweep.context)?;
+            let loss = ((value * gradient)?.sum_all()? + (log_det * sweep.log_det)?.sum_all()?)?;
+            add_gradients(&loss, sweep.gradients)?;
             sweep.take(&input)
         };
-        Self { value: result.0.detach(), log_det: result.1.detach(), back: Box::new(back) }
+        Self { value: result.0.detach(), log_det: result.1.detach(), back: Box::new(back), repeatable: true }
     }
 
-    /// The pass of a bijector whose only parts are its two directions.
-    pub(super) fn whole<B: Bijector + ?Sized>(
+    /// The pass of a bijector that is one step: its input is kept.
+    pub(super) fn step<B: Bijector + ?Sized>(
         bijector: &'a B,
         direction: Direction,
         input: &Tensor,
         context: Option<&Tensor>,
         mut rng: Option<&mut Rng>,
     ) -> Result<Self> {
+        let run = move |input: &Tensor, context: Option<&Tensor>, rng: Option<&mut Rng>| match (direction, rng) {
+            (Direction::Forward, _) => bijector.forward(input, context),
+            (Direction::Inverse, None) => bijector.inverse(input, context),
+            (Direction::Inverse, Some(rng)) => bijector.inverse_training(input, context, rng),
+        };
         // The way back is to draw the same again.
         let mut drawn = rng.as_deref().cloned();
-        let result = run(bijector, direction, input, context, rng.as_deref_mut())?;
-        let kept = if bijector.recomputes() { None } else { Some(input.detach()) };
-        let undo = move |value: Tensor, context: Option<&Tensor>| match kept {
-            Some(input) => Ok(input),
-            None => Ok(run(bijector, direction.opposite(), &value, context, None)?.0.detach()),
-        };
-        let run = move |input: &Tensor, context: Option<&Tensor>| run(bijector, direction, input, context, drawn.as_mut());
-        Ok(Self::step(result, undo, run))
+        let result = run(input, context, rng.as_deref_mut())?;
+        Ok(Self::again(input, result, move |input, context| run(input, context, drawn.as_mut())))
     }
-}
-
-fn run<B: Bijector + ?Sized>(
-    bijector: &B,
-    direction: Direction,
-    input: &Tensor,
-    context: Option<&Tensor>,
-    rng: Option<&mut Rng>,
-) -> Result<(Tensor, Tensor)> {
-    match (direction, rng) {
-        (Direction::Forward, _) => bijector.forward(input, context),
-        (Direction::Inverse, None) => bijector.inverse(input, context),
-        (Direction::Inverse, Some(rng)) => bijector.inverse_training(input, context, rng),
-    }
-}
-
-/// A variable of this value, at which a graph ends.
-pub(crate) fn leaf(value: &Tensor) -> Result<Var> {
-    Ok(Var::from_tensor(&value.detach())?)
 }
 
 impl Sweep<'_> {
-    /// Adds the gradients through a value, whose own is `gradient`, and its log-determinant.
-    pub(super) fn pull(&mut self, (value, log_det): (Tensor, Tensor), gradient: &Tensor) -> Result<()> {
-        let loss = ((value * gradient)?.sum_all()? + (log_det * self.log_det)?.sum_all()?)?;
-        add_gradients(&loss, self.gradients)
-    }
-
-    /// A leaf with its gradient, which is no longer among the others then.
-    pub(super) fn take(&mut self, leaf: &Var) -> Result<Point> {
-        let gradient = match self.gradients.remove(leaf) {
-            Some(gradient) => gradient,
-            None => leaf.zeros_like()?,
-        };
-        Ok(Point { value: leaf.as_detached_tensor(), gradient })
+    /// The gradient for a leaf, which is no longer among the others then.
+    pub(crate) fn take(&mut self, leaf: &Var) -> Result<Tensor> {
+        match self.gradients.remove(leaf) {
+            Some(gradient) => Ok(gradient.detach()),
+            None => Ok(leaf.zeros_like()?),
+        }
     }
 
     /// The same with another context.
@@ -129,10 +86,15 @@ impl Sweep<'_> {
     }
 }
 
+/// A variable of this value, at which a graph ends.
+pub(crate) fn leaf(value: &Tensor) -> Result<Var> {
+    Ok(Var::from_tensor(&value.detach())?)
+}
+
 /// Adds the gradients of a scalar for the variables that it depends on.
 pub(crate) fn add_gradients(loss: &Tensor, gradients: &mut GradStore) -> Result<()> {
     let mut found = loss.backward()?;
-    // The store has constants of the graph too, and its tensors hold on to the graph.
+    // The store has constants of the graph as well, and its tensors hold on to the graph.
     for var in loss.sorted_nodes().into_iter().filter(|node| node.is_variable()) {
         let Some(gradient) = found.remove(var) else { continue };
         let sum = match gradients.remove(var) {

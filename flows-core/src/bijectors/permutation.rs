@@ -86,10 +86,6 @@ impl Bijector for Permutation {
         Ok((z, no_log_det(x, batch)?))
     }
 
-    fn recomputes(&self) -> bool {
-        true
-    }
-
     fn structure(&self) -> Structure {
         Structure::new("Permutation", format!("of {}", self.shape[0]))
     }

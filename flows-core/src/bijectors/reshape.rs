@@ -57,10 +57,6 @@ impl Bijector for Reshape {
         Ok((x.reshape(batched(batch, &self.latent))?, no_log_det(x)?))
     }
 
-    fn recomputes(&self) -> bool {
-        true
-    }
-
     fn structure(&self) -> Structure {
         Structure::new("Reshape", format!("{:?} -> {:?}", self.latent, self.data))
     }

@@ -269,13 +269,13 @@ impl Bijector for Residual {
         rng: Option<&mut Rng>,
     ) -> Result<Pass<'a>> {
         let (Direction::Inverse, Some(rng)) = (direction, rng) else {
-            return Pass::whole(self, direction, input, context, None);
+            return Pass::step(self, direction, input, context, None);
         };
         check_event("the data of a residual flow", input, &self.shape)?;
         let (pass, mut drawn) = (self.network.pass_training()?, rng.clone());
         let result = self.estimated(input, &pass, rng)?;
-        let kept = input.detach();
-        Ok(Pass::step(result, |_, _| Ok(kept), move |x, _| self.estimated(x, &pass, &mut drawn)))
+        let pass = Pass::again(input, result, move |x, _| self.estimated(x, &pass, &mut drawn));
+        Ok(Pass { repeatable: false, ..pass })
     }
 
     fn structure(&self) -> Structure {

@@ -78,10 +78,6 @@ impl Bijector for Squeeze {
         Ok((z.contiguous()?.reshape(batched(batch, &self.latent))?, no_log_det(x)?))
     }
 
-    fn recomputes(&self) -> bool {
-        true
-    }
-
     fn structure(&self) -> Structure {
         Structure::new("Squeeze", format!("by {}: {:?} -> {:?}", self.factor, self.latent, self.data))
     }

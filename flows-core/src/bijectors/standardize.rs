@@ -76,10 +76,6 @@ impl Bijector for Standardize {
         Ok((x.broadcast_sub(&self.shift.get())?.broadcast_div(&self.scale.get())?, self.log_det(batch)?.neg()?))
     }
 
-    fn recomputes(&self) -> bool {
-        true
-    }
-
     fn structure(&self) -> Structure {
         Structure::new("Standardize", format!("{:?}", self.shape))
     }

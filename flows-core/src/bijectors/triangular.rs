@@ -65,10 +65,6 @@ impl Bijector for Triangular {
         Ok((z, shared_log_det(&self.log_diagonal.sum_all()?.neg()?, batch)?))
     }
 
-    fn recomputes(&self) -> bool {
-        true
-    }
-
     fn structure(&self) -> Structure {
         let weights = [&self.lower, &self.log_diagonal, &self.bias];
         Structure::new("Triangular", format!("{0} x {0}", self.shape[0])).weights(weights)

@@ -87,10 +87,6 @@ impl Univariate for Affine {
         vec![0.0, 0.0]
     }
 
-    fn recomputes(&self) -> bool {
-        true
-    }
-
     fn forward(&self, z: &Tensor, parameters: &Tensor) -> Result<(Tensor, Tensor)> {
         let (shift, log_scale) = self.parts(parameters)?;
         let scale = log_scale.exp()?;
@@ -129,10 +125,6 @@ impl Univariate for Additive {
 
     fn identity(&self) -> Vec<f64> {
         vec![0.0]
-    }
-
-    fn recomputes(&self) -> bool {
-        true
     }
 
     fn forward(&self, z: &Tensor, parameters: &Tensor) -> Result<(Tensor, Tensor)> {

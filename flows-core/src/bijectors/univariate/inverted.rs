@@ -26,10 +26,6 @@ impl<U: Univariate> Univariate for Inverted<U> {
         self.0.structure()
     }
 
-    fn recomputes(&self) -> bool {
-        self.0.recomputes()
-    }
-
     fn forward(&self, z: &Tensor, parameters: &Tensor) -> Result<(Tensor, Tensor)> {
         self.0.inverse(z, parameters)
     }

@@ -49,11 +49,6 @@ pub trait Univariate: std::fmt::Debug + Send + Sync {
         None
     }
 
-    /// Whether each direction gives the other's input back cheaply and to rounding.
-    fn recomputes(&self) -> bool {
-        false
-    }
-
     /// `(x, log|dx/dz|)`, both (B, N), for z of shape (B, N).
     ///
     /// # Errors

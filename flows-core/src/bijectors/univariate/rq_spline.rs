@@ -94,10 +94,6 @@ impl Univariate for RqSpline {
         raw
     }
 
-    fn recomputes(&self) -> bool {
-        true
-    }
-
     fn forward(&self, z: &Tensor, parameters: &Tensor) -> Result<(Tensor, Tensor)> {
         if !self.is_circular() {
             return ops::rq_spline(z, parameters, self.settings, Direction::Forward);
