@@ -40,48 +40,57 @@ impl Chain {
         &self.steps
     }
 
-    fn fold<S>(
+    fn fold<'a>(
         start: &Tensor,
-        steps: impl Iterator<Item = S>,
-        mut apply: impl FnMut(S, &Tensor) -> Result<(Tensor, Tensor)>,
+        steps: impl Iterator<Item = &'a Box<dyn Bijector>>,
+        mut apply: impl FnMut(&dyn Bijector, &Tensor) -> Result<(Tensor, Tensor)>,
     ) -> Result<(Tensor, Tensor)> {
         let mut value = start.clone();
-        let mut total: Option<Tensor> = None;
+        let mut total = None;
         for step in steps {
-            let (next, log_det) = apply(step, &value)?;
+            let (next, log_det) = apply(step.as_ref(), &value)?;
             value = next;
-            total = Some(match total {
-                None => log_det,
-                Some(sum) => (sum + log_det)?,
-            });
+            add(&mut total, log_det)?;
         }
-        // `new` refuses an empty chain, so there was at least one step.
-        let total = total.ok_or_else(|| Error::Config("a chain needs at least one bijector".into()))?;
-        Ok((value, total))
+        Ok((value, some(total)?))
     }
 }
 
-/// The pass through consecutive steps that keeps what each of them keeps.
-fn segment<'a>(
+fn add(total: &mut Option<Tensor>, log_det: Tensor) -> Result<()> {
+    *total = Some(match total.take() {
+        None => log_det,
+        Some(sum) => (sum + log_det)?,
+    });
+    Ok(())
+}
+
+/// `new` refuses an empty chain, so there was at least one step.
+fn some(total: Option<Tensor>) -> Result<Tensor> {
+    total.ok_or_else(|| Error::Config("a chain needs at least one bijector".into()))
+}
+
+/// The passes through consecutive steps: the last value, the ways back, and whether all can be repeated.
+fn through<'a>(
     steps: &[&'a dyn Bijector],
     direction: Direction,
     input: &Tensor,
     context: Option<&Tensor>,
     mut rng: Option<&mut Rng>,
-) -> Result<Pass<'a>> {
-    let (mut ways, mut repeatable) = (Vec::with_capacity(steps.len()), true);
-    let (value, log_det) = Chain::fold(input, steps.iter(), |step, v| {
-        let pass = step.pass(direction, v, context, rng.as_deref_mut())?;
-        repeatable &= pass.repeatable;
+    mut log_det: impl FnMut(Tensor) -> Result<()>,
+) -> Result<(Tensor, Vec<Back<'a>>, bool)> {
+    let (mut value, mut ways, mut repeatable) = (input.clone(), Vec::with_capacity(steps.len()), true);
+    for step in steps {
+        let pass = step.pass(direction, &value, context, rng.as_deref_mut())?;
+        value = pass.value;
         ways.push(pass.back);
-        Ok((pass.value, pass.log_det))
-    })?;
-    Ok(Pass { value, log_det, back: all(ways), repeatable })
+        repeatable &= pass.repeatable;
+        log_det(pass.log_det)?;
+    }
+    Ok((value, ways, repeatable))
 }
 
-/// The way back through all, from the last.
-fn all(ways: Vec<Back<'_>>) -> Back<'_> {
-    Box::new(move |gradient, sweep| ways.into_iter().rev().try_fold(gradient, |gradient, back| back(gradient, sweep)))
+fn back(ways: Vec<Back<'_>>, gradient: Tensor, sweep: &mut Sweep<'_>) -> Result<Tensor> {
+    ways.into_iter().rev().try_fold(gradient, |gradient, back| back(gradient, sweep))
 }
 
 impl Bijector for Chain {
@@ -124,24 +133,26 @@ impl Bijector for Chain {
         };
         let segments = steps.chunks(SEGMENT.max(steps.len().isqrt()));
         let last = segments.len() - 1;
-        let (mut ways, mut repeatable): (Vec<Back<'a>>, bool) = (Vec::with_capacity(segments.len()), true);
-        let (value, log_det) = Self::fold(&input.detach(), segments.enumerate(), |(i, steps), v| {
+        let (mut v, mut total, mut ways, mut repeatable) = (input.detach(), None, Vec::<Back<'a>>::new(), true);
+        for (i, steps) in segments.enumerate() {
             let mut drawn = rng.as_deref().cloned();
-            let pass = segment(steps, direction, v, context, rng.as_deref_mut())?;
-            repeatable &= pass.repeatable;
+            let log_det = |log_det| add(&mut total, log_det);
+            let (value, segment, same) = through(steps, direction, &v, context, rng.as_deref_mut(), log_det)?;
+            let input = std::mem::replace(&mut v, value);
+            repeatable &= same;
             // The turn of the last comes at once.
-            ways.push(if i == last || !pass.repeatable {
-                pass.back
-            } else {
-                let (steps, input) = (steps.to_vec(), v.clone());
-                Box::new(move |gradient, sweep: &mut Sweep<'_>| {
-                    let pass = segment(&steps, direction, &input, sweep.context, drawn.as_mut())?;
-                    (pass.back)(gradient, sweep)
-                })
-            });
-            Ok((pass.value, pass.log_det))
-        })?;
-        Ok(Pass { value, log_det, back: all(ways), repeatable })
+            if i == last || !same {
+                ways.extend(segment);
+                continue;
+            }
+            let steps = steps.to_vec();
+            ways.push(Box::new(move |gradient, sweep| {
+                let (_, ways, _) = through(&steps, direction, &input, sweep.context, drawn.as_mut(), |_| Ok(()))?;
+                back(ways, gradient, sweep)
+            }));
+        }
+        let back = Box::new(move |gradient, sweep: &mut Sweep<'_>| back(ways, gradient, sweep));
+        Ok(Pass { value: v, log_det: some(total)?, back, repeatable })
     }
 
     fn structure(&self) -> Structure {
