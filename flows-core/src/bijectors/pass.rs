@@ -35,7 +35,7 @@ pub struct Sweep<'a> {
 impl<'a> Pass<'a> {
     /// A pass with this `result`, which the way back makes again, with its graph, by `run` from the
     /// input and the context.
-    pub(super) fn again(
+    pub fn again(
         input: &Tensor,
         result: (Tensor, Tensor),
         run: impl FnOnce(&Tensor, Option<&Tensor>) -> Result<(Tensor, Tensor)> + 'a,

@@ -10,12 +10,12 @@ use serde::{Deserialize, Serialize};
 
 /// How the gradients of a flow's loss come by the activations they need.
 ///
-/// Both give the same gradients, to the last digits. Recomputing takes two thirds more time or so, and
-/// memory for the activations of one step, whatever the number of steps: of a chain's n steps it keeps
-/// some inputs, at most n / 8 + 8 or twice the root of n, finds the others again when their turn comes,
-/// and makes the graph of one step at a time (checkpoints: Chen et al., 2016, arXiv:1604.06174). Going
-/// back by the inverses would keep none, but their rounding turns the kinks of activations and knots
-/// of splines that lie near, and grows from step to step where a flow is badly conditioned.
+/// Both give the same gradients. Recomputing takes up to two thirds more time, and memory for the
+/// activations of one step, whatever the number of steps: of the inputs of a chain's n steps it keeps
+/// n / 8, finds the others again, eight at a time, and makes the graph of one step at a time
+/// (checkpoints: Chen et al., 2016, arXiv:1604.06174). Going back by the inverses would keep none, but
+/// their rounding grows from step to step where a flow is badly conditioned, and crosses kinks of
+/// activations and knots of splines that lie near.
 ///
 /// A distribution that is more than a flow (a mixture of them, say) keeps its graph.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
