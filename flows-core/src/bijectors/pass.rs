@@ -57,7 +57,7 @@ impl<'a> Pass<'a> {
         direction: Direction,
         input: &Tensor,
         context: Option<&Tensor>,
-        mut rng: Option<&mut Rng>,
+        rng: Option<&mut Rng>,
     ) -> Result<Self> {
         let run = move |input: &Tensor, context: Option<&Tensor>, rng: Option<&mut Rng>| match (direction, rng) {
             (Direction::Forward, _) => bijector.forward(input, context),
@@ -66,7 +66,7 @@ impl<'a> Pass<'a> {
         };
         // The way back is to draw the same again.
         let mut drawn = rng.as_deref().cloned();
-        let result = run(input, context, rng.as_deref_mut())?;
+        let result = run(input, context, rng)?;
         Ok(Self::again(input, result, move |input, context| run(input, context, drawn.as_mut())))
     }
 }
