@@ -78,4 +78,9 @@ pub trait Distribution: std::fmt::Debug + Send + Sync {
         let log_prob = self.log_prob(&x, context)?;
         Ok((x, log_prob))
     }
+
+    /// The base and bijector that this is made of, if it is a flow and nothing else.
+    fn transformed(&self) -> Option<&Transformed> {
+        None
+    }
 }

@@ -11,9 +11,9 @@ use rayon::prelude::*;
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-/// The gradients of weights, summed so far.
+/// The gradients of weights, summed so far by a backward pass or several.
 #[derive(Debug, Default)]
-pub(crate) struct Sums(HashMap<TensorId, (CpuStorage, Shape)>);
+pub struct Sums(HashMap<TensorId, (CpuStorage, Shape)>);
 
 thread_local! {
     /// Where the backward pass that runs on this thread adds the gradients of weights.

@@ -19,7 +19,8 @@ mod stable;
 mod transformer;
 mod triangle;
 
-pub(crate) use accumulate::{Sums, backward};
+pub use accumulate::Sums;
+pub(crate) use accumulate::backward;
 pub(crate) use affine::{Scale, affine};
 pub use channels::{channel_affine, channel_moments};
 pub(crate) use dense::{Affine, Step, dense};

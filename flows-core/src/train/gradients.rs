@@ -24,20 +24,7 @@ impl LossGradients {
     /// # Errors
     /// When the loss is not a scalar or depends on an operation without a gradient.
     pub fn of(loss: &Tensor) -> Result<Self> {
-        let mut sums = Sums::default();
-        let mut result = Self::with_sums(loss, &mut sums)?;
-        result.gradients.as_mut().map(|gradients| sums.finish(gradients)).transpose()?;
-        Ok(result)
-    }
-
-    /// [`Self::of`] with the gradients of weights added to `sums`, as far as operations know how.
-    fn with_sums(loss: &Tensor, sums: &mut Sums) -> Result<Self> {
-        if loss.elem_count() != 1 {
-            return Err(Error::shape("the loss", loss.dims(), "() (a scalar: take the mean over the batch)"));
-        }
-        let value = loss.detach().to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?[0];
-        let gradients = if value.is_finite() { Some(backward(loss, sums)?) } else { None };
-        Ok(Self { value, gradients })
+        loss.clone().gradients()
     }
 
     /// The gradients of the mean of `loss` over `rows` rows, cut into `pieces` that threads work on
@@ -48,11 +35,11 @@ impl LossGradients {
     ///
     /// # Errors
     /// Those of `loss`, and as [`Self::of`].
-    pub fn of_pieces(
+    pub fn of_pieces<L: Loss>(
         rows: usize,
         pieces: usize,
         rng: &mut Rng,
-        loss: impl Fn(Range<usize>, &mut Rng) -> Result<Tensor> + Sync,
+        loss: impl Fn(Range<usize>, &mut Rng) -> Result<L> + Sync,
     ) -> Result<Self> {
         let size = rows.div_ceil(pieces.max(1)).max(1);
         let ranges: Vec<(Range<usize>, Rng)> =
@@ -62,7 +49,7 @@ impl LossGradients {
             let blocks = piece.clone().step_by(BLOCK).map(|start| start..piece.end.min(start + BLOCK));
             let total = Self::sum(blocks.map(|block| {
                 let share = block.len() as f64 / rows as f64;
-                Self::with_sums(&(loss(block, &mut rng)? * share)?, &mut sums)
+                loss(block, &mut rng)?.times(share)?.gradients_beside(&mut sums)
             }))?;
             Ok((total, sums))
         };
@@ -101,22 +88,59 @@ impl LossGradients {
 }
 
 /// What a step of the training loop minimises: a scalar, or one whose gradients are known already.
-pub trait Loss {
+pub trait Loss: Sized {
+    /// Value and gradients, those of weights added to `sums` where an operation knows how.
+    ///
+    /// # Errors
+    /// As [`LossGradients::of`].
+    fn gradients_beside(self, sums: &mut Sums) -> Result<LossGradients>;
+
     /// Value and gradients.
     ///
     /// # Errors
     /// As [`LossGradients::of`].
-    fn gradients(self) -> Result<LossGradients>;
+    fn gradients(self) -> Result<LossGradients> {
+        let mut sums = Sums::default();
+        let mut result = self.gradients_beside(&mut sums)?;
+        result.gradients.as_mut().map(|gradients| sums.finish(gradients)).transpose()?;
+        Ok(result)
+    }
+
+    /// This loss times a factor.
+    ///
+    /// # Errors
+    /// When the device fails.
+    fn times(self, factor: f64) -> Result<Self>;
 }
 
 impl Loss for Tensor {
-    fn gradients(self) -> Result<LossGradients> {
-        LossGradients::of(&self)
+    fn gradients_beside(self, sums: &mut Sums) -> Result<LossGradients> {
+        if self.elem_count() != 1 {
+            return Err(Error::shape("the loss", self.dims(), "() (a scalar: take the mean over the batch)"));
+        }
+        let value = self.detach().to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?[0];
+        let gradients = if value.is_finite() { Some(backward(&self, sums)?) } else { None };
+        Ok(LossGradients { value, gradients })
+    }
+
+    fn times(self, factor: f64) -> Result<Self> {
+        Ok((self * factor)?)
     }
 }
 
 impl Loss for LossGradients {
-    fn gradients(self) -> Result<LossGradients> {
+    fn gradients_beside(self, _: &mut Sums) -> Result<LossGradients> {
+        Ok(self)
+    }
+
+    fn times(mut self, factor: f64) -> Result<Self> {
+        self.value *= factor;
+        if let Some(gradients) = &mut self.gradients {
+            for id in gradients.get_ids().copied().collect::<Vec<_>>() {
+                let scaled = gradients.get_id(id).map(|gradient| gradient * factor).transpose()?;
+                scaled.and_then(|scaled| gradients.insert_id(id, scaled));
+            }
+        }
         Ok(self)
     }
 }

@@ -62,13 +62,24 @@ impl RqSplineSettings {
     }
 }
 
-/// Which way a kernel runs.
+/// Which way a map runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     /// From the base to the data.
     Forward,
     /// From the data to the base.
     Inverse,
+}
+
+impl Direction {
+    /// The other one.
+    #[must_use]
+    pub fn opposite(self) -> Self {
+        match self {
+            Self::Forward => Self::Inverse,
+            Self::Inverse => Self::Forward,
+        }
+    }
 }
 
 /// `(f(x), log|f'(x)|)`, both (B, N), of the spline f or its inverse.
