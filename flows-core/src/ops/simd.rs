@@ -94,8 +94,8 @@ pub(crate) fn zip_map<T: Real>(a: &[T], b: &[T], f: impl Fn(T, T) -> T + Sync) -
 /// Calls `f` with the parts of `out`, of `size` elements, and where they begin, on all threads; the
 /// parts are the same for any number of threads.
 pub(crate) fn chunks<T: Send>(out: &mut [T], size: usize, f: &(dyn Fn(usize, &mut [T]) + Sync)) {
-    // Two parts are not worth waking another thread.
-    if out.len() <= 2 * size {
+    // Four parts are not worth waking another thread.
+    if out.len() <= 4 * size {
         return f(0, out);
     }
     out.par_chunks_mut(size).enumerate().for_each(|(i, out)| f(i * size, out));
