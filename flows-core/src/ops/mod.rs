@@ -8,14 +8,15 @@ mod dense;
 mod elementwise;
 mod functions;
 mod linalg;
+mod log_sum_exp;
 mod many;
 mod matmul;
 mod planar;
+mod reduce;
 mod root;
 mod rq_spline;
 mod simd;
 pub mod special;
-mod stable;
 mod transformer;
 mod triangle;
 
@@ -29,8 +30,9 @@ pub use elementwise::{elu, erf, exp, gelu, ln, ln_1p, log_sigmoid, sigmoid, silu
 pub use linalg::{
     Lu, cholesky, inverse, log_abs_det, lu, orthogonal, solve, solve_rows, solve_triangular, solve_triangular_rows,
 };
+pub use log_sum_exp::log_sum_exp;
 pub(crate) use planar::{planar, planar_is_fused};
+pub use reduce::{mean, sum, sum_event};
 pub use root::increasing_roots;
 pub use rq_spline::{Direction, Ends, RqSplineSettings, rq_spline};
-pub use stable::{log_sum_exp, sum_event};
 pub use triangle::Triangle;

@@ -40,16 +40,13 @@ fn avx2<R>(f: impl FnOnce() -> R) -> R {
 }
 
 /// The elements that one task works on: enough to pay for it, few enough for the first-level cache.
-const CHUNK: usize = 8192;
-
-/// Slices up to this length are not worth waking another thread.
-const SEQUENTIAL: usize = 2 * CHUNK;
+pub(crate) const CHUNK: usize = 8192;
 
 /// `f` of every element, in vector registers and on all threads.
 #[inline]
 pub(crate) fn map<T: Real>(x: &[T], f: impl Fn(T) -> T + Sync) -> Vec<T> {
     let mut out = vec![T::zero(); x.len()];
-    chunks(&mut out, &|start, out: &mut [T]| {
+    chunks(&mut out, CHUNK, &|start, out: &mut [T]| {
         dispatch(
             #[inline(always)]
             || {
@@ -65,7 +62,7 @@ pub(crate) fn map<T: Real>(x: &[T], f: impl Fn(T) -> T + Sync) -> Vec<T> {
 /// The same in place.
 #[inline]
 pub(crate) fn map_in_place<T: Real>(x: &mut [T], f: impl Fn(T) -> T + Sync) {
-    chunks(x, &|_, x: &mut [T]| {
+    chunks(x, CHUNK, &|_, x: &mut [T]| {
         dispatch(
             #[inline(always)]
             || {
@@ -81,7 +78,7 @@ pub(crate) fn map_in_place<T: Real>(x: &mut [T], f: impl Fn(T) -> T + Sync) {
 #[inline]
 pub(crate) fn zip_map<T: Real>(a: &[T], b: &[T], f: impl Fn(T, T) -> T + Sync) -> Vec<T> {
     let mut out = vec![T::zero(); a.len()];
-    chunks(&mut out, &|start, out: &mut [T]| {
+    chunks(&mut out, CHUNK, &|start, out: &mut [T]| {
         dispatch(
             #[inline(always)]
             || {
@@ -94,11 +91,12 @@ pub(crate) fn zip_map<T: Real>(a: &[T], b: &[T], f: impl Fn(T, T) -> T + Sync) -
     out
 }
 
-/// Calls `f` with the parts of `out` and where they begin, on all threads; the parts are the same
-/// for any number of threads.
-pub(crate) fn chunks<T: Send>(out: &mut [T], f: &(dyn Fn(usize, &mut [T]) + Sync)) {
-    if out.len() <= SEQUENTIAL {
+/// Calls `f` with the parts of `out`, of `size` elements, and where they begin, on all threads; the
+/// parts are the same for any number of threads.
+pub(crate) fn chunks<T: Send>(out: &mut [T], size: usize, f: &(dyn Fn(usize, &mut [T]) + Sync)) {
+    // Four parts are not worth waking another thread.
+    if out.len() <= 4 * size {
         return f(0, out);
     }
-    out.par_chunks_mut(CHUNK).enumerate().for_each(|(i, out)| f(i * CHUNK, out));
+    out.par_chunks_mut(size).enumerate().for_each(|(i, out)| f(i * size, out));
 }

@@ -47,7 +47,7 @@ pub fn ndtri_exp(y: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// When `x` is not of a floating type.
 pub fn ndtr(x: &Tensor) -> Result<Tensor> {
-    Ok(exp(&log_ndtr(x)?)?)
+    exp(&log_ndtr(x)?)
 }
 
 /// The quantile of the standard normal at p of (0, 1), element by element.

@@ -74,7 +74,7 @@ impl Univariate for MonotonicIntegral {
         let offset = parameters.narrow(2, self.embedding, 1)?.squeeze(2)?;
         let z3 = z.unsqueeze(2)?;
         let inside = ops::exp(&self.log_integrand(&z3.broadcast_mul(&self.nodes)?, &h)?)?;
-        let integral = (inside.broadcast_mul(&self.weights)?.sum(D::Minus1)? * z)?;
+        let integral = (ops::sum(&inside.broadcast_mul(&self.weights)?, D::Minus1)? * z)?;
         Ok((integral.broadcast_add(&offset)?, self.log_integrand(&z3, &h)?.squeeze(2)?))
     }
 
