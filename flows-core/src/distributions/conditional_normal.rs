@@ -5,7 +5,7 @@ use super::checks::{at_least_one, batch_shape, check_batch, event_shape};
 use super::class_conditional::normal_log_prob;
 use crate::bijectors::check_context;
 use crate::nn::{Init, Scope};
-use crate::ops::{Fused, linear};
+use crate::ops::{self, Fused, linear};
 use crate::{Result, Rng};
 use candle_core::Tensor;
 
@@ -46,7 +46,7 @@ impl ConditionalNormal {
         let n = self.bias.elem_count() / 2;
         let shape = batch_shape(batch, &self.event);
         let loc = out.narrow(1, 0, n)?.reshape(shape.clone())?;
-        let log_scale = ((out.narrow(1, n, n)?.reshape(shape)? / BOUND)?.tanh()? * BOUND)?;
+        let log_scale = (ops::tanh(&(out.narrow(1, n, n)?.reshape(shape)? / BOUND)?)? * BOUND)?;
         Ok((loc, log_scale))
     }
 }
@@ -59,7 +59,7 @@ impl Distribution for ConditionalNormal {
     fn log_prob(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
         let batch = check_batch(x, &self.event, context)?;
         let (loc, log_scale) = self.at(context, batch)?;
-        normal_log_prob(&((x - loc)? * log_scale.neg()?.exp()?)?, &log_scale)
+        normal_log_prob(&((x - loc)? * ops::exp(&log_scale.neg()?)?)?, &log_scale)
     }
 
     fn sample(&self, count: usize, context: Option<&Tensor>, rng: &mut Rng) -> Result<Tensor> {
@@ -69,6 +69,6 @@ impl Distribution for ConditionalNormal {
     fn sample_with_log_prob(&self, count: usize, context: Option<&Tensor>, rng: &mut Rng) -> Result<(Tensor, Tensor)> {
         let (loc, log_scale) = self.at(context, count)?;
         let z = rng.normal_tensor(loc.shape().clone(), loc.dtype(), loc.device())?;
-        Ok((((&z * log_scale.exp()?)? + loc)?, normal_log_prob(&z, &log_scale)?))
+        Ok((((&z * ops::exp(&log_scale)?)? + loc)?, normal_log_prob(&z, &log_scale)?))
     }
 }

@@ -1,5 +1,6 @@
 //! The way from candle's tensors to slices and back, for the kernels of this module.
 
+use super::functions::Functions;
 use crate::{Error, Result};
 use candle_core::{CpuStorage, Device, Layout, Shape, Storage, Tensor, WithDType};
 use num_traits::Float;
@@ -8,7 +9,15 @@ use num_traits::Float;
 ///
 /// Not a sub-trait of candle's `WithDType`, whose vector methods hide those of `Float`.
 pub(crate) trait Real:
-    Float + faer::traits::ComplexField + std::iter::Sum + std::ops::AddAssign + std::ops::MulAssign + Send + Sync + 'static
+    Functions
+    + Float
+    + faer::traits::ComplexField
+    + std::iter::Sum
+    + std::ops::AddAssign
+    + std::ops::MulAssign
+    + Send
+    + Sync
+    + 'static
 {
     /// The constant `value`, rounded.
     fn of(value: f64) -> Self;

@@ -2,6 +2,7 @@
 
 use super::cpu::{Real, with_slice};
 use super::matmul::{Operand, add_product};
+use super::simd::map_in_place;
 use crate::{Error, Result};
 use candle_core::{CpuStorage, CustomOp3, DType, Layout, Shape, Tensor};
 
@@ -63,7 +64,11 @@ impl Linear {
         match self.activation {
             Fused::Identity => {}
             Fused::Relu => y.iter_mut().for_each(|v| *v = if *v < T::zero() { T::zero() } else { *v }),
-            Fused::Tanh => y.iter_mut().for_each(|v| *v = v.tanh()),
+            Fused::Tanh => map_in_place(
+                &mut y,
+                #[inline(always)]
+                |v: T| v.fast_tanh(),
+            ),
         }
         y
     }

@@ -2,25 +2,29 @@
 
 mod channels;
 mod cpu;
+mod elementwise;
+mod functions;
 mod linalg;
 mod linear;
+mod log_sum_exp;
 mod matmul;
 mod planar;
+mod reduce;
 mod root;
 mod rq_spline;
-mod softplus;
+mod simd;
 pub mod special;
-mod stable;
 mod triangle;
 
 pub use channels::{channel_affine, channel_moments};
+pub use elementwise::{elu, erf, exp, gelu, ln, ln_1p, log_sigmoid, sigmoid, silu, softplus, tanh};
 pub use linalg::{
     Lu, cholesky, inverse, log_abs_det, lu, orthogonal, solve, solve_rows, solve_triangular, solve_triangular_rows,
 };
 pub use linear::{Fused, linear};
+pub use log_sum_exp::log_sum_exp;
 pub(crate) use planar::{planar, planar_is_fused};
+pub use reduce::{mean, sum, sum_event};
 pub use root::increasing_roots;
 pub use rq_spline::{Direction, Ends, RqSplineSettings, rq_spline};
-pub use softplus::softplus;
-pub use stable::{log_sigmoid, log_sum_exp, sigmoid, sum_event};
 pub use triangle::Triangle;

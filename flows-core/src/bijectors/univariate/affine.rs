@@ -58,7 +58,7 @@ impl Affine {
         let raw = parameters.narrow(2, 1, 1)?.squeeze(2)?;
         let log_scale = match self.scale {
             Scale::Exp => raw,
-            Scale::Bounded(bound) => ((raw / bound)?.tanh()? * bound)?,
+            Scale::Bounded(bound) => (ops::tanh(&(raw / bound)?)? * bound)?,
             Scale::Sigmoid(offset) => ops::log_sigmoid(&(raw + offset)?)?,
         };
         Ok((parameters.narrow(2, 0, 1)?.squeeze(2)?, log_scale))
@@ -89,7 +89,7 @@ impl Univariate for Affine {
 
     fn forward(&self, z: &Tensor, parameters: &Tensor) -> Result<(Tensor, Tensor)> {
         let (shift, log_scale) = self.parts(parameters)?;
-        let scale = log_scale.exp()?;
+        let scale = ops::exp(&log_scale)?;
         let x = if self.shifts_first() {
             z.broadcast_add(&shift)?.broadcast_mul(&scale)?
         } else {
@@ -100,7 +100,7 @@ impl Univariate for Affine {
 
     fn inverse(&self, x: &Tensor, parameters: &Tensor) -> Result<(Tensor, Tensor)> {
         let (shift, log_scale) = self.parts(parameters)?;
-        let scale = log_scale.neg()?.exp()?;
+        let scale = ops::exp(&log_scale.neg()?)?;
         let z = if self.shifts_first() {
             x.broadcast_mul(&scale)?.broadcast_sub(&shift)?
         } else {
