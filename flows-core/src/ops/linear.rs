@@ -2,9 +2,10 @@
 
 use super::cpu::{Real, with_slice};
 use super::matmul::{Operand, add_product};
-use super::simd::map_in_place;
+use super::simd::{map_in_place, zip_map};
 use crate::{Error, Result};
 use candle_core::{CpuStorage, CustomOp3, DType, Layout, Shape, Tensor};
+use std::borrow::Cow;
 
 /// An activation that [`linear`] applies on the way out; its derivative is a function of its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +16,36 @@ pub enum Fused {
     Relu,
     /// `tanh y`.
     Tanh,
+}
+
+impl Fused {
+    /// The activation as an operation of candle, for other devices and as the tests' reference.
+    pub(super) fn plain(self, y: Tensor) -> Result<Tensor> {
+        Ok(match self {
+            Self::Identity => y,
+            Self::Relu => y.relu()?,
+            Self::Tanh => y.tanh()?,
+        })
+    }
+
+    /// The gradient before the activation, from that behind it and the value.
+    pub(super) fn before<'a, T: Real>(self, y: &[T], grad: &'a [T]) -> Cow<'a, [T]> {
+        match self {
+            Self::Identity => Cow::Borrowed(grad),
+            Self::Relu => Cow::Owned(zip_map(
+                y,
+                grad,
+                #[inline(always)]
+                |y: T, g: T| if y > T::zero() { g } else { T::zero() },
+            )),
+            Self::Tanh => Cow::Owned(zip_map(
+                y,
+                grad,
+                #[inline(always)]
+                |y: T, g: T| g * (T::one() - y * y),
+            )),
+        }
+    }
 }
 
 /// `f(x W^T + b)` for x (B, inputs), W (outputs, inputs), b (outputs) and an activation f.
@@ -44,11 +75,7 @@ fn plain(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, activation: Fused) 
         Some(bias) => y.broadcast_add(bias)?,
         None => y,
     };
-    Ok(match activation {
-        Fused::Identity => y,
-        Fused::Relu => y.relu()?,
-        Fused::Tanh => y.tanh()?,
-    })
+    activation.plain(y)
 }
 
 #[derive(Debug)]
@@ -73,22 +100,13 @@ impl Linear {
         y
     }
 
-    /// The gradient before the activation, from that behind it and the value.
-    fn before<T: Real>(&self, y: &[T], grad: &[T]) -> Vec<T> {
-        let pairs = grad.iter().zip(y);
-        match self.activation {
-            Fused::Identity => grad.to_vec(),
-            Fused::Relu => pairs.map(|(&g, &y)| if y > T::zero() { g } else { T::zero() }).collect(),
-            Fused::Tanh => pairs.map(|(&g, &y)| g * (T::one() - y * y)).collect(),
-        }
-    }
-
     fn gradients<T: Real>(
         &self,
         [x, weight, bias, y, grad]: [&Tensor; 5],
     ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let (inputs, outputs) = (x.dim(1)?, bias.elem_count());
-        let grad = with_slice::<T, _>(y, |y| with_slice::<T, _>(grad, |grad| self.before(y, grad)))??;
+        let grad =
+            with_slice::<T, _>(y, |y| with_slice::<T, _>(grad, |grad| self.activation.before(y, grad).into_owned()))??;
         let g = Operand::new(&grad, outputs);
         let mut gx = vec![T::zero(); x.elem_count()];
         with_slice::<T, _>(weight, |w| add_product(&mut gx, inputs, g, Operand::new(w, inputs)))?;

@@ -1,9 +1,11 @@
 //! Differentiable tensor operations that candle lacks, has wrong, or does slowly.
 
 mod channels;
+mod conv;
 mod cpu;
 mod elementwise;
 mod functions;
+mod gated;
 mod linalg;
 mod linear;
 mod log_sum_exp;
@@ -17,7 +19,9 @@ pub mod special;
 mod triangle;
 
 pub use channels::{channel_affine, channel_moments};
+pub use conv::{conv_transpose1d, conv1d, conv2d};
 pub use elementwise::{elu, erf, exp, gelu, ln, ln_1p, log_sigmoid, sigmoid, silu, softplus, tanh};
+pub use gated::gated_tanh_sigmoid;
 pub use linalg::{
     Lu, cholesky, inverse, log_abs_det, lu, orthogonal, solve, solve_rows, solve_triangular, solve_triangular_rows,
 };

@@ -71,12 +71,7 @@ fn gather_wide<T: Real>(x: &[T], geometry: &Geometry, tile: &Tile, channels: Ran
 
 /// For each row of the places, under one tap of a convolution of stride 1: how many places see
 /// padding, which input places the next ones see, and how many see padding after that.
-fn for_segments(
-    geometry: &Geometry,
-    places: &Range<usize>,
-    tap: usize,
-    mut f: impl FnMut(usize, Range<usize>, usize),
-) {
+fn for_segments(geometry: &Geometry, places: &Range<usize>, tap: usize, mut f: impl FnMut(usize, Range<usize>, usize)) {
     let ([height, width], row_length) = (geometry.input, geometry.output[1]);
     let (i, j) = (tap / geometry.kernel[1], tap % geometry.kernel[1]);
     // The input places are these less the padding.
@@ -105,7 +100,8 @@ fn gather_narrow<T: Real>(x: &[T], geometry: &Geometry, tile: &Tile, channels: R
     let padded = padded_width * padded_height;
     // The border stays zero throughout.
     let mut planes = vec![T::zero(); padded * tile.images.len() + CHUNK];
-    let seen = rows.start.saturating_sub(geometry.padding[0])..(rows.start + padded_height).saturating_sub(geometry.padding[0]).min(height);
+    let seen = rows.start.saturating_sub(geometry.padding[0])
+        ..(rows.start + padded_height).saturating_sub(geometry.padding[0]).min(height);
     let chunked = row_length.next_multiple_of(CHUNK);
     let mut at = 0;
     for c in channels {
@@ -192,7 +188,11 @@ pub(super) fn scatter<T: Real>(columns: &[T], geometry: &Geometry, tile: &Tile, 
                         let (taps, from) = taps_of_row(geometry, place, i);
                         match geometry.dilation[1] {
                             1 => add(&mut x[from..][..taps.len()], &column[taps]),
-                            step => x[from..].iter_mut().step_by(step).zip(&column[taps]).for_each(|(x, &value)| *x += value),
+                            step => x[from..]
+                                .iter_mut()
+                                .step_by(step)
+                                .zip(&column[taps])
+                                .for_each(|(x, &value)| *x += value),
                         }
                     }
                 }

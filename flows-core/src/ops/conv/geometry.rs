@@ -123,10 +123,7 @@ impl Tiling {
     pub(super) fn tile(&self, index: usize) -> Tile {
         let (group, part) = (index / self.parts(), index % self.parts());
         let range = |index: usize, each: usize, end: usize| index * each..((index + 1) * each).min(end);
-        Tile {
-            images: range(group, self.images_each, self.batch),
-            places: range(part, self.places_each, self.places),
-        }
+        Tile { images: range(group, self.images_each, self.batch), places: range(part, self.places_each, self.places) }
     }
 
     /// The tasks that fill `out` (B, channels, places), each a tile of some `group` channels.

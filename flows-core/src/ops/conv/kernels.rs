@@ -7,6 +7,7 @@
 use super::super::cpu::Real;
 use super::super::linear::Fused;
 use super::super::matmul::{Operand, product};
+use super::super::simd::dispatch;
 use super::gather::{gather, rows, scatter};
 use super::geometry::{Geometry, Tiling, filled, mirrored};
 use rayon::prelude::*;
@@ -40,7 +41,14 @@ impl<T: Real> Finish<'_, T> {
                 let y = y + bias;
                 to.write(if y < T::zero() { T::zero() } else { y });
             }),
-            Fused::Tanh => pairs.for_each(|(to, &y)| _ = to.write((y + bias).tanh())),
+            Fused::Tanh => dispatch(
+                #[inline(always)]
+                || {
+                    for (to, &y) in pairs {
+                        to.write((y + bias).fast_tanh());
+                    }
+                },
+            ),
         }
     }
 }
@@ -95,8 +103,7 @@ fn gathered<T: Real>(x: &[T], weight: &[T], geometry: &Geometry, finish: Finish<
                     let width = channels.len() * taps;
                     let first = (task.channels.start * inputs + start) * taps;
                     let last = ((task.channels.end - 1) * inputs + channels.end) * taps;
-                    let weight =
-                        Operand::strided(&weight[first..last], task.channels.len(), width, inputs * taps);
+                    let weight = Operand::strided(&weight[first..last], task.channels.len(), width, inputs * taps);
                     let columns = if geometry.is_pointwise() {
                         rows(x, [inputs, places], &task.tile, channels, columns)
                     } else {
@@ -149,7 +156,8 @@ fn scattered<T: Real>(y: &[T], weight: &[T], geometry: &Geometry, finish: Finish
                 let first = task.channels.start * taps;
                 let weight = &weight[first..(outputs - 1) * inputs * taps + first + width];
                 let weight = Operand::strided(weight, outputs, width, inputs * taps);
-                let narrow = Tiling::new(task.tile.images.len(), geometry.output, (COLUMNS * ROWS / width.max(ROWS)).max(16));
+                let narrow =
+                    Tiling::new(task.tile.images.len(), geometry.output, (COLUMNS * ROWS / width.max(ROWS)).max(16));
                 for tile in (0..narrow.len()).map(|index| narrow.tile(index)) {
                     let n = tile.columns();
                     if columns.len() < width * n {
@@ -165,7 +173,13 @@ fn scattered<T: Real>(y: &[T], weight: &[T], geometry: &Geometry, finish: Finish
                         product(columns, n, weight.t(), y, false);
                     }
                     let image = channels * plane;
-                    scatter(columns, geometry, &tile, channels, &mut out[tile.images.start * image..tile.images.end * image]);
+                    scatter(
+                        columns,
+                        geometry,
+                        &tile,
+                        channels,
+                        &mut out[tile.images.start * image..tile.images.end * image],
+                    );
                 }
                 let rows = (0..task.tile.images.len()).flat_map(|_| task.channels.clone());
                 for ((channel, from), to) in rows.zip(out.chunks_exact(plane)).zip(task.rows) {
@@ -216,4 +230,17 @@ fn correlated<T: Real>(x: &[T], y: &[T], geometry: &Geometry) -> Vec<T> {
         }
     });
     weights
+}
+
+/// The sum of each channel of y (B, channels, `places`).
+pub(super) fn channel_sums<T: Real>(y: &[T], channels: usize, places: usize) -> Vec<T> {
+    const LANES: usize = 16;
+    let row = |row: &[T]| {
+        let (chunks, rest) = row.as_chunks::<LANES>();
+        let mut lanes = [T::zero(); LANES];
+        chunks.iter().for_each(|chunk| lanes.iter_mut().zip(chunk).for_each(|(sum, &y)| *sum += y));
+        lanes.iter().chain(rest).map(|&y| y.wide()).sum::<f64>()
+    };
+    let sums: Vec<f64> = y.par_chunks(places).with_min_len(64).map(row).collect();
+    (0..channels).map(|c| T::of(sums[c..].iter().step_by(channels).sum())).collect()
 }
