@@ -208,20 +208,20 @@ mod tests {
 
     #[test]
     fn layers_keep_sizes_and_start_as_they_should() -> Result<()> {
-        let parameters = Parameters::new(DType::F64, &Device::Cpu, 0);
-        let root = parameters.root();
+        let parameters = Parameters::new(DType::F64, &Device::Cpu, crate::Rng::seed(0));
+        let scope = parameters.scope();
         let x = Tensor::ones((2, 3, 5, 7), DType::F64, &Device::Cpu)?;
-        let layer = Conv2d::new(3, 4, 3, &root.child("image"))?;
+        let layer = Conv2d::new(3, 4, 3, &scope.enter("image"))?;
         assert_eq!(layer.forward(&x)?.dims(), [2, 4, 5, 7]);
         assert!(layer.weight().abs()?.flatten_all()?.max(0)?.to_scalar::<f64>()? <= 27f64.sqrt().recip());
         assert_eq!(layer.structure().to_string(), "Conv2d 3 -> 4, kernel 3x3  112 parameters\n");
-        let halved = Conv2d::new(3, 4, 3, &root.child("halved"))?.stride(2);
+        let halved = Conv2d::new(3, 4, 3, &scope.enter("halved"))?.stride(2);
         assert_eq!(halved.forward(&x)?.dims(), [2, 4, 3, 4]);
-        let zero = Conv2d::zeros_scaled(3, 6, 3, &root.child("zero"))?;
+        let zero = Conv2d::zeros_scaled(3, 6, 3, &scope.enter("zero"))?;
         assert_eq!(zero.forward(&x)?.abs()?.sum_all()?.to_scalar::<f64>()?, 0.0);
-        let signal = Conv1d::new(3, 4, 3, &root.child("signal"))?.dilation(4);
+        let signal = Conv1d::new(3, 4, 3, &scope.enter("signal"))?.dilation(4);
         assert_eq!(signal.forward(&x.reshape((2, 3, 35))?)?.dims(), [2, 4, 35]);
-        assert!(Conv1d::new(3, 0, 3, &root.child("none")).is_err());
+        assert!(Conv1d::new(3, 0, 3, &scope.enter("none")).is_err());
         Ok(())
     }
 
