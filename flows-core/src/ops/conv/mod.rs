@@ -1,7 +1,7 @@
 //! Convolutions of images and signals, forward and backward as matrix products.
 //!
-//! Those of candle are slow, their gradients more so, and some are wrong: the weights' of `conv1d`
-//! for batches, and all of `conv_transpose1d`, which has none.
+//! Those of candle are slow, their gradients more so, and some are wrong: for batches the gradient of
+//! the weights of `conv1d`, and the value of `conv_transpose1d`, which has no gradient.
 
 mod gather;
 mod geometry;
@@ -220,15 +220,11 @@ impl Convolution {
     }
 
     /// The gradients of those of x, weight and bias that `wanted` says.
-    fn gradients<T: Real>(
-        &self,
-        [x, weight, y, grad]: [&[T]; 4],
-        wanted: [bool; 3],
-    ) -> (Option<Vec<T>>, Option<Vec<T>>, Option<Vec<T>>) {
+    fn gradients<T: Real>(&self, [x, weight, y, grad]: [&[T]; 4], wanted: [bool; 3]) -> [Option<Vec<T>>; 3] {
         let (geometry, grad) = (&self.geometry, self.activation.before(y, grad));
         let back = if self.transposed { kernels::outputs } else { kernels::inputs };
         let [height, width] = self.places();
-        (
+        [
             wanted[0].then(|| back(&grad, weight, geometry, Finish::NONE)),
             wanted[1].then(|| {
                 if self.transposed {
@@ -238,12 +234,12 @@ impl Convolution {
                 }
             }),
             wanted[2].then(|| kernels::channel_sums(&grad, self.channels(), height * width)),
-        )
+        ]
     }
 
     fn backward<T: Real>(&self, [x, weight, bias, y, grad]: [&Tensor; 5]) -> candle_core::Result<Gradients> {
         let wanted = [x, weight, bias].map(Tensor::track_op);
-        let (gx, gw, gb) = with_slice::<T, _>(x, |xs| {
+        let [gx, gw, gb] = with_slice::<T, _>(x, |xs| {
             with_slice::<T, _>(weight, |ws| {
                 with_slice::<T, _>(y, |ys| {
                     with_slice::<T, _>(grad, |grads| self.gradients([xs, ws, ys, grads], wanted))
