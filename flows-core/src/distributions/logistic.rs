@@ -17,8 +17,9 @@ impl Family for LogisticFamily {
     const NAME: &'static str = "Logistic";
 
     fn log_density(&self, z: &Tensor) -> Result<Tensor> {
-        // ln sigmoid(z) + ln sigmoid(-z).
-        Ok((z - (ops::softplus(z)? * 2.0)?)?)
+        // ln sigmoid(z) + ln sigmoid(-z), which is even in z: with -|z| infinities do not meet.
+        let below = z.abs()?.neg()?;
+        Ok((&below - (ops::softplus(&below)? * 2.0)?)?)
     }
 
     fn noise(&self, shape: &[usize], dtype: DType, device: &Device, rng: &mut Rng) -> Result<Tensor> {

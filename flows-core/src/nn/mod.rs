@@ -2,6 +2,7 @@
 
 mod activation;
 mod config;
+mod conv;
 mod dropout;
 mod init;
 mod linear;
@@ -14,6 +15,7 @@ mod residual;
 
 pub use activation::Activation;
 pub use config::NetworkConfig;
+pub use conv::{Conv1d, Conv2d};
 pub use init::Init;
 pub use linear::{Linear, Output};
 pub use lipschitz::{LipschitzActivation, LipschitzMlp, LipschitzPass};

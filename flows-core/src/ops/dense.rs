@@ -2,55 +2,12 @@
 
 use super::accumulate::gradient;
 use super::cpu::{Real, with_slice};
+use super::fused::Fused;
 use super::many::Left;
 use super::matmul::{Operand, add_product};
-use super::simd;
 use crate::{Error, Result};
 use candle_core::{CpuStorage, CustomOp2, DType, Layout, Shape, Tensor};
 use std::sync::OnceLock;
-
-/// An activation that [`linear`] applies on the way out; its derivative is a function of its value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fused {
-    /// None.
-    Identity,
-    /// `max(y, 0)`.
-    Relu,
-    /// `tanh y`.
-    Tanh,
-}
-
-impl Fused {
-    fn apply<T: Real>(self, y: &mut [T]) {
-        match self {
-            Self::Identity => {}
-            Self::Relu => y.iter_mut().for_each(|v| *v = if *v < T::zero() { T::zero() } else { *v }),
-            Self::Tanh => simd::map_in_place(
-                y,
-                #[inline(always)]
-                |v| v.fast_tanh(),
-            ),
-        }
-    }
-
-    /// Turns the gradient behind the activation, whose values are y, into that before it.
-    fn backward<T: Real>(self, y: &[T], grad: &mut [T]) {
-        let pairs = grad.iter_mut().zip(y);
-        match self {
-            Self::Identity => {}
-            Self::Relu => pairs.for_each(|(g, &y)| *g = if y > T::zero() { *g } else { T::zero() }),
-            Self::Tanh => pairs.for_each(|(g, &y)| *g *= T::one() - y * y),
-        }
-    }
-
-    fn plain(self, y: &Tensor) -> Result<Tensor> {
-        Ok(match self {
-            Self::Identity => y.clone(),
-            Self::Relu => y.relu()?,
-            Self::Tanh => y.tanh()?,
-        })
-    }
-}
 
 /// Weight (outputs, inputs) and bias (outputs) of a linear layer.
 #[derive(Clone, Debug)]
@@ -173,8 +130,10 @@ impl Step {
     /// The same as a composition of candle's operations, for other devices and as the tests' reference.
     fn plain(&self, h: &Tensor) -> Result<Tensor> {
         match self {
-            Self::Linear(layer, f) => f.plain(&layer.plain(h)?),
-            Self::Residual([first, second], f) => Ok((h + second.plain(&f.plain(&first.plain(&f.plain(h)?)?)?)?)?),
+            Self::Linear(layer, f) => f.plain(layer.plain(h)?),
+            Self::Residual([first, second], f) => {
+                Ok((h + second.plain(&f.plain(first.plain(&f.plain(h.clone())?)?)?)?)?)
+            }
         }
     }
 }

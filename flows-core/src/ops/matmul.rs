@@ -9,14 +9,21 @@ use rayon::prelude::*;
 #[derive(Clone, Copy)]
 pub(super) struct Operand<'a, T> {
     values: &'a [T],
+    rows: usize,
     columns: usize,
+    stride: usize,
     transposed: bool,
 }
 
 impl<'a, T: Real> Operand<'a, T> {
     /// The matrix with rows of `columns` numbers.
     pub(super) fn new(values: &'a [T], columns: usize) -> Self {
-        Self { values, columns, transposed: false }
+        Self { values, rows: values.len() / columns.max(1), columns, stride: columns, transposed: false }
+    }
+
+    /// The matrix of `rows` rows of `columns` numbers, one every `stride` numbers.
+    pub(super) fn strided(values: &'a [T], rows: usize, columns: usize, stride: usize) -> Self {
+        Self { values, rows, columns, stride, transposed: false }
     }
 
     pub(super) fn t(self) -> Self {
@@ -24,7 +31,7 @@ impl<'a, T: Real> Operand<'a, T> {
     }
 
     fn view(&self) -> MatRef<'a, T> {
-        let view = MatRef::from_row_major_slice(self.values, self.values.len() / self.columns.max(1), self.columns);
+        let view = MatRef::from_row_major_slice_with_stride(self.values, self.rows, self.columns, self.stride);
         if self.transposed { view.transpose() } else { view }
     }
 }
@@ -45,16 +52,24 @@ pub(super) fn add_product<T: Real>(out: &mut [T], columns: usize, a: Operand<'_,
     let block = if rows * columns * a.ncols() < PARALLEL { rows } else { rows.div_ceil(4).next_multiple_of(16) };
     let run = |(i, out): (usize, &mut [T])| {
         let count = out.len() / columns;
-        let a = a.subrows(i * block, count);
-        let out = faer::MatMut::from_row_major_slice_mut(out, count, columns);
-        matmul(out, Accum::Add, a, b, T::one(), Par::Seq);
-        clear_upper_halves();
+        multiply(out, columns, Accum::Add, a.subrows(i * block, count), b);
     };
     if block == rows {
         run((0, out));
     } else {
         out.par_chunks_mut(block * columns).enumerate().for_each(run);
     }
+}
+
+/// `out = a b`, or `out += a b` if `add`, on the calling thread.
+pub(super) fn product<T: Real>(out: &mut [T], columns: usize, a: Operand<'_, T>, b: Operand<'_, T>, add: bool) {
+    multiply(out, columns, if add { Accum::Add } else { Accum::Replace }, a.view(), b.view());
+}
+
+fn multiply<T: Real>(out: &mut [T], columns: usize, accum: Accum, a: MatRef<'_, T>, b: MatRef<'_, T>) {
+    let out = faer::MatMut::from_row_major_slice_mut(out, a.nrows(), columns);
+    matmul(out, accum, a, b, T::one(), Par::Seq);
+    clear_upper_halves();
 }
 
 /// Clears the upper halves of the vector registers, which the AVX-512 kernels of faer leave in

@@ -3,10 +3,13 @@
 mod accumulate;
 mod affine;
 mod channels;
+mod conv;
 mod cpu;
 mod dense;
 mod elementwise;
 mod functions;
+mod fused;
+mod gated;
 mod linalg;
 mod log_sum_exp;
 mod many;
@@ -24,9 +27,12 @@ pub use accumulate::Sums;
 pub(crate) use accumulate::backward;
 pub(crate) use affine::{Scale, affine};
 pub use channels::{channel_affine, channel_moments};
+pub use conv::{conv_transpose1d, conv1d, conv2d};
+pub use dense::linear;
 pub(crate) use dense::{Affine, Step, dense};
-pub use dense::{Fused, linear};
 pub use elementwise::{elu, erf, exp, gelu, ln, ln_1p, log_sigmoid, sigmoid, silu, softplus, tanh};
+pub use fused::Fused;
+pub use gated::gated_tanh_sigmoid;
 pub use linalg::{
     Lu, cholesky, inverse, log_abs_det, lu, orthogonal, solve, solve_rows, solve_triangular, solve_triangular_rows,
 };

@@ -1,0 +1,166 @@
+//! The sizes of a convolution, and its division into tasks.
+
+use std::mem::MaybeUninit;
+use std::ops::Range;
+
+/// Which places of an input (C, H, W) an output (O, H', W') is made of:
+/// `y[o, u, v] = sum over c, i, j of w[o, c, i, j] x[c, s u + d i - p, s v + d j - p]`,
+/// each of s, d and p a pair, nothing outside the input.
+///
+/// `p <= d (kernel - 1)`, so no output place sees only padding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Geometry {
+    pub(super) batch: usize,
+    pub(super) inputs: usize,
+    pub(super) outputs: usize,
+    pub(super) input: [usize; 2],
+    pub(super) output: [usize; 2],
+    pub(super) kernel: [usize; 2],
+    pub(super) stride: [usize; 2],
+    pub(super) padding: [usize; 2],
+    pub(super) dilation: [usize; 2],
+}
+
+impl Geometry {
+    /// Weights of one input channel for one output channel.
+    pub(super) fn taps(&self) -> usize {
+        self.kernel[0] * self.kernel[1]
+    }
+
+    pub(super) fn input_places(&self) -> usize {
+        self.input[0] * self.input[1]
+    }
+
+    pub(super) fn output_places(&self) -> usize {
+        self.output[0] * self.output[1]
+    }
+
+    pub(super) fn is_strided(&self) -> bool {
+        self.stride != [1, 1]
+    }
+
+    /// Whether an output place sees one input place, the same one.
+    pub(super) fn is_pointwise(&self) -> bool {
+        self.taps() == 1 && !self.is_strided()
+    }
+
+    /// The convolution that takes an output's gradient to the input's, its kernel being mirrored,
+    /// for stride 1.
+    pub(super) fn adjoint(&self) -> Self {
+        let reach = |side: usize| self.dilation[side] * (self.kernel[side] - 1);
+        Self {
+            inputs: self.outputs,
+            outputs: self.inputs,
+            input: self.output,
+            output: self.input,
+            padding: [reach(0) - self.padding[0], reach(1) - self.padding[1]],
+            ..*self
+        }
+    }
+}
+
+/// Weights (O, C, taps) as (C, O, taps) with the taps in opposite order: those of the adjoint.
+pub(super) fn mirrored<T: Copy>(weight: &[T], outputs: usize, inputs: usize) -> Vec<T> {
+    let taps = weight.len() / (outputs * inputs);
+    let mut mirrored = Vec::with_capacity(weight.len());
+    for c in 0..inputs {
+        for o in 0..outputs {
+            mirrored.extend(weight[(o * inputs + c) * taps..][..taps].iter().rev());
+        }
+    }
+    mirrored
+}
+
+/// Places that are worked on together: of several whole images, or a part of one.
+#[derive(Clone, Debug)]
+pub(super) struct Tile {
+    pub(super) images: Range<usize>,
+    pub(super) places: Range<usize>,
+}
+
+impl Tile {
+    pub(super) fn columns(&self) -> usize {
+        self.images.len() * self.places.len()
+    }
+}
+
+/// A division of the places of a batch into tiles, which the shapes alone decide, so that results do
+/// not depend on the number of threads.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tiling {
+    batch: usize,
+    places: usize,
+    images_each: usize,
+    places_each: usize,
+}
+
+impl Tiling {
+    /// Tiles of some `columns` places of a batch of images of `size`; only rows longer than that are
+    /// cut.
+    pub(super) fn new(batch: usize, size: [usize; 2], columns: usize) -> Self {
+        let places = size[0] * size[1];
+        let images_each = (columns / places).clamp(1, batch);
+        let parts = places.div_ceil(columns);
+        let even = places.div_ceil(parts);
+        let places_each = if size[1] <= even { even.next_multiple_of(size[1]) } else { even.next_multiple_of(16) };
+        Self { batch, places, images_each, places_each: places_each.min(places) }
+    }
+
+    /// Tiles of whole images.
+    pub(super) fn whole(batch: usize, size: [usize; 2], columns: usize) -> Self {
+        let places = size[0] * size[1];
+        Self { batch, places, images_each: (columns / places).clamp(1, batch), places_each: places }
+    }
+
+    fn parts(&self) -> usize {
+        self.places.div_ceil(self.places_each)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.batch.div_ceil(self.images_each) * self.parts()
+    }
+
+    pub(super) fn tile(&self, index: usize) -> Tile {
+        let (group, part) = (index / self.parts(), index % self.parts());
+        let range = |index: usize, each: usize, end: usize| index * each..((index + 1) * each).min(end);
+        Tile { images: range(group, self.images_each, self.batch), places: range(part, self.places_each, self.places) }
+    }
+
+    /// The tasks that fill `out` (B, channels, places), each a tile of some `group` channels.
+    pub(super) fn tasks<'a, T>(&self, out: &'a mut [T], channels: usize, group: usize) -> Vec<Task<'a, T>> {
+        let groups = channels.div_ceil(group);
+        let mut tasks: Vec<_> = (0..self.len() * groups)
+            .map(|task| {
+                let start = task % groups * group;
+                Task { tile: self.tile(task / groups), channels: start..channels.min(start + group), rows: Vec::new() }
+            })
+            .collect();
+        for (i, row) in out.chunks_mut(self.places).enumerate() {
+            let (image, channel) = (i / channels, i % channels);
+            for (part, row) in row.chunks_mut(self.places_each).enumerate() {
+                let tile = image / self.images_each * self.parts() + part;
+                tasks[tile * groups + channel / group].rows.push(row);
+            }
+        }
+        tasks
+    }
+}
+
+/// A tile of some channels of an output; its rows are those of each image in turn.
+pub(super) struct Task<'a, T> {
+    pub(super) tile: Tile,
+    pub(super) channels: Range<usize>,
+    pub(super) rows: Vec<&'a mut [T]>,
+}
+
+/// A vector of `len` numbers, all of which `fill` must write.
+///
+/// # Safety
+/// `fill` writes every element.
+pub(super) unsafe fn filled<T>(len: usize, fill: impl FnOnce(&mut [MaybeUninit<T>])) -> Vec<T> {
+    let mut values = Vec::with_capacity(len);
+    fill(&mut values.spare_capacity_mut()[..len]);
+    // SAFETY: the capacity is at least `len` and, by the caller's promise, all is written.
+    unsafe { values.set_len(len) };
+    values
+}

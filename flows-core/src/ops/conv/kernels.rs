@@ -1,0 +1,246 @@
+//! The three products of a convolution: outputs from inputs, inputs from outputs, weights from both.
+//!
+//! Each is a matrix product with the columns of the input, a tile at a time so that they stay in the
+//! cache. At stride 1 the convolution is the adjoint of another with inputs and outputs exchanged,
+//! and the one of the two with fewer columns to move is taken.
+
+use super::super::cpu::Real;
+use super::super::fused::Fused;
+use super::super::matmul::{Operand, product};
+use super::super::simd::dispatch;
+use super::gather::{gather, rows, scatter};
+use super::geometry::{Geometry, Tiling, filled, mirrored};
+use rayon::prelude::*;
+use std::mem::MaybeUninit;
+
+/// About so many places are worked on at a time.
+const COLUMNS: usize = 480;
+/// About so many rows of columns are gathered for one product.
+const ROWS: usize = 288;
+/// So many channels at most are made by one task.
+const GROUP: usize = 256;
+/// About so many tasks are made of a product, which keeps some threads busy.
+const TASKS: usize = 16;
+
+/// What becomes of an output on its way to memory: `f(y + bias)`.
+#[derive(Clone, Copy)]
+pub(super) struct Finish<'a, T> {
+    pub(super) bias: Option<&'a [T]>,
+    pub(super) activation: Fused,
+}
+
+impl<T: Real> Finish<'_, T> {
+    pub(super) const NONE: Self = Self { bias: None, activation: Fused::Identity };
+
+    fn write(&self, channel: usize, from: &[T], to: &mut [MaybeUninit<T>]) {
+        let bias = self.bias.map_or(T::zero(), |bias| bias[channel]);
+        let pairs = to.iter_mut().zip(from);
+        match self.activation {
+            Fused::Identity => pairs.for_each(|(to, &y)| _ = to.write(y + bias)),
+            Fused::Relu => pairs.for_each(|(to, &y)| {
+                let y = y + bias;
+                to.write(if y < T::zero() { T::zero() } else { y });
+            }),
+            Fused::Tanh => dispatch(
+                #[inline(always)]
+                || {
+                    for (to, &y) in pairs {
+                        to.write((y + bias).fast_tanh());
+                    }
+                },
+            ),
+        }
+    }
+}
+
+/// y (B, O, places) of x (B, C, places) and weights (O, C, taps).
+pub(super) fn outputs<T: Real>(x: &[T], weight: &[T], geometry: &Geometry, finish: Finish<'_, T>) -> Vec<T> {
+    // Adding to places costs about twice as much as reading them.
+    if !geometry.is_strided() && 2 * geometry.outputs < geometry.inputs && geometry.taps() > 1 {
+        scattered(x, &mirrored(weight, geometry.outputs, geometry.inputs), &geometry.adjoint(), finish)
+    } else {
+        gathered(x, weight, geometry, finish)
+    }
+}
+
+/// x (B, C, places) of y (B, O, places) and weights (O, C, taps): the transpose of [`outputs`].
+pub(super) fn inputs<T: Real>(y: &[T], weight: &[T], geometry: &Geometry, finish: Finish<'_, T>) -> Vec<T> {
+    if geometry.is_strided() || (2 * geometry.inputs < geometry.outputs && geometry.taps() > 1) {
+        scattered(y, weight, geometry, finish)
+    } else {
+        gathered(y, &mirrored(weight, geometry.outputs, geometry.inputs), &geometry.adjoint(), finish)
+    }
+}
+
+/// The gradient of the weights (O, C, taps) from x and the gradient of y.
+pub(super) fn weights<T: Real>(x: &[T], y: &[T], geometry: &Geometry) -> Vec<T> {
+    if !geometry.is_strided() && geometry.outputs < geometry.inputs && geometry.taps() > 1 {
+        mirrored(&correlated(y, x, &geometry.adjoint()), geometry.inputs, geometry.outputs)
+    } else {
+        correlated(x, y, geometry)
+    }
+}
+
+fn gathered<T: Real>(x: &[T], weight: &[T], geometry: &Geometry, finish: Finish<'_, T>) -> Vec<T> {
+    let Geometry { batch, inputs, outputs, .. } = *geometry;
+    let (taps, places) = (geometry.taps(), geometry.output_places());
+    let group = outputs.min(GROUP);
+    let some = (batch * places * outputs.div_ceil(group)).div_ceil(TASKS).clamp(COLUMNS / 2, COLUMNS);
+    let tiling = Tiling::new(batch, geometry.output, some);
+    let each = if geometry.is_pointwise() { inputs } else { ROWS.div_ceil(taps) };
+    let fill = |y: &mut [MaybeUninit<T>]| {
+        let tasks = tiling.tasks(y, outputs, group);
+        tasks.into_par_iter().for_each_init(
+            || (Vec::new(), Vec::new()),
+            |(columns, out), task| {
+                let n = task.tile.columns();
+                let len = task.channels.len() * n;
+                if out.len() < len {
+                    out.resize(len, T::zero());
+                }
+                for start in (0..inputs).step_by(each) {
+                    let channels = start..inputs.min(start + each);
+                    let width = channels.len() * taps;
+                    let first = (task.channels.start * inputs + start) * taps;
+                    let last = ((task.channels.end - 1) * inputs + channels.end) * taps;
+                    let weight = Operand::strided(&weight[first..last], task.channels.len(), width, inputs * taps);
+                    let columns = if geometry.is_pointwise() {
+                        rows(x, [inputs, places], &task.tile, channels, columns)
+                    } else {
+                        gather(x, geometry, &task.tile, channels, columns);
+                        columns_of(columns, geometry, width, n)
+                    };
+                    product(&mut out[..len], n, weight, columns, start > 0);
+                }
+                let mut from = task.rows.into_iter();
+                let length = task.tile.places.len();
+                for image in 0..task.tile.images.len() {
+                    for (channel, out) in task.channels.clone().zip(out.chunks_exact(n)) {
+                        let Some(to) = from.next() else { return };
+                        finish.write(channel, &out[image * length..][..length], to);
+                    }
+                }
+            },
+        );
+    };
+    // SAFETY: the tasks' rows are all of y, and each task writes its own.
+    unsafe { filled(batch * outputs * places, fill) }
+}
+
+/// The matrix that `gather` wrote, (`width`, n).
+fn columns_of<'a, T: Real>(columns: &'a [T], geometry: &Geometry, width: usize, n: usize) -> Operand<'a, T> {
+    let values = &columns[..width * n];
+    if geometry.is_strided() { Operand::new(values, width).t() } else { Operand::new(values, n) }
+}
+
+fn scattered<T: Real>(y: &[T], weight: &[T], geometry: &Geometry, finish: Finish<'_, T>) -> Vec<T> {
+    let Geometry { batch, inputs, outputs, .. } = *geometry;
+    let (taps, places, plane) = (geometry.taps(), geometry.output_places(), geometry.input_places());
+    // A task makes whole images, of some channels.
+    let some = (batch * places).div_ceil(TASKS).clamp(COLUMNS / 2, COLUMNS);
+    let tiling = Tiling::whole(batch, geometry.output, some);
+    let groups = TASKS.div_ceil(tiling.len()).clamp(inputs.div_ceil(ROWS.div_ceil(taps)), inputs);
+    let group = inputs.div_ceil(groups).max(32.min(inputs).div_ceil(taps));
+    let images_each = tiling.tile(0).images.len();
+    let images = Tiling::whole(batch, geometry.input, images_each * plane);
+    let fill = |x: &mut [MaybeUninit<T>]| {
+        let tasks = images.tasks(x, inputs, group);
+        tasks.into_par_iter().for_each_init(
+            || (Vec::new(), Vec::new(), Vec::new()),
+            |(columns, out, copied), task| {
+                let channels = task.channels.len();
+                let width = channels * taps;
+                let len = task.tile.images.len() * channels * plane;
+                out.clear();
+                out.resize(len, T::zero());
+                let first = task.channels.start * taps;
+                let weight = &weight[first..(outputs - 1) * inputs * taps + first + width];
+                let weight = Operand::strided(weight, outputs, width, inputs * taps);
+                let narrow =
+                    Tiling::new(task.tile.images.len(), geometry.output, (COLUMNS * ROWS / width.max(ROWS)).max(16));
+                for tile in (0..narrow.len()).map(|index| narrow.tile(index)) {
+                    let n = tile.columns();
+                    if columns.len() < width * n {
+                        columns.resize(width * n, T::zero());
+                    }
+                    let mut there = tile.clone();
+                    there.images = task.tile.images.start + tile.images.start..task.tile.images.start + tile.images.end;
+                    let y = rows(y, [outputs, places], &there, 0..outputs, copied);
+                    let columns = &mut columns[..width * n];
+                    if geometry.is_strided() {
+                        product(columns, width, y.t(), weight, false);
+                    } else {
+                        product(columns, n, weight.t(), y, false);
+                    }
+                    let image = channels * plane;
+                    scatter(
+                        columns,
+                        geometry,
+                        &tile,
+                        channels,
+                        &mut out[tile.images.start * image..tile.images.end * image],
+                    );
+                }
+                let rows = (0..task.tile.images.len()).flat_map(|_| task.channels.clone());
+                for ((channel, from), to) in rows.zip(out.chunks_exact(plane)).zip(task.rows) {
+                    finish.write(channel, from, to);
+                }
+            },
+        );
+    };
+    // SAFETY: the tasks' rows are all of x, and each task writes its own.
+    unsafe { filled(batch * inputs * plane, fill) }
+}
+
+fn correlated<T: Real>(x: &[T], y: &[T], geometry: &Geometry) -> Vec<T> {
+    let Geometry { batch, inputs, outputs, .. } = *geometry;
+    let (taps, places) = (geometry.taps(), geometry.output_places());
+    let group = (ROWS / 2).div_ceil(taps).min(inputs);
+    let groups = inputs.div_ceil(group);
+    let tiling = Tiling::new(batch, geometry.output, COLUMNS);
+    // Runs of tiles, whose sums are added in order.
+    let run = tiling.len().div_ceil(TASKS.div_ceil(groups));
+    let runs = tiling.len().div_ceil(run);
+    let task = |(columns, copied): &mut (Vec<T>, Vec<T>), index: usize| {
+        let (start, first) = (index / runs * group, index % runs * run);
+        let channels = start..inputs.min(start + group);
+        let width = channels.len() * taps;
+        let mut sums = vec![T::zero(); outputs * width];
+        for index in first..tiling.len().min(first + run) {
+            let tile = tiling.tile(index);
+            let y = rows(y, [outputs, places], &tile, 0..outputs, copied);
+            let columns = if geometry.is_pointwise() {
+                rows(x, [inputs, places], &tile, channels.clone(), columns)
+            } else {
+                gather(x, geometry, &tile, channels.clone(), columns);
+                columns_of(columns, geometry, width, tile.columns())
+            };
+            product(&mut sums, width, y, columns.t(), index > first);
+        }
+        sums
+    };
+    let sums: Vec<_> = (0..groups * runs).into_par_iter().map_init(Default::default, task).collect();
+    let mut weights = vec![T::zero(); outputs * inputs * taps];
+    weights.par_chunks_mut(inputs * taps).enumerate().for_each(|(o, weights)| {
+        for (weights, sums) in weights.chunks_mut(group * taps).zip(sums.chunks(runs)) {
+            for sums in sums {
+                let row = o * weights.len();
+                weights.iter_mut().zip(&sums[row..]).for_each(|(w, &s)| *w += s);
+            }
+        }
+    });
+    weights
+}
+
+/// The sum of each channel of y (B, channels, `places`).
+pub(super) fn channel_sums<T: Real>(y: &[T], channels: usize, places: usize) -> Vec<T> {
+    const LANES: usize = 16;
+    let row = |row: &[T]| {
+        let (chunks, rest) = row.as_chunks::<LANES>();
+        let mut lanes = [T::zero(); LANES];
+        chunks.iter().for_each(|chunk| lanes.iter_mut().zip(chunk).for_each(|(sum, &y)| *sum += y));
+        lanes.iter().chain(rest).map(|&y| y.wide()).sum::<f64>()
+    };
+    let sums: Vec<f64> = y.par_chunks(places).with_min_len(64).map(row).collect();
+    (0..channels).map(|c| T::of(sums[c..].iter().step_by(channels).sum())).collect()
+}

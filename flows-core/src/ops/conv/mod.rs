@@ -1,0 +1,297 @@
+//! Convolutions of images and signals, forward and backward as matrix products.
+//!
+//! Those of candle are slow, their gradients more so, and some are wrong: for batches the gradient of
+//! the weights of `conv1d`, and the value of `conv_transpose1d`, which has no gradient.
+
+mod gather;
+mod geometry;
+mod kernels;
+mod plain;
+
+use super::accumulate;
+use super::cpu::{Real, with_slice};
+use super::fused::Fused;
+use crate::{Error, Result};
+use candle_core::{CpuStorage, CustomOp3, DType, Layout, Shape, Tensor};
+use geometry::Geometry;
+use kernels::Finish;
+
+/// `f(w * x + b)`, a convolution of images x (B, C, H, W) with weights (O, C, kh, kw), bias (O) and an
+/// activation f behind it; (B, O, H', W') with H' = (H + 2 padding - kh) / stride + 1.
+///
+/// `y[o, u, v] = sum over c, i, j of w[o, c, i, j] x[c, stride u + i - padding, stride v + j - padding]`,
+/// x being 0 outside the image.
+///
+/// # Errors
+/// When shapes do not agree, the batch is empty, the kernel is larger than the padded image, or the
+/// padding as large as the kernel.
+pub fn conv2d(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    stride: usize,
+    padding: usize,
+    activation: Fused,
+) -> Result<Tensor> {
+    let (outputs, [inputs, height, width], kernel) = match (x.dims(), weight.dims()) {
+        ([_, c, h, w], [o, inputs, kh, kw]) if c == inputs => (*o, [*c, *h, *w], [*kh, *kw]),
+        (got, want) => return Err(mismatch(got, want, "(B, C, H, W)", "(O, C, kh, kw)")),
+    };
+    let sizes = [axis(height, kernel[0], stride, padding, 1)?, axis(width, kernel[1], stride, padding, 1)?];
+    let geometry = Geometry {
+        batch: x.dim(0)?,
+        inputs,
+        outputs,
+        input: [height, width],
+        output: sizes,
+        kernel,
+        stride: [stride; 2],
+        padding: [padding; 2],
+        dilation: [1; 2],
+    };
+    Convolution { geometry, transposed: false, activation }.apply(x, weight, bias)
+}
+
+/// `f(w * x + b)`, a convolution of signals x (B, C, T) with weights (O, C, k), bias (O) and an
+/// activation f behind it; (B, O, T') with T' = (T + 2 padding - dilation (k - 1) - 1) / stride + 1.
+///
+/// `y[o, t] = sum over c, j of w[o, c, j] x[c, stride t + dilation j - padding]`, x being 0 outside the
+/// signal.
+///
+/// # Errors
+/// When shapes do not agree, the batch is empty, the dilated kernel is larger than the padded signal,
+/// or the padding as large as the dilated kernel.
+pub fn conv1d(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    stride: usize,
+    padding: usize,
+    dilation: usize,
+    activation: Fused,
+) -> Result<Tensor> {
+    let (outputs, [inputs, length], kernel) = match (x.dims(), weight.dims()) {
+        ([_, c, t], [o, inputs, k]) if c == inputs => (*o, [*c, *t], *k),
+        (got, want) => return Err(mismatch(got, want, "(B, C, T)", "(O, C, k)")),
+    };
+    let geometry = Geometry {
+        batch: x.dim(0)?,
+        inputs,
+        outputs,
+        input: [1, length],
+        output: [1, axis(length, kernel, stride, padding, dilation)?],
+        kernel: [1, kernel],
+        stride: [1, stride],
+        padding: [0, padding],
+        dilation: [1, dilation],
+    };
+    Convolution { geometry, transposed: false, activation }.apply(x, weight, bias)
+}
+
+/// The transpose of [`conv1d`] as a linear map, with bias: signals x (B, C, T) with weights (C, O, k)
+/// and bias (O) to (B, O, T') with T' = (T - 1) stride - 2 padding + k.
+///
+/// `y[o, stride t + j - padding] += w[c, o, j] x[c, t]` for all c, t and j.
+///
+/// # Errors
+/// When shapes do not agree, the batch is empty, or the padding leaves nothing of the output.
+pub fn conv_transpose1d(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    stride: usize,
+    padding: usize,
+) -> Result<Tensor> {
+    let (outputs, [inputs, length], kernel) = match (x.dims(), weight.dims()) {
+        ([_, c, t], [inputs, o, k]) if c == inputs => (*o, [*c, *t], *k),
+        (got, want) => return Err(mismatch(got, want, "(B, C, T)", "(C, O, k)")),
+    };
+    let whole = length.checked_sub(1).and_then(|steps| steps.checked_mul(stride)?.checked_add(kernel));
+    let made = whole.and_then(|whole| whole.checked_sub(padding.checked_mul(2)?)).filter(|made| *made > 0);
+    let Some(made) = made else {
+        return Err(Error::Config(format!(
+            "a transposed convolution of {length} places with a kernel of {kernel}, stride {stride} and padding {padding} \
+             makes no place: give a longer signal or less padding"
+        )));
+    };
+    // The geometry is that of the convolution of which this is the transpose.
+    axis(made, kernel, stride, padding, 1)?;
+    let geometry = Geometry {
+        batch: x.dim(0)?,
+        inputs: outputs,
+        outputs: inputs,
+        input: [1, made],
+        output: [1, length],
+        kernel: [1, kernel],
+        stride: [1, stride],
+        padding: [0, padding],
+        dilation: [1, 1],
+    };
+    Convolution { geometry, transposed: true, activation: Fused::Identity }.apply(x, weight, bias)
+}
+
+fn mismatch(got: &[usize], weight: &[usize], x: &str, w: &str) -> Error {
+    Error::shape("the input of a convolution", got, format!("{x} for weights {w} = {weight:?}"))
+}
+
+/// The output places along one side.
+fn axis(length: usize, kernel: usize, stride: usize, padding: usize, dilation: usize) -> Result<usize> {
+    if kernel == 0 || stride == 0 || dilation == 0 {
+        return Err(Error::Config(format!(
+            "a convolution with kernel {kernel}, stride {stride} and dilation {dilation}: give at least 1 for each"
+        )));
+    }
+    let span = (kernel - 1).saturating_mul(dilation).saturating_add(1);
+    if padding >= span {
+        return Err(Error::Config(format!(
+            "a padding of {padding} for a kernel that spans {span} places: give at most {}",
+            span - 1
+        )));
+    }
+    // No overflow: the padding is less than the span, which must not exceed the padded length.
+    match length.saturating_add(padding.saturating_mul(2)) {
+        padded if padded >= span && length > 0 => Ok((padded - span) / stride + 1),
+        padded => Err(Error::Config(format!(
+            "a kernel that spans {span} places is larger than an input of {length} padded to {padded}: give a larger \
+             input, a smaller kernel or more padding"
+        ))),
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Convolution {
+    geometry: Geometry,
+    transposed: bool,
+    activation: Fused,
+}
+
+type Gradients = (Option<Tensor>, Option<Tensor>, Option<Tensor>);
+
+impl Convolution {
+    fn apply(self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+        let Geometry { batch, inputs, outputs, .. } = self.geometry;
+        if batch == 0 {
+            return Err(Error::Data("the input of a convolution has no row: give at least one".into()));
+        }
+        if inputs == 0 || outputs == 0 {
+            return Err(Error::Config("a convolution needs at least one channel on either side".into()));
+        }
+        if !x.dtype().is_float() || weight.dtype() != x.dtype() {
+            return Err(Error::Data(format!(
+                "a convolution of {:?} with weights of {:?}: convert both to f32 or f64",
+                x.dtype(),
+                weight.dtype()
+            )));
+        }
+        let made = self.channels();
+        if let Some(bias) = bias.filter(|bias| bias.dims() != [made] || bias.dtype() != x.dtype()) {
+            let want = format!("({made}) of type {:?}", x.dtype());
+            return Err(Error::shape("the bias of a convolution", bias.dims(), want));
+        }
+        if !(x.device().is_cpu() && matches!(x.dtype(), DType::F32 | DType::F64)) {
+            return plain::plain(&self, x, weight, bias);
+        }
+        let bias = match bias {
+            Some(bias) => bias.contiguous()?,
+            None => Tensor::zeros(made, x.dtype(), x.device())?,
+        };
+        Ok(x.contiguous()?.apply_op3(&weight.contiguous()?, &bias, self)?)
+    }
+
+    /// Those of the result.
+    fn channels(&self) -> usize {
+        if self.transposed { self.geometry.inputs } else { self.geometry.outputs }
+    }
+
+    fn places(&self) -> [usize; 2] {
+        if self.transposed { self.geometry.input } else { self.geometry.output }
+    }
+
+    /// The shape of the result for an input of so many dimensions.
+    fn shape(&self, rank: usize) -> Shape {
+        let [height, width] = self.places();
+        let (batch, channels) = (self.geometry.batch, self.channels());
+        if rank == 3 { (batch, channels, width).into() } else { (batch, channels, height, width).into() }
+    }
+
+    fn evaluate<T: Real>(&self, x: &[T], weight: &[T], bias: &[T]) -> CpuStorage {
+        let finish = Finish { bias: Some(bias), activation: self.activation };
+        let run = if self.transposed { kernels::inputs } else { kernels::outputs };
+        T::storage(run(x, weight, &self.geometry, finish))
+    }
+
+    /// The gradients of those of x, weight and bias that `wanted` says.
+    fn gradients<T: Real>(&self, [x, weight, y, grad]: [&[T]; 4], wanted: [bool; 3]) -> [Option<Vec<T>>; 3] {
+        let (geometry, grad) = (&self.geometry, self.activation.before(y, grad));
+        let back = if self.transposed { kernels::outputs } else { kernels::inputs };
+        let [height, width] = self.places();
+        [
+            wanted[0].then(|| back(&grad, weight, geometry, Finish::NONE)),
+            wanted[1].then(|| {
+                if self.transposed {
+                    kernels::weights(&grad, x, geometry)
+                } else {
+                    kernels::weights(x, &grad, geometry)
+                }
+            }),
+            wanted[2].then(|| kernels::channel_sums(&grad, self.channels(), height * width)),
+        ]
+    }
+
+    fn backward<T: Real>(&self, [x, weight, bias, y, grad]: [&Tensor; 5]) -> candle_core::Result<Gradients> {
+        let wanted = [x, weight, bias].map(Tensor::track_op);
+        let [gx, gw, gb] = with_slice::<T, _>(x, |xs| {
+            with_slice::<T, _>(weight, |ws| {
+                with_slice::<T, _>(y, |ys| {
+                    with_slice::<T, _>(grad, |grads| self.gradients([xs, ws, ys, grads], wanted))
+                })
+            })
+        })????;
+        let gx = gx.map(|gx| T::tensor(gx, x.shape())).transpose()?;
+        let sum = |input: &Tensor, part: Option<Vec<T>>| {
+            accumulate::gradient(input, |sum: &mut [T]| {
+                sum.iter_mut().zip(part.into_iter().flatten()).for_each(|(sum, part)| *sum += part);
+            })
+        };
+        Ok((gx, sum(weight, gw)?, sum(bias, gb)?))
+    }
+}
+
+impl CustomOp3 for Convolution {
+    fn name(&self) -> &'static str {
+        "convolution"
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+        s3: &CpuStorage,
+        l3: &Layout,
+    ) -> candle_core::Result<(CpuStorage, Shape)> {
+        let y = match s1 {
+            CpuStorage::F32(_) => self.evaluate(f32::slice(s1, l1)?, f32::slice(s2, l2)?, f32::slice(s3, l3)?),
+            _ => self.evaluate(f64::slice(s1, l1)?, f64::slice(s2, l2)?, f64::slice(s3, l3)?),
+        };
+        Ok((y, self.shape(l1.dims().len())))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        weight: &Tensor,
+        bias: &Tensor,
+        res: &Tensor,
+        grad: &Tensor,
+    ) -> candle_core::Result<Gradients> {
+        match x.dtype() {
+            DType::F32 => self.backward::<f32>([x, weight, bias, res, grad]),
+            _ => self.backward::<f64>([x, weight, bias, res, grad]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,61 @@
+//! Activations that operations apply on the way out.
+
+use super::cpu::Real;
+use super::simd::map_in_place;
+use crate::Result;
+use candle_core::Tensor;
+use std::borrow::Cow;
+
+/// An activation that an operation applies to its result; its derivative is a function of its value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fused {
+    /// None.
+    Identity,
+    /// `max(y, 0)`.
+    Relu,
+    /// `tanh y`.
+    Tanh,
+}
+
+impl Fused {
+    /// The activation of every number, in place.
+    pub(super) fn apply<T: Real>(self, y: &mut [T]) {
+        match self {
+            Self::Identity => {}
+            Self::Relu => y.iter_mut().for_each(|v| *v = if *v < T::zero() { T::zero() } else { *v }),
+            Self::Tanh => map_in_place(
+                y,
+                #[inline(always)]
+                |v: T| v.fast_tanh(),
+            ),
+        }
+    }
+
+    /// Turns the gradient behind the activation, whose values are y, into that before it.
+    pub(super) fn backward<T: Real>(self, y: &[T], grad: &mut [T]) {
+        let pairs = grad.iter_mut().zip(y);
+        match self {
+            Self::Identity => {}
+            Self::Relu => pairs.for_each(|(g, &y)| *g = if y > T::zero() { *g } else { T::zero() }),
+            Self::Tanh => pairs.for_each(|(g, &y)| *g *= T::one() - y * y),
+        }
+    }
+
+    /// The same, of a gradient that has to stay.
+    pub(super) fn before<'a, T: Real>(self, y: &[T], grad: &'a [T]) -> Cow<'a, [T]> {
+        let mut grad = Cow::Borrowed(grad);
+        if self != Self::Identity {
+            self.backward(y, grad.to_mut());
+        }
+        grad
+    }
+
+    /// The activation as an operation of candle, for other devices and as the tests' reference.
+    pub(super) fn plain(self, y: Tensor) -> Result<Tensor> {
+        Ok(match self {
+            Self::Identity => y,
+            Self::Relu => y.relu()?,
+            Self::Tanh => y.tanh()?,
+        })
+    }
+}
