@@ -3,6 +3,7 @@
 use super::softplus;
 use crate::Result;
 use candle_core::{D, Tensor};
+use std::f64::consts::LN_2;
 
 /// `ln sigmoid(x) = -softplus(-x)`, element by element.
 ///
@@ -30,6 +31,20 @@ pub fn log_sum_exp(x: &Tensor) -> Result<Tensor> {
     let shift = x.max_keepdim(D::Minus1)?.clamp(-1e38, 1e38)?.detach();
     let sum = x.broadcast_sub(&shift)?.exp()?.sum_keepdim(D::Minus1)?.log()?;
     Ok((sum + shift)?.squeeze(D::Minus1)?)
+}
+
+/// The logarithm of the softmax over the last dimension.
+///
+/// # Errors
+/// When `x` has no dimension.
+pub fn log_softmax(x: &Tensor) -> Result<Tensor> {
+    Ok(x.broadcast_sub(&log_sum_exp(x)?.unsqueeze(D::Minus1)?)?)
+}
+
+/// `ln(1 - tanh^2 x) = 2 (ln 2 - x - softplus(-2x))`, element by element.
+pub(crate) fn log_tanh_slope(x: &Tensor) -> Result<Tensor> {
+    let tail = softplus(&(x * -2.0)?)?;
+    Ok((x + tail)?.affine(-2.0, 2.0 * LN_2)?)
 }
 
 /// Sums everything but the batch: (B, ...) to (B).
