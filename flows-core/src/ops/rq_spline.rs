@@ -82,13 +82,22 @@ pub enum Direction {
 /// Durkan et al., Neural Spline Flows, 2019, equations 4 to 8.
 ///
 /// # Errors
-/// When shapes or types do not agree.
+/// When shapes or types do not agree, or the settings are of no spline.
 pub fn rq_spline(
     x: &Tensor,
     parameters: &Tensor,
     settings: RqSplineSettings,
     direction: Direction,
 ) -> Result<(Tensor, Tensor)> {
+    let RqSplineSettings { bins, low, high, min_bin, min_slope, .. } = settings;
+    if bins == 0
+        || !((high - low).is_finite() && low < high && min_bin >= 0.0 && min_slope >= 0.0)
+        || min_bin * bins as f64 >= 1.0
+    {
+        return Err(Error::Config(format!(
+            "{settings:?} is no spline: choose a bin or more, of room, on a finite interval"
+        )));
+    }
     let (batch, n) = x.dims2()?;
     match parameters.dims3()? {
         (rows, columns, p) if (rows == batch || rows == 1) && columns == n && p == settings.parameters() => {}
