@@ -500,6 +500,49 @@ fn deep() -> Result<Vec<Case>> {
     Ok(layers.into_iter().map(chain).collect())
 }
 
+/// Combinators around chains of more than a segment, with dropout and statistics of the batch inside.
+fn nested() -> Vec<Case> {
+    fn chain(normalised: bool, context: Option<usize>, s: &Scope) -> Result<Box<dyn Bijector>> {
+        let mut steps: Vec<Box<dyn Bijector>> = Vec::new();
+        for i in 0..10 {
+            let (mask, scope) = (Mask::Alternating { odd: i % 2 == 1 }, s.enter(i));
+            steps.push(Box::new(Coupling::new(
+                &[3],
+                &mask,
+                Arc::new(Affine::default()),
+                context,
+                &residual_net(),
+                &scope,
+            )?));
+            if normalised && i % 4 == 0 {
+                steps.push(Box::new(BatchNorm::new(&[3], 0.2, &scope)?));
+            }
+        }
+        Ok(Box::new(Chain::new(steps)?))
+    }
+    let (mut cases, context) = (Vec::new(), Some(2));
+    cases.push(Case::new("long chain, context", move |s| chain(false, context, s)).given([2]));
+    cases.push(Case::new("long chain with batch norm", |s| chain(true, None, s)));
+    cases.push(Case::new("long chain, inverse", |s| Ok(Box::new(Inverse(chain(true, None, s)?)))));
+    cases.push(Case::new("long chains side by side", |s| {
+        Ok(Box::new(Concatenate::new(vec![chain(false, None, &s.enter("a"))?, chain(true, None, &s.enter("b"))?])?))
+    }));
+    cases.push(Case::new("long chains stacked", |s| {
+        Ok(Box::new(Stack::new(vec![chain(true, None, &s.enter("a"))?, chain(false, None, &s.enter("b"))?])?))
+    }));
+    cases.push(Case::new("long chain on some elements", |s| {
+        Ok(Box::new(Indexed::new(chain(true, None, s)?, &[2, 2], [3, 0, 1])?))
+    }));
+    cases.push(
+        Case::new("long chain, embedded context", move |s| {
+            let network = Mlp::new(6, &[5], Output::new(2), None, Activation::Tanh, &s.enter("network"))?;
+            Ok(Box::new(Embed::new(Box::new(Flatten(Box::new(network))), chain(true, context, s)?)))
+        })
+        .given([2, 3]),
+    );
+    cases
+}
+
 /// Runs a check over cases and reports all that fail.
 fn all(cases: Vec<Case>, check: impl Fn(&Case) -> Result<()>) {
     let failed = |case: &Case| check(case).err().map(|error| format!("{}: {error}", case.name()));
@@ -565,6 +608,14 @@ fn precisions_agree() -> Result<()> {
 #[test]
 fn training_passes() -> Result<()> {
     all(registry()?, Case::trains);
+    Ok(())
+}
+
+#[test]
+fn activations_are_recomputed() -> Result<()> {
+    all(registry()?, Case::recomputes);
+    all(deep()?, Case::recomputes);
+    all(nested(), Case::recomputes);
     Ok(())
 }
 

@@ -1,11 +1,11 @@
 //! What holds of every named flow.
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device, Tensor, backprop::GradStore};
 use flows_core::distributions::Distribution;
 use flows_core::flows::*;
 use flows_core::nn::NetworkConfig;
 use flows_core::testing::{difference, perturb};
-use flows_core::train::forward_kl;
+use flows_core::train::{Loss, Memory, forward_kl};
 use flows_core::{Error, Result, Rng};
 use serde_json::{Value, json};
 use std::f64::consts::PI;
@@ -205,6 +205,43 @@ fn every_weight_learns_from_the_forward_divergence() -> Result<()> {
             for (weight, var) in flow.parameters().trainable() {
                 let gradient = gradients.get(&var).map(|g| g.sqr()?.sum_all()?.to_scalar::<f32>()).transpose()?;
                 assert!(gradient.is_some_and(f32::is_finite), "{name} of {features}: `{weight}` has {gradient:?}");
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn gradients_are_those_of_recomputed_activations() -> Result<()> {
+    const ROWS: usize = 16;
+    for (features, width) in [(1, None), (5, None), (5, Some(3))] {
+        for (name, flow) in flows(features, width, DType::F64)? {
+            let given = context(ROWS, width, DType::F64)?;
+            let x = Rng::seed(7).normal_tensor((ROWS, features), DType::F64, CPU)?;
+            let weights = flow.parameters().trainable();
+            let before = flow.parameters().snapshot()?.into_iter().collect();
+            let forward = |memory: Memory| {
+                flow.parameters().load(&before)?;
+                memory.forward_kl(&flow, &x, given.as_ref(), &mut Rng::seed(8)).and_then(Loss::gradients)
+            };
+            let reverse = |memory: Memory| {
+                let target = |x: &Tensor| Ok((x.sqr()?.sum(1)? * -0.3)?);
+                memory.reverse_kl(&flow, target, ROWS, &mut Rng::seed(8)).and_then(Loss::gradients)
+            };
+            let mut pairs = vec![(forward(Memory::Store)?, forward(Memory::Recompute)?)];
+            if width.is_none() {
+                pairs.push((reverse(Memory::Store)?, reverse(Memory::Recompute)?));
+            }
+            for (stored, recomputed) in pairs {
+                assert_eq!(stored.value, recomputed.value, "{name}");
+                let (Some(stored), Some(recomputed)) = (stored.gradients, recomputed.gradients) else {
+                    panic!("{name}: the loss is not finite");
+                };
+                for (weight, var) in &weights {
+                    let get = |g: &GradStore| g.get(var).cloned().map_or_else(|| var.zeros_like(), Ok);
+                    let d = difference(&get(&stored)?, &get(&recomputed)?)?;
+                    assert!(d < 1e-9, "{name} of {features}: `{weight}` differs by {d}");
+                }
             }
         }
     }

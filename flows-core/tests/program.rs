@@ -477,3 +477,19 @@ fn help_teaches() {
     assert_eq!(run(here.path(), "").status.code(), Some(2));
     assert_eq!(run(here.path(), "eval").status.code(), Some(2));
 }
+
+#[test]
+fn activations_need_not_be_stored() {
+    let folder = folder();
+    let here = folder.path();
+    let settings = TINY.replace("steps = 20,", "steps = 20, memory = \"recompute\",");
+    fs::write(here.join("recompute.toml"), settings).unwrap();
+    let train = |config: &str| {
+        let results = json(here, &format!("train --config {config}.toml --out {config} --seed 3 --json -q"));
+        results["test"]["log_likelihood"].as_f64().unwrap()
+    };
+    let (stored, recomputed) = (train("tiny"), train("recompute"));
+    assert!((stored - recomputed).abs() < 1e-4, "{stored} and {recomputed}");
+    let written = fs::read_to_string(here.join("recompute/config.toml")).unwrap();
+    assert!(written.contains("memory = \"recompute\""), "{written}");
+}

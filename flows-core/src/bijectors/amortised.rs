@@ -2,7 +2,7 @@
 
 use super::check_context;
 use crate::nn::{Init, Linear, Output, Scope};
-use crate::{Error, Result, Structure};
+use crate::{Error, Result, Structure, ops};
 use candle_core::Tensor;
 
 /// N named vectors of parameters: weights of shape (1, width), or (B, width) from a context.
@@ -72,7 +72,7 @@ fn array<const N: usize>(parts: Vec<Tensor>) -> Result<[Tensor; N]> {
 
 /// The products of rows, (R, D) and (S, D) to (max(R, S), 1), where R or S may be 1.
 pub(super) fn dot(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    Ok(a.broadcast_mul(b)?.sum_keepdim(1)?)
+    Ok(ops::sum(&a.broadcast_mul(b)?, 1)?.unsqueeze(1)?)
 }
 
 /// The smallest slope that is told from 0 beside 1: the machine epsilon of the tensor's type.

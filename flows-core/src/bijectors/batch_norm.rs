@@ -1,9 +1,10 @@
 //! Batch normalisation as a bijector.
 
 use super::linear::{channels, shared_log_det};
-use super::{Bijector, check_event};
+use super::{Bijector, Pass, check_event};
 use crate::nn::{Buffer, Init, Scope};
-use crate::{Error, Result, Rng, Structure, ops};
+use crate::ops::{self, Direction};
+use crate::{Error, Result, Rng, Structure};
 use candle_core::{DType, Tensor};
 
 /// Added to the variance.
@@ -106,6 +107,25 @@ impl Bijector for BatchNorm {
         let (mean, variance) = ops::channel_moments(x)?;
         self.track(&mean, &variance)?;
         self.normalise(x, &mean, &variance)
+    }
+
+    /// In training, the running statistics move with the pass and not with its way back.
+    fn pass<'a>(
+        &'a self,
+        direction: Direction,
+        input: &Tensor,
+        context: Option<&Tensor>,
+        rng: Option<&mut Rng>,
+    ) -> Result<Pass<'a>> {
+        let (Direction::Inverse, Some(rng)) = (direction, rng) else {
+            return Pass::step(self, direction, input, context, None);
+        };
+        let result = self.inverse_training(input, context, rng)?;
+        let pass = Pass::again(input, result, |x, _| {
+            let (mean, variance) = ops::channel_moments(x)?;
+            self.normalise(x, &mean, &variance)
+        });
+        Ok(Pass { repeatable: false, ..pass })
     }
 
     fn structure(&self) -> Structure {

@@ -114,7 +114,7 @@ impl BlockNeural {
         let mut log = x.zeros_like()?.unsqueeze(2)?;
         for (i, layer) in self.layers.iter().enumerate() {
             if i > 0 {
-                h = h.tanh()?;
+                h = ops::tanh(&h)?;
             }
             let (weight, blocks) = layer.weights(dim)?;
             h = ops::linear(&h, &weight, Some(&layer.bias), Fused::Identity)?;

@@ -1,7 +1,8 @@
 //! A bijector on some elements of the event.
 
 use super::reshape::batched;
-use super::{Bijector, check_event};
+use super::{Bijector, Pass, Sweep, check_event};
+use crate::ops::Direction;
 use crate::{Error, Result, Rng, Structure};
 use candle_core::{Device, Tensor};
 
@@ -87,6 +88,29 @@ impl Bijector for Indexed {
     fn initialize(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
         let apply = |x: &Tensor| Ok((self.part.initialize(x, context)?, super::reshape::no_log_det(x)?));
         Ok(self.run(x, self.part.data_shape(), apply)?.0)
+    }
+
+    fn pass<'a>(
+        &'a self,
+        direction: Direction,
+        input: &Tensor,
+        context: Option<&Tensor>,
+        rng: Option<&mut Rng>,
+    ) -> Result<Pass<'a>> {
+        let (latent, data) = (self.part.latent_shape(), self.part.data_shape());
+        let (from, to) = if direction == Direction::Forward { (latent, data) } else { (data, latent) };
+        let mut inner = None;
+        let (value, log_det) = self.run(&input.detach(), from, |v| {
+            let pass = self.part.pass(direction, v, context, rng)?;
+            inner = Some((pass.back, pass.repeatable));
+            Ok((pass.value, pass.log_det))
+        })?;
+        let (back, repeatable) = inner.ok_or_else(|| Error::Config("the part has no way back".into()))?;
+        let back = move |gradient: Tensor, sweep: &mut Sweep<'_>| {
+            let apply = |gradient: &Tensor| Ok((back(gradient.clone(), sweep)?, super::reshape::no_log_det(gradient)?));
+            Ok(self.run(&gradient, to, apply)?.0)
+        };
+        Ok(Pass { value, log_det, back: Box::new(back), repeatable })
     }
 
     fn structure(&self) -> Structure {

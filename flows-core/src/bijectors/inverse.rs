@@ -1,7 +1,8 @@
 //! A bijector the other way round.
 
-use super::Bijector;
-use crate::{Result, Structure};
+use super::{Bijector, Pass};
+use crate::ops::Direction;
+use crate::{Result, Rng, Structure};
 use candle_core::Tensor;
 
 /// The inverse of a bijector: `x = f^-1(z)`, with the log-determinants exchanged.
@@ -26,6 +27,16 @@ impl Bijector for Inverse {
 
     fn inverse(&self, x: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
         self.0.forward(x, context)
+    }
+
+    fn pass<'a>(
+        &'a self,
+        direction: Direction,
+        input: &Tensor,
+        context: Option<&Tensor>,
+        _: Option<&mut Rng>,
+    ) -> Result<Pass<'a>> {
+        self.0.pass(direction.opposite(), input, context, None)
     }
 
     fn structure(&self) -> Structure {

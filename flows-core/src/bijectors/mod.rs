@@ -4,6 +4,7 @@
 //! (x -> z). Both return the value and their own log|det Jacobian| in one pass, so the second of
 //! the one is minus the second of the other.
 
+use crate::ops::Direction;
 use crate::{Error, Result, Rng, Structure};
 use candle_core::Tensor;
 
@@ -27,6 +28,7 @@ mod lu_linear;
 mod matrix;
 mod multi_scale;
 mod orthogonal;
+mod pass;
 mod permutation;
 mod planar;
 mod radial;
@@ -58,6 +60,8 @@ pub use lu_linear::LuLinear;
 pub use matrix::Matrix;
 pub use multi_scale::{Level, MultiScale};
 pub use orthogonal::Orthogonal;
+pub use pass::{Back, Pass, Sweep};
+pub(crate) use pass::{add_gradients, leaf};
 pub use permutation::{Order, Permutation};
 pub use planar::Planar;
 pub use radial::Radial;
@@ -110,6 +114,24 @@ pub trait Bijector: std::fmt::Debug + Send + Sync {
     /// As [`Self::inverse`].
     fn initialize(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
         Ok(self.inverse(x, context)?.0)
+    }
+
+    /// A direction as a step of training takes it that is to keep no activations: `inverse` (or, with
+    /// a generator, `inverse_training`) or `forward`, without the graph, and the way back.
+    ///
+    /// By default the input is kept, and the way back runs the direction again. A bijector whose
+    /// training changes buffers needs a pass of its own, that does so once.
+    ///
+    /// # Errors
+    /// As [`Self::inverse`].
+    fn pass<'a>(
+        &'a self,
+        direction: Direction,
+        input: &Tensor,
+        context: Option<&Tensor>,
+        rng: Option<&mut Rng>,
+    ) -> Result<Pass<'a>> {
+        Pass::step(self, direction, input, context, rng)
     }
 
     /// What this is made of, for people to read.

@@ -1,7 +1,8 @@
 //! Models that let half of the channels leave at each level.
 
 use super::reshape::{batched, no_log_det};
-use super::{Bijector, check_event};
+use super::{Bijector, Pass, Sweep, check_event, leaf};
+use crate::ops::Direction;
 use crate::{Error, Result, Rng, Structure};
 use candle_core::Tensor;
 
@@ -74,11 +75,11 @@ impl MultiScale {
         &self.levels
     }
 
-    fn to_latent(
-        &self,
+    fn to_latent<'a>(
+        &'a self,
         x: &Tensor,
         context: Option<&Tensor>,
-        mut apply: impl FnMut(&dyn Bijector, &Tensor, Option<&Tensor>) -> Result<(Tensor, Tensor)>,
+        mut apply: impl FnMut(&'a dyn Bijector, &Tensor, Option<&Tensor>) -> Result<(Tensor, Tensor)>,
     ) -> Result<(Tensor, Tensor)> {
         check_event("the data of a multi-scale model", x, self.data_shape())?;
         let mut total = no_log_det(x)?;
@@ -172,6 +173,58 @@ impl Bijector for MultiScale {
             Ok((part.initialize(v, context)?, no_log_det(v)?))
         };
         Ok(self.to_latent(x, context, apply)?.0)
+    }
+
+    /// The inverse goes back level by level; `forward` is run again as a whole.
+    fn pass<'a>(
+        &'a self,
+        direction: Direction,
+        input: &Tensor,
+        context: Option<&Tensor>,
+        mut rng: Option<&mut Rng>,
+    ) -> Result<Pass<'a>> {
+        if direction == Direction::Forward {
+            return Pass::step(self, direction, input, context, rng);
+        }
+        let (mut ways, mut repeatable) = (Vec::new(), true);
+        let (value, log_det) = self.to_latent(&input.detach(), context, |part, v, context| {
+            let pass = part.pass(direction, v, context, rng.as_deref_mut())?;
+            repeatable &= pass.repeatable;
+            ways.push((pass.back, context.cloned()));
+            Ok((pass.value, pass.log_det))
+        })?;
+        let back = move |gradient: Tensor, sweep: &mut Sweep<'_>| {
+            let lost = || Error::Config("a level of a multi-scale model has no way back".into());
+            let batch = gradient.dim(0)?;
+            let mut end = self.latent[0];
+            // The gradient for the half that stays.
+            let mut stays: Option<Tensor> = None;
+            for (level, &size) in self.levels.iter().zip(&self.parts).rev() {
+                end -= size;
+                let part = gradient.narrow(1, end, size)?.contiguous()?;
+                let h = match stays {
+                    None => part.reshape(batched(batch, level.flow.latent_shape()))?,
+                    Some(mut stays) => {
+                        let leaving = match &level.prior {
+                            None => part.reshape(stays.shape())?,
+                            Some(prior) => {
+                                let Some((back, Some(half))) = ways.pop() else { return Err(lost()) };
+                                let half = leaf(&half)?;
+                                let noise = part.reshape(batched(batch, prior.latent_shape()))?;
+                                let leaving = back(noise, &mut sweep.given(&half))?;
+                                stays = (stays + sweep.take(&half)?)?;
+                                leaving
+                            }
+                        };
+                        Tensor::cat(&[&stays, &leaving], 1)?
+                    }
+                };
+                let (back, _) = ways.pop().ok_or_else(lost)?;
+                stays = Some(back(h, sweep)?);
+            }
+            stays.ok_or_else(lost)
+        };
+        Ok(Pass { value, log_det, back: Box::new(back), repeatable })
     }
 
     fn structure(&self) -> Structure {

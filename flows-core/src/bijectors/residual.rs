@@ -1,8 +1,9 @@
 //! Invertible residual networks.
 
-use super::{Bijector, check_event};
+use super::{Bijector, Pass, check_event};
 use crate::nn::{LipschitzActivation, LipschitzMlp, LipschitzPass, Scope};
-use crate::{Error, Result, Rng, Structure, ops};
+use crate::ops::{self, Direction};
+use crate::{Error, Result, Rng, Structure};
 use candle_core::{DType, Tensor};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -133,6 +134,14 @@ impl Residual {
         Ok(((x + g)?, (log_det + ops::sum_event(&change)?)?))
     }
 
+    /// `(x + g(x), an estimate of ln det(I + J))`, or the exact one if there is no roulette.
+    fn estimated(&self, x: &Tensor, pass: &LipschitzPass, rng: &mut Rng) -> Result<(Tensor, Tensor)> {
+        let Some(roulette) = self.roulette else { return self.exact(x, pass) };
+        let (g, slopes) = pass.forward(x)?;
+        let log_det = self.estimate(roulette, pass, &slopes, x, rng)?;
+        Ok(((x + g)?, log_det))
+    }
+
     /// The fixed point of `x = z - g(x)`, near enough for one step of Newton's method.
     fn fixed_point(&self, z: &Tensor, pass: &LipschitzPass) -> Result<Tensor> {
         let (c, double) = (self.coefficient, z.dtype() == DType::F64);
@@ -247,11 +256,26 @@ impl Bijector for Residual {
 
     fn inverse_training(&self, x: &Tensor, _: Option<&Tensor>, rng: &mut Rng) -> Result<(Tensor, Tensor)> {
         check_event("the data of a residual flow", x, &self.shape)?;
-        let pass = self.network.pass_training()?;
-        let Some(roulette) = self.roulette else { return self.exact(x, &pass) };
-        let (g, slopes) = pass.forward(x)?;
-        let log_det = self.estimate(roulette, &pass, &slopes, x, rng)?;
-        Ok(((x + g)?, log_det))
+        self.estimated(x, &self.network.pass_training()?, rng)
+    }
+
+    /// The way back of a pass of training has the weights that the pass has normalized: another
+    /// power iteration would end a little further.
+    fn pass<'a>(
+        &'a self,
+        direction: Direction,
+        input: &Tensor,
+        context: Option<&Tensor>,
+        rng: Option<&mut Rng>,
+    ) -> Result<Pass<'a>> {
+        let (Direction::Inverse, Some(rng)) = (direction, rng) else {
+            return Pass::step(self, direction, input, context, None);
+        };
+        check_event("the data of a residual flow", input, &self.shape)?;
+        let (pass, mut drawn) = (self.network.pass_training()?, rng.clone());
+        let result = self.estimated(input, &pass, rng)?;
+        let pass = Pass::again(input, result, move |x, _| self.estimated(x, &pass, &mut drawn));
+        Ok(Pass { repeatable: false, ..pass })
     }
 
     fn structure(&self) -> Structure {

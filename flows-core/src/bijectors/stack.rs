@@ -1,7 +1,8 @@
 //! Bijectors on the slices of an axis.
 
 use super::reshape::no_log_det;
-use super::{Bijector, check_event};
+use super::{Bijector, Pass, Sweep, check_event};
+use crate::ops::Direction;
 use crate::{Error, Result, Rng, Structure};
 use candle_core::Tensor;
 
@@ -35,11 +36,11 @@ impl Stack {
         Ok(Self { parts, latent, data })
     }
 
-    fn run(
-        &self,
+    fn run<'a>(
+        &'a self,
         v: &Tensor,
         event: &[usize],
-        mut apply: impl FnMut(&dyn Bijector, &Tensor) -> Result<(Tensor, Tensor)>,
+        mut apply: impl FnMut(&'a dyn Bijector, &Tensor) -> Result<(Tensor, Tensor)>,
     ) -> Result<(Tensor, Tensor)> {
         check_event("the input of a stack", v, event)?;
         let mut values = Vec::with_capacity(self.parts.len());
@@ -77,6 +78,34 @@ impl Bijector for Stack {
     fn initialize(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
         let apply = |part: &dyn Bijector, x: &Tensor| Ok((part.initialize(x, context)?, no_log_det(x)?));
         Ok(self.run(x, &self.data, apply)?.0)
+    }
+
+    fn pass<'a>(
+        &'a self,
+        direction: Direction,
+        input: &Tensor,
+        context: Option<&Tensor>,
+        mut rng: Option<&mut Rng>,
+    ) -> Result<Pass<'a>> {
+        let (mut ways, mut repeatable) = (Vec::with_capacity(self.parts.len()), true);
+        let apply = |part: &'a dyn Bijector, v: &Tensor| {
+            let pass = part.pass(direction, v, context, rng.as_deref_mut())?;
+            repeatable &= pass.repeatable;
+            ways.push(pass.back);
+            Ok((pass.value, pass.log_det))
+        };
+        let (latent, data) = (&self.latent, &self.data);
+        let (from, to) = if direction == Direction::Forward { (latent, data) } else { (data, latent) };
+        let (value, log_det) = self.run(&input.detach(), from, apply)?;
+        let back = move |gradient: Tensor, sweep: &mut Sweep<'_>| {
+            let mut ways = ways.into_iter();
+            let apply = |_: &dyn Bijector, gradient: &Tensor| match ways.next() {
+                Some(back) => Ok((back(gradient.contiguous()?, sweep)?, no_log_det(gradient)?)),
+                None => Err(Error::Config("a part has no way back".into())),
+            };
+            Ok(self.run(&gradient, to, apply)?.0)
+        };
+        Ok(Pass { value, log_det, back: Box::new(back), repeatable })
     }
 
     fn structure(&self) -> Structure {

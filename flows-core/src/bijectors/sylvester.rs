@@ -4,7 +4,7 @@ use super::amortised::{Amortised, column, epsilon};
 use super::reshape::batched;
 use super::{Bijector, check_event};
 use crate::nn::Scope;
-use crate::ops::{elements, increasing_roots};
+use crate::ops::{self, elements, increasing_roots};
 use crate::{Error, Result, Structure};
 use candle_core::{D, DType, Tensor};
 use rayon::prelude::*;
@@ -120,7 +120,7 @@ impl Sylvester {
     fn terms(&self, batch: usize, context: Option<&Tensor>) -> Result<Terms> {
         let [d1, d2, full, b] = self.parameters.get(batch, context)?;
         let full = full.reshape(batched(full.dim(0)?, &[self.units, self.units]))?;
-        let (r1, r2) = (d1.tanh()?, d2.tanh()?);
+        let (r1, r2) = (ops::tanh(&d1)?, ops::tanh(&d2)?);
         // Rounding may take the slope below its bound of 0.
         let slope = ((&r1 * &r2)? + 1.0)?.maximum(epsilon(&r1))?;
         let n1 = full.broadcast_mul(&self.upper)?.transpose(1, 2)?.contiguous()?;
@@ -184,7 +184,7 @@ fn product(v: &Tensor, m: &Tensor) -> Result<Tensor> {
 impl Terms {
     /// `tanh(R2 u + b)`, (B, M).
     fn hidden(&self, u: &Tensor) -> Result<Tensor> {
-        Ok((u.broadcast_mul(&self.r2)? + product(u, &self.n2)?)?.broadcast_add(&self.b)?.tanh()?)
+        ops::tanh(&(u.broadcast_mul(&self.r2)? + product(u, &self.n2)?)?.broadcast_add(&self.b)?)
     }
 
     /// `R1 t`, (B, M).
@@ -200,7 +200,7 @@ impl Terms {
     /// `log|det dx/dz|` from t = tanh(R2 Q^T z + b), (B, M); logarithms of sums of positive terms.
     fn log_det(&self, t: &Tensor) -> Result<Tensor> {
         let square = t.sqr()?;
-        Ok((square.affine(-1.0, 1.0)?.broadcast_mul(&self.slope)? + square)?.log()?.sum(1)?)
+        ops::sum(&ops::ln(&(square.affine(-1.0, 1.0)?.broadcast_mul(&self.slope)? + square)?)?, 1)
     }
 
     /// The roots u of `u + R1 tanh(R2 u + b) = y` for y (B, M), and the transposed inverses of its

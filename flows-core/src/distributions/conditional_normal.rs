@@ -4,7 +4,7 @@ use super::Distribution;
 use super::checks::{LN_2PI, at_least_one, batch_shape, check_batch, event_shape};
 use crate::bijectors::check_context;
 use crate::nn::{Init, Scope};
-use crate::ops::{Fused, linear, sum_event};
+use crate::ops::{self, Fused, linear, sum_event};
 use crate::{Result, Rng};
 use candle_core::Tensor;
 
@@ -44,7 +44,7 @@ impl ConditionalNormal {
         let n = self.bias.elem_count() / 2;
         let shape = batch_shape(batch, &self.event);
         let loc = out.narrow(1, 0, n)?.reshape(shape.clone())?;
-        let log_scale = ((out.narrow(1, n, n)?.reshape(shape)? / BOUND)?.tanh()? * BOUND)?;
+        let log_scale = (ops::tanh(&(out.narrow(1, n, n)?.reshape(shape)? / BOUND)?)? * BOUND)?;
         Ok(Located { loc, log_scale })
     }
 }
@@ -57,7 +57,7 @@ pub(super) struct Located {
 
 impl Located {
     pub(super) fn log_prob(&self, x: &Tensor) -> Result<Tensor> {
-        self.log_prob_at(&((x - &self.loc)? * self.log_scale.neg()?.exp()?)?)
+        self.log_prob_at(&((x - &self.loc)? * ops::exp(&self.log_scale.neg()?)?)?)
     }
 
     /// `log N(loc + e^log_scale z; loc, scale^2)`.
@@ -68,7 +68,7 @@ impl Located {
     /// A draw for each row, with its log-density.
     pub(super) fn draw(&self, rng: &mut Rng) -> Result<(Tensor, Tensor)> {
         let z = rng.normal_tensor(self.loc.shape().clone(), self.loc.dtype(), self.loc.device())?;
-        Ok((((&z * self.log_scale.exp()?)? + &self.loc)?, self.log_prob_at(&z)?))
+        Ok((((&z * ops::exp(&self.log_scale)?)? + &self.loc)?, self.log_prob_at(&z)?))
     }
 }
 

@@ -1,7 +1,7 @@
 //! The Laplace distribution.
 
 use super::{Family, LocationScale, SymmetricCdf};
-use crate::{Result, Rng};
+use crate::{Result, Rng, ops};
 use candle_core::{DType, Device, Tensor};
 use std::f64::consts::LN_2;
 
@@ -32,13 +32,13 @@ impl SymmetricCdf for LaplaceFamily {
     fn log_cdf(&self, z: &Tensor) -> Result<Tensor> {
         // e^z / 2 below 0 and 1 - e^-z / 2 above.
         let below = z.minimum(0.0)?.affine(1.0, -LN_2)?;
-        let above = z.maximum(0.0)?.neg()?.exp()?.affine(-0.5, 1.0)?.log()?;
+        let above = ops::ln(&ops::exp(&z.maximum(0.0)?.neg()?)?.affine(-0.5, 1.0)?)?;
         Ok(z.lt(0.0)?.where_cond(&below, &above)?)
     }
 
     fn quantile(&self, y: &Tensor) -> Result<Tensor> {
         let below = y.minimum(-LN_2)?.affine(1.0, LN_2)?;
-        let above = y.maximum(-LN_2)?.exp()?.affine(-2.0, 2.0)?.log()?.neg()?;
+        let above = ops::ln(&ops::exp(&y.maximum(-LN_2)?)?.affine(-2.0, 2.0)?)?.neg()?;
         Ok(y.lt(-LN_2)?.where_cond(&below, &above)?)
     }
 }

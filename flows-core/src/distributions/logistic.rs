@@ -1,7 +1,7 @@
 //! The logistic distribution.
 
 use super::{Family, LocationScale, SymmetricCdf};
-use crate::ops::log_sigmoid;
+use crate::ops;
 use crate::{Result, Rng};
 use candle_core::{DType, Device, Tensor};
 
@@ -17,10 +17,8 @@ impl Family for LogisticFamily {
     const NAME: &'static str = "Logistic";
 
     fn log_density(&self, z: &Tensor) -> Result<Tensor> {
-        // Even in z: with |z| the exponential cannot overflow.
-        let size = z.abs()?;
-        let log = (size.neg()?.exp()? + 1.0)?.log()?;
-        Ok((size.neg()? - (log * 2.0)?)?)
+        // ln sigmoid(z) + ln sigmoid(-z).
+        Ok((z - (ops::softplus(z)? * 2.0)?)?)
     }
 
     fn noise(&self, shape: &[usize], dtype: DType, device: &Device, rng: &mut Rng) -> Result<Tensor> {
@@ -34,10 +32,10 @@ impl Family for LogisticFamily {
 
 impl SymmetricCdf for LogisticFamily {
     fn log_cdf(&self, z: &Tensor) -> Result<Tensor> {
-        log_sigmoid(z)
+        ops::log_sigmoid(z)
     }
 
     fn quantile(&self, y: &Tensor) -> Result<Tensor> {
-        Ok((y - y.exp()?.affine(-1.0, 1.0)?.log()?)?)
+        Ok((y - ops::ln(&ops::exp(y)?.affine(-1.0, 1.0)?)?)?)
     }
 }

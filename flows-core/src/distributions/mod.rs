@@ -15,6 +15,7 @@ mod mixture;
 mod multivariate_normal;
 mod normal;
 mod product;
+mod rows;
 mod student_t;
 mod transformed;
 mod truncated;
@@ -31,6 +32,7 @@ pub use mixture::GaussianMixture;
 pub use multivariate_normal::MultivariateNormal;
 pub use normal::{Normal, NormalFamily, StandardNormal};
 pub use product::Product;
+pub use rows::{draw, score};
 pub use student_t::{StudentT, StudentTFamily};
 pub use transformed::Transformed;
 pub use truncated::Truncated;
@@ -75,5 +77,10 @@ pub trait Distribution: std::fmt::Debug + Send + Sync {
         let x = self.sample(count, context, rng)?;
         let log_prob = self.log_prob(&x, context)?;
         Ok((x, log_prob))
+    }
+
+    /// The base and bijector that this is made of, if it is a flow and nothing else.
+    fn transformed(&self) -> Option<&Transformed> {
+        None
     }
 }

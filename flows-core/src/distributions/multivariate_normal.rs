@@ -5,7 +5,7 @@ use super::checks::{
     LN_2PI, at_least_one, check_alike, check_batch, check_rows, check_values, values_of, zero_where_undefined,
 };
 use crate::nn::{Init, Scope};
-use crate::ops::solve_triangular_rows;
+use crate::ops::{solve_triangular_rows, sum};
 use crate::{Error, Result, Rng};
 use candle_core::Tensor;
 
@@ -88,7 +88,7 @@ impl MultivariateNormal {
 
     fn log_prob_at(&self, y: &Tensor) -> Result<Tensor> {
         let [n] = self.event;
-        let square = y.sqr()?.sum(1)?.affine(-0.5, -0.5 * n as f64 * LN_2PI)?;
+        let square = sum(&y.sqr()?, 1)?.affine(-0.5, -0.5 * n as f64 * LN_2PI)?;
         Ok(square.broadcast_sub(&self.log_diagonal.sum_all()?)?)
     }
 

@@ -3,7 +3,7 @@
 use super::checks::values_of;
 use super::{Family, LocationScale};
 use crate::nn::{Init, Scope};
-use crate::ops::special::{lgamma, log1p};
+use crate::ops::{ln_1p, special::lgamma};
 use crate::{Error, Result, Rng};
 use candle_core::{DType, Device, Tensor};
 use std::f64::consts::PI;
@@ -81,7 +81,7 @@ impl Family for StudentTFamily {
         let a = z.abs()?.broadcast_div(&df.sqrt()?)?;
         let large = a.maximum(1.0)?;
         let q = a.minimum(1.0)?.div(&large)?;
-        let log = ((large.log()? * 2.0)? + log1p(&q.sqr()?)?)?;
+        let log = ((large.log()? * 2.0)? + ln_1p(&q.sqr()?)?)?;
         Ok(log.broadcast_mul(&df.affine(-0.5, -0.5)?)?.broadcast_add(&constant)?)
     }
 

@@ -45,7 +45,7 @@ impl Transformed {
     /// # Errors
     /// When a shape is wrong, or a context is missing that is needed.
     pub fn latent(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
-        check_batch(x, self.event_shape(), context)?;
+        self.check(x, context)?;
         Ok(self.bijector.inverse(x, context)?.0)
     }
 
@@ -55,8 +55,24 @@ impl Transformed {
     /// # Errors
     /// As [`Self::latent`].
     pub fn initialize(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
-        check_batch(x, self.event_shape(), context)?;
+        self.check(x, context)?;
         self.bijector.initialize(x, context)
+    }
+
+    /// Fails unless x is a batch of events with as many rows of context, if any.
+    pub(crate) fn check(&self, x: &Tensor, context: Option<&Tensor>) -> Result<()> {
+        check_batch(x, self.event_shape(), context).map(drop)
+    }
+
+    /// The log-density of x in training, from its z and `log|det dz/dx|`.
+    pub(crate) fn log_prob_training_at(
+        &self,
+        (z, log_det): (Tensor, Tensor),
+        x: &Tensor,
+        context: Option<&Tensor>,
+        rng: &mut Rng,
+    ) -> Result<Tensor> {
+        zero_where_undefined(&(self.base.log_prob_training(&z, context, rng)? + log_det)?, x)
     }
 
     /// What the flow is made of, for people to read.
@@ -73,15 +89,19 @@ impl Distribution for Transformed {
     }
 
     fn log_prob(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
-        check_batch(x, self.event_shape(), context)?;
+        self.check(x, context)?;
         let (z, log_det) = self.bijector.inverse(x, context)?;
         zero_where_undefined(&(self.base.log_prob(&z, context)? + log_det)?, x)
     }
 
     fn log_prob_training(&self, x: &Tensor, context: Option<&Tensor>, rng: &mut Rng) -> Result<Tensor> {
-        check_batch(x, self.event_shape(), context)?;
-        let (z, log_det) = self.bijector.inverse_training(x, context, rng)?;
-        zero_where_undefined(&(self.base.log_prob_training(&z, context, rng)? + log_det)?, x)
+        self.check(x, context)?;
+        let z = self.bijector.inverse_training(x, context, rng)?;
+        self.log_prob_training_at(z, x, context, rng)
+    }
+
+    fn transformed(&self) -> Option<&Transformed> {
+        Some(self)
     }
 
     fn sample(&self, count: usize, context: Option<&Tensor>, rng: &mut Rng) -> Result<Tensor> {

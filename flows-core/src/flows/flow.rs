@@ -208,6 +208,10 @@ impl Distribution for Flow {
         self.distribution.log_prob_training(x, context, rng)
     }
 
+    fn transformed(&self) -> Option<&Transformed> {
+        Some(&self.distribution)
+    }
+
     fn sample(&self, count: usize, context: Option<&Tensor>, rng: &mut Rng) -> Result<Tensor> {
         self.distribution.sample(count, context, rng)
     }

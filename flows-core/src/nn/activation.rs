@@ -18,6 +18,10 @@ pub enum Activation {
     Elu,
     /// `x sigmoid(x)`.
     Silu,
+    /// `x Phi(x)`, Phi being the distribution function of the standard normal.
+    Gelu,
+    /// `1 / (1 + e^-x)`.
+    Sigmoid,
     /// `ln(1 + e^x)`.
     Softplus,
     /// `x` where positive, `x / 100` elsewhere.
@@ -32,21 +36,22 @@ impl Activation {
     pub fn apply(self, x: &Tensor) -> Result<Tensor> {
         Ok(match self {
             Self::Relu => x.relu()?,
-            Self::Tanh => x.tanh()?,
-            Self::Elu => x.elu(1.0)?,
-            Self::Silu => x.silu()?,
+            Self::Tanh => ops::tanh(x)?,
+            Self::Elu => ops::elu(x)?,
+            Self::Silu => ops::silu(x)?,
+            Self::Gelu => ops::gelu(x)?,
+            Self::Sigmoid => ops::sigmoid(x)?,
             Self::Softplus => ops::softplus(x)?,
             Self::LeakyRelu => ((x.relu()? * 0.99)? + (x * 0.01)?)?,
         })
     }
 
-    /// The activation of `x W^T + b`, in one pass where there is a kernel for it.
-    pub(super) fn behind(self, x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
-        let linear = |fused| ops::linear(x, weight, Some(bias), fused);
+    /// The same within a network's own operation, where there is a kernel for it.
+    pub(super) fn fused(self) -> Option<Fused> {
         match self {
-            Self::Relu => linear(Fused::Relu),
-            Self::Tanh => linear(Fused::Tanh),
-            _ => self.apply(&linear(Fused::Identity)?),
+            Self::Relu => Some(Fused::Relu),
+            Self::Tanh => Some(Fused::Tanh),
+            _ => None,
         }
     }
 }
@@ -58,6 +63,8 @@ impl std::fmt::Display for Activation {
             Self::Tanh => "tanh",
             Self::Elu => "ELU",
             Self::Silu => "SiLU",
+            Self::Gelu => "GELU",
+            Self::Sigmoid => "sigmoid",
             Self::Softplus => "softplus",
             Self::LeakyRelu => "leaky ReLU",
         })

@@ -15,9 +15,14 @@ impl Dropout {
         Err(Error::Config(format!("dropout is {share}: choose a share of at least 0 and less than 1")))
     }
 
+    /// Whether it does anything.
+    pub(super) fn is_active(self) -> bool {
+        self.0 > 0.0
+    }
+
     /// `x` where there is no generator: the pass is not one of training.
     pub(super) fn apply(self, x: Tensor, rng: Option<&mut Rng>) -> Result<Tensor> {
-        let Some(rng) = rng.filter(|_| self.0 > 0.0) else { return Ok(x) };
+        let Some(rng) = rng.filter(|_| self.is_active()) else { return Ok(x) };
         let kept = 1.0 / (1.0 - self.0);
         let draw = |rng: &mut Rng| if rng.uniform() < self.0 { 0.0 } else { kept };
         let mask = rng.tensor(x.shape().clone(), x.dtype(), x.device(), draw)?;
@@ -25,6 +30,6 @@ impl Dropout {
     }
 
     pub(super) fn details(self) -> String {
-        if self.0 > 0.0 { format!(", dropout {}", self.0) } else { String::new() }
+        if self.is_active() { format!(", dropout {}", self.0) } else { String::new() }
     }
 }

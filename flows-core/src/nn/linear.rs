@@ -80,7 +80,15 @@ impl Linear {
     /// # Errors
     /// As [`Self::forward`].
     pub fn forward_with(&self, x: &Tensor, activation: Activation) -> Result<Tensor> {
-        activation.behind(x, &self.weight, &self.bias)
+        match activation.fused() {
+            Some(fused) => ops::linear(x, &self.weight, Some(&self.bias), fused),
+            None => activation.apply(&self.forward(x)?),
+        }
+    }
+
+    /// The layer as a part of a network's own operation.
+    pub(super) fn affine(&self) -> Result<ops::Affine> {
+        ops::Affine::new(&self.weight, &self.bias)
     }
 
     /// W, (outputs, inputs).

@@ -250,7 +250,7 @@ fn activate(activation: LipschitzActivation, x: &Tensor, steepness: Option<&Tens
         }
         _ => {
             // e^x where negative, 1 elsewhere.
-            Ok((x.elu(1.0)?, x.minimum(0.0)?.exp()?))
+            Ok((ops::elu(x)?, ops::exp(&x.minimum(0.0)?)?))
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The plain multi-layer perceptron.
 
 use super::{Activation, Linear, Network, Output, Scope};
+use crate::ops::{Fused, Step, dense};
 use crate::{Error, Result, Structure};
 use candle_core::Tensor;
 
@@ -40,6 +41,11 @@ impl Network for Mlp {
     fn forward(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
         let mut h = with_context(x, context, self.context)?;
         let (last, hidden) = self.layers.split_last().ok_or_else(|| Error::Config("the MLP has no layer".into()))?;
+        if let Some(f) = self.activation.fused() {
+            let hidden = hidden.iter().map(|layer| Ok(Step::Linear(layer.affine()?, f)));
+            let last = Ok(Step::Linear(last.affine()?, Fused::Identity));
+            return dense(&h, hidden.chain([last]).collect::<Result<_>>()?);
+        }
         for layer in hidden {
             h = layer.forward_with(&h, self.activation)?;
         }

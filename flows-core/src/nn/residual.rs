@@ -3,6 +3,7 @@
 use super::dropout::Dropout;
 use super::mlp::with_context;
 use super::{Activation, Linear, Network, Output, Scope};
+use crate::ops::{Fused, Step, dense};
 use crate::{Result, Rng, Structure};
 use candle_core::Tensor;
 
@@ -62,7 +63,14 @@ impl ResidualNet {
     }
 
     fn run(&self, x: &Tensor, context: Option<&Tensor>, mut rng: Option<&mut Rng>) -> Result<Tensor> {
-        let mut h = self.first.forward(&with_context(x, context, self.context)?)?;
+        let x = with_context(x, context, self.context)?;
+        if let (Some(f), false) = (self.activation.fused(), rng.is_some() && self.dropout.is_active()) {
+            let linear = |layer: &Linear| Ok(Step::Linear(layer.affine()?, Fused::Identity));
+            let block = |[a, b]: &[Linear; 2]| Ok(Step::Residual([a.affine()?, b.affine()?], f));
+            let steps = [linear(&self.first)].into_iter().chain(self.blocks.iter().map(block));
+            return dense(&x, steps.chain([linear(&self.last)]).collect::<Result<_>>()?);
+        }
+        let mut h = self.first.forward(&x)?;
         for [first, second] in &self.blocks {
             let inner = first.forward_with(&self.activation.apply(&h)?, self.activation)?;
             let inner = self.dropout.apply(inner, rng.as_deref_mut())?;

@@ -1,5 +1,6 @@
 //! The way from candle's tensors to slices and back, for the kernels of this module.
 
+use super::functions::Functions;
 use crate::{Error, Result};
 use candle_core::{CpuStorage, Device, Layout, Shape, Storage, Tensor, WithDType};
 use num_traits::Float;
@@ -8,7 +9,15 @@ use num_traits::Float;
 ///
 /// Not a sub-trait of candle's `WithDType`, whose vector methods hide those of `Float`.
 pub(crate) trait Real:
-    Float + faer::traits::ComplexField + std::iter::Sum + std::ops::AddAssign + std::ops::MulAssign + Send + Sync + 'static
+    Functions
+    + Float
+    + faer::traits::ComplexField
+    + std::iter::Sum
+    + std::ops::AddAssign
+    + std::ops::MulAssign
+    + Send
+    + Sync
+    + 'static
 {
     /// The constant `value`, rounded.
     fn of(value: f64) -> Self;
@@ -20,10 +29,16 @@ pub(crate) trait Real:
     fn storage(values: Vec<Self>) -> CpuStorage;
     /// A tensor on the CPU from the result of a kernel.
     fn tensor(values: Vec<Self>, shape: &Shape) -> candle_core::Result<Tensor>;
+    /// All elements of storage.
+    fn values(storage: &CpuStorage) -> candle_core::Result<&[Self]>;
+    /// All elements of storage, to be changed.
+    fn values_mut(storage: &mut CpuStorage) -> candle_core::Result<&mut [Self]>;
+    /// A tensor on the CPU from storage.
+    fn into_tensor(storage: CpuStorage, shape: &Shape) -> candle_core::Result<Tensor>;
 }
 
 macro_rules! real {
-    ($t:ty) => {
+    ($t:ty, $variant:ident) => {
         impl Real for $t {
             fn of(value: f64) -> Self {
                 value as $t
@@ -47,11 +62,29 @@ macro_rules! real {
             fn tensor(values: Vec<Self>, shape: &Shape) -> candle_core::Result<Tensor> {
                 Tensor::from_vec(values, shape.clone(), &Device::Cpu)
             }
+
+            fn values(storage: &CpuStorage) -> candle_core::Result<&[Self]> {
+                storage.as_slice()
+            }
+
+            fn values_mut(storage: &mut CpuStorage) -> candle_core::Result<&mut [Self]> {
+                match storage {
+                    CpuStorage::$variant(values) => Ok(values),
+                    _ => candle_core::bail!("a kernel was given storage of another type"),
+                }
+            }
+
+            fn into_tensor(storage: CpuStorage, shape: &Shape) -> candle_core::Result<Tensor> {
+                match storage {
+                    CpuStorage::$variant(values) => Self::tensor(values, shape),
+                    _ => candle_core::bail!("a kernel was given storage of another type"),
+                }
+            }
         }
     };
 }
-real!(f32);
-real!(f64);
+real!(f32, F32);
+real!(f64, F64);
 
 /// Calls `f` with the elements of a tensor on the CPU.
 pub(crate) fn with_slice<T: Real, R>(tensor: &Tensor, f: impl FnOnce(&[T]) -> R) -> candle_core::Result<R> {

@@ -1,29 +1,43 @@
 //! Differentiable tensor operations that candle lacks, has wrong, or does slowly.
 
+mod accumulate;
+mod affine;
 mod channels;
 mod cpu;
+mod dense;
+mod elementwise;
+mod functions;
 mod linalg;
-mod linear;
+mod log_sum_exp;
+mod many;
 mod matmul;
 mod planar;
+mod reduce;
 mod root;
 mod rq_spline;
+mod simd;
 mod size;
-mod softplus;
 pub mod special;
 mod stable;
+mod transformer;
 mod triangle;
 
+pub use accumulate::Sums;
+pub(crate) use accumulate::backward;
+pub(crate) use affine::{Scale, affine};
 pub use channels::{channel_affine, channel_moments};
+pub(crate) use dense::{Affine, Step, dense};
+pub use dense::{Fused, linear};
+pub use elementwise::{elu, erf, exp, gelu, ln, ln_1p, log_sigmoid, sigmoid, silu, softplus, tanh};
 pub use linalg::{
     Lu, cholesky, inverse, log_abs_det, lu, orthogonal, solve, solve_rows, solve_triangular, solve_triangular_rows,
 };
-pub use linear::{Fused, linear};
+pub use log_sum_exp::log_sum_exp;
 pub(crate) use planar::{planar, planar_is_fused};
+pub use reduce::{mean, sum, sum_event};
 pub use root::increasing_roots;
 pub use rq_spline::{Direction, Ends, RqSplineSettings, rq_spline};
 pub(crate) use size::{MOST, elements};
-pub use softplus::softplus;
+pub use stable::log_softmax;
 pub(crate) use stable::log_tanh_slope;
-pub use stable::{log_sigmoid, log_softmax, log_sum_exp, sigmoid, sum_event};
 pub use triangle::Triangle;

@@ -1,11 +1,13 @@
 //! The checks that every bijector must pass, each over a [`Case`].
 
 use super::{difference, measure, perturb};
-use crate::bijectors::Bijector;
+use crate::bijectors::{Bijector, Sweep, add_gradients, leaf};
 use crate::files::{load_model, save_model};
 use crate::nn::{Parameters, Scope};
+use crate::ops::Direction;
 use crate::{Error, Result, Rng};
-use candle_core::{DType, Device, Tensor, Var};
+use candle_core::{DType, Device, Tensor, Var, backprop::GradStore};
+use std::collections::HashMap;
 use std::path::Path;
 
 const CPU: &Device = &Device::Cpu;
@@ -404,6 +406,60 @@ impl Case {
             let (again, again_log_det) = bijector.inverse_training(&x, context.as_ref(), &mut Rng::seed(8))?;
             close("training with a seed", &z, &again, 0.0)?;
             close("training with a seed", &log_det, &again_log_det, 0.0)?;
+        }
+        Ok(())
+    }
+
+    /// A pass that keeps no activations gives the values and, on its way back, the gradients of one
+    /// that does, for weights, input and context, and leaves the same in buffers and generator.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn recomputes(&self) -> Result<()> {
+        const ROWS: usize = 6;
+        let (bijector, parameters) = self.model(DType::F64)?;
+        let before: HashMap<_, _> = parameters.snapshot()?.into_iter().collect();
+        let z = self.latent(&*bijector, ROWS, DType::F64)?;
+        let context = self.context(ROWS, DType::F64)?.map(|context| Var::from_tensor(&context)).transpose()?;
+        let given = context.as_ref().map(Var::as_tensor);
+        let x = bijector.forward(&z, given)?.0;
+        for (direction, at, training) in
+            [(Direction::Forward, &z, false), (Direction::Inverse, &x, false), (Direction::Inverse, &x, true)]
+        {
+            let at = leaf(at)?;
+            let mut rng = Rng::seed(8);
+            let mut other = rng.clone();
+            parameters.load(&before)?;
+            let (value, log_det) = match direction {
+                Direction::Forward => bijector.forward(&at, given)?,
+                Direction::Inverse if training => bijector.inverse_training(&at, given, &mut rng)?,
+                Direction::Inverse => bijector.inverse(&at, given)?,
+            };
+            let mut draw = Rng::seed(1);
+            let mut like = |t: &Tensor| draw.normal_tensor(t.shape().clone(), DType::F64, CPU);
+            let (of_value, of_log_det) = (like(&value)?, like(&log_det)?);
+            let mut stored = GradStore::default();
+            add_gradients(&((&value * &of_value)?.sum_all()? + (&log_det * &of_log_det)?.sum_all()?)?, &mut stored)?;
+            let after = parameters.snapshot()?;
+
+            parameters.load(&before)?;
+            let pass = bijector.pass(direction, &at, given, training.then_some(&mut other))?;
+            close("the value of a pass", &value, &pass.value, 0.0)?;
+            close("the log-determinant of a pass", &log_det, &pass.log_det, 0.0)?;
+            let mut gradients = GradStore::default();
+            let mut sweep = Sweep { log_det: &of_log_det, context: given, gradients: &mut gradients };
+            let of_input = (pass.back)(of_value, &mut sweep)?;
+            gradients.insert(&at, of_input);
+            for ((name, tensor), (_, again)) in after.iter().zip(parameters.tensors()) {
+                close(&format!("`{name}` after a pass"), tensor, &again, 0.0)?;
+            }
+            require(rng == other, || "another generator after a pass".into())?;
+            let inputs = [("the input", Some(&at)), ("the context", context.as_ref())];
+            let inputs = inputs.into_iter().filter_map(|(name, var)| Some((name.to_string(), var?.clone())));
+            for (name, var) in parameters.trainable().into_iter().chain(inputs) {
+                let get = |store: &GradStore| store.get(&var).cloned().map_or_else(|| var.zeros_like(), Ok);
+                close(&format!("the gradient for `{name}` in {direction:?}"), &get(&stored)?, &get(&gradients)?, 1e-9)?;
+            }
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! The settings of a training run.
 
-use super::{EmaConfig, OptimizerConfig, Schedule};
+use super::{EmaConfig, Memory, OptimizerConfig, Schedule};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +20,8 @@ pub struct TrainConfig {
     pub ema: Option<EmaConfig>,
     /// Batches a step, whose mean loss is minimised.
     pub accumulate: u64,
+    /// What the loss, if it heeds this, keeps of the activations.
+    pub memory: Memory,
     /// Evaluate after every so many steps, and after the last; without it after the last only.
     pub evaluate_every: Option<u64>,
     /// Stop after so many evaluations in a row without a new best.
@@ -41,6 +43,7 @@ impl Default for TrainConfig {
             clip_norm: None,
             ema: None,
             accumulate: 1,
+            memory: Memory::Store,
             evaluate_every: None,
             patience: None,
             keep_best: true,

@@ -1,9 +1,13 @@
 //! A loss with its gradients, from one graph or from one for each piece of a batch.
 
+use crate::ops::{Sums, backward};
 use crate::{Error, Result, Rng};
 use candle_core::{DType, Device, Tensor, backprop::GradStore};
 use rayon::prelude::*;
 use std::ops::Range;
+
+/// Rows of a graph: so few that what a network computes stays in the cache.
+const BLOCK: usize = 128;
 
 /// The value of a loss and its gradients; none where the value is not finite.
 #[derive(Debug)]
@@ -20,12 +24,7 @@ impl LossGradients {
     /// # Errors
     /// When the loss is not a scalar or depends on an operation without a gradient.
     pub fn of(loss: &Tensor) -> Result<Self> {
-        if loss.elem_count() != 1 {
-            return Err(Error::shape("the loss", loss.dims(), "() (a scalar: take the mean over the batch)"));
-        }
-        let value = loss.detach().to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?[0];
-        let gradients = if value.is_finite() { Some(loss.backward()?) } else { None };
-        Ok(Self { value, gradients })
+        loss.clone().gradients()
     }
 
     /// The gradients of the mean of `loss` over `rows` rows, cut into `pieces` that threads work on
@@ -36,24 +35,38 @@ impl LossGradients {
     ///
     /// # Errors
     /// Those of `loss`, and as [`Self::of`].
-    pub fn of_pieces(
+    pub fn of_pieces<L: Loss>(
         rows: usize,
         pieces: usize,
         rng: &mut Rng,
-        loss: impl Fn(Range<usize>, &mut Rng) -> Result<Tensor> + Sync,
+        loss: impl Fn(Range<usize>, &mut Rng) -> Result<L> + Sync,
     ) -> Result<Self> {
         let size = rows.div_ceil(pieces.max(1)).max(1);
         let ranges: Vec<(Range<usize>, Rng)> =
             (0..rows).step_by(size).map(|start| (start..rows.min(start + size), rng.fork())).collect();
-        let piece = |(range, mut rng): (Range<usize>, Rng)| {
-            let share = range.len() as f64 / rows as f64;
-            Self::of(&(loss(range, &mut rng)? * share)?)
+        let piece = |(piece, mut rng): (Range<usize>, Rng)| {
+            let mut sums = Sums::default();
+            let blocks = piece.clone().step_by(BLOCK).map(|start| start..piece.end.min(start + BLOCK));
+            let total = Self::sum(blocks.map(|block| {
+                let share = block.len() as f64 / rows as f64;
+                loss(block, &mut rng)?.times(share)?.gradients_beside(&mut sums)
+            }))?;
+            Ok((total, sums))
         };
         let parts = ranges.into_par_iter().map(piece).collect::<Result<Vec<_>>>()?;
         // In the order of the rows, whichever thread was first.
-        let mut parts = parts.into_iter();
-        let mut total = parts.next().ok_or_else(|| Error::Data("the batch is empty".into()))?;
-        parts.try_for_each(|part| total.add(part))?;
+        let mut sums = Sums::default();
+        let mut total = Self::sum(parts.into_iter().map(|(part, part_sums)| {
+            sums.add(part_sums);
+            Ok(part)
+        }))?;
+        total.gradients.as_mut().map(|gradients| sums.finish(gradients)).transpose()?;
+        Ok(total)
+    }
+
+    fn sum(mut parts: impl Iterator<Item = Result<Self>>) -> Result<Self> {
+        let mut total = parts.next().ok_or_else(|| Error::Data("the batch is empty".into()))??;
+        parts.try_for_each(|part| total.add(part?))?;
         Ok(total)
     }
 
@@ -75,22 +88,59 @@ impl LossGradients {
 }
 
 /// What a step of the training loop minimises: a scalar, or one whose gradients are known already.
-pub trait Loss {
+pub trait Loss: Sized {
+    /// Value and gradients, those of weights added to `sums` where an operation knows how.
+    ///
+    /// # Errors
+    /// As [`LossGradients::of`].
+    fn gradients_beside(self, sums: &mut Sums) -> Result<LossGradients>;
+
     /// Value and gradients.
     ///
     /// # Errors
     /// As [`LossGradients::of`].
-    fn gradients(self) -> Result<LossGradients>;
+    fn gradients(self) -> Result<LossGradients> {
+        let mut sums = Sums::default();
+        let mut result = self.gradients_beside(&mut sums)?;
+        result.gradients.as_mut().map(|gradients| sums.finish(gradients)).transpose()?;
+        Ok(result)
+    }
+
+    /// This loss times a factor.
+    ///
+    /// # Errors
+    /// When the device fails.
+    fn times(self, factor: f64) -> Result<Self>;
 }
 
 impl Loss for Tensor {
-    fn gradients(self) -> Result<LossGradients> {
-        LossGradients::of(&self)
+    fn gradients_beside(self, sums: &mut Sums) -> Result<LossGradients> {
+        if self.elem_count() != 1 {
+            return Err(Error::shape("the loss", self.dims(), "() (a scalar: take the mean over the batch)"));
+        }
+        let value = self.detach().to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?[0];
+        let gradients = if value.is_finite() { Some(backward(&self, sums)?) } else { None };
+        Ok(LossGradients { value, gradients })
+    }
+
+    fn times(self, factor: f64) -> Result<Self> {
+        Ok((self * factor)?)
     }
 }
 
 impl Loss for LossGradients {
-    fn gradients(self) -> Result<LossGradients> {
+    fn gradients_beside(self, _: &mut Sums) -> Result<LossGradients> {
+        Ok(self)
+    }
+
+    fn times(mut self, factor: f64) -> Result<Self> {
+        self.value *= factor;
+        if let Some(gradients) = &mut self.gradients {
+            for id in gradients.get_ids().copied().collect::<Vec<_>>() {
+                let scaled = gradients.get_id(id).map(|gradient| gradient * factor).transpose()?;
+                scaled.and_then(|scaled| gradients.insert_id(id, scaled));
+            }
+        }
         Ok(self)
     }
 }

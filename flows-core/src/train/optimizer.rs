@@ -4,7 +4,11 @@ use super::OptimizerConfig;
 use crate::nn::Parameters;
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor, Var, backprop::GradStore};
+use rayon::prelude::*;
 use std::collections::HashMap;
+
+/// Fewer numbers than this are updated sooner than another thread is awake.
+const SIDE_BY_SIDE: usize = 1 << 16;
 
 /// An optimiser over all weights of a model.
 ///
@@ -51,12 +55,19 @@ impl Optimizer {
     /// # Errors
     /// When a gradient has another shape than its weight.
     pub fn step(&mut self, grads: &GradStore, lr: f64) -> Result<()> {
-        for weight in &mut self.weights {
-            let Some(grad) = grads.get(&weight.var) else { continue };
-            weight.steps += 1;
-            self.config.rule(lr, weight.steps, weight.decays).apply(&weight.var, grad, &weight.moments)?;
+        let config = &self.config;
+        let step = |weight: &mut Weight| match grads.get(&weight.var) {
+            Some(grad) => {
+                weight.steps += 1;
+                config.rule(lr, weight.steps, weight.decays).apply(&weight.var, grad, &weight.moments)
+            }
+            None => Ok(()),
+        };
+        let count: usize = self.weights.iter().map(|w| w.var.elem_count()).sum();
+        if count < SIDE_BY_SIDE || self.weights.iter().any(|w| !w.var.device().is_cpu()) {
+            return self.weights.iter_mut().try_for_each(step);
         }
-        Ok(())
+        self.weights.par_iter_mut().try_for_each(step)
     }
 
     /// The state: `optimizer.m.NAME` and `optimizer.v.NAME` for each weight, and `optimizer.steps`.

@@ -220,15 +220,7 @@ impl Trainer {
         for i in 1..batches {
             total.add(loss(first + i, &mut self.progress.rng)?.gradients()?)?;
         }
-        if let (2.., Some(gradients)) = (batches, &mut total.gradients) {
-            total.value /= batches as f64;
-            for (_, var) in &self.weights {
-                if let Some(gradient) = gradients.remove(var) {
-                    gradients.insert(var, (gradient / batches as f64)?);
-                }
-            }
-        }
-        Ok(total)
+        if batches > 1 { total.times(1.0 / batches as f64) } else { Ok(total) }
     }
 
     /// Evaluates the averages if there are any, and keeps the best.

@@ -1,19 +1,9 @@
 //! The affine family, and the additive one, which only shifts.
 
 use super::Univariate;
-use crate::{Error, Result, ops};
+use crate::ops::{self, Direction, Scale};
+use crate::{Error, Result};
 use candle_core::Tensor;
-
-/// How an affine map's scale follows from its raw parameter r.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Scale {
-    /// `x = z e^s + t`, s = r.
-    Exp,
-    /// `x = z e^s + t`, s = b tanh(r / b), so that |s| < b.
-    Bounded(f64),
-    /// `x = (z + t) sigmoid(r + o)`.
-    Sigmoid(f64),
-}
 
 /// The affine family; raw parameters: shift t, then the scale's r.
 ///
@@ -52,21 +42,6 @@ impl Affine {
     pub fn sigmoid(offset: f64) -> Self {
         Self { scale: Scale::Sigmoid(offset) }
     }
-
-    /// Shift and log-scale, both (B or 1, N).
-    fn parts(&self, parameters: &Tensor) -> Result<(Tensor, Tensor)> {
-        let raw = parameters.narrow(2, 1, 1)?.squeeze(2)?;
-        let log_scale = match self.scale {
-            Scale::Exp => raw,
-            Scale::Bounded(bound) => ((raw / bound)?.tanh()? * bound)?,
-            Scale::Sigmoid(offset) => ops::log_sigmoid(&(raw + offset)?)?,
-        };
-        Ok((parameters.narrow(2, 0, 1)?.squeeze(2)?, log_scale))
-    }
-
-    fn shifts_first(&self) -> bool {
-        matches!(self.scale, Scale::Sigmoid(_))
-    }
 }
 
 impl Univariate for Affine {
@@ -88,25 +63,11 @@ impl Univariate for Affine {
     }
 
     fn forward(&self, z: &Tensor, parameters: &Tensor) -> Result<(Tensor, Tensor)> {
-        let (shift, log_scale) = self.parts(parameters)?;
-        let scale = log_scale.exp()?;
-        let x = if self.shifts_first() {
-            z.broadcast_add(&shift)?.broadcast_mul(&scale)?
-        } else {
-            z.broadcast_mul(&scale)?.broadcast_add(&shift)?
-        };
-        Ok((x, log_scale.broadcast_as(z.shape())?))
+        ops::affine(z, parameters, self.scale, Direction::Forward)
     }
 
     fn inverse(&self, x: &Tensor, parameters: &Tensor) -> Result<(Tensor, Tensor)> {
-        let (shift, log_scale) = self.parts(parameters)?;
-        let scale = log_scale.neg()?.exp()?;
-        let z = if self.shifts_first() {
-            x.broadcast_mul(&scale)?.broadcast_sub(&shift)?
-        } else {
-            x.broadcast_sub(&shift)?.broadcast_mul(&scale)?
-        };
-        Ok((z, log_scale.neg()?.broadcast_as(x.shape())?))
+        ops::affine(x, parameters, self.scale, Direction::Inverse)
     }
 }
 

@@ -67,7 +67,7 @@ impl Univariate for DeepDenseSigmoid {
             let ((a, log_a), b) = (positive(&take(k)?)?, take(k)?);
             let log_w = ops::log_softmax(&take(outputs * k)?.reshape((rows, n, outputs, k))?)?;
             let log_u = ops::log_softmax(&take(k * inputs)?.reshape((rows, n, k, inputs))?)?;
-            let mixed = h.unsqueeze(2)?.broadcast_mul(&log_u.exp()?)?.sum(D::Minus1)?;
+            let mixed = ops::sum(&h.unsqueeze(2)?.broadcast_mul(&ops::exp(&log_u)?)?, D::Minus1)?;
             let pre = mixed.broadcast_mul(&a)?.broadcast_add(&b)?;
             // ln(d mixed / dz), then through the sigmoids and out.
             let log_mixed = ops::log_sum_exp(&log.unsqueeze(2)?.broadcast_add(&log_u)?)?;

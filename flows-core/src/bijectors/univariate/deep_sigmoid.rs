@@ -20,7 +20,7 @@ pub(super) const UNIT: f64 = 0.541_324_854_612_918_1;
 /// `(a, ln a)` with a = softplus(raw), bounded away from an underflow.
 pub(super) fn positive(raw: &Tensor) -> Result<(Tensor, Tensor)> {
     let a = ops::softplus(raw)?.maximum(1e-30)?;
-    let log = a.log()?;
+    let log = ops::ln(&a)?;
     Ok((a, log))
 }
 

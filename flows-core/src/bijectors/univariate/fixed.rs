@@ -1,7 +1,6 @@
 //! Families without parameters: the links between the line and its parts.
 
 use super::Univariate;
-use crate::ops::special::log1p;
 use crate::{Error, Result, ops};
 use candle_core::{DType, Tensor};
 
@@ -93,14 +92,14 @@ impl Univariate for Fixed {
     fn forward(&self, z: &Tensor, _: &Tensor) -> Result<(Tensor, Tensor)> {
         let (tiny, _) = limits(z.dtype());
         match *self {
-            Self::Exp => Ok((z.exp()?, z.clone())),
+            Self::Exp => Ok((ops::exp(z)?, z.clone())),
             Self::Softplus => Ok((ops::softplus(z)?, ops::log_sigmoid(z)?)),
             Self::Sigmoid => Ok((ops::sigmoid(z)?, (ops::log_sigmoid(z)? + ops::log_sigmoid(&z.neg()?)?)?)),
-            Self::Tanh => Ok((z.tanh()?, ops::log_tanh_slope(z)?)),
+            Self::Tanh => Ok((ops::tanh(z)?, ops::log_tanh_slope(z)?)),
             Self::LeakyRelu(Positive(slope)) => leaky(z, slope),
             Self::Power(Positive(p)) => {
-                let log = z.clamp(tiny, f64::MAX)?.log()?;
-                within(z, 0.0, f64::INFINITY, (&log * p)?.exp()?, (log * (p - 1.0))?.affine(1.0, p.ln())?)
+                let log = ops::ln(&z.clamp(tiny, f64::MAX)?)?;
+                within(z, 0.0, f64::INFINITY, ops::exp(&(&log * p)?)?, (log * (p - 1.0))?.affine(1.0, p.ln())?)
             }
         }
     }
@@ -109,26 +108,26 @@ impl Univariate for Fixed {
         let (tiny, gap) = limits(x.dtype());
         match *self {
             Self::Exp => {
-                let z = x.clamp(tiny, f64::MAX)?.log()?;
+                let z = ops::ln(&x.clamp(tiny, f64::MAX)?)?;
                 let log = z.neg()?;
                 within(x, 0.0, f64::INFINITY, z, log)
             }
             Self::Softplus => {
                 let at = x.clamp(tiny, f64::MAX)?;
                 // 1 - e^-x = 2t / (1 + t) with t = tanh(x/2): exact for small x.
-                let t = (&at * 0.5)?.tanh()?;
-                let log = (((&t * 2.0)? / (t + 1.0)?)?).log()?;
+                let t = ops::tanh(&(&at * 0.5)?)?;
+                let log = ops::ln(&((&t * 2.0)? / (t + 1.0)?)?)?;
                 let z = (at + &log)?;
                 within(x, 0.0, f64::INFINITY, z, log.neg()?)
             }
             Self::Sigmoid => {
                 let at = x.clamp(tiny, 1.0 - gap)?;
-                let (up, down) = (at.log()?, log1p(&at.neg()?)?);
+                let (up, down) = (ops::ln(&at)?, ops::ln_1p(&at.neg()?)?);
                 within(x, 0.0, 1.0, (&up - &down)?, (up + down)?.neg()?)
             }
             Self::Tanh => {
                 let at = x.clamp(-1.0 + gap, 1.0 - gap)?;
-                let (up, down) = (log1p(&at)?, log1p(&at.neg()?)?);
+                let (up, down) = (ops::ln_1p(&at)?, ops::ln_1p(&at.neg()?)?);
                 within(x, -1.0, 1.0, ((&up - &down)? * 0.5)?, (up + down)?.neg()?)
             }
             Self::LeakyRelu(Positive(slope)) => leaky(x, 1.0 / slope),

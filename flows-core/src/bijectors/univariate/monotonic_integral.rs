@@ -3,6 +3,7 @@
 use super::deep_sigmoid::positive;
 use super::{Univariate, numerical_inverse};
 use crate::nn::{Activation, Mlp, Network, Output, Scope};
+use crate::ops;
 use crate::{Error, Result, Structure};
 use candle_core::{D, Tensor};
 use std::f64::consts::PI;
@@ -72,8 +73,8 @@ impl Univariate for MonotonicIntegral {
         let h = parameters.narrow(2, 0, self.embedding)?;
         let offset = parameters.narrow(2, self.embedding, 1)?.squeeze(2)?;
         let z3 = z.unsqueeze(2)?;
-        let inside = self.log_integrand(&z3.broadcast_mul(&self.nodes)?, &h)?.exp()?;
-        let integral = (inside.broadcast_mul(&self.weights)?.sum(D::Minus1)? * z)?;
+        let inside = ops::exp(&self.log_integrand(&z3.broadcast_mul(&self.nodes)?, &h)?)?;
+        let integral = (ops::sum(&inside.broadcast_mul(&self.weights)?, D::Minus1)? * z)?;
         Ok((integral.broadcast_add(&offset)?, self.log_integrand(&z3, &h)?.squeeze(2)?))
     }
 

@@ -19,7 +19,7 @@ const MAX_LOG_WEIGHT: f64 = 2.0;
 impl SinhArcsinh {
     fn parts(parameters: &Tensor) -> Result<(Tensor, Tensor)> {
         let part = |i| parameters.narrow(2, i, 1)?.squeeze(2);
-        Ok((part(0)?, ((part(1)? / MAX_LOG_WEIGHT)?.tanh()? * MAX_LOG_WEIGHT)?))
+        Ok((part(0)?, (ops::tanh(&(part(1)? / MAX_LOG_WEIGHT)?)? * MAX_LOG_WEIGHT)?))
     }
 }
 
@@ -37,7 +37,7 @@ fn asinh(v: &Tensor) -> Result<(Tensor, Tensor)> {
     let root = (unit.recip()?.sqr()? + (&a / &unit)?.sqr()?)?.sqrt()?;
     let log_root = (unit.log()? + root.log()?)?;
     let rise = (&a / ((&unit * &root)? + 1.0)?)?;
-    let value = ops::special::log1p(&(&a + (&a * rise)?)?)?;
+    let value = ops::ln_1p(&(&a + (&a * rise)?)?)?;
     Ok(((value * sign)?, log_root))
 }
 

@@ -12,7 +12,7 @@ use flows_core::cli::{
 use flows_core::data::{Dataset, Shuffle, Source, Toy};
 use flows_core::files::write_atomically;
 use flows_core::flows::{Flow, Model};
-use flows_core::train::{Checkpoint, LossGradients, Outcome, Trainer, forward_kl};
+use flows_core::train::{Checkpoint, LossGradients, Outcome, Trainer};
 use flows_core::{Error, Result};
 use serde::Serialize;
 use std::io::Write;
@@ -142,7 +142,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
             let batch = data.train.select(&shuffle.batch(number))?;
             LossGradients::of_pieces(batch.len(), pieces, rng, |rows, rng| {
                 let part = batch.rows(rows)?;
-                forward_kl(&flow, &part.x, part.context.as_ref(), rng)
+                config.train.memory.forward_kl(&flow, &part.x, part.context.as_ref(), rng)
             })
         };
         trainer.run(loss, Some(&mut evaluate), &mut observers)?

@@ -1,0 +1,109 @@
+//! Passes that keep no activations, and their way back.
+
+use super::Bijector;
+use crate::ops::{Direction, Sums, backward};
+use crate::{Result, Rng};
+use candle_core::{Tensor, Var, backprop::GradStore};
+
+/// The result of a pass without its graph, and the way back through it: [`Bijector::pass`].
+pub struct Pass<'a> {
+    /// What the direction gives, (B, event...).
+    pub value: Tensor,
+    /// Its log-determinant, (B).
+    pub log_det: Tensor,
+    /// From the gradient of the loss for the value to that for the input.
+    pub back: Back<'a>,
+    /// Whether another pass from the same input and generator would be the same, to the bit and in
+    /// its effects: not if it changes buffers.
+    pub repeatable: bool,
+}
+
+/// The way back of a [`Pass`]: from the gradient for the value to that for the input. Those of
+/// variables are added to the gradients of the [`Sweep`].
+pub type Back<'a> = Box<dyn FnOnce(Tensor, &mut Sweep<'_>) -> Result<Tensor> + 'a>;
+
+/// What the way back takes along.
+pub struct Sweep<'a> {
+    /// The gradient of the loss for the log-determinant, (B).
+    pub log_det: &'a Tensor,
+    /// The context of the pass. If it is a variable, its gradient is among the others.
+    pub context: Option<&'a Tensor>,
+    /// The gradients of variables, as far as they are known.
+    pub gradients: &'a mut GradStore,
+}
+
+impl<'a> Pass<'a> {
+    /// A pass with this `result`, which the way back makes again, with its graph, by `run` from the
+    /// input and the context.
+    pub fn again(
+        input: &Tensor,
+        result: (Tensor, Tensor),
+        run: impl FnOnce(&Tensor, Option<&Tensor>) -> Result<(Tensor, Tensor)> + 'a,
+    ) -> Self {
+        let input = input.detach();
+        let back = move |gradient: Tensor, sweep: &mut Sweep<'_>| {
+            let input = leaf(&input)?;
+            let (value, log_det) = run(&input, sweep.context)?;
+            let loss = ((value * gradient)?.sum_all()? + (log_det * sweep.log_det)?.sum_all()?)?;
+            add_gradients(&loss, sweep.gradients)?;
+            sweep.take(&input)
+        };
+        Self { value: result.0.detach(), log_det: result.1.detach(), back: Box::new(back), repeatable: true }
+    }
+
+    /// The pass of a bijector that is one step: its input is kept.
+    pub(super) fn step<B: Bijector + ?Sized>(
+        bijector: &'a B,
+        direction: Direction,
+        input: &Tensor,
+        context: Option<&Tensor>,
+        rng: Option<&mut Rng>,
+    ) -> Result<Self> {
+        let run = move |input: &Tensor, context: Option<&Tensor>, rng: Option<&mut Rng>| match (direction, rng) {
+            (Direction::Forward, _) => bijector.forward(input, context),
+            (Direction::Inverse, None) => bijector.inverse(input, context),
+            (Direction::Inverse, Some(rng)) => bijector.inverse_training(input, context, rng),
+        };
+        // The way back is to draw the same again.
+        let mut drawn = rng.as_deref().cloned();
+        let result = run(input, context, rng)?;
+        Ok(Self::again(input, result, move |input, context| run(input, context, drawn.as_mut())))
+    }
+}
+
+impl Sweep<'_> {
+    /// The gradient for a leaf, which is no longer among the others then.
+    pub(crate) fn take(&mut self, leaf: &Var) -> Result<Tensor> {
+        match self.gradients.remove(leaf) {
+            Some(gradient) => Ok(gradient.detach()),
+            None => Ok(leaf.zeros_like()?),
+        }
+    }
+
+    /// The same with another context.
+    pub(super) fn given<'b>(&'b mut self, context: &'b Tensor) -> Sweep<'b> {
+        Sweep { log_det: self.log_det, context: Some(context), gradients: self.gradients }
+    }
+}
+
+/// A variable of this value, at which a graph ends.
+pub(crate) fn leaf(value: &Tensor) -> Result<Var> {
+    Ok(Var::from_tensor(&value.detach())?)
+}
+
+/// Adds the gradients of a scalar for the variables that it depends on.
+pub(crate) fn add_gradients(loss: &Tensor, gradients: &mut GradStore) -> Result<()> {
+    let mut sums = Sums::default();
+    let mut found = backward(loss, &mut sums)?;
+    sums.finish(&mut found)?;
+    // The store has constants of the graph as well, and its tensors hold on to the graph.
+    for var in loss.sorted_nodes().into_iter().filter(|node| node.is_variable()) {
+        let Some(gradient) = found.remove(var) else { continue };
+        let sum = match gradients.remove(var) {
+            Some(sum) => (sum + gradient)?,
+            None => gradient,
+        };
+        gradients.insert(var, sum.detach());
+    }
+    Ok(())
+}

@@ -1,0 +1,76 @@
+//! Density and draws of many rows, without a graph and on all threads.
+
+use super::Distribution;
+use crate::{Error, Result, Rng};
+use candle_core::Tensor;
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// Rows of a task: so few that what a network computes stays in the cache.
+const BLOCK: usize = 128;
+
+/// [`Distribution::log_prob`] of any number of rows, for use rather than training: no graph is
+/// kept, and blocks of rows are evaluated side by side.
+///
+/// # Errors
+/// As [`Distribution::log_prob`].
+pub fn score(distribution: &dyn Distribution, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
+    let rows = x.dims().first().copied().unwrap_or(0);
+    in_blocks(rows, x.device().is_cpu(), |block| {
+        let part = |t: &Tensor| t.narrow(0, block.start, block.len());
+        distribution.log_prob(&part(x)?, context.map(part).transpose()?.as_ref())
+    })
+}
+
+/// [`Distribution::sample`] of any number of rows, for use rather than training: no graph is kept,
+/// and blocks of rows are drawn side by side, each with a generator of its own.
+///
+/// # Errors
+/// As [`Distribution::sample`], or when no rows are wanted.
+pub fn draw(distribution: &dyn Distribution, count: usize, context: Option<&Tensor>, rng: &mut Rng) -> Result<Tensor> {
+    let generators: Vec<Rng> = (0..count.div_ceil(BLOCK)).map(|_| rng.fork()).collect();
+    in_blocks(count, context.is_none_or(|c| c.device().is_cpu()), |block| {
+        let context = context.map(|c| c.narrow(0, block.start, block.len())).transpose()?;
+        let mut rng = generators[block.start / BLOCK].clone();
+        distribution.sample(block.len(), context.as_ref(), &mut rng)
+    })
+}
+
+/// The results for blocks of rows, one below the other.
+fn in_blocks(rows: usize, side_by_side: bool, f: impl Fn(Range<usize>) -> Result<Tensor> + Sync) -> Result<Tensor> {
+    if rows == 0 {
+        return Err(Error::Data("there is no row: give at least one".into()));
+    }
+    let block = |i: usize| Ok(f(i * BLOCK..rows.min((i + 1) * BLOCK))?.detach());
+    let blocks = rows.div_ceil(BLOCK);
+    let parts: Vec<Tensor> = match side_by_side {
+        true => (0..blocks).into_par_iter().map(block).collect::<Result<_>>()?,
+        // A GPU does one thing at a time.
+        false => (0..blocks).map(block).collect::<Result<_>>()?,
+    };
+    Ok(Tensor::cat(&parts, 0)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flows::{Flow, FlowConfig, RealNvp};
+    use crate::testing::{difference, perturb};
+
+    #[test]
+    fn blocks_are_the_whole() -> Result<()> {
+        let rng = &mut Rng::seed(0);
+        let flow = Flow::new(FlowConfig::new(3, RealNvp::default()).with_context(2), rng)?;
+        perturb(flow.parameters(), 0.2, rng)?;
+        let context = rng.normal_tensor((300, 2), flow.parameters().dtype(), flow.parameters().device())?;
+        let x = draw(&flow, 300, Some(&context), rng)?;
+        assert_eq!(x.dims(), [300, 3]);
+        let scores = score(&flow, &x, Some(&context))?;
+        assert!(difference(&flow.log_prob(&x, Some(&context))?, &scores)? < 1e-5);
+        assert!(!scores.track_op());
+        let again = |seed| draw(&flow, 300, Some(&context), &mut Rng::seed(seed));
+        assert!(difference(&again(1)?, &again(1)?)? == 0.0 && difference(&again(1)?, &again(2)?)? > 0.0);
+        assert!(draw(&flow, 0, None, rng).is_err() && score(&flow, &x.narrow(0, 0, 0)?, None).is_err());
+        Ok(())
+    }
+}

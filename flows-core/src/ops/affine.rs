@@ -1,0 +1,205 @@
+//! The affine transformer: value and log-scale in one pass, backward in another.
+
+use super::Direction;
+use super::cpu::Real;
+use super::simd::dispatch;
+use super::transformer::{Transformer, transform};
+use crate::{Result, ops};
+use candle_core::Tensor;
+use rayon::prelude::*;
+
+/// How an affine map's log-scale s follows from its raw parameter r, and what it does.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Scale {
+    /// `x = z e^s + t`, s = r.
+    Exp,
+    /// `x = z e^s + t`, s = b tanh(r / b), so that |s| < b.
+    Bounded(f64),
+    /// `x = (z + t) e^s`, s = ln sigmoid(r + o).
+    Sigmoid(f64),
+}
+
+/// The map, or its inverse, of x (B, N), and its log-derivative, given shifts t and raw scales r:
+/// parameters (B, N, 2) or (1, N, 2).
+///
+/// # Errors
+/// When shapes do not agree.
+pub(crate) fn affine(x: &Tensor, parameters: &Tensor, scale: Scale, direction: Direction) -> Result<(Tensor, Tensor)> {
+    transform(Affine { scale, direction }, x, parameters)
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Affine {
+    scale: Scale,
+    direction: Direction,
+}
+
+/// Elements of a chunk, about.
+const CHUNK: usize = 4096;
+
+/// Elements of a chunk where the parameters are those of a row: whole rows.
+fn chunk(x: usize, parameters: usize) -> usize {
+    let columns = parameters / 2;
+    if columns < x { columns * (CHUNK / columns).max(1) } else { CHUNK }
+}
+
+/// The parameters of the elements of a chunk: `own`, or those of a row again and again.
+fn expand<'a, T: Real>(parameters: &'a [T], repeated: &'a [T], start: usize, n: usize) -> &'a [T] {
+    if repeated.is_empty() { &parameters[2 * start..2 * (start + n)] } else { &repeated[..2 * n] }
+}
+
+impl Affine {
+    /// s and ds/dr.
+    #[inline(always)]
+    fn log_scale<T: Real>(self, raw: T) -> (T, T) {
+        match self.scale {
+            Scale::Exp => (raw, T::one()),
+            Scale::Bounded(bound) => {
+                let t = (raw / T::of(bound)).fast_tanh();
+                (t * T::of(bound), T::one() - t * t)
+            }
+            Scale::Sigmoid(offset) => {
+                let raw = T::zero() - (raw + T::of(offset));
+                (T::zero() - raw.fast_softplus(), raw.fast_sigmoid())
+            }
+        }
+    }
+
+    fn shifts_first(self) -> bool {
+        matches!(self.scale, Scale::Sigmoid(_))
+    }
+
+    #[inline(always)]
+    fn at<T: Real>(self, x: T, shift: T, raw: T) -> (T, T) {
+        let (s, _) = self.log_scale(raw);
+        match (self.direction, self.shifts_first()) {
+            (Direction::Forward, false) => (x * s.fast_exp() + shift, s),
+            (Direction::Forward, true) => ((x + shift) * s.fast_exp(), s),
+            (Direction::Inverse, false) => ((x - shift) * (T::zero() - s).fast_exp(), T::zero() - s),
+            (Direction::Inverse, true) => (x * (T::zero() - s).fast_exp() - shift, T::zero() - s),
+        }
+    }
+
+    /// The gradients by x, shift and raw scale.
+    #[inline(always)]
+    fn gradient<T: Real>(self, [x, shift, raw]: [T; 3], gvalue: T, glog: T) -> [T; 3] {
+        let (s, slope) = self.log_scale(raw);
+        match (self.direction, self.shifts_first()) {
+            (Direction::Forward, false) => {
+                let gx = gvalue * s.fast_exp();
+                [gx, gvalue, (gx * x + glog) * slope]
+            }
+            (Direction::Forward, true) => {
+                let gx = gvalue * s.fast_exp();
+                [gx, gx, (gx * (x + shift) + glog) * slope]
+            }
+            (Direction::Inverse, false) => {
+                let gx = gvalue * (T::zero() - s).fast_exp();
+                [gx, T::zero() - gx, T::zero() - (gx * (x - shift) + glog) * slope]
+            }
+            (Direction::Inverse, true) => {
+                let gx = gvalue * (T::zero() - s).fast_exp();
+                [gx, T::zero() - gvalue, T::zero() - (gx * x + glog) * slope]
+            }
+        }
+    }
+}
+
+impl Transformer for Affine {
+    const NAME: &'static str = "affine";
+
+    fn parameters(&self) -> usize {
+        2
+    }
+
+    fn evaluate<T: Real>(&self, x: &[T], parameters: &[T]) -> Vec<T> {
+        let kernel = *self;
+        let size = chunk(x.len(), parameters.len());
+        let repeated =
+            if parameters.len() < 2 * x.len() { parameters.repeat(2 * size / parameters.len()) } else { vec![] };
+        let mut packed = vec![T::zero(); 2 * x.len()];
+        let (values, logs) = packed.split_at_mut(x.len());
+        let chunks = x.par_chunks(size).zip(values.par_chunks_mut(size)).zip(logs.par_chunks_mut(size));
+        chunks.enumerate().for_each(|(i, ((x, values), logs))| {
+            let parameters = expand(parameters, &repeated, i * size, x.len());
+            dispatch(
+                #[inline(always)]
+                || {
+                    for (((&x, p), value), log) in x.iter().zip(parameters.chunks_exact(2)).zip(values).zip(logs) {
+                        (*value, *log) = kernel.at(x, p[0], p[1]);
+                    }
+                },
+            );
+        });
+        packed
+    }
+
+    fn gradients<T: Real>(&self, x: &[T], parameters: &[T], grad: &[T]) -> (Vec<T>, Vec<T>) {
+        let kernel = *self;
+        let size = chunk(x.len(), parameters.len());
+        let repeated =
+            if parameters.len() < 2 * x.len() { parameters.repeat(2 * size / parameters.len()) } else { vec![] };
+        let (gvalues, glogs) = grad.split_at(x.len());
+        let (mut gx, mut gp) = (vec![T::zero(); x.len()], vec![T::zero(); 2 * x.len()]);
+        let inputs = x.par_chunks(size).zip(gvalues.par_chunks(size)).zip(glogs.par_chunks(size));
+        let chunks = inputs.zip(gx.par_chunks_mut(size)).zip(gp.par_chunks_mut(2 * size));
+        chunks.enumerate().for_each(|(i, ((((x, gvalues), glogs), gx), gp))| {
+            let parameters = expand(parameters, &repeated, i * size, x.len());
+            dispatch(
+                #[inline(always)]
+                || {
+                    let inputs = x.iter().zip(parameters.chunks_exact(2)).zip(gvalues).zip(glogs);
+                    for ((((&x, p), &gvalue), &glog), (gx, gp)) in inputs.zip(gx.iter_mut().zip(gp.chunks_exact_mut(2)))
+                    {
+                        let g = kernel.gradient([x, p[0], p[1]], gvalue, glog);
+                        *gx = g[0];
+                        gp[0] = g[1];
+                        gp[1] = g[2];
+                    }
+                },
+            );
+        });
+        if repeated.is_empty() {
+            return (gx, gp);
+        }
+        let mut sum = vec![T::zero(); parameters.len()];
+        for row in gp.chunks_exact(parameters.len()) {
+            sum.iter_mut().zip(row).for_each(|(sum, &g)| *sum += g);
+        }
+        (gx, sum)
+    }
+
+    fn plain(&self, x: &Tensor, parameters: &Tensor) -> Result<(Tensor, Tensor)> {
+        let shift = parameters.narrow(2, 0, 1)?.squeeze(2)?.broadcast_as(x.shape())?;
+        let raw = parameters.narrow(2, 1, 1)?.squeeze(2)?.broadcast_as(x.shape())?;
+        let s = match self.scale {
+            Scale::Exp => raw,
+            Scale::Bounded(bound) => ((raw / bound)?.tanh()? * bound)?,
+            Scale::Sigmoid(offset) => ops::log_sigmoid(&(raw + offset)?)?,
+        };
+        Ok(match (self.direction, self.shifts_first()) {
+            (Direction::Forward, false) => (((x * s.exp()?)? + shift)?, s),
+            (Direction::Forward, true) => (((x + shift)? * s.exp()?)?, s),
+            (Direction::Inverse, false) => (((x - shift)? * s.neg()?.exp()?)?, s.neg()?),
+            (Direction::Inverse, true) => (((x * s.neg()?.exp()?)? - shift)?, s.neg()?),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::transformer::check;
+    use super::*;
+
+    #[test]
+    fn the_kernel_is_the_plain_composition() -> Result<()> {
+        for scale in [Scale::Exp, Scale::Bounded(2.0), Scale::Sigmoid(2.0)] {
+            for direction in [Direction::Forward, Direction::Inverse] {
+                for shape in [[1, 1, 1], [5, 3, 5], [5, 3, 1], [900, 7, 1], [900, 7, 900]] {
+                    check(Affine { scale, direction }, shape, [-2.0, 2.0], 1e-11, 1e-4)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}

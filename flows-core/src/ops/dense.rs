@@ -1,0 +1,341 @@
+//! Networks of linear layers as one operation: one node of the graph, forward and backward by hand.
+
+use super::accumulate::gradient;
+use super::cpu::{Real, with_slice};
+use super::many::Left;
+use super::matmul::{Operand, add_product};
+use super::simd;
+use crate::{Error, Result};
+use candle_core::{CpuStorage, CustomOp2, DType, Layout, Shape, Tensor};
+use std::sync::OnceLock;
+
+/// An activation that [`linear`] applies on the way out; its derivative is a function of its value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fused {
+    /// None.
+    Identity,
+    /// `max(y, 0)`.
+    Relu,
+    /// `tanh y`.
+    Tanh,
+}
+
+impl Fused {
+    fn apply<T: Real>(self, y: &mut [T]) {
+        match self {
+            Self::Identity => {}
+            Self::Relu => y.iter_mut().for_each(|v| *v = if *v < T::zero() { T::zero() } else { *v }),
+            Self::Tanh => simd::map_in_place(
+                y,
+                #[inline(always)]
+                |v| v.fast_tanh(),
+            ),
+        }
+    }
+
+    /// Turns the gradient behind the activation, whose values are y, into that before it.
+    fn backward<T: Real>(self, y: &[T], grad: &mut [T]) {
+        let pairs = grad.iter_mut().zip(y);
+        match self {
+            Self::Identity => {}
+            Self::Relu => pairs.for_each(|(g, &y)| *g = if y > T::zero() { *g } else { T::zero() }),
+            Self::Tanh => pairs.for_each(|(g, &y)| *g *= T::one() - y * y),
+        }
+    }
+
+    fn plain(self, y: &Tensor) -> Result<Tensor> {
+        Ok(match self {
+            Self::Identity => y.clone(),
+            Self::Relu => y.relu()?,
+            Self::Tanh => y.tanh()?,
+        })
+    }
+}
+
+/// Weight (outputs, inputs) and bias (outputs) of a linear layer.
+#[derive(Clone, Debug)]
+pub(crate) struct Affine {
+    weight: Tensor,
+    bias: Tensor,
+}
+
+/// A part of a network.
+#[derive(Clone, Debug)]
+pub(crate) enum Step {
+    /// `f(W h + b)`.
+    Linear(Affine, Fused),
+    /// `h + W2 f(W1 f(h) + b1) + b2`.
+    Residual([Affine; 2], Fused),
+}
+
+/// `f(x W^T + b)` for x (B, inputs), W (outputs, inputs), b (outputs) and an activation f.
+///
+/// # Errors
+/// When shapes do not agree.
+pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, activation: Fused) -> Result<Tensor> {
+    let bias = match bias {
+        Some(bias) => bias.clone(),
+        None => Tensor::zeros(weight.dim(0)?, x.dtype(), x.device())?,
+    };
+    dense(x, vec![Step::Linear(Affine::new(weight, &bias)?, activation)])
+}
+
+/// The steps, one after another, of x (B, inputs).
+///
+/// # Errors
+/// When shapes do not agree.
+pub(crate) fn dense(x: &Tensor, steps: Vec<Step>) -> Result<Tensor> {
+    check(x, &steps)?;
+    let ours = |t: &Tensor| t.device().is_cpu() && t.dtype() == x.dtype();
+    let layers = || steps.iter().flat_map(Step::layers);
+    if !(matches!(x.dtype(), DType::F32 | DType::F64) && layers().all(|l| ours(&l.weight) && ours(&l.bias)) && ours(x))
+    {
+        return steps.iter().try_fold(x.clone(), |h, step| step.plain(&h));
+    }
+    let inputs: Vec<Tensor> = layers().flat_map(|layer| [layer.weight.clone(), layer.bias.clone()]).collect();
+    let left = Left::default();
+    let further = left.stand_in(&inputs)?;
+    Ok(x.contiguous()?.apply_op2(&further, Dense { steps, seen: OnceLock::new(), left })?)
+}
+
+fn check(x: &Tensor, steps: &[Step]) -> Result<()> {
+    let mut width = match x.dims() {
+        [_, width] => *width,
+        got => return Err(Error::shape("the input of a linear layer", got, "(B, inputs)")),
+    };
+    for Affine { weight, bias } in steps.iter().flat_map(Step::layers) {
+        let (outputs, inputs) = weight.dims2()?;
+        if width != inputs {
+            return Err(Error::shape("the input of a linear layer", &[x.dims()[0], width], format!("(B, {inputs})")));
+        }
+        if bias.dims() != [outputs] {
+            return Err(Error::shape("the bias of a linear layer", bias.dims(), format!("({outputs})")));
+        }
+        width = outputs;
+    }
+    Ok(())
+}
+
+impl Affine {
+    /// A layer of tensors that may be anything, weights or results.
+    pub(crate) fn new(weight: &Tensor, bias: &Tensor) -> Result<Self> {
+        Ok(Self { weight: weight.contiguous()?, bias: bias.contiguous()? })
+    }
+
+    fn plain(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(x.matmul(&self.weight.t()?)?.broadcast_add(&self.bias)?)
+    }
+
+    /// `out = W x + b`, or `out += W x + b`, for rows x.
+    fn forward<T: Real>(&self, x: &[T], mut out: Vec<T>) -> candle_core::Result<Vec<T>> {
+        let (outputs, inputs) = self.weight.dims2()?;
+        with_slice::<T, _>(&self.bias, |bias| match out.is_empty() {
+            true => out = bias.repeat(x.len() / inputs),
+            false => out.chunks_mut(outputs).for_each(|row| row.iter_mut().zip(bias).for_each(|(o, &b)| *o += b)),
+        })?;
+        with_slice(&self.weight, |w| {
+            add_product(&mut out, outputs, Operand::new(x, inputs), Operand::new(w, inputs).t());
+        })?;
+        Ok(out)
+    }
+
+    /// The gradients of weight and bias, given the layer's input and the gradient g behind it.
+    fn gradients<T: Real>(&self, x: &[T], g: &[T]) -> candle_core::Result<[Option<Tensor>; 2]> {
+        let (outputs, inputs) = self.weight.dims2()?;
+        let weight = gradient(&self.weight, |sum: &mut [T]| {
+            add_product(sum, inputs, Operand::new(g, outputs).t(), Operand::new(x, inputs));
+        })?;
+        let bias = gradient(&self.bias, |sum: &mut [T]| {
+            g.chunks(outputs).for_each(|row| sum.iter_mut().zip(row).for_each(|(s, &v)| *s += v));
+        })?;
+        Ok([weight, bias])
+    }
+
+    /// The gradient of the layer's input, given that behind it.
+    fn backward<T: Real>(&self, g: &[T]) -> candle_core::Result<Vec<T>> {
+        let (outputs, inputs) = self.weight.dims2()?;
+        let mut gx = vec![T::zero(); g.len() / outputs * inputs];
+        with_slice(&self.weight, |w| {
+            add_product(&mut gx, inputs, Operand::new(g, outputs), Operand::new(w, inputs));
+        })?;
+        Ok(gx)
+    }
+}
+
+impl Step {
+    fn layers(&self) -> &[Affine] {
+        match self {
+            Self::Linear(layer, _) => std::slice::from_ref(layer),
+            Self::Residual(layers, _) => layers,
+        }
+    }
+
+    /// The same as a composition of candle's operations, for other devices and as the tests' reference.
+    fn plain(&self, h: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Linear(layer, f) => f.plain(&layer.plain(h)?),
+            Self::Residual([first, second], f) => Ok((h + second.plain(&f.plain(&first.plain(&f.plain(h)?)?)?)?)?),
+        }
+    }
+}
+
+struct Dense {
+    steps: Vec<Step>,
+    /// Of each step what its gradients need: input and output of a linear one, the inputs of both
+    /// layers of a residual one.
+    seen: OnceLock<Vec<[Tensor; 2]>>,
+    left: Left,
+}
+
+impl Dense {
+    fn evaluate<T: Real>(&self, x: &[T]) -> candle_core::Result<Vec<T>> {
+        let keep = |values: Vec<T>| {
+            let shape = Shape::from(values.len());
+            T::tensor(values, &shape)
+        };
+        let mut seen = Vec::with_capacity(self.steps.len());
+        let mut h = keep(x.to_vec())?;
+        for step in &self.steps {
+            match step {
+                Step::Linear(layer, f) => {
+                    let mut y = with_slice(&h, |h| layer.forward(h, Vec::new()))??;
+                    f.apply(&mut y);
+                    let y = keep(y)?;
+                    seen.push([std::mem::replace(&mut h, y.clone()), y]);
+                }
+                Step::Residual([first, second], f) => {
+                    let out = with_slice(&h, <[T]>::to_vec)?;
+                    let mut u = out.clone();
+                    f.apply(&mut u);
+                    let mut v = first.forward(&u, Vec::new())?;
+                    f.apply(&mut v);
+                    h = keep(second.forward(&v, out)?)?;
+                    seen.push([keep(u)?, keep(v)?]);
+                }
+            }
+        }
+        // A second evaluation of the same node would give the same.
+        let _ = self.seen.set(seen);
+        with_slice(&h, <[T]>::to_vec)
+    }
+
+    fn gradients<T: Real>(&self, x: &Tensor, grad: &Tensor) -> candle_core::Result<Option<Tensor>> {
+        let Some(seen) = self.seen.get() else { candle_core::bail!("a network's gradient came before its value") };
+        let mut g = with_slice::<T, _>(grad, <[T]>::to_vec)?;
+        let mut left = Vec::new();
+        for (i, (step, [a, b])) in self.steps.iter().zip(seen).enumerate().rev() {
+            match step {
+                Step::Linear(layer, f) => {
+                    with_slice(b, |y| f.backward(y, &mut g))?;
+                    left.push(with_slice(a, |h| layer.gradients(h, &g))??);
+                    if i > 0 || x.track_op() {
+                        g = layer.backward(&g)?;
+                    }
+                }
+                Step::Residual([first, second], f) => {
+                    left.push(with_slice(b, |v| second.gradients(v, &g))??);
+                    let mut inner = second.backward(&g)?;
+                    with_slice(b, |v| f.backward(v, &mut inner))?;
+                    left.push(with_slice(a, |u| first.gradients(u, &inner))??);
+                    let mut inner = first.backward(&inner)?;
+                    with_slice(a, |u| f.backward(u, &mut inner))?;
+                    g.iter_mut().zip(inner).for_each(|(g, inner)| *g += inner);
+                }
+            }
+        }
+        self.left.set(left.into_iter().rev().flatten().collect());
+        if x.track_op() { T::tensor(g, x.shape()).map(Some) } else { Ok(None) }
+    }
+}
+
+impl CustomOp2 for Dense {
+    fn name(&self) -> &'static str {
+        "dense"
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        _: &CpuStorage,
+        _: &Layout,
+    ) -> candle_core::Result<(CpuStorage, Shape)> {
+        let (batch, _) = l1.shape().dims2()?;
+        let y = match s1 {
+            CpuStorage::F32(_) => f32::storage(self.evaluate(f32::slice(s1, l1)?)?),
+            _ => f64::storage(self.evaluate(f64::slice(s1, l1)?)?),
+        };
+        let outputs = self.steps.iter().flat_map(Step::layers).last().map_or(l1.dims()[1], |l| l.bias.elem_count());
+        Ok((y, Shape::from((batch, outputs))))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        further: &Tensor,
+        _: &Tensor,
+        grad: &Tensor,
+    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
+        let gx = match x.dtype() {
+            DType::F32 => self.gradients::<f32>(x, grad)?,
+            _ => self.gradients::<f64>(x, grad)?,
+        };
+        Ok((gx, Some(further.zeros_like()?)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::difference;
+    use crate::{Rng, ops::accumulate};
+    use candle_core::{Device, Var};
+
+    /// Values and gradients, by candle's way and by ours, are those of the plain composition.
+    #[test]
+    fn networks_are_their_composition() -> Result<()> {
+        let mut rng = Rng::seed(0);
+        for (activation, batch) in [(Fused::Relu, 7), (Fused::Tanh, 1), (Fused::Identity, 3)] {
+            let mut var = |shape: &[usize]| {
+                Ok::<_, Error>(Var::from_tensor(&rng.normal_tensor(shape, DType::F64, &Device::Cpu)?)?)
+            };
+            let sizes = [[5, 3], [5, 5], [5, 5], [4, 5]];
+            let weights: Vec<[Var; 2]> =
+                sizes.iter().map(|&[o, i]| Ok([var(&[o, i])?, var(&[o])?])).collect::<Result<_>>()?;
+            let layer = |i: usize| Affine::new(&weights[i][0], &weights[i][1]);
+            let x = var(&[batch, 3])?;
+            let steps = vec![
+                Step::Linear(layer(0)?, activation),
+                Step::Residual([layer(1)?, layer(2)?], activation),
+                Step::Linear(layer(3)?, Fused::Identity),
+            ];
+            let plain = steps.iter().try_fold(x.as_tensor().clone(), |h, step| step.plain(&h))?;
+            // One weight is used beside the network, too.
+            let loss = |y: &Tensor| Ok::<_, Error>((y.sqr()?.sum_all()? + weights[1][0].sqr()?.sum_all()?)?);
+            let want = loss(&plain)?.backward()?;
+            let got = dense(&x, steps.clone())?;
+            assert!(difference(&got, &plain)? < 1e-12);
+            let by_candle = loss(&got)?.backward()?;
+            let mut sums = accumulate::Sums::default();
+            let mut by_us = accumulate::backward(&loss(&dense(&x, steps)?)?, &mut sums)?;
+            sums.finish(&mut by_us)?;
+            for (i, var) in weights.iter().flatten().chain([&x]).enumerate() {
+                for grads in [&by_candle, &by_us] {
+                    let (Some(want), Some(got)) = (want.get(var), grads.get(var)) else { panic!("no gradient {i}") };
+                    assert!(difference(want, got)? < 1e-11, "{i}");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn wrong_shapes_are_errors() -> Result<()> {
+        let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &Device::Cpu);
+        let (w, b) = (zeros(&[4, 3])?, zeros(&[4])?);
+        assert!(linear(&zeros(&[2, 2])?, &w, Some(&b), Fused::Relu).is_err());
+        assert!(linear(&zeros(&[2, 3])?, &w, Some(&zeros(&[3])?), Fused::Relu).is_err());
+        assert!(linear(&zeros(&[3])?, &w, None, Fused::Relu).is_err());
+        Ok(())
+    }
+}

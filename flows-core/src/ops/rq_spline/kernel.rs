@@ -1,0 +1,419 @@
+//! The spline's kernel: a chunk of elements at a time, its loops in vector registers.
+
+use super::{Direction, Ends, RqSpline, RqSplineSettings};
+use crate::Result;
+use crate::ops::cpu::Real;
+use crate::ops::simd::dispatch;
+use crate::ops::transformer::Transformer;
+use candle_core::Tensor;
+use rayon::prelude::*;
+
+/// Elements of a chunk: enough for long loops, few enough for the first-level cache.
+const CHUNK: usize = 128;
+
+/// The bins that the points of a chunk fall into.
+///
+/// In f64 for f32 too: a bin is the difference of two knots, its inverse that of two squares, and in
+/// f32 a narrow or steep bin would keep few digits of either. The time goes into exponentials and
+/// memory, which stay in f32.
+struct Bins {
+    index: Vec<usize>,
+    /// Where they start and how large they are, along x and y.
+    x: Vec<f64>,
+    y: Vec<f64>,
+    width: Vec<f64>,
+    height: Vec<f64>,
+    /// The slopes at both ends.
+    slopes: [Vec<f64>; 2],
+    /// The points from the bins' start, along x or y.
+    offset: Vec<f64>,
+}
+
+/// One bin and a point of it.
+#[derive(Clone, Copy)]
+struct Bin {
+    width: f64,
+    height: f64,
+    slopes: [f64; 2],
+    offset: f64,
+}
+
+/// What value, log-derivative and their gradients need at a point of a bin.
+struct Point {
+    xi: f64,
+    slope: f64,
+    quotient: f64,
+    denominator: f64,
+    numerator: f64,
+    derivative: f64,
+}
+
+/// The gradients by what makes a bin, and by the point.
+struct BinGradient {
+    x: f64,
+    y: f64,
+    width: f64,
+    height: f64,
+    slopes: [f64; 2],
+    at: f64,
+}
+
+impl Bin {
+    #[inline(always)]
+    fn point(self, direction: Direction) -> Point {
+        let [d0, d1] = self.slopes;
+        let s = self.height / self.width;
+        let twist = d0 + d1 - 2.0 * s;
+        let xi = match direction {
+            Direction::Forward => self.offset / self.width,
+            Direction::Inverse => {
+                // The root of the quadratic in the form that does not cancel.
+                let excess = self.offset * twist;
+                let a = self.height * (s - d0) + excess;
+                let b = self.height * d0 - excess;
+                let c = -s * self.offset;
+                let discriminant = b * b - 4.0 * a * c;
+                let root = if discriminant > 0.0 { discriminant.sqrt() } else { 0.0 };
+                (2.0 * c / (-b - root)).max(0.0).min(1.0)
+            }
+        };
+        let rest = 1.0 - xi;
+        let q = xi * rest;
+        let quotient = s * xi * xi + d0 * q;
+        let denominator = s + twist * q;
+        let numerator = d1 * xi * xi + 2.0 * s * q + d0 * rest * rest;
+        let derivative = s * s * numerator / (denominator * denominator);
+        Point { xi, slope: s, quotient, denominator, numerator, derivative }
+    }
+
+    /// From the gradients by value and log-derivative.
+    #[inline(always)]
+    fn gradient(self, direction: Direction, gvalue: f64, glog: f64) -> BinGradient {
+        let Point { xi, slope: s, quotient: m, denominator: den, numerator: num, derivative } = self.point(direction);
+        let ([d0, d1], w, h) = (self.slopes, self.width, self.height);
+        let (q, rest) = (xi * (1.0 - xi), 1.0 - xi);
+        let bend = 1.0 - 2.0 * q;
+        let (by_num, by_den) = (1.0 / num, 1.0 / den);
+        let log_xi = 2.0 * (d1 * xi + s * (1.0 - 2.0 * xi) - d0 * rest) * by_num
+            - 2.0 * (d0 + d1 - 2.0 * s) * (1.0 - 2.0 * xi) * by_den;
+        // The inverse x(y) has dx/dy = 1/f' and dx/dparameter = -(df/dparameter)/f': its gradient is
+        // the forward one at the same point with these two weights.
+        let total = (gvalue - glog * log_xi / w) / derivative;
+        let (gy, gl) = match direction {
+            Direction::Forward => (gvalue, glog),
+            Direction::Inverse => (-total, -glog),
+        };
+        let scale = gy * h * by_den * by_den;
+        let by_xi = scale * s * num + gl * log_xi;
+        let by_s = scale * (xi * xi * den - m * bend) + gl * 2.0 * (1.0 / s + q * by_num - bend * by_den);
+        let by_d0 = scale * q * (den - m) + gl * (rest * rest * by_num - 2.0 * q * by_den);
+        let by_d1 = -scale * m * q + gl * (xi * xi * by_num - 2.0 * q * by_den);
+        let at = match direction {
+            Direction::Forward => by_xi / w,
+            Direction::Inverse => total,
+        };
+        BinGradient {
+            x: -by_xi / w,
+            y: gy,
+            width: -(by_xi * xi + by_s * s) / w,
+            height: gy * m * by_den + by_s / w,
+            slopes: [by_d0, by_d1],
+            at,
+        }
+    }
+}
+
+impl Bins {
+    #[inline(always)]
+    fn get(&self, i: usize) -> Bin {
+        Bin {
+            width: self.width[i],
+            height: self.height[i],
+            slopes: [self.slopes[0][i], self.slopes[1][i]],
+            offset: self.offset[i],
+        }
+    }
+}
+
+impl RqSpline {
+    fn outside<T: Real>(&self, at: T) -> bool {
+        !(at >= T::of(self.settings.low) && at <= T::of(self.settings.high))
+    }
+
+    /// The size of a bin of this share of the softmax.
+    #[inline(always)]
+    fn size<T: Real>(&self, share: T) -> f64 {
+        let RqSplineSettings { bins, low, high, min_bin, .. } = self.settings;
+        (high - low) * (min_bin + (1.0 - min_bin * bins as f64) * share.wide())
+    }
+
+    /// The softmax of raw widths and of raw heights, 2 K numbers for each element of `raw`.
+    fn softmax<T: Real>(&self, raw: &[T]) -> Vec<T> {
+        let (k, p) = (self.settings.bins, self.settings.parameters());
+        let mut out = vec![T::zero(); raw.len() / p * 2 * k];
+        dispatch(
+            #[inline(always)]
+            || {
+                for (out, raw) in out.chunks_exact_mut(2 * k).zip(raw.chunks_exact(p)) {
+                    for (out, raw) in out.chunks_exact_mut(k).zip(raw.chunks_exact(k)) {
+                        let top = raw.iter().fold(T::neg_infinity(), |m, &v| if v > m { v } else { m });
+                        for (o, &v) in out.iter_mut().zip(raw) {
+                            *o = v - top;
+                        }
+                    }
+                }
+                for v in out.iter_mut() {
+                    *v = v.fast_exp();
+                }
+                for out in out.chunks_exact_mut(k) {
+                    let norm = T::one() / out.iter().fold(T::zero(), |sum, &v| sum + v);
+                    for v in out {
+                        *v *= norm;
+                    }
+                }
+            },
+        );
+        out
+    }
+
+    /// The bins of the points `x`; those outside of the interval count as its ends.
+    fn bins<T: Real>(&self, x: &[T], raw: &[T], softmax: &[T]) -> Bins {
+        let RqSplineSettings { bins: k, low, high, min_slope, .. } = self.settings;
+        let (n, p, rows) = (x.len(), self.settings.parameters(), softmax.len() / (2 * k));
+        let zeros = || vec![0.0; n];
+        let mut bins = Bins {
+            index: vec![0; n],
+            x: zeros(),
+            y: zeros(),
+            width: zeros(),
+            height: zeros(),
+            slopes: [zeros(), zeros()],
+            offset: zeros(),
+        };
+        let mut slopes = vec![T::zero(); 2 * n];
+        for (i, &at) in x.iter().enumerate() {
+            let row = i % rows;
+            let (widths, heights) = softmax[row * 2 * k..(row + 1) * 2 * k].split_at(k);
+            let along_x = self.direction == Direction::Forward;
+            let search = if along_x { widths } else { heights };
+            let at = at.wide().max(low).min(high);
+            let (mut index, mut start) = (0, low);
+            let mut end = low + self.size(search[0]);
+            while index + 1 < k && at >= end {
+                index += 1;
+                start = end;
+                end += self.size(search[index]);
+            }
+            let other = if along_x { heights } else { widths };
+            let other_start = other[..index].iter().fold(low, |sum, &share| sum + self.size(share));
+            // The ends are exact, so that neighbouring bins and the tails meet without a gap.
+            let last = index + 1 == k;
+            let size = if last { high - start } else { end - start };
+            let other_size =
+                if last { high - other_start } else { (other_start + self.size(other[index])) - other_start };
+            bins.index[i] = index;
+            bins.offset[i] = at - start;
+            (bins.x[i], bins.width[i], bins.y[i], bins.height[i]) = match self.direction {
+                Direction::Forward => (start, size, other_start, other_size),
+                Direction::Inverse => (other_start, other_size, start, size),
+            };
+            for (end, slopes) in slopes.chunks_exact_mut(n).enumerate() {
+                slopes[i] = self.settings.slope_index(index + end).map_or(T::zero(), |j| raw[row * p + 2 * k + j]);
+            }
+        }
+        dispatch(
+            #[inline(always)]
+            || {
+                for (out, raw) in bins.slopes.iter_mut().zip(slopes.chunks_exact(n)) {
+                    for (out, raw) in out.iter_mut().zip(raw) {
+                        *out = min_slope + raw.fast_softplus().wide();
+                    }
+                }
+            },
+        );
+        if self.settings.ends == Ends::Linear {
+            for (i, &index) in bins.index.iter().enumerate() {
+                if index == 0 {
+                    bins.slopes[0][i] = 1.0;
+                }
+                if index + 1 == k {
+                    bins.slopes[1][i] = 1.0;
+                }
+            }
+        }
+        bins
+    }
+
+    /// Elements of a chunk: whole rows where all rows have the same parameters.
+    fn chunk<T>(&self, x: &[T], parameters: &[T]) -> usize {
+        let columns = parameters.len() / self.settings.parameters();
+        if columns < x.len() { columns * (CHUNK / columns).max(1) } else { CHUNK }
+    }
+
+    fn evaluate_chunk<T: Real>(&self, x: &[T], raw: &[T], softmax: &[T], values: &mut [T], logs: &mut [T]) {
+        let bins = self.bins(x, raw, softmax);
+        dispatch(
+            #[inline(always)]
+            || {
+                for i in 0..x.len() {
+                    let bin = bins.get(i);
+                    let point = bin.point(self.direction);
+                    values[i] = T::of(match self.direction {
+                        Direction::Forward => bins.y[i] + bin.height * point.quotient / point.denominator,
+                        Direction::Inverse => bins.x[i] + point.xi * bin.width,
+                    });
+                    let log = T::of(point.derivative).fast_ln();
+                    logs[i] = if self.direction == Direction::Forward { log } else { -log };
+                }
+            },
+        );
+        for (i, &at) in x.iter().enumerate().filter(|(_, at)| self.outside(**at)) {
+            (values[i], logs[i]) = match self.settings.ends {
+                _ if at.is_nan() => (at, at),
+                Ends::Linear => (at, T::zero()),
+                Ends::Closed | Ends::Periodic => {
+                    (at.max(T::of(self.settings.low)).min(T::of(self.settings.high)), T::neg_infinity())
+                }
+            };
+        }
+    }
+
+    /// The gradients by x, and the sums of those by the sizes of bins and by slopes, for each row of
+    /// `raw` in its order.
+    fn chunk_gradient<T: Real>(
+        &self,
+        x: &[T],
+        raw: &[T],
+        softmax: &[T],
+        gvalues: &[T],
+        glogs: &[T],
+        gx: &mut [T],
+    ) -> Vec<f64> {
+        let (k, p) = (self.settings.bins, self.settings.parameters());
+        let rows = raw.len() / p;
+        let mut bins = self.bins(x, raw, softmax);
+        dispatch(
+            #[inline(always)]
+            || {
+                for i in 0..x.len() {
+                    let g = bins.get(i).gradient(self.direction, gvalues[i].wide(), glogs[i].wide());
+                    // The bins have served: their gradients take their places.
+                    (bins.x[i], bins.y[i], bins.width[i], bins.height[i]) = (g.x, g.y, g.width, g.height);
+                    (bins.slopes[0][i], bins.slopes[1][i]) = (g.slopes[0], g.slopes[1]);
+                    gx[i] = T::of(g.at);
+                }
+            },
+        );
+        let mut sums = vec![0.0; raw.len()];
+        for (i, &at) in x.iter().enumerate() {
+            if self.outside(at) {
+                gx[i] = if self.settings.ends == Ends::Linear { gvalues[i] } else { T::zero() };
+                continue;
+            }
+            let row = i % rows;
+            let (index, sums) = (bins.index[i], &mut sums[row * p..(row + 1) * p]);
+            let (shares, slopes) = sums.split_at_mut(2 * k);
+            for (shares, (start, size)) in
+                shares.chunks_exact_mut(k).zip([(bins.x[i], bins.width[i]), (bins.y[i], bins.height[i])])
+            {
+                // The last bin ends at `high` exactly: its size is the interval less its start.
+                let (before, own) = if index + 1 == k { (start - size, 0.0) } else { (start, size) };
+                shares[..index].iter_mut().for_each(|g| *g += before);
+                shares[index] += own;
+            }
+            for (end, g) in bins.slopes.iter().enumerate() {
+                if let Some(j) = self.settings.slope_index(index + end) {
+                    slopes[j] += g[i];
+                }
+            }
+        }
+        sums
+    }
+
+    /// From the gradients by sizes and slopes to those by the raw parameters.
+    fn raw_gradient<T: Real>(&self, raw: &[T], softmax: &[T], sums: &[f64], gp: &mut [T]) {
+        let RqSplineSettings { bins: k, low, high, min_bin, .. } = self.settings;
+        let p = self.settings.parameters();
+        let scale = (high - low) * (1.0 - min_bin * k as f64);
+        let rows = raw.chunks_exact(p).zip(softmax.chunks_exact(2 * k)).zip(sums.chunks_exact(p));
+        dispatch(
+            #[inline(always)]
+            || {
+                for (((raw, softmax), sums), gp) in rows.zip(gp.chunks_exact_mut(p)) {
+                    let parts = softmax.chunks_exact(k).zip(sums.chunks_exact(k)).zip(gp.chunks_exact_mut(k));
+                    for ((softmax, sums), gp) in parts {
+                        let mut mean = 0.0;
+                        for (share, g) in softmax.iter().zip(sums) {
+                            mean += share.wide() * g;
+                        }
+                        for ((out, share), g) in gp.iter_mut().zip(softmax).zip(sums) {
+                            *out = T::of(share.wide() * (g - mean) * scale);
+                        }
+                    }
+                    for ((out, raw), g) in gp[2 * k..].iter_mut().zip(&raw[2 * k..]).zip(&sums[2 * k..]) {
+                        *out = T::of(raw.fast_sigmoid().wide() * g);
+                    }
+                }
+            },
+        );
+    }
+}
+
+impl Transformer for RqSpline {
+    const NAME: &'static str = "rq-spline";
+
+    fn parameters(&self) -> usize {
+        self.settings.parameters()
+    }
+
+    fn evaluate<T: Real>(&self, x: &[T], parameters: &[T]) -> Vec<T> {
+        let p = self.settings.parameters();
+        let mut packed = vec![T::zero(); 2 * x.len()];
+        let (values, logs) = packed.split_at_mut(x.len());
+        let size = self.chunk(x, parameters);
+        let shared = (parameters.len() < x.len() * p).then(|| self.softmax(parameters));
+        let chunks = x.par_chunks(size).zip(values.par_chunks_mut(size)).zip(logs.par_chunks_mut(size));
+        chunks.enumerate().for_each(|(i, ((x, values), logs))| match &shared {
+            Some(softmax) => self.evaluate_chunk(x, parameters, softmax, values, logs),
+            None => {
+                let raw = &parameters[i * size * p..(i * size + x.len()) * p];
+                self.evaluate_chunk(x, raw, &self.softmax(raw), values, logs);
+            }
+        });
+        packed
+    }
+
+    fn gradients<T: Real>(&self, x: &[T], parameters: &[T], grad: &[T]) -> (Vec<T>, Vec<T>) {
+        let p = self.settings.parameters();
+        let (gvalues, glogs) = grad.split_at(x.len());
+        let mut gx = vec![T::zero(); x.len()];
+        let mut gp = vec![T::zero(); parameters.len()];
+        let size = self.chunk(x, parameters);
+        let inputs = x.par_chunks(size).zip(gvalues.par_chunks(size)).zip(glogs.par_chunks(size));
+        let chunks = inputs.zip(gx.par_chunks_mut(size)).map(|(((x, gvalues), glogs), gx)| (x, gvalues, glogs, gx));
+        if parameters.len() < x.len() * p {
+            let softmax = self.softmax(parameters);
+            // A sum for each chunk, added up in their order.
+            let sums: Vec<Vec<f64>> = chunks
+                .map(|(x, gvalues, glogs, gx)| self.chunk_gradient(x, parameters, &softmax, gvalues, glogs, gx))
+                .collect();
+            let mut total = vec![0.0; parameters.len()];
+            for sum in &sums {
+                total.iter_mut().zip(sum).for_each(|(t, s)| *t += s);
+            }
+            self.raw_gradient(parameters, &softmax, &total, &mut gp);
+        } else {
+            let chunks = chunks.zip(parameters.par_chunks(size * p)).zip(gp.par_chunks_mut(size * p));
+            chunks.for_each(|(((x, gvalues, glogs, gx), raw), gp)| {
+                let softmax = self.softmax(raw);
+                let sums = self.chunk_gradient(x, raw, &softmax, gvalues, glogs, gx);
+                self.raw_gradient(raw, &softmax, &sums, gp);
+            });
+        }
+        (gx, gp)
+    }
+
+    fn plain(&self, x: &Tensor, parameters: &Tensor) -> Result<(Tensor, Tensor)> {
+        self.composed(x, parameters)
+    }
+}

@@ -1,0 +1,121 @@
+//! The monotone rational-quadratic spline: value and log-derivative in one pass, backward in another.
+
+mod kernel;
+mod plain;
+
+use super::transformer::transform;
+use crate::{Error, Result};
+use candle_core::Tensor;
+
+/// What happens at the ends of a spline's interval.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ends {
+    /// Slope 1 at both ends, and the identity outside.
+    Linear,
+    /// Free slopes; nothing outside: log-derivative minus infinity.
+    Closed,
+    /// The same free slope at both ends: a map of the circle onto itself.
+    Periodic,
+}
+
+/// The spline's settings, the same for all elements.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RqSplineSettings {
+    /// Number of bins K.
+    pub bins: usize,
+    /// The interval's lower end.
+    pub low: f64,
+    /// The interval's upper end.
+    pub high: f64,
+    /// What happens at the ends.
+    pub ends: Ends,
+    /// Least width and height of a bin, as a share of the interval.
+    pub min_bin: f64,
+    /// Least slope at a knot.
+    pub min_slope: f64,
+}
+
+impl RqSplineSettings {
+    /// Numbers for each element: K widths, K heights and the free slopes.
+    pub fn parameters(&self) -> usize {
+        2 * self.bins
+            + match self.ends {
+                Ends::Linear => self.bins - 1,
+                Ends::Closed => self.bins + 1,
+                Ends::Periodic => self.bins,
+            }
+    }
+
+    /// The raw slope that becomes slope 1: `ln(e^(1 - min_slope) - 1)`.
+    pub fn raw_unit_slope(&self) -> f64 {
+        ((1.0 - self.min_slope).exp() - 1.0).ln()
+    }
+
+    /// Which raw slope belongs to `knot`; none where the slope is fixed at 1.
+    fn slope_index(&self, knot: usize) -> Option<usize> {
+        match self.ends {
+            Ends::Linear if knot == 0 || knot == self.bins => None,
+            Ends::Linear => Some(knot - 1),
+            Ends::Closed => Some(knot),
+            Ends::Periodic => Some(knot % self.bins),
+        }
+    }
+}
+
+/// Which way a map runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From the base to the data.
+    Forward,
+    /// From the data to the base.
+    Inverse,
+}
+
+impl Direction {
+    /// The other one.
+    #[must_use]
+    pub fn opposite(self) -> Self {
+        match self {
+            Self::Forward => Self::Inverse,
+            Self::Inverse => Self::Forward,
+        }
+    }
+}
+
+/// `(f(x), log|f'(x)|)`, both (B, N), of the spline f or its inverse.
+///
+/// `parameters` are (B, N, P) or (1, N, P): raw widths, heights and slopes. Widths and heights are
+/// `min_bin + (1 - K min_bin) softmax(raw)` of the interval, slopes `min_slope + softplus(raw)`.
+/// Inside bin k, with `s = h/w` and `xi = (x - x_k)/w`,
+///
+/// ```text
+/// y = y_k + h (s xi^2 + d_k xi (1-xi)) / (s + (d_k + d_{k+1} - 2s) xi (1-xi))
+/// ```
+///
+/// Durkan et al., Neural Spline Flows, 2019, equations 4 to 8.
+///
+/// # Errors
+/// When shapes or types do not agree, or the settings are of no spline.
+pub fn rq_spline(
+    x: &Tensor,
+    parameters: &Tensor,
+    settings: RqSplineSettings,
+    direction: Direction,
+) -> Result<(Tensor, Tensor)> {
+    let RqSplineSettings { bins, low, high, min_bin, min_slope, .. } = settings;
+    let room = min_bin >= 0.0 && min_bin * (bins as f64) < 1.0 && min_slope >= 0.0;
+    if bins == 0 || !(room && low < high && (high - low).is_finite()) {
+        let message = "is no spline: choose a bin or more, of room, on a finite interval";
+        return Err(Error::Config(format!("{settings:?} {message}")));
+    }
+    transform(RqSpline { settings, direction }, x, parameters)
+}
+
+#[derive(Clone, Copy, Debug)]
+struct RqSpline {
+    settings: RqSplineSettings,
+    direction: Direction,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,145 @@
+//! Element-wise transformers as operations: value and log-derivative in one pass, backward in another.
+
+use super::cpu::{self, Real};
+use crate::{Error, Result};
+use candle_core::{CpuStorage, CustomOp2, DType, Layout, Shape, Tensor};
+
+/// A family of functions of one number, each given by P raw parameters.
+pub(super) trait Transformer: Copy + Send + Sync + 'static {
+    /// What it is called.
+    const NAME: &'static str;
+
+    /// P.
+    fn parameters(&self) -> usize;
+
+    /// The values of N elements and, behind them, their log-derivatives.
+    ///
+    /// `parameters` are P for each element or, where there are fewer, for each element of a row.
+    fn evaluate<T: Real>(&self, x: &[T], parameters: &[T]) -> Vec<T>;
+
+    /// The gradients by x and by the parameters, given those by what [`Self::evaluate`] returns.
+    fn gradients<T: Real>(&self, x: &[T], parameters: &[T], grad: &[T]) -> (Vec<T>, Vec<T>);
+
+    /// The same as a composition of candle's operations, for other devices and as the tests' reference.
+    fn plain(&self, x: &Tensor, parameters: &Tensor) -> Result<(Tensor, Tensor)>;
+}
+
+/// Values and log-derivatives, both (B, N), for x (B, N) and parameters (B, N, P) or (1, N, P).
+pub(super) fn transform(kernel: impl Transformer, x: &Tensor, parameters: &Tensor) -> Result<(Tensor, Tensor)> {
+    let (batch, n) = x.dims2()?;
+    match parameters.dims3()? {
+        (rows, columns, p) if (rows == batch || rows == 1) && columns == n && p == kernel.parameters() => {}
+        _ => {
+            let want = format!("({batch}, {n}, {})", kernel.parameters());
+            return Err(Error::shape("the parameters of a transformer", parameters.dims(), want));
+        }
+    }
+    if x.device().is_cpu() && x.dtype() == parameters.dtype() && matches!(x.dtype(), DType::F32 | DType::F64) {
+        let packed = x.contiguous()?.apply_op2(&parameters.contiguous()?, Operation(kernel))?;
+        cpu::unpack(&packed, x.shape())
+    } else {
+        kernel.plain(x, parameters)
+    }
+}
+
+struct Operation<K>(K);
+
+impl<K: Transformer> Operation<K> {
+    fn backward<T: Real>(
+        &self,
+        [x, parameters, grad]: [&Tensor; 3],
+    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
+        let (gx, gp) = cpu::with_slice::<T, _>(grad, |grad| {
+            cpu::with_slice::<T, _>(x, |x| {
+                cpu::with_slice::<T, _>(parameters, |parameters| self.0.gradients(x, parameters, grad))
+            })
+        })???;
+        Ok((Some(T::tensor(gx, x.shape())?), Some(T::tensor(gp, parameters.shape())?)))
+    }
+}
+
+impl<K: Transformer> CustomOp2 for Operation<K> {
+    fn name(&self) -> &'static str {
+        K::NAME
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+    ) -> candle_core::Result<(CpuStorage, Shape)> {
+        let packed = match s1 {
+            CpuStorage::F32(_) => Real::storage(self.0.evaluate::<f32>(Real::slice(s1, l1)?, Real::slice(s2, l2)?)),
+            _ => Real::storage(self.0.evaluate::<f64>(Real::slice(s1, l1)?, Real::slice(s2, l2)?)),
+        };
+        Ok((packed, Shape::from(2 * l1.shape().elem_count())))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        parameters: &Tensor,
+        _: &Tensor,
+        grad: &Tensor,
+    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
+        match x.dtype() {
+            DType::F32 => self.backward::<f32>([x, parameters, grad]),
+            _ => self.backward::<f64>([x, parameters, grad]),
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) use tests::{check, worst_difference};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Rng;
+    use crate::testing::difference;
+    use candle_core::{Device, Var};
+
+    /// Asserts that values, log-derivatives and gradients of the kernel are those of the plain composition.
+    pub fn check(kernel: impl Transformer, shape: [usize; 3], range: [f64; 2], fine: f64, coarse: f64) -> Result<()> {
+        for (dtype, limit) in [(DType::F64, fine), (DType::F32, coarse)] {
+            let worst = worst_difference(kernel, shape, range, dtype, 0)?;
+            assert!(worst < limit, "{dtype:?}, {shape:?}: {worst}");
+        }
+        Ok(())
+    }
+
+    /// The largest difference, in value, log-derivative and gradients, of the kernel in `dtype` from the
+    /// plain composition in f64.
+    pub fn worst_difference<K: Transformer>(
+        kernel: K,
+        [batch, n, rows]: [usize; 3],
+        [low, high]: [f64; 2],
+        dtype: DType,
+        seed: u64,
+    ) -> Result<f64> {
+        let rng = &mut Rng::seed(seed);
+        // Random numbers that are the same in both types; some x lie outside of the interval.
+        let x = ((rng.uniform_tensor((batch, n), DType::F32, &Device::Cpu)? * 1.4)? - 0.2)?.affine(high - low, low)?;
+        let raw = rng.normal_tensor((rows, n, kernel.parameters()), DType::F32, &Device::Cpu)?;
+        let weights = [0; 2].map(|_| rng.normal_tensor((batch, n), DType::F64, &Device::Cpu));
+        let [gx, gl] = weights;
+        let (gx, gl) = (gx?, gl?);
+        let run = |dtype: DType, plain: bool| -> Result<Vec<Tensor>> {
+            let (x, raw) = (Var::from_tensor(&x.to_dtype(dtype)?)?, Var::from_tensor(&raw.to_dtype(dtype)?)?);
+            let (value, log) = if plain { kernel.plain(&x, &raw)? } else { transform(kernel, &x, &raw)? };
+            let loss = ((&value * gx.to_dtype(dtype)?)?.sum_all()? + (&log * gl.to_dtype(dtype)?)?.sum_all()?)?;
+            let gradients = loss.backward()?;
+            let of = |leaf: &Var| gradients.get(leaf).cloned().map_or_else(|| leaf.zeros_like(), Ok);
+            Ok(vec![of(&x)?, of(&raw)?, value, log])
+        };
+        let mut worst = 0.0f64;
+        for (i, (want, got)) in run(DType::F64, true)?.iter().zip(run(dtype, false)?).enumerate() {
+            // Gradients of large parts that cancel are compared with the parts.
+            let size = if i < 2 { want.abs()?.flatten_all()?.max(0)?.to_scalar::<f64>()?.max(1.0) } else { 1.0 };
+            worst = worst.max(difference(&(want / size)?, &(got.to_dtype(DType::F64)? / size)?)?);
+        }
+        Ok(worst)
+    }
+}
