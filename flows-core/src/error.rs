@@ -1,6 +1,6 @@
 //! The one error type of the workspace: every message says what is wrong and what to do about it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// `Result` with the workspace's [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
@@ -25,7 +25,7 @@ pub enum Error {
     /// Data that cannot be used; the message names the place (file, row, column) and the remedy.
     #[error("{0}")]
     Data(String),
-    /// A file that cannot be read or written.
+    /// A file that cannot be used.
     #[error("{}: {message}", path.display())]
     File {
         /// The file.
@@ -33,6 +33,9 @@ pub enum Error {
         /// What is wrong with it and the remedy.
         message: String,
     },
+    /// A disk, a device or a network that failed, through no fault of the input.
+    #[error("{0}")]
+    Io(String),
     /// A training run whose loss or gradient is not finite any more.
     #[error("{0}")]
     Diverged(String),
@@ -53,6 +56,12 @@ impl Error {
     /// A [`Error::File`] for `path`.
     pub fn file(path: impl Into<PathBuf>, message: impl std::fmt::Display) -> Self {
         Self::File { path: path.into(), message: message.to_string() }
+    }
+
+    /// The [`Error::Io`] of a file that cannot be written.
+    pub fn unwritten(path: impl AsRef<Path>, why: impl std::fmt::Display) -> Self {
+        let path = path.as_ref().display();
+        Self::Io(format!("{path}: cannot be written ({why}); check the folder and the space that is left"))
     }
 
     /// Whether the input of the user is at fault (exit status 2) rather than the work itself (1).

@@ -1,5 +1,9 @@
 //! Normalizing flows on candle: bijectors, distributions, likelihood and training.
 
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
+
 mod error;
 mod random;
 mod structure;

@@ -1,6 +1,6 @@
 //! The one source of randomness: explicit, seeded, and saved with a training run.
 
-use crate::Result;
+use crate::{Result, ops::elements};
 use candle_core::{DType, Device, Shape, Tensor};
 use rand::{RngExt, SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha12Rng;
@@ -60,7 +60,7 @@ impl Rng {
     /// A tensor of independent standard normal numbers.
     ///
     /// # Errors
-    /// When the device cannot hold it.
+    /// When it has more than 2^30 elements or the device cannot hold it.
     pub fn normal_tensor(&mut self, shape: impl Into<Shape>, dtype: DType, device: &Device) -> Result<Tensor> {
         self.tensor(shape, dtype, device, Self::normal)
     }
@@ -68,7 +68,7 @@ impl Rng {
     /// A tensor of independent uniform numbers of [0, 1).
     ///
     /// # Errors
-    /// When the device cannot hold it.
+    /// When it has more than 2^30 elements or the device cannot hold it.
     pub fn uniform_tensor(&mut self, shape: impl Into<Shape>, dtype: DType, device: &Device) -> Result<Tensor> {
         self.tensor(shape, dtype, device, Self::uniform)
     }
@@ -76,7 +76,7 @@ impl Rng {
     /// A tensor of independent draws of `next`.
     ///
     /// # Errors
-    /// When the device cannot hold it.
+    /// When it has more than 2^30 elements or the device cannot hold it.
     pub fn tensor(
         &mut self,
         shape: impl Into<Shape>,
@@ -85,7 +85,7 @@ impl Rng {
         mut next: impl FnMut(&mut Self) -> f64,
     ) -> Result<Tensor> {
         let shape = shape.into();
-        let n = shape.elem_count();
+        let n = elements(shape.dims())?;
         // Straight to f32 where that is wanted: half the memory, one pass.
         if dtype == DType::F32 {
             let values: Vec<f32> = (0..n).map(|_| next(self) as f32).collect();

@@ -6,9 +6,12 @@ use std::process::Command;
 fn all_figures_are_written() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("a new folder");
+    let run = |flags: &[&str]| {
+        let command = ["figures", "--quick", "--json", "-q", "--threads", "2", "--out"];
+        Command::new(env!("CARGO_BIN_EXE_flows")).args(command).arg(&out).args(flags).output().unwrap()
+    };
     let flows = |seed: &str| {
-        let command = ["figures", "--quick", "--json", "--seed", seed, "--out"];
-        let output = Command::new(env!("CARGO_BIN_EXE_flows")).args(command).arg(&out).output().unwrap();
+        let output = run(&["--seed", seed, "--overwrite"]);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         serde_json::from_slice::<Vec<serde_json::Value>>(&output.stdout).unwrap()
     };
@@ -31,6 +34,9 @@ fn all_figures_are_written() {
         resvg::usvg::Tree::from_str(&svg, &Default::default()).unwrap_or_else(|e| panic!("{name}: {e}"));
     }
 
+    let refused = run(&[]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("--overwrite"));
     let picture = std::fs::read(out.join("figures.png")).unwrap();
     flows("1");
     assert!(picture == std::fs::read(out.join("figures.png")).unwrap(), "one seed gave two pictures");

@@ -45,7 +45,7 @@ fn takes_context(name: &str) -> bool {
 fn flows(features: usize, context: Option<usize>, dtype: DType) -> Result<Vec<(&'static str, Flow)>> {
     let names = Model::NAMES.iter().filter(|name| context.is_none() || takes_context(name));
     let build = |name: &&'static str| {
-        let config = FlowConfig { features, context, model: model(name)? };
+        let config = FlowConfig { context, ..FlowConfig::new(features, model(name)?) };
         let flow = Flow::on(config, dtype, CPU, &mut Rng::seed(1))?;
         perturb(flow.parameters(), 0.05, &mut Rng::seed(2))?;
         Ok((*name, flow))
@@ -83,8 +83,9 @@ fn all_sizes_build_and_densities_are_those_of_samples() -> Result<()> {
 #[test]
 fn impossible_configs_are_errors() -> Result<()> {
     for name in Model::NAMES {
-        let build =
-            |features, context| Flow::new(FlowConfig { features, context, model: model(name)? }, &mut Rng::seed(0));
+        let build = |features, context| {
+            Flow::new(FlowConfig { context, ..FlowConfig::new(features, model(name)?) }, &mut Rng::seed(0))
+        };
         assert!(build(0, None).is_err() && build(2, Some(0)).is_err(), "{name}");
         if !takes_context(name) {
             let error = build(2, Some(1)).map(drop).unwrap_err().to_string();

@@ -1,7 +1,10 @@
 //! The program `flows` as a user meets it.
 
+use flows_core::files::save_model;
 use serde_json::Value;
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -127,6 +130,9 @@ fn bad_input_is_named_and_nothing_is_overwritten() {
         ("a,b\n1,2\ninf,4\n5,6\n", &["row 3, column 1 (`a`) is inf"]),
         ("a,b\n1,2\n3\n5,6\n", &["row 3 has 1 cell"]),
         ("a,b\n1,2\n3,x\n", &["row 3, column 2", "not a number"]),
+        ("name,2019,2020\n1,2,3\n", &["row 1, column 1", "header"]),
+        ("a,b\n1,2\n3,4\n5,1e300\n", &["bad.csv: column 2 (`b`)", "1e300"]),
+        ("time\n1700000001\n1700000002\n1700000003\n1700000004\n", &["`time`", "mean 1.7", "deviation", "offset"]),
         ("1,2\n3,4\n", &["2 rows", "at least 3"]),
     ] {
         fs::write(here.join("bad.csv"), content).unwrap();
@@ -140,6 +146,11 @@ fn bad_input_is_named_and_nothing_is_overwritten() {
     fails(here, "train --preset huge --out new", 2, &["toy"]);
     fails(here, "train --model transformer --out new", 2, &["real-nvp"]);
     fails(here, "train --steps 0 --out new", 2, &["--steps"]);
+    for flag in ["--lr -1", "--lr 0", "--lr nan", "--seed -1", "--batch -1"] {
+        fails(here, &format!("train {flag} --out new"), 2, &[&format!("'{}'", flag.split(' ').nth(1).unwrap())]);
+    }
+    fails(here, "train --data table.csv --model circular-spline --out new", 2, &["`weight`", "[-pi, pi)"]);
+    fails(here, "train --model residual --context 0 --out new", 2, &["takes no context"]);
     fails(here, "train --device tpu --out new", 2, &["cuda:1"]);
     fails(here, "train --threads 0 --out new", 2, &["--threads"]);
     #[cfg(not(feature = "cuda"))]
@@ -150,6 +161,45 @@ fn bad_input_is_named_and_nothing_is_overwritten() {
     fails(here, "train --config bad.toml --out new", 2, &["batch"]);
     fs::write(here.join("bad.toml"), "batch 16").unwrap();
     fails(here, "train --config bad.toml --out new", 2, &["bad.toml", "line 1"]);
+    // What is wrong with the settings is said before the data is looked for, whatever their size.
+    let far = "4611686018427387904";
+    for (settings, words) in [
+        ("proportions = { trian = 1 }".to_string(), &["`trian`"][..]),
+        ("train = { ema = { decay = 2 } }".to_string(), &["decay of the EMA"]),
+        ("model = { kind = 'planar', layers = 0 }".to_string(), &["`layers`"]),
+        ("model = { kind = 'planar', layers = 1000000000 }".to_string(), &["`layers`"]),
+        (format!("model = {{ kind = 'residual', block = {{ hidden = [{far}] }} }}"), &["too large"]),
+        (
+            format!(
+                "model = {{ kind = 'real-nvp', network = {{ kind = 'mlp', hidden = [{far}], activation = 'relu' }} }}"
+            ),
+            &["too large"],
+        ),
+        (
+            format!(
+                "model = {{ kind = 'maf', network = {{ kind = 'residual', hidden = 8, blocks = {far}, activation = 'relu' }} }}"
+            ),
+            &["blocks"],
+        ),
+        (
+            format!(
+                "model = {{ kind = 'nsf', network = {{ kind = 'residual', hidden = 8, blocks = {far}, activation = 'relu' }} }}"
+            ),
+            &["blocks"],
+        ),
+        (format!("model = {{ kind = 'naf', units = {far} }}"), &["units"]),
+        (format!("model = {{ kind = 'bnaf', factor = {far} }}"), &["too large"]),
+        (format!("model = {{ kind = 'bnaf', hidden = {far} }}"), &["hidden layers"]),
+        (
+            format!("model = {{ kind = 'sylvester', basis = {{ kind = 'householder', reflections = {far} }} }}"),
+            &["does not fit"],
+        ),
+    ] {
+        fs::write(here.join("bad.toml"), settings).unwrap();
+        fails(here, "train --data none.csv --config bad.toml --out new", 2, words);
+    }
+    fs::write(here.join("bad.toml"), "samples = [1000000000000, 1, 1]").unwrap();
+    fails(here, "train --config bad.toml --out new", 2, &["too large"]);
     assert!(!here.join("new").exists());
 
     // The columns of the data, with and without a context, are not the model's.
@@ -157,6 +207,10 @@ fn bad_input_is_named_and_nothing_is_overwritten() {
     fails(here, "eval run --data two.csv", 2, &["two.csv has 2 columns", "over 3"]);
     fails(here, "score run --data table.csv --context group", 2, &["2 columns", "without a context"]);
     fails(here, "sample run --context two.csv", 2, &["has no context"]);
+    fails(here, "sample run --count 18446744073709551615", 2, &["too much", "--seed"]);
+    fails(here, "sample run --count 0", 2, &["--count"]);
+    // What the disk refuses is not the user's input.
+    fails(here, "sample run --out nowhere/drawn.csv", 1, &["make the folder"]);
     fails(here, "sample run --out drawn.txt", 2, &[".npy nor .csv"]);
     fails(here, "plot density run --out d.png", 2, &["3 columns"]);
     fails(here, "plot loss . --out d.png", 2, &["metrics.jsonl"]);
@@ -178,6 +232,16 @@ fn bad_input_is_named_and_nothing_is_overwritten() {
     }
     fails(here, "eval other.safetensors", 2, &["kind `glow`", "`flow`"]);
     fails(here, "eval text.safetensors", 2, &["not a safetensors file"]);
+    for (features, layers, words) in
+        [(1_000_000_000_000u64, 1u64, "features"), (999_999, 1, "missing"), (3, u64::MAX, "layers")]
+    {
+        let config = format!(r#"{{"features":{features},"model":{{"kind":"planar","layers":{layers}}}}}"#);
+        save_model(&here.join("large.safetensors"), "flow", &config, &[]).unwrap();
+        fails(here, "info large.safetensors", 2, &["large.safetensors"]);
+        if features != 3 {
+            fails(here, "info large.safetensors", 2, &[words]);
+        }
+    }
     fails(here, "eval run/training.safetensors", 2, &["model.safetensors"]);
     damage("lone.safetensors", &model);
     fails(here, "eval lone.safetensors", 2, &["config.toml", "--data"]);
@@ -195,8 +259,17 @@ fn a_run_is_not_replaced_unasked() {
     fails(here, "train --out run --resume --overwrite", 2, &["cannot be used with"]);
     fails(here, "train --out other --resume", 2, &["no run to resume"]);
     fails(here, "train --out tiny.toml", 2, &["is a file"]);
-    fails(here, "train --out run --resume --model maf", 2, &["other settings"]);
-    assert_eq!(model(), first);
+    for flag in ["--model maf", "--data rings", "--context 0", "--no-standardize"] {
+        fails(here, &format!("train --out run --resume {flag}"), 2, &["cannot be used with"]);
+    }
+    // A run that diverges before it was ever saved leaves the one that it was to replace.
+    let config = fs::read(here.join("run/config.toml")).unwrap();
+    fails(here, "train --config tiny.toml --lr 1e38 --out run --overwrite -q", 1, &["diverged"]);
+    assert_eq!((model(), fs::read(here.join("run/config.toml")).unwrap()), (first.clone(), config));
+    let density = fs::read(here.join("run/density.png")).unwrap();
+    fs::create_dir(here.join("pictures")).unwrap();
+    fs::write(here.join("pictures/density.png"), &density).unwrap();
+    fails(here, "train --config tiny.toml --out pictures", 2, &["--overwrite"]);
     let events = || {
         let names = fs::read_dir(here.join("run")).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
         names.filter(|name| name.starts_with("events.out.tfevents")).count()
@@ -205,8 +278,11 @@ fn a_run_is_not_replaced_unasked() {
 
     // A finished run goes on when there are more steps; the same seed gives the same model again.
     let longer = json(here, "train --out run --resume --steps 30 --json -q");
-    assert_eq!(longer["steps"], 30);
+    assert_eq!((&longer["steps"], events()), (&30.into(), 2));
     assert_ne!(model(), first);
+    // Nothing is left to do, and nothing is forgotten of what was done.
+    let again = json(here, "train --out run --resume --json -q");
+    assert_eq!((&again["seconds"], &again["test"]), (&longer["seconds"], &longer["test"]));
     succeeds(here, "train --config tiny.toml --out run --overwrite -q");
     assert_eq!((model(), events()), (first.clone(), 0));
     let metrics = fs::read_to_string(here.join("run/metrics.jsonl")).unwrap();
@@ -218,6 +294,108 @@ fn a_run_is_not_replaced_unasked() {
     // Another seed is another run; so is another architecture of the same name.
     succeeds(here, "train --config tiny.toml --seed 1 --model real-nvp --batch 8 --lr 0.01 --out third -q");
     assert_ne!(fs::read(here.join("third/model.safetensors")).unwrap(), first);
+}
+
+#[test]
+fn columns_go_by_their_names() {
+    let folder = folder();
+    let here = folder.path();
+    let table = fs::read_to_string(here.join("table.csv")).unwrap();
+    let turned: Vec<String> = table.lines().map(|l| l.split(',').rev().collect::<Vec<_>>().join(",")).collect();
+    fs::write(here.join("turned.csv"), turned.join("\n")).unwrap();
+    fs::write(here.join("other.csv"), table.replace("weight", "width")).unwrap();
+    fs::write(here.join("row.csv"), "weight,height,group\n1,2,0\n").unwrap();
+    fs::write(here.join("plain.csv"), table.split_once('\n').unwrap().1).unwrap();
+    let nats = |model: &str, data: &str| json(here, &format!("eval {model} --data {data} --json"))["result"].clone();
+    succeeds(here, "train --data table.csv --config tiny.toml --out run -q");
+    succeeds(here, "train --data table.csv --context group,height --config tiny.toml --out given -q");
+    for run in ["run", "given"] {
+        // The file of the model knows the names by itself.
+        fs::copy(here.join(run).join("model.safetensors"), here.join("lone.safetensors")).unwrap();
+        assert_eq!(nats("lone.safetensors", "turned.csv"), nats(run, "table.csv"));
+        let renamed = if run == "run" { "`width`" } else { "`weight`" };
+        fails(here, &format!("eval {run} --data other.csv"), 2, &[renamed]);
+        let one = succeeds(here, &format!("eval {run} --data row.csv"));
+        assert!(one.contains("1 row of") && !one.contains("NaN") && !one.contains('±'), "{one}");
+    }
+    assert_eq!(nats("run", "plain.csv"), nats("run", "table.csv"));
+    let info = json(here, "info given --json");
+    assert_eq!(info["config"]["context_columns"][0], "group");
+    fs::write(here.join("contexts.csv"), "height,group\n3,1\n").unwrap();
+    fs::write(here.join("ordered.csv"), "group,height\n1,3\n").unwrap();
+    let drawn = |contexts: &str| succeeds(here, &format!("sample given --count 4 --context {contexts}"));
+    assert_eq!(drawn("contexts.csv"), drawn("ordered.csv"));
+
+    // Names that have to be quoted are the same on standard output and in a file.
+    fs::write(here.join("quoted.csv"), table.replace("height", "\"height, cm\"")).unwrap();
+    succeeds(here, "train --data quoted.csv --config tiny.toml --out quoted -q");
+    let printed = succeeds(here, "sample quoted --count 2");
+    succeeds(here, "sample quoted --count 2 --out drawn.csv");
+    assert!(printed.starts_with("\"height, cm\",weight,group\n"), "{printed}");
+    assert_eq!(printed, fs::read_to_string(here.join("drawn.csv")).unwrap());
+
+    // The folder of a run can be used from anywhere, as long as its data is what it was.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let run = here.join("run").display().to_string();
+    assert!(succeeds(elsewhere.path(), &format!("eval {run}")).contains("(test)"));
+    succeeds(elsewhere.path(), &format!("train --out {run} --resume --steps 21 -q"));
+    fs::write(here.join("table.csv"), table + "1,2,0\n").unwrap();
+    fails(here, "eval run", 2, &["80 rows", "81", "--data"]);
+    fails(here, "train --out run --resume", 2, &["80 rows", "81"]);
+    fs::write(here.join("run/config.toml"), "batch = ").unwrap();
+    fails(here, "eval run", 2, &["config.toml"]);
+}
+
+#[test]
+fn a_density_of_one_coordinate_given_the_other() {
+    let folder = folder();
+    let results = json(folder.path(), "train --context 0 --config tiny.toml --out run --json -q");
+    assert!(results["test"]["log_likelihood"].is_f64() && results.get("exact").is_none(), "{results}");
+}
+
+#[test]
+fn data_and_models_come_from_the_hub() {
+    let folder = folder();
+    let here = folder.path();
+    succeeds(here, "train --data table.csv --config tiny.toml --out run -q");
+    let files = ["table.csv", "run/model.safetensors"].map(|name| fs::read(here.join(name)).unwrap());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    // As much of the Hub as serves two files; the thread ends with the test.
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let lines = BufReader::new(stream.try_clone().unwrap()).lines().map_while(|l| l.ok());
+            let head: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
+            let file = &files[usize::from(!head[0].contains("table.csv"))];
+            let first = head.iter().any(|line| line.to_lowercase() == "range: bytes=0-0");
+            let (body, range) = match first {
+                true => (&file[..1], format!("Content-Range: bytes 0-0/{}\r\n", file.len())),
+                false => (&file[..], String::new()),
+            };
+            let head = format!(
+                "HTTP/1.1 206 Partial Content\r\nContent-Length: {}\r\nConnection: close\r\n\
+                 x-repo-commit: {}\r\netag: \"{}\"\r\n{range}\r\n",
+                body.len(),
+                "0".repeat(40),
+                file.len()
+            );
+            stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body)).ok();
+        }
+    });
+    let hub = |endpoint: &str, args: &str| {
+        let home = here.join("hub");
+        flows(here, args).env("HF_ENDPOINT", endpoint).env("HF_HOME", home).env_remove("HF_TOKEN").output().unwrap()
+    };
+    for (endpoint, args, status) in [
+        ("http://127.0.0.1:1", "train --data hf://datasets/me/tables/table.csv --out far -q", 1),
+        (&endpoint, "train --data hf://datasets/me/tables/table.csv --config tiny.toml --out far -q", 0),
+        (&endpoint, "eval hf://me/flow/model.safetensors --data hf://datasets/me/tables/table.csv", 0),
+        // Now in the cache.
+        ("http://127.0.0.1:1", "eval far", 0),
+    ] {
+        let output = hub(endpoint, args);
+        assert_eq!(output.status.code(), Some(status), "{args}: {}", text(&output.stderr));
+    }
 }
 
 /// Starts a run that takes a while, and waits until `file` is there.

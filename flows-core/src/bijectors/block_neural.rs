@@ -6,7 +6,6 @@ use crate::nn::{Init, Scope};
 use crate::ops::{self, Fused};
 use crate::{Error, Result, Structure};
 use candle_core::{D, Tensor, Var};
-use std::f64::consts::LN_2;
 
 /// A layer of B-NAF (De Cao et al., Block Neural Autoregressive Flow, 2019): one network of tanh
 /// units from x to z whose weights are block lower triangular, with positive blocks on the diagonal.
@@ -42,6 +41,7 @@ struct BlockLinear {
 
 impl BlockLinear {
     fn new(dim: usize, inputs: usize, outputs: usize, scope: &Scope) -> Result<Self> {
+        ops::elements(&[dim, outputs, dim, inputs])?;
         let (rows, columns) = (dim * outputs, dim * inputs);
         let mask = |keep: fn(usize, usize) -> bool| -> Result<Tensor> {
             let entry = |i: usize| if keep(i / columns / outputs, i % columns / inputs) { 1f32 } else { 0.0 };
@@ -86,10 +86,10 @@ impl BlockNeural {
     /// conditioned on a context of width `context`, if any.
     ///
     /// # Errors
-    /// When a size is 0.
+    /// When a size is 0, or too large.
     pub fn new(features: usize, hidden: usize, factor: usize, context: Option<usize>, scope: &Scope) -> Result<Self> {
-        if features == 0 || hidden == 0 || factor == 0 || context == Some(0) {
-            let message = "a block neural layer needs at least one feature, hidden layer and unit a feature";
+        if features == 0 || !(1..=1000).contains(&hidden) || factor == 0 || context == Some(0) {
+            let message = "a block neural layer needs a feature, 1 to 1,000 hidden layers and a unit a feature";
             return Err(Error::Config(message.into()));
         }
         let layer = |i: usize| {
@@ -124,9 +124,7 @@ impl BlockNeural {
             }
             log = ops::log_sum_exp(&log.unsqueeze(2)?.broadcast_add(&blocks.unsqueeze(0)?)?)?;
             if i + 1 < self.layers.len() {
-                // ln(1 - tanh^2 h)
-                let slope = ((&h + ops::softplus(&(&h * -2.0)?)?)?.neg()? + LN_2)?.affine(2.0, 0.0)?;
-                log = (log + slope.reshape((batch, dim, layer.outputs))?)?;
+                log = (log + ops::log_tanh_slope(&h)?.reshape((batch, dim, layer.outputs))?)?;
             }
         }
         let log = log.squeeze(D::Minus1)?;

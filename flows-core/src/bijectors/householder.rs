@@ -1,6 +1,7 @@
 //! Products of reflections.
 
-use super::linear::{check_dim, no_log_det};
+use super::linear::check_dim;
+use super::reshape::no_log_det;
 use super::{Bijector, check_event};
 use crate::nn::{Init, Scope};
 use crate::{Error, Result, Structure, ops};
@@ -62,13 +63,13 @@ impl Bijector for Householder {
     }
 
     fn forward(&self, z: &Tensor, _: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        let batch = check_event("z", z, &self.shape)?;
-        Ok((self.apply(z, false)?, no_log_det(z, batch)?))
+        check_event("z", z, &self.shape)?;
+        Ok((self.apply(z, false)?, no_log_det(z)?))
     }
 
     fn inverse(&self, x: &Tensor, _: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        let batch = check_event("x", x, &self.shape)?;
-        Ok((self.apply(x, true)?, no_log_det(x, batch)?))
+        check_event("x", x, &self.shape)?;
+        Ok((self.apply(x, true)?, no_log_det(x)?))
     }
 
     fn structure(&self) -> Structure {

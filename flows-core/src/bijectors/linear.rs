@@ -67,11 +67,6 @@ pub(super) fn shared_log_det(log_det: &Tensor, batch: usize) -> Result<Tensor> {
     Ok(log_det.broadcast_as(batch)?)
 }
 
-/// The log-determinant of a map that keeps volumes: zeros (B) of the type of `x`.
-pub(super) fn no_log_det(x: &Tensor, batch: usize) -> Result<Tensor> {
-    Ok(Tensor::zeros(batch, x.dtype(), x.device())?)
-}
-
 /// Measures a bijector at random points, with its weights off their start.
 #[cfg(test)]
 pub(super) fn check<B: super::Bijector>(shape: &[usize], build: impl Fn(&Scope) -> Result<B>) -> Result<()> {

@@ -1,6 +1,7 @@
 //! Rotations.
 
-use super::linear::{Start, check_dim, entries_weight, no_log_det, times_rows};
+use super::linear::{Start, check_dim, entries_weight, times_rows};
+use super::reshape::no_log_det;
 use super::{Bijector, check_event};
 use crate::nn::Scope;
 use crate::ops::{self, Triangle};
@@ -51,13 +52,13 @@ impl Bijector for Orthogonal {
     }
 
     fn forward(&self, z: &Tensor, _: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        let batch = check_event("z", z, &self.shape)?;
-        Ok((times_rows(&self.matrix()?, z)?, no_log_det(z, batch)?))
+        check_event("z", z, &self.shape)?;
+        Ok((times_rows(&self.matrix()?, z)?, no_log_det(z)?))
     }
 
     fn inverse(&self, x: &Tensor, _: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        let batch = check_event("x", x, &self.shape)?;
-        Ok((times_rows(&self.matrix()?.t()?, x)?, no_log_det(x, batch)?))
+        check_event("x", x, &self.shape)?;
+        Ok((times_rows(&self.matrix()?.t()?, x)?, no_log_det(x)?))
     }
 
     fn structure(&self) -> Structure {

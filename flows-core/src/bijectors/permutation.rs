@@ -1,6 +1,6 @@
 //! Fixed permutations.
 
-use super::linear::no_log_det;
+use super::reshape::no_log_det;
 use super::{Bijector, check_event};
 use crate::nn::{Buffer, Scope};
 use crate::{Error, Result, Structure};
@@ -75,15 +75,15 @@ impl Bijector for Permutation {
     }
 
     fn forward(&self, z: &Tensor, _: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        let batch = check_event("z", z, &self.shape)?;
+        check_event("z", z, &self.shape)?;
         let x = z.contiguous()?.index_select(&inverted(&self.permutation.get())?, 1)?;
-        Ok((x, no_log_det(z, batch)?))
+        Ok((x, no_log_det(z)?))
     }
 
     fn inverse(&self, x: &Tensor, _: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        let batch = check_event("x", x, &self.shape)?;
+        check_event("x", x, &self.shape)?;
         let z = x.contiguous()?.index_select(&self.permutation.get(), 1)?;
-        Ok((z, no_log_det(x, batch)?))
+        Ok((z, no_log_det(x)?))
     }
 
     fn structure(&self) -> Structure {

@@ -4,7 +4,7 @@ use super::amortised::{Amortised, column, epsilon};
 use super::reshape::batched;
 use super::{Bijector, check_event};
 use crate::nn::Scope;
-use crate::ops::{self, increasing_roots};
+use crate::ops::{self, elements, increasing_roots};
 use crate::{Error, Result, Structure};
 use candle_core::{D, DType, Tensor};
 use rayon::prelude::*;
@@ -85,9 +85,11 @@ impl Sylvester {
             SylvesterBasis::Householder { reflections } => (dim, reflections, false),
             SylvesterBasis::Triangular { flip } => (dim, 1, flip),
         };
-        if columns == 0 || units == 0 || units > dim {
-            return Err(Error::Config(format!("{basis:?} does not fit {dim} dimensions: take 1 to {dim} columns")));
+        let most = if units == dim { dim.max(1000) } else { dim };
+        if columns == 0 || units == 0 || units > dim || columns > most {
+            return Err(Error::Config(format!("{basis:?} does not fit {dim} dimensions: take 1 to {most}")));
         }
+        elements(&[dim, dim.max(columns)])?;
         let mut around =
             |n: usize, centre: f64, std: f64| -> Vec<f64> { (0..n).map(|_| centre + std * rng.normal()).collect() };
         let parts = [

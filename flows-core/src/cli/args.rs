@@ -2,7 +2,6 @@
 
 use super::settings::{overlay, read_settings};
 use super::{Presets, note};
-use crate::Result;
 use clap::Args;
 use std::fmt::Display;
 use std::path::PathBuf;
@@ -15,7 +14,8 @@ pub struct OutputArgs {
     /// Print the results as JSON on standard output
     #[arg(long)]
     pub json: bool,
-    /// Show no progress and no remarks on standard error; errors are still shown
+    /// Show no progress and no remarks on standard error: by default training has a bar there, or a line every ten
+    /// seconds where that is no terminal; errors are always shown
     #[arg(long, short)]
     pub quiet: bool,
 }
@@ -40,16 +40,16 @@ pub struct RunArgs {
     #[arg(long, value_name = "FILE.toml")]
     pub config: Option<PathBuf>,
     /// Steps of the optimiser
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(i64).range(1..))]
     pub steps: Option<i64>,
     /// Examples a step
-    #[arg(long, value_name = "B", value_parser = clap::value_parser!(i64).range(1..))]
+    #[arg(long, value_name = "B", allow_negative_numbers = true, value_parser = clap::value_parser!(i64).range(1..))]
     pub batch: Option<i64>,
     /// Learning rate, before its schedule
-    #[arg(long, value_name = "L")]
+    #[arg(long, value_name = "L", allow_negative_numbers = true, value_parser = positive)]
     pub lr: Option<f64>,
     /// What all randomness derives from: the same seed gives the same run
-    #[arg(long, value_name = "S", value_parser = clap::value_parser!(i64).range(0..))]
+    #[arg(long, value_name = "S", allow_negative_numbers = true, value_parser = clap::value_parser!(i64).range(0..))]
     pub seed: Option<i64>,
     /// The folder of the run: model, settings, metrics and pictures
     #[arg(long, value_name = "DIR")]
@@ -60,7 +60,7 @@ pub struct RunArgs {
     /// Replace the run in the folder
     #[arg(long)]
     pub overwrite: bool,
-    /// Write event files for TensorBoard to the folder as well
+    /// Write event files for TensorBoard to the folder as well; a resumed run that did goes on to
     #[arg(long)]
     pub tensorboard: bool,
 }
@@ -73,7 +73,7 @@ impl RunArgs {
     ///
     /// # Errors
     /// When there is no such preset or the file cannot be read.
-    pub fn layer(&self, presets: Presets, preset: &str, flags: Table) -> Result<Table> {
+    pub fn layer(&self, presets: Presets, preset: &str, flags: Table) -> crate::Result<Table> {
         let mut settings = presets.get(self.preset.as_deref().unwrap_or(preset))?;
         if let Some(path) = &self.config {
             overlay(&mut settings, read_settings(path)?);
@@ -98,6 +98,11 @@ impl RunArgs {
             }
         }
     }
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|n: &f64| *n > 0.0 && n.is_finite());
+    number.ok_or_else(|| "give a positive number, such as 1e-3".into())
 }
 
 #[cfg(test)]

@@ -12,11 +12,25 @@ use std::path::{Path, PathBuf};
 /// The metrics of a run have at most about so many lines.
 const LINES: u64 = 10_000;
 
-/// What a run always writes; event files and pictures aside.
-const FILES: [&str; 5] = ["config.toml", "metrics.jsonl", "results.json", "model.safetensors", "training.safetensors"];
+/// What a run writes, event files aside.
+const FILES: [&str; 7] = [
+    "config.toml",
+    "metrics.jsonl",
+    "results.json",
+    "model.safetensors",
+    "training.safetensors",
+    "loss.png",
+    "density.png",
+];
+
+/// What the names of event files begin with.
+const EVENTS: &str = "events.out.tfevents.";
+
+/// Where the run that is being replaced is until the new one has been saved.
+const REPLACED: &str = ".replaced";
 
 /// The folder that holds one training run: `config.toml`, `metrics.jsonl`, `model.safetensors`,
-/// `training.safetensors`, `results.json` and pictures.
+/// `training.safetensors`, `results.json`, pictures, event files.
 #[derive(Clone, Debug)]
 pub struct RunFolder {
     path: PathBuf,
@@ -37,14 +51,20 @@ impl RunFolder {
         if args.resume && !folder.config().exists() {
             return Err(Error::Config(format!("{shown} holds no run to resume; check --out, or leave out --resume")));
         }
-        let holds = FILES.iter().any(|name| folder.path.join(name).exists());
-        if holds && !args.resume && !args.overwrite {
+        if !args.resume && !args.overwrite && (!folder.files().is_empty() || folder.path.join(REPLACED).exists()) {
             return Err(Error::Config(format!(
                 "{shown} holds a run already; go on with it by --resume, replace it by --overwrite, or choose another \
                  folder by --out"
             )));
         }
         Ok(folder)
+    }
+
+    /// The files of the run that is there.
+    fn files(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(&self.path).into_iter().flatten().flatten();
+        let ours = |name: &str| FILES.contains(&name) || name.starts_with(EVENTS);
+        entries.filter(|e| ours(&e.file_name().to_string_lossy())).map(|e| e.path()).collect()
     }
 
     /// The folder itself.
@@ -70,26 +90,26 @@ impl RunFolder {
         read_settings(&self.config())
     }
 
-    /// Makes the folder, removes a run that is to be replaced, and writes the settings.
+    /// Makes the folder, sets a run that is to be replaced aside, and writes the settings.
     ///
-    /// To be called once all else is known to be in order.
+    /// To be called once all else is known to be in order. What it gives is to be kept until the run
+    /// ends.
     ///
     /// # Errors
     /// When the folder cannot be written to.
-    pub fn begin(&self, settings: &impl Serialize) -> Result<()> {
+    pub fn begin(&self, settings: &impl Serialize) -> Result<Replaced> {
         let config = in_folder(&self.path, "config.toml")?;
+        let replaced = Replaced(self.clone());
         if !self.resume {
-            let cannot =
-                |path: &Path, e| Error::file(path, format_args!("cannot be removed ({e}); choose another --out"));
-            for entry in fs::read_dir(&self.path).map_err(|e| cannot(&self.path, e))?.flatten() {
-                let name = entry.file_name();
-                let name = name.to_string_lossy();
-                if FILES.contains(&&*name) || name.starts_with("events.out.tfevents.") {
-                    fs::remove_file(entry.path()).map_err(|e| cannot(&entry.path(), e))?;
-                }
+            replaced.settle();
+            for path in self.files() {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                let aside = in_folder(&self.path.join(REPLACED), &name)?;
+                fs::rename(&path, aside).map_err(|e| Error::unwritten(&path, e))?;
             }
         }
-        write_settings(&config, settings)
+        write_settings(&config, settings)?;
+        Ok(replaced)
     }
 
     /// Who watches the run of `steps` steps, of which `done` are done: the metrics, the event files if
@@ -110,7 +130,8 @@ impl RunFolder {
             done => Metrics::resume(self.metrics(), every, done)?,
         };
         let mut observers: Vec<Box<dyn Observer>> = vec![Box::new(metrics)];
-        if args.tensorboard {
+        let is_event = |path: &PathBuf| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with(EVENTS));
+        if args.tensorboard || self.files().iter().any(is_event) {
             observers.push(Box::new(match done {
                 0 => TensorBoard::create(&self.path, every)?,
                 done => TensorBoard::resume(&self.path, every, done)?,
@@ -121,6 +142,39 @@ impl RunFolder {
         }
         observers.push(Box::new(interrupt.observer()));
         Ok(observers)
+    }
+}
+
+/// The run that another replaces: gone when this is dropped if the other has been saved, else back
+/// in its place.
+#[derive(Debug)]
+#[must_use]
+pub struct Replaced(RunFolder);
+
+impl Replaced {
+    fn settle(&self) {
+        let aside = self.0.path.join(REPLACED);
+        if !aside.exists() {
+            return;
+        }
+        if self.0.path.join("model.safetensors").exists() {
+            fs::remove_dir_all(&aside).ok();
+            return;
+        }
+        for path in self.0.files() {
+            fs::remove_file(path).ok();
+        }
+        for entry in fs::read_dir(&aside).into_iter().flatten().flatten() {
+            fs::rename(entry.path(), self.0.path.join(entry.file_name())).ok();
+        }
+        // Only if everything is back: a folder that is not empty stays.
+        fs::remove_dir(&aside).ok();
+    }
+}
+
+impl Drop for Replaced {
+    fn drop(&mut self) {
+        self.settle();
     }
 }
 
@@ -136,16 +190,30 @@ mod tests {
         let overwrite = RunArgs { overwrite: true, ..Default::default() };
         assert!(RunFolder::new(&path, &resume).unwrap_err().to_string().contains("no run to resume"));
         let settings = toml::Table::from_iter([("seed".to_string(), 1.into())]);
-        RunFolder::new(&path, &new).unwrap().begin(&settings).unwrap();
+        drop(RunFolder::new(&path, &new).unwrap().begin(&settings).unwrap());
         assert!(RunFolder::new(&path, &new).unwrap_err().to_string().contains("--overwrite"));
         fs::write(path.join("model.safetensors"), "old").unwrap();
         fs::write(path.join("notes.txt"), "mine").unwrap();
         let resumed = RunFolder::new(&path, &resume).unwrap();
         assert_eq!(resumed.settings().unwrap(), settings);
-        resumed.begin(&settings).unwrap();
+        drop(resumed.begin(&settings).unwrap());
         assert!(path.join("model.safetensors").exists());
-        RunFolder::new(&path, &overwrite).unwrap().begin(&settings).unwrap();
-        assert!(!path.join("model.safetensors").exists() && path.join("notes.txt").exists());
+        // A run that ends without having been saved gives its place back to the one before it.
+        let model = || fs::read_to_string(path.join("model.safetensors")).ok();
+        let other = toml::Table::from_iter([("seed".to_string(), 2.into())]);
+        for saved in [false, true] {
+            fs::write(path.join("loss.png"), "old").unwrap();
+            let run = RunFolder::new(&path, &overwrite).unwrap().begin(&other).unwrap();
+            assert!(model().is_none() && path.join("notes.txt").exists());
+            if saved {
+                fs::write(path.join("model.safetensors"), "new").unwrap();
+            }
+            drop(run);
+            assert_eq!(model().unwrap(), if saved { "new" } else { "old" });
+            assert_eq!(path.join("loss.png").exists(), !saved);
+            assert_eq!(resumed.settings().unwrap() == settings, !saved);
+            assert!(!path.join(REPLACED).exists());
+        }
         assert!(RunFolder::new(path.join("notes.txt"), &new).unwrap_err().to_string().contains("is a file"));
     }
 }

@@ -13,9 +13,7 @@ use std::io::{ErrorKind, Write, stderr, stdout};
 pub fn print(text: impl Display) -> Result<()> {
     let mut out = stdout().lock();
     match writeln!(out, "{text}").and_then(|()| out.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(Error::file("standard output", format_args!("cannot be written ({error})")))
-        }
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Error::unwritten("standard output", error)),
         _ => Ok(()),
     }
 }
@@ -38,6 +36,11 @@ pub fn count(n: usize) -> String {
     thousands(n)
 }
 
+/// A number of things: `1 row`, `2,000 rows`.
+pub fn plural(n: usize, noun: &str) -> String {
+    format!("{} {noun}{}", count(n), if n == 1 { "" } else { "s" })
+}
+
 /// Seconds as `0.8s`, `42s`, `1m 20s`, `3h 05m` or `2d 04h`.
 pub fn duration(seconds: f64) -> String {
     if !seconds.is_finite() {
@@ -58,6 +61,11 @@ pub fn duration(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_agree_with_their_nouns() {
+        assert_eq!([0, 1, 2000].map(|n| plural(n, "row")), ["0 rows", "1 row", "2,000 rows"]);
+    }
 
     #[test]
     fn durations_read_well() {

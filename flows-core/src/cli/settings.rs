@@ -88,7 +88,7 @@ pub fn parse_settings<T: DeserializeOwned>(settings: Table) -> Result<T> {
 pub fn write_settings(path: &Path, settings: &impl Serialize) -> Result<()> {
     let text = toml::to_string(settings)
         .map_err(|e| Error::file(path, format_args!("cannot be written ({})", one_line(&e))))?;
-    write_atomically(path, |file| file.write_all(text.as_bytes()).map_err(|e| Error::file(path, e)))
+    write_atomically(path, |file| file.write_all(text.as_bytes()).map_err(|e| Error::unwritten(path, e)))
 }
 
 fn one_line(error: &impl ToString) -> String {

@@ -5,7 +5,7 @@ use crate::{Error, Result};
 use ::csv::{self, ByteRecord, ReaderBuilder, Trim, WriterBuilder};
 use candle_core::{DType, Device, Tensor};
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 /// The table in `file`.
@@ -37,7 +37,7 @@ pub(super) fn read(path: &Path, file: File) -> Result<Table> {
             match number(cell) {
                 Some(value) if value.is_finite() => values.push(value),
                 Some(value) => return Err(not_finite(&place(), value)),
-                None => return Err(not_a_number(&place(), cell)),
+                None => return Err(not_a_number(&place(), cell, columns.is_none() && values.len() < width)),
             }
         }
     }
@@ -103,22 +103,24 @@ fn names(record: &ByteRecord) -> Vec<String> {
     names
 }
 
-fn not_a_number(place: &str, cell: &[u8]) -> Error {
+fn not_a_number(place: &str, cell: &[u8], first: bool) -> Error {
     let text: String = String::from_utf8_lossy(cell).chars().take(40).collect();
     Error::Data(if text.is_empty() {
         format!("{place} is empty; remove such rows or fill them in")
     } else if text.contains(',') && number(text.replace(',', ".").as_bytes()).is_some() {
         format!("{place}: `{text}` is not a number; write a decimal point instead of a comma")
+    } else if first {
+        format!("{place}: `{text}` is not a number; if this row is a header, give each column a name that is no number")
     } else {
         format!("{place}: `{text}` is not a number; write words as numbers or leave the column out")
     })
 }
 
 /// Writes `data`, of two dimensions in f32 or f64, with a header if there are names; every number in
-/// the fewest digits that give it back.
-pub(super) fn write(path: &Path, file: &mut File, columns: Option<&[String]>, data: &Tensor) -> Result<()> {
-    let cannot = |e: csv::Error| Error::file(path, format_args!("cannot be written ({e}); is the disk full?"));
-    let mut out = WriterBuilder::new().from_writer(file);
+/// the fewest digits that give it back. `path` is what an error calls the place.
+pub(super) fn write(path: &Path, out: impl Write, columns: Option<&[String]>, data: &Tensor) -> Result<()> {
+    let cannot = |e: csv::Error| Error::unwritten(path, e);
+    let mut out = WriterBuilder::new().from_writer(out);
     if let Some(columns) = columns {
         out.write_record(columns).map_err(cannot)?;
     }

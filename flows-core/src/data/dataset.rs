@@ -22,6 +22,16 @@ impl Examples {
         self.x.dims().first().copied().unwrap_or(0)
     }
 
+    /// The number of columns of `x`.
+    pub fn features(&self) -> usize {
+        width(&self.x)
+    }
+
+    /// The number of columns of the context, if there is one.
+    pub fn context_width(&self) -> Option<usize> {
+        self.context.as_ref().map(width)
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -54,6 +64,7 @@ impl Examples {
 
 /// How many rows of a table, in proportion, go where; need not sum to one.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Proportions {
     /// For training.
     pub train: f64,
@@ -227,19 +238,15 @@ impl Dataset {
     /// # Errors
     /// When a number is beyond the range of the dtype, or the device cannot hold the data.
     pub fn to(&self, dtype: DType, device: &Device) -> Result<Self> {
-        let convert = |t: &Tensor| {
-            let converted = t.to_dtype(dtype)?;
-            if t.elem_count() > 0 {
-                // A number that overflows becomes infinite, and so does the greatest magnitude.
-                let greatest = converted.abs()?.max_all()?.to_dtype(DType::F64)?.to_scalar::<f64>()?;
-                if !greatest.is_finite() {
-                    return Err(Error::Data(format!(
-                        "a number is beyond the range of {dtype:?}; rescale its column or use f64"
-                    )));
-                }
-            }
-            Ok(converted.to_device(device)?)
+        let limit = match dtype {
+            DType::F32 => f64::from(f32::MAX),
+            DType::F16 => 65_504.0,
+            DType::BF16 => 3.389e38,
+            _ => f64::MAX,
         };
+        let remedy = format!("is beyond the range of {dtype:?}; rescale the column or use f64");
+        self.check_magnitude(true, limit, &remedy)?;
+        let convert = |t: &Tensor| Ok(t.to_dtype(dtype)?.to_device(device)?);
         Ok(Self {
             train: self.train.map(convert)?,
             validation: self.validation.map(convert)?,
@@ -248,6 +255,70 @@ impl Dataset {
             context_columns: self.context_columns.clone(),
         })
     }
+
+    /// Passes if the columns of `x` are angles in radians.
+    ///
+    /// # Errors
+    /// When one has a number outside of [-pi, pi]; both ends are the same angle.
+    pub fn check_angles(&self) -> Result<()> {
+        // An f32 may be a little above pi.
+        let limit = f64::from(std::f32::consts::PI);
+        self.check_magnitude(false, limit, "is outside of [-pi, pi); give angles in radians, brought into that range")
+    }
+
+    /// Passes if f32 tells the numbers of each column apart.
+    ///
+    /// # Errors
+    /// When the mean of a column of the training rows is beyond 10^5 deviations.
+    pub fn check_resolution(&self) -> Result<()> {
+        let parts = [(Some(&self.train.x), &self.columns), (self.train.context.as_ref(), &self.context_columns)];
+        for (x, names) in parts.into_iter().filter_map(|(x, names)| Some((x?, names))) {
+            // From the first row, so that a column that never varies has deviation 0 to the bit.
+            let first = x.narrow(0, 0, 1)?.to_dtype(DType::F64)?;
+            let x = x.to_dtype(DType::F64)?.broadcast_sub(&first)?;
+            let mean = x.mean_keepdim(0)?;
+            let deviation = x.broadcast_sub(&mean)?.sqr()?.mean(0)?.sqrt()?.to_vec1::<f64>()?;
+            let mean = (mean + first)?.squeeze(0)?.to_vec1::<f64>()?;
+            if let Some(i) = (0..mean.len()).find(|&i| deviation[i] > 0.0 && mean[i].abs() > 1e5 * deviation[i]) {
+                return Err(Error::Data(format!(
+                    "{} has mean {:e} and deviation {:e}: single precision cannot tell its numbers apart; subtract \
+                     an offset, the mean for example",
+                    label(names.as_deref(), i),
+                    mean[i],
+                    deviation[i]
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Passes if no number of `x`, and of the context if that is wanted too, is beyond `limit`.
+    fn check_magnitude(&self, context: bool, limit: f64, remedy: &str) -> Result<()> {
+        for part in [&self.train, &self.validation, &self.test].into_iter().filter(|part| !part.is_empty()) {
+            let context = part.context.as_ref().filter(|_| context);
+            let both = [(Some(&part.x), &self.columns), (context, &self.context_columns)];
+            for (x, names) in both.into_iter().filter_map(|(x, names)| Some((x?, names))) {
+                let greatest = x.abs()?.max(0)?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
+                if let Some(i) = greatest.iter().position(|v| *v > limit) {
+                    let column = label(names.as_deref(), i);
+                    return Err(Error::Data(format!("{column}: a number of magnitude {:e} {remedy}", greatest[i])));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a message calls a column.
+fn label(names: Option<&[String]>, column: usize) -> String {
+    match names.and_then(|names| names.get(column)) {
+        Some(name) => format!("column {} (`{name}`)", column + 1),
+        None => format!("column {}", column + 1),
+    }
+}
+
+fn width(x: &Tensor) -> usize {
+    x.dims().last().copied().unwrap_or(0)
 }
 
 pub(super) fn dims(x: &Tensor) -> Result<(usize, usize)> {
@@ -334,7 +405,24 @@ mod tests {
     fn numbers_beyond_a_dtype_are_found() -> Result<()> {
         let wide = Table { columns: None, data: Tensor::new(&[[1e300], [1.0], [2.0]], &Device::Cpu)? };
         let data = Dataset::from_table(&wide, Proportions::default(), &mut Rng::seed(0))?;
-        assert!(data.to(DType::F32, &Device::Cpu).unwrap_err().to_string().contains("range of F32"));
+        let error = data.to(DType::F32, &Device::Cpu).unwrap_err().to_string();
+        assert!(error.contains("column 1") && error.contains("range of F32"), "{error}");
         Ok(())
+    }
+
+    #[test]
+    fn columns_that_a_type_or_a_model_cannot_take_are_named() -> Result<()> {
+        let columns = Some(vec!["time".to_string(), "angle".into()]);
+        let values: Vec<f64> = (0..20).flat_map(|i| [1.7e9 + f64::from(i), f64::from(i) / 5.0]).collect();
+        let table = Table { columns, data: Tensor::from_vec(values, (20, 2), &Device::Cpu)? };
+        let data = Dataset::from_table(&table, Proportions::default(), &mut Rng::seed(0))?;
+        let error = data.check_resolution().unwrap_err().to_string();
+        assert!(error.contains("`time`") && error.contains("mean 1.7") && error.contains("offset"), "{error}");
+        assert!(data.clone().with_context(&["time"])?.check_resolution().is_err());
+        let angles = data.with_context(&["time"])?;
+        assert!(angles.check_angles().unwrap_err().to_string().contains("`angle`"));
+        let constant = Table { columns: None, data: Tensor::full(1.7e9, (5, 1), &Device::Cpu)? };
+        let data = Dataset::from_table(&constant, Proportions::default(), &mut Rng::seed(0))?;
+        data.check_resolution()
     }
 }

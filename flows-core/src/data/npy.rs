@@ -163,7 +163,7 @@ pub(super) fn write(path: &Path, file: &mut File, data: &Tensor) -> Result<()> {
         DType::F32 => write_all(file, &shape, data.to_vec1::<f32>()?),
         _ => write_all(file, &shape, data.to_vec1::<f64>()?),
     };
-    written.map_err(|e| Error::file(path, format_args!("cannot be written ({e}); is the disk full?")))
+    written.map_err(|e| Error::unwritten(path, e))
 }
 
 fn write_all<T: AutoSerialize>(file: &mut File, shape: &[u64], values: Vec<T>) -> io::Result<()> {

@@ -1,6 +1,6 @@
 //! The one word by which a program is told where its data is.
 
-use super::{Dataset, Proportions, Toy, read_table};
+use super::{Dataset, Proportions, Table, Toy, read_table};
 use crate::hub::{self, Address};
 use crate::{Error, Result, Rng};
 use serde::{Deserialize, Serialize};
@@ -39,6 +39,33 @@ impl Source {
                 Dataset::from_parts([read("train.npy")?, read("validation.npy")?, read("test.npy")?])
             }
         }
+    }
+
+    /// Rows to test on: `count` samples of a density, all rows of a table, `test.npy` of a folder.
+    ///
+    /// # Errors
+    /// When they cannot be fetched or read.
+    pub fn rows(&self, count: usize, rng: &mut Rng) -> Result<Table> {
+        match self {
+            Self::Toy(toy) => Ok(Table { columns: None, data: toy.sample(count, rng)? }),
+            Self::Table(path) => read_table(path),
+            Self::Directory(path) => read_table(path.join("test.npy")),
+            Self::Hub(address) if is_table(Path::new(address.path())) => read_table(address.fetch()?),
+            Self::Hub(address) => read_table(address.join("test.npy")?.fetch()?),
+        }
+    }
+
+    /// The same place whatever the folder that the program is in.
+    ///
+    /// # Errors
+    /// When the folder that it is in is not known.
+    pub fn absolute(self) -> Result<Self> {
+        let absolute = |path: PathBuf| std::path::absolute(&path).map_err(|e| Error::file(path, e));
+        Ok(match self {
+            Self::Table(path) => Self::Table(absolute(path)?),
+            Self::Directory(path) => Self::Directory(absolute(path)?),
+            other => other,
+        })
     }
 }
 
@@ -99,7 +126,7 @@ impl From<Source> for String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{Table, write_table};
+    use crate::data::write_table;
 
     #[test]
     fn sources_are_told_apart_and_loaded() -> Result<()> {
@@ -115,6 +142,7 @@ mod tests {
             let source: Source = text.parse()?;
             let data = source.load([4, 5, 6], Proportions::default(), rng)?;
             assert_eq!([data.train, data.validation, data.test].map(|p| p.len()), counts);
+            assert_eq!(source.rows(7, rng)?.data.dim(0)?, if text == "rings" { 7 } else { 20 });
             let saved = serde_json::to_string(&source).unwrap();
             assert_eq!(serde_json::from_str::<Source>(&saved).unwrap(), source);
         }

@@ -44,26 +44,43 @@ pub fn read_table(path: impl AsRef<Path>) -> Result<Table> {
     }
 }
 
+impl Table {
+    /// The text of the `.csv` file that [`write_table`] writes.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] as there.
+    pub fn to_csv(&self) -> Result<String> {
+        let mut text = Vec::new();
+        csv::write("the table".as_ref(), &mut text, self.columns.as_deref(), &self.writable()?)?;
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+
+    /// The numbers in a type that is written, once the names are known to fit.
+    fn writable(&self) -> Result<Tensor> {
+        let dims = self.data.dims();
+        let (_, width) = self.data.dims2().map_err(|_| Error::shape("the table", dims, "(rows, columns)"))?;
+        if let Some(columns) = self.columns.as_ref().filter(|c| c.len() != width) {
+            return Err(Error::shape("the table", dims, format!("(rows, {}), one name a column", columns.len())));
+        }
+        Ok(match self.data.dtype() {
+            DType::F32 | DType::F64 => self.data.clone(),
+            DType::F16 | DType::BF16 => self.data.to_dtype(DType::F32)?,
+            _ => self.data.to_dtype(DType::F64)?,
+        })
+    }
+}
+
 /// Writes a table to a `.npy` file (without the names of columns) or a `.csv` file, whole or not at all.
 ///
 /// Numbers keep their value to the bit; f32 and f64 keep their dtype in `.npy`.
 ///
 /// # Errors
 /// [`Error::Shape`] when the data is not of two dimensions or the names are not one a column;
-/// [`Error::File`] when the name ends otherwise or the file cannot be written.
+/// [`Error::File`] when the name ends otherwise; [`Error::Io`] when the file cannot be written.
 pub fn write_table(path: impl AsRef<Path>, table: &Table) -> Result<()> {
     let path = path.as_ref();
     let kind = Kind::of(path)?;
-    let (_, width) = table.data.dims2().map_err(|_| Error::shape("the table", table.data.dims(), "(rows, columns)"))?;
-    if let Some(columns) = table.columns.as_ref().filter(|c| c.len() != width) {
-        let want = format!("(rows, {}), one name a column", columns.len());
-        return Err(Error::shape("the table", table.data.dims(), want));
-    }
-    let data = match table.data.dtype() {
-        DType::F32 | DType::F64 => table.data.clone(),
-        DType::F16 | DType::BF16 => table.data.to_dtype(DType::F32)?,
-        _ => table.data.to_dtype(DType::F64)?,
-    };
+    let data = table.writable()?;
     crate::files::write_atomically(path, |file| match kind {
         Kind::Npy => npy::write(path, file, &data),
         Kind::Csv => csv::write(path, file, table.columns.as_deref(), &data),
@@ -201,7 +218,7 @@ mod tests {
         let hidden = header("{'descr': '<f8', 'fortran_order': False, 'shape': (0, 4294967296, 4294967296), }\n");
         let nested = header(&"[".repeat(60_000));
         let c = npyz::Order::C;
-        let cases: [(&str, &[u8], &[&str]); 27] = [
+        let cases: [(&str, &[u8], &[&str]); 28] = [
             ("a.csv", b"", &["empty"]),
             ("a.csv", b"\n\n", &["empty"]),
             ("a.csv", b"a,b\n", &["header", "no rows"]),
@@ -210,6 +227,7 @@ mod tests {
             ("a.csv", b"1,2\n3,4,5\n", &["row 2", "3 cells", "2"]),
             ("a.csv", b"a,b\n1,2\n3,x\n", &["row 3, column 2 (`b`)", "`x`", "not a number"]),
             ("a.csv", b"1,b\n", &["row 1, column 2", "`b`"]),
+            ("a.csv", b"name,2019,2020\n1,2,3\n", &["row 1, column 1", "if this row is a header"]),
             ("a.csv", b"1,2\n3,\n", &["row 2, column 2", "is empty"]),
             ("a.csv", b"1;2,5\n", &["row 1, column 2", "`2,5`", "decimal point"]),
             ("a.csv", b"1,2\nnan,4\n", &["row 2, column 1 is NaN"]),
@@ -245,19 +263,33 @@ mod tests {
         assert!(read_table(folder.path().join("d.npy")).unwrap_err().to_string().contains("folder"));
     }
 
+    /// A table has rows and columns of finite numbers; an error puts the blame on the file and names it.
+    fn table_or_refusal(read: Result<Table>) {
+        match read {
+            Ok(table) => {
+                let rows = rows(&table);
+                assert!(!rows.is_empty() && rows.iter().flatten().all(|v| v.is_finite()), "{table:?}");
+                assert!(rows.iter().all(|row| !row.is_empty() && row.len() == rows[0].len()), "{table:?}");
+            }
+            Err(Error::File { path, message }) => assert!(!message.is_empty() && path.parent().is_some()),
+            Err(Error::Data(message)) => assert!(message.contains("row") && message.contains("a."), "{message}"),
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..Default::default() })]
 
         #[test]
         fn any_bytes_are_a_table_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             for name in ["a.csv", "a.npy"] {
-                read(name, &bytes).ok();
+                table_or_refusal(read(name, &bytes));
             }
         }
 
         #[test]
         fn any_csv_like_text_is_a_table_or_an_error(text in "[-0-9a,;\t\"\r\n#. e]{0,60}") {
-            read("a.csv", text.as_bytes()).ok();
+            table_or_refusal(read("a.csv", text.as_bytes()));
         }
 
         #[test]
@@ -267,7 +299,7 @@ mod tests {
                 *b = byte;
             }
             bytes.truncate(length);
-            read("a.npy", &bytes).ok();
+            table_or_refusal(read("a.npy", &bytes));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The eight two-dimensional densities on which flows are shown.
 
 use super::density;
-use crate::{Error, Result, Rng};
+use crate::{Error, Result, Rng, ops::elements};
 use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -74,8 +74,9 @@ impl Toy {
     /// `n` independent samples, shape (n, 2), in f32.
     ///
     /// # Errors
-    /// When memory does not suffice.
+    /// When there are more than 2^29.
     pub fn sample(self, n: usize, rng: &mut Rng) -> Result<Tensor> {
+        elements(&[n, 2])?;
         let values: Vec<f32> = (0..n).flat_map(|_| self.draw(rng)).map(|v| v as f32).collect();
         Ok(Tensor::from_vec(values, (n, 2), &Device::Cpu)?)
     }

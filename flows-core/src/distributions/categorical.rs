@@ -5,7 +5,7 @@ use super::checks::{
     at_least_one, batch_shape, check_batch, check_float, check_rows, check_values, event_shape, replace, values_of,
 };
 use crate::nn::{Init, Scope};
-use crate::ops::{log_sum_exp, sum_event};
+use crate::ops::{log_softmax, sum_event};
 use crate::{Error, Result, Rng};
 use candle_core::{D, DType, Tensor};
 
@@ -55,13 +55,6 @@ impl Categorical {
     }
 }
 
-/// The logits (..., K) less their log-sum-exp, as (N, K).
-pub(super) fn log_softmax(logits: &Tensor) -> Result<Tensor> {
-    let classes = logits.dim(D::Minus1)?;
-    let rows = logits.reshape(((), classes))?;
-    Ok(rows.broadcast_sub(&log_sum_exp(&rows)?.unsqueeze(1)?)?)
-}
-
 /// Draws class indices from logits (..., K), one after another for each row.
 pub(super) struct Chooser {
     cumulative: Vec<f64>,
@@ -71,7 +64,7 @@ pub(super) struct Chooser {
 impl Chooser {
     pub(super) fn new(logits: &Tensor) -> Result<Self> {
         let log_p = log_softmax(&logits.to_dtype(DType::F64)?)?;
-        let classes = log_p.dim(1)?;
+        let classes = log_p.dim(D::Minus1)?;
         let mut cumulative = values_of(&log_p.exp()?)?;
         for row in cumulative.chunks_mut(classes) {
             let mut sum = 0.0;

@@ -2,11 +2,11 @@
 
 use super::Distribution;
 use super::checks::{
-    LN_2PI, at_least_one, batch_shape, check_alike, check_batch, check_rows, check_values, event_shape, values_of,
+    at_least_one, batch_shape, check_alike, check_batch, check_rows, check_values, event_shape, values_of,
 };
+use super::conditional_normal::Located;
 use crate::bijectors::check_context;
 use crate::nn::{Init, Scope};
-use crate::ops::sum_event;
 use crate::{Error, Result, Rng};
 use candle_core::Tensor;
 
@@ -51,8 +51,7 @@ impl ClassConditional {
         Ok(Self { event, classes, locs, log_scales })
     }
 
-    /// Location and log-scale of each row, (B, event...).
-    fn at(&self, context: Option<&Tensor>, batch: usize) -> Result<(Tensor, Tensor)> {
+    fn at(&self, context: Option<&Tensor>, batch: usize) -> Result<Located> {
         let class = |c: f64| match c >= 0.0 && c < self.classes as f64 && c.fract() == 0.0 {
             true => Ok(c as u32),
             false => Err(Error::Data(format!(
@@ -63,13 +62,8 @@ impl ClassConditional {
         let context = values_of(check_context(context, 1, batch)?)?;
         let index = context.into_iter().map(class).collect::<Result<Vec<u32>>>()?;
         let index = Tensor::from_vec(index, batch, self.locs.device())?;
-        Ok((self.locs.index_select(&index, 0)?, self.log_scales.index_select(&index, 0)?))
+        Ok(Located { loc: self.locs.index_select(&index, 0)?, log_scale: self.log_scales.index_select(&index, 0)? })
     }
-}
-
-/// `log N(loc + e^log_scale z; loc, scale^2)` of each row; all are (B, event...).
-pub(super) fn normal_log_prob(z: &Tensor, log_scale: &Tensor) -> Result<Tensor> {
-    sum_event(&(z.sqr()?.affine(-0.5, -0.5 * LN_2PI)? - log_scale)?)
 }
 
 impl Distribution for ClassConditional {
@@ -79,8 +73,7 @@ impl Distribution for ClassConditional {
 
     fn log_prob(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
         let batch = check_batch(x, &self.event, context)?;
-        let (loc, log_scale) = self.at(context, batch)?;
-        normal_log_prob(&((x - loc)? * log_scale.neg()?.exp()?)?, &log_scale)
+        self.at(context, batch)?.log_prob(x)
     }
 
     fn sample(&self, count: usize, context: Option<&Tensor>, rng: &mut Rng) -> Result<Tensor> {
@@ -89,8 +82,6 @@ impl Distribution for ClassConditional {
 
     fn sample_with_log_prob(&self, count: usize, context: Option<&Tensor>, rng: &mut Rng) -> Result<(Tensor, Tensor)> {
         check_rows(context, count)?;
-        let (loc, log_scale) = self.at(context, count)?;
-        let z = rng.normal_tensor(loc.shape().clone(), loc.dtype(), loc.device())?;
-        Ok((((&z * log_scale.exp()?)? + loc)?, normal_log_prob(&z, &log_scale)?))
+        self.at(context, count)?.draw(rng)
     }
 }

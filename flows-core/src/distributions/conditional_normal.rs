@@ -1,11 +1,10 @@
 //! A normal distribution whose parameters are a linear map of the context.
 
 use super::Distribution;
-use super::checks::{at_least_one, batch_shape, check_batch, event_shape};
-use super::class_conditional::normal_log_prob;
+use super::checks::{LN_2PI, at_least_one, batch_shape, check_batch, event_shape};
 use crate::bijectors::check_context;
 use crate::nn::{Init, Scope};
-use crate::ops::{self, Fused, linear};
+use crate::ops::{self, Fused, linear, sum_event};
 use crate::{Result, Rng};
 use candle_core::Tensor;
 
@@ -39,15 +38,37 @@ impl ConditionalNormal {
         Ok(Self { event, weight, bias })
     }
 
-    /// Location and log-scale of each row, (B, event...).
-    fn at(&self, context: Option<&Tensor>, batch: usize) -> Result<(Tensor, Tensor)> {
+    fn at(&self, context: Option<&Tensor>, batch: usize) -> Result<Located> {
         let context = check_context(context, self.weight.dim(1)?, batch)?;
         let out = linear(context, &self.weight, Some(&self.bias), Fused::Identity)?;
         let n = self.bias.elem_count() / 2;
         let shape = batch_shape(batch, &self.event);
         let loc = out.narrow(1, 0, n)?.reshape(shape.clone())?;
         let log_scale = (ops::tanh(&(out.narrow(1, n, n)?.reshape(shape)? / BOUND)?)? * BOUND)?;
-        Ok((loc, log_scale))
+        Ok(Located { loc, log_scale })
+    }
+}
+
+/// A normal distribution for each row: location and log-scale, (B, event...).
+pub(super) struct Located {
+    pub(super) loc: Tensor,
+    pub(super) log_scale: Tensor,
+}
+
+impl Located {
+    pub(super) fn log_prob(&self, x: &Tensor) -> Result<Tensor> {
+        self.log_prob_at(&((x - &self.loc)? * ops::exp(&self.log_scale.neg()?)?)?)
+    }
+
+    /// `log N(loc + e^log_scale z; loc, scale^2)`.
+    fn log_prob_at(&self, z: &Tensor) -> Result<Tensor> {
+        sum_event(&(z.sqr()?.affine(-0.5, -0.5 * LN_2PI)? - &self.log_scale)?)
+    }
+
+    /// A draw for each row, with its log-density.
+    pub(super) fn draw(&self, rng: &mut Rng) -> Result<(Tensor, Tensor)> {
+        let z = rng.normal_tensor(self.loc.shape().clone(), self.loc.dtype(), self.loc.device())?;
+        Ok((((&z * ops::exp(&self.log_scale)?)? + &self.loc)?, self.log_prob_at(&z)?))
     }
 }
 
@@ -58,8 +79,7 @@ impl Distribution for ConditionalNormal {
 
     fn log_prob(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
         let batch = check_batch(x, &self.event, context)?;
-        let (loc, log_scale) = self.at(context, batch)?;
-        normal_log_prob(&((x - loc)? * ops::exp(&log_scale.neg()?)?)?, &log_scale)
+        self.at(context, batch)?.log_prob(x)
     }
 
     fn sample(&self, count: usize, context: Option<&Tensor>, rng: &mut Rng) -> Result<Tensor> {
@@ -67,8 +87,6 @@ impl Distribution for ConditionalNormal {
     }
 
     fn sample_with_log_prob(&self, count: usize, context: Option<&Tensor>, rng: &mut Rng) -> Result<(Tensor, Tensor)> {
-        let (loc, log_scale) = self.at(context, count)?;
-        let z = rng.normal_tensor(loc.shape().clone(), loc.dtype(), loc.device())?;
-        Ok((((&z * ops::exp(&log_scale)?)? + loc)?, normal_log_prob(&z, &log_scale)?))
+        self.at(context, count)?.draw(rng)
     }
 }

@@ -1,12 +1,12 @@
 //! Mixtures of normal distributions.
 
 use super::Distribution;
-use super::categorical::{Chooser, log_softmax};
+use super::categorical::Chooser;
 use super::checks::{
     LN_2PI, at_least_one, batch_shape, check_alike, check_batch, check_rows, check_values, event_shape,
 };
 use crate::nn::{Init, Scope};
-use crate::ops::{log_sum_exp, sum};
+use crate::ops::{log_softmax, log_sum_exp, sum};
 use crate::{Error, Result, Rng};
 use candle_core::Tensor;
 
@@ -71,7 +71,7 @@ impl Distribution for GaussianMixture {
         let log_scales = self.log_scales.reshape((components, n))?;
         let z = x.reshape((batch, 1, n))?.broadcast_sub(&self.locs.reshape((1, components, n))?)?;
         let z = z.broadcast_mul(&log_scales.neg()?.exp()?.unsqueeze(0)?)?;
-        let weights = (log_softmax(&self.logits)?.squeeze(0)? - log_scales.sum(1)?)?;
+        let weights = (log_softmax(&self.logits)? - log_scales.sum(1)?)?;
         let each = sum(&z.sqr()?, 2)?.affine(-0.5, -0.5 * n as f64 * LN_2PI)?.broadcast_add(&weights)?;
         log_sum_exp(&each)
     }

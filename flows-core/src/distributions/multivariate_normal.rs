@@ -5,7 +5,7 @@ use super::checks::{
     LN_2PI, at_least_one, check_alike, check_batch, check_rows, check_values, values_of, zero_where_undefined,
 };
 use crate::nn::{Init, Scope};
-use crate::ops::sum;
+use crate::ops::{solve_triangular_rows, sum};
 use crate::{Error, Result, Rng};
 use candle_core::Tensor;
 
@@ -127,21 +127,6 @@ fn cholesky(matrix: Vec<f64>, n: usize) -> Result<Vec<f64>> {
     Ok(factor)
 }
 
-/// The y (B, D) with `L y = b` for each row of b (B, D), by forward substitution.
-fn solve_lower(factor: &Tensor, b: &Tensor) -> Result<Tensor> {
-    let n = factor.dim(0)?;
-    let mut columns: Vec<Tensor> = Vec::with_capacity(n);
-    for i in 0..n {
-        let mut rest = b.narrow(1, i, 1)?;
-        if i > 0 {
-            let known = Tensor::cat(&columns, 1)?;
-            rest = (rest - known.matmul(&factor.narrow(0, i, 1)?.narrow(1, 0, i)?.t()?)?)?;
-        }
-        columns.push(rest.broadcast_div(&factor.narrow(0, i, 1)?.narrow(1, i, 1)?)?);
-    }
-    Ok(Tensor::cat(&columns, 1)?)
-}
-
 impl Distribution for MultivariateNormal {
     fn event_shape(&self) -> &[usize] {
         &self.event
@@ -149,7 +134,7 @@ impl Distribution for MultivariateNormal {
 
     fn log_prob(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
         check_batch(x, &self.event, context)?;
-        let y = solve_lower(&self.scale_tril()?, &x.broadcast_sub(&self.loc)?)?;
+        let y = solve_triangular_rows(&self.scale_tril()?, &x.broadcast_sub(&self.loc)?, false, false, false)?;
         zero_where_undefined(&self.log_prob_at(&y)?, x)
     }
 

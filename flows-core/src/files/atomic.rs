@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// if anything fails the temporary file is removed.
 ///
 /// # Errors
-/// Those of `write`, and [`Error::File`] when the folder does not exist or cannot be written to.
+/// Those of `write`, and [`Error::Io`] when the folder does not exist or cannot be written to.
 pub fn write_atomically(path: impl AsRef<Path>, write: impl FnOnce(&mut File) -> Result<()>) -> Result<()> {
     let path = path.as_ref();
     let cannot = |e: std::io::Error| {
@@ -22,7 +22,7 @@ pub fn write_atomically(path: impl AsRef<Path>, write: impl FnOnce(&mut File) ->
             ErrorKind::StorageFull => "free some space, or choose another disk",
             _ => "choose a place that you may write to",
         };
-        Error::file(path, format_args!("cannot be written ({e}); {remedy}"))
+        Error::Io(format!("{}: cannot be written ({e}); {remedy}", path.display()))
     };
     let Some(name) = path.file_name() else {
         return Err(Error::file(path, "is no file name; name a file to write to"));
@@ -80,14 +80,14 @@ mod tests {
     fn a_failed_write_leaves_the_old_file_and_nothing_else() -> Result<()> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.txt");
-        write_atomically(&path, |f| f.write_all(b"one").map_err(|e| Error::file(&path, e)))?;
+        write_atomically(&path, |f| f.write_all(b"one").map_err(|e| Error::unwritten(&path, e)))?;
         let failed = write_atomically(&path, |f| {
             f.write_all(b"half").ok();
             Err(Error::Data("stop".into()))
         });
         assert!(failed.is_err());
         assert_eq!(fs::read(&path).unwrap(), b"one");
-        write_atomically(&path, |f| f.write_all(b"two").map_err(|e| Error::file(&path, e)))?;
+        write_atomically(&path, |f| f.write_all(b"two").map_err(|e| Error::unwritten(&path, e)))?;
         assert_eq!(fs::read(&path).unwrap(), b"two");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
         let nowhere = write_atomically(folder.path().join("no/a.txt"), |_| Ok(())).unwrap_err().to_string();

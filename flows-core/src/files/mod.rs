@@ -19,8 +19,11 @@ pub(crate) const MODEL: &str = "flows";
 pub(crate) const TRAINING: &str = "flows-training";
 
 /// `folder` joined with `name`, the folder made if need be.
-pub(crate) fn in_folder(folder: &Path, name: &str) -> Result<PathBuf> {
+///
+/// # Errors
+/// When it cannot be made.
+pub fn in_folder(folder: &Path, name: &str) -> Result<PathBuf> {
     std::fs::create_dir_all(folder)
-        .map_err(|error| Error::file(folder, format!("cannot be made ({error}): choose another folder")))?;
+        .map_err(|e| Error::Io(format!("{}: cannot be made ({e}); choose another folder", folder.display())))?;
     Ok(folder.join(name))
 }

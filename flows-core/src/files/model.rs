@@ -42,7 +42,8 @@ impl ModelFile {
     /// When they do not fit the type.
     pub fn config<T: DeserializeOwned>(&self) -> Result<T> {
         serde_json::from_str(&self.config).map_err(|error| {
-            let message = format!("has settings that this build does not understand ({error}): it was made by another");
+            let message =
+                format!("has settings that this build does not understand ({error}); use the build that made it");
             Error::file(&self.path, message)
         })
     }
@@ -167,6 +168,6 @@ mod tests {
         said("beside it");
         assert!(save_model(&path, "demo", "{", &[]).is_err());
         let nowhere = folder.path().join("no/model.safetensors");
-        assert!(matches!(save_model(&nowhere, "demo", "{}", &[]), Err(Error::File { .. })));
+        assert!(matches!(save_model(&nowhere, "demo", "{}", &[]), Err(Error::Io(_))));
     }
 }

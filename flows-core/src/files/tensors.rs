@@ -37,11 +37,11 @@ pub(crate) fn write_tensors(
             return Err(Error::file(path, format!("cannot be written: two tensors are named `{name}`")));
         }
     }
-    let mut header = serde_json::to_vec(&header).map_err(|e| Error::file(path, format!("cannot be written ({e})")))?;
+    let cannot = |e: std::io::Error| Error::unwritten(path, e);
+    let mut header = serde_json::to_vec(&header).map_err(|e| cannot(e.into()))?;
     header.resize(header.len().next_multiple_of(8), b' ');
     write_atomically(path, |file| {
         let mut file = BufWriter::with_capacity(1 << 20, file);
-        let cannot = |e| Error::file(path, format!("cannot be written ({e})"));
         file.write_all(&(header.len() as u64).to_le_bytes()).and_then(|()| file.write_all(&header)).map_err(cannot)?;
         for (_, tensor) in tensors {
             let tensor = tensor.to_device(&Device::Cpu)?;

@@ -1,6 +1,5 @@
 //! Flows of autoregressive layers: MAF, IAF and the autoregressive neural spline flow.
 
-use super::coupling::default_made;
 use super::{Architecture, chain};
 use crate::Result;
 use crate::bijectors::univariate::{Affine, RqSpline, Univariate};
@@ -31,7 +30,7 @@ pub struct Maf {
 
 impl Default for Maf {
     fn default() -> Self {
-        Self { layers: 5, network: default_made(), batch_norm: true, max_log_scale: 5.0 }
+        Self { layers: 5, network: NetworkConfig::mlp([100]), batch_norm: true, max_log_scale: 5.0 }
     }
 }
 

@@ -4,7 +4,7 @@ use super::{Architecture, chain};
 use crate::Result;
 use crate::bijectors::univariate::{Additive, Affine, RqSpline, Univariate};
 use crate::bijectors::{Bijector, Coupling, Elementwise, LuLinear, Mask, Order, Start};
-use crate::nn::{Activation, NetworkConfig, Scope};
+use crate::nn::{NetworkConfig, Scope};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -114,9 +114,4 @@ impl Architecture for Nsf {
             Ok(steps)
         })
     }
-}
-
-/// The conditioner that autoregressive flows of this module default to.
-pub(super) fn default_made() -> NetworkConfig {
-    NetworkConfig::Mlp { hidden: vec![100], activation: Activation::Relu }
 }

@@ -20,6 +20,12 @@ pub struct FlowConfig {
     /// Number of columns of the context, if the flow is conditional.
     #[serde(default)]
     pub context: Option<usize>,
+    /// The names of the columns of the data, if they have any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub columns: Option<Vec<String>>,
+    /// The names of the columns of the context, likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context_columns: Option<Vec<String>>,
     /// The architecture.
     pub model: Model,
 }
@@ -27,7 +33,7 @@ pub struct FlowConfig {
 impl FlowConfig {
     /// An unconditional flow over `features` columns.
     pub fn new(features: usize, model: impl Into<Model>) -> Self {
-        Self { features, context: None, model: model.into() }
+        Self { features, context: None, columns: None, context_columns: None, model: model.into() }
     }
 
     /// The same, conditioned on `context` columns.
@@ -35,6 +41,9 @@ impl FlowConfig {
         Self { context: Some(context), ..self }
     }
 }
+
+/// How many columns there may be.
+const COLUMNS: std::ops::RangeInclusive<usize> = 1..=1_000_000;
 
 /// A trainable density over vectors, with its config and its parameters.
 ///
@@ -76,15 +85,23 @@ impl Flow {
     /// # Errors
     /// As [`Self::new`].
     pub fn on(config: FlowConfig, dtype: DType, device: &Device, rng: &mut Rng) -> Result<Self> {
-        let FlowConfig { features, context, ref model } = config;
-        if features == 0 || context == Some(0) {
-            return Err(Error::Config("a flow needs at least one feature, and a context at least one column".into()));
+        Self::build(config, Parameters::new(dtype, device, rng.fork()))
+    }
+
+    fn build(config: FlowConfig, parameters: Parameters) -> Result<Self> {
+        let FlowConfig { features, context, ref model, .. } = config;
+        if !COLUMNS.contains(&features) || context.is_some_and(|width| !COLUMNS.contains(&width)) {
+            let most = COLUMNS.end();
+            return Err(Error::Config(format!("a flow is over 1 to {most} features, given 1 to {most} if any")));
         }
-        let parameters = Parameters::new(dtype, device, rng.fork());
-        let scope = parameters.scope();
+        let named = |names: &Option<Vec<String>>, width| names.as_ref().is_none_or(|names| names.len() == width);
+        if !named(&config.columns, features) || !named(&config.context_columns, context.unwrap_or(0)) {
+            return Err(Error::Config("the names of the columns are not one a column: give as many, or none".into()));
+        }
+        let (scope, dtype, device) = (parameters.scope(), parameters.dtype(), parameters.device());
+        let data = Standardize::new(&[features], &scope.enter("data"))?;
         let architecture = model.architecture();
         let flow = architecture.bijector(features, context, &scope.enter("flow"))?;
-        let data = Standardize::new(&[features], &scope.enter("data"))?;
         let context = context.map(|width| Standardize::new(&[width], &scope.enter("context"))).transpose()?;
         let mut bijector: Box<dyn Bijector> = Box::new(Chain::new(vec![flow, Box::new(data.clone())])?);
         if let Some(context) = &context {
@@ -163,14 +180,15 @@ impl Flow {
         let file = load_model(path.as_ref())?;
         file.expect_kind(Self::KIND)?;
         let dtype = file.tensors.values().map(Tensor::dtype).find(|t| t.is_float()).unwrap_or(DType::F32);
-        let flow = Self::on(file.config()?, dtype, device, &mut Rng::seed(0))?;
-        flow.parameters.load(&file.tensors).map_err(|e| Error::file(path.as_ref(), e))?;
-        Ok(flow)
+        let config = file.config()?;
+        let flow = Self::build(config, Parameters::saved(dtype, device, file.tensors));
+        let checked = flow.and_then(|flow| flow.parameters.check_saved().map(|()| flow));
+        checked.map_err(|e| Error::file(path.as_ref(), e))
     }
 
     /// What it is made of.
     pub fn structure(&self) -> Structure {
-        let FlowConfig { features, context, model } = &self.config;
+        let FlowConfig { features, context, model, .. } = &self.config;
         let given = context.map_or(String::new(), |width| format!(" given {width}"));
         let details = format!("over {features} features{given}");
         Structure::new(model.name(), details).part(self.distribution.structure())

@@ -146,12 +146,12 @@ fn chain(
     scope: &Scope,
     mut layer: impl FnMut(usize, &Scope) -> Result<Vec<Box<dyn Bijector>>>,
 ) -> Result<Box<dyn Bijector>> {
+    if !(1..=10_000).contains(&layers) {
+        return Err(Error::Config(format!("a flow of {layers} layers: set `layers` to 1 to 10,000")));
+    }
     let mut steps = Vec::new();
     for i in 0..layers {
         steps.extend(layer(i, &scope.enter(i))?);
-    }
-    if steps.is_empty() {
-        return Err(Error::Config("a flow needs at least one layer: set `layers` to 1 or more".into()));
     }
     Ok(Box::new(crate::bijectors::Chain::new(steps)?))
 }

@@ -40,8 +40,8 @@ impl Address {
     /// private repositories.
     ///
     /// # Errors
-    /// [`Error::Data`] when there is no such repository or file, it is private, or the server cannot
-    /// be reached; each says what to do.
+    /// [`Error::Data`] when there is no such repository or file or it is private, [`Error::Io`] when
+    /// the server cannot be reached or fails; each says what to do.
     pub fn fetch(&self) -> Result<PathBuf> {
         let set = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
         let home = set("HF_HOME").map(PathBuf::from).or_else(|| Some(env::home_dir()?.join(".cache/huggingface")));
@@ -139,21 +139,28 @@ pub fn fetch(address: &str) -> Result<PathBuf> {
 fn fetch_from(address: &Address, endpoint: &str, cache: &Path, token: Option<String>) -> Result<PathBuf> {
     let kind = if address.dataset { RepoType::Dataset } else { RepoType::Model };
     let revision = address.revision.clone().unwrap_or_else(|| "main".into());
-    let fail = |why: String| Error::Data(format!("{address} cannot be fetched from {endpoint}: {why}"));
+    let message = |why: String| format!("{address} cannot be fetched from {endpoint}: {why}");
     let builder = ApiBuilder::from_cache(hf_hub::Cache::new(cache.into())).with_endpoint(endpoint.into());
-    let api = builder.with_token(token).build().map_err(|e| fail(e.to_string()))?;
+    let api = builder.with_token(token).build().map_err(|e| Error::Config(message(e.to_string())))?;
     let repo = api.repo(Repo::with_revision(address.repo.clone(), kind, revision));
     // The client panics on some answers that a proper server does not give.
     let fetched = catch_unwind(AssertUnwindSafe(|| repo.get(&address.path)));
-    let fetched = fetched.map_err(|_| fail("its answer makes no sense; check HF_ENDPOINT and any proxy".into()))?;
-    fetched.map_err(|e| fail(remedy(&e, &repo, address)))
+    let nonsense = |_| Error::Io(message("its answer makes no sense; check HF_ENDPOINT and any proxy".into()));
+    fetched.map_err(nonsense)?.map_err(|e| {
+        let kind = if matches!(status(&e), Some(401 | 403 | 404)) { Error::Data } else { Error::Io };
+        kind(message(remedy(&e, &repo, address)))
+    })
+}
+
+/// The status of the server's answer.
+fn status(error: &ApiError) -> Option<u16> {
+    error.to_string().rsplit_once("http status: ").and_then(|(_, code)| code.parse().ok())
 }
 
 /// What went wrong and what to do about it.
 fn remedy(error: &ApiError, repo: &ApiRepo, address: &Address) -> String {
     let text = error.to_string();
-    let status = text.rsplit_once("http status: ").and_then(|(_, code)| code.parse::<u16>().ok());
-    match (error, status) {
+    match (error, status(error)) {
         (_, Some(401 | 403)) => format!(
             "there is no repository {} that may be read; check its name, and if it is private or gated ask for access \
              and set HF_TOKEN",

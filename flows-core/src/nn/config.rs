@@ -1,7 +1,7 @@
 //! The serialisable description of a conditioner.
 
 use super::{Activation, Made, MadeSettings, Mlp, Network, Output, ResidualNet, ResidualNetSettings, Scope};
-use crate::Result;
+use crate::{Error, Result, ops::elements};
 use serde::{Deserialize, Serialize};
 
 /// Which network computes a bijector's parameters; a coupling makes it plain, an autoregressive
@@ -44,7 +44,7 @@ impl NetworkConfig {
     /// The network of `inputs`, and of a context of this width if there is one, to `output`.
     ///
     /// # Errors
-    /// When a width is 0 or the dropout not a share.
+    /// When a width is 0 or too large, or the dropout not a share.
     pub fn build(
         &self,
         inputs: usize,
@@ -52,6 +52,7 @@ impl NetworkConfig {
         output: Output,
         scope: &Scope,
     ) -> Result<Box<dyn Network>> {
+        self.check(inputs, &output)?;
         Ok(match *self {
             Self::Mlp { ref hidden, activation } => {
                 Box::new(Mlp::new(inputs, hidden, output, context, activation, scope)?)
@@ -61,6 +62,19 @@ impl NetworkConfig {
                 Box::new(ResidualNet::new(settings, scope)?)
             }
         })
+    }
+
+    /// Passes unless the weights are too large to be made.
+    fn check(&self, inputs: usize, output: &Output) -> Result<()> {
+        let hidden = match *self {
+            Self::Mlp { ref hidden, .. } => hidden.as_slice(),
+            Self::Residual { blocks: 1001.., .. } => {
+                return Err(Error::Config("a residual network of that many blocks: choose at most 1,000".into()));
+            }
+            Self::Residual { hidden, .. } => &[hidden; 2],
+        };
+        let widths = [&[inputs], hidden, &[output.width]].concat();
+        widths.windows(2).try_for_each(|pair| elements(pair).map(drop))
     }
 
     /// The masked network of `features` to `output` (whose width is a multiple of the features').
@@ -75,6 +89,7 @@ impl NetworkConfig {
         output: Output,
         scope: &Scope,
     ) -> Result<Made> {
+        self.check(features, &output)?;
         let (hidden, residual, activation, dropout) = match *self {
             Self::Mlp { ref hidden, activation } => (hidden.clone(), false, activation, 0.0),
             Self::Residual { hidden, blocks, activation, dropout } => {

@@ -1,6 +1,7 @@
 //! The ordered, named store of weights and buffers: what is saved is all there is.
 
 use super::Init;
+use crate::ops::{MOST, elements};
 use crate::{Error, Result, Rng};
 use candle_core::{DType, Device, Shape, Tensor, Var};
 use indexmap::IndexMap;
@@ -34,6 +35,10 @@ pub struct Parameters {
 struct Store {
     entries: IndexMap<String, Entry>,
     rng: Rng,
+    /// Elements of all entries.
+    total: usize,
+    /// The values of a file, each taken by the entry of its name.
+    saved: Option<HashMap<String, Tensor>>,
 }
 
 #[derive(Debug)]
@@ -42,11 +47,48 @@ struct Entry {
     trainable: bool,
 }
 
+impl Store {
+    /// The value that a file has for an entry, if there is a file.
+    fn take(&mut self, name: &str, shape: &Shape) -> Result<Option<Tensor>> {
+        let Some(saved) = &mut self.saved else { return Ok(None) };
+        fitting(name, saved.get(name), shape)?;
+        Ok(saved.remove(name))
+    }
+}
+
+/// The tensor of a file, once it is known to fit the entry of its name.
+fn fitting<'a>(name: &str, tensor: Option<&'a Tensor>, shape: &Shape) -> Result<&'a Tensor> {
+    match tensor {
+        Some(tensor) if tensor.shape() == shape => Ok(tensor),
+        Some(tensor) => Err(Error::shape(format!("`{name}`"), tensor.dims(), format!("{:?}", shape.dims()))),
+        None => Err(Error::Config(format!("the tensor `{name}` is missing: {REMEDY}"))),
+    }
+}
+
+fn superfluous(name: &str) -> Error {
+    Error::Config(format!("the tensor `{name}` has no place in this model: {REMEDY}"))
+}
+
+const REMEDY: &str = "the file was made with other settings; use those, or another file";
+
 impl Parameters {
     /// An empty store; weights will be of `dtype` on `device`, drawn from `rng`.
     pub fn new(dtype: DType, device: &Device, rng: Rng) -> Self {
-        let store = Store { entries: IndexMap::new(), rng };
+        let store = Store { entries: IndexMap::new(), rng, total: 0, saved: None };
         Self { dtype, device: device.clone(), store: Arc::new(Mutex::new(store)) }
+    }
+
+    /// An empty store in which what is made has the values of these tensors, by name; what they lack
+    /// cannot be made.
+    pub(crate) fn saved(dtype: DType, device: &Device, tensors: HashMap<String, Tensor>) -> Self {
+        let parameters = Self::new(dtype, device, Rng::seed(0));
+        parameters.lock().saved = Some(tensors);
+        parameters
+    }
+
+    /// Passes if all tensors of the file have found their place.
+    pub(crate) fn check_saved(&self) -> Result<()> {
+        self.lock().saved.take().iter().flatten().next().map_or(Ok(()), |(name, _)| Err(superfluous(name)))
     }
 
     /// The scope without a prefix, where a model's construction starts.
@@ -102,20 +144,11 @@ impl Parameters {
         let store = self.lock();
         let mut values = Vec::with_capacity(store.entries.len());
         for (name, entry) in &store.entries {
-            let Some(tensor) = tensors.get(name) else {
-                return Err(Error::Config(format!(
-                    "the tensor `{name}` is missing: the file was made with another configuration"
-                )));
-            };
-            if tensor.shape() != entry.var.shape() {
-                return Err(Error::shape(format!("`{name}`"), tensor.dims(), format!("{:?}", entry.var.dims())));
-            }
+            let tensor = fitting(name, tensors.get(name), entry.var.shape())?;
             values.push(tensor.to_dtype(entry.var.dtype())?.to_device(entry.var.device())?);
         }
         if let Some(name) = tensors.keys().find(|name| !store.entries.contains_key(*name)) {
-            return Err(Error::Config(format!(
-                "the tensor `{name}` has no place in this model: the file was made with another configuration"
-            )));
+            return Err(superfluous(name));
         }
         for (entry, value) in store.entries.values().zip(&values) {
             entry.var.set(value)?;
@@ -155,12 +188,19 @@ impl Scope {
     /// A new weight, which training adjusts.
     ///
     /// # Errors
-    /// When the name is taken.
+    /// When the name is taken, or the model becomes too large.
     pub fn weight(&self, name: &str, shape: impl Into<Shape>, init: Init) -> Result<Tensor> {
         let shape = shape.into();
+        let count = elements(shape.dims())?;
         let tensor = {
             let mut store = self.parameters.lock();
-            init.tensor(&shape, self.dtype(), self.device(), &mut store.rng)?
+            if store.total + count > MOST {
+                return Err(Error::Config(format!("the model has more than {MOST} weights: choose smaller sizes")));
+            }
+            match store.take(&self.full(name), &shape)? {
+                Some(saved) => saved.to_dtype(self.dtype())?.to_device(self.device())?,
+                None => init.tensor(&shape, self.dtype(), self.device(), &mut store.rng)?,
+            }
         };
         let var = Var::from_tensor(&tensor)?;
         let weight = var.as_tensor().clone();
@@ -173,6 +213,8 @@ impl Scope {
     /// # Errors
     /// When the name is taken.
     pub fn buffer(&self, name: &str, value: &Tensor) -> Result<Buffer> {
+        let saved = self.parameters.lock().take(&self.full(name), value.shape())?;
+        let value = saved.map_or_else(|| Ok(value.clone()), |saved| saved.to_dtype(value.dtype()))?;
         let var = Var::from_tensor(&value.to_device(self.device())?)?;
         self.insert(name, Entry { var: var.clone(), trainable: false })?;
         Ok(Buffer(var))
@@ -191,6 +233,7 @@ impl Scope {
                 "two tensors are named `{name}`: enter a scope of its own for each layer"
             )));
         }
+        store.total += entry.var.elem_count();
         store.entries.insert(name, entry);
         Ok(())
     }

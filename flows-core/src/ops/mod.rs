@@ -19,7 +19,9 @@ mod reduce;
 mod root;
 mod rq_spline;
 mod simd;
+mod size;
 pub mod special;
+mod stable;
 mod transformer;
 mod triangle;
 
@@ -41,4 +43,7 @@ pub(crate) use planar::{planar, planar_is_fused};
 pub use reduce::{mean, sum, sum_event};
 pub use root::increasing_roots;
 pub use rq_spline::{Direction, Ends, RqSplineSettings, rq_spline};
+pub(crate) use size::{MOST, elements};
+pub use stable::log_softmax;
+pub(crate) use stable::log_tanh_slope;
 pub use triangle::Triangle;

@@ -1,5 +1,6 @@
 //! Triangular matrices from their entries.
 
+use super::elements;
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
 
@@ -18,7 +19,7 @@ impl Triangle {
     /// The lower triangle of n x n matrices on `device`.
     ///
     /// # Errors
-    /// When `n` is 0.
+    /// When `n` is 0, or n x n too large.
     pub fn lower(n: usize, device: &Device) -> Result<Self> {
         Self::new(n, false, device)
     }
@@ -26,7 +27,7 @@ impl Triangle {
     /// The upper triangle of n x n matrices on `device`.
     ///
     /// # Errors
-    /// When `n` is 0.
+    /// When `n` is 0, or n x n too large.
     pub fn upper(n: usize, device: &Device) -> Result<Self> {
         Self::new(n, true, device)
     }
@@ -35,6 +36,7 @@ impl Triangle {
         if n == 0 {
             return Err(Error::Config("a linear map needs at least one dimension".into()));
         }
+        elements(&[n, n])?;
         // Source: the entries, then the diagonal, then one zero.
         let (entries, mut next) = (n * (n - 1) / 2, 0);
         let index: Vec<u32> = (0..n * n)

@@ -93,7 +93,7 @@ impl Figure {
     /// As [`Figure::svg`], and when the file cannot be written.
     pub fn write_svg(&self, path: impl AsRef<Path>) -> Result<()> {
         let (path, svg) = (path.as_ref(), self.svg()?);
-        write_atomically(path, |file| file.write_all(svg.as_bytes()).map_err(|e| Error::file(path, e)))
+        write_atomically(path, |file| file.write_all(svg.as_bytes()).map_err(|e| Error::unwritten(path, e)))
     }
 
     /// Writes the figure as PNG, `scale` times its size in pixels, whole or not at all.

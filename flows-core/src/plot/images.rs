@@ -60,5 +60,5 @@ pub(super) fn write_filtered(image: &RgbImage, path: &Path, filter: FilterType) 
     PngEncoder::new_with_quality(&mut bytes, CompressionType::Best, filter)
         .write_image(image.as_raw(), image.width(), image.height(), ExtendedColorType::Rgb8)
         .map_err(|error| Error::file(path, format!("cannot be encoded: {error}")))?;
-    write_atomically(path, |file| file.write_all(&bytes).map_err(|e| Error::file(path, e)))
+    write_atomically(path, |file| file.write_all(&bytes).map_err(|e| Error::unwritten(path, e)))
 }

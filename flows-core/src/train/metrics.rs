@@ -7,7 +7,7 @@ use serde::Serialize;
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// A file of metrics, one JSON object a line, each with a `step`.
 ///
@@ -28,7 +28,7 @@ impl Metrics {
     /// When it cannot be written.
     pub fn create(path: impl Into<PathBuf>, every: u64) -> Result<Self> {
         let path = path.into();
-        let file = File::create(&path).map_err(|error| cannot_write(&path, &error))?;
+        let file = File::create(&path).map_err(|error| Error::unwritten(&path, error))?;
         Ok(Self { path, file, every: every.max(1), skipped: 0 })
     }
 
@@ -51,9 +51,9 @@ impl Metrics {
         let keep = text.lines().filter(|line| serde_json::from_str::<Line>(line).is_ok_and(|line| line.step <= step));
         write_atomically(&path, |file| {
             let written = keep.into_iter().try_for_each(|line| writeln!(file, "{line}"));
-            written.map_err(|error| cannot_write(&path, &error))
+            written.map_err(|error| Error::unwritten(&path, error))
         })?;
-        let file = OpenOptions::new().append(true).open(&path).map_err(|error| cannot_write(&path, &error))?;
+        let file = OpenOptions::new().append(true).open(&path).map_err(|error| Error::unwritten(&path, error))?;
         Ok(Self { path, file, every: every.max(1), skipped: 0 })
     }
 
@@ -65,7 +65,7 @@ impl Metrics {
         let mut line = serde_json::to_vec(record)
             .map_err(|error| Error::Config(format!("a record of metrics cannot be written as JSON ({error})")))?;
         line.push(b'\n');
-        self.file.write_all(&line).map_err(|error| cannot_write(&self.path, &error))
+        self.file.write_all(&line).map_err(|error| Error::unwritten(&self.path, error))
     }
 }
 
@@ -77,10 +77,6 @@ impl Observer for Metrics {
         }
         Ok(ControlFlow::Continue(()))
     }
-}
-
-fn cannot_write(path: &Path, error: &std::io::Error) -> Error {
-    Error::file(path, format!("cannot be written ({error}): check the folder and the space that is left"))
 }
 
 #[cfg(test)]

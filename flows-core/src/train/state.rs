@@ -38,8 +38,7 @@ impl Trainer {
         self.check_weights()?;
         let Some(checkpoint) = self.checkpoint.clone() else { return Ok(()) };
         let state = State { progress: self.progress.clone(), scheduler: self.scheduler.state().clone() };
-        let state = serde_json::to_string(&state)
-            .map_err(|error| Error::file(&checkpoint.training, format!("cannot be written ({error})")))?;
+        let state = serde_json::to_string(&state).map_err(|error| Error::unwritten(&checkpoint.training, error))?;
         let mut metadata = metadata(TRAINING, &checkpoint.kind, &checkpoint.config);
         metadata.insert("step", self.progress.step.to_string());
         metadata.insert("state", state);

@@ -71,7 +71,7 @@ impl TensorBoard {
         // Microseconds keep the names in order and apart when a run is resumed at once.
         let name = format!("events.out.tfevents.{:010}.{:06}.flows", now.as_secs(), now.subsec_micros());
         let path = in_folder(folder, &name)?;
-        let file = File::create_new(&path).map_err(|error| cannot_write(&path, &error))?;
+        let file = File::create_new(&path).map_err(|error| Error::unwritten(&path, error))?;
         let mut board = Self { path, file, every: every.max(1) };
         board.write(Event { file_version: Some("brain.Event:2".into()), ..Event::now(0) })?;
         Ok(board)
@@ -99,7 +99,7 @@ impl TensorBoard {
     }
 
     fn write(&mut self, event: Event) -> Result<()> {
-        self.file.write_all(&record(&event.encode_to_vec())).map_err(|error| cannot_write(&self.path, &error))
+        self.file.write_all(&record(&event.encode_to_vec())).map_err(|error| Error::unwritten(&self.path, error))
     }
 }
 
@@ -137,10 +137,6 @@ fn record(data: &[u8]) -> Vec<u8> {
 
 fn masked_crc(data: &[u8]) -> u32 {
     crc32c::crc32c(data).rotate_right(15).wrapping_add(0xa282_ead8)
-}
-
-fn cannot_write(path: &Path, error: &std::io::Error) -> Error {
-    Error::file(path, format!("cannot be written ({error}): check the folder and the space that is left"))
 }
 
 #[cfg(test)]

@@ -100,6 +100,11 @@ impl Trainer {
         self.progress.step
     }
 
+    /// Seconds of training, those before an interruption included.
+    pub fn seconds(&self) -> f64 {
+        self.progress.seconds
+    }
+
     /// The best evaluation so far.
     pub fn best(&self) -> Option<f64> {
         self.progress.best.map(f64::from_bits)

@@ -1,6 +1,6 @@
 //! The deep dense sigmoid of the neural autoregressive flow.
 
-use super::deep_sigmoid::{UNIT, log_softmax, positive};
+use super::deep_sigmoid::{UNIT, positive};
 use super::{Univariate, numerical_inverse};
 use crate::{Error, Result, ops};
 use candle_core::{D, Tensor};
@@ -21,11 +21,12 @@ impl DeepDenseSigmoid {
     /// `layers` layers of `units` sigmoids.
     ///
     /// # Errors
-    /// When there are none.
+    /// When there are none, or too many.
     pub fn new(units: usize, layers: usize) -> Result<Self> {
         if units == 0 || layers == 0 {
             return Err(Error::Config("a deep dense sigmoid needs at least one layer of one unit".into()));
         }
+        ops::elements(&[layers, units, units])?;
         Ok(Self { units, layers })
     }
 
@@ -64,8 +65,8 @@ impl Univariate for DeepDenseSigmoid {
                 parameters.narrow(2, at - size, size)
             };
             let ((a, log_a), b) = (positive(&take(k)?)?, take(k)?);
-            let log_w = log_softmax(&take(outputs * k)?.reshape((rows, n, outputs, k))?)?;
-            let log_u = log_softmax(&take(k * inputs)?.reshape((rows, n, k, inputs))?)?;
+            let log_w = ops::log_softmax(&take(outputs * k)?.reshape((rows, n, outputs, k))?)?;
+            let log_u = ops::log_softmax(&take(k * inputs)?.reshape((rows, n, k, inputs))?)?;
             let mixed = ops::sum(&h.unsqueeze(2)?.broadcast_mul(&ops::exp(&log_u)?)?, D::Minus1)?;
             let pre = mixed.broadcast_mul(&a)?.broadcast_add(&b)?;
             // ln(d mixed / dz), then through the sigmoids and out.

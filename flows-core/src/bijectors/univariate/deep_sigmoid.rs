@@ -2,7 +2,7 @@
 
 use super::{Univariate, numerical_inverse};
 use crate::{Error, Result, ops};
-use candle_core::{D, Tensor};
+use candle_core::Tensor;
 
 /// `y = logit(sum_k w_k sigmoid(a_k z + b_k))` with w a softmax and a = softplus(raw): a mixture of
 /// K sigmoids, seen through the logit (Huang et al., Neural Autoregressive Flows, 2018, section 3.1).
@@ -24,19 +24,14 @@ pub(super) fn positive(raw: &Tensor) -> Result<(Tensor, Tensor)> {
     Ok((a, log))
 }
 
-/// The logarithm of the softmax over the last dimension.
-pub(super) fn log_softmax(raw: &Tensor) -> Result<Tensor> {
-    Ok(raw.broadcast_sub(&ops::log_sum_exp(raw)?.unsqueeze(D::Minus1)?)?)
-}
-
 impl DeepSigmoid {
     /// A mixture of `units` sigmoids.
     ///
     /// # Errors
-    /// When there are none.
+    /// When there are none, or more than 10,000.
     pub fn new(units: usize) -> Result<Self> {
-        if units == 0 {
-            return Err(Error::Config("a deep sigmoid needs at least one unit, 16 for example".into()));
+        if !(1..=10_000).contains(&units) {
+            return Err(Error::Config("a deep sigmoid needs 1 to 10,000 units, 16 for example".into()));
         }
         Ok(Self { units })
     }
@@ -59,7 +54,7 @@ impl Univariate for DeepSigmoid {
         let part = |i: usize| parameters.narrow(2, i * self.units, self.units);
         let (a, log_a) = positive(&part(0)?)?;
         let pre = z.unsqueeze(2)?.broadcast_mul(&a)?.broadcast_add(&part(1)?)?;
-        let log_w = log_softmax(&part(2)?)?;
+        let log_w = ops::log_softmax(&part(2)?)?;
         let (log_up, log_down) = (ops::log_sigmoid(&pre)?, ops::log_sigmoid(&pre.neg()?)?);
         let log_p = ops::log_sum_exp(&log_up.broadcast_add(&log_w)?)?;
         let log_q = ops::log_sum_exp(&log_down.broadcast_add(&log_w)?)?;

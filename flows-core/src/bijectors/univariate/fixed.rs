@@ -3,7 +3,6 @@
 use super::Univariate;
 use crate::{Error, Result, ops};
 use candle_core::{DType, Tensor};
-use std::f64::consts::LN_2;
 
 /// A fixed increasing function; for the inverse direction wrap it in [`Inverted`](super::Inverted).
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -17,10 +16,14 @@ pub enum Fixed {
     /// `x = tanh z`, onto (-1, 1); `ln(1 - tanh^2 z) = 2 (ln 2 - z - softplus(-2z))`.
     Tanh,
     /// `x = z` where positive, `slope z` elsewhere.
-    LeakyRelu(f64),
+    LeakyRelu(Positive),
     /// `x = z^p`, of the positive numbers onto themselves.
-    Power(f64),
+    Power(Positive),
 }
+
+/// A number that [`Fixed::leaky_relu`] or [`Fixed::power`] has found to be positive and finite.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Positive(f64);
 
 impl Fixed {
     /// A leaky ReLU of this slope.
@@ -40,9 +43,10 @@ impl Fixed {
     }
 }
 
-fn positive(what: &str, value: f64) -> Result<f64> {
-    if value > 0.0 && value.is_finite() {
-        return Ok(value);
+fn positive(what: &str, value: f64) -> Result<Positive> {
+    // Both ways are needed.
+    if value > 0.0 && value.is_finite() && value.recip().is_finite() {
+        return Ok(Positive(value));
     }
     Err(Error::Config(format!("the {what} is {value}: choose a positive number")))
 }
@@ -72,8 +76,8 @@ impl Univariate for Fixed {
             Self::Softplus => "softplus".into(),
             Self::Sigmoid => "sigmoid".into(),
             Self::Tanh => "tanh".into(),
-            Self::LeakyRelu(slope) => format!("leaky ReLU of slope {slope}"),
-            Self::Power(exponent) => format!("power {exponent}"),
+            Self::LeakyRelu(Positive(slope)) => format!("leaky ReLU of slope {slope}"),
+            Self::Power(Positive(exponent)) => format!("power {exponent}"),
         }
     }
 
@@ -91,9 +95,9 @@ impl Univariate for Fixed {
             Self::Exp => Ok((ops::exp(z)?, z.clone())),
             Self::Softplus => Ok((ops::softplus(z)?, ops::log_sigmoid(z)?)),
             Self::Sigmoid => Ok((ops::sigmoid(z)?, (ops::log_sigmoid(z)? + ops::log_sigmoid(&z.neg()?)?)?)),
-            Self::Tanh => Ok((ops::tanh(z)?, log_tanh_slope(z)?)),
-            Self::LeakyRelu(slope) => leaky(z, slope),
-            Self::Power(p) => {
+            Self::Tanh => Ok((ops::tanh(z)?, ops::log_tanh_slope(z)?)),
+            Self::LeakyRelu(Positive(slope)) => leaky(z, slope),
+            Self::Power(Positive(p)) => {
                 let log = ops::ln(&z.clamp(tiny, f64::MAX)?)?;
                 within(z, 0.0, f64::INFINITY, ops::exp(&(&log * p)?)?, (log * (p - 1.0))?.affine(1.0, p.ln())?)
             }
@@ -126,16 +130,10 @@ impl Univariate for Fixed {
                 let (up, down) = (ops::ln_1p(&at)?, ops::ln_1p(&at.neg()?)?);
                 within(x, -1.0, 1.0, ((&up - &down)? * 0.5)?, (up + down)?.neg()?)
             }
-            Self::LeakyRelu(slope) => leaky(x, 1.0 / slope),
-            Self::Power(p) => Self::Power(1.0 / p).forward(x, x),
+            Self::LeakyRelu(Positive(slope)) => leaky(x, 1.0 / slope),
+            Self::Power(Positive(p)) => Self::Power(Positive(1.0 / p)).forward(x, x),
         }
     }
-}
-
-/// `ln(1 - tanh^2 z)`.
-fn log_tanh_slope(z: &Tensor) -> Result<Tensor> {
-    let tail = ops::softplus(&(z * -2.0)?)?;
-    Ok(((z + tail)?.neg()? + LN_2)?.affine(2.0, 0.0)?)
 }
 
 fn leaky(v: &Tensor, slope: f64) -> Result<(Tensor, Tensor)> {

@@ -18,7 +18,7 @@ mod sinh_arcsinh;
 pub use affine::{Additive, Affine};
 pub use deep_dense_sigmoid::DeepDenseSigmoid;
 pub use deep_sigmoid::DeepSigmoid;
-pub use fixed::Fixed;
+pub use fixed::{Fixed, Positive};
 pub use inverted::Inverted;
 pub use monotone::{Monotone, numerical_inverse};
 pub use monotonic_integral::MonotonicIntegral;
@@ -147,13 +147,15 @@ mod tests {
     #[test]
     fn outside_of_the_domain_the_density_is_zero() -> Result<()> {
         let inf = f64::INFINITY;
-        let cases: [(Arc<dyn Univariate>, Direction, &[f64]); 6] = [
+        let tanh = Monotone::new("tanh", vec![], |z: &Tensor, none: &Tensor| Fixed::Tanh.forward(z, none));
+        let cases: [(Arc<dyn Univariate>, Direction, &[f64]); 7] = [
             (Arc::new(Fixed::Exp), Direction::Inverse, &[0.0, -1.0, -inf]),
             (Arc::new(Fixed::Softplus), Direction::Inverse, &[0.0, -1.0, -inf]),
             (Arc::new(Fixed::Sigmoid), Direction::Inverse, &[0.0, 1.0, -1.0, 2.0, inf]),
             (Arc::new(Fixed::Tanh), Direction::Inverse, &[1.0, -1.0, -3.0, inf]),
-            (Arc::new(Fixed::Power(2.0)), Direction::Forward, &[0.0, -1.0]),
+            (Arc::new(Fixed::power(2.0)?), Direction::Forward, &[0.0, -1.0]),
             (Arc::new(RqSpline::closed(3, 0.0, 1.0)?), Direction::Inverse, &[-0.1, 1.1, inf]),
+            (Arc::new(tanh), Direction::Inverse, &[1.5, -2.0, inf, -inf]),
         ];
         for (family, direction, points) in cases {
             let raw = Tensor::new(family.identity(), &Device::Cpu)?.reshape((1, 1, family.parameters()))?;

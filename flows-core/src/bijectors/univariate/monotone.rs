@@ -76,20 +76,24 @@ where
 ///
 /// Newton's method, kept inside of a bracket that is widened as long as it does not hold the root;
 /// each element has its own and stops when its step is below the last digit. A NaN stays where it
-/// is. The gradient is that of the implicit function, `dz = (dx - df) / f'(z)`, carried by one more
+/// is; an x beyond all that f reaches gives some finite z and a log-derivative of minus infinity.
+/// The gradient is that of the implicit function, `dz = (dx - df) / f'(z)`, carried by one more
 /// step of Newton's method that autograd sees.
 ///
 /// # Errors
 /// Those of `f`, or when its value has another shape than x.
 pub fn numerical_inverse(x: &Tensor, f: impl Fn(&Tensor) -> Result<(Tensor, Tensor)>) -> Result<(Tensor, Tensor)> {
-    let root = search(x, &f)?;
+    let (root, outside) = search(x, &f)?;
     let (value, log) = f(&root)?;
-    let z = (&root - ((value - x)? * log.neg()?.exp()?.detach())?)?;
-    // Where the search came to no end (x outside of the range) the last step may be wild.
+    // No step where there is no root to step to.
+    let rate = outside.where_cond(&root.zeros_like()?, &log.neg()?.exp()?)?.detach();
+    let z = (&root - ((value - x)? * rate)?)?;
+    // A step that is wild is rounding.
     let close = (&z - &root)?.abs()?.le(&(root.abs()? + 1.0)?)?;
     let z = close.where_cond(&z, &root)?;
     let (_, log) = f(&z)?;
-    Ok((z, log.neg()?))
+    let never = (log.zeros_like()? + f64::NEG_INFINITY)?;
+    Ok((z, outside.where_cond(&never, &log.neg()?)?))
 }
 
 /// One element's search.
@@ -99,18 +103,29 @@ struct Search {
     high: f64,
     step: f64,
     done: bool,
+    /// x is beyond all that f reaches.
+    outside: bool,
 }
 
 impl Search {
-    fn advance(&mut self, excess: f64, slope: f64, epsilon: f64) {
+    fn bracketed(&self) -> bool {
+        self.low.is_finite() && self.high.is_finite()
+    }
+
+    fn advance(&mut self, excess: f64, slope: f64, epsilon: f64, most: f64) {
         if excess.is_nan() || excess == 0.0 {
-            self.at = if excess.is_nan() { f64::NAN } else { self.at };
             self.done = true;
+            if excess.is_nan() {
+                // Either x or a parameter is NaN, or f has overflowed on the way out.
+                let known = if self.low.is_finite() { self.low } else { self.high };
+                self.outside = known.is_finite();
+                self.at = if self.outside { known } else { f64::NAN };
+            }
             return;
         }
         *(if excess < 0.0 { &mut self.low } else { &mut self.high }) = self.at;
         let newton = -excess / slope;
-        let next = if self.low.is_finite() && self.high.is_finite() {
+        let next = if self.bracketed() {
             let inside = self.at + newton;
             if inside > self.low && inside < self.high && newton.abs() <= 0.5 * self.step.abs() {
                 inside
@@ -123,14 +138,22 @@ impl Search {
             let step = if newton.is_finite() { newton.abs().clamp(f64::MIN_POSITIVE, limit) } else { limit };
             self.at - step * excess.signum()
         };
+        if next.abs() > most {
+            (self.done, self.outside) = (true, true);
+            return;
+        }
         self.step = next - self.at;
-        self.done = self.step.abs() <= epsilon * next.abs() || !next.is_finite();
+        self.done = self.step.abs() <= epsilon * next.abs();
         self.at = next;
     }
 }
 
-fn search(x: &Tensor, f: &impl Fn(&Tensor) -> Result<(Tensor, Tensor)>) -> Result<Tensor> {
-    let epsilon = if x.dtype() == DType::F64 { f64::EPSILON } else { f64::from(f32::EPSILON) };
+/// The roots, and which of them are none.
+fn search(x: &Tensor, f: &impl Fn(&Tensor) -> Result<(Tensor, Tensor)>) -> Result<(Tensor, Tensor)> {
+    let (epsilon, most) = match x.dtype() {
+        DType::F64 => (f64::EPSILON, f64::MAX),
+        _ => (f64::from(f32::EPSILON), f64::from(f32::MAX)),
+    };
     let values = |t: &Tensor| -> Result<Vec<f64>> {
         if t.shape() != x.shape() {
             return Err(Error::shape("the value of the function to invert", t.dims(), format!("{:?}", x.dims())));
@@ -144,6 +167,7 @@ fn search(x: &Tensor, f: &impl Fn(&Tensor) -> Result<(Tensor, Tensor)>) -> Resul
         high: f64::INFINITY,
         step: 1.0 + x.abs().min(1e3),
         done: !x.is_finite(),
+        outside: x.is_infinite(),
     };
     let mut searches: Vec<Search> = targets.iter().map(start).collect();
     let points = |searches: &[Search]| -> Result<Tensor> {
@@ -157,8 +181,10 @@ fn search(x: &Tensor, f: &impl Fn(&Tensor) -> Result<(Tensor, Tensor)>) -> Resul
         let (value, log) = f(&points(&searches)?)?;
         let (value, log) = (values(&value)?, values(&log)?);
         for (i, search) in searches.iter_mut().enumerate().filter(|(_, s)| !s.done) {
-            search.advance(value[i] - targets[i], log[i].exp(), epsilon);
+            search.advance(value[i] - targets[i], log[i].exp(), epsilon, most);
         }
     }
-    points(&searches)
+    let outside = |s: &Search| u8::from(s.outside || !s.done && !s.bracketed());
+    let outside: Vec<u8> = searches.iter().map(outside).collect();
+    Ok((points(&searches)?, Tensor::from_vec(outside, x.shape().clone(), x.device())?))
 }

@@ -1,10 +1,10 @@
 //! The settings of a run: what `config.toml` holds.
 
 use candle_core::{DType, Device};
-use flows_core::cli::Presets;
+use flows_core::cli::{Presets, plural};
 use flows_core::data::{Dataset, Proportions, Source};
-use flows_core::flows::{Flow, FlowConfig, Model};
-use flows_core::train::TrainConfig;
+use flows_core::flows::{Base, Flow, FlowConfig, Model};
+use flows_core::train::{TrainConfig, Trainer};
 use flows_core::{Error, Result, Rng};
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +17,9 @@ pub const PRESETS: Presets = Presets::new(include_str!("presets.toml"));
 pub struct RunConfig {
     /// Where the data is.
     pub data: Source,
+    /// Rows of all its parts when the run began, where they come from files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows: Option<usize>,
     /// The columns that the model is conditioned on, by name or by index from 0.
     #[serde(default)]
     pub context: Vec<String>,
@@ -77,14 +80,32 @@ impl RunConfig {
     /// The data in its three parts, the same at every call.
     pub fn load(&self, device: &Device) -> Result<Dataset> {
         let data = self.data.load(self.samples, self.proportions, &mut self.generators().data)?;
-        data.with_context(&self.context)?.to(DType::F32, device)
+        if let (Some(rows), now) = (self.rows, rows(&data))
+            && rows != now
+        {
+            let then = format!("{} of {} when the run began", plural(rows, "row"), self.data);
+            return Err(Error::Data(format!("there were {then}, and there are {now} now; restore them or train anew")));
+        }
+        let data = data.with_context(&self.context)?;
+        let usable = || {
+            data.check_resolution()?;
+            if self.model.architecture().base() == Base::Circle {
+                data.check_angles()?;
+            }
+            data.to(DType::F32, device)
+        };
+        usable().map_err(of(&self.data))
     }
 
     /// The model for the data, its weights drawn anew.
     pub fn build(&self, data: &Dataset, device: &Device) -> Result<Flow> {
-        let width = |x: &candle_core::Tensor| x.dims().last().copied().unwrap_or(0);
-        let context = data.train.context.as_ref().map(width);
-        let config = FlowConfig { features: width(&data.train.x), context, model: self.model.clone() };
+        let config = FlowConfig {
+            features: data.train.features(),
+            context: data.train.context_width(),
+            columns: data.columns.clone(),
+            context_columns: data.context_columns.clone(),
+            model: self.model.clone(),
+        };
         let flow = Flow::on(config, DType::F32, device, &mut self.generators().weights)?;
         if self.standardize {
             flow.standardize(&data.train.x, data.train.context.as_ref())?;
@@ -99,12 +120,32 @@ impl RunConfig {
         if device.is_cpu() && self.model.architecture().splits_batches() { self.pieces } else { 1 }
     }
 
-    /// Passes if batches of this size can be made.
+    /// Passes if a run can be made of these settings, whatever the data.
     pub fn check(&self) -> Result<()> {
         if self.batch == 0 || self.pieces == 0 {
             return Err(Error::Config("`batch` and `pieces` must be at least 1".into()));
         }
-        Ok(())
+        if self.train.optimizer.lr() == 0.0 {
+            return Err(Error::Config("with a learning rate of 0 nothing is learnt: set it above 0".into()));
+        }
+        // All that is wrong with the settings shows on a model of two columns.
+        let context = Some(self.context.len()).filter(|width| *width > 0);
+        let trial = FlowConfig { context, ..FlowConfig::new(2, self.model.clone()) };
+        let trial = Flow::new(trial, &mut Rng::seed(0))?;
+        Trainer::new(trial.parameters(), self.train.clone(), Rng::seed(0)).map(drop)
+    }
+}
+
+/// The rows of all parts.
+pub fn rows(data: &Dataset) -> usize {
+    [&data.train, &data.validation, &data.test].map(|part| part.len()).iter().sum()
+}
+
+/// The error of data that has no name of its own yet.
+pub fn of(source: &Source) -> impl Fn(Error) -> Error {
+    move |error| match error {
+        Error::Data(message) => Error::Data(format!("{source}: {message}")),
+        error => error,
     }
 }
 

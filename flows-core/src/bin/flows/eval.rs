@@ -1,10 +1,10 @@
 //! `flows eval`: how well a model fits data.
 
 use crate::likelihood::{Likelihood, log_likelihoods};
-use crate::saved::{DataArgs, Saved};
+use crate::saved::{DataArgs, ModelArgs};
 use clap::Args;
 use flows_core::Result;
-use flows_core::cli::{DeviceArgs, OutputArgs, count, print, print_json};
+use flows_core::cli::{print, print_json};
 use serde_json::json;
 
 /// Tell how well a model fits data: the log-likelihood of the rows
@@ -18,29 +18,20 @@ Examples:
   flows eval runs/iris --data new.csv
   flows eval model.safetensors --data prices.csv --context year,region --json")]
 pub struct EvalArgs {
-    /// The folder of a run, a model.safetensors, or hf://owner/repo/path
-    model: String,
     #[command(flatten)]
     data: DataArgs,
     #[command(flatten)]
-    device: DeviceArgs,
-    #[command(flatten)]
-    output: OutputArgs,
+    model: ModelArgs,
 }
 
 pub fn run(args: EvalArgs) -> Result<()> {
-    let device = args.device.open()?;
-    let saved = Saved::open(&args.model, &device)?;
+    let ModelArgs { output, .. } = args.model;
+    let (saved, device) = args.model.open()?;
     let (rows, name) = saved.rows(&args.data, &device)?;
-    let values = log_likelihoods(&saved.flow, &rows, args.output.quiet)?;
+    let values = log_likelihoods(&saved.flow, &rows, output.quiet)?;
     let result = Likelihood::of(&values, saved.flow.config().features);
-    if args.output.json {
+    if output.json {
         return print_json(&json!({ "model": saved.path, "data": name, "result": result }));
     }
-    let Likelihood { rows, log_likelihood, standard_error, bits_per_dimension } = result;
-    print(format_args!(
-        "log-likelihood  {log_likelihood:.4} ± {standard_error:.4} nats  ({bits_per_dimension:.4} bits a dimension, \
-         {} rows of {name})",
-        count(rows)
-    ))
+    print(format_args!("log-likelihood  {}", result.text(&format!(" of {name}"))))
 }

@@ -4,6 +4,8 @@ mod energies;
 mod maps;
 
 use clap::Args;
+use flows_core::cli::{DeviceArgs, OutputArgs, print, print_json};
+use flows_core::files::in_folder;
 use flows_core::plot::Figure;
 use flows_core::{Error, Result, Rng};
 use std::path::PathBuf;
@@ -23,7 +25,7 @@ pub struct FiguresArgs {
     #[arg(long, default_value = "figures")]
     pub out: PathBuf,
     /// What samples and fits are drawn from
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
     pub seed: u64,
     /// Steps of each fit of a planar flow to an energy; there are 12, from three starts each
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
@@ -31,9 +33,13 @@ pub struct FiguresArgs {
     /// Rough pictures in a few seconds, to see that everything works
     #[arg(long)]
     pub quick: bool,
-    /// Print the figures of the fits as JSON
+    /// Replace the pictures in the folder
     #[arg(long)]
-    pub json: bool,
+    pub overwrite: bool,
+    #[command(flatten)]
+    pub device: DeviceArgs,
+    #[command(flatten)]
+    pub output: OutputArgs,
 }
 
 /// How fine the pictures are.
@@ -64,7 +70,15 @@ impl Detail {
 /// When a file cannot be written or a fit diverges.
 pub fn run(args: &FiguresArgs) -> Result<()> {
     const PANEL: (u32, u32) = (360, 348);
-    std::fs::create_dir_all(&args.out).map_err(|e| Error::file(&args.out, e))?;
+    let device = args.device.open()?;
+    let is_picture = |path: PathBuf| path.extension().is_some_and(|e| e == "png" || e == "svg");
+    let mut files = std::fs::read_dir(&args.out).into_iter().flatten().flatten();
+    if !args.overwrite && files.any(|file| is_picture(file.path())) {
+        let shown = args.out.display();
+        let message = "holds pictures already; replace them by --overwrite, or choose another folder by --out";
+        return Err(Error::Config(format!("{shown} {message}")));
+    }
+    let page_file = in_folder(&args.out, "figures.png")?;
     let detail = Detail::new(args);
     let mut rng = Rng::seed(args.seed);
     let mut page = Figure::new(4, PANEL);
@@ -72,11 +86,10 @@ pub fn run(args: &FiguresArgs) -> Result<()> {
         Figure::new(1, PANEL).panel(panel.clone()).write(args.out.join(name).with_extension("svg"))?;
         page = page.panel(panel);
     }
-    page.write(args.out.join("figures.png"))?;
+    page.write(page_file)?;
 
-    let (figure, fits) = energies::figure(&detail, &mut rng)?;
+    let (figure, fits) = energies::figure(&detail, &device, args.output.quiet, &mut rng)?;
     figure.write(args.out.join("energies.png"))?;
     figure.write(args.out.join("energies.svg"))?;
-    println!("{}", if args.json { energies::json(&fits)? } else { energies::table(&fits) });
-    Ok(())
+    if args.output.json { print_json(&fits) } else { print(energies::table(&fits)) }
 }

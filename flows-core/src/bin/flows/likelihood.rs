@@ -1,11 +1,11 @@
 //! How likely a model finds rows.
 
-use candle_core::{DType, Tensor};
-use flows_core::cli::work_bar;
+use candle_core::DType;
+use flows_core::Result;
+use flows_core::cli::{plural, work_bar};
 use flows_core::data::Examples;
 use flows_core::distributions::Distribution;
 use flows_core::flows::Flow;
-use flows_core::{Error, Result};
 use rayon::prelude::*;
 use serde::Serialize;
 use std::f64::consts::LN_2;
@@ -47,6 +47,12 @@ impl Mean {
         let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0);
         Self { mean, standard_error: (variance / n).sqrt() }
     }
+
+    /// For people.
+    pub fn text(self) -> String {
+        let Self { mean, standard_error } = self;
+        if standard_error.is_finite() { format!("{mean:.4} ± {standard_error:.4}") } else { format!("{mean:.4}") }
+    }
 }
 
 /// What an evaluation reports.
@@ -68,23 +74,11 @@ impl Likelihood {
         let bits_per_dimension = -mean / (features as f64 * LN_2);
         Self { rows: values.len(), log_likelihood: mean, standard_error, bits_per_dimension }
     }
-}
 
-/// Passes if the rows have the columns that the model is over, and the context that it needs.
-pub fn check_columns(flow: &Flow, rows: &Examples, source: &str) -> Result<()> {
-    let config = flow.config();
-    let width = |x: Option<&Tensor>| x.and_then(|x| x.dims().get(1).copied()).unwrap_or(0);
-    let (got, context) = (width(Some(&rows.x)), width(rows.context.as_ref()));
-    let (want, given) = (config.features, config.context.unwrap_or(0));
-    if (got, context) == (want, given) {
-        return Ok(());
+    /// For people; `of` says which rows they are.
+    pub fn text(self, of: &str) -> String {
+        let nats = Mean { mean: self.log_likelihood, standard_error: self.standard_error }.text();
+        let rows = plural(self.rows, "row");
+        format!("{nats} nats  ({:.4} bits a dimension, {rows}{of})", self.bits_per_dimension)
     }
-    let remedy = if given > 0 {
-        format!("the model is over {want} given a context of {given}: name the context's columns by --context")
-    } else {
-        format!("the model is over {want} without a context: give data of the same columns")
-    };
-    let beside = if context > 0 { format!(" beside a context of {context}") } else { String::new() };
-    let s = if got == 1 { "" } else { "s" };
-    Err(Error::Data(format!("{source} has {got} column{s}{beside}, but {remedy}")))
 }

@@ -1,7 +1,7 @@
 //! The program `flows`: densities of tables and of points in the plane.
 
+mod columns;
 mod config;
-mod csv;
 mod eval;
 mod figures;
 mod info;

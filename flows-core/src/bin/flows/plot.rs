@@ -4,10 +4,11 @@ use crate::picture;
 use crate::saved::Saved;
 use candle_core::Tensor;
 use clap::{Args, Subcommand};
-use flows_core::cli::{DeviceArgs, Losses, loss_figure, print};
+use flows_core::cli::{DeviceArgs, Losses, OutputArgs, loss_figure, print, print_json};
 use flows_core::distributions::Distribution;
 use flows_core::plot::{Figure, Panel};
 use flows_core::{Error, Result, Rng};
+use serde_json::json;
 use std::path::PathBuf;
 
 /// Draw the density of a 2-D model, or the losses of runs
@@ -51,6 +52,8 @@ struct DensityArgs {
     window: Option<Vec<f64>>,
     #[command(flatten)]
     device: DeviceArgs,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 /// Draw the losses of one run or several
@@ -67,26 +70,28 @@ struct LossArgs {
     /// The file to write, .png or .svg
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 /// What the vertical axis of a loss curve shows.
 pub const UNIT: &str = "negative log-likelihood (nats)";
 
 pub fn run(args: PlotArgs) -> Result<()> {
-    let (figure, out) = match args.what {
-        What::Density(args) => (density(&args)?, args.out),
-        What::Loss(args) => (loss(&args)?, args.out),
+    let (figure, out, output) = match args.what {
+        What::Density(args) => (density(&args)?, args.out, args.output),
+        What::Loss(args) => (loss(&args)?, args.out, args.output),
     };
     figure.write(&out)?;
-    print(out.display())
+    if output.json { print_json(&json!({ "out": out })) } else { print(out.display()) }
 }
 
 fn density(args: &DensityArgs) -> Result<Figure> {
     let device = args.device.open()?;
     let saved = Saved::open(&args.model, &device)?;
-    let names = saved.columns().unwrap_or_else(|| vec![String::new(); 2]);
     let Saved { flow, path } = saved;
     let config = flow.config();
+    let names = config.columns.clone().unwrap_or_else(|| vec![String::new(); 2]);
     if config.features != 2 {
         let message = format!("is a model over {} columns; only a density over 2 can be drawn", config.features);
         return Err(Error::file(path, message));

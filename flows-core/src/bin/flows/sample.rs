@@ -1,19 +1,23 @@
 //! `flows sample`: new rows.
 
-use crate::csv::print_csv;
-use crate::saved::Saved;
+use crate::columns::in_order;
+use crate::config::of;
+use crate::saved::{ModelArgs, whole};
 use candle_core::{DType, Device, Tensor};
 use clap::Args;
-use flows_core::cli::{DeviceArgs, OutputArgs, count, print, print_json, work_bar};
-use flows_core::data::{Table, read_table, write_table};
+use flows_core::cli::{plural, print, print_json, work_bar};
+use flows_core::data::{Source, Table, read_table, write_table};
 use flows_core::distributions::Distribution;
 use flows_core::flows::Flow;
 use flows_core::{Error, Result, Rng};
 use serde_json::json;
 use std::path::PathBuf;
 
-/// Rows that are drawn at once: memory is bounded, whatever the count.
+/// Rows that are drawn at once: bounds the memory beside that of the rows themselves.
 const CHUNK: usize = 4096;
+
+/// The most numbers that one command draws or is given as contexts: 4 GiB.
+const MOST: usize = 1 << 30;
 
 /// Draw new rows from a model
 ///
@@ -26,53 +30,50 @@ Examples:
   flows sample runs/two-moons --count 3
   flows sample runs/prices --context regions.csv --count 100 --seed 7 --out prices.csv")]
 pub struct SampleArgs {
-    /// The folder of a run, a model.safetensors, or hf://owner/repo/path
-    model: String,
     /// How many rows to draw, for each row of the context if there is one [default: 1000, or 1 a row of context]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     count: Option<usize>,
     /// The contexts to draw under, a .npy or .csv file with the context's columns alone
     #[arg(long, value_name = "FILE")]
     context: Option<PathBuf>,
     /// What the draws derive from
-    #[arg(long, value_name = "S", default_value_t = 0)]
+    #[arg(long, value_name = "S", default_value_t = 0, allow_negative_numbers = true)]
     seed: u64,
     /// The file to write, .npy or .csv
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     #[command(flatten)]
-    device: DeviceArgs,
-    #[command(flatten)]
-    output: OutputArgs,
+    model: ModelArgs,
 }
 
 pub fn run(args: SampleArgs) -> Result<()> {
-    let device = args.device.open()?;
-    let saved = Saved::open(&args.model, &device)?;
+    let ModelArgs { output, .. } = args.model;
+    let (saved, _) = args.model.open()?;
     let context = contexts(&saved.flow, &args)?;
     let data = draw(&saved.flow, context.as_ref(), &args)?;
     let (rows, _) = data.dims2()?;
-    let columns = saved.columns();
+    let columns = saved.flow.config().columns.clone();
     if let Some(out) = &args.out {
         write_table(out, &Table { columns, data })?;
-        return match args.output.json {
+        return match output.json {
             true => print_json(&json!({ "model": saved.path, "rows": rows, "seed": args.seed, "out": out })),
-            false => print(format_args!("{} rows drawn in {}", count(rows), out.display())),
+            false => print(format_args!("{} drawn in {}", plural(rows, "row"), out.display())),
         };
     }
-    let values = data.to_vec2::<f32>()?;
-    if args.output.json {
+    if output.json {
+        let samples = data.to_vec2::<f32>()?;
         let result = json!({
-            "model": saved.path, "rows": rows, "seed": args.seed, "columns": columns, "samples": values,
+            "model": saved.path, "rows": rows, "seed": args.seed, "columns": columns, "samples": samples,
         });
         return print_json(&result);
     }
-    print_csv(columns.as_deref(), &values)
+    print(Table { columns, data }.to_csv()?.trim_end())
 }
 
 /// The contexts, one row a draw, on the CPU.
 fn contexts(flow: &Flow, args: &SampleArgs) -> Result<Option<Tensor>> {
-    match (flow.config().context, &args.context) {
+    let config = flow.config();
+    match (config.context, &args.context) {
         (None, None) => Ok(None),
         (None, Some(_)) => Err(Error::Config("the model has no context; leave out --context".into())),
         (Some(width), None) => {
@@ -80,26 +81,40 @@ fn contexts(flow: &Flow, args: &SampleArgs) -> Result<Option<Tensor>> {
             Err(Error::Config(message))
         }
         (Some(width), Some(path)) => {
-            let context = read_table(path)?.data.to_dtype(DType::F32)?;
-            let (rows, got) = context.dims2()?;
+            let data = whole(read_table(path)?)?;
+            let data = data.to(DType::F32, &Device::Cpu).map_err(of(&Source::Table(path.clone())))?;
+            let (rows, got) = data.test.x.dims2()?;
             if got != width {
                 let message = format!("has {got} columns, but the model's context has {width}; give these alone");
                 return Err(Error::file(path, message));
             }
+            let (names, wanted) = (data.columns.as_deref(), config.context_columns.as_deref());
+            let context = in_order(&data.test.x, names, wanted, &path.display().to_string())?;
             let each = args.count.unwrap_or(1);
+            check_size(rows.saturating_mul(each), width)?;
             Ok(Some(context.unsqueeze(1)?.repeat((1, each, 1))?.reshape((rows * each, width))?))
         }
+    }
+}
+
+/// Passes if so many rows can be had.
+fn check_size(rows: usize, width: usize) -> Result<()> {
+    match rows.checked_mul(width) {
+        Some(1..=MOST) => Ok(()),
+        Some(0) => Err(Error::Config("0 rows are wanted; give --count at least 1".into())),
+        _ => Err(Error::Config(format!(
+            "that is too much for one command: draw at most {} in all, more with other --seed",
+            plural(MOST / width, "row")
+        ))),
     }
 }
 
 /// The draws, on the CPU.
 fn draw(flow: &Flow, context: Option<&Tensor>, args: &SampleArgs) -> Result<Tensor> {
     let rows = context.map_or(Ok(args.count.unwrap_or(1000)), |c| c.dim(0))?;
-    if rows == 0 {
-        return Err(Error::Config("0 rows are wanted; give --count at least 1".into()));
-    }
+    check_size(rows, flow.config().features)?;
     let mut rng = Rng::seed(args.seed);
-    let bar = work_bar(rows, "drawing", args.output.quiet || rows < 100 * CHUNK);
+    let bar = work_bar(rows, "drawing", args.model.output.quiet || rows < 100 * CHUNK);
     let mut parts = Vec::new();
     for start in (0..rows).step_by(CHUNK) {
         let length = CHUNK.min(rows - start);

@@ -1,14 +1,14 @@
 //! A model that was saved, and the data that goes with it.
 
-use crate::config::RunConfig;
-use crate::likelihood::check_columns;
+use crate::columns::matched;
+use crate::config::{RunConfig, of};
 use candle_core::{DType, Device};
 use clap::Args;
-use flows_core::cli::{parse_settings, read_settings};
-use flows_core::data::{Dataset, Examples, Source, Table, read_table};
-use flows_core::flows::Flow;
+use flows_core::cli::{DeviceArgs, OutputArgs, parse_settings, read_settings};
+use flows_core::data::{Dataset, Examples, Source, Table};
+use flows_core::flows::{Base, Flow};
 use flows_core::{Error, Result, Rng, hub};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Samples of a 2-D density that is named in place of a file.
 const SAMPLES: usize = 20_000;
@@ -17,6 +17,25 @@ const SAMPLES: usize = 20_000;
 pub struct Saved {
     pub flow: Flow,
     pub path: PathBuf,
+}
+
+/// What every subcommand that uses a model takes.
+#[derive(Args)]
+pub struct ModelArgs {
+    /// The folder of a run, a model.safetensors, or hf://owner/repo/path
+    model: String,
+    #[command(flatten)]
+    device: DeviceArgs,
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+impl ModelArgs {
+    /// The model, and the device that it is on.
+    pub fn open(&self) -> Result<(Saved, Device)> {
+        let device = self.device.open()?;
+        Ok((Saved::open(&self.model, &device)?, device))
+    }
 }
 
 /// The rows that a subcommand works on.
@@ -42,7 +61,7 @@ impl Saved {
 
     /// The settings of the run that made the model.
     pub fn run(&self) -> Result<RunConfig> {
-        let path = self.path.with_file_name("config.toml");
+        let path = self.settings();
         if !path.exists() {
             let message = "has no config.toml beside it that says what it was trained on";
             return Err(Error::file(&self.path, message));
@@ -52,42 +71,47 @@ impl Saved {
 
     /// The rows that `args` name, and what to call them.
     pub fn rows(&self, args: &DataArgs, device: &Device) -> Result<(Examples, String)> {
-        let (rows, name) = match &args.data {
+        let config = self.flow.config();
+        let (data, name) = match &args.data {
             Some(text) => {
-                let context = match &args.context {
-                    Some(columns) => columns.clone(),
-                    None if self.flow.config().context.is_some() => self.run().map(|r| r.context).unwrap_or_default(),
-                    None => Vec::new(),
+                let context = match (&args.context, &config.context_columns) {
+                    (Some(columns), _) | (None, Some(columns)) => columns.clone(),
+                    (None, None) if config.context.is_some() && self.settings().exists() => self.run()?.context,
+                    (None, None) => Vec::new(),
                 };
-                (read_rows(&text.parse()?, &context, device)?, text.clone())
+                (self.read(&text.parse()?, &context, device)?, text.clone())
             }
             None => {
                 let mut run = self.run().map_err(unread("test", "--data"))?;
                 if let Some(context) = &args.context {
                     run.context.clone_from(context);
                 }
-                (run.load(device).map_err(unread("test", "--data"))?.test, format!("{} (test)", run.data))
+                (run.load(device).map_err(unread("test", "--data"))?, format!("{} (test)", run.data))
             }
         };
-        check_columns(&self.flow, &rows, &name)?;
-        Ok((rows, name))
+        Ok((matched(&self.flow, &data, &data.test, &name)?, name))
     }
 
-    /// The names that the columns of the data and of the context had in training, if they had any.
-    pub fn columns(&self) -> Option<Vec<String>> {
-        #[derive(serde::Deserialize)]
-        struct Results {
-            columns: Option<Vec<String>>,
+    /// All rows of a table, the test rows of a folder, or samples of a 2-D density.
+    fn read(&self, source: &Source, context: &[String], device: &Device) -> Result<Dataset> {
+        let data = whole(source.rows(SAMPLES, &mut Rng::seed(0))?)?.with_context(context)?;
+        if self.flow.config().model.architecture().base() == Base::Circle {
+            data.check_angles().map_err(of(source))?;
         }
-        let text = std::fs::read_to_string(self.path.with_file_name("results.json")).ok()?;
-        let columns = serde_json::from_str::<Results>(&text).ok()?.columns?;
-        (columns.len() == self.flow.config().features).then_some(columns)
+        data.to(DType::F32, device).map_err(of(source))
+    }
+
+    fn settings(&self) -> PathBuf {
+        self.path.with_file_name("config.toml")
     }
 }
 
 /// The error of rows of a run that cannot be read, and the flag that names others.
 pub fn unread(part: &str, flag: &str) -> impl Fn(Error) -> Error {
-    move |error| Error::Data(format!("the {part} rows of the run cannot be read: {error}; name others by {flag}"))
+    move |error| {
+        let kind = if error.is_bad_use() { Error::Data } else { Error::Io };
+        kind(format!("the {part} rows of the run cannot be read: {error}; name others by {flag}"))
+    }
 }
 
 /// The file of the model that `text` names.
@@ -96,16 +120,7 @@ pub fn locate(text: &str) -> Result<PathBuf> {
     Ok(if path.is_dir() { path.join("model.safetensors") } else { path })
 }
 
-/// All rows of a table, the test rows of a folder, or samples of a 2-D density.
-fn read_rows(source: &Source, context: &[String], device: &Device) -> Result<Examples> {
-    let table = |path: &Path| read_table(path);
-    let whole = match source {
-        Source::Toy(toy) => Table { columns: None, data: toy.sample(SAMPLES, &mut Rng::seed(0))? },
-        Source::Table(path) => table(path)?,
-        Source::Directory(path) => table(&path.join("test.npy"))?,
-        Source::Hub(address) if Path::new(address.path()).extension().is_some() => table(&address.fetch()?)?,
-        Source::Hub(address) => table(&address.join("test.npy")?.fetch()?)?,
-    };
-    let data = Dataset::from_parts([whole.clone(), whole.clone(), whole])?;
-    Ok(data.with_context(context)?.to(DType::F32, device)?.test)
+/// A table of which every part is the whole.
+pub fn whole(table: Table) -> Result<Dataset> {
+    Dataset::from_parts([table.clone(), table.clone(), table])
 }

@@ -1,12 +1,12 @@
 //! `flows score`: how unusual each row is.
 
-use crate::csv::print_csv;
-use crate::likelihood::{check_columns, log_likelihoods};
-use crate::saved::{DataArgs, Saved, unread};
+use crate::columns::matched;
+use crate::likelihood::log_likelihoods;
+use crate::saved::{DataArgs, ModelArgs, unread};
 use candle_core::{Device, Tensor};
 use clap::Args;
 use flows_core::Result;
-use flows_core::cli::{DeviceArgs, OutputArgs, count, print, print_json};
+use flows_core::cli::{plural, print, print_json};
 use flows_core::data::{Table, write_table};
 use serde_json::json;
 use std::path::PathBuf;
@@ -23,8 +23,6 @@ Examples:
   flows score runs/sensors --data today.csv | sort -t, -g -k2 | head    (the most unusual)
   flows score model.safetensors --data today.npy --reference train.npy --out scores.npy")]
 pub struct ScoreArgs {
-    /// The folder of a run, a model.safetensors, or hf://owner/repo/path
-    model: String,
     #[command(flatten)]
     data: DataArgs,
     /// Take percentiles among these rows instead of the training rows of the run
@@ -34,14 +32,12 @@ pub struct ScoreArgs {
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     #[command(flatten)]
-    device: DeviceArgs,
-    #[command(flatten)]
-    output: OutputArgs,
+    model: ModelArgs,
 }
 
 pub fn run(args: ScoreArgs) -> Result<()> {
-    let device = args.device.open()?;
-    let saved = Saved::open(&args.model, &device)?;
+    let ModelArgs { output, .. } = args.model;
+    let (saved, device) = args.model.open()?;
     let (rows, name) = saved.rows(&args.data, &device)?;
     let reference = match &args.reference {
         Some(data) => {
@@ -50,23 +46,22 @@ pub fn run(args: ScoreArgs) -> Result<()> {
         }
         None => {
             let unread = unread("training", "--reference");
-            let rows = saved.run().and_then(|run| run.load(&device)).map_err(unread)?.train;
-            check_columns(&saved.flow, &rows, "the training data")?;
-            rows
+            let data = saved.run().and_then(|run| run.load(&device)).map_err(unread)?;
+            matched(&saved.flow, &data, &data.train, "the training data")?
         }
     };
-    let scores = log_likelihoods(&saved.flow, &rows, args.output.quiet)?;
-    let mut known = log_likelihoods(&saved.flow, &reference, args.output.quiet)?;
+    let scores = log_likelihoods(&saved.flow, &rows, output.quiet)?;
+    let mut known = log_likelihoods(&saved.flow, &reference, output.quiet)?;
     known.sort_unstable_by(f64::total_cmp);
     let percentile = |score: &f64| 100.0 * known.partition_point(|k| k < score) as f64 / known.len() as f64;
     let percentiles: Vec<f64> = scores.iter().map(percentile).collect();
-    let columns: Vec<String> = vec!["log_likelihood".into(), "percentile".into()];
     let pairs: Vec<Vec<f64>> = scores.iter().zip(&percentiles).map(|(s, p)| vec![*s, *p]).collect();
+    let columns = Some(vec!["log_likelihood".into(), "percentile".into()]);
+    let table = Table { columns, data: Tensor::new(pairs, &Device::Cpu)? };
     if let Some(out) = &args.out {
-        let data = Tensor::new(pairs.clone(), &Device::Cpu)?;
-        write_table(out, &Table { columns: Some(columns.clone()), data })?;
+        write_table(out, &table)?;
     }
-    if args.output.json {
+    if output.json {
         let mut result = json!({ "model": saved.path, "data": name, "rows": scores.len(), "out": args.out });
         if args.out.is_none() {
             result["log_likelihood"] = json!(scores);
@@ -75,7 +70,7 @@ pub fn run(args: ScoreArgs) -> Result<()> {
         return print_json(&result);
     }
     match &args.out {
-        Some(out) => print(format_args!("{} rows of {name} scored in {}", count(scores.len()), out.display())),
-        None => print_csv(Some(&columns), &pairs),
+        Some(out) => print(format_args!("{} of {name} scored in {}", plural(scores.len(), "row"), out.display())),
+        None => print(table.to_csv()?.trim_end()),
     }
 }

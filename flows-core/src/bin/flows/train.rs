@@ -1,13 +1,13 @@
 //! `flows train`: a model from data.
 
-use crate::config::{PRESETS, RunConfig};
+use crate::config::{PRESETS, RunConfig, rows};
 use crate::likelihood::{Likelihood, Mean, log_likelihoods};
 use crate::picture;
 use crate::plot::UNIT;
 use clap::Args;
 use flows_core::cli::{
-    DeviceArgs, Interrupt, Losses, OutputArgs, RunArgs, RunFolder, count, duration, loss_figure, parse_settings, print,
-    print_json,
+    DeviceArgs, Interrupt, Losses, OutputArgs, RunArgs, RunFolder, count, duration, loss_figure, parse_settings,
+    plural, print, print_json,
 };
 use flows_core::data::{Dataset, Shuffle, Source, Toy};
 use flows_core::files::write_atomically;
@@ -17,8 +17,23 @@ use flows_core::{Error, Result};
 use serde::Serialize;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 use toml::{Table, Value};
+
+const EXAMPLES: &str = "\
+Examples:
+  flows train
+  flows train --data checkerboard --out runs/board
+  flows train --data prices.csv --context year,region --out runs/prices
+  flows train --data hf://datasets/owner/repo/table.csv --model maf --steps 20000 --lr 3e-4
+  flows train --data power/ --preset power --out runs/power --tensorboard
+  flows train --out runs/power --resume";
+
+/// The presets, each with what it is for.
+fn presets() -> String {
+    let line = |(name, about): (String, String)| format!("  {name:10}  {about}\n");
+    let lines: String = PRESETS.list().unwrap_or_default().into_iter().map(line).collect();
+    format!("Presets, `toy` unless given, and for tables `table`:\n{lines}\n")
+}
 
 /// Train a model on data
 ///
@@ -30,29 +45,21 @@ use toml::{Table, Value};
 /// Data is standardized within the model. Of a table 8 rows in 10 are trained on, 1 chooses the best
 /// weights, and 1 is tested on.
 #[derive(Args)]
-#[command(after_long_help = "\
-Presets: toy (for 2-D densities, the default there), table (for tables, the default there), power, nsf-power, maf-power.
-
-Examples:
-  flows train
-  flows train --data checkerboard --out runs/board
-  flows train --data prices.csv --context year,region --out runs/prices
-  flows train --data hf://datasets/owner/repo/table.csv --model maf --steps 20000 --lr 3e-4
-  flows train --data power/ --preset power --out runs/power --tensorboard
-  flows train --out runs/power --resume")]
+#[command(after_long_help = presets() + EXAMPLES)]
 pub struct TrainArgs {
     /// two-moons, circles, rings, eight-gaussians, pinwheel, two-spirals, checkerboard or swiss-roll; a .npy or
     /// .csv file; a folder with train.npy, validation.npy and test.npy; or hf:// [default: two-moons]
-    #[arg(long, value_name = "D", help_heading = "Data")]
+    #[arg(long, value_name = "D", conflicts_with = "resume", help_heading = "Data")]
     data: Option<String>,
     /// Columns that the model is conditioned on, by name or by index from 0, separated by commas
-    #[arg(long, value_name = "COLUMNS", value_delimiter = ',', help_heading = "Data")]
+    #[arg(long, value_name = "COLUMNS", value_delimiter = ',', conflicts_with = "resume", help_heading = "Data")]
     context: Option<Vec<String>>,
     /// Take the columns as they are: neither shift nor scale them to mean 0 and deviation 1
-    #[arg(long, help_heading = "Data")]
+    #[arg(long, conflicts_with = "resume", help_heading = "Data")]
     no_standardize: bool,
     /// The architecture, with the settings of its paper unless the preset has it
-    #[arg(long, value_name = "M", value_parser = clap::builder::PossibleValuesParser::new(Model::NAMES))]
+    #[arg(long, value_name = "M", conflicts_with = "resume")]
+    #[arg(value_parser = clap::builder::PossibleValuesParser::new(Model::NAMES))]
     model: Option<String>,
     #[command(flatten)]
     run: RunArgs,
@@ -95,10 +102,13 @@ struct Exact {
 
 pub fn run(args: TrainArgs) -> Result<()> {
     let device = args.device.open()?;
-    let (folder, config) = settle(&args)?;
+    let (folder, mut config) = settle(&args)?;
     let out = folder.path();
     let note = |text: String| args.output.note(text);
     let data = config.load(&device)?;
+    if !matches!(config.data, Source::Toy(_)) {
+        config.rows = Some(rows(&data));
+    }
     note(format!("data   {}: {}", config.data, describe(&data)));
     let flow = config.build(&data, &device)?;
     let parameters = flow.parameters().count();
@@ -109,22 +119,21 @@ pub fn run(args: TrainArgs) -> Result<()> {
     let saved = args.run.resume && checkpoint.exists();
     let mut trainer = trainer.with_checkpoint(checkpoint);
     let done = if saved { trainer.resume()? } else { 0 };
-    folder.begin(&config)?;
+    let _replaced = folder.begin(&config)?;
     let steps = config.train.steps;
     let size = config.batch.min(data.train.len());
     note(format!(
-        "model  {}: {} parameters, {} steps of {} rows",
+        "model  {}: {}, {} of {}",
         config.model.name(),
-        count(parameters),
-        count(steps as usize),
-        count(size)
+        plural(parameters, "parameter"),
+        plural(steps as usize, "step"),
+        plural(size, "row")
     ));
     if args.run.resume {
         note(format!("going on after step {} of the run in {}", count(done as usize), out.display()));
     }
 
     let pieces = config.pieces_on(&device);
-    let start = Instant::now();
     let outcome = {
         let interrupt = Interrupt::install()?;
         let mut observers = folder.observers((done, steps), &args.run, args.output, &interrupt)?;
@@ -138,7 +147,6 @@ pub fn run(args: TrainArgs) -> Result<()> {
         };
         trainer.run(loss, Some(&mut evaluate), &mut observers)?
     };
-    let seconds = start.elapsed().as_secs_f64();
     if outcome == Outcome::Interrupted {
         return Err(Error::Interrupted(format!(
             "the run is saved at step {} of {}; go on by: flows train --out {} --resume",
@@ -149,14 +157,15 @@ pub fn run(args: TrainArgs) -> Result<()> {
     }
 
     let values = log_likelihoods(&flow, &data.test, args.output.quiet)?;
-    let toy = if let Source::Toy(toy) = config.data { Some(toy) } else { None };
+    // The exact density is that of both coordinates, not of one given the other.
+    let toy = if let Source::Toy(toy) = config.data { Some(toy).filter(|_| config.context.is_empty()) } else { None };
     let results = Results {
         data: config.data.clone(),
         model: config.model.name(),
         parameters,
         steps: trainer.step(),
         early_stopped: outcome == Outcome::EarlyStopped,
-        seconds,
+        seconds: trainer.seconds(),
         validation: trainer.best(),
         test: Likelihood::of(&values, flow.config().features),
         exact: toy.map(|toy| compare(toy, &data, &values)).transpose()?,
@@ -188,22 +197,28 @@ fn settle(args: &TrainArgs) -> Result<(RunFolder, RunConfig)> {
     flags.extend(values.into_iter().filter_map(|(name, value)| Some((name.to_string(), value?))));
     let place = |data: &str| args.run.out.clone().unwrap_or_else(|| default_folder(data));
     if args.run.resume {
-        let folder = RunFolder::new(place(args.data.as_deref().unwrap_or(Toy::TwoMoons.name())), &args.run)?;
+        let folder = RunFolder::new(place(Toy::TwoMoons.name()), &args.run)?;
         let mut settings = folder.settings()?;
-        args.run.override_with(&mut settings, flags);
+        args.run.override_with(&mut settings, Table::new());
         let config: RunConfig = parse_settings(settings).map_err(|e| Error::file(folder.config(), e))?;
         config.check()?;
         return Ok((folder, config));
     }
     let table = args.data.as_ref().is_some_and(|data| data.parse::<Toy>().is_err());
-    let settings = args.run.layer(PRESETS, if table { "table" } else { "toy" }, flags)?;
+    let mut settings = args.run.layer(PRESETS, if table { "table" } else { "toy" }, flags)?;
+    if args.data.is_some() {
+        // The number in a file of settings is that of other data.
+        settings.remove("rows");
+    }
     if settings.get("data").is_none() {
         let preset = args.run.preset.as_deref().unwrap_or_default();
         return Err(Error::Config(format!("the preset `{preset}` has no data of its own: name it by --data")));
     }
     let config: RunConfig = parse_settings(settings)?;
+    let config = RunConfig { data: config.data.absolute()?, ..config };
+    let folder = RunFolder::new(place(&config.data.to_string()), &args.run)?;
     config.check()?;
-    Ok((RunFolder::new(place(&config.data.to_string()), &args.run)?, config))
+    Ok((folder, config))
 }
 
 /// `runs/` and the last part of the data's name, without its extension.
@@ -213,12 +228,11 @@ fn default_folder(data: &str) -> PathBuf {
 }
 
 fn describe(data: &Dataset) -> String {
-    let width = |x: &candle_core::Tensor| x.dims().last().copied().unwrap_or(0);
-    let context = data.train.context.as_ref().map_or(String::new(), |c| format!(" given {}", width(c)));
-    let rows = [&data.train, &data.validation, &data.test].map(|part| count(part.len()));
-    let columns = width(&data.train.x);
-    let s = if columns == 1 { "" } else { "s" };
-    format!("{columns} column{s}{context}; {} rows to train on, {} to validate, {} to test", rows[0], rows[1], rows[2])
+    let context = data.train.context_width().map_or(String::new(), |width| format!(" given {width}"));
+    let columns = plural(data.train.features(), "column");
+    let [train, validation, test] = [&data.train, &data.validation, &data.test].map(|part| part.len());
+    let train = plural(train, "row");
+    format!("{columns}{context}; {train} to train on, {} to validate, {} to test", count(validation), count(test))
 }
 
 /// The model's log-likelihoods of the test rows beside those of the exact density.
@@ -230,27 +244,18 @@ fn compare(toy: Toy, data: &Dataset, values: &[f64]) -> Result<Exact> {
 
 fn write_results(path: &Path, results: &Results) -> Result<()> {
     let text = serde_json::to_string_pretty(results).map_err(|e| Error::file(path, e))?;
-    write_atomically(path, |file| writeln!(file, "{text}").map_err(|e| Error::file(path, e)))
+    write_atomically(path, |file| writeln!(file, "{text}").map_err(|e| Error::unwritten(path, e)))
 }
 
 fn summary(results: &Results) -> String {
-    let Likelihood { rows, log_likelihood, standard_error, bits_per_dimension } = results.test;
-    let mut text = format!(
-        "test log-likelihood  {log_likelihood:.4} ± {standard_error:.4} nats  ({bits_per_dimension:.4} bits a \
-         dimension, {} rows)\n",
-        count(rows)
-    );
+    let mut text = format!("test log-likelihood  {}\n", results.test.text(""));
     if let Some(Exact { log_likelihood, divergence, .. }) = &results.exact {
-        let Mean { mean, standard_error } = divergence;
+        let short = divergence.text();
         text += &format!(
-            "exact density        {log_likelihood:.4} nats on the same rows: the model is {mean:.4} ± \
-             {standard_error:.4} short of it\n"
+            "exact density        {log_likelihood:.4} nats on the same rows: the model is {short} short of it\n"
         );
     }
     let stopped = if results.early_stopped { ", when validation did not get better any more" } else { "" };
-    let (steps, time) = (count(results.steps as usize), duration(results.seconds));
-    text + &format!(
-        "trained              {steps} steps in {time}{stopped}\nwritten              {}",
-        results.out.display()
-    )
+    let (steps, time) = (plural(results.steps as usize, "step"), duration(results.seconds));
+    text + &format!("trained              {steps} in {time}{stopped}\nwritten              {}", results.out.display())
 }

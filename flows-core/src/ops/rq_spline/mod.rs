@@ -4,7 +4,7 @@ mod kernel;
 mod plain;
 
 use super::transformer::transform;
-use crate::Result;
+use crate::{Error, Result};
 use candle_core::Tensor;
 
 /// What happens at the ends of a spline's interval.
@@ -95,13 +95,19 @@ impl Direction {
 /// Durkan et al., Neural Spline Flows, 2019, equations 4 to 8.
 ///
 /// # Errors
-/// When shapes or types do not agree.
+/// When shapes or types do not agree, or the settings are of no spline.
 pub fn rq_spline(
     x: &Tensor,
     parameters: &Tensor,
     settings: RqSplineSettings,
     direction: Direction,
 ) -> Result<(Tensor, Tensor)> {
+    let RqSplineSettings { bins, low, high, min_bin, min_slope, .. } = settings;
+    let room = min_bin >= 0.0 && min_bin * (bins as f64) < 1.0 && min_slope >= 0.0;
+    if bins == 0 || !(room && low < high && (high - low).is_finite()) {
+        let message = "is no spline: choose a bin or more, of room, on a finite interval";
+        return Err(Error::Config(format!("{settings:?} {message}")));
+    }
     transform(RqSpline { settings, direction }, x, parameters)
 }
 

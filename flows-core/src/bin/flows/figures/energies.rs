@@ -2,12 +2,13 @@
 
 use super::Detail;
 use candle_core::{DType, Device};
+use flows_core::cli::work_bar;
 use flows_core::data::Energy;
 use flows_core::distributions::Distribution;
 use flows_core::flows::{Flow, FlowConfig, Planar};
 use flows_core::plot::{Figure, Grid, Panel};
 use flows_core::train::{Observer, OptimizerConfig, Schedule, StepEvent, TrainConfig, Trainer, reverse_kl};
-use flows_core::{Error, Result, Rng};
+use flows_core::{Result, Rng};
 use indicatif::ProgressBar;
 use rayon::prelude::*;
 use serde::Serialize;
@@ -32,17 +33,17 @@ const DEPTHS: [usize; 3] = [2, 8, 32];
 const BATCH: usize = 256;
 
 /// A row for each energy: the truth, and the best fit of each depth.
-pub(super) fn figure(detail: &Detail, rng: &mut Rng) -> Result<(Figure, Vec<Fit>)> {
+pub(super) fn figure(detail: &Detail, device: &Device, quiet: bool, rng: &mut Rng) -> Result<(Figure, Vec<Fit>)> {
     let mut jobs = Vec::new();
     for energy in Energy::ALL {
         for layers in DEPTHS {
             jobs.extend((0..detail.starts).map(|_| (energy, layers, rng.fork())));
         }
     }
-    let progress = ProgressBar::new(detail.steps * jobs.len() as u64);
+    let progress = work_bar(detail.steps as usize * jobs.len(), "fitting", quiet);
     let work = |(energy, layers, rng): (Energy, usize, Rng)| -> Result<(Flow, Fit)> {
         let start = Instant::now();
-        let flow = fit(energy, layers, detail.steps, rng.clone(), &progress)?;
+        let flow = fit(energy, layers, detail.steps, device, rng.clone(), &progress)?;
         let kl = divergence(&flow, energy, &mut rng.clone())?;
         Ok((flow, Fit { energy, layers, kl, starts: vec![kl], seconds: start.elapsed().as_secs_f64() }))
     };
@@ -50,7 +51,7 @@ pub(super) fn figure(detail: &Detail, rng: &mut Rng) -> Result<(Figure, Vec<Fit>
     progress.finish_and_clear();
 
     let grid = Grid::new((-4.0, 4.0), (-4.0, 4.0), detail.grid)?;
-    let z = grid.points(DType::F32, &Device::Cpu)?;
+    let z = grid.points(DType::F32, device)?;
     let bare = |title: String| Panel::new(title).equal_aspect().without_ticks();
     let mut figure = Figure::new(1 + DEPTHS.len(), (220, 220));
     let mut kept = Vec::new();
@@ -72,8 +73,15 @@ pub(super) fn figure(detail: &Detail, rng: &mut Rng) -> Result<(Figure, Vec<Fit>
 
 /// A flow of `layers` planar maps fitted to `energy` by reverse KL, the energy being turned up over the first fifth of
 /// the steps (the paper's annealing, scaled to these steps).
-fn fit(energy: Energy, layers: usize, steps: u64, mut rng: Rng, progress: &ProgressBar) -> Result<Flow> {
-    let flow = Flow::new(FlowConfig::new(2, Planar { layers }), &mut rng)?;
+fn fit(
+    energy: Energy,
+    layers: usize,
+    steps: u64,
+    device: &Device,
+    mut rng: Rng,
+    progress: &ProgressBar,
+) -> Result<Flow> {
+    let flow = Flow::on(FlowConfig::new(2, Planar { layers }), DType::F32, device, &mut rng)?;
     // Planes that do not all run through the origin.
     for (_, b) in flow.parameters().trainable().into_iter().filter(|(name, _)| name.ends_with(".b")) {
         b.set(&rng.normal_tensor(b.shape().clone(), b.dtype(), b.device())?)?;
@@ -107,10 +115,6 @@ impl Observer for Bar<'_> {
         self.0.inc(1);
         Ok(ControlFlow::Continue(()))
     }
-}
-
-pub(super) fn json(fits: &[Fit]) -> Result<String> {
-    serde_json::to_string(fits).map_err(|e| Error::Config(e.to_string()))
 }
 
 pub(super) fn table(fits: &[Fit]) -> String {
