@@ -74,7 +74,7 @@ impl Bin {
                 let c = -s * self.offset;
                 let discriminant = b * b - 4.0 * a * c;
                 let root = if discriminant > 0.0 { discriminant.sqrt() } else { 0.0 };
-                (2.0 * c / (-b - root)).max(0.0).min(1.0)
+                (2.0 * c / (-b - root)).clamp(0.0, 1.0)
             }
         };
         let rest = 1.0 - xi;
