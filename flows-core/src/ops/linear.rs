@@ -16,6 +16,27 @@ pub enum Fused {
     Tanh,
 }
 
+impl Fused {
+    /// The activation of every number, in place.
+    pub(super) fn apply<T: Real>(self, y: &mut [T]) {
+        match self {
+            Self::Identity => {}
+            Self::Relu => y.iter_mut().for_each(|v| *v = if *v < T::zero() { T::zero() } else { *v }),
+            Self::Tanh => y.iter_mut().for_each(|v| *v = v.tanh()),
+        }
+    }
+
+    /// The gradient before the activation, from that behind it and the value.
+    pub(super) fn before<T: Real>(self, y: &[T], grad: &[T]) -> Vec<T> {
+        let pairs = grad.iter().zip(y);
+        match self {
+            Self::Identity => grad.to_vec(),
+            Self::Relu => pairs.map(|(&g, &y)| if y > T::zero() { g } else { T::zero() }).collect(),
+            Self::Tanh => pairs.map(|(&g, &y)| g * (T::one() - y * y)).collect(),
+        }
+    }
+}
+
 /// `f(x W^T + b)` for x (B, inputs), W (outputs, inputs), b (outputs) and an activation f.
 ///
 /// # Errors
@@ -37,7 +58,7 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, activation: Fu
 }
 
 /// The same as a composition of candle's operations, for other devices and as the tests' reference.
-fn plain(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, activation: Fused) -> Result<Tensor> {
+pub(super) fn plain(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, activation: Fused) -> Result<Tensor> {
     let y = x.matmul(&weight.t()?)?;
     let y = match bias {
         Some(bias) => y.broadcast_add(bias)?,
@@ -60,22 +81,8 @@ impl Linear {
         let outputs = bias.len();
         let mut y = bias.repeat(x.len() / inputs);
         add_product(&mut y, outputs, Operand::new(x, inputs), Operand::new(weight, inputs).t());
-        match self.activation {
-            Fused::Identity => {}
-            Fused::Relu => y.iter_mut().for_each(|v| *v = if *v < T::zero() { T::zero() } else { *v }),
-            Fused::Tanh => y.iter_mut().for_each(|v| *v = v.tanh()),
-        }
+        self.activation.apply(&mut y);
         y
-    }
-
-    /// The gradient before the activation, from that behind it and the value.
-    fn before<T: Real>(&self, y: &[T], grad: &[T]) -> Vec<T> {
-        let pairs = grad.iter().zip(y);
-        match self.activation {
-            Fused::Identity => grad.to_vec(),
-            Fused::Relu => pairs.map(|(&g, &y)| if y > T::zero() { g } else { T::zero() }).collect(),
-            Fused::Tanh => pairs.map(|(&g, &y)| g * (T::one() - y * y)).collect(),
-        }
     }
 
     fn gradients<T: Real>(
@@ -83,7 +90,7 @@ impl Linear {
         [x, weight, bias, y, grad]: [&Tensor; 5],
     ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let (inputs, outputs) = (x.dim(1)?, bias.elem_count());
-        let grad = with_slice::<T, _>(y, |y| with_slice::<T, _>(grad, |grad| self.before(y, grad)))??;
+        let grad = with_slice::<T, _>(y, |y| with_slice::<T, _>(grad, |grad| self.activation.before(y, grad)))??;
         let g = Operand::new(&grad, outputs);
         let mut gx = vec![T::zero(); x.elem_count()];
         with_slice::<T, _>(weight, |w| add_product(&mut gx, inputs, g, Operand::new(w, inputs)))?;

@@ -2,7 +2,7 @@
 
 use super::cpu::Real;
 use faer::linalg::matmul::matmul;
-use faer::{Accum, MatRef, Par};
+use faer::{Accum, MatMut, MatRef, Par};
 use rayon::prelude::*;
 
 /// A row-major matrix, or its transpose.
@@ -30,7 +30,7 @@ impl<'a, T: Real> Operand<'a, T> {
 }
 
 /// Products of fewer multiplications than this are faster on one thread.
-const PARALLEL: usize = 4_000_000;
+pub(super) const PARALLEL: usize = 4_000_000;
 
 /// `out += a b`, `out` having rows of `columns` numbers.
 ///
@@ -46,14 +46,20 @@ pub(super) fn add_product<T: Real>(out: &mut [T], columns: usize, a: Operand<'_,
     let run = |(i, out): (usize, &mut [T])| {
         let count = out.len() / columns;
         let a = a.subrows(i * block, count);
-        let out = faer::MatMut::from_row_major_slice_mut(out, count, columns);
-        matmul(out, Accum::Add, a, b, T::one(), Par::Seq);
-        clear_upper_halves();
+        add_product_of(MatMut::from_row_major_slice_mut(out, count, columns), a, b);
     };
     if block == rows {
         run((0, out));
     } else {
         out.par_chunks_mut(block * columns).enumerate().for_each(run);
+    }
+}
+
+/// `out += a b` on the calling thread, for views of any strides.
+pub(crate) fn add_product_of<T: Real>(out: MatMut<'_, T>, a: MatRef<'_, T>, b: MatRef<'_, T>) {
+    if a.ncols() > 0 && out.nrows() > 0 && out.ncols() > 0 {
+        matmul(out, Accum::Add, a, b, T::one(), Par::Seq);
+        clear_upper_halves();
     }
 }
 

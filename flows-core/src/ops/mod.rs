@@ -1,10 +1,11 @@
 //! Differentiable tensor operations that candle lacks, has wrong, or does slowly.
 
 mod channels;
-mod cpu;
+pub(crate) mod cpu;
 mod linalg;
 mod linear;
-mod matmul;
+mod masked_linear;
+pub(crate) mod matmul;
 mod planar;
 mod root;
 mod rq_spline;
@@ -18,6 +19,7 @@ pub use linalg::{
     Lu, cholesky, inverse, log_abs_det, lu, orthogonal, solve, solve_rows, solve_triangular, solve_triangular_rows,
 };
 pub use linear::{Fused, linear};
+pub(crate) use masked_linear::{Staircase, masked_linear};
 pub(crate) use planar::{planar, planar_is_fused};
 pub use root::increasing_roots;
 pub use rq_spline::{Direction, Ends, RqSplineSettings, rq_spline};

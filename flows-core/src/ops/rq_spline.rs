@@ -49,6 +49,12 @@ impl RqSplineSettings {
         ((1.0 - self.min_slope).exp() - 1.0).ln()
     }
 
+    /// `(f(x), log|f'(x)|)` for one x; `scratch` holds 2 K numbers.
+    pub(crate) fn forward_at<T: Real>(self, x: T, raw: &[T], scratch: &mut [T]) -> (T, T) {
+        let (widths, heights) = scratch.split_at_mut(self.bins);
+        RqSpline { settings: self, direction: Direction::Forward }.at(x, raw, widths, heights)
+    }
+
     /// Which raw slope belongs to `knot`; none where the slope is fixed at 1.
     fn slope_index(&self, knot: usize) -> Option<usize> {
         match self.ends {

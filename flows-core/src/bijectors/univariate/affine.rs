@@ -1,18 +1,38 @@
 //! The affine family, and the additive one, which only shifts.
 
 use super::Univariate;
+use super::pointwise::{Kind, Pointwise};
+use crate::ops::cpu::Real;
 use crate::{Error, Result, ops};
 use candle_core::Tensor;
 
 /// How an affine map's scale follows from its raw parameter r.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Scale {
+pub(super) enum Scale {
     /// `x = z e^s + t`, s = r.
     Exp,
     /// `x = z e^s + t`, s = b tanh(r / b), so that |s| < b.
     Bounded(f64),
     /// `x = (z + t) sigmoid(r + o)`.
     Sigmoid(f64),
+}
+
+impl Scale {
+    /// x and the log-scale of one z.
+    pub(super) fn forward_at<T: Real>(self, z: T, shift: T, raw: T) -> (T, T) {
+        match self {
+            Self::Exp => (z * raw.exp() + shift, raw),
+            Self::Bounded(bound) => {
+                let log_scale = (raw * T::of(1.0 / bound)).tanh() * T::of(bound);
+                (z * log_scale.exp() + shift, log_scale)
+            }
+            Self::Sigmoid(offset) => {
+                let at = raw + T::of(offset);
+                let log_scale = at.min(T::zero()) - (-at.abs()).exp().ln_1p();
+                ((z + shift) * log_scale.exp(), log_scale)
+            }
+        }
+    }
 }
 
 /// The affine family; raw parameters: shift t, then the scale's r.
@@ -108,6 +128,10 @@ impl Univariate for Affine {
         };
         Ok((z, log_scale.neg()?.broadcast_as(x.shape())?))
     }
+
+    fn pointwise(&self) -> Option<Pointwise> {
+        Some(Pointwise(Kind::Affine(self.scale)))
+    }
 }
 
 /// `x = z + t`, the transformer of NICE (Dinh et al., 2014); log-derivative 0.
@@ -133,5 +157,9 @@ impl Univariate for Additive {
 
     fn inverse(&self, x: &Tensor, parameters: &Tensor) -> Result<(Tensor, Tensor)> {
         Ok((x.broadcast_sub(&parameters.squeeze(2)?)?, x.zeros_like()?))
+    }
+
+    fn pointwise(&self) -> Option<Pointwise> {
+        Some(Pointwise(Kind::Additive))
     }
 }
