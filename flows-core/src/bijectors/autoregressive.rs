@@ -86,7 +86,7 @@ impl Bijector for Autoregressive {
         if !(z.device().is_cpu() && matches!(dtype, DType::F32 | DType::F64) && made.dtype() == dtype) {
             return self.map.forward_by_passes(z, context);
         }
-        let given = made.from_context(context, batch)?;
+        let given = made.context_term(context, batch)?;
         let solution = match dtype {
             DType::F32 => self.map.solve::<f32>(z, given.as_ref())?,
             _ => self.map.solve::<f64>(z, given.as_ref())?,

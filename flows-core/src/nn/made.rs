@@ -169,13 +169,13 @@ impl Made {
     }
 
     /// What the context adds to the first layer, (B, hidden), if the network takes one.
-    pub(crate) fn from_context(&self, context: Option<&Tensor>, batch: usize) -> Result<Option<Tensor>> {
+    pub(crate) fn context_term(&self, context: Option<&Tensor>, batch: usize) -> Result<Option<Tensor>> {
         let Some(weight) = &self.context else { return Ok(None) };
         let context = crate::bijectors::check_context(context, weight.dim(1)?, batch)?;
         Ok(Some(ops::linear(context, weight, None, Fused::Identity)?))
     }
 
-    /// The output for x and what [`Self::from_context`] gave; with dropout if there is a generator.
+    /// The output for x and what [`Self::context_term`] gave; with dropout if there is a generator.
     pub(crate) fn run(&self, x: &Tensor, context: Option<&Tensor>, mut rng: Option<&mut Rng>) -> Result<Tensor> {
         let activation = self.settings.activation;
         let first = |x: &Tensor| match context {
@@ -200,11 +200,11 @@ impl Made {
 
 impl Network for Made {
     fn forward(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
-        self.run(x, self.from_context(context, x.dim(0)?)?.as_ref(), None)
+        self.run(x, self.context_term(context, x.dim(0)?)?.as_ref(), None)
     }
 
     fn forward_training(&self, x: &Tensor, context: Option<&Tensor>, rng: &mut Rng) -> Result<Tensor> {
-        self.run(x, self.from_context(context, x.dim(0)?)?.as_ref(), Some(rng))
+        self.run(x, self.context_term(context, x.dim(0)?)?.as_ref(), Some(rng))
     }
 
     fn structure(&self) -> Structure {

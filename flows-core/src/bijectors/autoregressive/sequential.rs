@@ -13,6 +13,9 @@ pub(super) const ROWS: usize = 64;
 /// Rows at a time for families that are evaluated on tensors, whose price is by the tensor.
 const ROWS_ON_TENSORS: usize = 1024;
 
+/// Some rows of x and of the log-determinant.
+type Outputs<'a, T> = (&'a mut [T], &'a mut [T]);
+
 impl Map {
     /// `(x, log|det dx/dz|)`, (B, D) and (B), without a graph; `given` is what the context adds to
     /// the network.
@@ -25,13 +28,11 @@ impl Map {
                 with_slice::<T, _>(z, |z| {
                     let sequence = self.made.sequence();
                     let rows = if self.univariate.pointwise().is_some() { ROWS } else { ROWS_ON_TENSORS };
-                    let blocks = x.chunks_mut(rows * d).zip(log_det.chunks_mut(rows)).zip(z.chunks(rows * d));
-                    let blocks: Vec<_> = blocks.enumerate().collect();
-                    let run = |(i, ((x, log_det), z)): (usize, ((&mut [T], &mut [T]), &[T]))| {
-                        let given = given.first().map(|given| {
-                            let width = steps.first_width();
-                            &given[i * rows * width..][..log_det.len() * width]
-                        });
+                    let outputs = x.chunks_mut(rows * d).zip(log_det.chunks_mut(rows));
+                    let blocks: Vec<_> = outputs.zip(z.chunks(rows * d)).enumerate().collect();
+                    let width = steps.first_width();
+                    let run = |(i, ((x, log_det), z)): (usize, (Outputs<'_, T>, &[T]))| {
+                        let given = given.first().map(|given| &given[i * rows * width..][..log_det.len() * width]);
                         self.solve_rows(steps, &sequence, z, given, x, log_det)
                     };
                     match self.univariate.pointwise() {

@@ -94,7 +94,7 @@ impl<'a, T: Real> Steps<'a, T> {
 
     /// Whether a residual block starts or ends behind layer i, so that no activation is there.
     fn is_joint(&self, i: usize) -> bool {
-        self.residual && i % 2 == 0
+        self.residual && i.is_multiple_of(2)
     }
 
     /// Goes through the dimensions in order: `next(d, raw, x)` makes the rows' x of the d-th of them
