@@ -14,7 +14,8 @@ pub(super) fn order(layer: usize, features: usize) -> Option<Vec<usize>> {
 }
 
 /// MAF: masked autoregressive affine layers, the order reversed from one to the next
-/// (Papamakarios et al., 2017); density is one pass, sampling one a dimension.
+/// (Papamakarios et al., 2017); density is one pass, sampling goes from
+/// dimension to dimension.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Maf {
@@ -61,7 +62,7 @@ impl Architecture for Maf {
 }
 
 /// IAF: the inverse of masked autoregressive affine layers (Kingma et al., 2016); sampling is one
-/// pass, the density of a point that it did not produce one a dimension.
+/// pass, the density of a point that it did not produce goes from dimension to dimension.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Iaf {

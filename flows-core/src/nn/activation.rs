@@ -1,6 +1,7 @@
 //! The non-linearities of conditioners.
 
 use crate::Result;
+use crate::ops::cpu::Real;
 use crate::ops::{self, Fused};
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
@@ -44,6 +45,57 @@ impl Activation {
             Self::Softplus => ops::softplus(x)?,
             Self::LeakyRelu => ((x.relu()? * 0.99)? + (x * 0.01)?)?,
         })
+    }
+
+    /// The activation of one number.
+    #[inline(always)]
+    pub(super) fn value<T: Real>(self, x: T) -> T {
+        match self {
+            Self::Relu if x < T::zero() => T::zero(),
+            Self::Relu => x,
+            Self::Tanh => x.fast_tanh(),
+            Self::Elu if x < T::zero() => x.fast_exp_m1(),
+            Self::Elu => x,
+            Self::Silu => x.fast_silu(),
+            Self::Softplus => x.fast_softplus(),
+            Self::LeakyRelu if x < T::zero() => x * T::of(0.01),
+            Self::LeakyRelu => x,
+            Self::Gelu => x.fast_gelu(),
+            Self::Sigmoid => x.fast_sigmoid(),
+        }
+    }
+
+    /// The derivative of [`Self::value`].
+    pub(super) fn slope<T: Real>(self, x: T) -> T {
+        let one = T::one();
+        match self {
+            Self::Relu => {
+                if x > T::zero() {
+                    one
+                } else {
+                    T::zero()
+                }
+            }
+            Self::Tanh => one - x.fast_tanh() * x.fast_tanh(),
+            Self::Elu => {
+                if x > T::zero() {
+                    one
+                } else {
+                    x.fast_exp()
+                }
+            }
+            Self::Silu => x.fast_silu_slope(),
+            Self::Softplus => x.fast_sigmoid(),
+            Self::LeakyRelu => {
+                if x > T::zero() {
+                    one
+                } else {
+                    T::of(0.01)
+                }
+            }
+            Self::Gelu => x.fast_gelu_slope(),
+            Self::Sigmoid => x.fast_sigmoid() * (-x).fast_sigmoid(),
+        }
     }
 
     /// The same within a network's own operation, where there is a kernel for it.

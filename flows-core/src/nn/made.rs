@@ -2,9 +2,14 @@
 
 use super::dropout::Dropout;
 use super::{Activation, Init, Linear, Network, Output, Scope};
-use crate::ops::{self, Fused};
+use crate::ops::{self, Fused, Staircase};
 use crate::{Error, Result, Rng, Structure};
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
+use std::sync::Arc;
+
+mod steps;
+
+pub(crate) use steps::{Steps, with_steps};
 
 /// A masked autoregressive network: (B, D) to (B, D P), the P numbers of dimension d depending on
 /// the dimensions that come before d in the order, and on the context.
@@ -13,7 +18,7 @@ use candle_core::Tensor;
 /// strictly rises (output). Hidden degrees are spread evenly and sorted, so that every mask is
 /// block-triangular. The first output dimension depends on biases and context alone.
 /// Germain et al., MADE, 2015, equations 8 to 13.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Made {
     first: Masked,
     context: Option<Tensor>,
@@ -44,27 +49,30 @@ pub struct MadeSettings {
     pub order: Option<Vec<usize>>,
 }
 
-/// A linear layer whose weight is multiplied by a fixed mask.
-#[derive(Debug)]
+/// A linear layer whose weight is masked.
+#[derive(Clone, Debug)]
 struct Masked {
     weight: Tensor,
     bias: Tensor,
-    mask: Tensor,
+    staircase: Arc<Staircase>,
 }
 
 impl Masked {
-    fn new(from: &[usize], to: &[usize], strict: bool, output: Output, scope: &Scope) -> Result<Self> {
-        let (inputs, outputs) = (from.len(), to.len());
-        let keep =
-            |i: usize| if strict { from[i % inputs] < to[i / inputs] } else { from[i % inputs] <= to[i / inputs] };
-        let mask: Vec<f32> = (0..inputs * outputs).map(|i| if keep(i) { 1.0 } else { 0.0 }).collect();
-        let mask = Tensor::from_vec(mask, (outputs, inputs), scope.device())?.to_dtype(scope.dtype())?;
-        let Linear { weight, bias } = Linear::output(inputs, output, scope)?;
-        Ok(Self { weight, bias, mask })
+    /// Degrees of the inputs, and those that each output's inputs must stay below.
+    fn new(degrees: &[usize], limits: Vec<usize>, output: Output, scope: &Scope) -> Result<Self> {
+        let Linear { weight, bias } = Linear::output(degrees.len(), output, scope)?;
+        Ok(Self { weight, bias, staircase: Arc::new(Staircase::new(degrees.to_vec(), limits)) })
     }
 
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        ops::linear(x, &(&self.weight * &self.mask)?, Some(&self.bias), Fused::Identity)
+        ops::masked_linear(x, &self.weight, &self.bias, &self.staircase, Fused::Identity)
+    }
+
+    fn forward_with(&self, x: &Tensor, activation: Activation) -> Result<Tensor> {
+        match activation.fused() {
+            Some(fused) => ops::masked_linear(x, &self.weight, &self.bias, &self.staircase, fused),
+            None => activation.apply(&self.forward(x)?),
+        }
     }
 
     fn structure(&self) -> Structure {
@@ -101,10 +109,12 @@ impl Made {
         // or, so that one dimension has units at all, 1; with degree 0 a unit would see no input.
         let inputs: Vec<usize> = order.iter().map(|o| o + 1).collect();
         let degrees = |width: usize| -> Vec<usize> { (0..width).map(|j| 1 + j * (d - 1).max(1) / width).collect() };
-        let outs: Vec<usize> =
+        let limits: Vec<usize> =
             inputs.iter().flat_map(|&degree| std::iter::repeat_n(degree, output.width / d)).collect();
         let layers: Vec<Vec<usize>> = hidden.iter().map(|&width| degrees(width)).collect();
-        let first = Masked::new(&inputs, &layers[0], false, Output::new(hidden[0]), &scope.enter("first"))?;
+        // A hidden unit sees its own degree too.
+        let above = |degrees: &[usize]| -> Vec<usize> { degrees.iter().map(|degree| degree + 1).collect() };
+        let first = Masked::new(&inputs, above(&layers[0]), Output::new(hidden[0]), &scope.enter("first"))?;
         let context = match context {
             None => None,
             Some(0) => return Err(Error::Config("the context has width 0: leave it out".into())),
@@ -117,8 +127,7 @@ impl Made {
             let gain = if residual && i % 2 == 1 { 1e-3 * (pair[0].len() as f64).sqrt() } else { 1.0 };
             Masked::new(
                 &pair[0],
-                &pair[1],
-                false,
+                above(&pair[1]),
                 Output { gain, ..Output::new(pair[1].len()) },
                 &scope.enter(format!("hidden{i}")),
             )
@@ -127,7 +136,7 @@ impl Made {
             first,
             context,
             hidden: layers.windows(2).enumerate().map(hidden_layer).collect::<Result<_>>()?,
-            last: Masked::new(&layers[layers.len() - 1], &outs, true, output.clone(), &scope.enter("last"))?,
+            last: Masked::new(&layers[layers.len() - 1], limits, output.clone(), &scope.enter("last"))?,
             dropout: Dropout::new(*dropout)?,
             settings: MadeSettings { order: Some(order), ..settings },
         })
@@ -141,35 +150,64 @@ impl Made {
         sequence
     }
 
-    fn run(&self, x: &Tensor, context: Option<&Tensor>, mut rng: Option<&mut Rng>) -> Result<Tensor> {
-        let activation = self.settings.activation;
-        let mut h = self.first.forward(x)?;
-        if let Some(weight) = &self.context {
-            let context = crate::bijectors::check_context(context, weight.dim(1)?, x.dim(0)?)?;
-            h = (h + ops::linear(context, weight, None, Fused::Identity)?)?;
+    /// Weights and biases of the masked layers, from the first to the last.
+    pub(crate) fn weights(&self) -> Vec<&Tensor> {
+        let layers = [&self.first].into_iter().chain(&self.hidden).chain([&self.last]);
+        layers.flat_map(|layer| [&layer.weight, &layer.bias]).collect()
+    }
+
+    /// The same network with other [`Self::weights`].
+    pub(crate) fn with_weights(&self, weights: &[Tensor]) -> Self {
+        let mut made = self.clone();
+        let layers = [&mut made.first].into_iter().chain(&mut made.hidden).chain([&mut made.last]);
+        for (layer, weights) in layers.zip(weights.chunks_exact(2)) {
+            (layer.weight, layer.bias) = (weights[0].clone(), weights[1].clone());
         }
+        made
+    }
+
+    /// The type of the weights.
+    pub(crate) fn dtype(&self) -> DType {
+        self.last.weight.dtype()
+    }
+
+    /// What the context adds to the first layer, (B, hidden), if the network takes one.
+    pub(crate) fn context_term(&self, context: Option<&Tensor>, batch: usize) -> Result<Option<Tensor>> {
+        let Some(weight) = &self.context else { return Ok(None) };
+        let context = crate::bijectors::check_context(context, weight.dim(1)?, batch)?;
+        Ok(Some(ops::linear(context, weight, None, Fused::Identity)?))
+    }
+
+    /// The output for x and what [`Self::context_term`] gave; with dropout if there is a generator.
+    pub(crate) fn run(&self, x: &Tensor, context: Option<&Tensor>, mut rng: Option<&mut Rng>) -> Result<Tensor> {
+        let activation = self.settings.activation;
+        let first = |x: &Tensor| match context {
+            None => self.first.forward(x),
+            Some(context) => Ok((self.first.forward(x)? + context)?),
+        };
         if self.settings.residual {
+            let mut h = first(x)?;
             for block in self.hidden.chunks(2) {
-                let inner = activation.apply(&block[0].forward(&activation.apply(&h)?)?)?;
+                let inner = block[0].forward_with(&activation.apply(&h)?, activation)?;
                 let inner = self.dropout.apply(inner, rng.as_deref_mut())?;
                 h = (h + block[1].forward(&inner)?)?;
             }
             return self.last.forward(&h);
         }
-        for layer in &self.hidden {
-            h = layer.forward(&activation.apply(&h)?)?;
-        }
-        self.last.forward(&activation.apply(&h)?)
+        let h =
+            if context.is_none() { self.first.forward_with(x, activation)? } else { activation.apply(&first(x)?)? };
+        let h = self.hidden.iter().try_fold(h, |h, layer| layer.forward_with(&h, activation))?;
+        self.last.forward(&h)
     }
 }
 
 impl Network for Made {
     fn forward(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
-        self.run(x, context, None)
+        self.run(x, self.context_term(context, x.dim(0)?)?.as_ref(), None)
     }
 
     fn forward_training(&self, x: &Tensor, context: Option<&Tensor>, rng: &mut Rng) -> Result<Tensor> {
-        self.run(x, context, Some(rng))
+        self.run(x, self.context_term(context, x.dim(0)?)?.as_ref(), Some(rng))
     }
 
     fn structure(&self) -> Structure {

@@ -20,6 +20,7 @@ pub use init::Init;
 pub use linear::{Linear, Output};
 pub use lipschitz::{LipschitzActivation, LipschitzMlp, LipschitzPass};
 pub use made::{Made, MadeSettings};
+pub(crate) use made::{Steps, with_steps};
 pub use mlp::Mlp;
 pub use network::Network;
 pub use parameters::{Buffer, Parameters, Scope};

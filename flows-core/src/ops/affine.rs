@@ -28,6 +28,21 @@ pub(crate) fn affine(x: &Tensor, parameters: &Tensor, scale: Scale, direction: D
     transform(Affine { scale, direction }, x, parameters)
 }
 
+/// x and the log-scales, which are added to `log`, of as many z, shifts and raw scales.
+pub(crate) fn affine_forward<T: Real>(scale: Scale, z: &[T], [shifts, raw]: [&[T]; 2], x: &mut [T], log: &mut [T]) {
+    let kernel = Affine { scale, direction: Direction::Forward };
+    dispatch(
+        #[inline(always)]
+        || {
+            for ((((x, log), &z), &shift), &raw) in x.iter_mut().zip(log).zip(z).zip(shifts).zip(raw) {
+                let (value, s) = kernel.at(z, shift, raw);
+                *x = value;
+                *log += s;
+            }
+        },
+    );
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Affine {
     scale: Scale,

@@ -96,6 +96,17 @@ pub(crate) fn with_slice<T: Real, R>(tensor: &Tensor, f: impl FnOnce(&[T]) -> R)
     }
 }
 
+/// Calls `f` with the elements of several tensors on the CPU, which must be contiguous.
+pub(crate) fn with_slices<T: Real, R>(tensors: &[Tensor], f: impl FnOnce(&[&[T]]) -> R) -> candle_core::Result<R> {
+    let held: Vec<_> = tensors.iter().map(Tensor::storage_and_layout).collect();
+    let slices = held.iter().map(|(storage, layout)| match &**storage {
+        Storage::Cpu(storage) => T::slice(storage, layout),
+        _ => candle_core::bail!("a kernel for the CPU was given a tensor of another device"),
+    });
+    let slices: Vec<&[T]> = slices.collect::<candle_core::Result<_>>()?;
+    Ok(f(&slices))
+}
+
 /// Two tensors of one shape from the one result, of twice their size, that a custom operation may have.
 pub(crate) fn unpack(packed: &Tensor, shape: &Shape) -> Result<(Tensor, Tensor)> {
     let n = shape.elem_count();

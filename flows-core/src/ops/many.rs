@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// The gradients of further inputs, which the operation that has them leaves here for candle.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Left(Arc<Mutex<Vec<Option<Tensor>>>>);
+pub(crate) struct Left(Arc<Mutex<Vec<Option<Tensor>>>>);
 
 impl Left {
     /// Leaves the gradients, in the order of the inputs.
-    pub(super) fn set(&self, gradients: Vec<Option<Tensor>>) {
+    pub(crate) fn set(&self, gradients: Vec<Option<Tensor>>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = gradients;
     }
 
@@ -21,7 +21,7 @@ impl Left {
     /// in the graph, and candle asks for the gradients left here after the operation's own.
     ///
     /// Whoever has it as an input gives it a gradient, any scalar.
-    pub(super) fn stand_in(&self, inputs: &[Tensor]) -> candle_core::Result<Tensor> {
+    pub(crate) fn stand_in(&self, inputs: &[Tensor]) -> candle_core::Result<Tensor> {
         let zero = Tensor::zeros((), candle_core::DType::F32, &Device::Cpu)?;
         inputs.chunks(2).enumerate().try_fold(zero.clone(), |stand_in, (i, pair)| {
             let link = Link { left: self.clone(), first: 2 * i };

@@ -2,7 +2,7 @@
 
 use super::cpu::Real;
 use faer::linalg::matmul::matmul;
-use faer::{Accum, MatRef, Par};
+use faer::{Accum, MatMut, MatRef, Par};
 use rayon::prelude::*;
 
 /// A row-major matrix, or its transpose.
@@ -37,7 +37,7 @@ impl<'a, T: Real> Operand<'a, T> {
 }
 
 /// Products of fewer multiplications than this are faster on one thread.
-const PARALLEL: usize = 4_000_000;
+pub(super) const PARALLEL: usize = 4_000_000;
 
 /// `out += a b`, `out` having rows of `columns` numbers.
 ///
@@ -70,6 +70,14 @@ fn multiply<T: Real>(out: &mut [T], columns: usize, accum: Accum, a: MatRef<'_, 
     let out = faer::MatMut::from_row_major_slice_mut(out, a.nrows(), columns);
     matmul(out, accum, a, b, T::one(), Par::Seq);
     clear_upper_halves();
+}
+
+/// `out += a b` on the calling thread, for views of any strides.
+pub(crate) fn add_product_of<T: Real>(out: MatMut<'_, T>, a: MatRef<'_, T>, b: MatRef<'_, T>) {
+    if a.ncols() > 0 && out.nrows() > 0 && out.ncols() > 0 {
+        matmul(out, Accum::Add, a, b, T::one(), Par::Seq);
+        clear_upper_halves();
+    }
 }
 
 /// Clears the upper halves of the vector registers, which the AVX-512 kernels of faer leave in

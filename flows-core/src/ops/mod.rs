@@ -4,7 +4,7 @@ mod accumulate;
 mod affine;
 mod channels;
 mod conv;
-mod cpu;
+pub(crate) mod cpu;
 mod dense;
 mod elementwise;
 mod functions;
@@ -13,7 +13,8 @@ mod gated;
 mod linalg;
 mod log_sum_exp;
 mod many;
-mod matmul;
+mod masked_linear;
+pub(crate) mod matmul;
 mod planar;
 mod reduce;
 mod root;
@@ -27,7 +28,7 @@ mod triangle;
 
 pub use accumulate::Sums;
 pub(crate) use accumulate::backward;
-pub(crate) use affine::{Scale, affine};
+pub(crate) use affine::{Scale, affine, affine_forward};
 pub use channels::{channel_affine, channel_moments};
 pub use conv::{conv_transpose1d, conv1d, conv2d};
 pub use dense::linear;
@@ -39,6 +40,8 @@ pub use linalg::{
     Lu, cholesky, inverse, log_abs_det, lu, orthogonal, solve, solve_rows, solve_triangular, solve_triangular_rows,
 };
 pub use log_sum_exp::log_sum_exp;
+pub(crate) use many::Left;
+pub(crate) use masked_linear::{Staircase, masked_linear};
 pub(crate) use planar::{planar, planar_is_fused};
 pub use reduce::{mean, sum, sum_event};
 pub use root::increasing_roots;

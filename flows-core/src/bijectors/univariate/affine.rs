@@ -1,6 +1,7 @@
 //! The affine family, and the additive one, which only shifts.
 
 use super::Univariate;
+use super::pointwise::{Kind, Pointwise};
 use crate::ops::{self, Direction, Scale};
 use crate::{Error, Result};
 use candle_core::Tensor;
@@ -69,6 +70,10 @@ impl Univariate for Affine {
     fn inverse(&self, x: &Tensor, parameters: &Tensor) -> Result<(Tensor, Tensor)> {
         ops::affine(x, parameters, self.scale, Direction::Inverse)
     }
+
+    fn pointwise(&self) -> Option<Pointwise> {
+        Some(Pointwise(Kind::Affine(self.scale)))
+    }
 }
 
 /// `x = z + t`, the transformer of NICE (Dinh et al., 2014); log-derivative 0.
@@ -94,5 +99,9 @@ impl Univariate for Additive {
 
     fn inverse(&self, x: &Tensor, parameters: &Tensor) -> Result<(Tensor, Tensor)> {
         Ok((x.broadcast_sub(&parameters.squeeze(2)?)?, x.zeros_like()?))
+    }
+
+    fn pointwise(&self) -> Option<Pointwise> {
+        Some(Pointwise(Kind::Additive))
     }
 }

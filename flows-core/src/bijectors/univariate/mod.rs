@@ -12,6 +12,7 @@ mod fixed;
 mod inverted;
 mod monotone;
 mod monotonic_integral;
+mod pointwise;
 mod rq_spline;
 mod sinh_arcsinh;
 
@@ -22,6 +23,7 @@ pub use fixed::{Fixed, Positive};
 pub use inverted::Inverted;
 pub use monotone::{Monotone, numerical_inverse};
 pub use monotonic_integral::MonotonicIntegral;
+pub use pointwise::Pointwise;
 pub use rq_spline::RqSpline;
 pub use sinh_arcsinh::SinhArcsinh;
 
@@ -60,6 +62,11 @@ pub trait Univariate: std::fmt::Debug + Send + Sync {
     /// # Errors
     /// When a shape is wrong.
     fn inverse(&self, x: &Tensor, parameters: &Tensor) -> Result<(Tensor, Tensor)>;
+
+    /// The kernel for [`Self::forward`], for families of this crate that have one.
+    fn pointwise(&self) -> Option<Pointwise> {
+        None
+    }
 }
 
 #[cfg(test)]

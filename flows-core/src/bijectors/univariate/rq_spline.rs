@@ -1,6 +1,7 @@
 //! Rational-quadratic splines: on the line, on an interval, on the circle.
 
 use super::Univariate;
+use super::pointwise::{Kind, Pointwise};
 use crate::ops::{self, Direction, Ends, RqSplineSettings};
 use crate::{Error, Result};
 use candle_core::Tensor;
@@ -109,5 +110,9 @@ impl Univariate for RqSpline {
         }
         let (spline, phase) = self.split(parameters)?;
         ops::rq_spline(&self.wrap(&x.broadcast_sub(&phase)?)?, &spline, self.settings, Direction::Inverse)
+    }
+
+    fn pointwise(&self) -> Option<Pointwise> {
+        (!self.is_circular()).then_some(Pointwise(Kind::RqSpline(self.settings)))
     }
 }

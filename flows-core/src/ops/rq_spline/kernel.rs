@@ -135,6 +135,21 @@ impl Bins {
     }
 }
 
+impl RqSplineSettings {
+    /// x and the log-derivatives, which are added to `log`, of as many z; raw parameters are (P, N).
+    pub(crate) fn forward_rows<T: Real>(self, z: &[T], raw: &[T], x: &mut [T], log: &mut [T]) {
+        let (n, p) = (z.len(), self.parameters());
+        let mut rows = vec![T::zero(); n * p];
+        for (j, raw) in raw.chunks_exact(n).enumerate() {
+            rows[j..].iter_mut().step_by(p).zip(raw).for_each(|(row, &raw)| *row = raw);
+        }
+        let kernel = RqSpline { settings: self, direction: Direction::Forward };
+        let mut logs = vec![T::zero(); n];
+        kernel.evaluate_chunk(z, &rows, &kernel.softmax(&rows), x, &mut logs);
+        log.iter_mut().zip(logs).for_each(|(log, own)| *log += own);
+    }
+}
+
 impl RqSpline {
     fn outside<T: Real>(&self, at: T) -> bool {
         !(at >= T::of(self.settings.low) && at <= T::of(self.settings.high))

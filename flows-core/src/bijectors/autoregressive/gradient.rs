@@ -1,0 +1,244 @@
+//! Gradients of the forward direction of an autoregressive layer.
+//!
+//! The forward direction solves F(x; w) = z for x, where F is the inverse direction, one pass, and
+//! w stands for weights and context; its log-determinant is -l(x; w) with l that of F. By the
+//! implicit function theorem, if g and h are the gradients of x and of the log-determinant, then with
+//!
+//! ```text
+//! (dF/dx)^T v = g - h dl/dx
+//! ```
+//!
+//! the gradient of z is v, and those of w are what a pass of F at the fixed point x carries from the
+//! gradients -v of its value and -h of its log-determinant. The system is triangular in the order of
+//! the dimensions, and is solved from the last to the first by one backward sweep of the network.
+
+use super::Map;
+use super::sequential::ROWS;
+use crate::nn::with_steps;
+use crate::ops::Left;
+use crate::ops::cpu::{Real, with_slice, with_slices};
+use crate::{Result, ops};
+use candle_core::{CpuStorage, CustomOp3, DType, Layout, Shape, Tensor, Var};
+use rayon::prelude::*;
+use std::sync::Arc;
+
+/// Hangs a solution `(x, log_det)` of the forward direction into the graph; `given` is what the
+/// context adds to the network.
+///
+/// Samples are mostly taken without gradients, but weights are always variables, so nothing says
+/// so: the pass of F waits for the backward pass that asks for it.
+pub(super) fn attach(
+    map: &Arc<Map>,
+    z: &Tensor,
+    given: Option<&Tensor>,
+    solution: (Tensor, Tensor),
+) -> Result<(Tensor, Tensor)> {
+    // Weights of the family itself can only be reached through a pass of their own.
+    if map.univariate.structure().is_some() {
+        return attach_now(map, z, given, &solution);
+    }
+    let weights: Vec<Tensor> = map.made.weights().into_iter().cloned().collect();
+    let left = Left::default();
+    let further = left.stand_in(&weights)?;
+    let op = Later { map: map.clone(), solution, left };
+    let none = Tensor::zeros(0, z.dtype(), z.device())?;
+    let packed = z.contiguous()?.apply_op3(given.unwrap_or(&none), &further, op)?;
+    unpack(&packed, z.dims2()?)
+}
+
+/// [`attach`] with the pass of F in the graph.
+fn attach_now(
+    map: &Arc<Map>,
+    z: &Tensor,
+    given: Option<&Tensor>,
+    solution: &(Tensor, Tensor),
+) -> Result<(Tensor, Tensor)> {
+    let raw = map.made.run(&solution.0, given, None)?;
+    let (back, log) = map.inverse_given(&solution.0, &raw)?;
+    let given = given.map(Tensor::detach);
+    let op = Solution { map: map.clone(), solution: solution.clone(), raw: raw.detach(), given };
+    unpack(&z.contiguous()?.apply_op3(&back, &ops::sum_event(&log)?, op)?, z.dims2()?)
+}
+
+/// The storage that [`unpack`] takes apart.
+fn pack((x, log_det): &(Tensor, Tensor)) -> candle_core::Result<(CpuStorage, Shape)> {
+    fn values<T: Real>(x: &Tensor, log_det: &Tensor) -> candle_core::Result<CpuStorage> {
+        let mut packed = with_slice::<T, _>(x, <[T]>::to_vec)?;
+        with_slice::<T, _>(log_det, |log_det| packed.extend_from_slice(log_det))?;
+        Ok(T::storage(packed))
+    }
+    let storage = match x.dtype() {
+        DType::F32 => values::<f32>(x, log_det)?,
+        _ => values::<f64>(x, log_det)?,
+    };
+    Ok((storage, Shape::from(x.elem_count() + log_det.elem_count())))
+}
+
+/// x (B, D) and its log-determinant (B), or gradients of them, from one behind the other.
+fn unpack(packed: &Tensor, (batch, d): (usize, usize)) -> Result<(Tensor, Tensor)> {
+    Ok((packed.narrow(0, 0, batch * d)?.reshape((batch, d))?, packed.narrow(0, batch * d, batch)?))
+}
+
+/// The solution as a function of z, of what the context adds, and of all weights of the network.
+struct Later {
+    map: Arc<Map>,
+    solution: (Tensor, Tensor),
+    left: Left,
+}
+
+impl Later {
+    /// Gradients for z and for what the context adds (if anything); those for the weights are left.
+    fn gradients(&self, z: &Tensor, given: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let made = &self.map.made;
+        let vars = made.weights().into_iter().map(|weight| Var::from_tensor(&weight.detach()));
+        let vars: Vec<Var> = vars.collect::<candle_core::Result<_>>()?;
+        let weights: Vec<Tensor> = vars.iter().map(|var| var.as_tensor().clone()).collect();
+        let map = Map { univariate: self.map.univariate.clone(), made: made.with_weights(&weights) };
+        let at = Var::from_tensor(&z.detach())?;
+        let given = if given.elem_count() > 0 { Some(Var::from_tensor(&given.detach())?) } else { None };
+        let tensor = given.as_ref().map(|given| given.as_tensor());
+        let (x, log_det) = attach_now(&Arc::new(map), &at, tensor, &self.solution)?;
+        let (gx, gl) = unpack(grad, z.dims2()?)?;
+        let grads = ((x * gx)?.sum_all()? + (log_det * gl)?.sum_all()?)?.backward()?;
+        self.left.set(vars.iter().map(|var| grads.get(var).cloned()).collect());
+        Ok((grads.get(&at).cloned(), given.and_then(|given| grads.get(&given).cloned())))
+    }
+}
+
+impl CustomOp3 for Later {
+    fn name(&self) -> &'static str {
+        "autoregressive-sample"
+    }
+
+    fn cpu_fwd(
+        &self,
+        _: &CpuStorage,
+        _: &Layout,
+        _: &CpuStorage,
+        _: &Layout,
+        _: &CpuStorage,
+        _: &Layout,
+    ) -> candle_core::Result<(CpuStorage, Shape)> {
+        pack(&self.solution)
+    }
+
+    fn bwd(
+        &self,
+        z: &Tensor,
+        given: &Tensor,
+        further: &Tensor,
+        _: &Tensor,
+        grad: &Tensor,
+    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let (gz, gc) = self.gradients(z, given, grad).map_err(candle_core::Error::wrap)?;
+        Ok((gz, gc, Some(further.zeros_like()?)))
+    }
+}
+
+/// The solution x and its log-determinant as a function of z, F(x) and l(x).
+struct Solution {
+    map: Arc<Map>,
+    solution: (Tensor, Tensor),
+    /// The network's output for x, (B, D P).
+    raw: Tensor,
+    /// What the context adds to the network's first layer, (B, width).
+    given: Option<Tensor>,
+}
+
+impl Solution {
+    /// v, (B, D), and h, (B), from the gradients g and h one behind the other.
+    fn solve<T: Real>(&self, z: &Tensor, grad: &Tensor) -> Result<(Tensor, Tensor)> {
+        let (batch, d) = z.dims2()?;
+        let (g, h) = unpack(grad, (batch, d))?;
+        let x = self.solution.0.clone();
+        let [dz_dx, dz_draw, dl_dx, dl_draw] = self.slopes(&x)?;
+        let mut tensors = vec![x, g, h.clone(), dz_dx, dz_draw, dl_dx, dl_draw];
+        tensors.extend(self.given.clone());
+        let mut v = vec![T::zero(); batch * d];
+        with_steps::<T, _>(&self.map.made, |steps| {
+            with_slices::<T, _>(&tensors, |tensors| {
+                let sequence = self.map.made.sequence();
+                v.par_chunks_mut(ROWS * d).enumerate().for_each(|(i, v)| {
+                    let rows = v.len() / d;
+                    // The block's rows of a tensor.
+                    let part = |tensor: usize| {
+                        let width = tensors[tensor].len() / batch;
+                        &tensors[tensor][i * ROWS * width..][..rows * width]
+                    };
+                    let [x, g, h] = [0, 1, 2].map(part);
+                    let [dz_dx, dz_draw, dl_dx, dl_draw] = [3, 4, 5, 6].map(part);
+                    let given = (tensors.len() > 7).then(|| part(7));
+                    let sorted: Vec<T> = sequence.iter().flat_map(|&i| x[i..].iter().step_by(d).copied()).collect();
+                    let p = steps.parameters();
+                    steps.backward(&sorted, given, |i, through, raw| {
+                        for row in 0..rows {
+                            let at = row * d + sequence[i];
+                            let rest = g[at] - h[row] * dl_dx[at] - through[row];
+                            // Where x does not depend on z, no gradient comes through.
+                            v[at] = if dz_dx[at] == T::zero() { T::zero() } else { rest / dz_dx[at] };
+                            for j in 0..p {
+                                raw[j * rows + row] = v[at] * dz_draw[at * p + j] + h[row] * dl_draw[at * p + j];
+                            }
+                        }
+                    });
+                });
+            })?;
+            Ok(())
+        })?;
+        Ok((T::tensor(v, z.shape())?, h))
+    }
+
+    /// Derivatives of every dimension's z and l by its x, (B, D), and by its raw parameters, (B, D P):
+    /// `[dz/dx, dz/draw, dl/dx, dl/draw]`.
+    fn slopes(&self, x: &Tensor) -> Result<[Tensor; 4]> {
+        let raw = Var::from_tensor(&self.raw)?;
+        let x = Var::from_tensor(x)?;
+        let (z, l) = self.map.inverse_given(&x, &raw)?;
+        let slopes = |of: Tensor| -> Result<[Tensor; 2]> {
+            let grads = of.sum_all()?.backward()?;
+            let slope = |at: &Var| match grads.get(at) {
+                Some(grad) => grad.contiguous(),
+                None => at.zeros_like(),
+            };
+            Ok([slope(&x)?, slope(&raw)?])
+        };
+        let ([dz_dx, dz_draw], [dl_dx, dl_draw]) = (slopes(z)?, slopes(l)?);
+        Ok([dz_dx, dz_draw, dl_dx, dl_draw])
+    }
+}
+
+impl CustomOp3 for Solution {
+    fn name(&self) -> &'static str {
+        "autoregressive-solution"
+    }
+
+    fn cpu_fwd(
+        &self,
+        _: &CpuStorage,
+        _: &Layout,
+        _: &CpuStorage,
+        _: &Layout,
+        _: &CpuStorage,
+        _: &Layout,
+    ) -> candle_core::Result<(CpuStorage, Shape)> {
+        pack(&self.solution)
+    }
+
+    fn bwd(
+        &self,
+        z: &Tensor,
+        _: &Tensor,
+        _: &Tensor,
+        _: &Tensor,
+        grad: &Tensor,
+    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let grad = grad.contiguous()?;
+        let solved = match z.dtype() {
+            DType::F32 => self.solve::<f32>(z, &grad),
+            _ => self.solve::<f64>(z, &grad),
+        };
+        let (v, h) = solved.map_err(candle_core::Error::wrap)?;
+        let (back, log) = (v.neg()?, h.neg()?);
+        Ok((Some(v), Some(back), Some(log)))
+    }
+}

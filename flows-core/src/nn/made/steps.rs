@@ -1,0 +1,224 @@
+//! A MADE one degree at a time, every unit once: forward as its inputs become known, and backward
+//! as the gradients of its outputs do.
+//!
+//! All buffers hold a unit a row, so that known units are leading rows (forward) or trailing ones
+//! (backward), and a step is one small product a layer.
+
+use super::{Made, Masked};
+use crate::Result;
+use crate::nn::Activation;
+use crate::ops::cpu::{Real, with_slices};
+use crate::ops::matmul::add_product_of;
+use candle_core::Tensor;
+use faer::{MatMut, MatRef};
+use std::borrow::Cow;
+
+/// The weights of a [`Made`], inputs and outputs sorted by their places in the order.
+pub(crate) struct Steps<'a, T: Real> {
+    /// The first layer, then the hidden ones.
+    layers: Vec<Layer<'a, T>>,
+    last: Layer<'a, T>,
+    /// `ends[i][g]` units of layer i have degree g or less.
+    ends: Vec<Vec<usize>>,
+    dimensions: usize,
+    residual: bool,
+    activation: Activation,
+}
+
+struct Layer<'a, T: Real> {
+    weight: Cow<'a, [T]>,
+    bias: Cow<'a, [T]>,
+    inputs: usize,
+}
+
+impl<T: Real> Layer<'_, T> {
+    fn outputs(&self) -> usize {
+        self.bias.len()
+    }
+
+    /// The weight of some outputs and inputs.
+    fn part(&self, outputs: (usize, usize), inputs: (usize, usize)) -> MatRef<'_, T> {
+        let weight = MatRef::from_row_major_slice(&self.weight, self.outputs(), self.inputs);
+        weight.submatrix(outputs.0, inputs.0, outputs.1 - outputs.0, inputs.1 - inputs.0)
+    }
+}
+
+/// Calls `f` with the steps of `made`, whose weights must be on the CPU and of type T.
+pub(crate) fn with_steps<T: Real, R>(made: &Made, f: impl FnOnce(&Steps<'_, T>) -> Result<R>) -> Result<R> {
+    let weights = made.weights().into_iter().map(Tensor::contiguous);
+    let weights: Vec<Tensor> = weights.collect::<candle_core::Result<_>>()?;
+    with_slices(&weights, |slices| f(&Steps::new(made, slices)))?
+}
+
+impl<'a, T: Real> Steps<'a, T> {
+    fn new(made: &Made, weights: &[&'a [T]]) -> Self {
+        let sequence = made.sequence();
+        let d = sequence.len();
+        let layer = |weights: &[&'a [T]]| Layer {
+            weight: weights[0].into(),
+            bias: weights[1].into(),
+            inputs: weights[0].len() / weights[1].len(),
+        };
+        let mut layers: Vec<Layer<'a, T>> = weights.chunks(2).map(layer).collect();
+        // `Made` has at least two layers.
+        let mut last = layers.remove(layers.len() - 1);
+        if !sequence.iter().copied().eq(0..d) {
+            let first = layers[0].weight.chunks(d).flat_map(|row| sequence.iter().map(|&i| row[i]));
+            layers[0].weight = first.collect();
+            let sorted = |values: &[T]| -> Cow<'a, [T]> {
+                let size = values.len() / d;
+                sequence.iter().flat_map(|&i| values[i * size..(i + 1) * size].iter().copied()).collect()
+            };
+            (last.weight, last.bias) = (sorted(&last.weight), sorted(&last.bias));
+        }
+        let ends = |layer: &Masked| (0..=d).map(|g| layer.staircase.visible(g + 1)).collect();
+        let ends = made.hidden.iter().chain([&made.last]).map(ends).collect();
+        let (residual, activation) = (made.settings.residual, made.settings.activation);
+        Self { layers, last, ends, dimensions: d, residual, activation }
+    }
+
+    /// Width of the first layer, which a context adds to.
+    pub(crate) fn first_width(&self) -> usize {
+        self.layers[0].outputs()
+    }
+
+    /// Outputs of one dimension.
+    pub(crate) fn parameters(&self) -> usize {
+        self.last.outputs() / self.dimensions
+    }
+
+    /// The first and the last but one unit of layer i that have degree d + 1.
+    fn group(&self, i: usize, d: usize) -> (usize, usize) {
+        (self.ends[i][d], self.ends[i][d + 1])
+    }
+
+    /// Whether a residual block starts or ends behind layer i, so that no activation is there.
+    fn is_joint(&self, i: usize) -> bool {
+        self.residual && i.is_multiple_of(2)
+    }
+
+    /// Goes through the dimensions in order: `next(d, raw, x)` makes the rows' x of the d-th of them
+    /// from its raw outputs, (P, rows). `context` is what it adds to the first layer, (rows, width).
+    pub(crate) fn forward<E>(
+        &self,
+        rows: usize,
+        context: Option<&[T]>,
+        next: impl FnMut(usize, &[T], &mut [T]) -> std::result::Result<(), E>,
+    ) -> std::result::Result<(), E> {
+        self.pass(rows, context, None, next)
+    }
+
+    fn pass<E>(
+        &self,
+        rows: usize,
+        context: Option<&[T]>,
+        mut slopes: Option<&mut [Vec<T>]>,
+        mut next: impl FnMut(usize, &[T], &mut [T]) -> std::result::Result<(), E>,
+    ) -> std::result::Result<(), E> {
+        let p = self.parameters();
+        let mut x = vec![T::zero(); self.dimensions * rows];
+        // What each layer gives the next.
+        let mut values = self.buffers(rows);
+        let mut raw = vec![T::zero(); p * rows];
+        let mut skip = Vec::new();
+        for d in 0..self.dimensions {
+            let known = self.ends.last().map_or(0, |ends| ends[d]);
+            let above = values.last().map_or(&[][..], |v| &v[..known * rows]);
+            let outputs = (d * p, (d + 1) * p);
+            fill_rows(&mut raw, &self.last.bias[outputs.0..outputs.1], rows);
+            product(&mut raw, self.last.part(outputs, (0, known)), above, rows);
+            next(d, &raw, &mut x[d * rows..(d + 1) * rows])?;
+            for (i, layer) in self.layers.iter().enumerate() {
+                let group @ (from, to) = self.group(i, d);
+                let (before, after) = values.split_at_mut(i);
+                let (seen, below) = match before.last() {
+                    None => (d + 1, &x),
+                    Some(below) => (self.ends[i - 1][d + 1], below),
+                };
+                let out = &mut after[0][from * rows..to * rows];
+                fill_rows(out, &layer.bias[from..to], rows);
+                if let Some(context) = context.filter(|_| i == 0) {
+                    let width = layer.outputs();
+                    for (j, out) in (from..to).zip(out.chunks_mut(rows)) {
+                        out.iter_mut().zip(context.chunks(width)).for_each(|(v, context)| *v += context[j]);
+                    }
+                }
+                product(out, layer.part(group, (0, seen)), &below[..seen * rows], rows);
+                if self.is_joint(i) {
+                    if i > 0 {
+                        out.iter_mut().zip(&skip).for_each(|(v, &skip)| *v += skip);
+                    }
+                    skip.clear();
+                    skip.extend_from_slice(out);
+                }
+                if let Some(slopes) = &mut slopes {
+                    let slopes = &mut slopes[i][from * rows..to * rows];
+                    slopes.iter_mut().zip(&*out).for_each(|(s, &v)| *s = self.activation.slope(v));
+                }
+                // The last layer of a residual network reads the last joint as it is.
+                if !(self.is_joint(i) && i + 1 == self.layers.len()) {
+                    out.iter_mut().for_each(|v| *v = self.activation.value(*v));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn buffers(&self, rows: usize) -> Vec<Vec<T>> {
+        self.layers.iter().map(|layer| vec![T::zero(); layer.outputs() * rows]).collect()
+    }
+
+    /// Goes through the dimensions from the last to the first, at the point x, (D, rows) in order:
+    /// `next(d, gradient, raw)` gets the gradient for the d-th x through the raw outputs behind it,
+    /// (rows), and makes that for its own raw outputs, (P, rows).
+    pub(crate) fn backward(&self, x: &[T], context: Option<&[T]>, mut next: impl FnMut(usize, &[T], &mut [T])) {
+        let rows = x.len() / self.dimensions;
+        let mut slopes = self.buffers(rows);
+        let given = |d: usize, _: &[T], out: &mut [T]| {
+            out.copy_from_slice(&x[d * rows..(d + 1) * rows]);
+            Ok::<_, std::convert::Infallible>(())
+        };
+        let Ok(()) = self.pass(rows, context, Some(&mut slopes), given);
+        let (p, top) = (self.parameters(), self.layers.len() - 1);
+        // Gradients of what each layer gives before the activation, and of the raw outputs.
+        let mut grads = self.buffers(rows);
+        let mut raw = vec![T::zero(); self.last.outputs() * rows];
+        let mut through = vec![T::zero(); rows];
+        for d in (0..self.dimensions).rev() {
+            for i in (0..=top).rev() {
+                let group @ (from, to) = self.group(i, d);
+                let (below, above) = grads.split_at_mut(i + 1);
+                let out = &mut below[i][from * rows..to * rows];
+                let (layer, start, behind) = match above.first() {
+                    None => (&self.last, (d + 1) * p, &raw),
+                    Some(grad) => (&self.layers[i + 1], self.ends[i + 1][d], grad),
+                };
+                let weight = layer.part((start, layer.outputs()), group);
+                product(out, weight.transpose(), &behind[start * rows..], rows);
+                if !(self.is_joint(i) && i == top) {
+                    out.iter_mut().zip(&slopes[i][from * rows..]).for_each(|(g, &slope)| *g *= slope);
+                }
+                if let Some(skip) = above.get(1).filter(|_| self.is_joint(i)) {
+                    out.iter_mut().zip(&skip[from * rows..]).for_each(|(g, &skip)| *g += skip);
+                }
+            }
+            let first = &self.layers[0];
+            let start = self.ends[0][d];
+            through.fill(T::zero());
+            let weight = first.part((start, first.outputs()), (d, d + 1));
+            product(&mut through, weight.transpose(), &grads[0][start * rows..], rows);
+            next(d, &through, &mut raw[d * p * rows..(d + 1) * p * rows]);
+        }
+    }
+}
+
+/// Sets each row of `out` to one number.
+fn fill_rows<T: Real>(out: &mut [T], values: &[T], rows: usize) {
+    out.chunks_mut(rows).zip(values).for_each(|(out, &value)| out.fill(value));
+}
+
+/// `out += weight values`, a unit of `rows` numbers a row.
+fn product<T: Real>(out: &mut [T], weight: MatRef<'_, T>, values: &[T], rows: usize) {
+    let out = MatMut::from_row_major_slice_mut(out, weight.nrows(), rows);
+    add_product_of(out, weight, MatRef::from_row_major_slice(values, weight.ncols(), rows));
+}
