@@ -8,31 +8,11 @@ use flows_core::nn::{Activation, NetworkConfig, Parameters, Scope};
 use flows_core::testing::perturb;
 use flows_core::train::{Loss, LossGradients, Memory};
 use flows_core::{Result, Rng};
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use peak_alloc::PeakAlloc;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// The system's allocator, counting the bytes that are in use.
-struct Counting;
-
-static LIVE: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: every call goes to the system's allocator as it came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        PEAK.fetch_max(LIVE.fetch_add(layout.size(), Relaxed) + layout.size(), Relaxed);
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size(), Relaxed);
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static MEMORY: PeakAlloc = PeakAlloc;
 
 /// The tests of this file wait for each other: they would see each other's memory.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -40,7 +20,7 @@ static ALONE: Mutex<()> = Mutex::new(());
 type Step = fn(usize, &Scope) -> Result<Vec<Box<dyn Bijector>>>;
 
 fn network() -> NetworkConfig {
-    NetworkConfig::Mlp { hidden: vec![64; 2], activation: Activation::Relu }
+    NetworkConfig::Mlp { hidden: vec![128; 2], activation: Activation::Relu }
 }
 
 fn affine(i: usize, scope: &Scope) -> Result<Vec<Box<dyn Bijector>>> {
@@ -146,12 +126,12 @@ fn peak(build: impl Fn(&Scope) -> Result<Box<dyn Bijector>>, memory: Memory) -> 
     let run = || memory.forward_kl(&flow, &x, None, &mut Rng::seed(3)).and_then(Loss::gradients);
     // Thread pools start at the first call.
     run()?;
-    let before = LIVE.load(Relaxed);
-    PEAK.store(before, Relaxed);
+    let before = MEMORY.current_usage();
+    MEMORY.reset_peak_usage();
     let result = run()?;
     assert!(result.gradients.is_some());
     let weights = parameters.count() * DType::F32.size_in_bytes();
-    Ok(PEAK.load(Relaxed) as f64 - (before + weights) as f64)
+    Ok(MEMORY.peak_usage() as f64 - (before + weights) as f64)
 }
 
 #[test]

@@ -135,14 +135,14 @@ impl Case {
         shape.map(|shape| Rng::seed(9).normal_tensor(shape, dtype, CPU)).transpose()
     }
 
-    /// Both directions undo each other at random points, within 1e-9 in f64 and 1e-4 in f32, and
-    /// so do their log-determinants.
+    /// Both directions undo each other at random points, within 1e-9 in f64 and 1e-4 in f32; their
+    /// log-determinants, which bend more than the maps do, within 1e-9 and 1e-3.
     ///
     /// # Errors
     /// When that does not hold.
     pub fn round_trip(&self) -> Result<()> {
         let points = self.points;
-        for (dtype, tolerance) in [(DType::F64, 1e-9), (DType::F32, 1e-4)] {
+        for (dtype, tolerance, of_log_det) in [(DType::F64, 1e-9, 1e-9), (DType::F32, 1e-4, 1e-3)] {
             let (bijector, _) = self.model(dtype)?;
             let (z, context) = (self.latent(&*bijector, points, dtype)?, self.context(points, dtype)?);
             let (x, forward) = bijector.forward(&z, context.as_ref())?;
@@ -150,7 +150,7 @@ impl Case {
             let shapes = (x.dims() == [&[points], bijector.data_shape()].concat(), x.dtype(), forward.dtype());
             require(shapes == (true, dtype, dtype), || format!("x is {x:?}, its log-determinant {forward:?}"))?;
             close(&format!("z there and back in {dtype:?}"), &z, &back, tolerance)?;
-            close(&format!("log-determinants in {dtype:?}"), &forward, &inverse.neg()?, tolerance)?;
+            close(&format!("log-determinants in {dtype:?}"), &forward, &inverse.neg()?, of_log_det)?;
             let again = bijector.forward(&back, context.as_ref())?.0;
             close(&format!("x there and back in {dtype:?}"), &x, &again, tolerance)?;
         }
