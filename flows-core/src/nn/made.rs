@@ -2,7 +2,7 @@
 
 use super::dropout::Dropout;
 use super::{Activation, Init, Linear, Network, Output, Scope};
-use crate::ops::{self, Fused, Staircase};
+use crate::ops::{self, Affine, Fused, Staircase, Step, dense};
 use crate::{Error, Result, Rng, Structure};
 use candle_core::{DType, Tensor};
 use std::sync::Arc;
@@ -64,15 +64,13 @@ impl Masked {
         Ok(Self { weight, bias, staircase: Arc::new(Staircase::new(degrees.to_vec(), limits)) })
     }
 
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        ops::masked_linear(x, &self.weight, &self.bias, &self.staircase, Fused::Identity)
+    fn affine(&self) -> Result<Affine> {
+        Ok(Affine::new(&self.weight, &self.bias)?.masked(self.staircase.clone()))
     }
 
-    fn forward_with(&self, x: &Tensor, activation: Activation) -> Result<Tensor> {
-        match activation.fused() {
-            Some(fused) => ops::masked_linear(x, &self.weight, &self.bias, &self.staircase, fused),
-            None => activation.apply(&self.forward(x)?),
-        }
+    /// `f(x (W * M)^T + b + shift)`.
+    fn forward(&self, x: &Tensor, shift: Option<&Tensor>, f: Fused) -> Result<Tensor> {
+        dense(x, shift, vec![Step::Linear(self.affine()?, f)])
     }
 
     fn structure(&self) -> Structure {
@@ -180,24 +178,36 @@ impl Made {
 
     /// The output for x and what [`Self::context_term`] gave; with dropout if there is a generator.
     pub(crate) fn run(&self, x: &Tensor, context: Option<&Tensor>, mut rng: Option<&mut Rng>) -> Result<Tensor> {
-        let activation = self.settings.activation;
-        let first = |x: &Tensor| match context {
-            None => self.first.forward(x),
-            Some(context) => Ok((self.first.forward(x)? + context)?),
-        };
-        if self.settings.residual {
-            let mut h = first(x)?;
-            for block in self.hidden.chunks(2) {
-                let inner = block[0].forward_with(&activation.apply(&h)?, activation)?;
-                let inner = self.dropout.apply(inner, rng.as_deref_mut())?;
-                h = (h + block[1].forward(&inner)?)?;
-            }
-            return self.last.forward(&h);
+        let (activation, residual) = (self.settings.activation, self.settings.residual);
+        if let (Some(f), false) = (activation.fused(), rng.is_some() && self.dropout.is_active()) {
+            return dense(x, context, self.steps(f)?);
         }
-        let h =
-            if context.is_none() { self.first.forward_with(x, activation)? } else { activation.apply(&first(x)?)? };
-        let h = self.hidden.iter().try_fold(h, |h, layer| layer.forward_with(&h, activation))?;
-        self.last.forward(&h)
+        let identity = |layer: &Masked, h: &Tensor| layer.forward(h, None, Fused::Identity);
+        let mut h = self.first.forward(x, context, Fused::Identity)?;
+        if residual {
+            for block in self.hidden.chunks(2) {
+                let inner = activation.apply(&identity(&block[0], &activation.apply(&h)?)?)?;
+                let inner = self.dropout.apply(inner, rng.as_deref_mut())?;
+                h = (h + identity(&block[1], &inner)?)?;
+            }
+            return identity(&self.last, &h);
+        }
+        for layer in self.hidden.iter().chain([&self.last]) {
+            h = identity(layer, &activation.apply(&h)?)?;
+        }
+        Ok(h)
+    }
+
+    /// The network as one operation.
+    fn steps(&self, f: Fused) -> Result<Vec<Step>> {
+        let linear = |layer: &Masked, f: Fused| Ok(Step::Linear(layer.affine()?, f));
+        let last = [linear(&self.last, Fused::Identity)];
+        if self.settings.residual {
+            let block = |pair: &[Masked]| Ok(Step::Residual([pair[0].affine()?, pair[1].affine()?], f));
+            let first = [linear(&self.first, Fused::Identity)].into_iter();
+            return first.chain(self.hidden.chunks_exact(2).map(block)).chain(last).collect();
+        }
+        [&self.first].into_iter().chain(&self.hidden).map(|layer| linear(layer, f)).chain(last).collect()
     }
 }
 

@@ -44,7 +44,7 @@ impl Network for Mlp {
         if let Some(f) = self.activation.fused() {
             let hidden = hidden.iter().map(|layer| Ok(Step::Linear(layer.affine()?, f)));
             let last = Ok(Step::Linear(last.affine()?, Fused::Identity));
-            return dense(&h, hidden.chain([last]).collect::<Result<_>>()?);
+            return dense(&h, None, hidden.chain([last]).collect::<Result<_>>()?);
         }
         for layer in hidden {
             h = layer.forward_with(&h, self.activation)?;

@@ -68,7 +68,7 @@ impl ResidualNet {
             let linear = |layer: &Linear| Ok(Step::Linear(layer.affine()?, Fused::Identity));
             let block = |[a, b]: &[Linear; 2]| Ok(Step::Residual([a.affine()?, b.affine()?], f));
             let steps = [linear(&self.first)].into_iter().chain(self.blocks.iter().map(block));
-            return dense(&x, steps.chain([linear(&self.last)]).collect::<Result<_>>()?);
+            return dense(&x, None, steps.chain([linear(&self.last)]).collect::<Result<_>>()?);
         }
         let mut h = self.first.forward(&x)?;
         for [first, second] in &self.blocks {

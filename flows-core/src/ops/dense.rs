@@ -5,15 +5,17 @@ use super::cpu::{Real, with_slice};
 use super::fused::Fused;
 use super::many::Left;
 use super::matmul::{Operand, add_product};
+use super::staircase::Staircase;
 use crate::{Error, Result};
-use candle_core::{CpuStorage, CustomOp2, DType, Layout, Shape, Tensor};
-use std::sync::OnceLock;
+use candle_core::{CpuStorage, CustomOp3, DType, Layout, Shape, Tensor};
+use std::sync::{Arc, OnceLock};
 
-/// Weight (outputs, inputs) and bias (outputs) of a linear layer.
+/// Weight (outputs, inputs), its mask, and bias (outputs) of a linear layer.
 #[derive(Clone, Debug)]
 pub(crate) struct Affine {
     weight: Tensor,
     bias: Tensor,
+    mask: Option<Arc<Staircase>>,
 }
 
 /// A part of a network.
@@ -34,25 +36,40 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, activation: Fu
         Some(bias) => bias.clone(),
         None => Tensor::zeros(weight.dim(0)?, x.dtype(), x.device())?,
     };
-    dense(x, vec![Step::Linear(Affine::new(weight, &bias)?, activation)])
+    dense(x, None, vec![Step::Linear(Affine::new(weight, &bias)?, activation)])
 }
 
-/// The steps, one after another, of x (B, inputs).
+/// The steps, one after another, of x (B, inputs); `shift` (B, outputs) is added within the first,
+/// which is then linear, before its activation.
 ///
 /// # Errors
 /// When shapes do not agree.
-pub(crate) fn dense(x: &Tensor, steps: Vec<Step>) -> Result<Tensor> {
+pub(crate) fn dense(x: &Tensor, shift: Option<&Tensor>, steps: Vec<Step>) -> Result<Tensor> {
     check(x, &steps)?;
     let ours = |t: &Tensor| t.device().is_cpu() && t.dtype() == x.dtype();
     let layers = || steps.iter().flat_map(Step::layers);
-    if !(matches!(x.dtype(), DType::F32 | DType::F64) && layers().all(|l| ours(&l.weight) && ours(&l.bias)) && ours(x))
-    {
-        return steps.iter().try_fold(x.clone(), |h, step| step.plain(&h));
+    let ours = ours(x) && shift.is_none_or(ours) && layers().all(|l| ours(&l.weight) && ours(&l.bias));
+    if !(matches!(x.dtype(), DType::F32 | DType::F64) && ours) {
+        return composed(x, shift, &steps);
     }
     let inputs: Vec<Tensor> = layers().flat_map(|layer| [layer.weight.clone(), layer.bias.clone()]).collect();
     let left = Left::default();
     let further = left.stand_in(&inputs)?;
-    Ok(x.contiguous()?.apply_op2(&further, Dense { steps, seen: OnceLock::new(), left })?)
+    let shift = match shift {
+        Some(shift) => shift.contiguous()?,
+        None => Tensor::zeros(0, x.dtype(), x.device())?,
+    };
+    Ok(x.contiguous()?.apply_op3(&shift, &further, Dense { steps, seen: OnceLock::new(), left })?)
+}
+
+/// The same as a composition of candle's operations, for other devices and as the tests' reference.
+fn composed(x: &Tensor, shift: Option<&Tensor>, steps: &[Step]) -> Result<Tensor> {
+    let first = match (shift, steps.first()) {
+        (Some(shift), Some(Step::Linear(layer, f))) => Some(f.plain((layer.plain(x)? + shift)?)?),
+        _ => None,
+    };
+    let rest = &steps[usize::from(first.is_some())..];
+    rest.iter().try_fold(first.unwrap_or_else(|| x.clone()), |h, step| step.plain(&h))
 }
 
 fn check(x: &Tensor, steps: &[Step]) -> Result<()> {
@@ -60,7 +77,7 @@ fn check(x: &Tensor, steps: &[Step]) -> Result<()> {
         [_, width] => *width,
         got => return Err(Error::shape("the input of a linear layer", got, "(B, inputs)")),
     };
-    for Affine { weight, bias } in steps.iter().flat_map(Step::layers) {
+    for Affine { weight, bias, .. } in steps.iter().flat_map(Step::layers) {
         let (outputs, inputs) = weight.dims2()?;
         if width != inputs {
             return Err(Error::shape("the input of a linear layer", &[x.dims()[0], width], format!("(B, {inputs})")));
@@ -76,11 +93,20 @@ fn check(x: &Tensor, steps: &[Step]) -> Result<()> {
 impl Affine {
     /// A layer of tensors that may be anything, weights or results.
     pub(crate) fn new(weight: &Tensor, bias: &Tensor) -> Result<Self> {
-        Ok(Self { weight: weight.contiguous()?, bias: bias.contiguous()? })
+        Ok(Self { weight: weight.contiguous()?, bias: bias.contiguous()?, mask: None })
+    }
+
+    /// The same with the weight masked.
+    pub(crate) fn masked(self, mask: Arc<Staircase>) -> Self {
+        Self { mask: Some(mask), ..self }
     }
 
     fn plain(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(x.matmul(&self.weight.t()?)?.broadcast_add(&self.bias)?)
+        let weight = match &self.mask {
+            Some(mask) => (&self.weight * mask.mask(&self.weight)?)?,
+            None => self.weight.clone(),
+        };
+        Ok(x.matmul(&weight.t()?)?.broadcast_add(&self.bias)?)
     }
 
     /// `out = W x + b`, or `out += W x + b`, for rows x.
@@ -90,8 +116,9 @@ impl Affine {
             true => out = bias.repeat(x.len() / inputs),
             false => out.chunks_mut(outputs).for_each(|row| row.iter_mut().zip(bias).for_each(|(o, &b)| *o += b)),
         })?;
-        with_slice(&self.weight, |w| {
-            add_product(&mut out, outputs, Operand::new(x, inputs), Operand::new(w, inputs).t());
+        with_slice(&self.weight, |w| match &self.mask {
+            Some(mask) => mask.add_product(x, w, &mut out),
+            None => add_product(&mut out, outputs, Operand::new(x, inputs), Operand::new(w, inputs).t()),
         })?;
         Ok(out)
     }
@@ -99,8 +126,9 @@ impl Affine {
     /// The gradients of weight and bias, given the layer's input and the gradient g behind it.
     fn gradients<T: Real>(&self, x: &[T], g: &[T]) -> candle_core::Result<[Option<Tensor>; 2]> {
         let (outputs, inputs) = self.weight.dims2()?;
-        let weight = gradient(&self.weight, |sum: &mut [T]| {
-            add_product(sum, inputs, Operand::new(g, outputs).t(), Operand::new(x, inputs));
+        let weight = gradient(&self.weight, |sum: &mut [T]| match &self.mask {
+            Some(mask) => mask.add_weight_gradient(g, x, sum),
+            None => add_product(sum, inputs, Operand::new(g, outputs).t(), Operand::new(x, inputs)),
         })?;
         let bias = gradient(&self.bias, |sum: &mut [T]| {
             g.chunks(outputs).for_each(|row| sum.iter_mut().zip(row).for_each(|(s, &v)| *s += v));
@@ -112,8 +140,9 @@ impl Affine {
     fn backward<T: Real>(&self, g: &[T]) -> candle_core::Result<Vec<T>> {
         let (outputs, inputs) = self.weight.dims2()?;
         let mut gx = vec![T::zero(); g.len() / outputs * inputs];
-        with_slice(&self.weight, |w| {
-            add_product(&mut gx, inputs, Operand::new(g, outputs), Operand::new(w, inputs));
+        with_slice(&self.weight, |w| match &self.mask {
+            Some(mask) => mask.add_input_gradient(g, w, &mut gx),
+            None => add_product(&mut gx, inputs, Operand::new(g, outputs), Operand::new(w, inputs)),
         })?;
         Ok(gx)
     }
@@ -127,7 +156,6 @@ impl Step {
         }
     }
 
-    /// The same as a composition of candle's operations, for other devices and as the tests' reference.
     fn plain(&self, h: &Tensor) -> Result<Tensor> {
         match self {
             Self::Linear(layer, f) => f.plain(layer.plain(h)?),
@@ -147,17 +175,17 @@ struct Dense {
 }
 
 impl Dense {
-    fn evaluate<T: Real>(&self, x: &[T]) -> candle_core::Result<Vec<T>> {
+    fn evaluate<T: Real>(&self, x: &[T], shift: &[T]) -> candle_core::Result<Vec<T>> {
         let keep = |values: Vec<T>| {
             let shape = Shape::from(values.len());
             T::tensor(values, &shape)
         };
         let mut seen = Vec::with_capacity(self.steps.len());
-        let mut h = keep(x.to_vec())?;
+        let (mut h, mut shift) = (keep(x.to_vec())?, shift.to_vec());
         for step in &self.steps {
             match step {
                 Step::Linear(layer, f) => {
-                    let mut y = with_slice(&h, |h| layer.forward(h, Vec::new()))??;
+                    let mut y = with_slice(&h, |h| layer.forward(h, std::mem::take(&mut shift)))??;
                     f.apply(&mut y);
                     let y = keep(y)?;
                     seen.push([std::mem::replace(&mut h, y.clone()), y]);
@@ -178,15 +206,24 @@ impl Dense {
         with_slice(&h, <[T]>::to_vec)
     }
 
-    fn gradients<T: Real>(&self, x: &Tensor, grad: &Tensor) -> candle_core::Result<Option<Tensor>> {
+    /// The gradients of x and the shift; those of the layers are left.
+    fn gradients<T: Real>(
+        &self,
+        x: &Tensor,
+        shift: &Tensor,
+        grad: &Tensor,
+    ) -> candle_core::Result<[Option<Tensor>; 2]> {
         let Some(seen) = self.seen.get() else { candle_core::bail!("a network's gradient came before its value") };
         let mut g = with_slice::<T, _>(grad, <[T]>::to_vec)?;
-        let mut left = Vec::new();
+        let (mut left, mut of_shift) = (Vec::new(), None);
         for (i, (step, [a, b])) in self.steps.iter().zip(seen).enumerate().rev() {
             match step {
                 Step::Linear(layer, f) => {
                     with_slice(b, |y| f.backward(y, &mut g))?;
                     left.push(with_slice(a, |h| layer.gradients(h, &g))??);
+                    if i == 0 && shift.track_op() {
+                        of_shift = Some(T::tensor(g.clone(), shift.shape())?);
+                    }
                     if i > 0 || x.track_op() {
                         g = layer.backward(&g)?;
                     }
@@ -203,11 +240,12 @@ impl Dense {
             }
         }
         self.left.set(left.into_iter().rev().flatten().collect());
-        if x.track_op() { T::tensor(g, x.shape()).map(Some) } else { Ok(None) }
+        let of_x = if x.track_op() { Some(T::tensor(g, x.shape())?) } else { None };
+        Ok([of_x, of_shift])
     }
 }
 
-impl CustomOp2 for Dense {
+impl CustomOp3 for Dense {
     fn name(&self) -> &'static str {
         "dense"
     }
@@ -216,13 +254,15 @@ impl CustomOp2 for Dense {
         &self,
         s1: &CpuStorage,
         l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
         _: &CpuStorage,
         _: &Layout,
     ) -> candle_core::Result<(CpuStorage, Shape)> {
         let (batch, _) = l1.shape().dims2()?;
         let y = match s1 {
-            CpuStorage::F32(_) => f32::storage(self.evaluate(f32::slice(s1, l1)?)?),
-            _ => f64::storage(self.evaluate(f64::slice(s1, l1)?)?),
+            CpuStorage::F32(_) => f32::storage(self.evaluate(f32::slice(s1, l1)?, f32::slice(s2, l2)?)?),
+            _ => f64::storage(self.evaluate(f64::slice(s1, l1)?, f64::slice(s2, l2)?)?),
         };
         let outputs = self.steps.iter().flat_map(Step::layers).last().map_or(l1.dims()[1], |l| l.bias.elem_count());
         Ok((y, Shape::from((batch, outputs))))
@@ -231,15 +271,16 @@ impl CustomOp2 for Dense {
     fn bwd(
         &self,
         x: &Tensor,
+        shift: &Tensor,
         further: &Tensor,
         _: &Tensor,
         grad: &Tensor,
-    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
-        let gx = match x.dtype() {
-            DType::F32 => self.gradients::<f32>(x, grad)?,
-            _ => self.gradients::<f64>(x, grad)?,
+    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let [gx, gs] = match x.dtype() {
+            DType::F32 => self.gradients::<f32>(x, shift, grad)?,
+            _ => self.gradients::<f64>(x, shift, grad)?,
         };
-        Ok((gx, Some(further.zeros_like()?)))
+        Ok((gx, gs, Some(further.zeros_like()?)))
     }
 }
 
@@ -250,38 +291,66 @@ mod tests {
     use crate::{Rng, ops::accumulate};
     use candle_core::{Device, Var};
 
+    fn sorted(n: usize, top: usize) -> Vec<usize> {
+        (0..n).map(|i| i * top / n).collect()
+    }
+
     /// Values and gradients, by candle's way and by ours, are those of the plain composition.
     #[test]
     fn networks_are_their_composition() -> Result<()> {
         let mut rng = Rng::seed(0);
-        for (activation, batch) in [(Fused::Relu, 7), (Fused::Tanh, 1), (Fused::Identity, 3)] {
+        let cases = [
+            (Fused::Relu, 7, [3, 5, 4], None),
+            (Fused::Tanh, 1, [1, 1, 1], None),
+            (Fused::Identity, 3, [3, 5, 4], None),
+            (Fused::Relu, 9, [3, 150, 260], Some([vec![2, 0, 1], sorted(150, 3), sorted(260, 4)])),
+            (Fused::Tanh, 300, [20, 130, 70], Some([sorted(20, 20), sorted(130, 21), sorted(70, 5)])),
+            (Fused::Relu, 1, [1, 4, 2], Some([vec![1], vec![0; 4], vec![0, 0]])),
+        ];
+        for (activation, batch, [inputs, hidden, outputs], degrees) in cases {
             let mut var = |shape: &[usize]| {
                 Ok::<_, Error>(Var::from_tensor(&rng.normal_tensor(shape, DType::F64, &Device::Cpu)?)?)
             };
-            let sizes = [[5, 3], [5, 5], [5, 5], [4, 5]];
+            let sizes = [[hidden, inputs], [hidden, hidden], [hidden, hidden], [outputs, hidden]];
             let weights: Vec<[Var; 2]> =
                 sizes.iter().map(|&[o, i]| Ok([var(&[o, i])?, var(&[o])?])).collect::<Result<_>>()?;
-            let layer = |i: usize| Affine::new(&weights[i][0], &weights[i][1]);
-            let x = var(&[batch, 3])?;
+            let layer = |i: usize| {
+                let layer = Affine::new(&weights[i][0], &weights[i][1])?;
+                let Some([first, middle, last]) = degrees.clone() else { return Ok::<_, Error>(layer) };
+                let (from, to) = match i {
+                    0 => (first, middle),
+                    3 => (middle, last),
+                    _ => (middle.clone(), middle.iter().map(|degree| degree + 1).collect()),
+                };
+                Ok(layer.masked(Arc::new(Staircase::new(from, to))))
+            };
+            let (x, shift) = (var(&[batch, inputs])?, var(&[batch, hidden])?);
             let steps = vec![
                 Step::Linear(layer(0)?, activation),
                 Step::Residual([layer(1)?, layer(2)?], activation),
                 Step::Linear(layer(3)?, Fused::Identity),
             ];
-            let plain = steps.iter().try_fold(x.as_tensor().clone(), |h, step| step.plain(&h))?;
             // One weight is used beside the network, too.
-            let loss = |y: &Tensor| Ok::<_, Error>((y.sqr()?.sum_all()? + weights[1][0].sqr()?.sum_all()?)?);
-            let want = loss(&plain)?.backward()?;
-            let got = dense(&x, steps.clone())?;
-            assert!(difference(&got, &plain)? < 1e-12);
-            let by_candle = loss(&got)?.backward()?;
-            let mut sums = accumulate::Sums::default();
-            let mut by_us = accumulate::backward(&loss(&dense(&x, steps)?)?, &mut sums)?;
-            sums.finish(&mut by_us)?;
-            for (i, var) in weights.iter().flatten().chain([&x]).enumerate() {
-                for grads in [&by_candle, &by_us] {
-                    let (Some(want), Some(got)) = (want.get(var), grads.get(var)) else { panic!("no gradient {i}") };
-                    assert!(difference(want, got)? < 1e-11, "{i}");
+            let loss = |y: &Tensor| Ok::<_, Error>((y.sin()?.sum_all()? + weights[1][0].sqr()?.sum_all()?)?);
+            for shift in [None, Some(&shift)] {
+                let plain = composed(&x, shift.map(Var::as_tensor), &steps)?;
+                let want = loss(&plain)?.backward()?;
+                let run = || dense(&x, shift.map(Var::as_tensor), steps.clone());
+                let got = run()?;
+                let scale = plain.abs()?.max_all()?.to_scalar::<f64>()?;
+                assert!(difference(&(got.clone() / scale)?, &(plain / scale)?)? < 1e-12);
+                let by_candle = loss(&got)?.backward()?;
+                let mut sums = accumulate::Sums::default();
+                let mut by_us = accumulate::backward(&loss(&run()?)?, &mut sums)?;
+                sums.finish(&mut by_us)?;
+                for (i, var) in weights.iter().flatten().chain([&x]).chain(shift).enumerate() {
+                    for grads in [&by_candle, &by_us] {
+                        let (Some(want), Some(got)) = (want.get(var), grads.get(var)) else {
+                            panic!("no gradient {i}")
+                        };
+                        let scale = want.abs()?.max_all()?.to_scalar::<f64>()?.max(1.0);
+                        assert!(difference(&(want / scale)?, &(got / scale)?)? < 1e-9, "{i}");
+                    }
                 }
             }
         }
