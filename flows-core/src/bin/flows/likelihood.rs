@@ -4,32 +4,26 @@ use candle_core::DType;
 use flows_core::Result;
 use flows_core::cli::{plural, work_bar};
 use flows_core::data::Examples;
-use flows_core::distributions::Distribution;
+use flows_core::distributions::score;
 use flows_core::flows::Flow;
-use rayon::prelude::*;
 use serde::Serialize;
 use std::f64::consts::LN_2;
 
-/// Rows that are evaluated at once by one thread: memory is bounded, whatever the table.
-const CHUNK: usize = 1024;
+/// Rows from one movement of the bar to the next.
+const CHUNK: usize = 1 << 14;
 
 /// The log-likelihood of each row in nats.
 pub fn log_likelihoods(flow: &Flow, rows: &Examples, quiet: bool) -> Result<Vec<f64>> {
-    let starts: Vec<usize> = (0..rows.len()).step_by(CHUNK).collect();
-    let bar = work_bar(rows.len(), "evaluating", quiet || starts.len() < 100);
-    let evaluate = |start: &usize| -> Result<Vec<f64>> {
-        let chunk = rows.rows(*start..rows.len().min(start + CHUNK))?;
-        let values = flow.log_prob(&chunk.x, chunk.context.as_ref())?;
-        bar.inc(chunk.len() as u64);
-        Ok(values.to_dtype(DType::F64)?.to_vec1()?)
-    };
-    // A GPU does one thing at a time.
-    let chunks: Vec<Vec<f64>> = match rows.x.device().is_cpu() {
-        true => starts.par_iter().map(evaluate).collect::<Result<_>>()?,
-        false => starts.iter().map(evaluate).collect::<Result<_>>()?,
-    };
+    let bar = work_bar(rows.len(), "evaluating", quiet || rows.len() < 6 * CHUNK);
+    let mut values = Vec::with_capacity(rows.len());
+    for start in (0..rows.len()).step_by(CHUNK) {
+        let chunk = rows.rows(start..rows.len().min(start + CHUNK))?;
+        let chunk = score(flow, &chunk.x, chunk.context.as_ref())?;
+        values.extend(chunk.to_dtype(DType::F64)?.to_vec1::<f64>()?);
+        bar.set_position(values.len() as u64);
+    }
     bar.finish_and_clear();
-    Ok(chunks.concat())
+    Ok(values)
 }
 
 /// The mean of independent figures and its standard error.

@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Tensor};
 use clap::Args;
 use flows_core::cli::{plural, print, print_json, work_bar};
 use flows_core::data::{Source, Table, read_table, write_table};
-use flows_core::distributions::Distribution;
+use flows_core::distributions::draw;
 use flows_core::flows::Flow;
 use flows_core::{Error, Result, Rng};
 use serde_json::json;
@@ -50,7 +50,7 @@ pub fn run(args: SampleArgs) -> Result<()> {
     let ModelArgs { output, .. } = args.model;
     let (saved, _) = args.model.open()?;
     let context = contexts(&saved.flow, &args)?;
-    let data = draw(&saved.flow, context.as_ref(), &args)?;
+    let data = samples(&saved.flow, context.as_ref(), &args)?;
     let (rows, _) = data.dims2()?;
     let columns = saved.flow.config().columns.clone();
     if let Some(out) = &args.out {
@@ -110,7 +110,7 @@ fn check_size(rows: usize, width: usize) -> Result<()> {
 }
 
 /// The draws, on the CPU.
-fn draw(flow: &Flow, context: Option<&Tensor>, args: &SampleArgs) -> Result<Tensor> {
+fn samples(flow: &Flow, context: Option<&Tensor>, args: &SampleArgs) -> Result<Tensor> {
     let rows = context.map_or(Ok(args.count.unwrap_or(1000)), |c| c.dim(0))?;
     check_size(rows, flow.config().features)?;
     let mut rng = Rng::seed(args.seed);
@@ -120,8 +120,8 @@ fn draw(flow: &Flow, context: Option<&Tensor>, args: &SampleArgs) -> Result<Tens
         let length = CHUNK.min(rows - start);
         let device = flow.parameters().device();
         let context = context.map(|c| c.narrow(0, start, length)?.contiguous()?.to_device(device)).transpose()?;
-        let drawn = flow.sample(length, context.as_ref(), &mut rng)?;
-        parts.push(drawn.detach().to_device(&Device::Cpu)?.to_dtype(DType::F32)?);
+        let drawn = draw(flow, length, context.as_ref(), &mut rng)?;
+        parts.push(drawn.to_device(&Device::Cpu)?.to_dtype(DType::F32)?);
         bar.inc(length as u64);
     }
     bar.finish_and_clear();
