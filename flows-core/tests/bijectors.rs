@@ -350,17 +350,18 @@ fn variational(cases: &mut Vec<Case>) -> Result<()> {
             }));
         }
     }
-    for dim in [1, 2, 5] {
+    for (dim, context) in [(1, None), (2, None), (5, None), (1, Some(2)), (5, Some(2))] {
         for (activation, hidden, roulette) in [
             (LipschitzActivation::LipSwish, vec![16, 16], Some(Roulette::Poisson { rate: 2.0 })),
             (LipschitzActivation::LipSwish, vec![], None),
             (LipschitzActivation::Elu, vec![8], Some(Roulette::Geometric { stop: 0.5 })),
         ] {
-            let name = format!("residual {dim}, {activation:?} {hidden:?} {roulette:?}");
+            let name = format!("residual {dim}, context {context:?}, {activation:?} {hidden:?} {roulette:?}");
             // Gradients see the singular vectors, whose error is the root of this tolerance.
-            let settings = ResidualSettings { hidden, activation, roulette, tolerance: 1e-13, coefficient: 0.8 };
-            let case = Case::new(name, move |s| Ok(Box::new(Residual::new(dim, &settings, s)?)));
-            cases.push(case.gradient_tolerance(1e-6));
+            let settings = ResidualSettings { hidden, activation, roulette, tolerance: 1e-15, coefficient: 0.8 };
+            let case = Case::new(name, move |s| Ok(Box::new(Residual::new(dim, &settings, context, s)?)));
+            let case = case.gradient_tolerance(1e-6);
+            cases.push(if context.is_some() { case.given([2]) } else { case });
         }
     }
     Ok(())

@@ -36,21 +36,15 @@ fn model(name: &str) -> Result<Model> {
     })
 }
 
-/// Whether the flow of this name can be conditional.
-fn takes_context(name: &str) -> bool {
-    name != "residual"
-}
-
 /// Flows of all names over `features` columns, weights a little off their start.
 fn flows(features: usize, context: Option<usize>, dtype: DType) -> Result<Vec<(&'static str, Flow)>> {
-    let names = Model::NAMES.iter().filter(|name| context.is_none() || takes_context(name));
     let build = |name: &&'static str| {
         let config = FlowConfig { context, ..FlowConfig::new(features, model(name)?) };
         let flow = Flow::on(config, dtype, CPU, &mut Rng::seed(1))?;
         perturb(flow.parameters(), 0.05, &mut Rng::seed(2))?;
         Ok((*name, flow))
     };
-    names.map(build).collect()
+    Model::NAMES.iter().map(build).collect()
 }
 
 fn context(rows: usize, width: Option<usize>, dtype: DType) -> Result<Option<Tensor>> {
@@ -87,10 +81,6 @@ fn impossible_configs_are_errors() -> Result<()> {
             Flow::new(FlowConfig { context, ..FlowConfig::new(features, model(name)?) }, &mut Rng::seed(0))
         };
         assert!(build(0, None).is_err() && build(2, Some(0)).is_err(), "{name}");
-        if !takes_context(name) {
-            let error = build(2, Some(1)).map(drop).unwrap_err().to_string();
-            assert!(error.contains("context"), "{name}: {error}");
-        }
         let mut layers = serde_json::to_value(model(name)?).map_err(json_error)?;
         layers["layers"] = json!(0);
         let model: Model = serde_json::from_value(layers).map_err(json_error)?;

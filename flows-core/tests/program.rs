@@ -150,7 +150,6 @@ fn bad_input_is_named_and_nothing_is_overwritten() {
         fails(here, &format!("train {flag} --out new"), 2, &[&format!("'{}'", flag.split(' ').nth(1).unwrap())]);
     }
     fails(here, "train --data table.csv --model circular-spline --out new", 2, &["`weight`", "[-pi, pi)"]);
-    fails(here, "train --model residual --context 0 --out new", 2, &["takes no context"]);
     fails(here, "train --device tpu --out new", 2, &["cuda:1"]);
     fails(here, "train --threads 0 --out new", 2, &["--threads"]);
     #[cfg(not(feature = "cuda"))]

@@ -95,7 +95,8 @@ impl Default for ResidualSettings {
 }
 
 /// The invertible residual network of Behrmann et al. (2019): `z = x + g(x)` from the data to the
-/// base, g a [`LipschitzMlp`] with constant below 1.
+/// base, g a [`LipschitzMlp`] with constant below 1. With a context c it is `z = x + g(x; c)`, one map
+/// for each row.
 ///
 /// `log|det dz/dx| = ln det(I + J)`, J = dg/dx, in two ways. `inverse` and `forward` build J from
 /// its D products with the basis and take the determinant, exact to rounding and meant for small D.
@@ -113,20 +114,20 @@ pub struct Residual {
 }
 
 impl Residual {
-    /// A flow of vectors of length `dim`.
+    /// A flow of vectors of length `dim`, given a context of this width if there is one.
     ///
     /// # Errors
     /// When a width is 0, or a setting is outside of its range.
-    pub fn new(dim: usize, settings: &ResidualSettings, scope: &Scope) -> Result<Self> {
+    pub fn new(dim: usize, settings: &ResidualSettings, context: Option<usize>, scope: &Scope) -> Result<Self> {
         let ResidualSettings { hidden, coefficient, activation, roulette, tolerance } = settings;
         roulette.map_or(Ok(()), Roulette::check)?;
-        let network = LipschitzMlp::new(dim, hidden, *coefficient, *activation, *tolerance, scope)?;
+        let network = LipschitzMlp::new(dim, hidden, context, *coefficient, *activation, *tolerance, scope)?;
         Ok(Self { shape: [dim], network, coefficient: *coefficient, roulette: *roulette })
     }
 
-    /// `(x + g(x), ln det(I + J))`.
-    fn exact(&self, x: &Tensor, pass: &LipschitzPass) -> Result<(Tensor, Tensor)> {
-        let (g, slopes) = pass.forward(x)?;
+    /// `(x + g(x), ln det(I + J))`; `shift` is the context's term in g.
+    fn exact(&self, x: &Tensor, shift: Option<&Tensor>, pass: &LipschitzPass) -> Result<(Tensor, Tensor)> {
+        let (g, slopes) = pass.forward(x, shift)?;
         let jacobian = transposed_jacobian(pass, &slopes, x)?;
         let (inverse, log_det) = inverses(&jacobian)?;
         // The derivative of ln det A is the transposed inverse of A.
@@ -135,15 +136,21 @@ impl Residual {
     }
 
     /// `(x + g(x), an estimate of ln det(I + J))`, or the exact one if there is no roulette.
-    fn estimated(&self, x: &Tensor, pass: &LipschitzPass, rng: &mut Rng) -> Result<(Tensor, Tensor)> {
-        let Some(roulette) = self.roulette else { return self.exact(x, pass) };
-        let (g, slopes) = pass.forward(x)?;
+    fn estimated(
+        &self,
+        x: &Tensor,
+        shift: Option<&Tensor>,
+        pass: &LipschitzPass,
+        rng: &mut Rng,
+    ) -> Result<(Tensor, Tensor)> {
+        let Some(roulette) = self.roulette else { return self.exact(x, shift, pass) };
+        let (g, slopes) = pass.forward(x, shift)?;
         let log_det = self.estimate(roulette, pass, &slopes, x, rng)?;
         Ok(((x + g)?, log_det))
     }
 
     /// The fixed point of `x = z - g(x)`, near enough for one step of Newton's method.
-    fn fixed_point(&self, z: &Tensor, pass: &LipschitzPass) -> Result<Tensor> {
+    fn fixed_point(&self, z: &Tensor, shift: Option<&Tensor>, pass: &LipschitzPass) -> Result<Tensor> {
         let (c, double) = (self.coefficient, z.dtype() == DType::F64);
         let (enough, epsilon) = if double { (1e-9, f64::EPSILON) } else { (1e-5, f64::from(f32::EPSILON)) };
         // The distance to the fixed point is at most the last change times c / (1 - c); a change
@@ -153,7 +160,7 @@ impl Residual {
         let size = (z.abs()? + 1.0)?;
         let mut x = z.clone();
         for _ in 0..limit {
-            let next = (z - pass.forward(&x)?.0)?;
+            let next = (z - pass.forward(&x, shift)?.0)?;
             let change = ((&next - &x)?.abs()? / (next.abs()? + &size)?)?.to_dtype(DType::F64)?;
             x = next;
             let change: Vec<f64> = change.flatten_all()?.to_vec1()?;
@@ -237,26 +244,29 @@ impl Bijector for Residual {
         &self.shape
     }
 
-    fn forward(&self, z: &Tensor, _: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        check_event("the latent of a residual flow", z, &self.shape)?;
+    fn forward(&self, z: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
+        let batch = check_event("the latent of a residual flow", z, &self.shape)?;
+        let shift = self.network.context_term(context, batch)?;
         let pass = self.network.pass()?;
-        let root = self.fixed_point(&z.detach(), &pass.detach())?;
-        let (g, slopes) = pass.forward(&root)?;
+        let root = self.fixed_point(&z.detach(), shift.as_ref().map(Tensor::detach).as_ref(), &pass.detach())?;
+        let (g, slopes) = pass.forward(&root, shift.as_ref())?;
         let (inverse, _) = inverses(&transposed_jacobian(&pass.detach(), &detached(&slopes), &root)?)?;
         let rest = ((&root + g)? - z)?;
         let x = (&root - rest.unsqueeze(1)?.matmul(&inverse)?.squeeze(1)?)?;
-        let (_, log_det) = self.exact(&x, &pass)?;
+        let (_, log_det) = self.exact(&x, shift.as_ref(), &pass)?;
         Ok((x, log_det.neg()?))
     }
 
-    fn inverse(&self, x: &Tensor, _: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        check_event("the data of a residual flow", x, &self.shape)?;
-        self.exact(x, &self.network.pass()?)
+    fn inverse(&self, x: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
+        let batch = check_event("the data of a residual flow", x, &self.shape)?;
+        let shift = self.network.context_term(context, batch)?;
+        self.exact(x, shift.as_ref(), &self.network.pass()?)
     }
 
-    fn inverse_training(&self, x: &Tensor, _: Option<&Tensor>, rng: &mut Rng) -> Result<(Tensor, Tensor)> {
-        check_event("the data of a residual flow", x, &self.shape)?;
-        self.estimated(x, &self.network.pass_training()?, rng)
+    fn inverse_training(&self, x: &Tensor, context: Option<&Tensor>, rng: &mut Rng) -> Result<(Tensor, Tensor)> {
+        let batch = check_event("the data of a residual flow", x, &self.shape)?;
+        let shift = self.network.context_term(context, batch)?;
+        self.estimated(x, shift.as_ref(), &self.network.pass_training()?, rng)
     }
 
     /// The way back of a pass of training has the weights that the pass has normalized: another
@@ -271,10 +281,14 @@ impl Bijector for Residual {
         let (Direction::Inverse, Some(rng)) = (direction, rng) else {
             return Pass::step(self, direction, input, context, None);
         };
-        check_event("the data of a residual flow", input, &self.shape)?;
+        let batch = check_event("the data of a residual flow", input, &self.shape)?;
+        let shift = self.network.context_term(context, batch)?;
         let (pass, mut drawn) = (self.network.pass_training()?, rng.clone());
-        let result = self.estimated(input, &pass, rng)?;
-        let pass = Pass::again(input, result, move |x, _| self.estimated(x, &pass, &mut drawn));
+        let result = self.estimated(input, shift.as_ref(), &pass, rng)?;
+        let pass = Pass::again(input, result, move |x, context| {
+            let shift = self.network.context_term(context, batch)?;
+            self.estimated(x, shift.as_ref(), &pass, &mut drawn)
+        });
         Ok(Pass { repeatable: false, ..pass })
     }
 
@@ -301,14 +315,16 @@ mod tests {
 
     #[test]
     fn exact_in_both_directions() -> Result<()> {
-        for (dim, activation) in [(1, LipschitzActivation::Elu), (3, LipschitzActivation::LipSwish)] {
+        let cases = [(1, LipschitzActivation::Elu, None), (3, LipschitzActivation::LipSwish, Some(2))];
+        for (dim, activation, context) in cases {
             let mut rng = Rng::seed(1);
             let parameters = Parameters::new(DType::F64, &Device::Cpu, Rng::seed(0));
             let settings = ResidualSettings { hidden: vec![8, 8], activation, tolerance: 1e-15, ..Default::default() };
-            let flow = Residual::new(dim, &settings, &parameters.scope())?;
+            let flow = Residual::new(dim, &settings, context, &parameters.scope())?;
             perturb(&parameters, 1.0, &mut rng)?;
             let z = rng.normal_tensor((4, dim), DType::F64, &Device::Cpu)?;
-            let report = measure(&flow, &parameters, &z, None, &mut rng)?;
+            let context = rng.normal_tensor((4, context.unwrap_or(1)), DType::F64, &Device::Cpu)?;
+            let report = measure(&flow, &parameters, &z, Some(&context), &mut rng)?;
             assert!(report.worst() < 1e-6 && report.round_trip < 1e-12, "{report:?}");
             assert!(report.forward_log_det.max(report.inverse_log_det) < 1e-9, "{report:?}");
         }
@@ -318,7 +334,9 @@ mod tests {
     #[test]
     fn roulette_is_unbiased_in_value_and_gradient() -> Result<()> {
         const DRAWS: usize = 2000;
-        for roulette in [Roulette::Geometric { stop: 0.4 }, Roulette::Poisson { rate: 2.0 }] {
+        for (roulette, context) in
+            [(Roulette::Geometric { stop: 0.4 }, None), (Roulette::Poisson { rate: 2.0 }, Some(2))]
+        {
             let mut rng = Rng::seed(2);
             let parameters = Parameters::new(DType::F64, &Device::Cpu, Rng::seed(0));
             let settings = ResidualSettings {
@@ -328,9 +346,10 @@ mod tests {
                 tolerance: 1e-12,
                 ..Default::default()
             };
-            let flow = Residual::new(3, &settings, &parameters.scope())?;
+            let flow = Residual::new(3, &settings, context, &parameters.scope())?;
             perturb(&parameters, 1.0, &mut rng)?;
             let x = rng.normal_tensor((2, 3), DType::F64, &Device::Cpu)?;
+            let given = rng.normal_tensor((2, context.unwrap_or(1)), DType::F64, &Device::Cpu)?;
             // The value, and the gradient along a fixed direction of all weights.
             let directions: Vec<Tensor> = (parameters.trainable().iter())
                 .map(|(_, var)| rng.normal_tensor(var.shape().clone(), DType::F64, &Device::Cpu))
@@ -347,10 +366,10 @@ mod tests {
                 }
                 Ok([loss.to_scalar::<f64>()?, slope])
             };
-            let exact = observe(flow.inverse(&x, None)?.1)?;
+            let exact = observe(flow.inverse(&x, Some(&given))?.1)?;
             let mut draws = Vec::with_capacity(DRAWS);
             for _ in 0..DRAWS {
-                draws.push(observe(flow.inverse_training(&x, None, &mut rng)?.1)?);
+                draws.push(observe(flow.inverse_training(&x, Some(&given), &mut rng)?.1)?);
             }
             for (i, exact) in exact.into_iter().enumerate() {
                 let mean = draws.iter().map(|d| d[i]).sum::<f64>() / DRAWS as f64;
@@ -367,14 +386,14 @@ mod tests {
     fn single_precision_and_bad_settings() -> Result<()> {
         let mut rng = Rng::seed(1);
         let parameters = Parameters::new(DType::F32, &Device::Cpu, Rng::seed(0));
-        let flow = Residual::new(2, &ResidualSettings::default(), &parameters.scope())?;
+        let flow = Residual::new(2, &ResidualSettings::default(), None, &parameters.scope())?;
         perturb(&parameters, 1.0, &mut rng)?;
         let z = Tensor::new(&[[0.0f32, 0.0], [1e6, -3.0], [f32::NAN, 1.0]], &Device::Cpu)?;
         let (x, _) = flow.forward(&z, None)?;
         let back = flow.inverse(&x, None)?.0;
         assert!(difference(&z.narrow(0, 0, 2)?, &back.narrow(0, 0, 2)?)? < 1e-5);
         let settings = ResidualSettings { coefficient: 1.0, ..Default::default() };
-        assert!(Residual::new(2, &settings, &parameters.scope().enter("x")).is_err());
+        assert!(Residual::new(2, &settings, None, &parameters.scope().enter("x")).is_err());
         let survivals: f64 = (1..60).map(|j| Roulette::Poisson { rate: 2.0 }.survival(j)).sum();
         assert!((survivals - 2.0).abs() < 1e-12, "the mean is the sum of the survivals");
         Ok(())

@@ -1,9 +1,9 @@
 //! The residual flow.
 
 use super::{Architecture, chain};
+use crate::Result;
 use crate::bijectors::{ActNorm, Bijector, Residual as ResidualMap, ResidualSettings};
 use crate::nn::Scope;
-use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 /// Invertible residual blocks with actnorm between (Behrmann et al., 2019; Chen et al., 2019).
@@ -24,12 +24,8 @@ impl Default for Residual {
 
 impl Architecture for Residual {
     fn bijector(&self, features: usize, context: Option<usize>, scope: &Scope) -> Result<Box<dyn Bijector>> {
-        if context.is_some() {
-            let message = "the residual flow takes no context: choose another model, nsf for example";
-            return Err(Error::Config(message.into()));
-        }
         chain(self.layers, scope, |_, scope| {
-            let block = ResidualMap::new(features, &self.block, &scope.enter("block"))?;
+            let block = ResidualMap::new(features, &self.block, context, &scope.enter("block"))?;
             Ok(vec![Box::new(block), Box::new(ActNorm::new(&[features], &scope.enter("norm"))?)])
         })
     }

@@ -21,7 +21,8 @@ pub enum LipschitzActivation {
 
 /// A perceptron of D inputs and outputs whose Lipschitz constant is at most a coefficient below 1:
 /// each of its L weights is scaled by `min(1, coefficient^(1/L) / sigma)`, sigma being the largest
-/// singular value.
+/// singular value. With a context c, the first layer adds `A c`, a free linear map that the constant
+/// in x does not depend on.
 ///
 /// Sigma comes from the power iteration (Miyato et al., 2018), run to a tolerance from vectors that
 /// are saved with the model. Derivatives are taken forward, by [`LipschitzPass::jvp`], in operations
@@ -29,6 +30,8 @@ pub enum LipschitzActivation {
 #[derive(Debug)]
 pub struct LipschitzMlp {
     layers: Vec<Layer>,
+    /// A, (first width, context).
+    context: Option<Tensor>,
     activation: LipschitzActivation,
     /// The bound on each layer.
     bound: f64,
@@ -45,14 +48,15 @@ struct Layer {
 }
 
 impl LipschitzMlp {
-    /// From `dim` numbers to `dim` through layers of the `hidden` widths; sigma is iterated until its
-    /// relative change is below `tolerance`.
+    /// From `dim` numbers to `dim` through layers of the `hidden` widths, given a context of this width
+    /// if there is one; sigma is iterated until its relative change is below `tolerance`.
     ///
     /// # Errors
     /// When a width is 0, or the coefficient or tolerance is not between 0 and 1.
     pub fn new(
         dim: usize,
         hidden: &[usize],
+        context: Option<usize>,
         coefficient: f64,
         activation: LipschitzActivation,
         tolerance: f64,
@@ -82,8 +86,25 @@ impl LipschitzMlp {
                 right: scope.buffer("v", &start(inputs)?)?,
             });
         }
+        let context = match context {
+            None => None,
+            Some(0) => return Err(Error::Config("the context has width 0: leave it out".into())),
+            Some(width) => {
+                Some(scope.enter("context").weight("weight", (widths[1], width), Init::fan_in(width, 1.0))?)
+            }
+        };
         let bound = coefficient.powf(1.0 / layers.len() as f64);
-        Ok(Self { layers, activation, bound, tolerance })
+        Ok(Self { layers, context, activation, bound, tolerance })
+    }
+
+    /// What the context adds within the first layer, (B, first width), if the network takes one.
+    ///
+    /// # Errors
+    /// When it takes one that is missing or of another shape.
+    pub fn context_term(&self, context: Option<&Tensor>, batch: usize) -> Result<Option<Tensor>> {
+        let Some(weight) = &self.context else { return Ok(None) };
+        let context = crate::bijectors::check_context(context, weight.dim(1)?, batch)?;
+        Ok(Some(ops::linear(context, weight, None, ops::Fused::Identity)?))
     }
 
     /// The network with its weights as they are now.
@@ -121,13 +142,15 @@ impl LipschitzMlp {
     /// What this is made of.
     pub fn structure(&self) -> Structure {
         let weights = self.layers.iter().flat_map(|l| [Some(&l.weight), Some(&l.bias), l.beta.as_ref()]).flatten();
+        let weights = weights.chain(&self.context);
         let widths: Vec<usize> = self.layers.iter().map(|l| l.bias.elem_count()).collect();
         let bound = self.bound.powi(self.layers.len() as i32);
         let name = match self.activation {
             LipschitzActivation::LipSwish => "LipSwish",
             LipschitzActivation::Elu => "ELU",
         };
-        Structure::new("Lipschitz MLP", format!("{widths:?}, {name}, constant {bound:.3}")).weights(weights)
+        let context = self.context.as_ref().map_or_else(String::new, |a| format!(", context {}", a.dims()[1]));
+        Structure::new("Lipschitz MLP", format!("{widths:?}, {name}, constant {bound:.3}{context}")).weights(weights)
     }
 }
 
@@ -202,15 +225,19 @@ impl LipschitzPass {
         Self { layers: layers.collect(), activation: self.activation }
     }
 
-    /// `g(x)` for x (B, D), and the derivatives of the activations for [`Self::jvp`].
+    /// `g(x)` for x (B, D), and the derivatives of the activations for [`Self::jvp`]; `shift` is what
+    /// [`LipschitzMlp::context_term`] gave.
     ///
     /// # Errors
     /// When `x` has another width.
-    pub fn forward(&self, x: &Tensor) -> Result<(Tensor, Vec<Tensor>)> {
+    pub fn forward(&self, x: &Tensor, shift: Option<&Tensor>) -> Result<(Tensor, Vec<Tensor>)> {
         let mut slopes = Vec::with_capacity(self.layers.len() - 1);
         let mut h = x.clone();
         for (i, layer) in self.layers.iter().enumerate() {
             h = h.matmul(&layer.weight)?.broadcast_add(&layer.bias)?;
+            if let (0, Some(shift)) = (i, shift) {
+                h = (h + shift)?;
+            }
             if i + 1 < self.layers.len() {
                 let (value, slope) = activate(self.activation, &h, layer.steepness.as_ref())?;
                 slopes.push(slope);
@@ -268,15 +295,18 @@ mod tests {
         for activation in [LipschitzActivation::LipSwish, LipschitzActivation::Elu] {
             let mut rng = Rng::seed(1);
             let parameters = Parameters::new(DType::F64, &Device::Cpu, Rng::seed(0));
-            let network = LipschitzMlp::new(3, &[16, 16], 0.9, activation, 1e-9, &parameters.scope())?;
+            let network = LipschitzMlp::new(3, &[16, 16], Some(2), 0.9, activation, 1e-9, &parameters.scope())?;
             perturb(&parameters, 3.0, &mut rng)?;
             let pass = network.pass()?;
             let x = rng.normal_tensor((64, 3), DType::F64, &Device::Cpu)?;
             let v = rng.normal_tensor((64, 1, 3), DType::F64, &Device::Cpu)?;
-            let (_, slopes) = pass.forward(&x)?;
+            let context = rng.normal_tensor((64, 2), DType::F64, &Device::Cpu)?;
+            let shift = network.context_term(Some(&context), 64)?;
+            let g = |x: &Tensor| pass.forward(x, shift.as_ref());
+            let (_, slopes) = g(&x)?;
             let jv = pass.jvp(&slopes, &v)?.squeeze(1)?;
             let step = (v.squeeze(1)? * 1e-6)?;
-            let rise = (pass.forward(&(&x + &step)?)?.0 - pass.forward(&(&x - &step)?)?.0)?;
+            let rise = (g(&(&x + &step)?)?.0 - g(&(&x - &step)?)?.0)?;
             assert!(difference(&jv, &(rise / 2e-6)?)? < 1e-8);
             let norm = |t: &Tensor| -> Result<Vec<f64>> { Ok(t.sqr()?.sum(1)?.sqrt()?.to_vec1()?) };
             for (jv, v) in norm(&jv)?.iter().zip(norm(&v.squeeze(1)?)?) {
