@@ -8,7 +8,10 @@ mod workloads;
 use criterion::Criterion;
 use flows_core::Result;
 use std::time::{Duration, SystemTime};
-use workloads::{VaeIaf, Workload, maf, nsf_autoregressive, nsf_coupling, realnvp};
+use workloads::{VaeIaf, Workload, maf, nsf_autoregressive, nsf_coupling, nsf_coupling_mlp, realnvp};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn bench(c: &mut Criterion, workload: &str, what: &str, mut run: impl FnMut() -> Result<()>) {
     c.bench_function(&format!("{workload}.{what}"), |b| b.iter(|| run().expect("the workload runs")));
@@ -18,6 +21,7 @@ fn flows(c: &mut Criterion) {
     for (name, make, calls) in [
         ("realnvp", realnvp as fn() -> Result<Workload>, &["train", "sample"][..]),
         ("nsf_c", nsf_coupling, &["train", "log_prob", "sample"]),
+        ("nsf_c_mlp", nsf_coupling_mlp, &["train", "log_prob", "sample"]),
         ("nsf_ar", nsf_autoregressive, &["train", "log_prob", "sample"]),
         ("maf", maf, &["train", "sample"]),
     ] {

@@ -1,9 +1,9 @@
 //! The models that are timed.
 
 use candle_core::{DType, Device, Tensor};
-use flows_core::bijectors::univariate::Affine;
-use flows_core::bijectors::{Autoregressive, Bijector, Chain};
-use flows_core::distributions::{draw, score};
+use flows_core::bijectors::univariate::{Affine, RqSpline};
+use flows_core::bijectors::{Autoregressive, Bijector, Chain, Coupling, Mask};
+use flows_core::distributions::{Distribution, StandardNormal, Transformed, draw, score};
 use flows_core::flows::{Flow, FlowConfig, Maf, Model, Nsf, NsfAutoregressive, RealNvp};
 use flows_core::nn::{Activation, Linear, Mlp, Network, NetworkConfig, Output, Parameters};
 use flows_core::train::{LossGradients, Optimizer, OptimizerConfig, forward_kl};
@@ -15,7 +15,7 @@ const PIECES: usize = 2;
 
 /// A flow with a batch and an optimiser.
 pub struct Workload {
-    flow: Flow,
+    flow: Box<dyn Distribution>,
     x: Tensor,
     optimizer: Optimizer,
     rng: Rng,
@@ -25,8 +25,13 @@ impl Workload {
     fn new(features: usize, batch: usize, model: impl Into<Model>) -> Result<Self> {
         let mut rng = Rng::seed(0);
         let flow = Flow::new(FlowConfig::new(features, model), &mut rng)?;
-        let x = rng.normal_tensor((batch, features), DType::F32, &Device::Cpu)?;
-        let optimizer = Optimizer::new(OptimizerConfig::adam(1e-3), flow.parameters())?;
+        let parameters = flow.parameters().clone();
+        Self::of(Box::new(flow), &parameters, batch, rng)
+    }
+
+    fn of(flow: Box<dyn Distribution>, parameters: &Parameters, batch: usize, mut rng: Rng) -> Result<Self> {
+        let x = rng.normal_tensor((batch, flow.event_shape()[0]), DType::F32, &Device::Cpu)?;
+        let optimizer = Optimizer::new(OptimizerConfig::adam(1e-3), parameters)?;
         Ok(Self { flow, x, optimizer, rng })
     }
 
@@ -34,7 +39,7 @@ impl Workload {
     pub fn train(&mut self) -> Result<()> {
         let Self { flow, x, optimizer, rng } = self;
         let loss = LossGradients::of_pieces(x.dim(0)?, PIECES, rng, |rows, rng| {
-            forward_kl(&*flow, &x.narrow(0, rows.start, rows.len())?, None, rng)
+            forward_kl(&**flow, &x.narrow(0, rows.start, rows.len())?, None, rng)
         })?;
         match &loss.gradients {
             Some(gradients) => optimizer.step(gradients, 1e-3),
@@ -44,12 +49,12 @@ impl Workload {
 
     /// The log-likelihood of the batch.
     pub fn log_prob(&mut self) -> Result<()> {
-        score(&self.flow, &self.x, None).map(drop)
+        score(&*self.flow, &self.x, None).map(drop)
     }
 
     /// As many samples as the batch has rows.
     pub fn sample(&mut self) -> Result<()> {
-        draw(&self.flow, self.x.dim(0)?, None, &mut self.rng).map(drop)
+        draw(&*self.flow, self.x.dim(0)?, None, &mut self.rng).map(drop)
     }
 }
 
@@ -61,6 +66,20 @@ pub fn realnvp() -> Result<Workload> {
 /// 21 columns, batch 512; 10 spline couplings with LU maps, 2 residual blocks of 256, 8 bins.
 pub fn nsf_coupling() -> Result<Workload> {
     Workload::new(21, 512, Nsf::default())
+}
+
+/// 21 columns, batch 512; 10 spline couplings of halves, MLP 256-256, 8 bins, and no other layers.
+pub fn nsf_coupling_mlp() -> Result<Workload> {
+    let mut rng = Rng::seed(0);
+    let parameters = Parameters::new(DType::F32, &Device::Cpu, rng.fork());
+    let layer = |i: usize| -> Result<Box<dyn Bijector>> {
+        let (mask, spline) = (Mask::Halves { swap: i % 2 == 1 }, Arc::new(RqSpline::linear_tails(8, 3.0)?));
+        let network = NetworkConfig::mlp([256, 256]);
+        Ok(Box::new(Coupling::new(&[21], &mask, spline, None, &network, &parameters.scope().enter(i))?))
+    };
+    let chain = Chain::new((0..10).map(layer).collect::<Result<_>>()?)?;
+    let flow = Transformed::new(Box::new(StandardNormal::new([21], DType::F32, &Device::Cpu)?), Box::new(chain))?;
+    Workload::of(Box::new(flow), &parameters, 512, rng)
 }
 
 /// 21 columns, batch 512; 5 autoregressive spline layers, MADE 256-256, 8 bins, no linear maps.

@@ -33,8 +33,6 @@ enum Kernel {
 
 #[derive(Debug)]
 struct Factors {
-    below: Triangle,
-    above: Triangle,
     lower: Tensor,
     upper: Tensor,
     log_scale: Tensor,
@@ -75,8 +73,6 @@ impl Conv1x1 {
             log_scale: scope.weight("log_scale", n, Init::Values(logs))?,
             sign: scope.buffer("sign", &signs)?,
             permutation: scope.buffer("permutation", &Tensor::from_vec(lu.permutation, n, scope.device())?)?,
-            below,
-            above,
         };
         Ok(Self { shape: shape.to_vec(), kernel: Kernel::Lu(Box::new(factors)) })
     }
@@ -90,7 +86,7 @@ impl Conv1x1 {
             Kernel::Plain(weight) => Ok(weight.clone()),
             Kernel::Lu(f) => {
                 let diagonal = (f.log_scale.exp()? * f.sign.get())?;
-                let product = f.below.matrix(&f.lower, None)?.matmul(&f.above.matrix(&f.upper, Some(&diagonal))?)?;
+                let product = ops::lu_product(&f.lower, &f.upper, &diagonal)?;
                 Ok(product.index_select(&f.permutation.get(), 0)?)
             }
         }
@@ -106,10 +102,8 @@ impl Conv1x1 {
     }
 
     fn apply(&self, w: &Tensor, x: &Tensor) -> Result<Tensor> {
-        // W is copied for each event, which is small beside an event: candle multiplies wrongly
-        // with some broadcast operands that are not copied.
-        let flat = x.flatten_from(2)?.contiguous()?;
-        Ok(w.broadcast_matmul(&flat)?.reshape(x.shape())?)
+        let flat = x.flatten_from(2)?;
+        Ok(ops::conv1d(&flat, &w.unsqueeze(2)?, None, 1, 0, 1, ops::Fused::Identity)?.reshape(x.shape())?)
     }
 }
 

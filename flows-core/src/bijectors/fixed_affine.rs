@@ -125,14 +125,14 @@ impl Bijector for FixedAffine {
 
     fn forward(&self, z: &Tensor, _: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
         let batch = check_event("z", z, &self.shape)?;
-        let x = super::linear::times_rows(&as_in(&self.matrix, z)?, z)?.broadcast_add(&as_in(&self.shift, z)?)?;
+        let x = super::linear::times_rows(&as_in(&self.matrix, z)?, z, Some(&as_in(&self.shift, z)?))?;
         Ok((x, self.log_dets(1.0, z, batch)?))
     }
 
     fn inverse(&self, x: &Tensor, _: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
         let batch = check_event("x", x, &self.shape)?;
         let centred = x.broadcast_sub(&as_in(&self.shift, x)?)?;
-        let z = super::linear::times_rows(&as_in(&self.inverse, x)?, &centred)?;
+        let z = super::linear::times_rows(&as_in(&self.inverse, x)?, &centred, None)?;
         Ok((z, self.log_dets(-1.0, x, batch)?))
     }
 

@@ -49,11 +49,12 @@ impl Householder {
 
     /// `x - Q^T op(S)^-1 Q x` for the rows x.
     fn apply(&self, x: &Tensor, transpose: bool) -> Result<Tensor> {
-        let s = (self.q.matmul(&self.q.t()?)? * &self.mask)?;
+        let s = (ops::product(&self.q, &self.q.t()?)? * &self.mask)?;
         // For rows, the transpose: x Q^T op(S)^-T Q.
         let solved = ops::solve_triangular(&s, &self.q, true, false, !transpose)?;
         let x = x.contiguous()?;
-        Ok((&x - x.matmul(&self.q.t()?)?.matmul(&solved)?)?)
+        let along = ops::linear(&x, &self.q, None, ops::Fused::Identity)?;
+        Ok((&x - ops::product(&along, &solved)?)?)
     }
 }
 

@@ -57,9 +57,9 @@ pub(super) fn entries_weight(name: &str, triangle: &Triangle, init: Init, scope:
     }
 }
 
-/// W x for each row x of a batch: (B, D) times (E, D) to (B, E).
-pub(super) fn times_rows(w: &Tensor, x: &Tensor) -> Result<Tensor> {
-    Ok(x.contiguous()?.matmul(&w.t()?)?)
+/// `W x + b` for each row x of a batch: (B, D) times (E, D) to (B, E).
+pub(super) fn times_rows(w: &Tensor, x: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    ops::linear(x, w, bias, ops::Fused::Identity)
 }
 
 /// The log-determinant that all rows share, (B).

@@ -91,12 +91,12 @@ impl Bijector for LuLinear {
     fn inverse(&self, x: &Tensor, _: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
         let batch = check_event("x", x, &self.shape)?;
         let diagonal = self.diagonal()?;
-        let mut w = self.l()?.matmul(&self.u(&diagonal)?)?;
+        let mut w = ops::lu_product(&self.lower, &self.upper, &diagonal)?;
         if let Some(permutation) = &self.permutation {
             // The columns of the matrix are permuted, not those of the batch.
             w = w.index_select(&inverted(&permutation.get())?, 1)?;
         }
-        let z = times_rows(&w, x)?.broadcast_add(&self.bias)?;
+        let z = times_rows(&w, x, Some(&self.bias))?;
         Ok((z, shared_log_det(&diagonal.log()?.sum_all()?, batch)?))
     }
 

@@ -53,7 +53,7 @@ impl Bijector for Matrix {
 
     fn forward(&self, z: &Tensor, _: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
         let batch = check_event("z", z, &self.shape)?;
-        let x = times_rows(&self.weight, z)?.broadcast_add(&self.bias)?;
+        let x = times_rows(&self.weight, z, Some(&self.bias))?;
         Ok((x, shared_log_det(&self.log_det()?, batch)?))
     }
 

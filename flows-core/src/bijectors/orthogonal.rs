@@ -53,12 +53,12 @@ impl Bijector for Orthogonal {
 
     fn forward(&self, z: &Tensor, _: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
         check_event("z", z, &self.shape)?;
-        Ok((times_rows(&self.matrix()?, z)?, no_log_det(z)?))
+        Ok((times_rows(&self.matrix()?, z, None)?, no_log_det(z)?))
     }
 
     fn inverse(&self, x: &Tensor, _: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
         check_event("x", x, &self.shape)?;
-        Ok((times_rows(&self.matrix()?.t()?, x)?, no_log_det(x)?))
+        Ok((times_rows(&self.matrix()?.t()?, x, None)?, no_log_det(x)?))
     }
 
     fn structure(&self) -> Structure {

@@ -176,7 +176,7 @@ fn orthonormal(raw: &Tensor) -> Result<Tensor> {
 /// v (B, N) times m (R, N, M), row by row.
 fn product(v: &Tensor, m: &Tensor) -> Result<Tensor> {
     if m.dim(0)? == 1 {
-        return Ok(v.matmul(&m.squeeze(0)?)?);
+        return ops::product(v, &m.squeeze(0)?);
     }
     Ok(v.unsqueeze(1)?.matmul(m)?.squeeze(1)?)
 }

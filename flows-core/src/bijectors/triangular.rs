@@ -54,7 +54,7 @@ impl Bijector for Triangular {
 
     fn forward(&self, z: &Tensor, _: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
         let batch = check_event("z", z, &self.shape)?;
-        let x = times_rows(&self.matrix()?, z)?.broadcast_add(&self.bias)?;
+        let x = times_rows(&self.matrix()?, z, Some(&self.bias))?;
         Ok((x, shared_log_det(&self.log_diagonal.sum_all()?, batch)?))
     }
 

@@ -5,7 +5,7 @@ use super::checks::{
     LN_2PI, at_least_one, check_alike, check_batch, check_rows, check_values, values_of, zero_where_undefined,
 };
 use crate::nn::{Init, Scope};
-use crate::ops::{solve_triangular_rows, sum};
+use crate::ops::{Fused, linear, solve_triangular_rows, sum};
 use crate::{Error, Result, Rng};
 use candle_core::Tensor;
 
@@ -96,7 +96,7 @@ impl MultivariateNormal {
     fn draw(&self, count: usize, context: Option<&Tensor>, rng: &mut Rng) -> Result<(Tensor, Tensor)> {
         check_rows(context, count)?;
         let y = rng.normal_tensor((count, self.event[0]), self.loc.dtype(), self.loc.device())?;
-        Ok((y.matmul(&self.scale_tril()?.t()?)?.broadcast_add(&self.loc)?, y))
+        Ok((linear(&y, &self.scale_tril()?, Some(&self.loc), Fused::Identity)?, y))
     }
 }
 

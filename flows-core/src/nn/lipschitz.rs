@@ -130,7 +130,7 @@ impl LipschitzMlp {
                 layer.left.set(&u)?;
                 layer.right.set(&v)?;
             }
-            let sigma = u.unsqueeze(0)?.matmul(&layer.weight)?.matmul(&v.unsqueeze(1)?)?;
+            let sigma = ops::product(&ops::product(&u.unsqueeze(0)?, &layer.weight)?, &v.unsqueeze(1)?)?;
             let scale = (sigma.maximum(self.bound)?.recip()? * self.bound)?;
             let steepness = layer.beta.as_ref().map(ops::softplus).transpose()?;
             let weight = layer.weight.broadcast_mul(&scale)?.t()?.contiguous()?;
@@ -234,7 +234,7 @@ impl LipschitzPass {
         let mut slopes = Vec::with_capacity(self.layers.len() - 1);
         let mut h = x.clone();
         for (i, layer) in self.layers.iter().enumerate() {
-            h = h.matmul(&layer.weight)?.broadcast_add(&layer.bias)?;
+            h = ops::product(&h, &layer.weight)?.broadcast_add(&layer.bias)?;
             if let (0, Some(shift)) = (i, shift) {
                 h = (h + shift)?;
             }
@@ -256,7 +256,7 @@ impl LipschitzPass {
         for (i, layer) in self.layers.iter().enumerate() {
             let (batch, n, width) = v.dims3()?;
             let outputs = layer.weight.dim(1)?;
-            v = v.reshape((batch * n, width))?.matmul(&layer.weight)?.reshape((batch, n, outputs))?;
+            v = ops::product(&v.reshape((batch * n, width))?, &layer.weight)?.reshape((batch, n, outputs))?;
             if let Some(slope) = slopes.get(i) {
                 v = v.broadcast_mul(&slope.unsqueeze(1)?)?;
             }

@@ -12,9 +12,11 @@ mod fused;
 mod gated;
 mod linalg;
 mod log_sum_exp;
+mod lu_product;
 mod many;
 pub(crate) mod matmul;
 mod planar;
+mod product;
 mod reduce;
 mod root;
 mod rq_spline;
@@ -40,8 +42,10 @@ pub use linalg::{
     Lu, cholesky, inverse, log_abs_det, lu, orthogonal, solve, solve_rows, solve_triangular, solve_triangular_rows,
 };
 pub use log_sum_exp::log_sum_exp;
+pub(crate) use lu_product::lu_product;
 pub(crate) use many::Left;
 pub(crate) use planar::{planar, planar_is_fused};
+pub use product::product;
 pub use reduce::{mean, sum, sum_event};
 pub use root::increasing_roots;
 pub use rq_spline::{Direction, Ends, RqSplineSettings, rq_spline};

@@ -1,0 +1,163 @@
+//! The product of a unit lower and an upper triangular matrix, from their entries.
+
+use super::Triangle;
+use super::accumulate::gradient;
+use super::cpu::{Real, with_slice};
+use super::matmul::{Operand, product};
+use crate::{Error, Result};
+use candle_core::{CpuStorage, CustomOp3, DType, Layout, Shape, Tensor};
+
+/// `L U` (n, n), of the entries beside the diagonals of L, whose diagonal is ones, and of U, both
+/// (n (n - 1) / 2) in the order of [`Triangle`], and U's `diagonal` (n).
+///
+/// # Errors
+/// When shapes or types do not agree.
+pub(crate) fn lu_product(lower: &Tensor, upper: &Tensor, diagonal: &Tensor) -> Result<Tensor> {
+    let n = diagonal.dims1()?;
+    for (name, entries) in [("lower", lower), ("upper", upper)] {
+        if entries.dims() != [n * n.saturating_sub(1) / 2] {
+            let what = format!("the {name} triangle's entries");
+            return Err(Error::shape(&what, entries.dims(), format!("({n} ({n} - 1) / 2)")));
+        }
+    }
+    let dtype = diagonal.dtype();
+    let ours = [lower, upper, diagonal].into_iter().all(|t| t.device().is_cpu() && t.dtype() == dtype);
+    if ours && matches!(dtype, DType::F32 | DType::F64) {
+        let lower = lower.contiguous()?;
+        return Ok(lower.apply_op3(&upper.contiguous()?, &diagonal.contiguous()?, LuProduct)?);
+    }
+    plain(lower, upper, diagonal)
+}
+
+fn plain(lower: &Tensor, upper: &Tensor, diagonal: &Tensor) -> Result<Tensor> {
+    let (n, device) = (diagonal.dims1()?, diagonal.device());
+    let lower = Triangle::lower(n, device)?.matrix(lower, None)?;
+    Ok(lower.matmul(&Triangle::upper(n, device)?.matrix(upper, Some(diagonal))?)?)
+}
+
+struct LuProduct;
+
+/// L and U, row-major.
+fn factors<T: Real>(lower: &[T], upper: &[T], diagonal: &[T]) -> [Vec<T>; 2] {
+    let n = diagonal.len();
+    let [mut l, mut u] = [(); 2].map(|()| vec![T::zero(); n * n]);
+    let (mut below, mut above) = (lower, upper);
+    for i in 0..n {
+        let (head, rest) = below.split_at(i);
+        l[i * n..i * n + i].copy_from_slice(head);
+        l[i * n + i] = T::one();
+        below = rest;
+        let (head, rest) = above.split_at(n - 1 - i);
+        u[i * n + i] = diagonal[i];
+        u[i * n + i + 1..(i + 1) * n].copy_from_slice(head);
+        above = rest;
+    }
+    [l, u]
+}
+
+/// Adds the entries of a matrix that lie in `columns` of each row to `sum`, one after another.
+fn add_entries<T: Real>(sum: &mut [T], matrix: &[T], n: usize, columns: impl Fn(usize) -> std::ops::Range<usize>) {
+    let entries = matrix.chunks(n).enumerate().flat_map(|(i, row)| &row[columns(i)]);
+    sum.iter_mut().zip(entries).for_each(|(sum, &g)| *sum += g);
+}
+
+impl LuProduct {
+    fn forward<T: Real>(lower: &[T], upper: &[T], diagonal: &[T]) -> CpuStorage {
+        let n = diagonal.len();
+        let [l, u] = factors(lower, upper, diagonal);
+        let mut out = vec![T::zero(); n * n];
+        product(&mut out, n, Operand::new(&l, n), Operand::new(&u, n), false);
+        T::storage(out)
+    }
+
+    fn backward<T: Real>([lower, upper, diagonal, grad]: [&Tensor; 4]) -> candle_core::Result<[Option<Tensor>; 3]> {
+        let n = diagonal.dims1()?;
+        let [l, u] = with_slice::<T, _>(lower, |lower| {
+            with_slice(upper, |upper| with_slice(diagonal, |diagonal| factors(lower, upper, diagonal)))
+        })???;
+        let [mut of_l, mut of_u] = [(); 2].map(|()| vec![T::zero(); n * n]);
+        with_slice(grad, |g| {
+            product(&mut of_l, n, Operand::new(g, n), Operand::new(&u, n).t(), false);
+            product(&mut of_u, n, Operand::new(&l, n).t(), Operand::new(g, n), false);
+        })?;
+        Ok([
+            gradient(lower, |sum| add_entries(sum, &of_l, n, |i| 0..i))?,
+            gradient(upper, |sum| add_entries(sum, &of_u, n, |i| i + 1..n))?,
+            gradient(diagonal, |sum| add_entries(sum, &of_u, n, |i| i..i + 1))?,
+        ])
+    }
+}
+
+impl CustomOp3 for LuProduct {
+    fn name(&self) -> &'static str {
+        "lu-product"
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+        s3: &CpuStorage,
+        l3: &Layout,
+    ) -> candle_core::Result<(CpuStorage, Shape)> {
+        let n = l3.shape().dims1()?;
+        let out = match s3 {
+            CpuStorage::F32(_) => {
+                Self::forward::<f32>(Real::slice(s1, l1)?, Real::slice(s2, l2)?, Real::slice(s3, l3)?)
+            }
+            _ => Self::forward::<f64>(Real::slice(s1, l1)?, Real::slice(s2, l2)?, Real::slice(s3, l3)?),
+        };
+        Ok((out, Shape::from((n, n))))
+    }
+
+    fn bwd(
+        &self,
+        lower: &Tensor,
+        upper: &Tensor,
+        diagonal: &Tensor,
+        _: &Tensor,
+        grad: &Tensor,
+    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let tensors = [lower, upper, diagonal, grad];
+        let [lower, upper, diagonal] = match diagonal.dtype() {
+            DType::F32 => Self::backward::<f32>(tensors)?,
+            _ => Self::backward::<f64>(tensors)?,
+        };
+        Ok((lower, upper, diagonal))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Rng;
+    use crate::testing::difference;
+    use candle_core::{Device, Var};
+
+    #[test]
+    fn is_its_composition() -> Result<()> {
+        let rng = &mut Rng::seed(0);
+        for n in [1, 2, 5, 40] {
+            let mut var = |shape: &[usize]| {
+                Ok::<_, Error>(Var::from_tensor(&rng.normal_tensor(shape, DType::F64, &Device::Cpu)?)?)
+            };
+            let entries = n * (n - 1) / 2;
+            let g = var(&[n, n])?;
+            let vars = [var(&[entries])?, var(&[entries])?, var(&[n])?];
+            let [lower, upper, diagonal] = &vars;
+            let (got, want) = (lu_product(lower, upper, diagonal)?, plain(lower, upper, diagonal)?);
+            assert!(difference(&want, &got)? < 1e-13);
+            let [got, want] = [got, want].map(|y| Ok::<_, Error>((y * &*g)?.sum_all()?.backward()?));
+            let (got, want) = (got?, want?);
+            for var in vars.iter().filter(|var| var.elem_count() > 0) {
+                let (Some(want), Some(got)) = (want.get(var), got.get(var)) else { panic!("no gradient") };
+                assert!(difference(want, got)? < 1e-13);
+            }
+        }
+        let zeros = |n: usize| Tensor::zeros(n, DType::F64, &Device::Cpu);
+        assert!(lu_product(&zeros(2)?, &zeros(3)?, &zeros(3)?).is_err());
+        Ok(())
+    }
+}

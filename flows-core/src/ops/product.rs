@@ -1,0 +1,121 @@
+//! The product of two matrices, on the kernels that the networks use.
+
+use super::accumulate::gradient;
+use super::cpu::{Real, with_slice};
+use super::matmul::{Operand, add_product};
+use crate::{Error, Result};
+use candle_core::{CpuStorage, CustomOp2, DType, Layout, Shape, Tensor};
+
+/// `a b` for a (m, k) and b (k, n).
+///
+/// Candle's own product asks the system for its number of processors at each call, which takes
+/// longer than the product of small matrices.
+///
+/// # Errors
+/// When shapes or types do not agree.
+pub fn product(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    let ((_, k), (rows, _)) = (a.dims2()?, b.dims2()?);
+    if k != rows {
+        return Err(Error::shape("the right side of a product", b.dims(), format!("({k}, n)")));
+    }
+    let ours = a.device().is_cpu() && a.dtype() == b.dtype() && matches!(a.dtype(), DType::F32 | DType::F64);
+    if ours && k > 0 {
+        return Ok(a.contiguous()?.apply_op2(&b.contiguous()?, Product)?);
+    }
+    Ok(a.matmul(b)?)
+}
+
+struct Product;
+
+impl Product {
+    fn forward<T: Real>(a: &[T], b: &[T], [m, k, n]: [usize; 3]) -> CpuStorage {
+        let mut out = vec![T::zero(); m * n];
+        add_product(&mut out, n, Operand::new(a, k), Operand::new(b, n));
+        T::storage(out)
+    }
+
+    fn backward<T: Real>(a: &Tensor, b: &Tensor, grad: &Tensor) -> candle_core::Result<[Option<Tensor>; 2]> {
+        let ((_, k), (_, n)) = (a.dims2()?, b.dims2()?);
+        with_slice::<T, _>(grad, |g| {
+            let of_a = with_slice(b, |b| {
+                gradient(a, |sum: &mut [T]| add_product(sum, k, Operand::new(g, n), Operand::new(b, n).t()))
+            })??;
+            let of_b = with_slice(a, |a| {
+                gradient(b, |sum: &mut [T]| add_product(sum, n, Operand::new(a, k).t(), Operand::new(g, n)))
+            })??;
+            Ok([of_a, of_b])
+        })?
+    }
+}
+
+impl CustomOp2 for Product {
+    fn name(&self) -> &'static str {
+        "product"
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+    ) -> candle_core::Result<(CpuStorage, Shape)> {
+        let ((m, k), (_, n)) = (l1.shape().dims2()?, l2.shape().dims2()?);
+        let out = match s1 {
+            CpuStorage::F32(_) => Self::forward::<f32>(Real::slice(s1, l1)?, Real::slice(s2, l2)?, [m, k, n]),
+            _ => Self::forward::<f64>(Real::slice(s1, l1)?, Real::slice(s2, l2)?, [m, k, n]),
+        };
+        Ok((out, Shape::from((m, n))))
+    }
+
+    fn bwd(
+        &self,
+        a: &Tensor,
+        b: &Tensor,
+        _: &Tensor,
+        grad: &Tensor,
+    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
+        let [a, b] = match a.dtype() {
+            DType::F32 => Self::backward::<f32>(a, b, grad)?,
+            _ => Self::backward::<f64>(a, b, grad)?,
+        };
+        Ok((a, b))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Rng;
+    use crate::testing::difference;
+    use candle_core::{Device, Var};
+
+    #[test]
+    fn is_candles_product() -> Result<()> {
+        let rng = &mut Rng::seed(0);
+        for [m, k, n] in [[1, 1, 1], [3, 5, 2], [1, 7, 4], [33, 17, 65], [4, 1, 3], [2, 3, 1]] {
+            for dtype in [DType::F64, DType::F32] {
+                let mut var = |shape: (usize, usize)| {
+                    Ok::<_, Error>(Var::from_tensor(&rng.normal_tensor(shape, dtype, &Device::Cpu)?)?)
+                };
+                let (a, b, g) = (var((k, m))?, var((k, n))?, var((m, n))?);
+                // A view that is not contiguous.
+                let run = |f: fn(&Tensor, &Tensor) -> Result<Tensor>| {
+                    let y = f(&a.t()?, &b)?;
+                    let gradients = (&y * &*g)?.sum_all()?.backward()?;
+                    Ok::<_, Error>((y, gradients))
+                };
+                let (y, gradients) = run(product)?;
+                let (want, wanted) = run(|a, b| Ok(a.contiguous()?.matmul(b)?))?;
+                let limit = if dtype == DType::F64 { 1e-13 } else { 1e-5 };
+                assert!(difference(&want, &y)? < limit);
+                for var in [&a, &b] {
+                    let (Some(want), Some(got)) = (wanted.get(var), gradients.get(var)) else { panic!("no gradient") };
+                    assert!(difference(want, got)? < limit);
+                }
+            }
+        }
+        assert!(product(&Tensor::zeros((2, 3), DType::F32, &Device::Cpu)?, &Tensor::zeros((2, 3), DType::F32, &Device::Cpu)?).is_err());
+        Ok(())
+    }
+}
