@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use workloads::{VaeIaf, Workload, maf, nsf_autoregressive, nsf_coupling, nsf_coupling_mlp, realnvp};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: flows_core::cli::Allocator = flows_core::cli::Allocator;
 
 fn bench(c: &mut Criterion, workload: &str, what: &str, mut run: impl FnMut() -> Result<()>) {
     c.bench_function(&format!("{workload}.{what}"), |b| b.iter(|| run().expect("the workload runs")));

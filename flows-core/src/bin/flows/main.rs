@@ -17,6 +17,9 @@ use clap::{Parser, Subcommand};
 use flows_core::{Result, cli};
 use std::process::ExitCode;
 
+#[global_allocator]
+static ALLOCATOR: cli::Allocator = cli::Allocator;
+
 /// Normalizing flows for tables of numbers and points in the plane
 ///
 /// A flow is a trained probability density: it says how likely a row is, finds rows that are unlike the
