@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 /// Parses the arguments, runs the program, and shows its error, if it ends with one.
 pub fn main<Args: Parser>(run: impl FnOnce(Args) -> Result<()>) -> ExitCode {
+    one_candle_thread();
     match run(Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -16,6 +17,20 @@ pub fn main<Args: Parser>(run: impl FnOnce(Args) -> Result<()>) -> ExitCode {
             }
             ExitCode::from(status(&error))
         }
+    }
+}
+
+/// Keeps candle's own operations on the calling thread, unless `CANDLE_NUM_THREADS` is set.
+///
+/// Candle waits for its threads by spinning, on the processors that the threads of this crate work
+/// on, whenever an operation has 65,536 elements: a backward pass takes up to 20 times as long. To be
+/// called first in `main`, as [`main`] does.
+pub fn one_candle_thread() {
+    const NAME: &str = "CANDLE_NUM_THREADS";
+    if std::env::var_os(NAME).is_none() {
+        // SAFETY: by its documentation this runs before the process has a second thread, which
+        // could read the environment meanwhile.
+        unsafe { std::env::set_var(NAME, "1") }
     }
 }
 

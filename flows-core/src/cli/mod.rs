@@ -16,7 +16,7 @@ mod settings;
 
 pub use args::{OutputArgs, RunArgs};
 pub use device::{DeviceArgs, DeviceName};
-pub use exit::{main, status};
+pub use exit::{main, one_candle_thread, status};
 pub use folder::{Replaced, RunFolder};
 pub use interrupt::Interrupt;
 pub use losses::{Losses, loss_figure};
