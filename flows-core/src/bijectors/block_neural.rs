@@ -162,7 +162,7 @@ impl Bijector for BlockNeural {
         // One step of Newton's method carries the gradients of the implicit function.
         let (value, _) = self.network(&root, context)?;
         let row = |d: usize| -> Result<Tensor> {
-            let gradients = value.narrow(1, d, 1)?.sum_all()?.backward()?;
+            let gradients = ops::gradients(&value.narrow(1, d, 1)?.sum_all()?)?;
             Ok(gradients.get(&root).map_or_else(|| root.zeros_like(), |g| Ok(g.clone()))?)
         };
         let jacobian = Tensor::stack(&(0..self.shape[0]).map(row).collect::<Result<Vec<_>>>()?, 1)?;

@@ -1,8 +1,8 @@
 //! Passes that keep no activations, and their way back.
 
 use super::Bijector;
-use crate::ops::{Direction, Sums, backward};
-use crate::{Result, Rng};
+use crate::ops::Direction;
+use crate::{Result, Rng, ops};
 use candle_core::{Tensor, Var, backprop::GradStore};
 
 /// The result of a pass without its graph, and the way back through it: [`Bijector::pass`].
@@ -93,17 +93,5 @@ pub(crate) fn leaf(value: &Tensor) -> Result<Var> {
 
 /// Adds the gradients of a scalar for the variables that it depends on.
 pub(crate) fn add_gradients(loss: &Tensor, gradients: &mut GradStore) -> Result<()> {
-    let mut sums = Sums::default();
-    let mut found = backward(loss, &mut sums)?;
-    sums.finish(&mut found)?;
-    // The store has constants of the graph as well, and its tensors hold on to the graph.
-    for var in loss.sorted_nodes().into_iter().filter(|node| node.is_variable()) {
-        let Some(gradient) = found.remove(var) else { continue };
-        let sum = match gradients.remove(var) {
-            Some(sum) => (sum + gradient)?,
-            None => gradient,
-        };
-        gradients.insert(var, sum.detach());
-    }
-    Ok(())
+    Ok(gradients.extend(ops::gradients(loss)?)?)
 }

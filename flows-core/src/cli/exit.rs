@@ -23,14 +23,19 @@ pub fn main<Args: Parser>(run: impl FnOnce(Args) -> Result<()>) -> ExitCode {
 /// Keeps candle's own operations on the calling thread, unless `CANDLE_NUM_THREADS` is set.
 ///
 /// Candle waits for its threads by spinning, on the processors that the threads of this crate work
-/// on, whenever an operation has 65,536 elements: a backward pass takes up to 20 times as long. To be
-/// called first in `main`, as [`main`] does.
+/// on, whenever an operation has 65,536 elements: a backward pass takes up to 20 times as long. Candle
+/// reads the variable from the environment, which a running program cannot change safely: it starts
+/// again in its own place. To be called first in `main`, as [`main`] does; on Windows it does nothing.
 pub fn one_candle_thread() {
-    const NAME: &str = "CANDLE_NUM_THREADS";
-    if std::env::var_os(NAME).is_none() {
-        // SAFETY: by its documentation this runs before the process has a second thread, which
-        // could read the environment meanwhile.
-        unsafe { std::env::set_var(NAME, "1") }
+    #[cfg(unix)]
+    {
+        use std::os::unix::process::CommandExt;
+        const NAME: &str = "CANDLE_NUM_THREADS";
+        let mut arguments = std::env::args_os();
+        if let (None, Ok(program), Some(name)) = (std::env::var_os(NAME), std::env::current_exe(), arguments.next()) {
+            // Returns only if it fails, and then only speed is lost.
+            let _ = std::process::Command::new(program).arg0(name).args(arguments).env(NAME, "1").exec();
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use super::checks::{
     LN_2PI, at_least_one, check_alike, check_batch, check_rows, check_values, values_of, zero_where_undefined,
 };
 use crate::nn::{Init, Scope};
-use crate::ops::{Fused, linear, solve_triangular_rows, sum};
+use crate::ops::{Fused, Triangle, linear, solve_triangular_rows, sum};
 use crate::{Error, Result, Rng};
 use candle_core::Tensor;
 
@@ -70,20 +70,8 @@ impl MultivariateNormal {
     /// # Errors
     /// When the device fails.
     pub fn scale_tril(&self) -> Result<Tensor> {
-        let [n] = self.event;
-        let diagonal = Tensor::eye(n, self.loc.dtype(), self.loc.device())?
-            .broadcast_mul(&self.log_diagonal.exp()?.unsqueeze(0)?)?;
-        if n == 1 {
-            return Ok(diagonal);
-        }
-        // Entry (i, j) below the diagonal is number i (i - 1) / 2 + j; the rest is a 0 at the end.
-        let count = n * (n - 1) / 2;
-        let place = |i: usize, j: usize| if j < i { i * (i - 1) / 2 + j } else { count };
-        let places: Vec<u32> = (0..n * n).map(|k| place(k / n, k % n) as u32).collect();
-        let places = Tensor::from_vec(places, n * n, self.loc.device())?;
-        let zero = Tensor::zeros(1, self.loc.dtype(), self.loc.device())?;
-        let below = Tensor::cat(&[&self.lower, &zero], 0)?.index_select(&places, 0)?.reshape((n, n))?;
-        Ok((below + diagonal)?)
+        let below = Triangle::lower(self.event[0], self.loc.device())?;
+        below.matrix(&self.lower, Some(&self.log_diagonal.exp()?))
     }
 
     fn log_prob_at(&self, y: &Tensor) -> Result<Tensor> {

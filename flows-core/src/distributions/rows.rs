@@ -1,6 +1,7 @@
 //! Density and draws of many rows, without a graph and on all threads.
 
 use super::Distribution;
+use super::checks::check_rows;
 use crate::{Error, Result, Rng};
 use candle_core::Tensor;
 use rayon::prelude::*;
@@ -16,6 +17,7 @@ const BLOCK: usize = 128;
 /// As [`Distribution::log_prob`].
 pub fn score(distribution: &dyn Distribution, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
     let rows = x.dims().first().copied().unwrap_or(0);
+    check_rows(context, rows)?;
     in_blocks(rows, x.device().is_cpu(), |block| {
         let part = |t: &Tensor| t.narrow(0, block.start, block.len());
         distribution.log_prob(&part(x)?, context.map(part).transpose()?.as_ref())
@@ -28,6 +30,7 @@ pub fn score(distribution: &dyn Distribution, x: &Tensor, context: Option<&Tenso
 /// # Errors
 /// As [`Distribution::sample`], or when no rows are wanted.
 pub fn draw(distribution: &dyn Distribution, count: usize, context: Option<&Tensor>, rng: &mut Rng) -> Result<Tensor> {
+    check_rows(context, count)?;
     let generators: Vec<Rng> = (0..count.div_ceil(BLOCK)).map(|_| rng.fork()).collect();
     in_blocks(count, context.is_none_or(|c| c.device().is_cpu()), |block| {
         let context = context.map(|c| c.narrow(0, block.start, block.len())).transpose()?;

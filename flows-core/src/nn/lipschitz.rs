@@ -127,8 +127,9 @@ impl LipschitzMlp {
         let layers = self.layers.iter().map(|layer| {
             let (u, v) = layer.singular_vectors(self.tolerance)?;
             if save {
-                layer.left.set(&u)?;
-                layer.right.set(&v)?;
+                // Copies: a weight of zeros leaves the buffers' own tensors.
+                layer.left.set(&u.copy()?)?;
+                layer.right.set(&v.copy()?)?;
             }
             let sigma = ops::product(&ops::product(&u.unsqueeze(0)?, &layer.weight)?, &v.unsqueeze(1)?)?;
             let scale = (sigma.maximum(self.bound)?.recip()? * self.bound)?;

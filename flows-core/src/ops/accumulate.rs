@@ -3,13 +3,15 @@
 //! Candle makes a tensor of zeros and a sum for each use of a weight, which costs more than the
 //! products of small batches. Within [`backward`] the operations of this module add the gradients
 //! of weights to one buffer each instead; a plain `Tensor::backward` gives the same by candle's way.
+//! A backward pass inside of another's (an implicit function's, say) has to go through
+//! [`gradients`], or it would add to the outer one's sums.
 
 use super::cpu::Real;
 use crate::Result;
 use candle_core::{CpuStorage, Shape, Tensor, TensorId, backprop::GradStore};
 use rayon::prelude::*;
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// The gradients of weights, summed so far by a backward pass or several.
 #[derive(Debug, Default)]
@@ -17,11 +19,17 @@ pub struct Sums(HashMap<TensorId, (CpuStorage, Shape)>);
 
 thread_local! {
     /// Where the backward pass that runs on this thread adds the gradients of weights.
-    static OPEN: RefCell<Option<Sums>> = const { RefCell::new(None) };
+    static OPEN: RefCell<Option<Open>> = const { RefCell::new(None) };
+}
+
+/// The sums of a backward pass, for the variables of its graph.
+struct Open {
+    sums: Sums,
+    variables: HashSet<TensorId>,
 }
 
 /// Gives the thread its outer sums back, also when a backward pass panics.
-struct Restore(Option<Sums>);
+struct Restore(Option<Open>);
 
 impl Drop for Restore {
     fn drop(&mut self) {
@@ -29,13 +37,33 @@ impl Drop for Restore {
     }
 }
 
-/// The gradients of `loss`; those that operations of this module know how to add up go into `sums`.
+/// The gradients of `loss` for the variables it depends on; those that operations of this module know
+/// how to add up go into `sums`.
 pub(crate) fn backward(loss: &Tensor, sums: &mut Sums) -> Result<GradStore> {
+    let variables: Vec<&Tensor> = loss.sorted_nodes().into_iter().filter(|node| node.is_variable()).collect();
+    let open = Open { sums: std::mem::take(sums), variables: variables.iter().map(|var| var.id()).collect() };
     // A thread that waits for another may be lent to a second backward pass: hence the stack.
-    let _restore = Restore(OPEN.replace(Some(std::mem::take(sums))));
-    let gradients = loss.backward();
-    *sums = OPEN.take().unwrap_or_default();
-    Ok(gradients?)
+    let restore = Restore(OPEN.replace(Some(open)));
+    let found = loss.backward();
+    *sums = OPEN.take().map(|open| open.sums).unwrap_or_default();
+    drop(restore);
+    // The store has constants of the graph as well, and its tensors hold on to the graph.
+    let mut found = found?;
+    let mut gradients = GradStore::default();
+    for var in variables {
+        if let Some(gradient) = found.remove(var) {
+            gradients.insert(var, gradient.detach());
+        }
+    }
+    Ok(gradients)
+}
+
+/// The gradients of `loss` for the variables it depends on.
+pub(crate) fn gradients(loss: &Tensor) -> Result<GradStore> {
+    let mut sums = Sums::default();
+    let mut gradients = backward(loss, &mut sums)?;
+    sums.finish(&mut gradients)?;
+    Ok(gradients)
 }
 
 /// The gradient of an input of an operation, which `add` adds to what it is given: a tensor to hand
@@ -45,13 +73,13 @@ pub(super) fn gradient<T: Real>(input: &Tensor, add: impl FnOnce(&mut [T])) -> c
         return Ok(None);
     }
     let zeros = || T::storage(vec![T::zero(); input.elem_count()]);
-    if !(input.is_variable() && OPEN.with_borrow(Option::is_some)) {
+    if !is_summed(input) {
         let mut sum = zeros();
         add(T::values_mut(&mut sum)?);
         return T::into_tensor(sum, input.shape()).map(Some);
     }
     // Out of the map while `add` runs: it may wait, and the thread be lent meanwhile.
-    let sums = |f: &mut dyn FnMut(&mut Sums)| OPEN.with_borrow_mut(|open| open.as_mut().map(f));
+    let sums = |f: &mut dyn FnMut(&mut Sums)| OPEN.with_borrow_mut(|open| open.as_mut().map(|open| f(&mut open.sums)));
     let mut sum = None;
     sums(&mut |sums| sum = sums.0.remove(&input.id()));
     let mut sum = sum.map_or_else(zeros, |(sum, _)| sum);
@@ -61,6 +89,20 @@ pub(super) fn gradient<T: Real>(input: &Tensor, add: impl FnOnce(&mut [T])) -> c
         sum.take().map(|sum| sums.0.insert(input.id(), (sum, input.shape().clone())));
     });
     Ok(None)
+}
+
+/// [`gradient`] where the gradient is known already.
+pub(super) fn gradient_of<T: Real>(input: &Tensor, part: Vec<T>) -> candle_core::Result<Option<Tensor>> {
+    if !input.track_op() || is_summed(input) {
+        return gradient(input, |sum: &mut [T]| sum.iter_mut().zip(part).for_each(|(sum, part)| *sum += part));
+    }
+    T::tensor(part, input.shape()).map(Some)
+}
+
+/// Whether the backward pass that runs on this thread adds up the gradient of this tensor.
+fn is_summed(input: &Tensor) -> bool {
+    let ours = |open: &Option<Open>| open.as_ref().is_some_and(|open| open.variables.contains(&input.id()));
+    input.is_variable() && OPEN.with_borrow(ours)
 }
 
 /// How much one thread takes at a time.

@@ -79,6 +79,13 @@ fn check(x: &Tensor, steps: &[Step]) -> Result<()> {
     };
     for Affine { weight, bias, .. } in steps.iter().flat_map(Step::layers) {
         let (outputs, inputs) = weight.dims2()?;
+        if outputs == 0 || inputs == 0 {
+            return Err(Error::shape(
+                "the weight of a linear layer",
+                weight.dims(),
+                "at least one input and one output",
+            ));
+        }
         if width != inputs {
             return Err(Error::shape("the input of a linear layer", &[x.dims()[0], width], format!("(B, {inputs})")));
         }
@@ -206,13 +213,13 @@ impl Dense {
         with_slice(&h, <[T]>::to_vec)
     }
 
-    /// The gradients of x and the shift; those of the layers are left.
+    /// The gradients of x, of the shift, and of what stands in for the layers.
     fn gradients<T: Real>(
         &self,
         x: &Tensor,
         shift: &Tensor,
         grad: &Tensor,
-    ) -> candle_core::Result<[Option<Tensor>; 2]> {
+    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let Some(seen) = self.seen.get() else { candle_core::bail!("a network's gradient came before its value") };
         let mut g = with_slice::<T, _>(grad, <[T]>::to_vec)?;
         let (mut left, mut of_shift) = (Vec::new(), None);
@@ -239,9 +246,9 @@ impl Dense {
                 }
             }
         }
-        self.left.set(left.into_iter().rev().flatten().collect());
+        let of_layers = self.left.set(left.into_iter().rev().flatten().collect())?;
         let of_x = if x.track_op() { Some(T::tensor(g, x.shape())?) } else { None };
-        Ok([of_x, of_shift])
+        Ok((of_x, of_shift, Some(of_layers)))
     }
 }
 
@@ -272,15 +279,14 @@ impl CustomOp3 for Dense {
         &self,
         x: &Tensor,
         shift: &Tensor,
-        further: &Tensor,
+        _: &Tensor,
         _: &Tensor,
         grad: &Tensor,
     ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let [gx, gs] = match x.dtype() {
-            DType::F32 => self.gradients::<f32>(x, shift, grad)?,
-            _ => self.gradients::<f64>(x, shift, grad)?,
-        };
-        Ok((gx, gs, Some(further.zeros_like()?)))
+        match x.dtype() {
+            DType::F32 => self.gradients::<f32>(x, shift, grad),
+            _ => self.gradients::<f64>(x, shift, grad),
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! In f32 they are evaluated in f64 by short polynomials, interpolated at Chebyshev's nodes, and are
 //! exact to one unit in the last place; in f64 they are those of the standard library and of libm,
-//! exact to two. Neither fuses multiplications with additions, so all machines give the same digits.
+//! exact to two. Neither fuses multiplications with additions, but for f64's gelu, so all machines give the same digits.
 
 use candle_core::cpu::erf::{erf_f64, erfc_f64};
 use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI, LN_2, LOG2_E};

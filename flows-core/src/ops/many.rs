@@ -1,26 +1,52 @@
 //! Operations of more inputs than candle's three.
 
 use candle_core::{CpuStorage, CustomOp3, Device, Layout, Shape, Tensor};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The gradients of further inputs, which the operation that has them leaves here for candle.
+///
+/// Several backward passes may go through one graph at a time: each has a ticket of its own, which
+/// travels as the gradient of the stand-in.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Left(Arc<Mutex<Vec<Option<Tensor>>>>);
+pub(crate) struct Left(Arc<Mutex<Lockers>>);
+
+#[derive(Debug, Default)]
+struct Lockers {
+    issued: u32,
+    full: HashMap<u32, Vec<Option<Tensor>>>,
+}
 
 impl Left {
-    /// Leaves the gradients, in the order of the inputs.
-    pub(crate) fn set(&self, gradients: Vec<Option<Tensor>>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = gradients;
+    fn lockers(&self) -> MutexGuard<'_, Lockers> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn get(&self, i: usize) -> Option<Tensor> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(i).cloned().flatten()
+    /// Leaves the gradients, in the order of the inputs; the stand-in's gradient.
+    pub(crate) fn set(&self, gradients: Vec<Option<Tensor>>) -> candle_core::Result<Tensor> {
+        let mut lockers = self.lockers();
+        // Below 2^24, every ticket is a number of f32.
+        lockers.issued = (lockers.issued + 1) % (1 << 24);
+        let ticket = lockers.issued;
+        lockers.full.insert(ticket, gradients);
+        Tensor::new(ticket as f32, &Device::Cpu)
+    }
+
+    /// The gradients of the inputs `first` and `first + 1`; none are left behind the first pair.
+    fn take(&self, ticket: &Tensor, first: usize) -> candle_core::Result<[Option<Tensor>; 2]> {
+        let ticket = ticket.to_scalar::<f32>()? as u32;
+        let mut lockers = self.lockers();
+        let mut take = |i: usize| lockers.full.get_mut(&ticket)?.get_mut(i)?.take();
+        let pair = [take(first), take(first + 1)];
+        if first == 0 {
+            lockers.full.remove(&ticket);
+        }
+        Ok(pair)
     }
 
     /// A scalar zero to be an input of the operation in place of the `inputs`: by way of it they are
-    /// in the graph, and candle asks for the gradients left here after the operation's own.
-    ///
-    /// Whoever has it as an input gives it a gradient, any scalar.
+    /// in the graph, and candle asks for the gradients left here after the operation's own. The
+    /// operation gives it what [`Self::set`] returns as its gradient.
     pub(crate) fn stand_in(&self, inputs: &[Tensor]) -> candle_core::Result<Tensor> {
         let zero = Tensor::zeros((), candle_core::DType::F32, &Device::Cpu)?;
         inputs.chunks(2).enumerate().try_fold(zero.clone(), |stand_in, (i, pair)| {
@@ -60,6 +86,7 @@ impl CustomOp3 for Link {
         _: &Tensor,
         grad: &Tensor,
     ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        Ok((before.track_op().then(|| grad.clone()), self.left.get(self.first), self.left.get(self.first + 1)))
+        let [one, other] = self.left.take(grad, self.first)?;
+        Ok((before.track_op().then(|| grad.clone()), one, other))
     }
 }

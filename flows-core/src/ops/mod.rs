@@ -29,7 +29,7 @@ mod transformer;
 mod triangle;
 
 pub use accumulate::Sums;
-pub(crate) use accumulate::backward;
+pub(crate) use accumulate::{backward, gradients};
 pub(crate) use affine::{Scale, affine, affine_forward};
 pub use channels::{channel_affine, channel_moments};
 pub use conv::{conv_transpose1d, conv1d, conv2d};

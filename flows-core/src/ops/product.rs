@@ -115,7 +115,13 @@ mod tests {
                 }
             }
         }
-        assert!(product(&Tensor::zeros((2, 3), DType::F32, &Device::Cpu)?, &Tensor::zeros((2, 3), DType::F32, &Device::Cpu)?).is_err());
+        assert!(
+            product(
+                &Tensor::zeros((2, 3), DType::F32, &Device::Cpu)?,
+                &Tensor::zeros((2, 3), DType::F32, &Device::Cpu)?
+            )
+            .is_err()
+        );
         Ok(())
     }
 }

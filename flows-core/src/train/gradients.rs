@@ -30,8 +30,10 @@ impl LossGradients {
     /// The gradients of the mean of `loss` over `rows` rows, cut into `pieces` that threads work on
     /// with a graph each.
     ///
-    /// `loss` gets a range of rows and a generator of its own, and gives the mean over the range.
-    /// The result depends on the number of pieces, by rounding, but not on the number of threads.
+    /// `loss` gets a range of rows and a generator, and gives the mean over the range. One piece is one
+    /// graph; several are worked on in blocks of 128 rows, each piece with a generator of its own. The
+    /// result depends on the number of pieces, by rounding and by what is drawn, but not on the number of
+    /// threads. Layers that change buffers (batch norm, spectral norms) need one piece.
     ///
     /// # Errors
     /// Those of `loss`, and as [`Self::of`].
@@ -46,7 +48,8 @@ impl LossGradients {
             (0..rows).step_by(size).map(|start| (start..rows.min(start + size), rng.fork())).collect();
         let piece = |(piece, mut rng): (Range<usize>, Rng)| {
             let mut sums = Sums::default();
-            let blocks = piece.clone().step_by(BLOCK).map(|start| start..piece.end.min(start + BLOCK));
+            let block = if pieces > 1 { BLOCK } else { piece.len() };
+            let blocks = piece.clone().step_by(block).map(|start| start..piece.end.min(start + block));
             let total = Self::sum(blocks.map(|block| {
                 let share = block.len() as f64 / rows as f64;
                 loss(block, &mut rng)?.times(share)?.gradients_beside(&mut sums)

@@ -87,8 +87,8 @@ struct Later {
 }
 
 impl Later {
-    /// Gradients for z and for what the context adds (if anything); those for the weights are left.
-    fn gradients(&self, z: &Tensor, given: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    /// Gradients for z, for what the context adds (if anything), and for what stands in for the weights.
+    fn gradients(&self, z: &Tensor, given: &Tensor, grad: &Tensor) -> Result<[Option<Tensor>; 3]> {
         let made = &self.map.made;
         let vars = made.weights().into_iter().map(|weight| Var::from_tensor(&weight.detach()));
         let vars: Vec<Var> = vars.collect::<candle_core::Result<_>>()?;
@@ -99,9 +99,9 @@ impl Later {
         let tensor = given.as_ref().map(|given| given.as_tensor());
         let (x, log_det) = attach_now(&Arc::new(map), &at, tensor, &self.solution)?;
         let (gx, gl) = unpack(grad, z.dims2()?)?;
-        let grads = ((x * gx)?.sum_all()? + (log_det * gl)?.sum_all()?)?.backward()?;
-        self.left.set(vars.iter().map(|var| grads.get(var).cloned()).collect());
-        Ok((grads.get(&at).cloned(), given.and_then(|given| grads.get(&given).cloned())))
+        let grads = ops::gradients(&((x * gx)?.sum_all()? + (log_det * gl)?.sum_all()?)?)?;
+        let of_weights = self.left.set(vars.iter().map(|var| grads.get(var).cloned()).collect())?;
+        Ok([grads.get(&at).cloned(), given.and_then(|given| grads.get(&given).cloned()), Some(of_weights)])
     }
 }
 
@@ -126,12 +126,12 @@ impl CustomOp3 for Later {
         &self,
         z: &Tensor,
         given: &Tensor,
-        further: &Tensor,
+        _: &Tensor,
         _: &Tensor,
         grad: &Tensor,
     ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let (gz, gc) = self.gradients(z, given, grad).map_err(candle_core::Error::wrap)?;
-        Ok((gz, gc, Some(further.zeros_like()?)))
+        let [of_z, of_given, of_weights] = self.gradients(z, given, grad).map_err(candle_core::Error::wrap)?;
+        Ok((of_z, of_given, of_weights))
     }
 }
 
@@ -195,7 +195,7 @@ impl Solution {
         let x = Var::from_tensor(x)?;
         let (z, l) = self.map.inverse_given(&x, &raw)?;
         let slopes = |of: Tensor| -> Result<[Tensor; 2]> {
-            let grads = of.sum_all()?.backward()?;
+            let grads = ops::gradients(&of.sum_all()?)?;
             let slope = |at: &Var| match grads.get(at) {
                 Some(grad) => grad.contiguous(),
                 None => at.zeros_like(),

@@ -86,7 +86,7 @@ fn the_sequential_direction_equals_one_pass_a_dimension() -> Result<()> {
 #[test]
 fn every_activation_has_its_derivative() -> Result<()> {
     use Activation::*;
-    for activation in [Relu, Tanh, Elu, Silu, Softplus, LeakyRelu] {
+    for activation in [Relu, Tanh, Elu, Silu, Gelu, Sigmoid, Softplus, LeakyRelu] {
         let network = NetworkConfig::Residual { hidden: 8, blocks: 1, activation, dropout: 0.0 };
         let (parameters, layer) = layer((4, None), None, &network, FAMILIES[0].1, DType::F64)?;
         compare(&layer, &parameters, 5, None, [1e-11, 1e-9])?;

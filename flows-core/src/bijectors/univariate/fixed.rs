@@ -51,12 +51,12 @@ fn positive(what: &str, value: f64) -> Result<Positive> {
     Err(Error::Config(format!("the {what} is {value}: choose a positive number")))
 }
 
-/// Smallest positive number to take a logarithm of, and the gap below 1.
-fn limits(dtype: DType) -> (f64, f64) {
+/// Smallest and largest number to take a logarithm of, and the gap below 1.
+fn limits(dtype: DType) -> (f64, f64, f64) {
     if dtype == DType::F64 {
-        (f64::MIN_POSITIVE, f64::EPSILON)
+        (f64::MIN_POSITIVE, f64::MAX, f64::EPSILON)
     } else {
-        (f32::MIN_POSITIVE.into(), f32::EPSILON.into())
+        (f32::MIN_POSITIVE.into(), f32::MAX.into(), f32::EPSILON.into())
     }
 }
 
@@ -90,7 +90,7 @@ impl Univariate for Fixed {
     }
 
     fn forward(&self, z: &Tensor, _: &Tensor) -> Result<(Tensor, Tensor)> {
-        let (tiny, _) = limits(z.dtype());
+        let (tiny, huge, _) = limits(z.dtype());
         match *self {
             Self::Exp => Ok((ops::exp(z)?, z.clone())),
             Self::Softplus => Ok((ops::softplus(z)?, ops::log_sigmoid(z)?)),
@@ -98,22 +98,22 @@ impl Univariate for Fixed {
             Self::Tanh => Ok((ops::tanh(z)?, ops::log_tanh_slope(z)?)),
             Self::LeakyRelu(Positive(slope)) => leaky(z, slope),
             Self::Power(Positive(p)) => {
-                let log = ops::ln(&z.clamp(tiny, f64::MAX)?)?;
+                let log = ops::ln(&z.clamp(tiny, huge)?)?;
                 within(z, 0.0, f64::INFINITY, ops::exp(&(&log * p)?)?, (log * (p - 1.0))?.affine(1.0, p.ln())?)
             }
         }
     }
 
     fn inverse(&self, x: &Tensor, _: &Tensor) -> Result<(Tensor, Tensor)> {
-        let (tiny, gap) = limits(x.dtype());
+        let (tiny, huge, gap) = limits(x.dtype());
         match *self {
             Self::Exp => {
-                let z = ops::ln(&x.clamp(tiny, f64::MAX)?)?;
+                let z = ops::ln(&x.clamp(tiny, huge)?)?;
                 let log = z.neg()?;
                 within(x, 0.0, f64::INFINITY, z, log)
             }
             Self::Softplus => {
-                let at = x.clamp(tiny, f64::MAX)?;
+                let at = x.clamp(tiny, huge)?;
                 // 1 - e^-x = 2t / (1 + t) with t = tanh(x/2): exact for small x.
                 let t = ops::tanh(&(&at * 0.5)?)?;
                 let log = ops::ln(&((&t * 2.0)? / (t + 1.0)?)?)?;

@@ -1,6 +1,5 @@
 //! The sizes of a convolution, and its division into tasks.
 
-use std::mem::MaybeUninit;
 use std::ops::Range;
 
 /// Which places of an input (C, H, W) an output (O, H', W') is made of:
@@ -151,16 +150,4 @@ pub(super) struct Task<'a, T> {
     pub(super) tile: Tile,
     pub(super) channels: Range<usize>,
     pub(super) rows: Vec<&'a mut [T]>,
-}
-
-/// A vector of `len` numbers, all of which `fill` must write.
-///
-/// # Safety
-/// `fill` writes every element.
-pub(super) unsafe fn filled<T>(len: usize, fill: impl FnOnce(&mut [MaybeUninit<T>])) -> Vec<T> {
-    let mut values = Vec::with_capacity(len);
-    fill(&mut values.spare_capacity_mut()[..len]);
-    // SAFETY: the capacity is at least `len` and, by the caller's promise, all is written.
-    unsafe { values.set_len(len) };
-    values
 }

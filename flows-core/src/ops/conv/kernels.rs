@@ -9,9 +9,8 @@ use super::super::fused::Fused;
 use super::super::matmul::{Operand, product};
 use super::super::simd::dispatch;
 use super::gather::{gather, rows, scatter};
-use super::geometry::{Geometry, Tiling, filled, mirrored};
+use super::geometry::{Geometry, Tiling, mirrored};
 use rayon::prelude::*;
-use std::mem::MaybeUninit;
 
 /// About so many places are worked on at a time.
 const COLUMNS: usize = 480;
@@ -32,20 +31,20 @@ pub(super) struct Finish<'a, T> {
 impl<T: Real> Finish<'_, T> {
     pub(super) const NONE: Self = Self { bias: None, activation: Fused::Identity };
 
-    fn write(&self, channel: usize, from: &[T], to: &mut [MaybeUninit<T>]) {
+    fn write(&self, channel: usize, from: &[T], to: &mut [T]) {
         let bias = self.bias.map_or(T::zero(), |bias| bias[channel]);
         let pairs = to.iter_mut().zip(from);
         match self.activation {
-            Fused::Identity => pairs.for_each(|(to, &y)| _ = to.write(y + bias)),
+            Fused::Identity => pairs.for_each(|(to, &y)| *to = y + bias),
             Fused::Relu => pairs.for_each(|(to, &y)| {
                 let y = y + bias;
-                to.write(if y < T::zero() { T::zero() } else { y });
+                *to = if y < T::zero() { T::zero() } else { y };
             }),
             Fused::Tanh => dispatch(
                 #[inline(always)]
                 || {
                     for (to, &y) in pairs {
-                        to.write((y + bias).fast_tanh());
+                        *to = (y + bias).fast_tanh();
                     }
                 },
             ),
@@ -88,43 +87,41 @@ fn gathered<T: Real>(x: &[T], weight: &[T], geometry: &Geometry, finish: Finish<
     let some = (batch * places * outputs.div_ceil(group)).div_ceil(TASKS).clamp(COLUMNS / 2, COLUMNS);
     let tiling = Tiling::new(batch, geometry.output, some);
     let each = if geometry.is_pointwise() { inputs } else { ROWS.div_ceil(taps) };
-    let fill = |y: &mut [MaybeUninit<T>]| {
-        let tasks = tiling.tasks(y, outputs, group);
-        tasks.into_par_iter().for_each_init(
-            || (Vec::new(), Vec::new()),
-            |(columns, out), task| {
-                let n = task.tile.columns();
-                let len = task.channels.len() * n;
-                if out.len() < len {
-                    out.resize(len, T::zero());
+    let mut y = vec![T::zero(); batch * outputs * places];
+    let tasks = tiling.tasks(&mut y, outputs, group);
+    tasks.into_par_iter().for_each_init(
+        || (Vec::new(), Vec::new()),
+        |(columns, out), task| {
+            let n = task.tile.columns();
+            let len = task.channels.len() * n;
+            if out.len() < len {
+                out.resize(len, T::zero());
+            }
+            for start in (0..inputs).step_by(each) {
+                let channels = start..inputs.min(start + each);
+                let width = channels.len() * taps;
+                let first = (task.channels.start * inputs + start) * taps;
+                let last = ((task.channels.end - 1) * inputs + channels.end) * taps;
+                let weight = Operand::strided(&weight[first..last], task.channels.len(), width, inputs * taps);
+                let columns = if geometry.is_pointwise() {
+                    rows(x, [inputs, places], &task.tile, channels, columns)
+                } else {
+                    gather(x, geometry, &task.tile, channels, columns);
+                    columns_of(columns, geometry, width, n)
+                };
+                product(&mut out[..len], n, weight, columns, start > 0);
+            }
+            let mut from = task.rows.into_iter();
+            let length = task.tile.places.len();
+            for image in 0..task.tile.images.len() {
+                for (channel, out) in task.channels.clone().zip(out.chunks_exact(n)) {
+                    let Some(to) = from.next() else { return };
+                    finish.write(channel, &out[image * length..][..length], to);
                 }
-                for start in (0..inputs).step_by(each) {
-                    let channels = start..inputs.min(start + each);
-                    let width = channels.len() * taps;
-                    let first = (task.channels.start * inputs + start) * taps;
-                    let last = ((task.channels.end - 1) * inputs + channels.end) * taps;
-                    let weight = Operand::strided(&weight[first..last], task.channels.len(), width, inputs * taps);
-                    let columns = if geometry.is_pointwise() {
-                        rows(x, [inputs, places], &task.tile, channels, columns)
-                    } else {
-                        gather(x, geometry, &task.tile, channels, columns);
-                        columns_of(columns, geometry, width, n)
-                    };
-                    product(&mut out[..len], n, weight, columns, start > 0);
-                }
-                let mut from = task.rows.into_iter();
-                let length = task.tile.places.len();
-                for image in 0..task.tile.images.len() {
-                    for (channel, out) in task.channels.clone().zip(out.chunks_exact(n)) {
-                        let Some(to) = from.next() else { return };
-                        finish.write(channel, &out[image * length..][..length], to);
-                    }
-                }
-            },
-        );
-    };
-    // SAFETY: the tasks' rows are all of y, and each task writes its own.
-    unsafe { filled(batch * outputs * places, fill) }
+            }
+        },
+    );
+    y
 }
 
 /// The matrix that `gather` wrote, (`width`, n).
@@ -143,53 +140,51 @@ fn scattered<T: Real>(y: &[T], weight: &[T], geometry: &Geometry, finish: Finish
     let group = inputs.div_ceil(groups).max(32.min(inputs).div_ceil(taps));
     let images_each = tiling.tile(0).images.len();
     let images = Tiling::whole(batch, geometry.input, images_each * plane);
-    let fill = |x: &mut [MaybeUninit<T>]| {
-        let tasks = images.tasks(x, inputs, group);
-        tasks.into_par_iter().for_each_init(
-            || (Vec::new(), Vec::new(), Vec::new()),
-            |(columns, out, copied), task| {
-                let channels = task.channels.len();
-                let width = channels * taps;
-                let len = task.tile.images.len() * channels * plane;
-                out.clear();
-                out.resize(len, T::zero());
-                let first = task.channels.start * taps;
-                let weight = &weight[first..(outputs - 1) * inputs * taps + first + width];
-                let weight = Operand::strided(weight, outputs, width, inputs * taps);
-                let narrow =
-                    Tiling::new(task.tile.images.len(), geometry.output, (COLUMNS * ROWS / width.max(ROWS)).max(16));
-                for tile in (0..narrow.len()).map(|index| narrow.tile(index)) {
-                    let n = tile.columns();
-                    if columns.len() < width * n {
-                        columns.resize(width * n, T::zero());
-                    }
-                    let mut there = tile.clone();
-                    there.images = task.tile.images.start + tile.images.start..task.tile.images.start + tile.images.end;
-                    let y = rows(y, [outputs, places], &there, 0..outputs, copied);
-                    let columns = &mut columns[..width * n];
-                    if geometry.is_strided() {
-                        product(columns, width, y.t(), weight, false);
-                    } else {
-                        product(columns, n, weight.t(), y, false);
-                    }
-                    let image = channels * plane;
-                    scatter(
-                        columns,
-                        geometry,
-                        &tile,
-                        channels,
-                        &mut out[tile.images.start * image..tile.images.end * image],
-                    );
+    let mut x = vec![T::zero(); batch * inputs * plane];
+    let tasks = images.tasks(&mut x, inputs, group);
+    tasks.into_par_iter().for_each_init(
+        || (Vec::new(), Vec::new(), Vec::new()),
+        |(columns, out, copied), task| {
+            let channels = task.channels.len();
+            let width = channels * taps;
+            let len = task.tile.images.len() * channels * plane;
+            out.clear();
+            out.resize(len, T::zero());
+            let first = task.channels.start * taps;
+            let weight = &weight[first..(outputs - 1) * inputs * taps + first + width];
+            let weight = Operand::strided(weight, outputs, width, inputs * taps);
+            let narrow =
+                Tiling::new(task.tile.images.len(), geometry.output, (COLUMNS * ROWS / width.max(ROWS)).max(16));
+            for tile in (0..narrow.len()).map(|index| narrow.tile(index)) {
+                let n = tile.columns();
+                if columns.len() < width * n {
+                    columns.resize(width * n, T::zero());
                 }
-                let rows = (0..task.tile.images.len()).flat_map(|_| task.channels.clone());
-                for ((channel, from), to) in rows.zip(out.chunks_exact(plane)).zip(task.rows) {
-                    finish.write(channel, from, to);
+                let mut there = tile.clone();
+                there.images = task.tile.images.start + tile.images.start..task.tile.images.start + tile.images.end;
+                let y = rows(y, [outputs, places], &there, 0..outputs, copied);
+                let columns = &mut columns[..width * n];
+                if geometry.is_strided() {
+                    product(columns, width, y.t(), weight, false);
+                } else {
+                    product(columns, n, weight.t(), y, false);
                 }
-            },
-        );
-    };
-    // SAFETY: the tasks' rows are all of x, and each task writes its own.
-    unsafe { filled(batch * inputs * plane, fill) }
+                let image = channels * plane;
+                scatter(
+                    columns,
+                    geometry,
+                    &tile,
+                    channels,
+                    &mut out[tile.images.start * image..tile.images.end * image],
+                );
+            }
+            let rows = (0..task.tile.images.len()).flat_map(|_| task.channels.clone());
+            for ((channel, from), to) in rows.zip(out.chunks_exact(plane)).zip(task.rows) {
+                finish.write(channel, from, to);
+            }
+        },
+    );
+    x
 }
 
 fn correlated<T: Real>(x: &[T], y: &[T], geometry: &Geometry) -> Vec<T> {

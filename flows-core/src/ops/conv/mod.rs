@@ -10,6 +10,7 @@ mod plain;
 
 use super::accumulate;
 use super::cpu::{Real, with_slice};
+use super::elements;
 use super::fused::Fused;
 use crate::{Error, Result};
 use candle_core::{CpuStorage, CustomOp3, DType, Layout, Shape, Tensor};
@@ -176,6 +177,11 @@ impl Convolution {
         if inputs == 0 || outputs == 0 {
             return Err(Error::Config("a convolution needs at least one channel on either side".into()));
         }
+        let Geometry { input, output, padding, .. } = self.geometry;
+        for (channels, [height, width]) in [(inputs, input), (outputs, output)] {
+            let padded = |side: usize, padding: usize| side.saturating_add(padding.saturating_mul(2));
+            elements(&[batch, channels, padded(height, padding[0]), padded(width, padding[1])])?;
+        }
         if !x.dtype().is_float() || weight.dtype() != x.dtype() {
             return Err(Error::Data(format!(
                 "a convolution of {:?} with weights of {:?}: convert both to f32 or f64",
@@ -248,10 +254,9 @@ impl Convolution {
             })
         })????;
         let gx = gx.map(|gx| T::tensor(gx, x.shape())).transpose()?;
-        let sum = |input: &Tensor, part: Option<Vec<T>>| {
-            accumulate::gradient(input, |sum: &mut [T]| {
-                sum.iter_mut().zip(part.into_iter().flatten()).for_each(|(sum, part)| *sum += part);
-            })
+        let sum = |input: &Tensor, part: Option<Vec<T>>| match part {
+            Some(part) => accumulate::gradient_of(input, part),
+            None => Ok(None),
         };
         Ok((gx, sum(weight, gw)?, sum(bias, gb)?))
     }

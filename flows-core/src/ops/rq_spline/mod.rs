@@ -40,7 +40,7 @@ impl RqSplineSettings {
     pub fn parameters(&self) -> usize {
         2 * self.bins
             + match self.ends {
-                Ends::Linear => self.bins - 1,
+                Ends::Linear => self.bins.saturating_sub(1),
                 Ends::Closed => self.bins + 1,
                 Ends::Periodic => self.bins,
             }
