@@ -30,7 +30,6 @@ pub struct Case {
     noise: f64,
     gradient: f64,
     overflows: bool,
-    points: usize,
 }
 
 type Build = Box<dyn Fn(&Scope) -> Result<Box<dyn Bijector>> + Send + Sync>;
@@ -44,16 +43,7 @@ impl Case {
     ) -> Self {
         let build: Build = Box::new(build);
         let domain = (f64::NEG_INFINITY, f64::INFINITY);
-        Self {
-            name: name.into(),
-            build,
-            context: None,
-            domain,
-            noise: 0.2,
-            gradient: 1e-7,
-            overflows: false,
-            points: 10_000,
-        }
+        Self { name: name.into(), build, context: None, domain, noise: 0.2, gradient: 1e-7, overflows: false }
     }
 
     /// The same, needing a context of this shape a row.
@@ -81,12 +71,6 @@ impl Case {
     /// The same, for a scale without a bound, which may overflow at inputs of 1e30.
     pub fn overflows(self) -> Self {
         Self { overflows: true, ..self }
-    }
-
-    /// The same, with this number of points in [`Self::round_trip`] (10,000 if not said), for a
-    /// bijector that searches.
-    pub fn points(self, points: usize) -> Self {
-        Self { points, ..self }
     }
 
     /// The name.
@@ -135,22 +119,22 @@ impl Case {
         shape.map(|shape| Rng::seed(9).normal_tensor(shape, dtype, CPU)).transpose()
     }
 
-    /// Both directions undo each other at random points, within 1e-9 in f64 and 1e-4 in f32; their
-    /// log-determinants, which bend more than the maps do, within 1e-9 and 1e-3.
+    /// Both directions undo each other at 10,000 random points and their log-determinants are
+    /// opposite, within 1e-9 in f64 and 1e-4 in f32.
     ///
     /// # Errors
     /// When that does not hold.
     pub fn round_trip(&self) -> Result<()> {
-        let points = self.points;
-        for (dtype, tolerance, of_log_det) in [(DType::F64, 1e-9, 1e-9), (DType::F32, 1e-4, 1e-3)] {
+        const ROWS: usize = 10_000;
+        for (dtype, tolerance) in [(DType::F64, 1e-9), (DType::F32, 1e-4)] {
             let (bijector, _) = self.model(dtype)?;
-            let (z, context) = (self.latent(&*bijector, points, dtype)?, self.context(points, dtype)?);
+            let (z, context) = (self.latent(&*bijector, ROWS, dtype)?, self.context(ROWS, dtype)?);
             let (x, forward) = bijector.forward(&z, context.as_ref())?;
             let (back, inverse) = bijector.inverse(&x, context.as_ref())?;
-            let shapes = (x.dims() == [&[points], bijector.data_shape()].concat(), x.dtype(), forward.dtype());
+            let shapes = (x.dims() == [&[ROWS], bijector.data_shape()].concat(), x.dtype(), forward.dtype());
             require(shapes == (true, dtype, dtype), || format!("x is {x:?}, its log-determinant {forward:?}"))?;
             close(&format!("z there and back in {dtype:?}"), &z, &back, tolerance)?;
-            close(&format!("log-determinants in {dtype:?}"), &forward, &inverse.neg()?, of_log_det)?;
+            close(&format!("log-determinants in {dtype:?}"), &forward, &inverse.neg()?, tolerance)?;
             let again = bijector.forward(&back, context.as_ref())?.0;
             close(&format!("x there and back in {dtype:?}"), &x, &again, tolerance)?;
         }
