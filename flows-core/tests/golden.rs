@@ -215,21 +215,25 @@ fn check(path: &Path, dtype: DType, tolerance: f64) -> Result<()> {
     }
 }
 
+/// The files of golden cases in a folder.
+fn cases(folder: &Path) -> Result<Vec<PathBuf>> {
+    let files = std::fs::read_dir(folder).map_err(|e| Error::file(folder, e))?;
+    let paths = files.map(|file| Ok(file.map_err(|e| Error::file(folder, e))?.path())).collect::<Result<Vec<_>>>()?;
+    let paths: Vec<_> = paths.into_iter().filter(|path| path.extension().is_some_and(|e| e == "safetensors")).collect();
+    if paths.is_empty() { Err(Error::file(folder, "holds no .safetensors file")) } else { Ok(paths) }
+}
+
 #[test]
 fn golden_bijectors() {
-    let root = std::env::var_os("FLOWS_GOLDEN").map(PathBuf::from);
-    let root = root.unwrap_or_else(|| concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/golden").into());
-    let Ok(files) = std::fs::read_dir(root.join("bijectors")) else {
-        return eprintln!("there are no golden cases under {}: passed over", root.display());
-    };
+    let named = std::env::var_os("FLOWS_GOLDEN").map(PathBuf::from);
+    let root = named.clone().unwrap_or_else(|| concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/golden").into());
+    let folder = root.join("bijectors");
+    if named.is_none() && !root.exists() {
+        return eprintln!("there are no golden cases at {}: passed over; FLOWS_GOLDEN names another", root.display());
+    }
+    let paths = cases(&folder).unwrap_or_else(|e| panic!("{e}; FLOWS_GOLDEN must name the folder of golden cases"));
     let mut failures = Vec::new();
-    let mut count = 0;
-    for file in files {
-        let path = file.expect("a folder that can be listed").path();
-        if path.extension().is_none_or(|extension| extension != "safetensors") {
-            continue;
-        }
-        count += 1;
+    for path in paths {
         for (dtype, tolerance) in [(DType::F64, 1e-9), (DType::F32, 2e-4)] {
             if let Err(error) = check(&path, dtype, tolerance) {
                 failures.push(format!("{}: {error}", path.display()));
@@ -237,5 +241,13 @@ fn golden_bijectors() {
         }
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
-    assert!(count > 0, "no .safetensors file is under {}", root.display());
+}
+
+#[test]
+fn a_folder_without_cases_is_an_error() {
+    let folder = tempfile::tempdir().expect("a folder for a moment");
+    for path in [folder.path().join("none"), folder.path().into()] {
+        let error = cases(&path).expect_err("no cases").to_string();
+        assert!(error.contains(&path.display().to_string()), "{error}");
+    }
 }
