@@ -353,6 +353,27 @@ fn a_density_of_one_coordinate_given_the_other() {
 }
 
 #[test]
+fn a_residual_flow_takes_a_context() {
+    let folder = folder();
+    let here = folder.path();
+    let settings =
+        "batch = 16\ntrain = { steps = 20 }\nmodel = { kind = \"residual\", layers = 2, block = { hidden = [8] } }";
+    fs::write(here.join("residual.toml"), settings).unwrap();
+    let args = "train --data table.csv --context group --config residual.toml --model residual --out run --json -q";
+    let nats = json(here, args)["test"]["log_likelihood"].as_f64().unwrap();
+    assert_eq!(json(here, "eval run --json")["result"]["log_likelihood"].as_f64(), Some(nats));
+    // The context matters: a row is of another density in another group.
+    fs::write(here.join("rows.csv"), "height,weight,group\n1,2,0\n1,2,1\n").unwrap();
+    let scores = json(here, "score run --data rows.csv --json");
+    let density = |row: usize| scores["log_likelihood"][row].as_f64().unwrap();
+    assert!(density(0).is_finite() && (density(0) - density(1)).abs() > 1e-3, "{scores}");
+    fs::write(here.join("groups.csv"), "group\n0\n1\n").unwrap();
+    let drawn = succeeds(here, "sample run --context groups.csv --count 3");
+    assert!(drawn.starts_with("height,weight\n") && drawn.lines().count() == 7, "{drawn}");
+    fails(here, "sample run", 2, &["conditional", "--context"]);
+}
+
+#[test]
 fn data_and_models_come_from_the_hub() {
     let folder = folder();
     let here = folder.path();
