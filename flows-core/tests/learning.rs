@@ -7,6 +7,7 @@ use flows_core::flows::{Flow, FlowConfig, Model, Nsf, RealNvp};
 use flows_core::nn::NetworkConfig;
 use flows_core::train::{OptimizerConfig, Schedule, TrainConfig, Trainer, forward_kl, reverse_kl};
 use flows_core::{Result, Rng};
+use std::process::Command;
 
 fn settings(steps: u64, lr: f64) -> TrainConfig {
     let optimizer: OptimizerConfig = serde_json::from_value(serde_json::json!({ "kind": "adam", "lr": lr })).unwrap();
@@ -45,4 +46,31 @@ fn a_coupling_flow_fits_an_energy_by_reverse_kl() -> Result<()> {
     let divergence = mean(&reverse_kl(&flow, target, 5_000, &mut rng)?)? + Energy::U2.log_normalizer()?;
     assert!((-0.02..0.2).contains(&divergence), "{divergence} nats from the target");
     Ok(())
+}
+
+/// The README's figures, by the program that made them.
+#[test]
+#[ignore = "trains for up to a minute a density"]
+fn every_toy_is_learnt_to_the_figure_of_the_readme() {
+    let rings = ["--config", concat!(env!("CARGO_MANIFEST_DIR"), "/docs/rings.toml")];
+    let mut failures = Vec::new();
+    for toy in Toy::ALL {
+        let flags: &[&str] = match toy {
+            Toy::TwoSpirals => &["--steps", "3500"],
+            Toy::Rings => &rings,
+            _ => &[],
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let mut program = Command::new(env!("CARGO_BIN_EXE_flows"));
+        program.current_dir(folder.path()).args(["train", "--data", toy.name(), "--out", "run", "--json", "--quiet"]);
+        let output = program.args(flags).output().unwrap();
+        assert!(output.status.success(), "{}: {}", toy.name(), String::from_utf8_lossy(&output.stderr));
+        let results: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let short = results["exact"]["divergence"]["mean"].as_f64().unwrap();
+        println!("{:16} {short:.4} nats short of the exact density", toy.name());
+        if !(-0.01..=0.05).contains(&short) {
+            failures.push((toy.name(), short));
+        }
+    }
+    assert!(failures.is_empty(), "too far from the exact density: {failures:?}");
 }
