@@ -1,0 +1,184 @@
+//! What holds of every distribution, and a closed form or two for each.
+
+mod registry;
+mod single;
+
+use candle_core::{DType, Device, Tensor, Var};
+use flows_core::testing::{difference, gradient_difference};
+use flows_core::{Result, Rng};
+use registry::{Needs, cases};
+
+const CPU: &Device = &Device::Cpu;
+
+fn rows(t: &Tensor) -> Result<Vec<f64>> {
+    Ok(t.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?)
+}
+
+/// x with the first element of row 1 replaced.
+fn poisoned(x: &Tensor, value: f64) -> Result<Tensor> {
+    let mut values = rows(x)?;
+    let width = values.len() / x.dim(0)?;
+    values[width] = value;
+    Ok(Tensor::from_vec(values, x.shape().clone(), CPU)?.to_dtype(x.dtype())?)
+}
+
+#[test]
+fn samples_and_log_probs_agree() -> Result<()> {
+    for case in cases() {
+        let (d, _) = case.build(DType::F64)?;
+        for count in [1, 6] {
+            let context = case.context(count, DType::F64)?;
+            let (x, log_prob) = d.sample_with_log_prob(count, context.as_ref(), &mut Rng::seed(1))?;
+            assert_eq!(x.dims(), [&[count], d.event_shape()].concat(), "{}", case.name);
+            assert_eq!(log_prob.dims(), [count], "{}", case.name);
+            let error = difference(&d.log_prob(&x, context.as_ref())?, &log_prob)?;
+            assert!(error < 1e-9, "{}: log_prob differs by {error}", case.name);
+            let again = d.sample(count, context.as_ref(), &mut Rng::seed(1))?;
+            assert_eq!(difference(&x, &again)?, 0.0, "{}: a seed gives other samples", case.name);
+            let training = d.log_prob_training(&x, context.as_ref(), &mut Rng::seed(2))?;
+            assert!(difference(&log_prob, &training)? < 1e-9, "{}", case.name);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn single_precision_agrees_with_double() -> Result<()> {
+    for case in cases() {
+        let ((d, _), (single, _)) = (case.build(DType::F64)?, case.build(DType::F32)?);
+        let (context, short) = (case.context(50, DType::F64)?, case.context(50, DType::F32)?);
+        let (x, log_prob) = d.sample_with_log_prob(50, context.as_ref(), &mut Rng::seed(1))?;
+        let (x32, log_prob32) = single.sample_with_log_prob(50, short.as_ref(), &mut Rng::seed(1))?;
+        assert_eq!((x32.dtype(), log_prob32.dtype()), (DType::F32, DType::F32), "{}", case.name);
+        let error = difference(&x, &x32)?.max(difference(&log_prob, &log_prob32)?);
+        assert!(error < 3e-5, "{}: {error}", case.name);
+    }
+    Ok(())
+}
+
+#[test]
+fn wrong_shapes_are_errors() -> Result<()> {
+    for case in cases() {
+        let (d, _) = case.build(DType::F32)?;
+        let rng = &mut Rng::seed(1);
+        let context = case.context(4, DType::F32)?;
+        let context = context.as_ref();
+        let x = d.sample(4, context, rng)?;
+        let more = Tensor::zeros((5, 3), DType::F32, CPU)?;
+        assert!(d.log_prob(&x.unsqueeze(1)?, context).is_err(), "{}: a dimension too many", case.name);
+        assert!(d.log_prob(&Tensor::zeros((), DType::F32, CPU)?, context).is_err(), "{}: no batch", case.name);
+        let wide = Tensor::cat(&[&x, &x], x.rank() - 1)?;
+        if x.rank() > 1 {
+            assert!(d.log_prob(&wide, context).is_err(), "{}: a wrong event", case.name);
+        }
+        assert!(d.log_prob(&x, Some(&more)).is_err(), "{}: a context of 5 rows for 4", case.name);
+        assert!(d.sample(4, Some(&more), rng).is_err(), "{}: a context of 5 rows for 4", case.name);
+        assert!(d.sample_with_log_prob(4, Some(&more), rng).is_err(), "{}: a context of 5 rows for 4", case.name);
+        if case.needs != Needs::Nothing {
+            assert!(d.log_prob(&x, None).is_err() && d.sample(4, None, rng).is_err(), "{}: no context", case.name);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_bad_row_stays_alone() -> Result<()> {
+    for (case, dtype) in cases().into_iter().flat_map(|c| [(c.clone(), DType::F64), (c, DType::F32)]) {
+        let (d, _) = case.build(dtype)?;
+        let context = case.context(4, dtype)?;
+        let x = d.sample(4, context.as_ref(), &mut Rng::seed(3))?.detach();
+        let clean = Var::from_tensor(&x)?;
+        let want = d.log_prob(&clean, context.as_ref())?;
+        let want_gradient = want.sum_all()?.backward()?.get(&clean).map(rows).transpose()?;
+        let want = rows(&want)?;
+        let check = |bad: f64, right: fn(f64) -> bool| -> Result<()> {
+            let x = Var::from_tensor(&poisoned(&x, bad)?)?;
+            let log_prob = d.log_prob(&x, context.as_ref())?;
+            let gradient = log_prob.sum_all()?.backward()?.get(&x).map(rows).transpose()?;
+            for (i, (got, want)) in rows(&log_prob)?.into_iter().zip(&want).enumerate() {
+                let fine = if i == 1 { right(got) } else { got == *want };
+                assert!(fine, "{}: with {bad} in row 1, row {i} has {got}", case.name);
+            }
+            let (Some(gradient), Some(want)) = (gradient, &want_gradient) else { return Ok(()) };
+            let width = want.len() / 4;
+            for i in (0..want.len()).filter(|i| i / width != 1) {
+                assert_eq!(gradient[i], want[i], "{}: gradient with {bad} in row 1", case.name);
+            }
+            Ok(())
+        };
+        check(f64::NAN, f64::is_nan)?;
+        for extreme in [f64::INFINITY, f64::NEG_INFINITY] {
+            check(extreme, |l| l == f64::NEG_INFINITY)?;
+        }
+        check(1e30, |l| l < 0.0)?;
+        check(5e-324, |l| !l.is_nan())?;
+        if let Some(outside) = case.outside {
+            check(outside, |l| l == f64::NEG_INFINITY)?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn densities_integrate_to_one_and_samples_have_their_moments() -> Result<()> {
+    const DRAWS: usize = 100_000;
+    for case in cases() {
+        let (d, _) = case.build(DType::F64)?;
+        if d.event_shape().iter().product::<usize>() != 1 {
+            continue;
+        }
+        // Points and weights: the values that can be counted, or x = sinh(t), which reaches far.
+        let grid: Vec<(f64, f64)> = match case.values {
+            Some(n) => (0..n).map(|v| (v as f64, 1.0)).collect(),
+            None => (-200_000..=200_000).map(|i| f64::from(i) * 6e-5).map(|t| (t.sinh(), 6e-5 * t.cosh())).collect(),
+        };
+        let repeated = |n: usize| -> Result<Option<Tensor>> {
+            let row = case.context(1, DType::F64)?;
+            Ok(row.map(|row| row.broadcast_as((n, row.dim(1)?))?.contiguous()).transpose()?)
+        };
+        let shape = [&[grid.len()], d.event_shape()].concat();
+        let points = Tensor::from_vec(grid.iter().map(|(x, _)| *x).collect::<Vec<_>>(), shape, CPU)?;
+        let density = rows(&d.log_prob(&points, repeated(grid.len())?.as_ref())?.exp()?)?;
+        let expect = |f: &dyn Fn(f64) -> f64| grid.iter().zip(&density).map(|((x, w), p)| f(*x) * p * w).sum::<f64>();
+        let total = expect(&|_| 1.0);
+        assert!((total - 1.0).abs() < 5e-4, "{}: total probability {total}", case.name);
+        let mean = expect(&|x| x);
+        let variance = expect(&|x| (x - mean).powi(2));
+        let fourth = expect(&|x| (x - mean).powi(4));
+        let draws = rows(&d.sample(DRAWS, repeated(DRAWS)?.as_ref(), &mut Rng::seed(4))?)?;
+        let n = DRAWS as f64;
+        let got_mean = draws.iter().sum::<f64>() / n;
+        let got_variance = draws.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n;
+        let bound = 5.0 * (variance / n).sqrt() + 1e-4;
+        assert!((got_mean - mean).abs() < bound, "{}: mean {got_mean}, not {mean}", case.name);
+        let bound = 5.0 * ((fourth - variance * variance) / n).sqrt() + 1e-4;
+        assert!((got_variance - variance).abs() < bound, "{}: variance {got_variance}, not {variance}", case.name);
+    }
+    Ok(())
+}
+
+#[test]
+fn gradients_are_those_of_differences() -> Result<()> {
+    for case in cases() {
+        let (d, parameters) = case.build(DType::F64)?;
+        let rng = &mut Rng::seed(6);
+        let context = case.context(5, DType::F64)?;
+        let context = context.as_ref();
+        let x = Var::from_tensor(&d.sample(5, context, rng)?.detach())?;
+        let weights = rng.normal_tensor(5, DType::F64, CPU)?;
+        let shares = rng.normal_tensor(x.shape().clone(), DType::F64, CPU)?;
+        let loss = || {
+            let mut loss = (d.log_prob(&x, context)? * &weights)?.sum_all()?;
+            if case.reparameterised {
+                let (draws, log_prob) = d.sample_with_log_prob(5, context, &mut Rng::seed(7))?;
+                loss = ((loss + (draws * &shares)?.sum_all()?)? + (log_prob * &weights)?.sum_all()?)?;
+            }
+            Ok(loss)
+        };
+        let inputs = [("x", &x)];
+        let inputs = if case.flat || case.values.is_some() { &inputs[..0] } else { &inputs };
+        let error = gradient_difference(loss, &parameters, inputs, rng)?;
+        assert!(error < 1e-6, "{}: {error}", case.name);
+    }
+    Ok(())
+}

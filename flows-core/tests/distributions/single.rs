@@ -1,0 +1,116 @@
+//! A closed form or two of each distribution, and what is particular to one.
+
+use crate::registry::Exponential;
+use crate::{CPU, rows};
+use candle_core::{DType, Tensor};
+use flows_core::distributions::*;
+use flows_core::nn::Parameters;
+use flows_core::testing::{difference, perturb};
+use flows_core::{Result, Rng};
+
+#[test]
+fn closed_forms() -> Result<()> {
+    let row = |values: &[f64]| -> Result<Tensor> { Ok(Tensor::new(values, CPU)?) };
+    let at = |d: &dyn Distribution, x: &[f64]| -> Result<f64> {
+        Ok(d.log_prob(&Tensor::new(x, CPU)?.unsqueeze(0)?, None)?.to_vec1::<f64>()?[0])
+    };
+    let close = |got: f64, want: f64| assert!((got - want).abs() < 1e-12 * want.abs().max(1.0), "{got} is not {want}");
+    let (loc, scale) = (row(&[1.0])?, row(&[2.0])?);
+    let half_ln_2pi = 0.918_938_533_204_672_7;
+    close(at(&Normal::new(&loc, &scale)?, &[4.0])?, -1.125 - 2f64.ln() - half_ln_2pi);
+    close(at(&Laplace::new(&loc, &scale)?, &[-4.0])?, -2.5 - 4f64.ln());
+    close(at(&Logistic::new(&loc, &scale)?, &[1.0])?, -8f64.ln());
+    // Three degrees of freedom: p(z) = 2 / (pi sqrt(3) (1 + z^2 / 3)^2).
+    let z_at_1 = (2.0 / (std::f64::consts::PI * 3f64.sqrt() * (4f64 / 3.0).powi(2))).ln();
+    close(at(&StudentT::new(3.0, &loc, &scale)?, &[3.0])?, z_at_1 - 2f64.ln());
+    let covariance = Tensor::new(&[[4.0, 0.0], [0.0, 9.0]], CPU)?;
+    let (normal, two) = (MultivariateNormal::new(&row(&[1.0, 2.0])?, &covariance)?, row(&[1.0, 2.0])?);
+    close(at(&normal, &[3.0, 0.5])?, at(&Normal::new(&two, &row(&[2.0, 3.0])?)?, &[3.0, 0.5])?);
+    let mixture = GaussianMixture::new(
+        &row(&[0.25f64.ln(), 0.75f64.ln()])?,
+        &Tensor::new(&[[0.0], [3.0]], CPU)?,
+        &Tensor::new(&[[1.0], [2.0]], CPU)?,
+    )?;
+    close(at(&mixture, &[3.0])?, (0.25 * (-4.5f64).exp() + 0.375).ln() - half_ln_2pi);
+    let categorical = Categorical::new(&row(&[1.0, f64::NEG_INFINITY, 1.0, 1.0])?.unsqueeze(0)?)?;
+    close(at(&categorical, &[2.0])?, -3f64.ln());
+    assert_eq!(at(&categorical, &[1.0])?, f64::NEG_INFINITY);
+    let indices = Tensor::new(&[[0u32], [3], [4]], CPU)?;
+    assert_eq!(rows(&categorical.log_prob(&indices, None)?)?[2], f64::NEG_INFINITY);
+    assert!(!rows(&categorical.sample(1000, None, &mut Rng::seed(0))?)?.contains(&1.0));
+    let bernoulli = Bernoulli::new(&row(&[800.0, -800.0])?)?;
+    assert_eq!(at(&bernoulli, &[1.0, 0.0])?, 0.0);
+    close(at(&bernoulli, &[0.0, 0.0])?, -800.0);
+    let uniform = BoxUniform::new(&row(&[0.0])?, &row(&[4.0])?)?;
+    close(at(&uniform.truncate(&row(&[3.0])?, &row(&[9.0])?)?, &[4.0])?, 0.0);
+    assert!(uniform.truncate(&row(&[5.0])?, &row(&[9.0])?).is_err());
+    Ok(())
+}
+
+#[test]
+fn temperature_scales_the_base() -> Result<()> {
+    let base = StandardNormal::new([1], DType::F64, CPU)?;
+    let (warm, cool) = (base.sample(9, None, &mut Rng::seed(1))?, base.sample_tempered(9, 0.7, &mut Rng::seed(1))?);
+    assert!(difference(&(warm * 0.7)?, &cool)? < 1e-15);
+    assert_eq!(rows(&base.sample_tempered(1, 0.0, &mut Rng::seed(1))?)?, [0.0]);
+    for bad in [-1.0, f64::NAN, f64::INFINITY] {
+        assert!(base.sample_tempered(1, bad, &mut Rng::seed(1)).is_err());
+    }
+    Ok(())
+}
+
+#[test]
+fn contexts_out_of_range() -> Result<()> {
+    let parameters = Parameters::new(DType::F64, CPU, Rng::seed(0));
+    let scope = parameters.scope();
+    let classes = ClassConditional::trainable([2], 3, &scope.enter("class"))?;
+    let x = Tensor::zeros((1, 2), DType::F64, CPU)?;
+    for bad in [3.0, -1.0, 0.5, f64::NAN] {
+        assert!(classes.log_prob(&x, Some(&Tensor::new(&[[bad]], CPU)?)).is_err());
+    }
+    classes.log_prob(&x, Some(&Tensor::new(&[[2u32]], CPU)?))?;
+    let conditional = ConditionalNormal::new([2], 1, &scope)?;
+    perturb(&parameters, 1.0, &mut Rng::seed(1))?;
+    let far = conditional.log_prob(&x, Some(&Tensor::new(&[[1e12]], CPU)?))?;
+    assert!(rows(&far)?[0].is_finite());
+    Ok(())
+}
+
+#[test]
+fn a_flow_shows_its_parts() -> Result<()> {
+    let bijector = || -> Result<Box<Exponential>> {
+        Ok(Box::new(Exponential { event: vec![1], weight: Tensor::new(&[1.0], CPU)? }))
+    };
+    let base =
+        |event: usize| -> Result<Box<StandardNormal>> { Ok(Box::new(StandardNormal::new([event], DType::F64, CPU)?)) };
+    assert!(Transformed::new(base(2)?, bijector()?).is_err());
+    let flow = Transformed::new(base(1)?, bijector()?)?;
+    assert!(flow.structure().to_string().starts_with("Transformed base StandardNormal"));
+    let x = flow.sample(3, None, &mut Rng::seed(0))?;
+    assert!(difference(&flow.latent(&x, None)?, &x.log()?)? < 1e-14);
+    assert!(difference(&flow.initialize(&x, None)?, &x.log()?)? < 1e-14);
+    assert_eq!((flow.base().event_shape(), flow.bijector().data_shape()), (&[1][..], &[1][..]));
+    Ok(())
+}
+
+#[test]
+fn unusable_settings_are_refused() -> Result<()> {
+    let (one, zero) = (Tensor::new(&[1.0], CPU)?, Tensor::new(&[0.0], CPU)?);
+    let single = one.to_dtype(DType::F32)?;
+    let scope = Parameters::new(DType::F64, CPU, Rng::seed(0)).scope();
+    assert!(Normal::new(&one, &zero).is_err());
+    assert!(Normal::new(&one, &single).is_err());
+    assert!(Laplace::new(&one, &Tensor::new(&[f64::NAN], CPU)?).is_err());
+    assert!(Logistic::trainable([2, 0], &scope).is_err());
+    assert!(StandardNormal::new([1], DType::U32, CPU).is_err());
+    assert!(StudentT::new(0.0, &one, &one).is_err());
+    assert!(BoxUniform::new(&one, &one).is_err());
+    assert!(Truncated::new(Normal::new(&zero, &one)?, &one, &zero).is_err());
+    assert!(GaussianMixture::trainable([1], 0, &scope).is_err());
+    assert!(GaussianMixture::new(&Tensor::zeros(2, DType::F64, CPU)?, &one, &one).is_err());
+    assert!(Categorical::new(&Tensor::full(f64::NEG_INFINITY, 3, CPU)?).is_err());
+    assert!(Categorical::trainable([1], 0, &scope).is_err());
+    assert!(Product::new(vec![]).is_err());
+    assert!(Product::new(vec![Box::new(StandardNormal::new([1, 2], DType::F64, CPU)?)]).is_err());
+    Ok(())
+}
