@@ -1,0 +1,147 @@
+//! What a batch may be, and that its rows keep to themselves.
+
+use super::{CPU, Case, Pass, close, require};
+use crate::{Result, Rng};
+use candle_core::{DType, Tensor, Var};
+
+impl Case {
+    /// A row's result does not depend on the rows beside it, nor on how the batch lies in memory.
+    ///
+    /// # Errors
+    /// When it does.
+    pub fn rows_are_independent(&self) -> Result<()> {
+        const ROWS: usize = 7;
+        let (bijector, _) = self.model(DType::F64)?;
+        let (z, context) = (self.latent(&*bijector, ROWS, DType::F64)?, self.context(ROWS, DType::F64)?);
+        let x = bijector.forward(&z, context.as_ref())?.0;
+        let passes: [(&str, &Tensor, Pass<'_>); 2] =
+            [("forward", &z, &|z, c| bijector.forward(z, c)), ("inverse", &x, &|x, c| bijector.inverse(x, c))];
+        for (name, at, pass) in passes {
+            let (value, log_det) = pass(at, context.as_ref())?;
+            for row in [0, ROWS - 1] {
+                let alone = context.as_ref().map(|c| c.narrow(0, row, 1)).transpose()?;
+                let (one, one_log_det) = pass(&at.narrow(0, row, 1)?, alone.as_ref())?;
+                close(&format!("{name} of a batch of 1"), &value.narrow(0, row, 1)?, &one, 1e-9)?;
+                close(&format!("{name} of a batch of 1"), &log_det.narrow(0, row, 1)?, &one_log_det, 1e-9)?;
+            }
+            let last = at.rank() - 1;
+            let scattered = at.transpose(0, last)?.contiguous()?.transpose(0, last)?;
+            let (other, other_log_det) = pass(&scattered, context.as_ref())?;
+            close(&format!("{name} of a transposed batch"), &value, &other, 1e-12)?;
+            close(&format!("{name} of a transposed batch"), &log_det, &other_log_det, 1e-12)?;
+            let none = at.narrow(0, 0, 0)?;
+            if let Ok((value, log_det)) = pass(&none, self.context(0, DType::F64)?.as_ref()) {
+                require((value.dim(0)?, log_det.dims()) == (0, &[0]), || format!("{name} of no row: {value:?}"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Wrong shapes, a wrong context and a missing one are errors.
+    ///
+    /// # Errors
+    /// When one is not.
+    pub fn wrong_shapes_are_errors(&self) -> Result<()> {
+        const ROWS: usize = 3;
+        let (bijector, _) = self.model(DType::F32)?;
+        let context = self.context(ROWS, DType::F32)?;
+        let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32, CPU);
+        let passes: [(&str, &[usize], Pass<'_>); 4] = [
+            ("forward", bijector.latent_shape(), &|z, c| bijector.forward(z, c)),
+            ("inverse", bijector.data_shape(), &|x, c| bijector.inverse(x, c)),
+            ("inverse_training", bijector.data_shape(), &|x, c| bijector.inverse_training(x, c, &mut Rng::seed(0))),
+            ("initialize", bijector.data_shape(), &|x, c| Ok((bijector.initialize(x, c)?, x.clone()))),
+        ];
+        for (name, event, pass) in passes {
+            let batch = [&[ROWS], event].concat();
+            let mut shapes = vec![event.to_vec(), [&[ROWS, 1], event].concat(), [&batch[..], &[1]].concat()];
+            for axis in 1..batch.len() {
+                for size in [0, batch[axis] + 1] {
+                    let mut shape = batch.clone();
+                    shape[axis] = size;
+                    shapes.push(shape);
+                }
+            }
+            for shape in shapes {
+                let passed = pass(&zeros(&shape)?, context.as_ref()).is_ok();
+                require(!passed, || format!("{name} takes {shape:?}"))?;
+            }
+            // Of another type than the weights: whatever comes, it is not a panic.
+            let _ = pass(&zeros(&batch)?.to_dtype(DType::F64)?, context.as_ref());
+            let _ = pass(&zeros(&batch)?.to_dtype(DType::U32)?, context.as_ref());
+            let Some(right) = &self.context else { continue };
+            require(pass(&zeros(&batch)?, None).is_err(), || format!("{name} takes no context"))?;
+            let wide: Vec<usize> = right.iter().map(|size| size + 1).collect();
+            for wrong in
+                [[&[ROWS + 1], &right[..]].concat(), [&[1], &right[..]].concat(), [&[ROWS], &wide[..]].concat()]
+            {
+                let passed = pass(&zeros(&batch)?, Some(&zeros(&wrong)?)).is_ok();
+                require(!passed, || format!("{name} takes a context of {wrong:?}"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// An extreme input or a NaN, in a row of the batch or of the context, changes no other row, in
+    /// value or gradient; and a finite row has no NaN.
+    ///
+    /// # Errors
+    /// When that does not hold.
+    pub fn extremes_stay_in_their_row(&self) -> Result<()> {
+        for dtype in [DType::F32, DType::F64] {
+            let (bijector, _) = self.model(dtype)?;
+            self.extremes("forward", bijector.latent_shape(), dtype, &|z, c| bijector.forward(z, c))?;
+            self.extremes("inverse", bijector.data_shape(), dtype, &|x, c| bijector.inverse(x, c))?;
+        }
+        Ok(())
+    }
+
+    fn extremes(&self, name: &str, event: &[usize], dtype: DType, pass: Pass<'_>) -> Result<()> {
+        const ROWS: usize = 3;
+        let n: usize = event.iter().product();
+        let calm = Rng::seed(2).uniform_tensor([&[ROWS], event].concat(), dtype, CPU)?;
+        let context = self.context(ROWS, dtype)?;
+        let tolerance = if dtype == DType::F64 { 1e-9 } else { 1e-5 };
+        // Value, log-determinant and gradient for the input, as rows.
+        let results = |at: &Tensor, context: Option<&Tensor>| -> Result<Vec<Vec<f64>>> {
+            let at = Var::from_tensor(at)?;
+            let (value, log_det) = pass(&at, context)?;
+            let gradients = (value.sum_all()? + log_det.sum_all()?)?.backward()?;
+            let gradient = gradients.get(&at).map_or_else(|| at.zeros_like(), |g| Ok(g.clone()))?;
+            let parts = [value.reshape((ROWS, n))?, log_det.unsqueeze(1)?, gradient.reshape((ROWS, n))?];
+            Ok(Tensor::cat(&parts, 1)?.to_dtype(DType::F64)?.to_vec2()?)
+        };
+        let usual = results(&calm, context.as_ref())?;
+        let same = |what: &str, got: &[Vec<f64>]| {
+            [0, 2].into_iter().try_for_each(|row| {
+                let pairs = usual[row].iter().zip(&got[row]);
+                let worst = pairs.map(|(a, b)| (a - b).abs() / a.abs().max(1.0));
+                // Written so that a NaN fails.
+                let holds = worst.clone().all(|d| d <= tolerance);
+                require(holds, || format!("{name}: {what} in row 1 changes row {row}: {:?}", got[row]))
+            })
+        };
+        let denormal = if dtype == DType::F64 { 5e-324 } else { 1e-45 };
+        for bad in [0.0, denormal, 1e30, -1e30, f64::INFINITY, f64::NEG_INFINITY, f64::NAN] {
+            for element in [0, n - 1] {
+                let mut values: Vec<f64> = calm.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?;
+                values[n + element] = bad;
+                let at = Tensor::from_vec(values, calm.shape().clone(), CPU)?.to_dtype(dtype)?;
+                let got = results(&at, context.as_ref())?;
+                same(&format!("{bad} ({dtype:?})"), &got)?;
+                // The derivative at 1e30 may be beyond f32, the value is not.
+                let large = bad.abs() > 1.0;
+                let parts = if large { &got[1][..=n] } else { &got[1][..] };
+                let fine = !bad.is_finite() || self.overflows && large || parts.iter().all(|v| !v.is_nan());
+                require(fine, || format!("{name}: {bad} ({dtype:?}) gives {:?}", got[1]))?;
+            }
+        }
+        let Some(context) = context else { return Ok(()) };
+        for bad in [1e30, f64::INFINITY, f64::NAN] {
+            let row = (context.narrow(0, 1, 1)?.zeros_like()? + bad)?;
+            let context = Tensor::cat(&[&context.narrow(0, 0, 1)?, &row, &context.narrow(0, 2, 1)?], 0)?;
+            same(&format!("a context of {bad} ({dtype:?})"), &results(&calm, Some(&context))?)?;
+        }
+        Ok(())
+    }
+}

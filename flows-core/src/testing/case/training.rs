@@ -1,0 +1,116 @@
+//! Passes of training, and what learns from them.
+
+use super::{CPU, Case, all_finite, close, require};
+use crate::bijectors::{Sweep, add_gradients, leaf};
+use crate::ops::Direction;
+use crate::{Result, Rng};
+use candle_core::{DType, Tensor, Var, backprop::GradStore};
+use std::collections::HashMap;
+
+impl Case {
+    /// Every weight gets a finite gradient from the likelihood, in f32 and f64.
+    ///
+    /// # Errors
+    /// When one does not; the message names it.
+    pub fn every_weight_learns(&self) -> Result<()> {
+        const ROWS: usize = 8;
+        for dtype in [DType::F32, DType::F64] {
+            let (bijector, parameters) = self.model(dtype)?;
+            let context = self.context(ROWS, dtype)?;
+            let x = bijector.forward(&self.latent(&*bijector, ROWS, dtype)?, context.as_ref())?.0.detach();
+            let (z, log_det) = bijector.inverse_training(&x, context.as_ref(), &mut Rng::seed(0))?;
+            let gradients = (z.sqr()?.sum_all()? - log_det.sum_all()?)?.backward();
+            let gradients = if parameters.count() == 0 { continue } else { gradients? };
+            for (name, var) in parameters.trainable() {
+                let finite = gradients.get(&var).map(all_finite).transpose()?;
+                require(finite == Some(true), || {
+                    format!("`{name}` has {} gradient", if finite.is_none() { "no" } else { "a non-finite" })
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A seed makes the passes of training; initialization gives the z that the inverse then gives.
+    ///
+    /// # Errors
+    /// When that does not hold.
+    pub fn trains(&self) -> Result<()> {
+        const ROWS: usize = 16;
+        for dtype in [DType::F32, DType::F64] {
+            let (bijector, parameters) = self.fresh(dtype, 3)?;
+            let context = self.context(ROWS, dtype)?;
+            let x = bijector.forward(&self.latent(&*bijector, ROWS, dtype)?, context.as_ref())?.0;
+            let latent = [&[ROWS], bijector.latent_shape()].concat();
+            let z = bijector.initialize(&x, context.as_ref())?;
+            require(z.dims() == latent, || format!("initialize gives {:?}", z.dims()))?;
+            let tolerance = if dtype == DType::F64 { 1e-9 } else { 1e-4 };
+            close("initialize and inverse", &z, &bijector.inverse(&x, context.as_ref())?.0, tolerance)?;
+            close("initialize again", &z, &bijector.initialize(&x, context.as_ref())?, tolerance)?;
+            // Whatever a pass saves (running statistics, singular vectors) must not change this one.
+            let before = parameters.snapshot()?;
+            let (z, log_det) = bijector.inverse_training(&x, context.as_ref(), &mut Rng::seed(8))?;
+            require(z.dims() == latent && log_det.dims() == [ROWS], || format!("{z:?} in training"))?;
+            require(all_finite(&z)? && all_finite(&log_det)?, || "not finite in training".into())?;
+            parameters.load(&before.into_iter().collect())?;
+            let (again, again_log_det) = bijector.inverse_training(&x, context.as_ref(), &mut Rng::seed(8))?;
+            close("training with a seed", &z, &again, 0.0)?;
+            close("training with a seed", &log_det, &again_log_det, 0.0)?;
+        }
+        Ok(())
+    }
+
+    /// A pass that keeps no activations gives the values and, on its way back, the gradients of one
+    /// that does, for weights, input and context, and leaves the same in buffers and generator.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn recomputes(&self) -> Result<()> {
+        const ROWS: usize = 6;
+        let (bijector, parameters) = self.model(DType::F64)?;
+        let before: HashMap<_, _> = parameters.snapshot()?.into_iter().collect();
+        let z = self.latent(&*bijector, ROWS, DType::F64)?;
+        let context = self.context(ROWS, DType::F64)?.map(|context| Var::from_tensor(&context)).transpose()?;
+        let given = context.as_ref().map(Var::as_tensor);
+        let x = bijector.forward(&z, given)?.0;
+        for (direction, at, training) in
+            [(Direction::Forward, &z, false), (Direction::Inverse, &x, false), (Direction::Inverse, &x, true)]
+        {
+            let at = leaf(at)?;
+            let mut rng = Rng::seed(8);
+            let mut other = rng.clone();
+            parameters.load(&before)?;
+            let (value, log_det) = match direction {
+                Direction::Forward => bijector.forward(&at, given)?,
+                Direction::Inverse if training => bijector.inverse_training(&at, given, &mut rng)?,
+                Direction::Inverse => bijector.inverse(&at, given)?,
+            };
+            let mut draw = Rng::seed(1);
+            let mut like = |t: &Tensor| draw.normal_tensor(t.shape().clone(), DType::F64, CPU);
+            let (of_value, of_log_det) = (like(&value)?, like(&log_det)?);
+            let mut stored = GradStore::default();
+            add_gradients(&((&value * &of_value)?.sum_all()? + (&log_det * &of_log_det)?.sum_all()?)?, &mut stored)?;
+            let after = parameters.snapshot()?;
+
+            parameters.load(&before)?;
+            let pass = bijector.pass(direction, &at, given, training.then_some(&mut other))?;
+            close("the value of a pass", &value, &pass.value, 0.0)?;
+            close("the log-determinant of a pass", &log_det, &pass.log_det, 0.0)?;
+            let mut gradients = GradStore::default();
+            let mut sweep = Sweep { log_det: &of_log_det, context: given, gradients: &mut gradients };
+            let of_input = (pass.back)(of_value, &mut sweep)?;
+            gradients.insert(&at, of_input);
+            for ((name, tensor), (_, again)) in after.iter().zip(parameters.tensors()) {
+                close(&format!("`{name}` after a pass"), tensor, &again, 0.0)?;
+            }
+            require(rng == other, || "another generator after a pass".into())?;
+            let inputs = [("the input", Some(&at)), ("the context", context.as_ref())];
+            let inputs = inputs.into_iter().filter_map(|(name, var)| Some((name.to_string(), var?.clone())));
+            for (name, var) in parameters.trainable().into_iter().chain(inputs) {
+                let get = |store: &GradStore| store.get(&var).cloned().map_or_else(|| var.zeros_like(), Ok);
+                close(&format!("the gradient for `{name}` in {direction:?}"), &get(&stored)?, &get(&gradients)?, 1e-9)?;
+            }
+        }
+        Ok(())
+    }
+}
