@@ -1,0 +1,28 @@
+//! Networks for the cases.
+
+use candle_core::Tensor;
+use flows_core::nn::{Activation, Network, NetworkConfig};
+use flows_core::{Result, Structure};
+
+/// Conditioners are smooth here: a kink would spoil the differences that gradients are compared with.
+pub fn mlp() -> NetworkConfig {
+    NetworkConfig::Mlp { hidden: vec![12, 8], activation: Activation::Tanh }
+}
+
+pub fn residual_net() -> NetworkConfig {
+    NetworkConfig::Residual { hidden: 9, blocks: 2, activation: Activation::Silu, dropout: 0.1 }
+}
+
+/// A network for a context of any shape.
+#[derive(Debug)]
+pub struct Flatten(pub Box<dyn Network>);
+
+impl Network for Flatten {
+    fn forward(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
+        self.0.forward(&x.flatten_from(1)?, context)
+    }
+
+    fn structure(&self) -> Structure {
+        self.0.structure()
+    }
+}
