@@ -69,6 +69,13 @@ impl<'a> Pass<'a> {
         let result = run(input, context, rng)?;
         Ok(Self::again(input, result, move |input, context| run(input, context, drawn.as_mut())))
     }
+
+    /// The same, whose way back has this context whatever that of the sweep.
+    pub(super) fn given(self, context: &Tensor) -> Self {
+        let (context, back) = (context.clone(), self.back);
+        let back = move |gradient: Tensor, sweep: &mut Sweep<'_>| back(gradient, &mut sweep.given(&context));
+        Self { back: Box::new(back), ..self }
+    }
 }
 
 impl Sweep<'_> {
