@@ -23,6 +23,7 @@ mod size;
 pub mod special;
 mod stable;
 mod staircase;
+mod student;
 mod transformer;
 mod triangle;
 
@@ -49,4 +50,5 @@ pub(crate) use size::{MOST, elements};
 pub use stable::log_softmax;
 pub(crate) use stable::log_tanh_slope;
 pub(crate) use staircase::Staircase;
+pub(crate) use student::{student_log_cdf, student_quantile};
 pub use triangle::Triangle;
