@@ -41,7 +41,7 @@ pub use linalg::{
     Lu, cholesky, inverse, log_abs_det, lu, orthogonal, solve, solve_rows, solve_triangular, solve_triangular_rows,
 };
 pub use log_sum_exp::log_sum_exp;
-pub(crate) use many::Left;
+pub(crate) use many::{Known, Left};
 pub(crate) use planar::{planar, planar_is_fused};
 pub use reduce::{mean, sum, sum_event};
 pub use root::increasing_roots;
