@@ -1,7 +1,7 @@
 //! Bijectors side by side.
 
 use super::reshape::no_log_det;
-use super::{Bijector, Pass, Sweep, check_event};
+use super::{Bijector, Pass, check_event, pass::Apply};
 use crate::ops::Direction;
 use crate::{Error, Result, Rng, Structure};
 use candle_core::Tensor;
@@ -28,19 +28,15 @@ impl Concatenate {
         Ok(Self { parts, latent, data })
     }
 
-    fn run<'a>(
-        &'a self,
-        v: &Tensor,
-        event: &[usize],
-        size: impl Fn(&dyn Bijector) -> usize,
-        mut apply: impl FnMut(&'a dyn Bijector, &Tensor) -> Result<(Tensor, Tensor)>,
-    ) -> Result<(Tensor, Tensor)> {
+    fn run<'a>(&'a self, direction: Direction, v: &Tensor, apply: Apply<'_, 'a>) -> Result<(Tensor, Tensor)> {
+        let event = if direction == Direction::Forward { &self.latent } else { &self.data };
         check_event("the input of a concatenation", v, event)?;
         let mut values = Vec::with_capacity(self.parts.len());
         let mut total = no_log_det(v)?;
         let mut start = 0;
         for part in &self.parts {
-            let size = size(part.as_ref());
+            let shape = if direction == Direction::Forward { part.latent_shape() } else { part.data_shape() };
+            let size = shape[0];
             let (value, log_det) = apply(part.as_ref(), &v.narrow(1, start, size)?)?;
             values.push(value);
             total = (total + log_det)?;
@@ -66,14 +62,6 @@ fn joined<'a>(mut shapes: impl Iterator<Item = &'a [usize]>) -> Result<Vec<usize
     Ok(whole)
 }
 
-fn latent_size(part: &dyn Bijector) -> usize {
-    part.latent_shape()[0]
-}
-
-fn data_size(part: &dyn Bijector) -> usize {
-    part.data_shape()[0]
-}
-
 impl Bijector for Concatenate {
     fn latent_shape(&self) -> &[usize] {
         &self.latent
@@ -84,20 +72,19 @@ impl Bijector for Concatenate {
     }
 
     fn forward(&self, z: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        self.run(z, &self.latent, latent_size, |part, z| part.forward(z, context))
+        self.run(Direction::Forward, z, &mut |part, z| part.forward(z, context))
     }
 
     fn inverse(&self, x: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        self.run(x, &self.data, data_size, |part, x| part.inverse(x, context))
+        self.run(Direction::Inverse, x, &mut |part, x| part.inverse(x, context))
     }
 
     fn inverse_training(&self, x: &Tensor, context: Option<&Tensor>, rng: &mut Rng) -> Result<(Tensor, Tensor)> {
-        self.run(x, &self.data, data_size, |part, x| part.inverse_training(x, context, rng))
+        self.run(Direction::Inverse, x, &mut |part, x| part.inverse_training(x, context, rng))
     }
 
     fn initialize(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
-        let apply = |part: &dyn Bijector, x: &Tensor| Ok((part.initialize(x, context)?, no_log_det(x)?));
-        Ok(self.run(x, &self.data, data_size, apply)?.0)
+        Ok(self.run(Direction::Inverse, x, &mut |part, x| Ok((part.initialize(x, context)?, no_log_det(x)?)))?.0)
     }
 
     fn pass<'a>(
@@ -105,28 +92,9 @@ impl Bijector for Concatenate {
         direction: Direction,
         input: &Tensor,
         context: Option<&Tensor>,
-        mut rng: Option<&mut Rng>,
+        rng: Option<&mut Rng>,
     ) -> Result<Pass<'a>> {
-        let (mut ways, mut repeatable) = (Vec::with_capacity(self.parts.len()), true);
-        let apply = |part: &'a dyn Bijector, v: &Tensor| {
-            let pass = part.pass(direction, v, context, rng.as_deref_mut())?;
-            repeatable &= pass.repeatable;
-            ways.push(pass.back);
-            Ok((pass.value, pass.log_det))
-        };
-        type Size = fn(&dyn Bijector) -> usize;
-        let (latent, data): ((_, Size), (_, Size)) = ((&self.latent, latent_size), (&self.data, data_size));
-        let (from, to) = if direction == Direction::Forward { (latent, data) } else { (data, latent) };
-        let (value, log_det) = self.run(&input.detach(), from.0, from.1, apply)?;
-        let back = move |gradient: Tensor, sweep: &mut Sweep<'_>| {
-            let mut ways = ways.into_iter();
-            let apply = |_: &dyn Bijector, gradient: &Tensor| match ways.next() {
-                Some(back) => Ok((back(gradient.contiguous()?, sweep)?, no_log_det(gradient)?)),
-                None => Err(Error::Config("a part has no way back".into())),
-            };
-            Ok(self.run(&gradient, to.0, to.1, apply)?.0)
-        };
-        Ok(Pass { value, log_det, back: Box::new(back), repeatable })
+        Pass::of_parts(direction, input, context, rng, |direction, v, apply| self.run(direction, v, apply))
     }
 
     fn structure(&self) -> Structure {

@@ -1,7 +1,7 @@
 //! A bijector on some elements of the event.
 
-use super::reshape::batched;
-use super::{Bijector, Pass, Sweep, check_event};
+use super::reshape::{batched, no_log_det};
+use super::{Bijector, Pass, check_event, pass::Apply};
 use crate::ops::Direction;
 use crate::{Error, Result, Rng, Structure};
 use candle_core::{Device, Tensor};
@@ -51,17 +51,13 @@ impl Indexed {
         Ok(Self { part, shape: shape.to_vec(), count, front, back })
     }
 
-    fn run(
-        &self,
-        v: &Tensor,
-        event: &[usize],
-        apply: impl FnOnce(&Tensor) -> Result<(Tensor, Tensor)>,
-    ) -> Result<(Tensor, Tensor)> {
+    fn run<'a>(&'a self, direction: Direction, v: &Tensor, apply: Apply<'_, 'a>) -> Result<(Tensor, Tensor)> {
+        let event = if direction == Direction::Forward { self.part.latent_shape() } else { self.part.data_shape() };
         let batch = check_event("the input of an indexed bijector", v, &self.shape)?;
         let sorted = v.flatten_from(1)?.contiguous()?.index_select(&self.front.to_device(v.device())?, 1)?;
         let part = sorted.narrow(1, 0, self.count)?.reshape(batched(batch, event))?;
         let rest = sorted.narrow(1, self.count, sorted.dim(1)? - self.count)?;
-        let (part, log_det) = apply(&part)?;
+        let (part, log_det) = apply(self.part.as_ref(), &part)?;
         let joined = Tensor::cat(&[&part.reshape((batch, self.count))?, &rest], 1)?;
         let joined = joined.index_select(&self.back.to_device(v.device())?, 1)?;
         Ok((joined.reshape(v.shape())?, log_det))
@@ -74,20 +70,19 @@ impl Bijector for Indexed {
     }
 
     fn forward(&self, z: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        self.run(z, self.part.latent_shape(), |z| self.part.forward(z, context))
+        self.run(Direction::Forward, z, &mut |part, z| part.forward(z, context))
     }
 
     fn inverse(&self, x: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        self.run(x, self.part.data_shape(), |x| self.part.inverse(x, context))
+        self.run(Direction::Inverse, x, &mut |part, x| part.inverse(x, context))
     }
 
     fn inverse_training(&self, x: &Tensor, context: Option<&Tensor>, rng: &mut Rng) -> Result<(Tensor, Tensor)> {
-        self.run(x, self.part.data_shape(), |x| self.part.inverse_training(x, context, rng))
+        self.run(Direction::Inverse, x, &mut |part, x| part.inverse_training(x, context, rng))
     }
 
     fn initialize(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
-        let apply = |x: &Tensor| Ok((self.part.initialize(x, context)?, super::reshape::no_log_det(x)?));
-        Ok(self.run(x, self.part.data_shape(), apply)?.0)
+        Ok(self.run(Direction::Inverse, x, &mut |part, x| Ok((part.initialize(x, context)?, no_log_det(x)?)))?.0)
     }
 
     fn pass<'a>(
@@ -97,20 +92,7 @@ impl Bijector for Indexed {
         context: Option<&Tensor>,
         rng: Option<&mut Rng>,
     ) -> Result<Pass<'a>> {
-        let (latent, data) = (self.part.latent_shape(), self.part.data_shape());
-        let (from, to) = if direction == Direction::Forward { (latent, data) } else { (data, latent) };
-        let mut inner = None;
-        let (value, log_det) = self.run(&input.detach(), from, |v| {
-            let pass = self.part.pass(direction, v, context, rng)?;
-            inner = Some((pass.back, pass.repeatable));
-            Ok((pass.value, pass.log_det))
-        })?;
-        let (back, repeatable) = inner.ok_or_else(|| Error::Config("the part has no way back".into()))?;
-        let back = move |gradient: Tensor, sweep: &mut Sweep<'_>| {
-            let apply = |gradient: &Tensor| Ok((back(gradient.clone(), sweep)?, super::reshape::no_log_det(gradient)?));
-            Ok(self.run(&gradient, to, apply)?.0)
-        };
-        Ok(Pass { value, log_det, back: Box::new(back), repeatable })
+        Pass::of_parts(direction, input, context, rng, |direction, v, apply| self.run(direction, v, apply))
     }
 
     fn structure(&self) -> Structure {

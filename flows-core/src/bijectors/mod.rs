@@ -134,6 +134,11 @@ pub trait Bijector: std::fmt::Debug + Send + Sync {
         Pass::step(self, direction, input, context, rng)
     }
 
+    /// The [`Embed`] that this is, if it is one: as the prior of a split it can be given more.
+    fn as_embed(&self) -> Option<&Embed> {
+        None
+    }
+
     /// What this is made of, for people to read.
     fn structure(&self) -> Structure;
 }

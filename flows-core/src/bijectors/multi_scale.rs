@@ -13,6 +13,9 @@ pub struct Level {
     pub flow: Box<dyn Bijector>,
     /// What maps the half that leaves to noise, given the half that stays as context (B, C/2, ...);
     /// without it the half leaves as it is.
+    ///
+    /// An [`Embed`](super::Embed) is given the model's context as well: its network gets the half that
+    /// stays as input and the model's context as context.
     pub prior: Option<Box<dyn Bijector>>,
 }
 
@@ -23,7 +26,7 @@ pub struct Level {
 /// goes on to level i + 1 and the second half leaves, through the split prior if there is one. The
 /// vector z is: what leaves at level 0, what leaves at level 1, ..., what the last level gives;
 /// each in row-major order of its (C, ...). Data come in at level 0; [`MultiScale::parts`] has the
-/// lengths. The split priors see the half that stays and no other context.
+/// lengths. All flows see the model's context.
 #[derive(Debug)]
 pub struct MultiScale {
     levels: Vec<Level>,
@@ -78,15 +81,14 @@ impl MultiScale {
     fn to_latent<'a>(
         &'a self,
         x: &Tensor,
-        context: Option<&Tensor>,
-        mut apply: impl FnMut(&'a dyn Bijector, &Tensor, Option<&Tensor>) -> Result<(Tensor, Tensor)>,
+        mut apply: impl FnMut(Part<'a, '_>, &Tensor) -> Result<(Tensor, Tensor)>,
     ) -> Result<(Tensor, Tensor)> {
         check_event("the data of a multi-scale model", x, self.data_shape())?;
         let mut total = no_log_det(x)?;
         let mut parts = Vec::with_capacity(self.levels.len());
         let mut v = x.clone();
         for (i, level) in self.levels.iter().enumerate() {
-            let (h, log_det) = apply(level.flow.as_ref(), &v, context)?;
+            let (h, log_det) = apply(Part::Flow(level.flow.as_ref()), &v)?;
             total = (total + log_det)?;
             if i + 1 == self.levels.len() {
                 parts.push(h.flatten_from(1)?);
@@ -98,7 +100,7 @@ impl MultiScale {
             let leaving = match &level.prior {
                 None => leaving,
                 Some(prior) => {
-                    let (noise, log_det) = apply(prior.as_ref(), &leaving, Some(&v))?;
+                    let (noise, log_det) = apply(Part::Prior(prior.as_ref(), &v), &leaving)?;
                     total = (total + log_det)?;
                     noise
                 }
@@ -106,6 +108,27 @@ impl MultiScale {
             parts.push(leaving.flatten_from(1)?);
         }
         Ok((Tensor::cat(&parts, 1)?, total))
+    }
+}
+
+/// What a level applies.
+#[derive(Clone, Copy)]
+enum Part<'a, 'b> {
+    Flow(&'a dyn Bijector),
+    /// The split prior, and the half that stays.
+    Prior(&'a dyn Bijector, &'b Tensor),
+}
+
+impl<'a> Part<'a, '_> {
+    /// The bijector and its context, given that of the model; in training if there is a generator.
+    fn given(self, context: Option<&Tensor>, rng: Option<&mut Rng>) -> Result<(&'a dyn Bijector, Option<Tensor>)> {
+        Ok(match self {
+            Self::Flow(flow) => (flow, context.cloned()),
+            Self::Prior(prior, half) => match prior.as_embed() {
+                Some(embed) => (embed.bijector(), Some(embed.embed(Some(half), context, rng)?)),
+                None => (prior, Some(half.clone())),
+            },
+        })
     }
 }
 
@@ -143,7 +166,8 @@ impl Bijector for MultiScale {
                         None => part.reshape(stays.shape())?,
                         Some(prior) => {
                             let noise = part.reshape(batched(batch, prior.latent_shape()))?;
-                            let (leaving, log_det) = prior.forward(&noise, Some(&stays))?;
+                            let (prior, given) = Part::Prior(prior.as_ref(), &stays).given(context, None)?;
+                            let (leaving, log_det) = prior.forward(&noise, given.as_ref())?;
                             total = (total + log_det)?;
                             leaving
                         }
@@ -161,18 +185,25 @@ impl Bijector for MultiScale {
     }
 
     fn inverse(&self, x: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        self.to_latent(x, context, |part, v, context| part.inverse(v, context))
+        self.to_latent(x, |part, v| {
+            let (bijector, given) = part.given(context, None)?;
+            bijector.inverse(v, given.as_ref())
+        })
     }
 
     fn inverse_training(&self, x: &Tensor, context: Option<&Tensor>, rng: &mut Rng) -> Result<(Tensor, Tensor)> {
-        self.to_latent(x, context, |part, v, context| part.inverse_training(v, context, rng))
+        self.to_latent(x, |part, v| {
+            let (bijector, given) = part.given(context, Some(&mut *rng))?;
+            bijector.inverse_training(v, given.as_ref(), rng)
+        })
     }
 
     fn initialize(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
-        let apply = |part: &dyn Bijector, v: &Tensor, context: Option<&Tensor>| {
-            Ok((part.initialize(v, context)?, no_log_det(v)?))
+        let apply = |part: Part<'_, '_>, v: &Tensor| {
+            let (bijector, given) = part.given(context, None)?;
+            Ok((bijector.initialize(v, given.as_ref())?, no_log_det(v)?))
         };
-        Ok(self.to_latent(x, context, apply)?.0)
+        Ok(self.to_latent(x, apply)?.0)
     }
 
     /// The inverse goes back level by level; `forward` is run again as a whole.
@@ -187,10 +218,21 @@ impl Bijector for MultiScale {
             return Pass::step(self, direction, input, context, rng);
         }
         let (mut ways, mut repeatable) = (Vec::new(), true);
-        let (value, log_det) = self.to_latent(&input.detach(), context, |part, v, context| {
-            let pass = part.pass(direction, v, context, rng.as_deref_mut())?;
+        let (value, log_det) = self.to_latent(&input.detach(), |part, v| {
+            let rng = rng.as_deref_mut();
+            let (pass, half) = match part {
+                Part::Flow(flow) => (flow.pass(direction, v, context, rng)?, None),
+                Part::Prior(prior, half) => {
+                    let half = leaf(half)?;
+                    let pass = match prior.as_embed() {
+                        Some(embed) => embed.pass_beside(direction, v, Some(half.clone()), context, rng)?,
+                        None => prior.pass(direction, v, Some(&half), rng)?.given(&half),
+                    };
+                    (pass, Some(half))
+                }
+            };
             repeatable &= pass.repeatable;
-            ways.push((pass.back, context.cloned()));
+            ways.push((pass.back, half));
             Ok((pass.value, pass.log_det))
         })?;
         let back = move |gradient: Tensor, sweep: &mut Sweep<'_>| {
@@ -209,9 +251,8 @@ impl Bijector for MultiScale {
                             None => part.reshape(stays.shape())?,
                             Some(prior) => {
                                 let Some((back, Some(half))) = ways.pop() else { return Err(lost()) };
-                                let half = leaf(&half)?;
                                 let noise = part.reshape(batched(batch, prior.latent_shape()))?;
-                                let leaving = back(noise, &mut sweep.given(&half))?;
+                                let leaving = back(noise, sweep)?;
                                 stays = (stays + sweep.take(&half)?)?;
                                 leaving
                             }
@@ -240,10 +281,12 @@ impl Bijector for MultiScale {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bijectors::{Chain, Embed, Indexed, Radial, Reshape, Squeeze};
-    use crate::nn::{Network, Parameters, Scope};
-    use crate::testing::{difference, measure, perturb};
+    use crate::bijectors::univariate::Affine;
+    use crate::bijectors::{Chain, Elementwise, Embed, Indexed, Radial, Reshape, Squeeze};
+    use crate::nn::{Activation, Mlp, Network, NetworkConfig, Output, Parameters, Scope};
+    use crate::testing::{Case, difference, measure, perturb};
     use candle_core::{DType, Device};
+    use std::sync::Arc;
 
     /// The context as a vector.
     #[derive(Debug)]
@@ -266,11 +309,11 @@ mod tests {
         let step = Indexed::new(Box::new(Radial::new(n, None, &scope.enter("flow"))?), &shape, 0..n)?;
         let flow = Box::new(Chain::new(vec![Box::new(step), Box::new(squeeze)])?);
         let half = [shape[0] / 2, shape[1], shape[2]];
-        let radial = Radial::new(n / 2, Some(n / 2), &scope.enter("prior"));
         let prior: Option<Box<dyn Bijector>> = match prior {
             false => None,
             true => {
-                let affine = Chain::new(vec![Box::new(radial?), Box::new(Reshape::flatten(&half))])?;
+                let radial = Radial::new(n / 2, Some(n / 2), &scope.enter("prior"))?;
+                let affine = Chain::new(vec![Box::new(radial), Box::new(Reshape::flatten(&half))])?;
                 Some(Box::new(Embed::new(Box::new(Flatten), Box::new(affine))))
             }
         };
@@ -310,6 +353,55 @@ mod tests {
         assert_eq!(difference(&x, &model.forward(&z, None)?.0)?, 0.0);
         let odd = || Level { flow: Box::new(Reshape::flatten(&[3])), prior: None };
         assert!(MultiScale::new(vec![odd(), odd()]).is_err() && MultiScale::new(vec![]).is_err());
+        Ok(())
+    }
+    /// The half that stays, as a vector, and the context through a network.
+    #[derive(Debug)]
+    struct Both(Mlp);
+
+    impl Network for Both {
+        fn forward(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
+            self.0.forward(&x.flatten_from(1)?, context)
+        }
+
+        fn structure(&self) -> Structure {
+            self.0.structure()
+        }
+    }
+
+    fn conditional(scope: &Scope) -> Result<Box<dyn Bijector>> {
+        let network = Mlp::new(8, &[5], Output::new(3), Some(2), Activation::Tanh, &scope.enter("network"))?;
+        let (affine, linear) = (Arc::new(Affine::default()), NetworkConfig::mlp([]));
+        let affine = Elementwise::conditional(&[2, 2, 2], affine, 3, &linear, &scope.enter("affine"))?;
+        let first = level(&[1, 4, 4], false, &scope.enter(0))?;
+        let prior: Option<Box<dyn Bijector>> = Some(Box::new(Embed::new(Box::new(Both(network)), Box::new(affine))));
+        let levels = vec![Level { prior, ..first }, level(&[2, 2, 2], false, &scope.enter(1))?];
+        Ok(Box::new(MultiScale::new(levels)?))
+    }
+
+    #[test]
+    fn a_prior_sees_the_half_that_stays_and_the_context() -> Result<()> {
+        let case = Case::new("multi-scale, prior of half and context", conditional).given([2]).points(500);
+        case.round_trip()?;
+        case.derivatives()?;
+        case.every_weight_learns()?;
+        case.rows_are_independent()?;
+        case.wrong_shapes_are_errors()?;
+        case.extremes_stay_in_their_row()?;
+        case.trains()?;
+        case.recomputes()?;
+        case.structure_counts()?;
+        // The context moves the half that leaves, which is the first of z, and not the rest.
+        let (model, _) = case.model(DType::F64)?;
+        let mut rng = Rng::seed(1);
+        let x = rng.normal_tensor((1, 1, 4, 4), DType::F64, &Device::Cpu)?;
+        let mut z = || {
+            let context = rng.normal_tensor((1, 2), DType::F64, &Device::Cpu)?;
+            Ok::<_, Error>(model.inverse(&x, Some(&context))?.0)
+        };
+        let (a, b) = (z()?, z()?);
+        assert!(difference(&a.narrow(1, 0, 8)?, &b.narrow(1, 0, 8)?)? > 1e-3);
+        assert_eq!(difference(&a.narrow(1, 8, 8)?, &b.narrow(1, 8, 8)?)?, 0.0);
         Ok(())
     }
 }

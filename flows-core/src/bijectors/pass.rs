@@ -1,8 +1,9 @@
 //! Passes that keep no activations, and their way back.
 
 use super::Bijector;
+use super::reshape::no_log_det;
 use crate::ops::Direction;
-use crate::{Result, Rng, ops};
+use crate::{Error, Result, Rng, ops};
 use candle_core::{Tensor, Var, backprop::GradStore};
 
 /// The result of a pass without its graph, and the way back through it: [`Bijector::pass`].
@@ -21,6 +22,9 @@ pub struct Pass<'a> {
 /// The way back of a [`Pass`]: from the gradient for the value to that for the input. Those of
 /// variables are added to the gradients of the [`Sweep`].
 pub type Back<'a> = Box<dyn FnOnce(Tensor, &mut Sweep<'_>) -> Result<Tensor> + 'a>;
+
+/// What a bijector made of others does to each of its parts.
+pub(super) type Apply<'b, 'a> = &'b mut dyn FnMut(&'a dyn Bijector, &Tensor) -> Result<(Tensor, Tensor)>;
 
 /// What the way back takes along.
 pub struct Sweep<'a> {
@@ -68,6 +72,40 @@ impl<'a> Pass<'a> {
         let mut drawn = rng.as_deref().cloned();
         let result = run(input, context, rng)?;
         Ok(Self::again(input, result, move |input, context| run(input, context, drawn.as_mut())))
+    }
+
+    /// The pass of a bijector whose parts stand side by side: `run` cuts the input of a direction into
+    /// theirs, and joins what is applied to them in their order.
+    pub(super) fn of_parts(
+        direction: Direction,
+        input: &Tensor,
+        context: Option<&Tensor>,
+        mut rng: Option<&mut Rng>,
+        run: impl Fn(Direction, &Tensor, Apply<'_, 'a>) -> Result<(Tensor, Tensor)> + 'a,
+    ) -> Result<Self> {
+        let (mut ways, mut repeatable) = (Vec::new(), true);
+        let (value, log_det) = run(direction, &input.detach(), &mut |part, v| {
+            let pass = part.pass(direction, v, context, rng.as_deref_mut())?;
+            repeatable &= pass.repeatable;
+            ways.push(pass.back);
+            Ok((pass.value, pass.log_det))
+        })?;
+        let back = move |gradient: Tensor, sweep: &mut Sweep<'_>| {
+            let mut ways = ways.into_iter();
+            let back = run(direction.opposite(), &gradient, &mut |_, gradient| match ways.next() {
+                Some(back) => Ok((back(gradient.contiguous()?, sweep)?, no_log_det(gradient)?)),
+                None => Err(Error::Config("a part has no way back".into())),
+            });
+            Ok(back?.0)
+        };
+        Ok(Self { value, log_det, back: Box::new(back), repeatable })
+    }
+
+    /// The same, whose way back has this context whatever that of the sweep.
+    pub(super) fn given(self, context: &Tensor) -> Self {
+        let (context, back) = (context.clone(), self.back);
+        let back = move |gradient: Tensor, sweep: &mut Sweep<'_>| back(gradient, &mut sweep.given(&context));
+        Self { back: Box::new(back), ..self }
     }
 }
 

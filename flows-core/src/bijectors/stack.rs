@@ -1,7 +1,7 @@
 //! Bijectors on the slices of an axis.
 
 use super::reshape::no_log_det;
-use super::{Bijector, Pass, Sweep, check_event};
+use super::{Bijector, Pass, check_event, pass::Apply};
 use crate::ops::Direction;
 use crate::{Error, Result, Rng, Structure};
 use candle_core::Tensor;
@@ -36,12 +36,8 @@ impl Stack {
         Ok(Self { parts, latent, data })
     }
 
-    fn run<'a>(
-        &'a self,
-        v: &Tensor,
-        event: &[usize],
-        mut apply: impl FnMut(&'a dyn Bijector, &Tensor) -> Result<(Tensor, Tensor)>,
-    ) -> Result<(Tensor, Tensor)> {
+    fn run<'a>(&'a self, direction: Direction, v: &Tensor, apply: Apply<'_, 'a>) -> Result<(Tensor, Tensor)> {
+        let event = if direction == Direction::Forward { &self.latent } else { &self.data };
         check_event("the input of a stack", v, event)?;
         let mut values = Vec::with_capacity(self.parts.len());
         let mut total = no_log_det(v)?;
@@ -64,20 +60,19 @@ impl Bijector for Stack {
     }
 
     fn forward(&self, z: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        self.run(z, &self.latent, |part, z| part.forward(z, context))
+        self.run(Direction::Forward, z, &mut |part, z| part.forward(z, context))
     }
 
     fn inverse(&self, x: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        self.run(x, &self.data, |part, x| part.inverse(x, context))
+        self.run(Direction::Inverse, x, &mut |part, x| part.inverse(x, context))
     }
 
     fn inverse_training(&self, x: &Tensor, context: Option<&Tensor>, rng: &mut Rng) -> Result<(Tensor, Tensor)> {
-        self.run(x, &self.data, |part, x| part.inverse_training(x, context, rng))
+        self.run(Direction::Inverse, x, &mut |part, x| part.inverse_training(x, context, rng))
     }
 
     fn initialize(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
-        let apply = |part: &dyn Bijector, x: &Tensor| Ok((part.initialize(x, context)?, no_log_det(x)?));
-        Ok(self.run(x, &self.data, apply)?.0)
+        Ok(self.run(Direction::Inverse, x, &mut |part, x| Ok((part.initialize(x, context)?, no_log_det(x)?)))?.0)
     }
 
     fn pass<'a>(
@@ -85,27 +80,9 @@ impl Bijector for Stack {
         direction: Direction,
         input: &Tensor,
         context: Option<&Tensor>,
-        mut rng: Option<&mut Rng>,
+        rng: Option<&mut Rng>,
     ) -> Result<Pass<'a>> {
-        let (mut ways, mut repeatable) = (Vec::with_capacity(self.parts.len()), true);
-        let apply = |part: &'a dyn Bijector, v: &Tensor| {
-            let pass = part.pass(direction, v, context, rng.as_deref_mut())?;
-            repeatable &= pass.repeatable;
-            ways.push(pass.back);
-            Ok((pass.value, pass.log_det))
-        };
-        let (latent, data) = (&self.latent, &self.data);
-        let (from, to) = if direction == Direction::Forward { (latent, data) } else { (data, latent) };
-        let (value, log_det) = self.run(&input.detach(), from, apply)?;
-        let back = move |gradient: Tensor, sweep: &mut Sweep<'_>| {
-            let mut ways = ways.into_iter();
-            let apply = |_: &dyn Bijector, gradient: &Tensor| match ways.next() {
-                Some(back) => Ok((back(gradient.contiguous()?, sweep)?, no_log_det(gradient)?)),
-                None => Err(Error::Config("a part has no way back".into())),
-            };
-            Ok(self.run(&gradient, to, apply)?.0)
-        };
-        Ok(Pass { value, log_det, back: Box::new(back), repeatable })
+        Pass::of_parts(direction, input, context, rng, |direction, v, apply| self.run(direction, v, apply))
     }
 
     fn structure(&self) -> Structure {

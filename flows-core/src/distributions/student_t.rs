@@ -1,9 +1,9 @@
 //! Student's t-distribution: a base with heavy tails.
 
 use super::checks::values_of;
-use super::{Family, LocationScale};
+use super::{Family, LocationScale, SymmetricCdf};
 use crate::nn::{Init, Scope};
-use crate::ops::{ln_1p, special::lgamma};
+use crate::ops::{ln_1p, special::lgamma, student_log_cdf, student_quantile};
 use crate::{Error, Result, Rng};
 use candle_core::{DType, Device, Tensor};
 use std::f64::consts::PI;
@@ -93,6 +93,16 @@ impl Family for StudentTFamily {
             .collect::<Result<Vec<_>>>()?;
         let mut element = families.iter().cycle();
         rng.tensor(shape, dtype, device, |rng| element.next().map_or(0.0, |family| rng.draw(family)))
+    }
+}
+
+impl SymmetricCdf for StudentTFamily {
+    fn log_cdf(&self, z: &Tensor) -> Result<Tensor> {
+        student_log_cdf(z, &self.df()?)
+    }
+
+    fn quantile(&self, y: &Tensor) -> Result<Tensor> {
+        student_quantile(y, &self.df()?)
     }
 }
 

@@ -6,13 +6,14 @@ use crate::ops::{log_sum_exp, sum_event};
 use crate::{Result, Rng};
 use candle_core::{D, DType, Device, Tensor};
 
-/// Independent elements of a [`Normal`](super::Normal), [`Logistic`](super::Logistic) or
-/// [`Laplace`](super::Laplace), each given that it lies in `[low_i, high_i]`:
+/// Independent elements of a [`Normal`](super::Normal), [`Logistic`](super::Logistic),
+/// [`Laplace`](super::Laplace) or [`StudentT`](super::StudentT), each given that it lies in
+/// `[low_i, high_i]`:
 /// `log p(x) = sum_i log f(x_i) - ln(F(high_i) - F(low_i))` inside and minus infinity outside.
 ///
 /// Exact however far in a tail the interval lies: the masses are taken in logarithms, on the
 /// side where they do not cancel. Samples are by the inverse of F and differentiable with respect
-/// to location and scale of the base. Bounds may be infinite; a context is ignored. (For a
+/// to every parameter of the base. Bounds may be infinite; a context is ignored. (For a
 /// uniform there is [`BoxUniform::truncate`](super::BoxUniform::truncate).)
 #[derive(Debug)]
 pub struct Truncated<F: SymmetricCdf> {
@@ -100,7 +101,10 @@ impl<F: SymmetricCdf> Distribution for Truncated<F> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::distributions::{Laplace, Logistic, Normal};
+    use crate::distributions::{Laplace, Logistic, Normal, StudentT};
+    use crate::nn::Parameters;
+    use crate::testing::{gradient_difference, perturb};
+    use candle_core::Var;
 
     fn log_prob<F: SymmetricCdf + Default>(low: f64, high: f64, x: f64) -> Result<f64> {
         let at = |v: f64| Tensor::new(&[v], &Device::Cpu);
@@ -130,7 +134,7 @@ mod tests {
         let at = |v: f64| Tensor::new(&[v], &Device::Cpu);
         let (loc, scale, x) = (at(0.3)?, at(2.0)?, at(1.7)?.unsqueeze(0)?);
         let (low, high) = (at(f64::NEG_INFINITY)?, at(f64::INFINITY)?);
-        let pairs: [(Box<dyn Distribution>, Box<dyn Distribution>); 3] = [
+        let pairs: [(Box<dyn Distribution>, Box<dyn Distribution>); 4] = [
             (Box::new(Truncated::new(Normal::new(&loc, &scale)?, &low, &high)?), Box::new(Normal::new(&loc, &scale)?)),
             (
                 Box::new(Truncated::new(Laplace::new(&loc, &scale)?, &low, &high)?),
@@ -140,11 +144,47 @@ mod tests {
                 Box::new(Truncated::new(Logistic::new(&loc, &scale)?, &low, &high)?),
                 Box::new(Logistic::new(&loc, &scale)?),
             ),
+            (
+                Box::new(Truncated::new(StudentT::new(2.5, &loc, &scale)?, &low, &high)?),
+                Box::new(StudentT::new(2.5, &loc, &scale)?),
+            ),
         ];
         for (truncated, whole) in pairs {
             let d = crate::testing::difference(&truncated.log_prob(&x, None)?, &whole.log_prob(&x, None)?)?;
             assert!(d < 1e-12, "{whole:?}: {d}");
         }
+        Ok(())
+    }
+    #[test]
+    fn a_truncated_t_has_mass_one_and_every_gradient() -> Result<()> {
+        const N: usize = 2000;
+        let parameters = Parameters::new(DType::F64, &Device::Cpu, Rng::seed(0));
+        let base = StudentT::trainable([2], 3.0, &parameters.scope())?;
+        perturb(&parameters, 0.3, &mut Rng::seed(1))?;
+        let bounds = [[-0.5, 4.0], [2.0, 9.0]].map(|bounds| Tensor::new(&bounds, &Device::Cpu));
+        let [low, high] = bounds;
+        let (low, high) = (low?, high?);
+        let truncated = Truncated::new(base, &low, &high)?;
+        // Simpson's rule, for one element at a time while the other stays.
+        let share =
+            Tensor::arange(0u32, N as u32 + 1, &Device::Cpu)?.to_dtype(DType::F64)?.affine(1.0 / N as f64, 0.0)?;
+        let x = share.unsqueeze(1)?.broadcast_mul(&(&high - &low)?)?.broadcast_add(&low)?;
+        let density = truncated.base.log_density(&x)?;
+        let log_mass = (truncated.log_prob(&x, None)? - density.sum(1)?)?.get(0)?.to_scalar::<f64>()?;
+        let weights = (0..=N).map(|i| if i == 0 || i == N { 1.0 } else { 2.0 + 2.0 * (i % 2) as f64 });
+        let weights = Tensor::from_vec(weights.collect::<Vec<f64>>(), (N + 1, 1), &Device::Cpu)?;
+        let masses =
+            (density.exp()?.broadcast_mul(&weights)?.sum(0)? * (high - low)?)?.affine(1.0 / 3.0 / N as f64, 0.0)?;
+        let mass = masses.log()?.sum_all()?.to_scalar::<f64>()?;
+        assert!((mass + log_mass).abs() < 1e-9, "{mass} and {log_mass}");
+
+        let x = Var::from_tensor(&truncated.sample(6, None, &mut Rng::seed(2))?.detach())?;
+        let density = || Ok(truncated.log_prob(&x, None)?.sum_all()?);
+        let d = gradient_difference(density, &parameters, &[("x", &x)], &mut Rng::seed(3))?;
+        assert!(d < 1e-7, "{d} by the density");
+        let draws = || Ok(truncated.sample(6, None, &mut Rng::seed(4))?.sqr()?.sum_all()?);
+        let d = gradient_difference(draws, &parameters, &[], &mut Rng::seed(3))?;
+        assert!(d < 1e-6, "{d} by the draws");
         Ok(())
     }
 }

@@ -1,10 +1,10 @@
 //! Flows of autoregressive layers: MAF, IAF and the autoregressive neural spline flow.
 
 use super::{Architecture, chain};
-use crate::Result;
-use crate::bijectors::univariate::{Affine, RqSpline, Univariate};
+use crate::bijectors::univariate::{Affine, Inverted, RqSpline, Univariate};
 use crate::bijectors::{Autoregressive, BatchNorm, Bijector, Inverse, LuLinear, Order, Start};
 use crate::nn::{NetworkConfig, Scope};
+use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -63,6 +63,9 @@ impl Architecture for Maf {
 
 /// IAF: the inverse of masked autoregressive affine layers (Kingma et al., 2016); sampling is one
 /// pass, the density of a point that it did not produce goes from dimension to dimension.
+///
+/// A layer is `x = (z - t) e^-s`, or with [`Self::gate`] `x = g z + (1 - g) t`; s, t and g of a
+/// dimension depend on the z of those before it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Iaf {
@@ -70,19 +73,27 @@ pub struct Iaf {
     pub layers: usize,
     /// The masked network.
     pub network: NetworkConfig,
-    /// Bound on the log-scale of one layer.
+    /// Bound on the log-scale of one layer without a gate.
     pub max_log_scale: f64,
+    /// The paper's numerically stable layer, whose gate g is the sigmoid of this plus what the network
+    /// gives; the paper starts it open, with 1 or 2.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gate: Option<f64>,
 }
 
 impl Default for Iaf {
     fn default() -> Self {
-        Self { layers: 4, network: NetworkConfig::mlp([320, 320]), max_log_scale: 5.0 }
+        Self { layers: 4, network: NetworkConfig::mlp([320, 320]), max_log_scale: 5.0, gate: None }
     }
 }
 
 impl Architecture for Iaf {
     fn bijector(&self, features: usize, context: Option<usize>, scope: &Scope) -> Result<Box<dyn Bijector>> {
-        let univariate: Arc<dyn Univariate> = Arc::new(Affine::bounded(self.max_log_scale)?);
+        let univariate: Arc<dyn Univariate> = match self.gate {
+            None => Arc::new(Affine::bounded(self.max_log_scale)?),
+            Some(offset) if offset.is_finite() => Arc::new(Inverted(Affine::gated(offset))),
+            Some(offset) => return Err(Error::Config(format!("a `gate` of {offset}: set it to 1 or 2"))),
+        };
         chain(self.layers, scope, |i, scope| {
             let order = order(i, features);
             let layer = Autoregressive::new(features, univariate.clone(), context, order, &self.network, scope)?;
@@ -91,7 +102,8 @@ impl Architecture for Iaf {
     }
 }
 
-/// The autoregressive neural spline flow, RQ-NSF (AR) (Durkan et al., 2019).
+/// The autoregressive neural spline flow, RQ-NSF (AR) (Durkan et al., 2019); as in [`Nsf`](super::Nsf),
+/// raw widths and heights are not divided by the square root of the hidden units.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NsfAutoregressive {

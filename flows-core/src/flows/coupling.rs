@@ -8,14 +8,24 @@ use crate::nn::{NetworkConfig, Scope};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// NICE: additive couplings and one scale for each dimension (Dinh et al., 2014).
+/// NICE: additive couplings and one scale for each dimension (Dinh et al., 2014). The default is for
+/// tables; [`Nice::mnist`] has the paper's sizes for MNIST.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Nice {
     /// Number of couplings, of alternating halves.
     pub layers: usize,
-    /// The conditioner; the paper's for MNIST has five hidden layers of 1,000 units.
+    /// The conditioner.
     pub network: NetworkConfig,
+}
+
+impl Nice {
+    /// The sizes that the authors published for MNIST: four couplings, each with five hidden layers of
+    /// 1,000 ReLU units. Their halves are the even and the odd pixels, and their base is logistic; here
+    /// they are the first and the last ones, and the base is normal.
+    pub fn mnist() -> Self {
+        Self { layers: 4, network: NetworkConfig::mlp([1000; 5]) }
+    }
 }
 
 impl Default for Nice {
@@ -72,6 +82,9 @@ impl Architecture for RealNvp {
 /// The neural spline flow with couplings, RQ-NSF (C) (Durkan et al., 2019): a linear map in LU
 /// form with a random permutation, then a spline coupling whose kept half has splines of its own,
 /// `layers` times, and a last linear map.
+///
+/// The authors' code divides the raw widths and heights by the square root of the network's hidden
+/// units, which is not done here: the flows are the same, but their last layers learn faster.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Nsf {

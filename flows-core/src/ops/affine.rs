@@ -17,6 +17,19 @@ pub(crate) enum Scale {
     Bounded(f64),
     /// `x = (z + t) e^s`, s = ln sigmoid(r + o).
     Sigmoid(f64),
+    /// `x = z e^s + t (1 - e^s)`, s = ln sigmoid(r + o).
+    Gate(f64),
+}
+
+/// Where the shift is.
+#[derive(Clone, Copy)]
+enum Form {
+    /// `x = z e^s + t`.
+    Behind,
+    /// `x = (z + t) e^s`.
+    Before,
+    /// `x = (z - t) e^s + t`.
+    Around,
 }
 
 /// The map, or its inverse, of x (B, N), and its log-derivative, given shifts t and raw scales r:
@@ -73,25 +86,32 @@ impl Affine {
                 let t = (raw / T::of(bound)).fast_tanh();
                 (t * T::of(bound), T::one() - t * t)
             }
-            Scale::Sigmoid(offset) => {
+            Scale::Sigmoid(offset) | Scale::Gate(offset) => {
                 let raw = T::zero() - (raw + T::of(offset));
                 (T::zero() - raw.fast_softplus(), raw.fast_sigmoid())
             }
         }
     }
 
-    fn shifts_first(self) -> bool {
-        matches!(self.scale, Scale::Sigmoid(_))
+    #[inline(always)]
+    fn form(self) -> Form {
+        match self.scale {
+            Scale::Exp | Scale::Bounded(_) => Form::Behind,
+            Scale::Sigmoid(_) => Form::Before,
+            Scale::Gate(_) => Form::Around,
+        }
     }
 
     #[inline(always)]
     fn at<T: Real>(self, x: T, shift: T, raw: T) -> (T, T) {
         let (s, _) = self.log_scale(raw);
-        match (self.direction, self.shifts_first()) {
-            (Direction::Forward, false) => (x * s.fast_exp() + shift, s),
-            (Direction::Forward, true) => ((x + shift) * s.fast_exp(), s),
-            (Direction::Inverse, false) => ((x - shift) * (T::zero() - s).fast_exp(), T::zero() - s),
-            (Direction::Inverse, true) => (x * (T::zero() - s).fast_exp() - shift, T::zero() - s),
+        match (self.direction, self.form()) {
+            (Direction::Forward, Form::Behind) => (x * s.fast_exp() + shift, s),
+            (Direction::Forward, Form::Before) => ((x + shift) * s.fast_exp(), s),
+            (Direction::Forward, Form::Around) => ((x - shift) * s.fast_exp() + shift, s),
+            (Direction::Inverse, Form::Behind) => ((x - shift) * (T::zero() - s).fast_exp(), T::zero() - s),
+            (Direction::Inverse, Form::Before) => (x * (T::zero() - s).fast_exp() - shift, T::zero() - s),
+            (Direction::Inverse, Form::Around) => ((x - shift) * (T::zero() - s).fast_exp() + shift, T::zero() - s),
         }
     }
 
@@ -99,22 +119,30 @@ impl Affine {
     #[inline(always)]
     fn gradient<T: Real>(self, [x, shift, raw]: [T; 3], gvalue: T, glog: T) -> [T; 3] {
         let (s, slope) = self.log_scale(raw);
-        match (self.direction, self.shifts_first()) {
-            (Direction::Forward, false) => {
+        match (self.direction, self.form()) {
+            (Direction::Forward, Form::Behind) => {
                 let gx = gvalue * s.fast_exp();
                 [gx, gvalue, (gx * x + glog) * slope]
             }
-            (Direction::Forward, true) => {
+            (Direction::Forward, Form::Before) => {
                 let gx = gvalue * s.fast_exp();
                 [gx, gx, (gx * (x + shift) + glog) * slope]
             }
-            (Direction::Inverse, false) => {
+            (Direction::Forward, Form::Around) => {
+                let gx = gvalue * s.fast_exp();
+                [gx, gvalue - gx, (gx * (x - shift) + glog) * slope]
+            }
+            (Direction::Inverse, Form::Behind) => {
                 let gx = gvalue * (T::zero() - s).fast_exp();
                 [gx, T::zero() - gx, T::zero() - (gx * (x - shift) + glog) * slope]
             }
-            (Direction::Inverse, true) => {
+            (Direction::Inverse, Form::Before) => {
                 let gx = gvalue * (T::zero() - s).fast_exp();
                 [gx, T::zero() - gvalue, T::zero() - (gx * x + glog) * slope]
+            }
+            (Direction::Inverse, Form::Around) => {
+                let gx = gvalue * (T::zero() - s).fast_exp();
+                [gx, gvalue - gx, T::zero() - (gx * (x - shift) + glog) * slope]
             }
         }
     }
@@ -190,14 +218,17 @@ impl Transformer for Affine {
         let s = match self.scale {
             Scale::Exp => raw,
             Scale::Bounded(bound) => ((raw / bound)?.tanh()? * bound)?,
-            Scale::Sigmoid(offset) => ops::log_sigmoid(&(raw + offset)?)?,
+            Scale::Sigmoid(offset) | Scale::Gate(offset) => ops::log_sigmoid(&(raw + offset)?)?,
         };
-        Ok(match (self.direction, self.shifts_first()) {
-            (Direction::Forward, false) => (((x * s.exp()?)? + shift)?, s),
-            (Direction::Forward, true) => (((x + shift)? * s.exp()?)?, s),
-            (Direction::Inverse, false) => (((x - shift)? * s.neg()?.exp()?)?, s.neg()?),
-            (Direction::Inverse, true) => (((x * s.neg()?.exp()?)? - shift)?, s.neg()?),
-        })
+        let s = if self.direction == Direction::Forward { s } else { s.neg()? };
+        let value = match (self.direction, self.form()) {
+            (Direction::Forward, Form::Behind) => ((x * s.exp()?)? + shift)?,
+            (Direction::Forward, Form::Before) => ((x + shift)? * s.exp()?)?,
+            (Direction::Inverse, Form::Behind) => ((x - shift)? * s.exp()?)?,
+            (Direction::Inverse, Form::Before) => ((x * s.exp()?)? - shift)?,
+            (_, Form::Around) => (((x - &shift)? * s.exp()?)? + shift)?,
+        };
+        Ok((value, s))
     }
 }
 
@@ -208,7 +239,7 @@ mod tests {
 
     #[test]
     fn the_kernel_is_the_plain_composition() -> Result<()> {
-        for scale in [Scale::Exp, Scale::Bounded(2.0), Scale::Sigmoid(2.0)] {
+        for scale in [Scale::Exp, Scale::Bounded(2.0), Scale::Sigmoid(2.0), Scale::Gate(1.5)] {
             for direction in [Direction::Forward, Direction::Inverse] {
                 for shape in [[1, 1, 1], [5, 3, 5], [5, 3, 1], [900, 7, 1], [900, 7, 900]] {
                     check(Affine { scale, direction }, shape, [-2.0, 2.0], 1e-11, 1e-4)?;

@@ -1,8 +1,59 @@
-//! Operations of more inputs than candle's three.
+//! Operations of three inputs whose value is known before them, and of more inputs than candle's three.
 
 use candle_core::{CpuStorage, CustomOp3, Device, Layout, Shape, Tensor};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// An operation of three inputs that is there for its gradients: its value is known.
+pub(crate) trait Known: Send + Sync {
+    /// What it is called.
+    const NAME: &'static str;
+
+    /// The value.
+    fn value(&self) -> candle_core::Result<(CpuStorage, Shape)>;
+
+    /// The gradients by the inputs, given that by the value.
+    fn gradients(&self, inputs: [&Tensor; 3], grad: &Tensor) -> candle_core::Result<[Option<Tensor>; 3]>;
+
+    /// The value as a function of the inputs.
+    fn apply(self, inputs: [&Tensor; 3]) -> candle_core::Result<Tensor>
+    where
+        Self: Sized + 'static,
+    {
+        inputs[0].apply_op3(inputs[1], inputs[2], Operation(self))
+    }
+}
+
+struct Operation<K>(K);
+
+impl<K: Known> CustomOp3 for Operation<K> {
+    fn name(&self) -> &'static str {
+        K::NAME
+    }
+
+    fn cpu_fwd(
+        &self,
+        _: &CpuStorage,
+        _: &Layout,
+        _: &CpuStorage,
+        _: &Layout,
+        _: &CpuStorage,
+        _: &Layout,
+    ) -> candle_core::Result<(CpuStorage, Shape)> {
+        self.0.value()
+    }
+
+    fn bwd(
+        &self,
+        a: &Tensor,
+        b: &Tensor,
+        c: &Tensor,
+        _: &Tensor,
+        grad: &Tensor,
+    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        self.0.gradients([a, b, c], grad).map(Into::into)
+    }
+}
 
 /// The gradients of further inputs, which the operation that has them leaves here for candle.
 ///
@@ -51,7 +102,7 @@ impl Left {
         let zero = Tensor::zeros((), candle_core::DType::F32, &Device::Cpu)?;
         inputs.chunks(2).enumerate().try_fold(zero.clone(), |stand_in, (i, pair)| {
             let link = Link { left: self.clone(), first: 2 * i };
-            stand_in.apply_op3(&pair[0], pair.get(1).unwrap_or(&zero), link)
+            link.apply([&stand_in, &pair[0], pair.get(1).unwrap_or(&zero)])
         })
     }
 }
@@ -61,32 +112,15 @@ struct Link {
     first: usize,
 }
 
-impl CustomOp3 for Link {
-    fn name(&self) -> &'static str {
-        "further-inputs"
-    }
+impl Known for Link {
+    const NAME: &'static str = "further-inputs";
 
-    fn cpu_fwd(
-        &self,
-        _: &CpuStorage,
-        _: &Layout,
-        _: &CpuStorage,
-        _: &Layout,
-        _: &CpuStorage,
-        _: &Layout,
-    ) -> candle_core::Result<(CpuStorage, Shape)> {
+    fn value(&self) -> candle_core::Result<(CpuStorage, Shape)> {
         Ok((CpuStorage::F32(vec![0.0]), Shape::from(())))
     }
 
-    fn bwd(
-        &self,
-        before: &Tensor,
-        _: &Tensor,
-        _: &Tensor,
-        _: &Tensor,
-        grad: &Tensor,
-    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+    fn gradients(&self, [before, ..]: [&Tensor; 3], grad: &Tensor) -> candle_core::Result<[Option<Tensor>; 3]> {
         let [one, other] = self.left.take(grad, self.first)?;
-        Ok((before.track_op().then(|| grad.clone()), one, other))
+        Ok([before.track_op().then(|| grad.clone()), one, other])
     }
 }

@@ -25,6 +25,7 @@ mod size;
 pub mod special;
 mod stable;
 mod staircase;
+mod student;
 mod transformer;
 mod triangle;
 
@@ -43,7 +44,7 @@ pub use linalg::{
 };
 pub use log_sum_exp::log_sum_exp;
 pub(crate) use lu_product::lu_product;
-pub(crate) use many::Left;
+pub(crate) use many::{Known, Left};
 pub(crate) use planar::{planar, planar_is_fused};
 pub use product::product;
 pub use reduce::{mean, sum, sum_event};
@@ -53,4 +54,5 @@ pub(crate) use size::{MOST, elements};
 pub use stable::log_softmax;
 pub(crate) use stable::log_tanh_slope;
 pub(crate) use staircase::Staircase;
+pub(crate) use student::{student_log_cdf, student_quantile};
 pub use triangle::Triangle;

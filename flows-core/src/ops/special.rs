@@ -118,7 +118,7 @@ impl CustomOp1 for Function {
 const STIRLING: f64 = 10.0;
 
 /// Stirling's series after raising the argument to at least 10 by `Gamma(x + 1) = x Gamma(x)`.
-fn log_gamma(x: f64) -> f64 {
+pub(super) fn log_gamma(x: f64) -> f64 {
     if x.is_nan() || x <= 0.0 {
         return f64::NAN;
     }

@@ -1,10 +1,11 @@
 //! What a step of training keeps of the flow's activations.
 
-use super::{Loss, LossGradients, forward_kl, reverse_kl};
+use super::objective::{at_least_one, excess, rows};
+use super::{Loss, LossGradients, conditional_reverse_kl, forward_kl, reverse_kl};
 use crate::bijectors::{Pass, Sweep, add_gradients, leaf};
 use crate::distributions::{Distribution, Transformed};
 use crate::ops::{Direction, Sums};
-use crate::{Error, Result, Rng};
+use crate::{Result, Rng};
 use candle_core::{Tensor, Var, backprop::GradStore};
 use serde::{Deserialize, Serialize};
 
@@ -59,8 +60,31 @@ impl Memory {
         rng: &mut Rng,
     ) -> Result<FlowLoss> {
         Ok(match (self, distribution.transformed()) {
-            (Self::Recompute, Some(flow)) => FlowLoss::Known(recomputed_reverse_kl(flow, log_density, samples, rng)?),
+            (Self::Recompute, Some(flow)) => {
+                let samples = at_least_one(samples)?;
+                FlowLoss::Known(recomputed_reverse_kl(flow, log_density, samples, None, rng)?)
+            }
             _ => FlowLoss::Graph(reverse_kl(distribution, log_density, samples, rng)?),
+        })
+    }
+
+    /// [`conditional_reverse_kl`] likewise.
+    ///
+    /// # Errors
+    /// As [`conditional_reverse_kl`].
+    pub fn conditional_reverse_kl(
+        self,
+        distribution: &dyn Distribution,
+        log_density: impl Fn(&Tensor, &Tensor) -> Result<Tensor>,
+        context: &Tensor,
+        rng: &mut Rng,
+    ) -> Result<FlowLoss> {
+        Ok(match (self, distribution.transformed()) {
+            (Self::Recompute, Some(flow)) => {
+                let (log_density, samples) = (|x: &Tensor| log_density(x, context), rows(context)?);
+                FlowLoss::Known(recomputed_reverse_kl(flow, log_density, samples, Some(context), rng)?)
+            }
+            _ => FlowLoss::Graph(conditional_reverse_kl(distribution, log_density, context, rng)?),
         })
     }
 }
@@ -97,22 +121,16 @@ fn recomputed_forward_kl(
     rng: &mut Rng,
 ) -> Result<LossGradients> {
     flow.check(x, context)?;
-    // The graph ends at a leaf, so that no step goes through what is behind the context. Classes have
-    // no gradient.
-    let given = context.filter(|c| c.dtype().is_float()).map(leaf).transpose()?;
-    let near = given.as_ref().map(Var::as_tensor).or(context);
-    let pass = flow.bijector().pass(Direction::Inverse, &x.detach(), near, Some(&mut *rng))?;
+    let given = Given::of(context)?;
+    let pass = flow.bijector().pass(Direction::Inverse, &x.detach(), given.context(), Some(&mut *rng))?;
     let ends = Ends::of(&pass)?;
     let z = (ends.value.as_tensor().clone(), ends.log_det.as_tensor().clone());
-    let log_prob = flow.log_prob_training_at(z, &x.detach(), near, rng)?;
+    let log_prob = flow.log_prob_training_at(z, &x.detach(), given.context(), rng)?;
     let mut result = LossGradients::of(&log_prob.mean_all()?.neg()?)?;
     if let Some(gradients) = &mut result.gradients {
-        let x_gradient = ends.back(pass, near, gradients)?;
+        let x_gradient = ends.back(pass, given.context(), gradients)?;
         push(x, Some(x_gradient), gradients)?;
-        if let (Some(context), Some(given)) = (context, given) {
-            let gradient = gradients.remove(&given);
-            push(context, gradient, gradients)?;
-        }
+        given.push(gradients)?;
     }
     Ok(result)
 }
@@ -121,25 +139,46 @@ fn recomputed_reverse_kl(
     flow: &Transformed,
     log_density: impl Fn(&Tensor) -> Result<Tensor>,
     samples: usize,
+    context: Option<&Tensor>,
     rng: &mut Rng,
 ) -> Result<LossGradients> {
-    if samples == 0 {
-        return Err(Error::Config("the reverse KL needs at least one sample".into()));
-    }
-    let (z, log_base) = flow.base().sample_with_log_prob(samples, None, rng)?;
-    let pass = flow.bijector().pass(Direction::Forward, &z.detach(), None, None)?;
+    let given = Given::of(context)?;
+    let (z, log_base) = flow.base().sample_with_log_prob(samples, given.context(), rng)?;
+    let pass = flow.bijector().pass(Direction::Forward, &z.detach(), given.context(), None)?;
     let ends = Ends::of(&pass)?;
     let log_q = (log_base - ends.log_det.as_tensor())?;
-    let log_p = log_density(&ends.value)?;
-    if log_p.dims() != [samples] {
-        return Err(Error::shape("the log-density of the target", log_p.dims(), format!("({samples})")));
-    }
-    let mut result = LossGradients::of(&(log_q - log_p)?.mean_all()?)?;
+    let mut result = LossGradients::of(&excess((ends.value.as_tensor().clone(), log_q), log_density)?)?;
     if let Some(gradients) = &mut result.gradients {
-        let z_gradient = ends.back(pass, None, gradients)?;
+        let z_gradient = ends.back(pass, given.context(), gradients)?;
         push(&z, Some(z_gradient), gradients)?;
+        given.push(gradients)?;
     }
     Ok(result)
+}
+
+/// A context, and the leaf at which the graph of a loss ends in its place, so that no step goes
+/// through what is behind it. Classes have no gradient.
+struct Given<'a> {
+    context: Option<&'a Tensor>,
+    leaf: Option<Var>,
+}
+
+impl<'a> Given<'a> {
+    fn of(context: Option<&'a Tensor>) -> Result<Self> {
+        Ok(Self { context, leaf: context.filter(|c| c.dtype().is_float()).map(leaf).transpose()? })
+    }
+
+    /// The context for the flow.
+    fn context(&self) -> Option<&Tensor> {
+        self.leaf.as_ref().map(Var::as_tensor).or(self.context)
+    }
+
+    /// Carries the leaf's gradient on.
+    fn push(self, gradients: &mut GradStore) -> Result<()> {
+        let (Some(context), Some(leaf)) = (self.context, self.leaf) else { return Ok(()) };
+        let gradient = gradients.remove(&leaf);
+        push(context, gradient, gradients)
+    }
 }
 
 /// The leaves at which the graph of a loss ends: what a pass gives.
@@ -167,5 +206,45 @@ fn push(tensor: &Tensor, gradient: Option<Tensor>, gradients: &mut GradStore) ->
     match gradient {
         Some(gradient) if tensor.track_op() => add_gradients(&(tensor * gradient)?.sum_all()?, gradients),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bijectors::{Chain, Elementwise, univariate::Affine};
+    use crate::distributions::StandardNormal;
+    use crate::nn::{NetworkConfig, Parameters};
+    use crate::testing::{difference, perturb};
+    use candle_core::{DType, Device};
+    use std::sync::Arc;
+
+    #[test]
+    fn what_is_behind_the_context_gets_its_gradient() -> Result<()> {
+        let parameters = Parameters::new(DType::F64, &Device::Cpu, Rng::seed(0));
+        let step = |name: &str| {
+            let scope = parameters.scope().enter(name);
+            Elementwise::conditional(&[2], Arc::new(Affine::default()), 3, &NetworkConfig::mlp([4]), &scope)
+        };
+        let chain = Chain::new(vec![Box::new(step("a")?), Box::new(step("b")?)])?;
+        perturb(&parameters, 0.3, &mut Rng::seed(1))?;
+        let base = StandardNormal::new([2], DType::F64, &Device::Cpu)?;
+        let q = Transformed::new(Box::new(base), Box::new(chain))?;
+        let source = leaf(&Rng::seed(2).normal_tensor((5, 3), DType::F64, &Device::Cpu)?)?;
+        // The target depends on the context as well.
+        let log_density = |x: &Tensor, c: &Tensor| Ok(((x - c.narrow(1, 1, 2)?)?.sqr()?.sum(1)? * -0.7)?);
+        let run = |memory: Memory| {
+            let context = (source.as_tensor() * 2.0)?;
+            memory.conditional_reverse_kl(&q, log_density, &context, &mut Rng::seed(3)).and_then(Loss::gradients)
+        };
+        let (stored, recomputed) = (run(Memory::Store)?, run(Memory::Recompute)?);
+        assert_eq!(stored.value, recomputed.value);
+        let of = |result: &LossGradients, var: &Var| result.gradients.as_ref().and_then(|g| g.get(var).cloned());
+        let source = [("the source".to_string(), source.clone())];
+        for (name, var) in parameters.trainable().into_iter().chain(source) {
+            let (Some(want), Some(got)) = (of(&stored, &var), of(&recomputed, &var)) else { panic!("none: {name}") };
+            assert!(difference(&want, &got)? < 1e-12, "{name}: {got} is not {want}");
+        }
+        Ok(())
     }
 }

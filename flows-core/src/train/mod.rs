@@ -40,7 +40,7 @@ pub use ema::{Ema, EmaConfig};
 pub use gradients::{Loss, LossGradients};
 pub use memory::{FlowLoss, Memory};
 pub use metrics::Metrics;
-pub use objective::{forward_kl, reverse_kl};
+pub use objective::{conditional_reverse_kl, forward_kl, reverse_kl};
 pub use observer::{Observer, StepEvent};
 pub use optimizer::Optimizer;
 pub use optimizer_config::OptimizerConfig;

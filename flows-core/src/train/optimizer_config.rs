@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 /// | kind | update |
 /// |---|---|
 /// | `adam` | `v = beta2 v + (1 - beta2) g^2`, `p -= lr m / (1 - beta1^t) / (sqrt(v / (1 - beta2^t)) + eps)` |
+/// | `adam` with `l2` | the same with `g + l2 p` for g: the gradient of the loss plus `l2 / 2` times the sum of squares of all weights |
 /// | `adamw` | `p *= 1 - lr weight_decay` first, then as `adam` |
 /// | `adamax` | `v = max(beta2 v, abs(g))`, `p -= lr m / (1 - beta1^t) / (v + eps)` |
 /// | `sgd` | `m = momentum m + g`, `p -= lr m`; with `nesterov`, `p -= lr (g + momentum m)` |
@@ -34,6 +35,9 @@ pub enum OptimizerConfig {
         /// Keeps the division finite.
         #[serde(default = "default_eps")]
         eps: f64,
+        /// A penalty of `l2 / 2` on the square of every weight, biases included.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        l2: f64,
     },
     /// Adam with decoupled weight decay.
     AdamW {
@@ -88,6 +92,10 @@ pub enum OptimizerConfig {
     },
 }
 
+fn is_zero(value: &f64) -> bool {
+    *value == 0.0
+}
+
 fn default_lr() -> f64 {
     1e-3
 }
@@ -121,7 +129,7 @@ impl Default for OptimizerConfig {
 impl OptimizerConfig {
     /// Adam with the usual settings.
     pub fn adam(lr: f64) -> Self {
-        Self::Adam { lr, beta1: default_beta1(), beta2: default_beta2(), eps: default_eps() }
+        Self::Adam { lr, beta1: default_beta1(), beta2: default_beta2(), eps: default_eps(), l2: 0.0 }
     }
 
     /// AdamW with the usual settings.
@@ -178,10 +186,14 @@ impl OptimizerConfig {
         let correction = |beta: f64| 1.0 - beta.powi(step.try_into().unwrap_or(i32::MAX));
         match *self {
             Self::Adam { beta1, beta2, eps, .. } | Self::AdamW { beta1, beta2, eps, .. } => {
-                let decay = if let Self::AdamW { weight_decay, .. } = self { *weight_decay } else { 0.0 };
-                let keep = if decays { 1.0 - lr * decay } else { 1.0 };
+                let (l2, decay) = match *self {
+                    Self::Adam { l2, .. } => (l2, 0.0),
+                    Self::AdamW { weight_decay, .. } if decays => (0.0, weight_decay),
+                    _ => (0.0, 0.0),
+                };
+                let keep = 1.0 - lr * decay;
                 let (rate, root) = (lr / correction(beta1), 1.0 / correction(beta2).sqrt());
-                Rule::Adam { beta1, beta2, eps, keep, rate, root }
+                Rule::Adam { beta1, beta2, eps, l2, keep, rate, root }
             }
             Self::Adamax { beta1, beta2, eps, .. } => Rule::Adamax { beta1, beta2, eps, rate: lr / correction(beta1) },
             Self::Sgd { momentum, nesterov, .. } if momentum != 0.0 => Rule::Momentum { momentum, nesterov, rate: lr },
@@ -214,9 +226,59 @@ impl OptimizerConfig {
                 }
             }
         }
-        if let Self::AdamW { weight_decay, .. } = *self {
-            within("weight_decay", weight_decay, 0.0, f64::INFINITY)?;
+        match *self {
+            Self::Adam { l2, .. } => within("l2", l2, 0.0, f64::INFINITY),
+            Self::AdamW { weight_decay, .. } => within("weight_decay", weight_decay, 0.0, f64::INFINITY),
+            _ => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Rng;
+    use crate::nn::{Init, Parameters};
+    use crate::testing::difference;
+    use crate::train::Optimizer;
+    use candle_core::{DType, Device, Tensor, Var};
+
+    #[test]
+    fn a_penalty_is_a_part_of_the_loss() -> Result<()> {
+        let loss = |p: &Tensor| Ok::<_, Error>(p.sin()?.sum_all()?);
+        let penalty = |p: &Tensor| Ok::<_, Error>((p.sqr()?.sum_all()? * 0.15)?);
+        let run = |config: OptimizerConfig, penalised: bool| -> Result<Tensor> {
+            let parameters = Parameters::new(DType::F64, &Device::Cpu, Rng::seed(0));
+            let bias = parameters.scope().weight("bias", 3, Init::Normal(1.0))?;
+            let mut optimizer = Optimizer::new(config, &parameters)?;
+            for _ in 0..5 {
+                let loss = if penalised { (loss(&bias)? + penalty(&bias)?)? } else { loss(&bias)? };
+                optimizer.step(&loss.backward()?, 0.1)?;
+            }
+            Ok(bias.detach().copy()?)
+        };
+        let adam: OptimizerConfig = toml::from_str("kind = 'adam'\nl2 = 0.3").unwrap();
+        let want = run(OptimizerConfig::adam(1e-3), true)?;
+        assert!(difference(&want, &run(adam.clone(), false)?)? < 1e-14);
+        assert!(difference(&want, &run(OptimizerConfig::adam(1e-3), false)?)? > 1e-3);
+        // The fused pass and the composed one.
+        for dtype in [DType::F32, DType::F64] {
+            let start = Rng::seed(1).normal_tensor(7, dtype, &Device::Cpu)?;
+            let grad = Rng::seed(2).normal_tensor(7, dtype, &Device::Cpu)?;
+            let step = |fused: bool| -> Result<Tensor> {
+                let (var, m, v) = (Var::from_tensor(&start)?, start.zeros_like()?, start.zeros_like()?);
+                let rule = adam.rule(0.1, 1, false);
+                if fused {
+                    rule.apply(&var, &grad, &[m, v])?
+                } else {
+                    rule.composed(&var, &grad, &[m, v])?
+                };
+                Ok(var.as_detached_tensor())
+            };
+            assert_eq!(difference(&step(true)?, &step(false)?)?, 0.0);
+        }
+        let negative: OptimizerConfig = toml::from_str("kind = 'adam'\nl2 = -1.0").unwrap();
+        assert!(negative.validate().is_err() && toml::from_str::<OptimizerConfig>("kind = 'sgd'\nl2 = 1.0").is_err());
         Ok(())
     }
 }

@@ -8,9 +8,9 @@ use rayon::prelude::*;
 /// The update of a weight p with gradient g, its numbers worked out for one step.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Rule {
-    /// `m = beta1 m + (1 - beta1) g`, `v = beta2 v + (1 - beta2) g^2`,
+    /// `g = g + l2 p`, `m = beta1 m + (1 - beta1) g`, `v = beta2 v + (1 - beta2) g^2`,
     /// `p = keep p - rate m / (root sqrt(v) + eps)`.
-    Adam { beta1: f64, beta2: f64, eps: f64, keep: f64, rate: f64, root: f64 },
+    Adam { beta1: f64, beta2: f64, eps: f64, l2: f64, keep: f64, rate: f64, root: f64 },
     /// `m` as above, `v = max(beta2 v, |g|)`, `p = p - rate m / (v + eps)`.
     Adamax { beta1: f64, beta2: f64, eps: f64, rate: f64 },
     /// `m = momentum m + g`, `p = p - rate m`, or with Nesterov's `p = p - rate (g + momentum m)`.
@@ -32,10 +32,11 @@ impl Rule {
     pub(super) fn fused<T: Real>(&self, var: &Var, grad: &Tensor, moments: &[Tensor]) -> Result<()> {
         let c = T::from_f64;
         match (*self, moments) {
-            (Self::Adam { beta1, beta2, eps, keep, rate, root }, [m, v]) => {
+            (Self::Adam { beta1, beta2, eps, l2, keep, rate, root }, [m, v]) => {
                 let (b1, a1, b2, a2) = (c(beta1), c(1.0 - beta1), c(beta2), c(1.0 - beta2));
-                let (eps, keep, rate, root) = (c(eps), c(keep), c(rate), c(root));
+                let (eps, l2, keep, rate, root) = (c(eps), c(l2), c(keep), c(rate), c(root));
                 two_moments(var, grad, m, v, |p: &mut T, m: &mut T, v: &mut T, g: T| {
+                    let g = g + *p * l2;
                     *m = *m * b1 + g * a1;
                     *v = *v * b2 + g * g * a2;
                     *p = *p * keep - *m * rate / (v.sqrt() * root + eps);
@@ -88,16 +89,17 @@ impl Rule {
 
     pub(super) fn composed(&self, var: &Var, grad: &Tensor, moments: &[Tensor]) -> Result<()> {
         let p = var.as_detached_tensor();
-        let mean = |m: &Tensor, beta: f64| m.affine(beta, 0.0)? + grad.affine(1.0 - beta, 0.0)?;
+        let mean = |m: &Tensor, grad: &Tensor, beta: f64| m.affine(beta, 0.0)? + grad.affine(1.0 - beta, 0.0)?;
         match (*self, moments) {
-            (Self::Adam { beta1, beta2, eps, keep, rate, root }, [m, v]) => {
-                assign(m, &mean(m, beta1)?)?;
+            (Self::Adam { beta1, beta2, eps, l2, keep, rate, root }, [m, v]) => {
+                let grad = &(grad + p.affine(l2, 0.0)?)?;
+                assign(m, &mean(m, grad, beta1)?)?;
                 assign(v, &(v.affine(beta2, 0.0)? + grad.sqr()?.affine(1.0 - beta2, 0.0)?)?)?;
                 let change = (m.affine(rate, 0.0)? / v.sqrt()?.affine(root, eps)?)?;
                 var.set(&(p.affine(keep, 0.0)? - change)?)?;
             }
             (Self::Adamax { beta1, beta2, eps, rate }, [m, v]) => {
-                assign(m, &mean(m, beta1)?)?;
+                assign(m, &mean(m, grad, beta1)?)?;
                 assign(v, &v.affine(beta2, 0.0)?.maximum(&grad.abs()?)?)?;
                 var.set(&(p - (m.affine(rate, 0.0)? / v.affine(1.0, eps)?)?)?)?;
             }

@@ -45,6 +45,7 @@ pub fn families() -> Result<Vec<Family>> {
         unbounded("deep dense sigmoid", Arc::new(DeepDenseSigmoid::new(3, 2)?)),
         family("closure", Arc::new(Monotone::new("z + tanh(z + p)", vec![0.0], bend))),
         family("sinh-arcsinh", Arc::new(SinhArcsinh)),
+        unbounded("affine gated", Arc::new(Affine::gated(1.5))),
     ])
 }
 

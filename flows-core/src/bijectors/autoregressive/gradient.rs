@@ -15,10 +15,10 @@
 use super::Map;
 use super::sequential::ROWS;
 use crate::nn::with_steps;
-use crate::ops::Left;
 use crate::ops::cpu::{Real, with_slice, with_slices};
+use crate::ops::{Known, Left};
 use crate::{Result, ops};
-use candle_core::{CpuStorage, CustomOp3, DType, Layout, Shape, Tensor, Var};
+use candle_core::{CpuStorage, DType, Shape, Tensor, Var};
 use rayon::prelude::*;
 use std::sync::Arc;
 
@@ -42,7 +42,7 @@ pub(super) fn attach(
     let further = left.stand_in(&weights)?;
     let op = Later { map: map.clone(), solution, left };
     let none = Tensor::zeros(0, z.dtype(), z.device())?;
-    let packed = z.contiguous()?.apply_op3(given.unwrap_or(&none), &further, op)?;
+    let packed = op.apply([&z.contiguous()?, given.unwrap_or(&none), &further])?;
     unpack(&packed, z.dims2()?)
 }
 
@@ -57,7 +57,7 @@ fn attach_now(
     let (back, log) = map.inverse_given(&solution.0, &raw)?;
     let given = given.map(Tensor::detach);
     let op = Solution { map: map.clone(), solution: solution.clone(), raw: raw.detach(), given };
-    unpack(&z.contiguous()?.apply_op3(&back, &ops::sum_event(&log)?, op)?, z.dims2()?)
+    unpack(&op.apply([&z.contiguous()?, &back, &ops::sum_event(&log)?])?, z.dims2()?)
 }
 
 /// The storage that [`unpack`] takes apart.
@@ -88,7 +88,7 @@ struct Later {
 
 impl Later {
     /// Gradients for z, for what the context adds (if anything), and for what stands in for the weights.
-    fn gradients(&self, z: &Tensor, given: &Tensor, grad: &Tensor) -> Result<[Option<Tensor>; 3]> {
+    fn sweep(&self, z: &Tensor, given: &Tensor, grad: &Tensor) -> Result<[Option<Tensor>; 3]> {
         let made = &self.map.made;
         let vars = made.weights().into_iter().map(|weight| Var::from_tensor(&weight.detach()));
         let vars: Vec<Var> = vars.collect::<candle_core::Result<_>>()?;
@@ -105,33 +105,15 @@ impl Later {
     }
 }
 
-impl CustomOp3 for Later {
-    fn name(&self) -> &'static str {
-        "autoregressive-sample"
-    }
+impl Known for Later {
+    const NAME: &'static str = "autoregressive-sample";
 
-    fn cpu_fwd(
-        &self,
-        _: &CpuStorage,
-        _: &Layout,
-        _: &CpuStorage,
-        _: &Layout,
-        _: &CpuStorage,
-        _: &Layout,
-    ) -> candle_core::Result<(CpuStorage, Shape)> {
+    fn value(&self) -> candle_core::Result<(CpuStorage, Shape)> {
         pack(&self.solution)
     }
 
-    fn bwd(
-        &self,
-        z: &Tensor,
-        given: &Tensor,
-        _: &Tensor,
-        _: &Tensor,
-        grad: &Tensor,
-    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let [of_z, of_given, of_weights] = self.gradients(z, given, grad).map_err(candle_core::Error::wrap)?;
-        Ok((of_z, of_given, of_weights))
+    fn gradients(&self, [z, given, _]: [&Tensor; 3], grad: &Tensor) -> candle_core::Result<[Option<Tensor>; 3]> {
+        self.sweep(z, given, grad).map_err(candle_core::Error::wrap)
     }
 }
 
@@ -207,31 +189,14 @@ impl Solution {
     }
 }
 
-impl CustomOp3 for Solution {
-    fn name(&self) -> &'static str {
-        "autoregressive-solution"
-    }
+impl Known for Solution {
+    const NAME: &'static str = "autoregressive-solution";
 
-    fn cpu_fwd(
-        &self,
-        _: &CpuStorage,
-        _: &Layout,
-        _: &CpuStorage,
-        _: &Layout,
-        _: &CpuStorage,
-        _: &Layout,
-    ) -> candle_core::Result<(CpuStorage, Shape)> {
+    fn value(&self) -> candle_core::Result<(CpuStorage, Shape)> {
         pack(&self.solution)
     }
 
-    fn bwd(
-        &self,
-        z: &Tensor,
-        _: &Tensor,
-        _: &Tensor,
-        _: &Tensor,
-        grad: &Tensor,
-    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+    fn gradients(&self, [z, ..]: [&Tensor; 3], grad: &Tensor) -> candle_core::Result<[Option<Tensor>; 3]> {
         let grad = grad.contiguous()?;
         let solved = match z.dtype() {
             DType::F32 => self.solve::<f32>(z, &grad),
@@ -239,6 +204,6 @@ impl CustomOp3 for Solution {
         };
         let (v, h) = solved.map_err(candle_core::Error::wrap)?;
         let (back, log) = (v.neg()?, h.neg()?);
-        Ok((Some(v), Some(back), Some(log)))
+        Ok([Some(v), Some(back), Some(log)])
     }
 }

@@ -6,9 +6,11 @@ use candle_core::{Device, Var};
 
 type Family = fn(&Scope) -> Result<Arc<dyn Univariate>>;
 
-const FAMILIES: [(&str, Family); 5] = [
+const FAMILIES: [(&str, Family); 7] = [
     ("affine", |_| Ok(Arc::new(Affine::default()))),
     ("affine, sigmoid", |_| Ok(Arc::new(Affine::sigmoid(2.0)))),
+    ("affine, gated", |_| Ok(Arc::new(Affine::gated(1.0)))),
+    ("inverse of affine, gated", |_| Ok(Arc::new(Inverted(Affine::gated(1.0))))),
     ("RQ-spline", |_| Ok(Arc::new(RqSpline::linear_tails(5, 3.0)?))),
     ("deep sigmoid", |_| Ok(Arc::new(Inverted(DeepSigmoid::new(3)?)))),
     ("integral", |s| Ok(Arc::new(Inverted(MonotonicIntegral::new(2, &[6], 10, s)?)))),

@@ -8,8 +8,9 @@ use candle_core::Tensor;
 
 /// The affine family; raw parameters: shift t, then the scale's r.
 ///
-/// Three kinds: [`Affine::bounded`], the default, whose log-scale cannot run away (RealNVP, MAF,
-/// IAF); [`Affine::exp`] without a bound; [`Affine::sigmoid`], Glow's, which shifts first.
+/// Four kinds: [`Affine::bounded`], the default, whose log-scale cannot run away (RealNVP, MAF,
+/// IAF); [`Affine::exp`] without a bound; [`Affine::sigmoid`], Glow's, which shifts first;
+/// [`Affine::gated`], which moves a part of the way to t.
 #[derive(Clone, Copy, Debug)]
 pub struct Affine {
     scale: Scale,
@@ -43,6 +44,13 @@ impl Affine {
     pub fn sigmoid(offset: f64) -> Self {
         Self { scale: Scale::Sigmoid(offset) }
     }
+
+    /// `x = g z + (1 - g) t` with the gate `g = sigmoid(r + offset)`, in the manner of an LSTM's;
+    /// offsets of 1 to 2 start it open (Kingma et al., Improved Variational Inference with Inverse
+    /// Autoregressive Flow, 2016, algorithm 1).
+    pub fn gated(offset: f64) -> Self {
+        Self { scale: Scale::Gate(offset) }
+    }
 }
 
 impl Univariate for Affine {
@@ -51,6 +59,7 @@ impl Univariate for Affine {
             Scale::Exp => "affine".into(),
             Scale::Bounded(bound) => format!("affine, |log-scale| < {bound}"),
             Scale::Sigmoid(_) => "affine, sigmoid scale".into(),
+            Scale::Gate(_) => "affine, gated".into(),
         }
     }
 
@@ -59,7 +68,7 @@ impl Univariate for Affine {
     }
 
     fn identity(&self) -> Vec<f64> {
-        // A sigmoid reaches 1 only at infinity: Glow's start is its raw zero.
+        // A sigmoid reaches 1 only at infinity: the start of Glow and of IAF is its raw zero.
         vec![0.0, 0.0]
     }
 
@@ -103,5 +112,22 @@ impl Univariate for Additive {
 
     fn pointwise(&self) -> Option<Pointwise> {
         Some(Pointwise(Kind::Additive))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+
+    #[test]
+    fn a_gate_goes_part_of_the_way() -> Result<()> {
+        let z = Tensor::new(&[[2.0]], &Device::Cpu)?;
+        let raw = Tensor::new(&[[[-1.0, 0.3]]], &Device::Cpu)?;
+        let (x, log) = Affine::gated(1.5).forward(&z, &raw)?;
+        let g = 1.0 / (1.0 + (-1.8f64).exp());
+        assert!((x.to_vec2::<f64>()?[0][0] - (g * 2.0 - (1.0 - g))).abs() < 1e-14);
+        assert!((log.to_vec2::<f64>()?[0][0] - g.ln()).abs() < 1e-14);
+        Ok(())
     }
 }

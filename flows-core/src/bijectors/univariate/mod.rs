@@ -87,6 +87,7 @@ mod tests {
             ("affine", |_| Ok(Arc::new(Affine::default())), [0.0, 3.0]),
             ("affine exp", |_| Ok(Arc::new(Affine::exp())), [0.0, 3.0]),
             ("affine sigmoid", |_| Ok(Arc::new(Affine::sigmoid(2.0))), [0.0, 3.0]),
+            ("affine gated", |_| Ok(Arc::new(Affine::gated(1.5))), [0.0, 3.0]),
             ("additive", |_| Ok(Arc::new(Additive)), [0.0, 3.0]),
             ("exp", |_| Ok(Arc::new(Fixed::Exp)), [0.0, 3.0]),
             ("softplus", |_| Ok(Arc::new(Fixed::Softplus)), [0.0, 3.0]),
@@ -140,7 +141,7 @@ mod tests {
         for (name, make, _) in families() {
             let parameters = Parameters::new(DType::F64, &Device::Cpu, Rng::seed(1));
             let family = make(&parameters.scope())?;
-            if family.parameters() == 0 || ["affine sigmoid", "integral"].contains(&name) {
+            if family.parameters() == 0 || ["affine sigmoid", "affine gated", "integral"].contains(&name) {
                 continue;
             }
             let raw = Tensor::new(family.identity(), &Device::Cpu)?.reshape((1, 1, family.parameters()))?;
