@@ -79,6 +79,7 @@ fn families() -> Result<Vec<Family>> {
         searched(unbounded("deep dense sigmoid", Arc::new(DeepDenseSigmoid::new(3, 2)?))),
         searched(family("closure", Arc::new(Monotone::new("z + tanh(z + p)", vec![0.0], bend)))),
         family("sinh-arcsinh", Arc::new(SinhArcsinh)),
+        family("logistic mixture", Arc::new(univariate::LogisticMixture::new(4)?)),
     ])
 }
 
