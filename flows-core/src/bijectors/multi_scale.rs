@@ -381,7 +381,7 @@ mod tests {
 
     #[test]
     fn a_prior_sees_the_half_that_stays_and_the_context() -> Result<()> {
-        let case = Case::new("multi-scale, prior of half and context", conditional).given([2]).points(500);
+        let case = Case::new("multi-scale, prior of half and context", conditional).given([2]);
         case.round_trip()?;
         case.derivatives()?;
         case.every_weight_learns()?;

@@ -177,7 +177,7 @@ impl Transformer for Affine {
         packed
     }
 
-    fn gradients<T: Real>(&self, x: &[T], parameters: &[T], grad: &[T]) -> (Vec<T>, Vec<T>) {
+    fn gradients<T: Real>(&self, x: &[T], parameters: &[T], _: &[T], grad: &[T]) -> (Vec<T>, Vec<T>) {
         let kernel = *self;
         let size = chunk(x.len(), parameters.len());
         let repeated =

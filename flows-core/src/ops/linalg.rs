@@ -126,7 +126,7 @@ pub fn lu(matrix: &[f64], n: usize) -> Result<Lu> {
     Ok(Lu { permutation, lower: values(lu.L()), upper: values(lu.U()) })
 }
 
-fn on_cpu(a: &Tensor, f: impl Fn(&Tensor) -> candle_core::Result<Tensor>) -> Result<Tensor> {
+pub(super) fn on_cpu(a: &Tensor, f: impl Fn(&Tensor) -> candle_core::Result<Tensor>) -> Result<Tensor> {
     Ok(f(&a.to_device(&Device::Cpu)?.contiguous()?)?.to_device(a.device())?)
 }
 
@@ -167,7 +167,7 @@ fn apply_solve(a: &Tensor, b: &Tensor, kind: Option<Triangular>) -> Result<Tenso
 }
 
 /// A row-major copy in f64.
-fn to_f64(storage: &CpuStorage, layout: &Layout) -> candle_core::Result<Vec<f64>> {
+pub(super) fn to_f64(storage: &CpuStorage, layout: &Layout) -> candle_core::Result<Vec<f64>> {
     fn copy<T: Copy + Into<f64>>(values: &[T], layout: &Layout) -> candle_core::Result<Vec<f64>> {
         match layout.contiguous_offsets() {
             Some((start, end)) => Ok(values[start..end].iter().map(|&v| v.into()).collect()),
@@ -182,7 +182,7 @@ fn to_f64(storage: &CpuStorage, layout: &Layout) -> candle_core::Result<Vec<f64>
 }
 
 /// `values` in the type of `like`.
-fn of_type(values: Vec<f64>, like: &CpuStorage) -> CpuStorage {
+pub(super) fn of_type(values: Vec<f64>, like: &CpuStorage) -> CpuStorage {
     match like {
         CpuStorage::F32(_) => CpuStorage::F32(values.into_iter().map(|v| v as f32).collect()),
         _ => CpuStorage::F64(values),

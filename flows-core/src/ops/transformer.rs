@@ -17,8 +17,9 @@ pub(super) trait Transformer: Copy + Send + Sync + 'static {
     /// `parameters` are P for each element or, where there are fewer, for each element of a row.
     fn evaluate<T: Real>(&self, x: &[T], parameters: &[T]) -> Vec<T>;
 
-    /// The gradients by x and by the parameters, given those by what [`Self::evaluate`] returns.
-    fn gradients<T: Real>(&self, x: &[T], parameters: &[T], grad: &[T]) -> (Vec<T>, Vec<T>);
+    /// The gradients by x and by the parameters, given what [`Self::evaluate`] returned and the gradients by
+    /// that.
+    fn gradients<T: Real>(&self, x: &[T], parameters: &[T], output: &[T], grad: &[T]) -> (Vec<T>, Vec<T>);
 
     /// The same as a composition of candle's operations, for other devices and as the tests' reference.
     fn plain(&self, x: &Tensor, parameters: &Tensor) -> Result<(Tensor, Tensor)>;
@@ -47,13 +48,10 @@ struct Operation<K>(K);
 impl<K: Transformer> Operation<K> {
     fn backward<T: Real>(
         &self,
-        [x, parameters, grad]: [&Tensor; 3],
+        [x, parameters, output, grad]: [&Tensor; 4],
     ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
-        let (gx, gp) = cpu::with_slice::<T, _>(grad, |grad| {
-            cpu::with_slice::<T, _>(x, |x| {
-                cpu::with_slice::<T, _>(parameters, |parameters| self.0.gradients(x, parameters, grad))
-            })
-        })???;
+        let tensors = [x.clone(), parameters.clone(), output.clone(), grad.contiguous()?];
+        let (gx, gp) = cpu::with_slices::<T, _>(&tensors, |t| self.0.gradients(t[0], t[1], t[2], t[3]))?;
         Ok((Some(T::tensor(gx, x.shape())?), Some(T::tensor(gp, parameters.shape())?)))
     }
 }
@@ -81,12 +79,12 @@ impl<K: Transformer> CustomOp2 for Operation<K> {
         &self,
         x: &Tensor,
         parameters: &Tensor,
-        _: &Tensor,
+        output: &Tensor,
         grad: &Tensor,
     ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
         match x.dtype() {
-            DType::F32 => self.backward::<f32>([x, parameters, grad]),
-            _ => self.backward::<f64>([x, parameters, grad]),
+            DType::F32 => self.backward::<f32>([x, parameters, output, grad]),
+            _ => self.backward::<f64>([x, parameters, output, grad]),
         }
     }
 }

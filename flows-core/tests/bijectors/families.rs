@@ -4,7 +4,8 @@ use crate::networks::mlp;
 use candle_core::Tensor;
 use flows_core::Result;
 use flows_core::bijectors::univariate::{
-    Additive, Affine, DeepDenseSigmoid, DeepSigmoid, Fixed, Inverted, Monotone, RqSpline, SinhArcsinh, Univariate,
+    Additive, Affine, DeepDenseSigmoid, DeepSigmoid, Fixed, Inverted, LogisticMixture, Monotone, RqSpline, SinhArcsinh,
+    Univariate,
 };
 use flows_core::bijectors::{Bijector, Elementwise};
 use flows_core::nn::Scope;
@@ -45,6 +46,7 @@ pub fn families() -> Result<Vec<Family>> {
         unbounded("deep dense sigmoid", Arc::new(DeepDenseSigmoid::new(3, 2)?)),
         family("closure", Arc::new(Monotone::new("z + tanh(z + p)", vec![0.0], bend))),
         family("sinh-arcsinh", Arc::new(SinhArcsinh)),
+        family("logistic mixture", Arc::new(LogisticMixture::new(4)?)),
         unbounded("affine gated", Arc::new(Affine::gated(1.5))),
     ])
 }

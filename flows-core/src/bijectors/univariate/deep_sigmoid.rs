@@ -1,7 +1,8 @@
 //! The deep sigmoid of the neural autoregressive flow.
 
-use super::{Univariate, numerical_inverse};
-use crate::{Error, Result, ops};
+use super::Univariate;
+use crate::ops::{self, Mixture};
+use crate::{Error, Result};
 use candle_core::Tensor;
 
 /// `y = logit(sum_k w_k sigmoid(a_k z + b_k))` with w a softmax and a = softplus(raw): a mixture of
@@ -51,18 +52,10 @@ impl Univariate for DeepSigmoid {
     }
 
     fn forward(&self, z: &Tensor, parameters: &Tensor) -> Result<(Tensor, Tensor)> {
-        let part = |i: usize| parameters.narrow(2, i * self.units, self.units);
-        let (a, log_a) = positive(&part(0)?)?;
-        let pre = z.unsqueeze(2)?.broadcast_mul(&a)?.broadcast_add(&part(1)?)?;
-        let log_w = ops::log_softmax(&part(2)?)?;
-        let (log_up, log_down) = (ops::log_sigmoid(&pre)?, ops::log_sigmoid(&pre.neg()?)?);
-        let log_p = ops::log_sum_exp(&log_up.broadcast_add(&log_w)?)?;
-        let log_q = ops::log_sum_exp(&log_down.broadcast_add(&log_w)?)?;
-        let slope = ops::log_sum_exp(&(log_up + log_down)?.broadcast_add(&(log_w + log_a)?)?)?;
-        Ok(((&log_p - &log_q)?, ((slope - log_p)? - log_q)?))
+        ops::sigmoid_mixture(z, parameters, Mixture::DeepSigmoid, self.units, false)
     }
 
     fn inverse(&self, x: &Tensor, parameters: &Tensor) -> Result<(Tensor, Tensor)> {
-        numerical_inverse(x, |z| self.forward(z, parameters))
+        ops::sigmoid_mixture(x, parameters, Mixture::DeepSigmoid, self.units, true)
     }
 }

@@ -10,6 +10,7 @@ mod deep_dense_sigmoid;
 mod deep_sigmoid;
 mod fixed;
 mod inverted;
+mod logistic_mixture;
 mod monotone;
 mod monotonic_integral;
 mod pointwise;
@@ -21,6 +22,7 @@ pub use deep_dense_sigmoid::DeepDenseSigmoid;
 pub use deep_sigmoid::DeepSigmoid;
 pub use fixed::{Fixed, Positive};
 pub use inverted::Inverted;
+pub use logistic_mixture::LogisticMixture;
 pub use monotone::{Monotone, numerical_inverse};
 pub use monotonic_integral::MonotonicIntegral;
 pub use pointwise::Pointwise;
@@ -100,6 +102,7 @@ mod tests {
             ("deep sigmoid", |_| Ok(Arc::new(DeepSigmoid::new(5)?)), [0.0, 3.0]),
             ("inverse deep sigmoid", |_| Ok(Arc::new(Inverted(DeepSigmoid::new(3)?))), [0.0, 3.0]),
             ("deep dense sigmoid", |_| Ok(Arc::new(DeepDenseSigmoid::new(4, 3)?)), [0.0, 3.0]),
+            ("logistic mixture", |_| Ok(Arc::new(LogisticMixture::new(4)?)), [0.0, 3.0]),
             ("integral", |s| Ok(Arc::new(MonotonicIntegral::new(3, &[8], 30, s)?)), [0.0, 1.0]),
             ("RQ-spline", |_| Ok(Arc::new(RqSpline::linear_tails(6, 3.0)?)), [0.0, 3.0]),
             ("circular RQ-spline", |_| Ok(Arc::new(RqSpline::circular(6, -3.0, 3.0)?)), [0.0, 0.5]),
@@ -141,7 +144,8 @@ mod tests {
         for (name, make, _) in families() {
             let parameters = Parameters::new(DType::F64, &Device::Cpu, Rng::seed(1));
             let family = make(&parameters.scope())?;
-            if family.parameters() == 0 || ["affine sigmoid", "affine gated", "integral"].contains(&name) {
+            let others = ["affine sigmoid", "affine gated", "integral", "logistic mixture"];
+            if family.parameters() == 0 || others.contains(&name) {
                 continue;
             }
             let raw = Tensor::new(family.identity(), &Device::Cpu)?.reshape((1, 1, family.parameters()))?;

@@ -398,7 +398,7 @@ impl Transformer for RqSpline {
         packed
     }
 
-    fn gradients<T: Real>(&self, x: &[T], parameters: &[T], grad: &[T]) -> (Vec<T>, Vec<T>) {
+    fn gradients<T: Real>(&self, x: &[T], parameters: &[T], _: &[T], grad: &[T]) -> (Vec<T>, Vec<T>) {
         let p = self.settings.parameters();
         let (gvalues, glogs) = grad.split_at(x.len());
         let mut gx = vec![T::zero(); x.len()];

@@ -1,0 +1,333 @@
+//! The mixture's kernel: a block of elements side by side, unit after unit.
+
+use super::{LEAST, Mixture, SigmoidMixture};
+use crate::ops::cpu::Real;
+use crate::ops::transformer::Transformer as _;
+
+/// Elements of a block.
+pub(super) const LANES: usize = 16;
+
+/// A number for each element of a block, in f64 for f32 too: the time goes into exponentials, which are
+/// of the type, and logarithms of tails keep their digits.
+pub(super) type Lanes = [f64; LANES];
+
+/// Steps that a search may take; Newton's method needs a handful, and bisection alone about sixty.
+const STEPS: usize = 128;
+
+const ZERO: Lanes = [0.0; LANES];
+
+/// One sigmoid of `u = scale (x - centre) + shift`, and its part of the mixture where that was last taken.
+#[derive(Clone)]
+struct Unit {
+    logit: Lanes,
+    scale: Lanes,
+    log_scale: Lanes,
+    centre: Lanes,
+    shift: Lanes,
+    /// What a raw parameter's change does to the scale (deep sigmoids) or its logarithm (logistics).
+    slope: Lanes,
+    /// `sigmoid(u)` and `sigmoid(-u)`.
+    up: Lanes,
+    down: Lanes,
+    /// Shares of the sums of `w sigmoid(u)`, `w sigmoid(-u)` and `w a sigmoid(u) sigmoid(-u)`, but for
+    /// the sums.
+    shares: [Lanes; 3],
+}
+
+/// The elements, their parameters, and the mixture where it was last taken.
+pub(super) struct Block {
+    kernel: SigmoidMixture,
+    /// The raw parameters, or their gradients.
+    raw: Vec<Lanes>,
+    units: Vec<Unit>,
+    /// The sums that go with the shares of units.
+    sums: [Lanes; 3],
+    /// The logit of the mixture and the logarithm of its derivative.
+    value: Lanes,
+    log: Lanes,
+}
+
+#[inline(always)]
+fn exp<T: Real>(x: f64) -> f64 {
+    T::of(x).fast_exp().wide()
+}
+
+#[inline(always)]
+fn ln<T: Real>(x: f64) -> f64 {
+    T::of(x).fast_ln().wide()
+}
+
+#[inline(always)]
+fn softplus<T: Real>(x: f64) -> f64 {
+    T::of(x).fast_softplus().wide()
+}
+
+#[inline(always)]
+fn sigmoid<T: Real>(x: f64) -> f64 {
+    T::of(x).fast_sigmoid().wide()
+}
+
+/// `c tanh(raw / c)` and its derivative.
+#[inline(always)]
+fn bounded<T: Real>(raw: f64, bound: f64) -> (f64, f64) {
+    let t = T::of(raw / bound).fast_tanh().wide();
+    (bound * t, 1.0 - t * t)
+}
+
+#[inline(always)]
+fn lanes(f: impl Fn(usize) -> f64) -> Lanes {
+    let mut lanes = ZERO;
+    for (i, lane) in lanes.iter_mut().enumerate() {
+        *lane = f(i);
+    }
+    lanes
+}
+
+impl Block {
+    pub(super) fn new(kernel: SigmoidMixture) -> Self {
+        let unit = Unit {
+            logit: ZERO,
+            scale: ZERO,
+            log_scale: ZERO,
+            centre: ZERO,
+            shift: ZERO,
+            slope: ZERO,
+            up: ZERO,
+            down: ZERO,
+            shares: [ZERO; 3],
+        };
+        let (raw, units) = (vec![ZERO; kernel.parameters()], vec![unit; kernel.units]);
+        Self { kernel, raw, units, sums: [ZERO; 3], value: ZERO, log: ZERO }
+    }
+
+    /// Takes the parameters of the elements from `start` on, which begin again behind their end.
+    pub(super) fn load<T: Real>(&mut self, parameters: &[T], start: usize) {
+        let p = self.raw.len();
+        let sets = parameters.len() / p;
+        for lane in 0..LANES {
+            let set = (start + lane) % sets;
+            for (raw, value) in self.raw.iter_mut().zip(&parameters[set * p..(set + 1) * p]) {
+                raw[lane] = value.wide();
+            }
+        }
+    }
+
+    /// The units from the raw parameters.
+    #[inline(always)]
+    fn prepare<T: Real>(&mut self) {
+        let k = self.kernel.units;
+        for (j, unit) in self.units.iter_mut().enumerate() {
+            let [first, second, third] = [self.raw[j], self.raw[k + j], self.raw[2 * k + j]];
+            match self.kernel.mixture {
+                Mixture::DeepSigmoid => {
+                    (unit.logit, unit.shift) = (third, second);
+                    for i in 0..LANES {
+                        let a = softplus::<T>(first[i]);
+                        unit.slope[i] = if a < LEAST { 0.0 } else { sigmoid::<T>(first[i]) };
+                        unit.scale[i] = if a < LEAST { LEAST } else { a };
+                        unit.log_scale[i] = ln::<T>(unit.scale[i]);
+                    }
+                }
+                Mixture::Logistic(bound) => {
+                    (unit.logit, unit.centre) = (first, second);
+                    for i in 0..LANES {
+                        let (s, slope) = bounded::<T>(third[i], bound);
+                        (unit.scale[i], unit.log_scale[i], unit.slope[i]) = (exp::<T>(-s), -s, -slope);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The log-gain t and the offset b of `y = e^t g(x) + b`, and what a raw parameter's change does to t.
+    #[inline(always)]
+    fn outer<T: Real>(&self) -> (Lanes, Lanes, Lanes) {
+        let Mixture::Logistic(bound) = self.kernel.mixture else { return (ZERO, ZERO, ZERO) };
+        let k = self.kernel.units;
+        let raw = &self.raw[3 * k];
+        let (gain, slope) = (lanes(|i| bounded::<T>(raw[i], bound).0), lanes(|i| bounded::<T>(raw[i], bound).1));
+        (gain, self.raw[3 * k + 1], slope)
+    }
+
+    /// Takes the mixture at x: all sums as the logarithms of sums of exponentials.
+    #[inline(always)]
+    fn take<T: Real>(&mut self, x: &Lanes) {
+        // Finite, so that minus infinity can be taken off.
+        let mut tops = [[f64::MIN; LANES]; 3];
+        for unit in &mut self.units {
+            for i in 0..LANES {
+                let u = unit.scale[i] * (x[i] - unit.centre[i]) + unit.shift[i];
+                let near = -u.abs();
+                let e = exp::<T>(near);
+                let h = 1.0 / (1.0 + e);
+                let positive = u >= 0.0;
+                unit.up[i] = if positive { h } else { e * h };
+                unit.down[i] = if positive { e * h } else { h };
+                // The sums' terms without the powers of h.
+                let logs = [
+                    unit.logit[i] + if positive { 0.0 } else { u },
+                    unit.logit[i] + if positive { -u } else { 0.0 },
+                    unit.logit[i] + unit.log_scale[i] + near,
+                ];
+                for (j, log) in logs.into_iter().enumerate() {
+                    unit.shares[j][i] = log;
+                    tops[j][i] = if log > tops[j][i] { log } else { tops[j][i] };
+                }
+            }
+        }
+        self.sums = [ZERO; 3];
+        for unit in &mut self.units {
+            for i in 0..LANES {
+                let h = if unit.up[i] > unit.down[i] { unit.up[i] } else { unit.down[i] };
+                for (j, power) in [h, h, h * h].into_iter().enumerate() {
+                    unit.shares[j][i] = exp::<T>(unit.shares[j][i] - tops[j][i]) * power;
+                    self.sums[j][i] += unit.shares[j][i];
+                }
+            }
+        }
+        for i in 0..LANES {
+            let [up, down, slope] = [0, 1, 2].map(|j| tops[j][i] + ln::<T>(self.sums[j][i]));
+            self.value[i] = up - down;
+            // The weights' own sum is that of both.
+            let total = (if up > down { up } else { down }) + softplus::<T>(-self.value[i].abs());
+            self.log[i] = slope - up - down + total;
+        }
+    }
+
+    /// Value and log-derivative, which may be infinite or, at infinity, NaN.
+    #[inline(always)]
+    pub(super) fn evaluate<T: Real>(&mut self, at: &Lanes) -> (Lanes, Lanes) {
+        self.prepare::<T>();
+        let (gain, offset, _) = self.outer::<T>();
+        if self.kernel.inverted {
+            let target = lanes(|i| (at[i] - offset[i]) * exp::<T>(-gain[i]));
+            let root = self.search::<T>(&target);
+            self.take::<T>(&root);
+            (root, lanes(|i| -(self.log[i] + gain[i])))
+        } else {
+            self.take::<T>(at);
+            (lanes(|i| self.value[i] * exp::<T>(gain[i]) + offset[i]), lanes(|i| self.log[i] + gain[i]))
+        }
+    }
+
+    /// The points at which the logit of the mixture is `target`, by Newton's method inside of a bracket.
+    #[inline(always)]
+    fn search<T: Real>(&mut self, target: &Lanes) -> Lanes {
+        let epsilon = T::epsilon().wide();
+        // The root lies between those of the units alone; that of the mean of all u is where to start.
+        let (mut low, mut high) = ([f64::INFINITY; LANES], [f64::NEG_INFINITY; LANES]);
+        let mut top = [f64::MIN; LANES];
+        for unit in &self.units {
+            for i in 0..LANES {
+                let root = unit.centre[i] + (target[i] - unit.shift[i]) / unit.scale[i];
+                low[i] = if root < low[i] { root } else { low[i] };
+                high[i] = if root > high[i] { root } else { high[i] };
+                top[i] = if unit.logit[i] > top[i] { unit.logit[i] } else { top[i] };
+            }
+        }
+        let (mut moments, mut weights) = (ZERO, ZERO);
+        for unit in &self.units {
+            for i in 0..LANES {
+                let w = exp::<T>(unit.logit[i] - top[i]);
+                moments[i] += w * (target[i] - unit.shift[i] + unit.scale[i] * unit.centre[i]);
+                weights[i] += w * unit.scale[i];
+            }
+        }
+        let mut x = lanes(|i| moments[i] / weights[i]);
+        let mut last = lanes(|i| high[i] - low[i]);
+        for _ in 0..STEPS {
+            self.take::<T>(&x);
+            let mut going = false;
+            for i in 0..LANES {
+                let excess = self.value[i] - target[i];
+                low[i] = if excess < 0.0 { x[i] } else { low[i] };
+                high[i] = if excess > 0.0 { x[i] } else { high[i] };
+                let newton = excess * exp::<T>(-self.log[i]);
+                let next = x[i] - newton;
+                let exact = excess.abs() <= 4.0 * epsilon * (1.0 + target[i].abs());
+                let inside = next >= low[i] && next <= high[i] && newton.abs() <= 0.5 * last[i].abs();
+                let next = if inside || exact { next } else { 0.5 * low[i] + 0.5 * high[i] };
+                let step = next - x[i];
+                // NaN, and infinity, which has no excess, are left as they are.
+                let moved = step.abs() > 0.0 && next.is_finite();
+                going |= moved && !exact && step.abs() > epsilon * x[i].abs();
+                x[i] = if moved { next } else { x[i] };
+                last[i] = step;
+            }
+            if !going {
+                break;
+            }
+        }
+        x
+    }
+
+    /// The gradient by what [`Self::evaluate`] was given, from its result and the gradients by that; those
+    /// by the parameters are kept for [`Self::add_gradients`].
+    #[inline(always)]
+    pub(super) fn gradient<T: Real>(&mut self, [input, output]: &[Lanes; 2], weights: &[Lanes; 2]) -> Lanes {
+        self.prepare::<T>();
+        let (gain, _, gain_slope) = self.outer::<T>();
+        self.take::<T>(if self.kernel.inverted { output } else { input });
+        let inverses = self.sums.map(|sum| lanes(|i| 1.0 / sum[i]));
+        for unit in &mut self.units {
+            for (share, inverse) in unit.shares.iter_mut().zip(&inverses) {
+                for i in 0..LANES {
+                    share[i] *= inverse[i];
+                }
+            }
+        }
+        let [mut gy, mut glog] = *weights;
+        if self.kernel.inverted {
+            // x(y) has dx/dy = 1/y' and dx/dparameter = -(dy/dparameter)/y': its gradient is that of the
+            // mixture at the same point with other weights.
+            let mut bend = ZERO;
+            for Unit { scale, up, down, shares: [p, q, r], .. } in &self.units {
+                for i in 0..LANES {
+                    bend[i] += scale[i] * (q[i] * up[i] - p[i] * down[i] + r[i] * (down[i] - up[i]));
+                }
+            }
+            gy = lanes(|i| (glog[i] * bend[i] - gy[i]) * exp::<T>(-self.log[i] - gain[i]));
+            glog = lanes(|i| -glog[i]);
+        }
+        let inner = lanes(|i| gy[i] * exp::<T>(gain[i]));
+        let mass = [lanes(|i| sigmoid::<T>(self.value[i])), lanes(|i| sigmoid::<T>(-self.value[i]))];
+        let (k, mut gx) = (self.kernel.units, ZERO);
+        for (j, unit) in self.units.iter().enumerate() {
+            let Unit { scale, centre, slope, up, down, shares: [p, q, r], .. } = unit;
+            let (mut by_logit, mut by_u) = (ZERO, ZERO);
+            for i in 0..LANES {
+                let (of_up, of_down) = (inner[i] - glog[i], -inner[i] - glog[i]);
+                let w = mass[0][i] * p[i] + mass[1][i] * q[i];
+                by_logit[i] = of_up * p[i] + of_down * q[i] + glog[i] * (r[i] + w);
+                by_u[i] = of_up * p[i] * down[i] - of_down * q[i] * up[i] + glog[i] * r[i] * (down[i] - up[i]);
+                gx[i] += by_u[i] * scale[i];
+            }
+            let x = if self.kernel.inverted { output } else { input };
+            match self.kernel.mixture {
+                Mixture::DeepSigmoid => {
+                    self.raw[j] = lanes(|i| (by_u[i] * x[i] + glog[i] * r[i] / scale[i]) * slope[i]);
+                    self.raw[k + j] = by_u;
+                    self.raw[2 * k + j] = by_logit;
+                }
+                Mixture::Logistic(_) => {
+                    self.raw[j] = by_logit;
+                    self.raw[k + j] = lanes(|i| -by_u[i] * scale[i]);
+                    self.raw[2 * k + j] =
+                        lanes(|i| (by_u[i] * (x[i] - centre[i]) * scale[i] + glog[i] * r[i]) * slope[i]);
+                }
+            }
+        }
+        if let Mixture::Logistic(_) = self.kernel.mixture {
+            self.raw[3 * k] = lanes(|i| (inner[i] * self.value[i] + glog[i]) * gain_slope[i]);
+            self.raw[3 * k + 1] = gy;
+        }
+        if self.kernel.inverted { lanes(|i| -gy[i]) } else { gx }
+    }
+
+    /// Adds the gradients by the parameters of one element.
+    pub(super) fn add_gradients<T: Real>(&self, lane: usize, sums: &mut [T]) {
+        for (sum, raw) in sums.iter_mut().zip(&self.raw) {
+            *sum += T::of(raw[lane]);
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Mixtures of sigmoids seen through the logit: value and log-derivative in one pass, backward in another,
+//! and the inverse by a search inside of the kernel.
+
+mod kernel;
+mod plain;
+
+use super::cpu::Real;
+use super::simd::dispatch;
+use super::transformer::{Transformer, transform};
+use crate::Result;
+use candle_core::Tensor;
+use kernel::{Block, LANES, Lanes};
+use rayon::prelude::*;
+
+/// How raw parameters make a mixture `g(x) = logit(sum_k w_k sigmoid(u_k(x)))`, w being a softmax.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Mixture {
+    /// `u_k = a_k x + b_k` with a = softplus(raw), and `y = g(x)`; raw are K for a, K for b, K for w.
+    DeepSigmoid,
+    /// `u_k = (x - m_k) e^-s_k` and `y = e^t g(x) + b`, where s and t are `c tanh(raw / c)`, c being this
+    /// bound; raw are K for w, K for m, K for s, then t and b.
+    Logistic(f64),
+}
+
+/// The least a of a deep sigmoid, far from an underflow.
+const LEAST: f64 = 1e-30;
+
+/// `(y, ln dy/dx)`, both (B, N), of a mixture of `units` sigmoids at x (B, N), or, if `inverted`, the
+/// point at which y is the given number and the log-derivative of that; parameters are (B, N, P) or
+/// (1, N, P).
+///
+/// A result beyond all numbers is the largest of them, with log-derivative minus infinity and no gradient.
+///
+/// # Errors
+/// When shapes do not agree.
+pub(crate) fn sigmoid_mixture(
+    x: &Tensor,
+    parameters: &Tensor,
+    mixture: Mixture,
+    units: usize,
+    inverted: bool,
+) -> Result<(Tensor, Tensor)> {
+    transform(SigmoidMixture { mixture, units, inverted }, x, parameters)
+}
+
+#[derive(Clone, Copy, Debug)]
+struct SigmoidMixture {
+    mixture: Mixture,
+    units: usize,
+    inverted: bool,
+}
+
+/// Elements that one task takes, about.
+const TASK: usize = 512;
+
+impl SigmoidMixture {
+    /// Elements of a task, whole rows where all rows have the same parameters; and how many sets of
+    /// parameters there are.
+    fn task(&self, elements: usize, parameters: usize) -> (usize, usize) {
+        let sets = parameters / self.parameters();
+        (if sets < elements { sets * (TASK / sets).max(1) } else { TASK }, sets)
+    }
+}
+
+/// LANES numbers of a slice from `start`, and zeros behind its end.
+fn lanes<T: Real>(slice: &[T], start: usize) -> Lanes {
+    let mut lanes = [0.0; LANES];
+    for (lane, value) in lanes.iter_mut().zip(&slice[start..]) {
+        *lane = value.wide();
+    }
+    lanes
+}
+
+impl Transformer for SigmoidMixture {
+    const NAME: &'static str = "sigmoid-mixture";
+
+    fn parameters(&self) -> usize {
+        match self.mixture {
+            Mixture::DeepSigmoid => 3 * self.units,
+            Mixture::Logistic(_) => 3 * self.units + 2,
+        }
+    }
+
+    fn evaluate<T: Real>(&self, x: &[T], parameters: &[T]) -> Vec<T> {
+        let (task, _) = self.task(x.len(), parameters.len());
+        let mut packed = vec![T::zero(); 2 * x.len()];
+        let (values, logs) = packed.split_at_mut(x.len());
+        values.par_chunks_mut(task).zip(logs.par_chunks_mut(task)).enumerate().for_each(|(i, (values, logs))| {
+            let mut block = Block::new(*self);
+            for (j, (values, logs)) in values.chunks_mut(LANES).zip(logs.chunks_mut(LANES)).enumerate() {
+                let start = i * task + j * LANES;
+                block.load(parameters, start);
+                let at = lanes(x, start);
+                let (y, log) = dispatch(
+                    #[inline(always)]
+                    || block.evaluate::<T>(&at),
+                );
+                for (i, (value, out)) in values.iter_mut().zip(logs).enumerate() {
+                    (*value, *out) = (T::of(y[i]), T::of(log[i]));
+                    if value.is_infinite() {
+                        (*value, *out) = (value.signum() * T::max_value(), T::neg_infinity());
+                    }
+                }
+            }
+        });
+        packed
+    }
+
+    fn gradients<T: Real>(&self, x: &[T], parameters: &[T], output: &[T], grad: &[T]) -> (Vec<T>, Vec<T>) {
+        let (p, (task, sets)) = (self.parameters(), self.task(x.len(), parameters.len()));
+        let (values, (gvalues, glogs)) = (&output[..x.len()], grad.split_at(x.len()));
+        // The gradients by the x of a task, and, from its first set of parameters on, those by parameters.
+        let run = |i: usize, gx: &mut [T], gp: &mut [T]| {
+            let mut block = Block::new(*self);
+            for (j, gx) in gx.chunks_mut(LANES).enumerate() {
+                let start = i * task + j * LANES;
+                block.load(parameters, start);
+                let at = [lanes(x, start), lanes(values, start)];
+                let weights = [lanes(gvalues, start), lanes(glogs, start)];
+                let g = dispatch(
+                    #[inline(always)]
+                    || block.gradient::<T>(&at, &weights),
+                );
+                for (l, out) in gx.iter_mut().enumerate() {
+                    // Beyond all numbers the value is constant.
+                    if values[start + l].abs() == T::max_value() {
+                        continue;
+                    }
+                    *out = T::of(g[l]);
+                    let set = (j * LANES + l) % sets;
+                    block.add_gradients(l, &mut gp[set * p..(set + 1) * p]);
+                }
+            }
+        };
+        let mut gx = vec![T::zero(); x.len()];
+        let mut gp = vec![T::zero(); parameters.len()];
+        if sets < x.len() {
+            // A sum for each task, added up in their order.
+            let sums = gx.par_chunks_mut(task).enumerate().map(|(i, gx)| {
+                let mut sums = vec![T::zero(); parameters.len()];
+                run(i, gx, &mut sums);
+                sums
+            });
+            for sum in sums.collect::<Vec<_>>() {
+                gp.iter_mut().zip(sum).for_each(|(total, g)| *total += g);
+            }
+        } else {
+            let tasks = gx.par_chunks_mut(task).zip(gp.par_chunks_mut(task * p));
+            tasks.enumerate().for_each(|(i, (gx, gp))| run(i, gx, gp));
+        }
+        (gx, gp)
+    }
+
+    fn plain(&self, x: &Tensor, parameters: &Tensor) -> Result<(Tensor, Tensor)> {
+        if self.inverted { self.plain_inverse(x, parameters) } else { self.composed(x, parameters) }
+    }
+}
+
+#[cfg(test)]
+mod tests;
