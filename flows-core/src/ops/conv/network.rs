@@ -144,14 +144,10 @@ impl ConvLayer {
                     return Ok(kernels::outputs(x, weight, geometry, finish));
                 }
                 let mut y = kernels::outputs(x, weight, geometry, Finish::NONE);
-                let scales = self.scales::<T>()?;
-                let mut added = if self.sees_ones(geometry) { border(weight, geometry) } else { Vec::new() };
-                if added.is_empty() {
-                    added = vec![T::zero(); geometry.outputs * geometry.output_places()];
-                }
-                let places = geometry.output_places();
-                for (added, &bias) in added.chunks_mut(places).zip(bias) {
-                    added.iter_mut().for_each(|a| *a += bias);
+                let (scales, places) = (self.scales::<T>()?, geometry.output_places());
+                let mut added: Vec<T> = bias.iter().flat_map(|&bias| std::iter::repeat_n(bias, places)).collect();
+                if self.sees_ones(geometry) {
+                    add_border(weight, geometry, &mut added);
                 }
                 y.par_chunks_mut(geometry.outputs * places).for_each(|image| {
                     for ((row, added), &scale) in image.chunks_mut(places).zip(added.chunks(places)).zip(&scales) {
@@ -224,20 +220,18 @@ fn outside(geometry: &Geometry, tap: usize) -> Vec<usize> {
     places.filter(|&(row, column)| is_outside(row, column)).map(|(row, column)| row * width + column).collect()
 }
 
-/// What ones outside of the image add to the output, (O, places).
-fn border<T: Real>(weight: &[T], geometry: &Geometry) -> Vec<T> {
+/// Adds what ones outside of the image give to the output, (O, places).
+fn add_border<T: Real>(weight: &[T], geometry: &Geometry, added: &mut [T]) {
     let (taps, places) = (geometry.taps(), geometry.output_places());
-    let mut added = vec![T::zero(); geometry.outputs * places];
     for (tap, outside) in (0..taps).map(|tap| (tap, outside(geometry, tap))) {
         for (weight, added) in weight.chunks(geometry.inputs * taps).zip(added.chunks_mut(places)) {
             let sum: T = weight[tap..].iter().step_by(taps).copied().sum();
             outside.iter().for_each(|&place| added[place] += sum);
         }
     }
-    added
 }
 
-/// Adds the gradient of the weights by what [`border`] adds.
+/// Adds the gradient of the weights by what [`add_border`] adds.
 fn add_border_gradient<T: Real>(g: &[T], geometry: &Geometry, sum: &mut [T]) {
     let (taps, places, outputs) = (geometry.taps(), geometry.output_places(), geometry.outputs);
     let mut total = vec![T::zero(); outputs * places];
