@@ -143,8 +143,12 @@ pub trait Bijector: std::fmt::Debug + Send + Sync {
     fn structure(&self) -> Structure;
 }
 
-/// Fails unless `tensor` is a batch of `event`s of floating point numbers; returns the batch size.
-pub(crate) fn check_event(what: &str, tensor: &Tensor, event: &[usize]) -> Result<usize> {
+/// Passes if `tensor`, which the message calls `what`, is a batch of `event`s of floating point numbers; gives the
+/// batch size.
+///
+/// # Errors
+/// When it is not.
+pub fn check_event(what: &str, tensor: &Tensor, event: &[usize]) -> Result<usize> {
     // Candle panics at functions of whole numbers.
     if !tensor.dtype().is_float() {
         return Err(Error::Data(format!("{what} is of type {:?}: convert it to f32 or f64", tensor.dtype())));

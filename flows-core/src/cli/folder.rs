@@ -1,7 +1,7 @@
 //! The folder of a training run.
 
 use super::settings::{read_settings, write_settings};
-use super::{Interrupt, OutputArgs, ProgressBar, RunArgs};
+use super::{Interrupt, ProgressBar, RunArgs};
 use crate::files::in_folder;
 use crate::train::{Metrics, Observer, TensorBoard};
 use crate::{Error, Result};
@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 const LINES: u64 = 10_000;
 
 /// What a run writes, event files aside.
-const FILES: [&str; 7] = [
+const FILES: [&str; 8] = [
     "config.toml",
     "metrics.jsonl",
     "results.json",
@@ -21,6 +21,7 @@ const FILES: [&str; 7] = [
     "training.safetensors",
     "loss.png",
     "density.png",
+    "samples.png",
 ];
 
 /// What the names of event files begin with.
@@ -113,7 +114,7 @@ impl RunFolder {
     }
 
     /// Who watches the run of `steps` steps, of which `done` are done: the metrics, the event files if
-    /// they are wanted, the progress bar, and Ctrl-C.
+    /// they are wanted, a progress bar if there is to be one, and Ctrl-C.
     ///
     /// # Errors
     /// When a file cannot be written.
@@ -121,7 +122,7 @@ impl RunFolder {
         &self,
         (done, steps): (u64, u64),
         args: &RunArgs,
-        output: OutputArgs,
+        bar: Option<ProgressBar>,
         interrupt: &Interrupt,
     ) -> Result<Vec<Box<dyn Observer>>> {
         let every = steps.div_ceil(LINES);
@@ -137,8 +138,8 @@ impl RunFolder {
                 done => TensorBoard::resume(&self.path, every, done)?,
             }));
         }
-        if !output.quiet {
-            observers.push(Box::new(ProgressBar::new(steps, done)));
+        if let Some(bar) = bar {
+            observers.push(Box::new(bar));
         }
         observers.push(Box::new(interrupt.observer()));
         Ok(observers)

@@ -10,6 +10,8 @@ mod exit;
 mod folder;
 mod interrupt;
 mod losses;
+mod mean;
+mod model;
 mod output;
 mod progress;
 mod settings;
@@ -20,9 +22,11 @@ pub use exit::{main, one_candle_thread, status};
 pub use folder::{Replaced, RunFolder};
 pub use interrupt::Interrupt;
 pub use losses::{Losses, loss_figure};
+pub use mean::Mean;
 /// The allocator of the programs: a step makes and drops many small tensors, which takes a quarter of
 /// the time of a small flow with the system's.
 pub use mimalloc::MiMalloc as Allocator;
-pub use output::{count, duration, note, plural, print, print_json};
+pub use model::model_file;
+pub use output::{count, duration, note, plural, print, print_json, write_json};
 pub use progress::{ProgressBar, work_bar};
 pub use settings::{Presets, overlay, parse_settings, read_settings, write_settings};

@@ -1,10 +1,12 @@
 //! Text for people and for programs.
 
+use crate::files::write_atomically;
 use crate::structure::thousands;
 use crate::{Error, Result};
 use serde::Serialize;
 use std::fmt::Display;
 use std::io::{ErrorKind, Write, stderr, stdout};
+use std::path::Path;
 
 /// Writes `text` and a line's end to standard output; a reader that has left is no error.
 ///
@@ -24,6 +26,15 @@ pub fn print(text: impl Display) -> Result<()> {
 /// When it cannot be written.
 pub fn print_json(value: &impl Serialize) -> Result<()> {
     print(serde_json::to_string_pretty(value).map_err(|e| Error::Config(format!("the results are not JSON ({e})")))?)
+}
+
+/// Writes `value` as JSON to the file `path`, whole or not at all.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(value).map_err(|e| Error::file(path, e))?;
+    write_atomically(path, |file| writeln!(file, "{text}").map_err(|e| Error::unwritten(path, e)))
 }
 
 /// Writes a line to standard error; nothing can be done where that fails.

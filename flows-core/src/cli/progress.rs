@@ -19,6 +19,10 @@ pub struct ProgressBar {
     /// A running mean: the loss of one batch jumps.
     loss: Option<f64>,
     validation: Option<f64>,
+    /// What the loss is called.
+    name: &'static str,
+    /// How many examples a step has and what they are called.
+    examples: Option<(usize, &'static str)>,
 }
 
 impl ProgressBar {
@@ -32,19 +36,35 @@ impl ProgressBar {
             }
             bar
         });
-        Self { bar, written: Instant::now(), loss: None, validation: None }
+        Self { bar, written: Instant::now(), loss: None, validation: None, name: "loss", examples: None }
+    }
+
+    /// The same with another name of the loss, its unit for instance.
+    #[must_use]
+    pub fn named(mut self, name: &'static str) -> Self {
+        self.name = name;
+        self
+    }
+
+    /// The same with the speed in examples, of which a step has `count`, in place of steps.
+    #[must_use]
+    pub fn examples(mut self, count: usize, name: &'static str) -> Self {
+        self.examples = Some((count, name));
+        self
     }
 
     fn describe(&self, event: &StepEvent) -> String {
         let mut text = format!("{}/{}", count(event.step as usize), count(event.steps as usize));
         if let Some(loss) = self.loss {
-            text += &format!("  loss {loss:.3}");
+            text += &format!("  {} {loss:.3}", self.name);
         }
         if let Some(validation) = self.validation {
             text += &format!("  validation {validation:.3}");
         }
         let speed = event.steps_per_second;
-        text += &if speed < 9.95 { format!("  {speed:.1} steps/s") } else { format!("  {speed:.0} steps/s") };
+        let (each, things) = self.examples.unwrap_or((1, "steps"));
+        let shown = speed * each as f64;
+        text += &if shown < 9.95 { format!("  {shown:.1} {things}/s") } else { format!("  {shown:.0} {things}/s") };
         if event.skipped > 0 {
             text += &format!("  {} left out", count(event.skipped as usize));
         }
@@ -101,7 +121,8 @@ mod tests {
 
     #[test]
     fn the_line_says_what_matters() {
-        let mut progress = ProgressBar { bar: None, written: Instant::now(), loss: None, validation: None };
+        let mut progress = ProgressBar::new(2000, 0);
+        progress.bar = None;
         let mut event = StepEvent {
             step: 1200,
             steps: 2000,
@@ -119,5 +140,7 @@ mod tests {
         event.validation = None;
         assert!(progress.step(&event).unwrap().is_continue());
         assert_eq!(progress.describe(&event), "1,200/2,000  loss 2.500  validation 2.250  10 steps/s  1m 20s left");
+        let progress = progress.named("bits/dim").examples(32, "images");
+        assert!(progress.describe(&event).contains("  bits/dim 2.500  validation 2.250  320 images/s  1m 20s left"));
     }
 }

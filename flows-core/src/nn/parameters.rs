@@ -79,15 +79,18 @@ impl Parameters {
     }
 
     /// An empty store in which what is made has the values of these tensors, by name; what they lack
-    /// cannot be made.
-    pub(crate) fn saved(dtype: DType, device: &Device, tensors: HashMap<String, Tensor>) -> Self {
+    /// cannot be made. The way to build a model from a file.
+    pub fn saved(dtype: DType, device: &Device, tensors: HashMap<String, Tensor>) -> Self {
         let parameters = Self::new(dtype, device, Rng::seed(0));
         parameters.lock().saved = Some(tensors);
         parameters
     }
 
-    /// Passes if all tensors of the file have found their place.
-    pub(crate) fn check_saved(&self) -> Result<()> {
+    /// Passes if all tensors that [`Self::saved`] was given have found their place.
+    ///
+    /// # Errors
+    /// When one has not.
+    pub fn check_saved(&self) -> Result<()> {
         self.lock().saved.take().iter().flatten().next().map_or(Ok(()), |(name, _)| Err(superfluous(name)))
     }
 

@@ -1,9 +1,9 @@
 //! `flows info`: what a model is.
 
-use crate::saved::{Saved, locate};
+use crate::saved::Saved;
 use candle_core::Device;
 use clap::Args;
-use flows_core::cli::{OutputArgs, count, print, print_json};
+use flows_core::cli::{OutputArgs, count, model_file, print, print_json};
 use flows_core::files::load_model;
 use flows_core::{Error, Result};
 use serde_json::json;
@@ -23,7 +23,7 @@ pub struct InfoArgs {
 }
 
 pub fn run(args: InfoArgs) -> Result<()> {
-    let step = load_model(&locate(&args.model)?)?.step;
+    let step = load_model(&model_file(&args.model)?)?.step;
     let Saved { flow, path } = Saved::open(&args.model, &Device::Cpu)?;
     let (parameters, config) = (flow.parameters(), flow.config());
     let dtype = parameters.dtype().as_str();

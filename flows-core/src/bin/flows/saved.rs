@@ -4,10 +4,10 @@ use crate::columns::matched;
 use crate::config::{RunConfig, of};
 use candle_core::{DType, Device};
 use clap::Args;
-use flows_core::cli::{DeviceArgs, OutputArgs, parse_settings, read_settings};
+use flows_core::cli::{DeviceArgs, OutputArgs, model_file, parse_settings, read_settings};
 use flows_core::data::{Dataset, Examples, Source, Table};
 use flows_core::flows::{Base, Flow};
-use flows_core::{Error, Result, Rng, hub};
+use flows_core::{Error, Result, Rng};
 use std::path::PathBuf;
 
 /// Samples of a 2-D density that is named in place of a file.
@@ -55,7 +55,7 @@ pub struct DataArgs {
 impl Saved {
     /// The model in `text`: the folder of a run, a file, or `hf://owner/repo/path`.
     pub fn open(text: &str, device: &Device) -> Result<Self> {
-        let path = locate(text)?;
+        let path = model_file(text)?;
         Ok(Self { flow: Flow::load(&path, device)?, path })
     }
 
@@ -112,12 +112,6 @@ pub fn unread(part: &str, flag: &str) -> impl Fn(Error) -> Error {
         let kind = if error.is_bad_use() { Error::Data } else { Error::Io };
         kind(format!("the {part} rows of the run cannot be read: {error}; name others by {flag}"))
     }
-}
-
-/// The file of the model that `text` names.
-pub fn locate(text: &str) -> Result<PathBuf> {
-    let path = hub::resolve(text)?;
-    Ok(if path.is_dir() { path.join("model.safetensors") } else { path })
 }
 
 /// A table of which every part is the whole.

@@ -1,21 +1,19 @@
 //! `flows train`: a model from data.
 
 use crate::config::{PRESETS, RunConfig, rows};
-use crate::likelihood::{Likelihood, Mean, log_likelihoods};
+use crate::likelihood::{Likelihood, log_likelihoods};
 use crate::picture;
 use crate::plot::UNIT;
 use clap::Args;
 use flows_core::cli::{
-    DeviceArgs, Interrupt, Losses, OutputArgs, RunArgs, RunFolder, count, duration, loss_figure, parse_settings,
-    plural, print, print_json,
+    DeviceArgs, Interrupt, Losses, Mean, OutputArgs, ProgressBar, RunArgs, RunFolder, count, duration, loss_figure,
+    parse_settings, plural, print, print_json, write_json,
 };
 use flows_core::data::{Dataset, Shuffle, Source, Toy};
-use flows_core::files::write_atomically;
 use flows_core::flows::{Flow, Model};
 use flows_core::train::{Checkpoint, LossGradients, Outcome, Trainer};
 use flows_core::{Error, Result};
 use serde::Serialize;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
@@ -136,7 +134,8 @@ pub fn run(args: TrainArgs) -> Result<()> {
     let pieces = config.pieces_on(&device);
     let outcome = {
         let interrupt = Interrupt::install()?;
-        let mut observers = folder.observers((done, steps), &args.run, args.output, &interrupt)?;
+        let bar = (!args.output.quiet).then(|| ProgressBar::new(steps, done));
+        let mut observers = folder.observers((done, steps), &args.run, bar, &interrupt)?;
         let mut evaluate = |_: &mut _| Ok(-Mean::of(&log_likelihoods(&flow, &data.validation, true)?).mean);
         let loss = |number: u64, rng: &mut _| {
             let batch = data.train.select(&shuffle.batch(number))?;
@@ -173,7 +172,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
         context_columns: data.context_columns.clone(),
         out: out.to_path_buf(),
     };
-    write_results(&out.join("results.json"), &results)?;
+    write_json(&out.join("results.json"), &results)?;
     let lines: Vec<_> = toy.iter().map(|toy| ("entropy of the data", toy.entropy())).collect();
     let losses = [(String::new(), Losses::read(&folder.metrics())?)];
     loss_figure(&losses, &lines, UNIT).write(out.join("loss.png"))?;
@@ -240,11 +239,6 @@ fn compare(toy: Toy, data: &Dataset, values: &[f64]) -> Result<Exact> {
     let exact = toy.log_density(&data.test.x.to_dtype(candle_core::DType::F64)?)?.to_vec1::<f64>()?;
     let short: Vec<f64> = exact.iter().zip(values).map(|(p, q)| p - q).collect();
     Ok(Exact { entropy: toy.entropy(), log_likelihood: Mean::of(&exact).mean, divergence: Mean::of(&short) })
-}
-
-fn write_results(path: &Path, results: &Results) -> Result<()> {
-    let text = serde_json::to_string_pretty(results).map_err(|e| Error::file(path, e))?;
-    write_atomically(path, |file| writeln!(file, "{text}").map_err(|e| Error::unwritten(path, e)))
 }
 
 fn summary(results: &Results) -> String {

@@ -6,6 +6,7 @@
 mod gather;
 mod geometry;
 mod kernels;
+mod network;
 mod plain;
 
 use super::accumulate;
@@ -16,6 +17,7 @@ use crate::{Error, Result};
 use candle_core::{CpuStorage, CustomOp3, DType, Layout, Shape, Tensor};
 use geometry::Geometry;
 use kernels::Finish;
+pub use network::{ConvLayer, Outside, conv_network};
 
 /// `f(w * x + b)`, a convolution of images x (B, C, H, W) with weights (O, C, kh, kw), bias (O) and an
 /// activation f behind it; (B, O, H', W') with H' = (H + 2 padding - kh) / stride + 1.

@@ -1,0 +1,406 @@
+//! Convolutions one after another as one operation: one node of the graph, forward and backward by hand.
+
+use super::super::accumulate::gradient_of;
+use super::super::cpu::{Real, with_slice};
+use super::super::fused::Fused;
+use super::super::many::Left;
+use super::geometry::Geometry;
+use super::kernels::{self, Finish};
+use super::{conv2d, mismatch};
+use crate::{Error, Result};
+use candle_core::{CpuStorage, CustomOp3, DType, Layout, Shape, Tensor};
+use rayon::prelude::*;
+use std::sync::OnceLock;
+
+/// What a convolution sees outside of the image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outside {
+    /// Zeros.
+    Zeros,
+    /// Ones, by which it can tell the border.
+    Ones,
+}
+
+/// A layer of a [`conv_network`]: `f((w * x + b) exp(3 log_scale))`, of stride 1 and with as much around the image
+/// as keeps its size.
+#[derive(Clone, Debug)]
+pub struct ConvLayer {
+    /// (O, C, k, k), k odd.
+    pub weight: Tensor,
+    /// (O).
+    pub bias: Tensor,
+    /// (O), if the layer has a scale.
+    pub log_scale: Option<Tensor>,
+    /// What lies around the image.
+    pub outside: Outside,
+    /// f, if the layer has no scale.
+    pub activation: Fused,
+}
+
+/// The layers, one after another, of images (B, C, H, W); (B, O, H, W).
+///
+/// # Errors
+/// When shapes or types do not agree, a kernel is even, or a layer has both a scale and an activation.
+pub fn conv_network(x: &Tensor, layers: Vec<ConvLayer>) -> Result<Tensor> {
+    let geometries = check(x, &layers)?;
+    if !(x.device().is_cpu() && matches!(x.dtype(), DType::F32 | DType::F64)) {
+        return composed(x, &layers);
+    }
+    let layers = layers.into_iter().map(ConvLayer::contiguous).collect::<Result<Vec<_>>>()?;
+    let inputs: Vec<Tensor> = layers.iter().flat_map(ConvLayer::weights).cloned().collect();
+    let left = Left::default();
+    let further = left.stand_in(&inputs)?;
+    let nothing = Tensor::zeros(0, x.dtype(), x.device())?;
+    let network = ConvNetwork { layers, geometries, seen: OnceLock::new(), left };
+    Ok(x.contiguous()?.apply_op3(&nothing, &further, network)?)
+}
+
+fn check(x: &Tensor, layers: &[ConvLayer]) -> Result<Vec<Geometry>> {
+    let &[batch, mut channels, height, width] = x.dims() else {
+        return Err(Error::shape("the input of a convolution", x.dims(), "(B, C, H, W)"));
+    };
+    if x.elem_count() == 0 {
+        return Err(Error::Data("the input of a convolution is empty: give at least one image".into()));
+    }
+    let mut geometries = Vec::with_capacity(layers.len());
+    for layer in layers {
+        let (outputs, kernel) = match *layer.weight.dims() {
+            [o, c, k, other] if c == channels && o > 0 && k == other && k % 2 == 1 => (o, k),
+            ref got => {
+                let got_x = [batch, channels, height, width];
+                return Err(mismatch(&got_x, got, "(B, C, H, W)", "(O, C, k, k), k odd,"));
+            }
+        };
+        for (what, t) in [("the bias of a convolution", Some(&layer.bias)), ("its scale", layer.log_scale.as_ref())] {
+            if let Some(t) = t.filter(|t| t.dims() != [outputs]) {
+                return Err(Error::shape(what, t.dims(), format!("({outputs})")));
+            }
+        }
+        if layer.log_scale.is_some() && layer.activation != Fused::Identity {
+            return Err(Error::Config("a convolution has a scale or an activation, not both".into()));
+        }
+        if let Some(other) = layer.weights().find(|t| t.dtype() != x.dtype()) {
+            let message = format!("a convolution of {:?} with weights of {:?}: convert both", x.dtype(), other.dtype());
+            return Err(Error::Data(message));
+        }
+        geometries.push(Geometry {
+            batch,
+            inputs: channels,
+            outputs,
+            input: [height, width],
+            output: [height, width],
+            kernel: [kernel; 2],
+            stride: [1; 2],
+            padding: [(kernel - 1) / 2; 2],
+            dilation: [1; 2],
+        });
+        channels = outputs;
+    }
+    Ok(geometries)
+}
+
+/// The same as a composition of other operations, for other devices and as the tests' reference.
+fn composed(x: &Tensor, layers: &[ConvLayer]) -> Result<Tensor> {
+    layers.iter().try_fold(x.clone(), |x, layer| {
+        let reach = (layer.weight.dim(2)? - 1) / 2;
+        let y = match layer.outside {
+            Outside::Zeros => conv2d(&x, &layer.weight, Some(&layer.bias), 1, reach, layer.activation)?,
+            Outside::Ones => {
+                let framed = (x - 1.0)?.pad_with_zeros(2, reach, reach)?.pad_with_zeros(3, reach, reach)?;
+                conv2d(&(framed + 1.0)?, &layer.weight, Some(&layer.bias), 1, 0, layer.activation)?
+            }
+        };
+        match &layer.log_scale {
+            Some(log_scale) => Ok(y.broadcast_mul(&(log_scale * 3.0)?.exp()?.reshape((1, (), 1, 1))?)?),
+            None => Ok(y),
+        }
+    })
+}
+
+impl ConvLayer {
+    fn contiguous(self) -> Result<Self> {
+        let log_scale = self.log_scale.map(|t| t.contiguous()).transpose()?;
+        Ok(Self { weight: self.weight.contiguous()?, bias: self.bias.contiguous()?, log_scale, ..self })
+    }
+
+    fn weights(&self) -> impl Iterator<Item = &Tensor> {
+        [&self.weight, &self.bias].into_iter().chain(&self.log_scale)
+    }
+
+    /// Whether the output is more than the kernels make: `(y + b + border) exp(3 log_scale)`.
+    fn is_finished_apart(&self, geometry: &Geometry) -> bool {
+        self.log_scale.is_some() || self.sees_ones(geometry)
+    }
+
+    fn sees_ones(&self, geometry: &Geometry) -> bool {
+        self.outside == Outside::Ones && geometry.taps() > 1
+    }
+
+    fn evaluate<T: Real>(&self, x: &[T], geometry: &Geometry) -> candle_core::Result<Vec<T>> {
+        with_slice(&self.weight, |weight: &[T]| {
+            with_slice(&self.bias, |bias: &[T]| {
+                if !self.is_finished_apart(geometry) {
+                    let finish = Finish { bias: Some(bias), activation: self.activation };
+                    return Ok(kernels::outputs(x, weight, geometry, finish));
+                }
+                let mut y = kernels::outputs(x, weight, geometry, Finish::NONE);
+                let (scales, places) = (self.scales::<T>()?, geometry.output_places());
+                let mut added: Vec<T> = bias.iter().flat_map(|&bias| std::iter::repeat_n(bias, places)).collect();
+                if self.sees_ones(geometry) {
+                    add_border(weight, geometry, &mut added);
+                }
+                y.par_chunks_mut(geometry.outputs * places).for_each(|image| {
+                    for ((row, added), &scale) in image.chunks_mut(places).zip(added.chunks(places)).zip(&scales) {
+                        row.iter_mut().zip(added).for_each(|(y, &a)| *y = (*y + a) * scale);
+                    }
+                });
+                self.activation.apply(&mut y);
+                Ok(y)
+            })?
+        })?
+    }
+
+    /// `exp(3 log_scale)`, 1 without.
+    fn scales<T: Real>(&self) -> candle_core::Result<Vec<T>> {
+        match &self.log_scale {
+            Some(log_scale) => {
+                with_slice(log_scale, |s: &[T]| s.iter().map(|&s| (s * T::of(3.0)).fast_exp()).collect())
+            }
+            None => Ok(vec![T::one(); self.bias.elem_count()]),
+        }
+    }
+
+    /// The gradients of the weights, and of x if it is wanted, given that behind the activation.
+    fn gradients<T: Real>(
+        &self,
+        [x, y]: [&[T]; 2],
+        mut g: Vec<T>,
+        geometry: &Geometry,
+        wanted: bool,
+    ) -> candle_core::Result<(Vec<Option<Tensor>>, Vec<T>)> {
+        self.activation.backward(y, &mut g);
+        let places = geometry.output_places();
+        let mut log_scale = None;
+        if let Some(tensor) = &self.log_scale {
+            let products: Vec<T> = g.iter().zip(y).map(|(&g, &y)| g * y).collect();
+            let sums = kernels::channel_sums(&products, geometry.outputs, places);
+            log_scale = gradient_of(tensor, sums.into_iter().map(|v| v * T::of(3.0)).collect())?;
+            let scales = self.scales::<T>()?;
+            for (row, &scale) in g.chunks_mut(places).zip(scales.iter().cycle()) {
+                row.iter_mut().for_each(|g| *g *= scale);
+            }
+        }
+        let bias = gradient_of(&self.bias, kernels::channel_sums(&g, geometry.outputs, places))?;
+        let mut weight = None;
+        if self.weight.track_op() {
+            let mut part = kernels::weights(x, &g, geometry);
+            if self.sees_ones(geometry) {
+                add_border_gradient(&g, geometry, &mut part);
+            }
+            weight = gradient_of(&self.weight, part)?;
+        }
+        let gx = match wanted {
+            true => with_slice(&self.weight, |w| kernels::inputs(&g, w, geometry, Finish::NONE))?,
+            false => Vec::new(),
+        };
+        let weights = [weight, bias].into_iter().chain(self.log_scale.iter().map(|_| log_scale.take())).collect();
+        Ok((weights, gx))
+    }
+}
+
+/// The output places at which a tap lies outside of the image.
+fn outside(geometry: &Geometry, tap: usize) -> Vec<usize> {
+    let [height, width] = geometry.input;
+    let (down, right) = (tap / geometry.kernel[1], tap % geometry.kernel[1]);
+    let within = |at: usize, padding: usize, size: usize| at >= padding && at < size + padding;
+    let is_outside = |row: usize, column: usize| {
+        !(within(row + down, geometry.padding[0], height) && within(column + right, geometry.padding[1], width))
+    };
+    let places = (0..height).flat_map(|row| (0..width).map(move |column| (row, column)));
+    places.filter(|&(row, column)| is_outside(row, column)).map(|(row, column)| row * width + column).collect()
+}
+
+/// Adds what ones outside of the image give to the output, (O, places).
+fn add_border<T: Real>(weight: &[T], geometry: &Geometry, added: &mut [T]) {
+    let (taps, places) = (geometry.taps(), geometry.output_places());
+    for (tap, outside) in (0..taps).map(|tap| (tap, outside(geometry, tap))) {
+        for (weight, added) in weight.chunks(geometry.inputs * taps).zip(added.chunks_mut(places)) {
+            let sum: T = weight[tap..].iter().step_by(taps).copied().sum();
+            outside.iter().for_each(|&place| added[place] += sum);
+        }
+    }
+}
+
+/// Adds the gradient of the weights by what [`add_border`] adds.
+fn add_border_gradient<T: Real>(g: &[T], geometry: &Geometry, sum: &mut [T]) {
+    let (taps, places, outputs) = (geometry.taps(), geometry.output_places(), geometry.outputs);
+    let mut total = vec![T::zero(); outputs * places];
+    for image in g.chunks(outputs * places) {
+        total.iter_mut().zip(image).for_each(|(t, &g)| *t += g);
+    }
+    for (tap, outside) in (0..taps).map(|tap| (tap, outside(geometry, tap))) {
+        for (sum, total) in sum.chunks_mut(geometry.inputs * taps).zip(total.chunks(places)) {
+            let of_tap: T = outside.iter().map(|&place| total[place]).sum();
+            sum[tap..].iter_mut().step_by(taps).for_each(|s| *s += of_tap);
+        }
+    }
+}
+
+struct ConvNetwork {
+    layers: Vec<ConvLayer>,
+    geometries: Vec<Geometry>,
+    /// What each layer but the last gives.
+    seen: OnceLock<Vec<CpuStorage>>,
+    left: Left,
+}
+
+impl ConvNetwork {
+    fn evaluate<T: Real>(&self, x: &[T]) -> candle_core::Result<Vec<T>> {
+        let mut seen: Vec<Vec<T>> = Vec::with_capacity(self.layers.len());
+        for (layer, geometry) in self.layers.iter().zip(&self.geometries) {
+            seen.push(layer.evaluate(seen.last().map_or(x, |h| h), geometry)?);
+        }
+        let last = seen.pop().unwrap_or_else(|| x.to_vec());
+        // A second evaluation of the same node would give the same.
+        let _ = self.seen.set(seen.into_iter().map(T::storage).collect());
+        Ok(last)
+    }
+
+    /// The gradients of x and of what stands in for the layers.
+    fn gradients<T: Real>(
+        &self,
+        x: &Tensor,
+        y: &Tensor,
+        grad: &Tensor,
+    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
+        let wants_input = x.track_op();
+        let Some(seen) = self.seen.get() else { candle_core::bail!("a network's gradient came before its value") };
+        let seen = seen.iter().map(T::values).collect::<candle_core::Result<Vec<&[T]>>>()?;
+        let mut left = Vec::new();
+        let g = with_slice::<T, _>(x, |x| {
+            with_slice::<T, _>(y, |y| {
+                let mut g = with_slice::<T, _>(grad, <[T]>::to_vec)?;
+                for (i, (layer, geometry)) in self.layers.iter().zip(&self.geometries).enumerate().rev() {
+                    let from = if i == 0 { x } else { seen[i - 1] };
+                    let to = if i == seen.len() { y } else { seen[i] };
+                    let wanted = i > 0 || wants_input;
+                    let (weights, gx) = layer.gradients([from, to], g, geometry, wanted)?;
+                    left.push(weights);
+                    g = gx;
+                }
+                candle_core::Result::Ok(g)
+            })
+        })???;
+        let of_layers = self.left.set(left.into_iter().rev().flatten().collect())?;
+        let of_x = if wants_input { Some(T::tensor(g, x.shape())?) } else { None };
+        Ok((of_x, Some(of_layers)))
+    }
+}
+
+impl CustomOp3 for ConvNetwork {
+    fn name(&self) -> &'static str {
+        "conv-network"
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        _: &CpuStorage,
+        _: &Layout,
+        _: &CpuStorage,
+        _: &Layout,
+    ) -> candle_core::Result<(CpuStorage, Shape)> {
+        let y = match s1 {
+            CpuStorage::F32(_) => f32::storage(self.evaluate(f32::slice(s1, l1)?)?),
+            _ => f64::storage(self.evaluate(f64::slice(s1, l1)?)?),
+        };
+        let (batch, channels, height, width) = l1.shape().dims4()?;
+        let channels = self.geometries.last().map_or(channels, |geometry| geometry.outputs);
+        Ok((y, Shape::from((batch, channels, height, width))))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        _: &Tensor,
+        _: &Tensor,
+        y: &Tensor,
+        grad: &Tensor,
+    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let (of_x, of_layers) = match x.dtype() {
+            DType::F32 => self.gradients::<f32>(x, y, grad)?,
+            _ => self.gradients::<f64>(x, y, grad)?,
+        };
+        Ok((of_x, None, of_layers))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Rng;
+    use crate::testing::difference;
+    use candle_core::{Device, Var};
+
+    #[test]
+    fn networks_are_their_composition() -> Result<()> {
+        let mut rng = Rng::seed(0);
+        for (batch, channels, [height, width], sizes) in [
+            (3, 4, [5, 6], vec![(7, 3), (5, 1), (6, 3)]),
+            (1, 1, [1, 1], vec![(2, 3), (2, 3)]),
+            (2, 3, [1, 4], vec![(40, 5), (2, 1)]),
+            (2, 2, [3, 3], vec![(4, 3)]),
+        ] {
+            let mut var = |shape: &[usize]| {
+                Ok::<_, Error>(Var::from_tensor(&(rng.normal_tensor(shape, DType::F64, &Device::Cpu)? * 0.3)?)?)
+            };
+            let x = var(&[batch, channels, height, width])?;
+            let (mut layers, mut leaves, mut inputs) = (Vec::new(), vec![x.clone()], channels);
+            for (i, (outputs, kernel)) in sizes.iter().copied().enumerate() {
+                let last = i + 1 == sizes.len();
+                let (weight, bias) = (var(&[outputs, inputs, kernel, kernel])?, var(&[outputs])?);
+                let log_scale = if last { Some(var(&[outputs])?) } else { None };
+                leaves.extend([&weight, &bias].into_iter().chain(&log_scale).cloned());
+                layers.push(ConvLayer {
+                    weight: weight.as_tensor().clone(),
+                    bias: bias.as_tensor().clone(),
+                    log_scale: log_scale.map(|v| v.as_tensor().clone()),
+                    outside: if last || i == 1 { Outside::Ones } else { Outside::Zeros },
+                    activation: if last { Fused::Identity } else { Fused::Relu },
+                });
+                inputs = outputs;
+            }
+            let (plain, fused) = (composed(&x, &layers)?, conv_network(&x, layers)?);
+            assert!(difference(&plain, &fused)? < 1e-12);
+            let (want, got) = (plain.sin()?.sum_all()?.backward()?, fused.sin()?.sum_all()?.backward()?);
+            for (i, leaf) in leaves.iter().enumerate() {
+                let (Some(want), Some(got)) = (want.get(leaf), got.get(leaf)) else { panic!("no gradient {i}") };
+                assert!(difference(want, got)? < 1e-10, "{i}");
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn wrong_layers_are_errors() -> Result<()> {
+        let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &Device::Cpu);
+        let layer = |weight: &[usize], bias: usize| {
+            let (weight, bias) = (zeros(weight)?, zeros(&[bias])?);
+            Ok::<_, Error>(vec![ConvLayer {
+                weight,
+                bias,
+                log_scale: None,
+                outside: Outside::Ones,
+                activation: Fused::Relu,
+            }])
+        };
+        let x = zeros(&[2, 3, 4, 4])?;
+        assert!(conv_network(&x, layer(&[5, 3, 3, 3], 5)?).is_ok());
+        for (weight, bias) in [([5, 2, 3, 3], 5), ([5, 3, 2, 2], 5), ([5, 3, 3, 1], 5), ([5, 3, 3, 3], 4)] {
+            assert!(conv_network(&x, layer(&weight, bias)?).is_err());
+        }
+        assert!(conv_network(&zeros(&[0, 3, 4, 4])?, layer(&[5, 3, 3, 3], 5)?).is_err());
+        Ok(())
+    }
+}

@@ -1,0 +1,315 @@
+//! Affine maps of a part of each row, given shifts and scales in halves: values and log-determinants of whole
+//! rows in one pass, backward in another.
+
+use super::Direction;
+use super::cpu::{self, Real};
+use super::simd::dispatch;
+use crate::{Error, Result, ops};
+use candle_core::{CpuStorage, CustomOp2, D, DType, Layout, Shape, Tensor};
+use rayon::prelude::*;
+
+/// How the part z of a row that moves becomes x, and the order of the parameters of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Coupled {
+    /// `x = z / s - t`, `s = sigmoid(r + 2)`; parameters: all r, then all t. Glow's affine coupling as published,
+    /// whose inverse is `z = (x + t) s`.
+    Sigmoid,
+    /// `x = z - t`; parameters: all t.
+    Shift,
+    /// `x = m + z e^l`; parameters: all m, then all l: a normal distribution's.
+    Normal,
+}
+
+/// The map, or its inverse, of the elements of each row of x (B, N) behind the first `kept`, which stay as they
+/// are, given parameters (B, P); and log|det|, (B), accumulated in f64.
+///
+/// # Errors
+/// When shapes or types do not agree.
+pub fn coupled(
+    x: &Tensor,
+    parameters: &Tensor,
+    kept: usize,
+    map: Coupled,
+    direction: Direction,
+) -> Result<(Tensor, Tensor)> {
+    let (batch, n) = x.dims2()?;
+    let moved = n.checked_sub(kept).filter(|moved| *moved > 0 && batch > 0);
+    let Some(moved) = moved else {
+        return Err(Error::shape("the rows of a coupling", x.dims(), format!("(B, N) with N above {kept}")));
+    };
+    let width = moved * map.parameters();
+    if parameters.dims() != [batch, width] || parameters.dtype() != x.dtype() {
+        let want = format!("({batch}, {width}) of type {:?}", x.dtype());
+        return Err(Error::shape("the parameters of a coupling", parameters.dims(), want));
+    }
+    let kernel = Kernel { kept, map, direction };
+    if !(x.device().is_cpu() && matches!(x.dtype(), DType::F32 | DType::F64)) {
+        return kernel.plain(x, parameters);
+    }
+    let packed = x.contiguous()?.apply_op2(&parameters.contiguous()?, kernel)?;
+    Ok((packed.narrow(1, 0, n)?, packed.narrow(1, n, 1)?.squeeze(1)?))
+}
+
+impl Coupled {
+    /// Parameters of each element that moves.
+    fn parameters(self) -> usize {
+        if self == Self::Shift { 1 } else { 2 }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Kernel {
+    kept: usize,
+    map: Coupled,
+    direction: Direction,
+}
+
+impl Kernel {
+    /// Calls `f` with this kernel as a constant, so that its loops have no branches.
+    #[inline(always)]
+    fn specialised(self, f: impl FnOnce(Self)) {
+        use {Coupled::*, Direction::*};
+        let kernel = |map, direction| Self { map, direction, ..self };
+        match (self.map, self.direction) {
+            (Sigmoid, Forward) => f(kernel(Sigmoid, Forward)),
+            (Sigmoid, Inverse) => f(kernel(Sigmoid, Inverse)),
+            (Shift, Forward) => f(kernel(Shift, Forward)),
+            (Shift, Inverse) => f(kernel(Shift, Inverse)),
+            (Normal, Forward) => f(kernel(Normal, Forward)),
+            (Normal, Inverse) => f(kernel(Normal, Inverse)),
+        }
+    }
+
+    /// The value and log-derivative of an element.
+    #[inline(always)]
+    fn at<T: Real>(self, x: T, [a, b]: [T; 2]) -> (T, T) {
+        match (self.map, self.direction) {
+            (Coupled::Sigmoid, Direction::Inverse) => {
+                let r = T::zero() - (a + T::of(2.0));
+                let log = T::zero() - r.fast_softplus();
+                ((x + b) * log.fast_exp(), log)
+            }
+            (Coupled::Sigmoid, Direction::Forward) => {
+                let log = (T::zero() - (a + T::of(2.0))).fast_softplus();
+                (x * log.fast_exp() - b, log)
+            }
+            (Coupled::Shift, Direction::Inverse) => (x + a, T::zero()),
+            (Coupled::Shift, Direction::Forward) => (x - a, T::zero()),
+            (Coupled::Normal, Direction::Inverse) => ((x - a) * (T::zero() - b).fast_exp(), T::zero() - b),
+            (Coupled::Normal, Direction::Forward) => (x * b.fast_exp() + a, b),
+        }
+    }
+
+    /// The gradients by x and the two parameters, given those by value and log-derivative.
+    #[inline(always)]
+    fn gradient<T: Real>(self, x: T, [a, b]: [T; 2], gvalue: T, glog: T) -> [T; 3] {
+        match (self.map, self.direction) {
+            (Coupled::Sigmoid, Direction::Inverse) => {
+                // d log s / da = 1 - s.
+                let s = (a + T::of(2.0)).fast_sigmoid();
+                let gx = gvalue * s;
+                [gx, (gx * (x + b) + glog) * (T::one() - s), gx]
+            }
+            (Coupled::Sigmoid, Direction::Forward) => {
+                let r = T::zero() - (a + T::of(2.0));
+                let gx = gvalue * r.fast_softplus().fast_exp();
+                [gx, T::zero() - (gx * x + glog) * r.fast_sigmoid(), T::zero() - gvalue]
+            }
+            (Coupled::Shift, Direction::Inverse) => [gvalue, gvalue, T::zero()],
+            (Coupled::Shift, Direction::Forward) => [gvalue, T::zero() - gvalue, T::zero()],
+            (Coupled::Normal, Direction::Inverse) => {
+                let gx = gvalue * (T::zero() - b).fast_exp();
+                [gx, T::zero() - gx, T::zero() - (gx * (x - a) + glog)]
+            }
+            (Coupled::Normal, Direction::Forward) => {
+                let gx = gvalue * b.fast_exp();
+                [gx, gvalue, gx * x + glog]
+            }
+        }
+    }
+
+    /// Both parameters of the elements that move; the second is the first again where there is one.
+    fn halves<T>(self, parameters: &[T], moved: usize) -> [&[T]; 2] {
+        [&parameters[..moved], &parameters[parameters.len() - moved..]]
+    }
+
+    /// Rows of n values, each with its log-determinant behind it.
+    fn evaluate<T: Real>(self, x: &[T], parameters: &[T], n: usize) -> Vec<T> {
+        let moved = n - self.kept;
+        let mut out = vec![T::zero(); x.len() / n * (n + 1)];
+        let rows = x.par_chunks(n).zip(parameters.par_chunks(moved * self.map.parameters()));
+        let row = |logs: &mut Vec<T>, (out, (x, parameters)): (&mut [T], (&[T], &[T]))| {
+            let (kept, out) = out.split_at_mut(self.kept);
+            kept.copy_from_slice(&x[..self.kept]);
+            let ([a, b], x) = (self.halves(parameters, moved), &x[self.kept..]);
+            let (values, log_det) = out.split_at_mut(moved);
+            logs.resize(moved, T::zero());
+            dispatch(
+                #[inline(always)]
+                || {
+                    self.specialised(
+                        #[inline(always)]
+                        |kernel| {
+                            let outputs = values.iter_mut().zip(logs.iter_mut());
+                            for ((value, log), (&x, (&a, &b))) in outputs.zip(x.iter().zip(a.iter().zip(b))) {
+                                (*value, *log) = kernel.at(x, [a, b]);
+                            }
+                        },
+                    );
+                },
+            );
+            log_det[0] = T::of(logs.iter().map(|log| log.wide()).sum());
+        };
+        out.par_chunks_mut(n + 1).zip(rows).for_each_init(Vec::new, row);
+        out
+    }
+
+    /// The gradients of x and the parameters.
+    fn gradients<T: Real>(self, x: &[T], parameters: &[T], grad: &[T], n: usize) -> [Vec<T>; 2] {
+        let moved = n - self.kept;
+        let width = moved * self.map.parameters();
+        let (mut gx, mut gp) = (vec![T::zero(); x.len()], vec![T::zero(); parameters.len()]);
+        let inputs = x.par_chunks(n).zip(parameters.par_chunks(width)).zip(grad.par_chunks(n + 1));
+        let outputs = gx.par_chunks_mut(n).zip(gp.par_chunks_mut(width));
+        outputs.zip(inputs).for_each(|((gx, gp), ((x, parameters), grad))| {
+            gx[..self.kept].copy_from_slice(&grad[..self.kept]);
+            let ([a, b], glog) = (self.halves(parameters, moved), grad[n]);
+            let inputs = x[self.kept..].iter().zip(a.iter().zip(b)).zip(&grad[self.kept..n]);
+            let gx = &mut gx[self.kept..];
+            let (ga, gb) = gp.split_at_mut(moved);
+            dispatch(
+                #[inline(always)]
+                || {
+                    self.specialised(
+                        #[inline(always)]
+                        |kernel| {
+                            if gb.is_empty() {
+                                for ((gx, ga), ((&x, (&a, &b)), &g)) in gx.iter_mut().zip(ga).zip(inputs) {
+                                    [*gx, *ga, _] = kernel.gradient(x, [a, b], g, glog);
+                                }
+                                return;
+                            }
+                            for (((gx, ga), gb), ((&x, (&a, &b)), &g)) in gx.iter_mut().zip(ga).zip(gb).zip(inputs) {
+                                [*gx, *ga, *gb] = kernel.gradient(x, [a, b], g, glog);
+                            }
+                        },
+                    );
+                },
+            );
+        });
+        [gx, gp]
+    }
+
+    /// The same as a composition of candle's operations, for other devices and as the tests' reference.
+    fn plain(self, x: &Tensor, parameters: &Tensor) -> Result<(Tensor, Tensor)> {
+        let (kept, moved) = (self.kept, x.dim(1)? - self.kept);
+        let part = x.narrow(1, kept, moved)?;
+        let half = |i: usize| parameters.narrow(1, i * moved, moved);
+        let (value, log) = match (self.map, self.direction) {
+            (Coupled::Sigmoid, direction) => {
+                let log = ops::log_sigmoid(&(half(0)? + 2.0)?)?;
+                match direction {
+                    Direction::Inverse => (((part + half(1)?)? * log.exp()?)?, log),
+                    Direction::Forward => (((part * log.neg()?.exp()?)? - half(1)?)?, log.neg()?),
+                }
+            }
+            (Coupled::Shift, Direction::Inverse) => ((&part + half(0)?)?, part.zeros_like()?),
+            (Coupled::Shift, Direction::Forward) => ((&part - half(0)?)?, part.zeros_like()?),
+            (Coupled::Normal, Direction::Inverse) => (((part - half(0)?)? * half(1)?.neg()?.exp()?)?, half(1)?.neg()?),
+            (Coupled::Normal, Direction::Forward) => (((part * half(1)?.exp()?)? + half(0)?)?, half(1)?),
+        };
+        let value = if kept > 0 { Tensor::cat(&[&x.narrow(1, 0, kept)?, &value], 1)? } else { value };
+        Ok((value, log.sum(D::Minus1)?))
+    }
+
+    fn backward<T: Real>(
+        self,
+        [x, parameters, grad]: [&Tensor; 3],
+    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
+        let n = x.dim(1)?;
+        let [gx, gp] = cpu::with_slice::<T, _>(grad, |grad| {
+            cpu::with_slice::<T, _>(x, |x| {
+                cpu::with_slice::<T, _>(parameters, |parameters| self.gradients(x, parameters, grad, n))
+            })
+        })???;
+        Ok((Some(T::tensor(gx, x.shape())?), Some(T::tensor(gp, parameters.shape())?)))
+    }
+}
+
+impl CustomOp2 for Kernel {
+    fn name(&self) -> &'static str {
+        "coupled"
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+    ) -> candle_core::Result<(CpuStorage, Shape)> {
+        let (batch, n) = l1.shape().dims2()?;
+        let packed = match s1 {
+            CpuStorage::F32(_) => f32::storage(self.evaluate(f32::slice(s1, l1)?, f32::slice(s2, l2)?, n)),
+            _ => f64::storage(self.evaluate(f64::slice(s1, l1)?, f64::slice(s2, l2)?, n)),
+        };
+        Ok((packed, Shape::from((batch, n + 1))))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        parameters: &Tensor,
+        _: &Tensor,
+        grad: &Tensor,
+    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
+        match x.dtype() {
+            DType::F32 => self.backward::<f32>([x, parameters, grad]),
+            _ => self.backward::<f64>([x, parameters, grad]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Rng;
+    use crate::testing::difference;
+    use candle_core::{Device, Var};
+
+    const MAPS: [Coupled; 3] = [Coupled::Sigmoid, Coupled::Shift, Coupled::Normal];
+
+    #[test]
+    fn the_kernel_is_the_plain_composition_and_directions_undo_each_other() -> Result<()> {
+        let mut rng = Rng::seed(0);
+        for (batch, n, kept) in [(1, 1, 0), (3, 7, 4), (2, 40, 0), (5, 21, 1)] {
+            for map in MAPS {
+                let mut draw = |columns: usize| rng.normal_tensor((batch, columns), DType::F64, &Device::Cpu);
+                let x = Var::from_tensor(&draw(n)?)?;
+                let parameters = Var::from_tensor(&draw((n - kept) * map.parameters())?)?;
+                let weigh = draw(n)?;
+                for direction in [Direction::Forward, Direction::Inverse] {
+                    let run = |(value, log_det): (Tensor, Tensor)| -> Result<Vec<Tensor>> {
+                        let grads = ((&value * &weigh)?.sum_all()? + log_det.sin()?.sum_all()?)?.backward()?;
+                        let get = |var: &Var| grads.get(var).cloned().map_or_else(|| var.zeros_like(), Ok);
+                        Ok(vec![value, log_det, get(&x)?, get(&parameters)?])
+                    };
+                    let plain = run(Kernel { kept, map, direction }.plain(&x, &parameters)?)?;
+                    let fused = run(coupled(&x, &parameters, kept, map, direction)?)?;
+                    for (plain, fused) in plain.iter().zip(&fused) {
+                        assert!(difference(plain, fused)? < 1e-12, "{map:?} {direction:?}");
+                    }
+                }
+                let (z, log_det) = coupled(&x, &parameters, kept, map, Direction::Inverse)?;
+                let (back, back_log_det) = coupled(&z, &parameters, kept, map, Direction::Forward)?;
+                assert!(difference(&x, &back)? < 1e-12 && difference(&log_det, &back_log_det.neg()?)? < 1e-12);
+            }
+        }
+        let x = Tensor::zeros((2, 4), DType::F32, &Device::Cpu)?;
+        for (parameters, kept) in [((2, 5), 2), ((1, 4), 2), ((2, 0), 4), ((2, 4), 5)] {
+            let parameters = Tensor::zeros(parameters, DType::F32, &Device::Cpu)?;
+            assert!(coupled(&x, &parameters, kept, Coupled::Normal, Direction::Forward).is_err());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,210 @@
+//! The settings of a run: what `config.toml` holds.
+
+use candle_core::{DType, Device, Tensor};
+use flows_core::cli::{Presets, plural};
+use flows_core::train::{TrainConfig, Trainer};
+use flows_core::{Error, Result, Rng};
+use glow::data::{Fit, ImageSource, Splits};
+use glow::{CouplingKind, Glow, GlowConfig, Mixing};
+use serde::{Deserialize, Serialize};
+
+/// The presets by name.
+pub const PRESETS: Presets = Presets::new(include_str!("presets.toml"));
+
+/// Images that set the actnorms of a model of 32 x 32 colours; fewer larger ones.
+const FIRST: usize = 256;
+
+/// All that decides a run, the machine aside.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunConfig {
+    /// Where the images are.
+    pub data: ImageSource,
+    /// Images of all parts when the run began, where they come from files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images: Option<usize>,
+    /// What all randomness derives from.
+    #[serde(default)]
+    pub seed: u64,
+    /// Images a step.
+    pub batch: usize,
+    /// Pieces that a batch is cut into, each with a thread and a graph of its own; decides the last digits, whatever
+    /// the number of threads.
+    #[serde(default = "default_pieces")]
+    pub pieces: usize,
+    /// Whether images are mirrored at random.
+    #[serde(default)]
+    pub flip: bool,
+    /// The temperature of the samples in the picture.
+    #[serde(default = "default_temperature")]
+    pub temperature: f64,
+    /// What images are made to be.
+    #[serde(default)]
+    pub fit: Fit,
+    /// The model.
+    pub model: ModelConfig,
+    /// How it is trained.
+    #[serde(default)]
+    pub train: TrainConfig,
+}
+
+/// What says which model it is, the images aside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelConfig {
+    /// Bits of a colour.
+    #[serde(default = "default_bits")]
+    pub bits: u32,
+    /// How often images are squeezed.
+    pub levels: usize,
+    /// Steps of a level.
+    pub steps: usize,
+    /// Channels within the couplings.
+    pub hidden: usize,
+    /// The couplings.
+    #[serde(default)]
+    pub coupling: CouplingKind,
+    /// What mixes the channels.
+    #[serde(default)]
+    pub mixing: Mixing,
+    /// Whether the model is conditional on the classes of the images.
+    #[serde(default)]
+    pub conditional: bool,
+}
+
+fn default_pieces() -> usize {
+    2
+}
+
+fn default_temperature() -> f64 {
+    0.8
+}
+
+fn default_bits() -> u32 {
+    8
+}
+
+/// The generators of a run, independent of each other.
+pub struct Generators {
+    data: Rng,
+    weights: Rng,
+    first: Rng,
+    /// What the loss draws from.
+    pub training: Rng,
+    /// What the samples in the picture are drawn from.
+    pub picture: Rng,
+    /// The noise of the test images.
+    pub test: Rng,
+}
+
+impl RunConfig {
+    /// The generators that the seed determines.
+    pub fn generators(&self) -> Generators {
+        let mut seed = Rng::seed(self.seed);
+        Generators {
+            data: seed.fork(),
+            weights: seed.fork(),
+            first: seed.fork(),
+            training: seed.fork(),
+            picture: seed.fork(),
+            test: seed.fork(),
+        }
+    }
+
+    /// The images in their parts, the same at every call.
+    pub fn load(&self, skip: Option<&mut dyn FnMut(Error)>) -> Result<Splits> {
+        let splits = self.data.load(&self.fit, skip, &mut self.generators().data)?;
+        let now = count(&splits);
+        if let Some(then) = self.images
+            && then != now
+        {
+            let then = format!("{} of {} when the run began", plural(then, "image"), self.data);
+            return Err(Error::Data(format!("there were {then}, and there are {now} now; restore them or train anew")));
+        }
+        if self.model.conditional && splits.train.labels().is_none() {
+            return Err(Error::Data(format!(
+                "{}: the images have no classes: give a folder with a sub-folder for each, or train without \
+                 `model.conditional`",
+                self.data
+            )));
+        }
+        Ok(splits)
+    }
+
+    /// The config of the model of these images.
+    pub fn glow(&self, splits: &Splits) -> GlowConfig {
+        let ModelConfig { bits, levels, steps, hidden, coupling, mixing, conditional } = self.model;
+        let classes = conditional.then_some(splits.train.classes.len());
+        GlowConfig { bits, levels, steps, hidden, coupling, mixing, classes, ..GlowConfig::new(splits.train.shape()) }
+    }
+
+    /// The model, its weights drawn anew and its actnorms set by the first images.
+    pub fn build(&self, splits: &Splits, device: &Device) -> Result<Glow> {
+        let mut generators = self.generators();
+        let glow = Glow::on(self.glow(splits), DType::F32, device, &mut generators.weights)?;
+        let [_, height, width] = glow.config().shape;
+        let count = (FIRST * 1024 / (height * width)).clamp(16, FIRST).min(splits.train.len());
+        let rng = &mut generators.first;
+        let first: Vec<u32> = rng.permutation(splits.train.len()).into_iter().take(count).collect();
+        let x = glow.dequantize(&splits.train.tensor(&first, || false)?, rng)?;
+        glow.initialize(&x, self.context(&splits.train, &first, device)?.as_ref())?;
+        Ok(glow)
+    }
+
+    /// The classes of images, if the model is conditional on them.
+    pub fn context(&self, images: &glow::data::Images, indices: &[u32], device: &Device) -> Result<Option<Tensor>> {
+        if !self.model.conditional {
+            return Ok(None);
+        }
+        Ok(Some(images.context(indices)?.to_device(device)?))
+    }
+
+    /// Passes if a run can be made of these settings, whatever the images.
+    pub fn check(&self) -> Result<()> {
+        let bad = |message: &str| Err(Error::Config(message.into()));
+        if self.batch == 0 || self.pieces == 0 {
+            return bad("`batch` and `pieces` must be at least 1");
+        }
+        if !(self.temperature >= 0.0 && self.temperature.is_finite()) {
+            return bad("the `temperature` must be a number from 0");
+        }
+        if self.train.optimizer.lr() == 0.0 {
+            return bad("with a learning rate of 0 nothing is learnt: set it above 0");
+        }
+        if self.fit.size.is_some_and(|size| size.contains(&0)) {
+            return bad("the `size` of images has a 0");
+        }
+        let ModelConfig { bits, levels, steps, hidden, .. } = self.model;
+        let side = 1usize.checked_shl(levels as u32).unwrap_or(0);
+        GlowConfig { bits, levels, steps, hidden, ..GlowConfig::new([1, side, side]) }.check()?;
+        // All that is wrong with the training shows on a small model.
+        let trial = GlowConfig { levels: 1, steps: 1, hidden: 1, ..GlowConfig::new([1, 2, 2]) };
+        let trial = Glow::new(trial, &mut Rng::seed(0))?;
+        Trainer::new(trial.parameters(), self.train.clone(), Rng::seed(0)).map(drop)
+    }
+}
+
+/// The images of all parts.
+pub fn count(splits: &Splits) -> usize {
+    [&splits.train, &splits.validation, &splits.test].map(|part| part.len()).iter().sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flows_core::cli::parse_settings;
+    use toml::{Table, Value};
+
+    #[test]
+    fn every_preset_is_a_run_and_survives_its_file() {
+        for (name, about) in PRESETS.list().unwrap() {
+            let mut settings = PRESETS.get(&name).unwrap();
+            settings.entry("data").or_insert(Value::from("images"));
+            let config: RunConfig = parse_settings(settings).unwrap();
+            config.check().unwrap();
+            let written: Table = toml::to_string(&config).unwrap().parse().unwrap();
+            assert_eq!(parse_settings::<RunConfig>(written).unwrap(), config, "{name}");
+            assert!(!about.is_empty(), "{name}");
+        }
+    }
+}

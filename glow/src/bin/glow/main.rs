@@ -1,0 +1,87 @@
+//! The program `glow`: images.
+
+mod config;
+mod edit;
+mod eval;
+mod exchange;
+mod info;
+mod interpolate;
+mod pictures;
+mod reconstruct;
+mod sample;
+mod saved;
+mod train;
+
+use clap::{Parser, Subcommand};
+use flows_core::{Result, cli};
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: cli::Allocator = cli::Allocator;
+
+/// Glow: a normalizing flow over images
+///
+/// A model is an exact density of images and a bijection between them and noise: it says how likely an image is, draws
+/// new ones, and goes from one to another. `glow train` without arguments learns drawn digits in about two minutes.
+#[derive(Parser)]
+#[command(name = "glow", version, arg_required_else_help = true, propagate_version = true)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Train(Box<train::TrainArgs>),
+    Eval(eval::EvalArgs),
+    Sample(sample::SampleArgs),
+    Reconstruct(reconstruct::ReconstructArgs),
+    Interpolate(interpolate::InterpolateArgs),
+    Edit(edit::EditArgs),
+    Info(info::InfoArgs),
+    Import(exchange::ImportArgs),
+    Export(exchange::ExportArgs),
+}
+
+fn run(args: Args) -> Result<()> {
+    match args.command {
+        Command::Train(args) => train::run(*args),
+        Command::Eval(args) => eval::run(args),
+        Command::Sample(args) => sample::run(args),
+        Command::Reconstruct(args) => reconstruct::run(args),
+        Command::Interpolate(args) => interpolate::run(args),
+        Command::Edit(args) => edit::run(args),
+        Command::Info(args) => info::run(args),
+        Command::Import(args) => exchange::import(args),
+        Command::Export(args) => exchange::export(args),
+    }
+}
+
+fn main() -> ExitCode {
+    cli::main(run)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn training_names_its_presets() {
+        let mut program = super::Args::command();
+        let help = program.find_subcommand_mut("train").unwrap().render_long_help().to_string();
+        for (name, _) in crate::config::PRESETS.list().unwrap() {
+            assert!(help.contains(&format!(" {name}")), "{name} in {help}");
+        }
+    }
+
+    #[test]
+    fn arguments_are_consistent_and_every_subcommand_shows_an_example() {
+        let mut program = super::Args::command();
+        program.build();
+        program.clone().debug_assert();
+        for command in program.get_subcommands().filter(|c| c.get_name() != "help") {
+            let help = command.clone().render_long_help().to_string();
+            assert!(help.contains("Example") && command.get_long_about().is_some(), "{help}");
+        }
+    }
+}

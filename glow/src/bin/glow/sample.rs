@@ -1,0 +1,113 @@
+//! `glow sample`: new images.
+
+use crate::pictures::{grid, picture};
+use crate::saved::ModelArgs;
+use clap::Args;
+use flows_core::cli::{plural, print, print_json, work_bar};
+use flows_core::files::in_folder;
+use flows_core::plot::write_png;
+use flows_core::{Error, Result, Rng};
+use serde_json::json;
+use std::path::PathBuf;
+
+/// Images that are drawn at once.
+const CHUNK: usize = 64;
+
+/// Draw new images from a model
+///
+/// The same seed draws the same images. --temperature is the standard deviation of the noise: below 1 images are less
+/// varied and often cleaner. --out names a picture of all images side by side (.png), or a folder for one file each. A
+/// model with classes draws one a column, or --class alone.
+#[derive(Args)]
+#[command(after_long_help = "\
+Examples:
+  glow sample runs/digits --out digits.png
+  glow sample runs/faces --count 16 --temperature 0.7 --seed 3 --out faces.png
+  glow sample runs/faces --count 1000 --out faces/")]
+pub struct SampleArgs {
+    /// How many images to draw
+    #[arg(long, value_name = "N", default_value_t = 64, allow_negative_numbers = true)]
+    count: usize,
+    /// The standard deviation of the noise
+    #[arg(long, value_name = "T", default_value_t = 0.8, allow_negative_numbers = true)]
+    temperature: f64,
+    /// Draw images of this class alone, counted from 0
+    #[arg(long, value_name = "C", allow_negative_numbers = true)]
+    class: Option<u32>,
+    /// Images in a row of the picture
+    #[arg(long, value_name = "N")]
+    columns: Option<usize>,
+    /// What the draws derive from
+    #[arg(long, value_name = "S", default_value_t = 0, allow_negative_numbers = true)]
+    seed: u64,
+    /// The picture to write, or the folder for single images
+    #[arg(long, value_name = "PATH", default_value = "samples.png")]
+    out: PathBuf,
+    #[command(flatten)]
+    model: ModelArgs,
+}
+
+/// Passes if images can be drawn at a temperature.
+pub fn check_temperature(temperature: f64) -> Result<()> {
+    if temperature >= 0.0 && temperature.is_finite() {
+        return Ok(());
+    }
+    Err(Error::Config(format!("a temperature of {temperature}: give a number from 0, 0.7 for instance")))
+}
+
+pub fn run(args: SampleArgs) -> Result<()> {
+    let output = args.model.output;
+    check_temperature(args.temperature)?;
+    if args.count == 0 || args.columns == Some(0) {
+        return Err(Error::Config("0 images are wanted; give --count and --columns at least 1".into()));
+    }
+    let saved = args.model.open()?;
+    let (glow, mut rng) = (&saved.glow, Rng::seed(args.seed));
+    let columns = args.columns.unwrap_or(args.count.isqrt().max(1));
+    let one_picture = args.out.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png"));
+    let written = if one_picture && glow.config().classes.is_some() && args.class.is_none() {
+        write_png(&grid(glow, args.temperature, args.count, columns, &mut rng)?, &args.out)?;
+        1
+    } else if one_picture {
+        let context = saved.class(args.class, args.count)?;
+        let x = glow.sample_at(args.temperature, args.count, context.as_ref(), &mut rng)?;
+        write_png(&picture(&glow.quantize(&x)?, columns)?, &args.out)?;
+        1
+    } else {
+        let bar = work_bar(args.count, "drawing", output.quiet);
+        for start in (0..args.count).step_by(CHUNK) {
+            let count = CHUNK.min(args.count - start);
+            let x = glow.sample_at(args.temperature, count, saved.class(args.class, count)?.as_ref(), &mut rng)?;
+            let images = glow.quantize(&x)?;
+            for i in 0..count {
+                let path = in_folder(&args.out, &format!("{:06}.png", start + i))?;
+                save_single(&images.narrow(0, i, 1)?, &path)?;
+            }
+            bar.inc(count as u64);
+        }
+        bar.finish_and_clear();
+        args.count
+    };
+    if output.json {
+        return print_json(&json!({
+            "model": saved.path, "images": args.count, "files": written, "temperature": args.temperature,
+            "seed": args.seed, "out": args.out,
+        }));
+    }
+    print(format_args!("{} drawn in {}", plural(args.count, "image"), args.out.display()))
+}
+
+/// Writes one image, (1, C, H, W) in [0, 1], in its own size.
+pub fn save_single(image: &candle_core::Tensor, path: &std::path::Path) -> Result<()> {
+    let (_, channels, height, width) = image.dims4()?;
+    if !matches!(channels, 1 | 3) {
+        return Err(Error::Data(format!("images of {channels} channels cannot be written: only those of 1 and 3 can")));
+    }
+    let values = image.flatten_all()?.to_vec1::<f32>()?;
+    let at = |x: u32, y: u32| {
+        let place = y as usize * width + x as usize;
+        let colour = |c: usize| (values[c % channels * height * width + place] * 255.0).round() as u8;
+        image::Rgb([colour(0), colour(1), colour(2)])
+    };
+    write_png(&image::RgbImage::from_fn(width as u32, height as u32, at), path)
+}

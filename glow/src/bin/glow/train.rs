@@ -1,0 +1,299 @@
+//! `glow train`: a model from images.
+
+use crate::config::{PRESETS, RunConfig, count as images_of};
+use crate::eval::{Bits, log_likelihoods};
+use crate::pictures::{grid, write_grid};
+use crate::saved::skipper;
+use clap::Args;
+use flows_core::cli::{
+    DeviceArgs, Interrupt, Losses, OutputArgs, ProgressBar, RunArgs, RunFolder, count, duration, loss_figure,
+    parse_settings, plural, print, print_json, write_json,
+};
+use flows_core::data::Shuffle;
+use flows_core::train::{Checkpoint, Loss, LossGradients, Outcome, Trainer};
+use flows_core::{Error, Result};
+use glow::data::{ImageSource, Images, Splits};
+use glow::{CouplingKind, Glow};
+use serde::Serialize;
+use std::f64::consts::LN_2;
+use std::path::{Path, PathBuf};
+use toml::{Table, Value};
+
+/// Samples in the picture.
+const SAMPLES: usize = 64;
+
+/// What the loss is called.
+pub const UNIT: &str = "bits/dim";
+
+const EXAMPLES: &str = "\
+Examples:
+  glow train
+  glow train --data mnist/ --preset mnist-small --out runs/mnist
+  glow train --data photos/ --preset faces --size 64,64 --out runs/faces
+  glow train --data images.npy --preset cifar10-small --steps 20000 --lr 5e-4
+  glow train --data hf://datasets/owner/repo/images.npy --preset cifar10-small
+  glow train --out runs/mnist --resume";
+
+/// The presets, each with what it is for.
+fn presets() -> String {
+    let line = |(name, about): (String, String)| format!("  {name:14}  {about}\n");
+    let lines: String = PRESETS.list().unwrap_or_default().into_iter().map(line).collect();
+    format!("Presets, `digits` unless given:\n{lines}\n")
+}
+
+/// Train a model on images
+///
+/// Ends with the bits a colour of the test images takes, and leaves in the folder --out: the model, the settings
+/// (config.toml), the metrics (metrics.jsonl), the loss curve (loss.png), the results (results.json) and samples
+/// (samples.png), which are drawn anew at each evaluation. Ctrl-C saves and ends; --resume goes on where a run was
+/// saved last, also after a crash, and gives the model that an uninterrupted run would have given.
+///
+/// Images come from a folder (each sub-folder a class), an IDX or .npy file, or a folder with parts named train... and
+/// test...; else one image in ten is held out to test on. Without --data the program draws its own digits.
+#[derive(Args)]
+#[command(after_long_help = presets() + EXAMPLES)]
+pub struct TrainArgs {
+    /// digits, a folder of images, an IDX or .npy file, a folder with train... and test..., or hf:// [default: digits]
+    #[arg(long, value_name = "D", conflicts_with = "resume", help_heading = "Images")]
+    data: Option<String>,
+    /// Height and width that images are brought to, separated by a comma
+    #[arg(long, value_name = "H,W", value_delimiter = ',', num_args = 1, conflicts_with = "resume")]
+    #[arg(help_heading = "Images")]
+    size: Option<Vec<i64>>,
+    /// Turn colours into grey
+    #[arg(long, conflicts_with = "resume", help_heading = "Images")]
+    grey: bool,
+    /// Mirror images at random
+    #[arg(long, conflicts_with = "resume", help_heading = "Images")]
+    flip: bool,
+    /// Pass over image files that cannot be read, naming them, rather than end with an error
+    #[arg(long, help_heading = "Images")]
+    skip_bad: bool,
+    /// L: how often images are squeezed
+    #[arg(long, value_name = "L", conflicts_with = "resume", help_heading = "Model")]
+    levels: Option<i64>,
+    /// K: steps of flow in a level
+    #[arg(long, value_name = "K", conflicts_with = "resume", help_heading = "Model")]
+    depth: Option<i64>,
+    /// Channels within the couplings' networks
+    #[arg(long, value_name = "N", conflicts_with = "resume", help_heading = "Model")]
+    hidden: Option<i64>,
+    /// Bits of a colour, 1 to 8
+    #[arg(long, value_name = "B", conflicts_with = "resume", help_heading = "Model")]
+    bits: Option<i64>,
+    /// Make the model conditional on the classes of the images
+    #[arg(long, conflicts_with = "resume", help_heading = "Model")]
+    conditional: bool,
+    #[command(flatten)]
+    run: RunArgs,
+    #[command(flatten)]
+    device: DeviceArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// What a run ends with: `results.json`.
+#[derive(Serialize)]
+struct Results {
+    data: ImageSource,
+    shape: [usize; 3],
+    parameters: usize,
+    steps: u64,
+    early_stopped: bool,
+    /// Of training.
+    seconds: f64,
+    /// Images a second of training.
+    images_per_second: f64,
+    /// Bits a colour of the validation images under the weights that were kept.
+    validation: Option<f64>,
+    test: Bits,
+    out: PathBuf,
+}
+
+pub fn run(args: TrainArgs) -> Result<()> {
+    let device = args.device.open()?;
+    let (folder, mut config) = settle(&args)?;
+    let out = folder.path();
+    let note = |text: String| args.output.note(text);
+    let mut skip = skipper(args.output);
+    let splits = config.load(if args.skip_bad { Some(&mut skip) } else { None })?;
+    if config.data != ImageSource::Digits {
+        config.images = Some(images_of(&splits));
+    }
+    note(format!("data   {}: {}", config.data, describe(&splits)));
+    let glow = config.build(&splits, &device)?;
+    let parameters = glow.parameters().count();
+    let mut generators = config.generators();
+    let mut shuffle = Shuffle::new(splits.train.len(), config.batch, config.seed)?;
+    let trainer = Trainer::new(glow.parameters(), config.train.clone(), generators.training)?;
+    let checkpoint = Checkpoint::new(out, Glow::KIND, glow.config())?;
+    let saved = args.run.resume && checkpoint.exists();
+    let mut trainer = trainer.with_checkpoint(checkpoint);
+    let done = if saved { trainer.resume()? } else { 0 };
+    let _replaced = folder.begin(&config)?;
+    let steps = config.train.steps;
+    let size = config.batch.min(splits.train.len());
+    let coupling = match config.model.coupling {
+        CouplingKind::Affine => "affine",
+        CouplingKind::Additive => "additive",
+        CouplingKind::Spline => "spline",
+    };
+    note(format!(
+        "model  Glow, {} levels of {} {coupling} steps, {} bits: {}, {} of {}",
+        config.model.levels,
+        config.model.steps,
+        config.model.bits,
+        plural(parameters, "parameter"),
+        plural(steps as usize, "step"),
+        plural(size, "image")
+    ));
+    if args.run.resume {
+        note(format!("going on after step {} of the run in {}", count(done as usize), out.display()));
+    }
+
+    let picture = || -> Result<()> {
+        let columns = SAMPLES.isqrt();
+        write_grid(&grid(&glow, config.temperature, SAMPLES, columns, &mut generators.picture.clone())?, out)
+    };
+    let all: Vec<u32> = (0..splits.validation.len() as u32).collect();
+    let outcome = {
+        let interrupt = Interrupt::install()?;
+        let bar = ProgressBar::new(steps, done).named(UNIT).examples(size * config.train.accumulate as usize, "images");
+        let bar = (!args.output.quiet).then_some(bar);
+        let mut observers = folder.observers((done, steps), &args.run, bar, &interrupt)?;
+        let mut evaluate = |rng: &mut _| {
+            let values = log_likelihoods(&glow, &splits.validation, &all, rng, true)?;
+            picture()?;
+            Ok(Bits::of(&glow, &values, None).bits_per_dimension)
+        };
+        let dims = glow.config().dims() as f64;
+        let pieces = if device.is_cpu() { config.pieces } else { 1 };
+        let loss = |number: u64, rng: &mut flows_core::Rng| {
+            let batch = shuffle.batch(number);
+            let mut mirror = rng.fork();
+            let images = splits.train.tensor(&batch, || config.flip && mirror.uniform() < 0.5)?;
+            let context = config.context(&splits.train, &batch, &device)?;
+            let mut loss = LossGradients::of_pieces(batch.len(), pieces, rng, |rows, rng| {
+                let part = |t: &candle_core::Tensor| t.narrow(0, rows.start, rows.len());
+                let x = glow.dequantize(&part(&images)?, rng)?;
+                let context = context.as_ref().map(part).transpose()?;
+                config.train.memory.forward_kl(&glow, &x, context.as_ref(), rng)?.times(1.0 / (dims * LN_2))
+            })?;
+            loss.value += f64::from(config.model.bits);
+            Ok(loss)
+        };
+        trainer.run(loss, Some(&mut evaluate), &mut observers)?
+    };
+    if outcome == Outcome::Interrupted {
+        return Err(Error::Interrupted(format!(
+            "the run is saved at step {} of {}; go on by: glow train --out {} --resume",
+            count(trainer.step() as usize),
+            count(steps as usize),
+            out.display()
+        )));
+    }
+
+    let all: Vec<u32> = (0..splits.test.len() as u32).collect();
+    let values = log_likelihoods(&glow, &splits.test, &all, &mut generators.test, args.output.quiet)?;
+    let images = trainer.step() * config.train.accumulate * size as u64;
+    let results = Results {
+        data: config.data.clone(),
+        shape: glow.config().shape,
+        parameters,
+        steps: trainer.step(),
+        early_stopped: outcome == Outcome::EarlyStopped,
+        seconds: trainer.seconds(),
+        images_per_second: images as f64 / trainer.seconds(),
+        validation: trainer.best(),
+        test: Bits::of(&glow, &values, config.data.unpadded(&config.fit)?),
+        out: out.to_path_buf(),
+    };
+    write_json(&out.join("results.json"), &results)?;
+    loss_figure(&[(String::new(), Losses::read(&folder.metrics())?)], &[], UNIT).write(out.join("loss.png"))?;
+    picture()?;
+    if args.output.json { print_json(&results) } else { print(summary(&results)) }
+}
+
+/// The folder and the settings of the run: those of the folder when it is resumed, else those of the preset, the file
+/// and the flags.
+fn settle(args: &TrainArgs) -> Result<(RunFolder, RunConfig)> {
+    let place = |data: &str| args.run.out.clone().unwrap_or_else(|| default_folder(data));
+    if args.run.resume {
+        let folder = RunFolder::new(place("digits"), &args.run)?;
+        let mut settings = folder.settings()?;
+        args.run.override_with(&mut settings, Table::new());
+        let config: RunConfig = parse_settings(settings).map_err(|e| Error::file(folder.config(), e))?;
+        config.check()?;
+        return Ok((folder, config));
+    }
+    let mut settings = args.run.layer(PRESETS, "digits", flags(args)?)?;
+    if args.data.is_some() {
+        // The number in a file of settings is that of other images.
+        settings.remove("images");
+    }
+    if settings.get("data").is_none() {
+        let preset = args.run.preset.as_deref().unwrap_or_default();
+        return Err(Error::Config(format!("the preset `{preset}` has no images of its own: name them by --data")));
+    }
+    let config: RunConfig = parse_settings(settings)?;
+    let config = RunConfig { data: config.data.absolute()?, ..config };
+    let folder = RunFolder::new(place(&config.data.to_string()), &args.run)?;
+    config.check()?;
+    Ok((folder, config))
+}
+
+fn flags(args: &TrainArgs) -> Result<Table> {
+    let table = |entries: Vec<(&str, Option<Value>)>| {
+        let entries = entries.into_iter().filter_map(|(name, value)| Some((name.to_string(), value?)));
+        Table::from_iter(entries)
+    };
+    let size = match args.size.as_deref() {
+        None => None,
+        Some(&[side]) => Some(vec![Value::from(side); 2]),
+        Some(&[height, width]) => Some(vec![Value::from(height), Value::from(width)]),
+        Some(_) => return Err(Error::Config("--size takes a height and a width: --size 32,32".into())),
+    };
+    let fit = table(vec![("size", size.map(Value::Array)), ("grey", args.grey.then_some(Value::from(true)))]);
+    let model = table(vec![
+        ("levels", args.levels.map(Value::from)),
+        ("steps", args.depth.map(Value::from)),
+        ("hidden", args.hidden.map(Value::from)),
+        ("bits", args.bits.map(Value::from)),
+        ("conditional", args.conditional.then_some(Value::from(true))),
+    ]);
+    Ok(table(vec![
+        ("data", args.data.clone().map(Value::from)),
+        ("flip", args.flip.then_some(Value::from(true))),
+        ("fit", Some(Value::Table(fit))),
+        ("model", Some(Value::Table(model))),
+    ]))
+}
+
+/// `runs/` and the last part of the data's name, without its extension.
+fn default_folder(data: &str) -> PathBuf {
+    let name = Path::new(data.split('@').next().unwrap_or(data)).file_stem();
+    Path::new("runs").join(name.unwrap_or("images".as_ref()))
+}
+
+fn describe(splits: &Splits) -> String {
+    let [channels, height, width] = splits.train.shape();
+    let [train, validation, test] = [&splits.train, &splits.validation, &splits.test].map(Images::len);
+    let classes = match splits.train.classes.len() {
+        0 | 1 => String::new(),
+        n => format!(" of {n} classes"),
+    };
+    let (validation, test) = (count(validation), count(test));
+    let train = plural(train, "image");
+    format!("{channels} x {height} x {width}{classes}; {train} to train on, {validation} to validate, {test} to test")
+}
+
+fn summary(results: &Results) -> String {
+    let stopped = if results.early_stopped { ", when validation did not get better any more" } else { "" };
+    let (steps, time) = (plural(results.steps as usize, "step"), duration(results.seconds));
+    let speed = results.images_per_second;
+    format!(
+        "test     {}\ntrained  {steps} in {time}, {speed:.0} images a second{stopped}\nwritten  {}, with samples.png",
+        results.test.text(),
+        results.out.display()
+    )
+}

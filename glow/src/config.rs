@@ -1,0 +1,133 @@
+//! What says which Glow a model is.
+
+use flows_core::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+/// How a coupling layer moves the second half of the channels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CouplingKind {
+    /// `z = (x + t) sigmoid(r + 2)`.
+    #[default]
+    Affine,
+    /// `z = x + t`.
+    Additive,
+    /// A rational-quadratic spline of 8 bins on [-4, 4], the identity beyond (Durkan et al., 2019, arXiv:1906.04032).
+    Spline,
+}
+
+/// What mixes the channels between coupling layers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mixing {
+    /// An invertible 1x1 convolution by a plain matrix.
+    Plain,
+    /// An invertible 1x1 convolution by LU factors, which cannot become singular.
+    #[default]
+    Lu,
+    /// A permutation that is drawn once.
+    Shuffle,
+    /// The order of the channels reversed.
+    Reverse,
+}
+
+/// All that says which Glow a [`Glow`](crate::Glow) is; its parameters are the rest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GlowConfig {
+    /// Channels, height and width of an image.
+    pub shape: [usize; 3],
+    /// Bits of a colour, 1 to 8.
+    #[serde(default = "default_bits")]
+    pub bits: u32,
+    /// L: how often the image is squeezed; all but the last level then let half of the channels leave.
+    pub levels: usize,
+    /// K: steps of flow in a level.
+    pub steps: usize,
+    /// Channels within a coupling layer's network.
+    pub hidden: usize,
+    /// The coupling layers.
+    #[serde(default)]
+    pub coupling: CouplingKind,
+    /// What mixes the channels.
+    #[serde(default)]
+    pub mixing: Mixing,
+    /// What mixes the channels of the last level, if it differs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top_mixing: Option<Mixing>,
+    /// The number of classes, if the model is conditional on them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub classes: Option<usize>,
+}
+
+fn default_bits() -> u32 {
+    8
+}
+
+impl GlowConfig {
+    /// The published model of 32 x 32 images, for images of this shape.
+    pub fn new(shape: [usize; 3]) -> Self {
+        Self {
+            shape,
+            bits: default_bits(),
+            levels: 3,
+            steps: 32,
+            hidden: 512,
+            coupling: CouplingKind::default(),
+            mixing: Mixing::default(),
+            top_mixing: None,
+            classes: None,
+        }
+    }
+
+    /// Numbers of an image.
+    pub fn dims(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Values that a colour can have.
+    pub fn bins(&self) -> f64 {
+        f64::from(1u32 << self.bits)
+    }
+
+    /// What mixes the channels of a level.
+    pub fn mixing_of(&self, level: usize) -> Mixing {
+        self.top_mixing.filter(|_| level + 1 == self.levels).unwrap_or(self.mixing)
+    }
+
+    /// The shape of a level's z, before half of it leaves.
+    pub fn level_shape(&self, level: usize) -> [usize; 3] {
+        let [channels, height, width] = self.shape;
+        [channels << (level + 2), height >> (level + 1), width >> (level + 1)]
+    }
+
+    /// Passes if there can be such a model.
+    ///
+    /// # Errors
+    /// When a size is 0 or too large, or the levels do not divide the image.
+    pub fn check(&self) -> Result<()> {
+        let bad = |message: String| Err(Error::Config(message));
+        let [channels, height, width] = self.shape;
+        if !(1..=1024).contains(&channels) || !(1..=8192).contains(&height) || !(1..=8192).contains(&width) {
+            return bad(format!("images of {:?}: give 1 to 1024 channels and sides of 1 to 8192", self.shape));
+        }
+        if !(1..=8).contains(&self.bits) {
+            return bad(format!("`bits` is {}, but a colour has 1 to 8", self.bits));
+        }
+        if !(1..=10).contains(&self.levels) || !(1..=1024).contains(&self.steps) || !(1..=8192).contains(&self.hidden) {
+            return bad("a Glow has 1 to 10 `levels` of 1 to 1024 `steps` with 1 to 8192 `hidden` channels".into());
+        }
+        let side = 1 << self.levels;
+        if height % side != 0 || width % side != 0 {
+            return bad(format!(
+                "images of {height} x {width} cannot be squeezed {} times: use fewer `levels`, or resize, crop or pad \
+                 them to multiples of {side}",
+                self.levels
+            ));
+        }
+        if self.classes == Some(0) {
+            return bad("0 `classes`: give at least 1, or leave it out".into());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,126 @@
+//! Images of other sizes and colours brought to those of a model.
+
+use flows_core::{Error, Result};
+use image::imageops::{FilterType, resize};
+use image::{ImageBuffer, Luma, Rgb};
+use serde::{Deserialize, Serialize};
+
+/// How an image of another size comes to the size of the model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Framing {
+    /// Scaled until it covers the frame, and its middle cut out.
+    #[default]
+    Crop,
+    /// Put in the middle, with black around; an image that is larger is refused.
+    Pad,
+}
+
+/// What images are to be like.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Fit {
+    /// Height and width; as they come if not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<[usize; 2]>,
+    /// How they come to that size.
+    pub framing: Framing,
+    /// Whether colours become one channel of grey.
+    pub grey: bool,
+}
+
+impl Fit {
+    /// An image (C, H, W) as it is to be, and its shape.
+    ///
+    /// # Errors
+    /// When it is too large to pad, or has channels that cannot be scaled.
+    pub fn apply(&self, shape: [usize; 3], values: Vec<u8>) -> Result<([usize; 3], Vec<u8>)> {
+        let [channels, height, width] = shape;
+        let (channels, values) = match self.grey && channels == 3 {
+            true => (1, grey(&values)),
+            false => (channels, values),
+        };
+        let to = match self.size {
+            Some(to) if to != [height, width] => to,
+            _ => return Ok(([channels, height, width], values)),
+        };
+        let values = match self.framing {
+            Framing::Pad => pad([channels, height, width], &values, to)?,
+            Framing::Crop => crop([channels, height, width], &values, to)?,
+        };
+        Ok(([channels, to[0], to[1]], values))
+    }
+}
+
+/// The luminance of red, green and blue planes (ITU-R BT.709).
+fn grey(values: &[u8]) -> Vec<u8> {
+    let plane = values.len() / 3;
+    let light = |i: usize| {
+        let [r, g, b] = [values[i], values[plane + i], values[2 * plane + i]].map(f64::from);
+        (0.2126 * r + 0.7152 * g + 0.0722 * b).round() as u8
+    };
+    (0..plane).map(light).collect()
+}
+
+fn pad([channels, height, width]: [usize; 3], values: &[u8], to: [usize; 2]) -> Result<Vec<u8>> {
+    if height > to[0] || width > to[1] {
+        return Err(Error::Data(format!(
+            "an image of {height} x {width} does not fit into {} x {}: choose a larger `size`, or the framing `crop`",
+            to[0], to[1]
+        )));
+    }
+    let (top, left) = ((to[0] - height) / 2, (to[1] - width) / 2);
+    let mut framed = vec![0; channels * to[0] * to[1]];
+    for (i, row) in values.chunks(width).enumerate() {
+        let start = (i / height * to[0] + top + i % height) * to[1] + left;
+        framed[start..start + width].copy_from_slice(row);
+    }
+    Ok(framed)
+}
+
+fn crop(shape: [usize; 3], values: &[u8], to: [usize; 2]) -> Result<Vec<u8>> {
+    let [channels, height, width] = shape;
+    let scale = (to[0] as f64 / height as f64).max(to[1] as f64 / width as f64);
+    let scaled = [height, width].map(|side| (side as f64 * scale).round() as u32);
+    let scaled = [scaled[0].max(to[0] as u32), scaled[1].max(to[1] as u32)];
+    let (top, left) = ((scaled[0] as usize - to[0]) / 2, (scaled[1] as usize - to[1]) / 2);
+    let mut cropped = Vec::with_capacity(channels * to[0] * to[1]);
+    for plane in values.chunks(height * width) {
+        let plane = ImageBuffer::<Luma<u8>, _>::from_raw(width as u32, height as u32, plane.to_vec());
+        let plane = plane.ok_or_else(|| Error::Data(format!("{} colours are no image of {shape:?}", values.len())))?;
+        let plane = resize(&plane, scaled[1], scaled[0], FilterType::Lanczos3).into_raw();
+        let rows = plane.chunks(scaled[1] as usize).skip(top).take(to[0]);
+        rows.for_each(|row| cropped.extend_from_slice(&row[left..left + to[1]]));
+    }
+    Ok(cropped)
+}
+
+/// Pixels as planes of red, green and blue.
+pub(super) fn planes(image: &ImageBuffer<Rgb<u8>, Vec<u8>>) -> Vec<u8> {
+    (0..3).flat_map(|channel| image.pixels().map(move |pixel| pixel.0[channel])).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_come_to_their_size() -> Result<()> {
+        let fit = |size, framing, grey| Fit { size: Some(size), framing, grey };
+        let image: Vec<u8> = vec![10, 20, 30, 40, 50, 60];
+        let (shape, padded) = fit([4, 5], Framing::Pad, false).apply([1, 2, 3], image.clone())?;
+        assert_eq!(shape, [1, 4, 5]);
+        assert_eq!(padded[6..9], [10, 20, 30]);
+        assert_eq!(padded[11..14], [40, 50, 60]);
+        assert_eq!(padded.iter().map(|v| usize::from(*v)).sum::<usize>(), 210);
+        assert!(fit([1, 5], Framing::Pad, false).apply([1, 2, 3], image.clone()).is_err());
+        // The middle of a wide image, each plane by itself.
+        let (shape, cropped) =
+            fit([2, 1], Framing::Crop, false).apply([2, 2, 3], [image.clone(), vec![7; 6]].concat())?;
+        assert_eq!((shape, cropped), ([2, 2, 1], vec![20, 50, 7, 7]));
+        let (_, grey) = fit([2, 1], Framing::Crop, true).apply([3, 2, 1], vec![255, 0, 255, 0, 255, 100])?;
+        assert_eq!(grey, [255, 7]);
+        assert_eq!(fit([8, 8], Framing::Crop, false).apply([1, 2, 3], vec![9; 6])?, ([1, 8, 8], vec![9; 64]));
+        Ok(())
+    }
+}

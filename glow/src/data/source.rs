@@ -1,0 +1,221 @@
+//! The word by which a program is told where its images are.
+
+use super::{Fit, Framing, Images, drawn_digits, folder, idx, npy};
+use flows_core::hub::{self, Address};
+use flows_core::{Error, Result, Rng};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use std::{fmt, str::FromStr};
+
+/// The side of a drawn digit.
+const SIDE: usize = 16;
+
+/// Drawn digits to train on, to validate and to test on.
+const DIGITS: [usize; 3] = [20_000, 500, 2_000];
+
+/// At most so many images are taken to validate.
+const VALIDATION: usize = 500;
+
+/// Where images come from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum ImageSource {
+    /// Digits that the crate draws.
+    Digits,
+    /// A `.npy` or IDX file, or a folder of images, of two such files or folders `train...` and `test...`, or of
+    /// MNIST's four.
+    Path(PathBuf),
+    /// `hf://owner/repo/path[@revision]` of such a file.
+    Hub(Address),
+}
+
+/// Images in three parts.
+#[derive(Clone, Debug)]
+pub struct Splits {
+    /// To train on.
+    pub train: Images,
+    /// To choose the best weights by.
+    pub validation: Images,
+    /// To test on.
+    pub test: Images,
+}
+
+impl ImageSource {
+    /// The images in three parts. The images to test on are those that the source has, or one in ten, but at most
+    /// 1,000; those to validate are one in twenty of the others, but at most 500.
+    ///
+    /// # Errors
+    /// When they cannot be read or are too few.
+    pub fn load(&self, fit: &Fit, skip: Option<&mut dyn FnMut(Error)>, rng: &mut Rng) -> Result<Splits> {
+        if *self == Self::Digits {
+            let [train, validation, test] = DIGITS.map(|count| drawn_digits(count, SIDE, rng)?.fitted(fit));
+            return Ok(Splits { train: train?, validation: validation?, test: test? });
+        }
+        let path = self.path()?;
+        if let Some([train, test]) = parts(&path)? {
+            let mut skip = skip;
+            let train = read(&train, fit, skip.as_mut().map(|skip| &mut **skip as _))?;
+            let test = read(&test, fit, skip)?;
+            if train.shape() != test.shape() || train.classes != test.classes {
+                return Err(Error::file(path, "has training and test images of different shapes or classes"));
+            }
+            let (validation, train) = held_out(&path, train, 20, VALIDATION, rng)?;
+            return Ok(Splits { train, validation, test });
+        }
+        let (test, rest) = held_out(&path, read(&path, fit, skip)?, 10, 1000, rng)?;
+        let (validation, train) = held_out(&path, rest, 20, VALIDATION, rng)?;
+        Ok(Splits { train, validation, test })
+    }
+
+    /// All images, or those to test on where the source has such.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn test(&self, fit: &Fit, skip: Option<&mut dyn FnMut(Error)>) -> Result<Images> {
+        match self {
+            Self::Digits => Ok(self.load(fit, None, &mut Rng::seed(0))?.test),
+            _ => {
+                let path = self.path()?;
+                read(&parts(&path)?.map_or(path, |[_, test]| test), fit, skip)
+            }
+        }
+    }
+
+    /// The colours that an image of a `.npy` or IDX file has before `fit` pads it, if it does.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn unpadded(&self, fit: &Fit) -> Result<Option<usize>> {
+        if fit.framing != Framing::Pad || fit.size.is_none() || *self == Self::Digits {
+            return Ok(None);
+        }
+        let path = self.path()?;
+        let path = parts(&path)?.map_or(path, |[_, test]| test);
+        if path.is_dir() {
+            return Ok(None);
+        }
+        let [channels, height, width] = read(&path, &Fit::default(), None)?.shape();
+        Ok(Some(height * width * if fit.grey { 1 } else { channels }))
+    }
+
+    fn path(&self) -> Result<PathBuf> {
+        match self {
+            Self::Hub(address) => address.fetch(),
+            Self::Path(path) if path.exists() => Ok(path.clone()),
+            Self::Path(path) => Err(Error::file(path, "does not exist; check the path")),
+            Self::Digits => Err(Error::Config("the drawn digits are no file".into())),
+        }
+    }
+
+    /// The same place whatever the folder that the program is in.
+    ///
+    /// # Errors
+    /// When the folder that it is in is not known.
+    pub fn absolute(self) -> Result<Self> {
+        Ok(match self {
+            Self::Path(path) => Self::Path(std::path::absolute(&path).map_err(|e| Error::file(path, e))?),
+            other => other,
+        })
+    }
+}
+
+/// One image in `share`, but at most `most`, drawn at random, and the others.
+fn held_out(path: &Path, images: Images, share: usize, most: usize, rng: &mut Rng) -> Result<(Images, Images)> {
+    let count = images.len();
+    if count < 2 {
+        return Err(Error::file(path, format!("has {count} images to divide; give at least 4")));
+    }
+    let order = rng.permutation(count);
+    let (out, rest) = order.split_at((count / share).clamp(1, most));
+    Ok((images.select(out), images.select(rest)))
+}
+
+/// The training and the test part of a folder that has both.
+fn parts(path: &Path) -> Result<Option<[PathBuf; 2]>> {
+    if !path.is_dir() {
+        return Ok(None);
+    }
+    let entries = std::fs::read_dir(path).map_err(|e| Error::file(path, format!("cannot be read ({e})")))?;
+    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.sort();
+    let usable = |path: &&PathBuf| path.is_dir() || is_npy(path) || is_idx_images(path);
+    let find = |prefixes: &[&str]| {
+        let named = |path: &&PathBuf| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+            prefixes.iter().any(|prefix| name.starts_with(prefix))
+        };
+        paths.iter().filter(usable).find(named).cloned()
+    };
+    Ok(find(&["train"]).zip(find(&["test", "t10k", "val"])).map(|(train, test)| [train, test]))
+}
+
+fn read(path: &Path, fit: &Fit, skip: Option<&mut dyn FnMut(Error)>) -> Result<Images> {
+    if path.is_dir() {
+        return folder::images(path, fit, skip);
+    }
+    if is_npy(path) {
+        return npy::images(path)?.fitted(fit);
+    }
+    if !is_idx_images(path) {
+        return Err(Error::file(path, "is no .npy or IDX file of images, nor a folder of images"));
+    }
+    let images = idx::images(path)?;
+    // MNIST's labels lie beside its images.
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let labels = path.with_file_name(name.replace("images", "labels").replace("idx3", "idx1"));
+    let images = match labels != path && labels.exists() {
+        true => {
+            let labels = idx::labels(&labels)?;
+            let classes = labels.iter().max().map_or(0, |most| most + 1);
+            images.with_labels(labels, (0..classes).map(|class| class.to_string()).collect())?
+        }
+        false => images,
+    };
+    images.fitted(fit)
+}
+
+fn is_npy(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "npy")
+}
+
+fn is_idx_images(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.contains("idx3") || name.contains("idx4") || name.ends_with(".idx") || name.ends_with(".idx.gz")
+}
+
+impl fmt::Display for ImageSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Digits => f.write_str("digits"),
+            Self::Path(path) => path.display().fmt(f),
+            Self::Hub(address) => address.fmt(f),
+        }
+    }
+}
+
+impl FromStr for ImageSource {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "digits" => Ok(Self::Digits),
+            "" => Err(Error::Config("no data is named: give digits, a folder, a file or hf://owner/repo/path".into())),
+            text if text.starts_with(hub::SCHEME) => Ok(Self::Hub(text.parse()?)),
+            text => Ok(Self::Path(text.into())),
+        }
+    }
+}
+
+impl TryFrom<String> for ImageSource {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        text.parse()
+    }
+}
+
+impl From<ImageSource> for String {
+    fn from(source: ImageSource) -> Self {
+        source.to_string()
+    }
+}

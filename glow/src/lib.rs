@@ -1,0 +1,28 @@
+//! Glow: images as a normalizing flow (Kingma and Dhariwal, 2018, arXiv:1807.03039).
+//!
+//! ```
+//! use flows_core::{Rng, distributions::Distribution};
+//! use glow::{Glow, GlowConfig};
+//! let mut rng = Rng::seed(0);
+//! let config = GlowConfig { levels: 2, steps: 2, hidden: 16, ..GlowConfig::new([1, 8, 8]) };
+//! let glow = Glow::new(config, &mut rng)?;
+//! let x = glow.sample(3, None, &mut rng)?;
+//! assert_eq!(x.dims(), [3, 1, 8, 8]);
+//! # Ok::<(), flows_core::Error>(())
+//! ```
+
+mod config;
+mod conv;
+mod coupling;
+pub mod data;
+mod model;
+mod prior;
+mod rosinality;
+mod step;
+
+pub use config::{CouplingKind, GlowConfig, Mixing};
+pub use coupling::ImageCoupling;
+pub use model::Glow;
+pub use prior::{SplitPrior, TopPrior};
+pub use rosinality::{read_state_dict, state_dict};
+pub use step::levels;

@@ -1,0 +1,103 @@
+//! Images from their sources.
+
+use flate2::{Compression, write::GzEncoder};
+use flows_core::{Result, Rng};
+use glow::data::{Fit, Framing, ImageSource, drawn_digits};
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+fn idx(sizes: &[u32], values: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![0, 0, 8, sizes.len() as u8];
+    bytes.extend(sizes.iter().flat_map(|size| size.to_be_bytes()));
+    bytes.extend(values);
+    bytes
+}
+
+fn packed(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn source(path: &Path) -> ImageSource {
+    path.to_string_lossy().parse().unwrap()
+}
+
+#[test]
+fn the_files_of_mnist_are_read() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    let values: Vec<u8> = (0..48).collect();
+    fs::write(here.join("train-images-idx3-ubyte.gz"), packed(&idx(&[12, 2, 2], &values))).unwrap();
+    fs::write(here.join("train-labels-idx1-ubyte.gz"), packed(&idx(&[12], &[0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 4, 5])))
+        .unwrap();
+    fs::write(here.join("t10k-images-idx3-ubyte"), idx(&[2, 2, 2], &values[..8])).unwrap();
+    fs::write(here.join("t10k-labels-idx1-ubyte"), idx(&[2], &[5, 0])).unwrap();
+    let splits = source(here).load(&Fit::default(), None, &mut Rng::seed(0))?;
+    assert_eq!([&splits.train, &splits.validation, &splits.test].map(|part| part.len()), [11, 1, 2]);
+    assert_eq!((splits.test.shape(), splits.test.labels()), ([1, 2, 2], Some(&[5, 0][..])));
+    assert_eq!(splits.test.image(1), [4, 5, 6, 7]);
+    let mirrored = splits.test.tensor(&[1], || true)?.flatten_all()?.to_vec1::<u8>()?;
+    assert_eq!(mirrored, [5, 4, 7, 6]);
+    // No image is in two parts.
+    let mut firsts: Vec<u8> =
+        [&splits.train, &splits.validation].iter().flat_map(|part| (0..part.len()).map(|i| part.image(i)[0])).collect();
+    firsts.sort_unstable();
+    assert_eq!(firsts, (0..12).map(|i| 4 * i).collect::<Vec<u8>>());
+    let fit = Fit { size: Some([4, 4]), framing: Framing::Pad, grey: false };
+    assert_eq!(source(here).unpadded(&fit)?, Some(4));
+    assert_eq!(source(here).test(&fit, None)?.shape(), [1, 4, 4]);
+
+    let cut = packed(&idx(&[12, 2, 2], &values));
+    fs::write(here.join("train-images-idx3-ubyte.gz"), &cut[..cut.len() - 9]).unwrap();
+    let error = source(here).load(&Fit::default(), None, &mut Rng::seed(0)).unwrap_err().to_string();
+    assert!(error.contains("cut short"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn arrays_are_read_in_either_order() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("images.npy");
+    let array = |kind: &str, shape: &str, values: &[u8]| {
+        let mut header = format!("{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}, }}");
+        while (10 + header.len() + 1) % 64 != 0 {
+            header.push(' ');
+        }
+        header.push('\n');
+        let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+        bytes.extend((header.len() as u16).to_le_bytes());
+        bytes.extend(header.as_bytes());
+        bytes.extend(values);
+        fs::write(&path, bytes).unwrap();
+        source(&path).test(&Fit::default(), None)
+    };
+    let values: Vec<u8> = (0..24).collect();
+    let last = array("|u1", "(2, 2, 2, 3)", &values)?;
+    assert_eq!(last.shape(), [3, 2, 2]);
+    assert_eq!(last.image(1), [12, 15, 18, 21, 13, 16, 19, 22, 14, 17, 20, 23]);
+    let first = array("|u1", "(2, 3, 2, 2)", &values)?;
+    assert_eq!((first.shape(), first.image(1)), ([3, 2, 2], &values[12..]));
+    assert_eq!(array("|u1", "(6, 2, 2)", &values)?.shape(), [1, 2, 2]);
+    for (kind, shape, count) in
+        [("|u1", "(3, 2, 2, 3)", 24), ("<f4", "(1, 2, 3)", 24), ("|u1", "(24,)", 24), ("|u1", "(0, 2, 2)", 0)]
+    {
+        let error = array(kind, shape, &values[..count]).unwrap_err().to_string();
+        assert!(error.contains("images.npy"), "{error}");
+    }
+    Ok(())
+}
+
+#[test]
+fn digits_are_drawn_the_same_again() -> Result<()> {
+    let digits = drawn_digits(200, 16, &mut Rng::seed(4))?;
+    assert_eq!(digits, drawn_digits(200, 16, &mut Rng::seed(4))?);
+    assert!(digits != drawn_digits(200, 16, &mut Rng::seed(5))?);
+    assert_eq!((digits.shape(), digits.classes.len()), ([1, 16, 16], 10));
+    for i in 0..200 {
+        let light = digits.image(i).iter().map(|v| f64::from(*v) / 255.0).sum::<f64>() / 256.0;
+        assert!((0.04..0.5).contains(&light), "digit {i} is lit at {light}");
+    }
+    Ok(())
+}

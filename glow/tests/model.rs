@@ -1,0 +1,194 @@
+//! What holds of every Glow.
+
+use candle_core::{DType, Device, Tensor};
+use flows_core::bijectors::{Bijector, MultiScale};
+use flows_core::distributions::Distribution;
+use flows_core::nn::Parameters;
+use flows_core::testing::{Case, difference, measure, perturb};
+use flows_core::{Result, Rng};
+use glow::{CouplingKind, Glow, GlowConfig, ImageCoupling, Mixing, TopPrior, levels, state_dict};
+use std::collections::HashMap;
+
+const CPU: &Device = &Device::Cpu;
+
+fn config(shape: [usize; 3], levels: usize, coupling: CouplingKind, mixing: Mixing) -> GlowConfig {
+    GlowConfig { levels, steps: 2, hidden: 6, coupling, mixing, ..GlowConfig::new(shape) }
+}
+
+fn configs() -> Vec<(&'static str, GlowConfig)> {
+    use {CouplingKind::*, Mixing::*};
+    vec![
+        ("affine, LU", config([1, 4, 4], 2, Affine, Lu)),
+        ("additive, plain", config([1, 4, 8], 2, Additive, Plain)),
+        ("affine, shuffled", config([3, 2, 4], 1, Affine, Shuffle)),
+        ("additive, reversed, LU at the top", {
+            GlowConfig { top_mixing: Some(Lu), ..config([2, 4, 4], 2, Additive, Reverse) }
+        }),
+    ]
+}
+
+fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    let spline = ("spline", config([1, 4, 4], 1, CouplingKind::Spline, Mixing::Lu));
+    for (name, config) in configs().into_iter().chain([spline]) {
+        let build =
+            move |scope: &_| -> Result<Box<dyn Bijector>> { Ok(Box::new(MultiScale::new(levels(&config, scope)?)?)) };
+        // Where a difference crosses one of ReLU's kinks it is off by so much.
+        cases.push(Case::new(name, build).noise(0.03).overflows().gradient_tolerance(0.02));
+    }
+    for kind in [CouplingKind::Affine, CouplingKind::Additive, CouplingKind::Spline] {
+        let case = Case::new(format!("coupling, {kind:?}"), move |scope| {
+            Ok(Box::new(ImageCoupling::new([4, 3, 2], kind, 5, scope)?))
+        });
+        cases.push(case.overflows().gradient_tolerance(0.02));
+    }
+    cases
+}
+
+fn each(check: impl Fn(&Case) -> Result<()>) {
+    let failed = |case: &Case| check(case).err().map(|error| format!("{}: {error}", case.name()));
+    let failures: Vec<String> = cases().iter().filter_map(failed).collect();
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn both_directions_undo_each_other() {
+    each(Case::round_trip);
+}
+
+#[test]
+fn derivatives_are_exact() {
+    each(Case::derivatives);
+}
+
+#[test]
+fn every_weight_learns() {
+    each(Case::every_weight_learns);
+}
+
+#[test]
+fn saving_loses_nothing() {
+    each(|case| case.saves_and_loads(tempfile::tempdir().unwrap().path()));
+}
+
+#[test]
+fn images_are_independent() {
+    each(Case::rows_are_independent);
+    each(Case::extremes_stay_in_their_row);
+}
+
+#[test]
+fn wrong_shapes_are_errors() {
+    each(Case::wrong_shapes_are_errors);
+}
+
+#[test]
+fn precisions_agree() {
+    each(Case::precisions_agree);
+}
+
+#[test]
+fn training_passes_are_exact() {
+    each(Case::trains);
+    each(Case::recomputes);
+}
+
+#[test]
+fn structures_count_the_weights() {
+    each(Case::structure_counts);
+}
+
+#[test]
+fn a_prior_of_classes_is_exact() -> Result<()> {
+    let mut rng = Rng::seed(1);
+    let parameters = Parameters::new(DType::F64, CPU, Rng::seed(0));
+    let prior = TopPrior::new([4, 2, 3], Some(3), &parameters.scope())?;
+    perturb(&parameters, 0.3, &mut rng)?;
+    let z = rng.normal_tensor((5, 4, 2, 3), DType::F64, CPU)?;
+    let classes = Tensor::new(&[[0u32], [2], [1], [2], [0]], CPU)?;
+    let report = measure(&prior, &parameters, &z, Some(&classes), &mut rng)?;
+    assert!(report.worst() < 1e-6, "{report:?}");
+    let x = prior.forward(&Tensor::zeros((2, 4, 2, 3), DType::F64, CPU)?, Some(&Tensor::new(&[[0u32], [1]], CPU)?))?.0;
+    assert!(difference(&x.get(0)?, &x.get(1)?)? > 0.0);
+    for bad in [Tensor::new(&[[3f64]], CPU)?, Tensor::new(&[[0.5f64]], CPU)?, Tensor::new(&[0u32], CPU)?] {
+        assert!(prior.forward(&z.narrow(0, 0, 1)?, Some(&bad)).is_err());
+    }
+    assert!(prior.forward(&z, None).is_err());
+    Ok(())
+}
+
+#[test]
+fn bits_are_those_of_the_paper() -> Result<()> {
+    let glow =
+        Glow::new(GlowConfig { bits: 5, ..config([1, 2, 2], 1, CouplingKind::Affine, Mixing::Lu) }, &mut Rng::seed(0))?;
+    // A uniform density over [-1/2, 1/2] takes all bits; one of 1/2 nat a colour more takes 1/2 nat less.
+    assert!((glow.bits(0.0) - 5.0).abs() < 1e-12);
+    assert!((glow.bits(2.0) - (5.0 - 0.5 / 2f64.ln())).abs() < 1e-12);
+    let images = Tensor::new(&[0u8, 7, 8, 255], CPU)?.reshape((1, 1, 2, 2))?;
+    let x = glow.dequantize(&images, &mut Rng::seed(0))?;
+    let bins = ((x + 0.5)? * 32.0)?.flatten_all()?.to_vec1::<f32>()?;
+    assert_eq!(bins.iter().map(|v| v.floor()).collect::<Vec<_>>(), [0.0, 0.0, 1.0, 31.0]);
+    assert!(bins.iter().all(|v| v.fract() > 0.0));
+    let back = glow.quantize(&glow.dequantize(&images, &mut Rng::seed(1))?)?.flatten_all()?.to_vec1::<f32>()?;
+    assert_eq!(back, [0.0, 0.0, 1.0 / 31.0, 1.0]);
+    let wild = Tensor::new(&[-9f32, 9.0, f32::NAN, f32::INFINITY], CPU)?;
+    assert_eq!(glow.quantize(&wild)?.to_vec1::<f32>()?, [0.0, 1.0, 0.0, 1.0]);
+    Ok(())
+}
+
+#[test]
+fn files_and_state_dicts_hold_the_whole_model() -> Result<()> {
+    let rng = &mut Rng::seed(2);
+    for (name, config) in configs() {
+        let glow = Glow::new(config.clone(), rng)?;
+        let images =
+            rng.tensor((4, config.shape[0], config.shape[1], config.shape[2]), DType::F32, CPU, |rng| rng.uniform())?;
+        let x = (images - 0.5)?;
+        glow.initialize(&x, None)?;
+        perturb(glow.parameters(), 0.05, rng)?;
+        let want = glow.log_prob(&x, None)?;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("glow.safetensors");
+        glow.save(&path)?;
+        assert_eq!(difference(&want, &Glow::load(&path, CPU)?.log_prob(&x, None)?)?, 0.0, "{name}");
+
+        // A scale and the column of the convolution behind it may both change their signs.
+        let mut state: HashMap<String, Tensor> = state_dict(&glow)?.into_iter().collect();
+        let turn = |t: &Tensor, axis: usize| -> Result<Tensor> {
+            let mut signs = vec![1f32; t.dim(axis)?];
+            signs[1] = -1.0;
+            let along: Vec<usize> = t.dims().iter().enumerate().map(|(i, &d)| if i == axis { d } else { 1 }).collect();
+            Ok(t.broadcast_mul(&Tensor::from_vec(signs, along, CPU)?)?)
+        };
+        for (suffix, axis) in [("actnorm.scale", 1), ("invconv.weight", 1), ("invconv.w_u", 1), ("invconv.s_sign", 0)] {
+            for (_, tensor) in state.iter_mut().filter(|(name, _)| name.ends_with(suffix)) {
+                *tensor = turn(tensor, axis)?;
+            }
+        }
+        let side = [config.shape[1], config.shape[2]];
+        let module = state.iter().map(|(name, t)| (format!("module.{name}"), t.clone())).collect();
+        let again = Glow::from_state_dict(module, side, 8, CPU)?;
+        assert!(difference(&want, &again.log_prob(&x, None)?)? < 1e-5, "{name}");
+        state.remove("blocks.0.prior.scale");
+        let error = Glow::from_state_dict(state, side, 8, CPU).unwrap_err().to_string();
+        assert!(error.contains("blocks.0.prior.scale"), "{error}");
+    }
+    Ok(())
+}
+
+#[test]
+fn settings_that_cannot_be_are_errors() {
+    let good = config([1, 4, 4], 2, CouplingKind::Affine, Mixing::Lu);
+    for bad in [
+        GlowConfig { shape: [1, 6, 4], ..good.clone() },
+        GlowConfig { shape: [0, 4, 4], ..good.clone() },
+        GlowConfig { bits: 0, ..good.clone() },
+        GlowConfig { bits: 9, ..good.clone() },
+        GlowConfig { levels: 0, ..good.clone() },
+        GlowConfig { steps: 0, ..good.clone() },
+        GlowConfig { hidden: 0, ..good.clone() },
+        GlowConfig { classes: Some(0), ..good.clone() },
+    ] {
+        assert!(Glow::new(bad.clone(), &mut Rng::seed(0)).is_err(), "{bad:?}");
+    }
+}

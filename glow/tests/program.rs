@@ -1,0 +1,220 @@
+//! The program `glow` as a user meets it.
+
+use image::{GrayImage, ImageBuffer, ImageFormat, Luma, Rgb, RgbImage, Rgba};
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// A model and a run that are small enough to train in a moment.
+const TINY: &str = r#"
+batch = 8
+model = { levels = 2, steps = 2, hidden = 6 }
+train = { steps = 12, ema = { decay = 0.9 }, evaluate_every = 4, checkpoint_every = 3 }
+"#;
+
+/// A folder with settings and two classes of 12 images of 8 x 8: disks and bars.
+fn folder() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    fs::write(here.join("tiny.toml"), TINY).unwrap();
+    for class in ["bars", "disks"] {
+        fs::create_dir_all(here.join("images").join(class)).unwrap();
+        for i in 0..12u32 {
+            let colour = |x: u32, y: u32| {
+                let within = if class == "bars" { x / 2 == i % 4 } else { (x + i) % 8 + y < 8 };
+                Rgb([if within { 200 + i as u8 } else { 10 * (x as u8) }, 40 * (y as u8 % 4), i as u8])
+            };
+            let image = RgbImage::from_fn(8, 8, colour);
+            image.save(here.join("images").join(class).join(format!("{i}.png"))).unwrap();
+        }
+    }
+    folder
+}
+
+fn glow(folder: &Path, args: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_glow"));
+    command.current_dir(folder).args(args.split_whitespace()).stdin(Stdio::null());
+    command
+}
+
+fn run(folder: &Path, args: &str) -> Output {
+    glow(folder, args).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// What the program printed, once it has succeeded.
+fn succeeds(folder: &Path, args: &str) -> String {
+    let output = run(folder, args);
+    assert!(output.status.success(), "{args}: {}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+fn json(folder: &Path, args: &str) -> Value {
+    let printed = succeeds(folder, args);
+    serde_json::from_str(&printed).unwrap_or_else(|e| panic!("{args}: {e} in {printed}"))
+}
+
+/// The program ends with status 2, and says all of `words` in one line.
+fn fails(folder: &Path, args: &str, words: &[&str]) {
+    let output = run(folder, args);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{args}: {said}");
+    assert!(words.iter().all(|word| said.contains(word)), "{args}: {words:?} in {said}");
+    assert!(output.stdout.is_empty() && !said.contains("panicked"), "{args}: {said}");
+}
+
+#[test]
+fn a_model_from_training_to_pictures() {
+    let folder = folder();
+    let here = folder.path();
+    let results = json(here, "train --data images --config tiny.toml --out run --seed 3 --json -q");
+    let bits = results["test"]["bits_per_dimension"].as_f64().unwrap();
+    let nats = results["test"]["log_likelihood"].as_f64().unwrap();
+    assert!((bits - (8.0 - nats / (192.0 * 2f64.ln()))).abs() < 1e-9);
+    assert_eq!((&results["shape"], &results["test"]["images"]), (&serde_json::json!([3, 8, 8]), &2.into()));
+    for name in ["config.toml", "metrics.jsonl", "model.safetensors", "results.json", "loss.png", "samples.png"] {
+        assert!(fs::metadata(here.join("run").join(name)).unwrap().len() > 0, "{name}");
+    }
+    // The test images of the run, from its folder alone, with other noise.
+    let again = json(here, "eval run --json")["result"]["bits_per_dimension"].as_f64().unwrap();
+    assert!((again - bits).abs() < 0.2, "{again} {bits}");
+    assert!(succeeds(here, "eval run --data images").contains("24 images"));
+    succeeds(here, "eval run --data images --scores scores.csv");
+    let scores = fs::read_to_string(here.join("scores.csv")).unwrap();
+    let lines: Vec<Vec<&str>> = scores.lines().map(|line| line.split(',').collect()).collect();
+    assert!(lines.len() == 25 && lines[1][0].contains("bars") && lines[24][0].contains("disks"), "{scores}");
+    assert!(lines[1..].iter().all(|line| line[1].parse::<f64>().unwrap() > 0.0 && line.len() == 3));
+    assert!(succeeds(here, "info run").contains("Split prior"));
+
+    let read = |name: &str| fs::read(here.join(name)).unwrap();
+    for (seed, out) in [(1, "a.png"), (1, "b.png"), (2, "c.png")] {
+        succeeds(here, &format!("sample run --count 4 --seed {seed} --out {out}"));
+    }
+    assert!(read("a.png") == read("b.png") && read("a.png") != read("c.png"));
+    succeeds(here, "sample run --count 3 --out singles");
+    assert_eq!(fs::read_dir(here.join("singles")).unwrap().count(), 3);
+    assert_eq!(image::open(here.join("singles/000001.png")).unwrap().to_rgb8().dimensions(), (8, 8));
+
+    let report = json(here, "reconstruct run images/bars images/disks/3.png --out pairs.png --json");
+    assert!(report["largest_error"].as_f64().unwrap() < 1e-3, "{report}");
+    assert_eq!(report["images"].as_array().unwrap().len(), 13);
+    succeeds(here, "interpolate run images/bars/0.png images/disks/0.png --frames 5 --out strip.png");
+    assert_eq!(image::image_dimensions(here.join("strip.png")).unwrap(), (5 * 66 + 2, 68));
+    succeeds(here, "interpolate run --frames 3 --rows 4 --out walk.gif");
+    assert!(read("walk.gif").starts_with(b"GIF89a"));
+
+    fs::write(here.join("disks.txt"), "images/disks/0.png\nimages/disks/1.png\n").unwrap();
+    succeeds(here, "edit run --with images/bars --without disks.txt --save direction.safetensors");
+    let edit = "edit run images/disks/5.png --direction direction.safetensors --strengths=0,1 --out edited.png --json";
+    assert!(json(here, edit)["length"].as_f64().unwrap() > 0.0);
+    assert_eq!(image::image_dimensions(here.join("edited.png")).unwrap(), (2 * 66 + 2, 68));
+    fails(here, "edit run images/disks/5.png", &["--with", "--direction"]);
+    fails(here, "edit run images/disks/5.png --direction run/model.safetensors", &["glow-direction"]);
+
+    // Out to PyTorch's layout and back it is the same model.
+    succeeds(here, "export run --out torch.safetensors");
+    assert!(succeeds(here, "import torch.safetensors --size 8,8 --out again.safetensors").contains("2 levels"));
+    let bits = |model: &str| json(here, &format!("eval {model} --data images --json"))["result"].clone();
+    let difference = bits("run")["bits_per_dimension"].as_f64().unwrap()
+        - bits("again.safetensors")["bits_per_dimension"].as_f64().unwrap();
+    assert!(difference.abs() < 1e-5, "{difference}");
+}
+
+#[test]
+fn classes_condition_a_model() {
+    let folder = folder();
+    let here = folder.path();
+    let results = json(here, "train --data images --config tiny.toml --conditional --out run --json -q");
+    assert!(results["test"]["bits_per_dimension"].as_f64().unwrap().is_finite());
+    succeeds(here, "sample run --out all.png");
+    succeeds(here, "sample run --class 1 --count 4 --out disks.png");
+    fails(here, "sample run --class 2 --out none.png", &["no class 2"]);
+    fails(here, "interpolate run", &["2 classes", "--class"]);
+    fails(here, "export run", &["classes"]);
+}
+
+#[test]
+fn images_that_cannot_be_used_are_named() {
+    let folder = folder();
+    let here = folder.path();
+    let train = "train --config tiny.toml --out run -q --data";
+    let bars = here.join("images/bars");
+    let whole = fs::read(bars.join("3.png")).unwrap();
+    fs::write(bars.join("3.png"), &whole[..whole.len() / 2]).unwrap();
+    fails(here, &format!("{train} images"), &["3.png", "no image", "--skip-bad"]);
+    assert!(!here.join("run").exists());
+    let output = run(here, "train --config tiny.toml --out skipped --data images --skip-bad");
+    assert!(output.status.success() && text(&output.stderr).contains("passed over"), "{}", text(&output.stderr));
+    fs::write(bars.join("3.png"), b"no image at all").unwrap();
+    fails(here, &format!("{train} images"), &["3.png"]);
+
+    // A JPEG under the name of a PNG, 16 bits, and what is transparent.
+    RgbImage::new(8, 8).save_with_format(bars.join("3.png"), ImageFormat::Jpeg).unwrap();
+    ImageBuffer::<Rgb<u16>, _>::from_pixel(8, 8, Rgb([65535u16, 0, 300])).save(bars.join("4.png")).unwrap();
+    ImageBuffer::<Rgba<u8>, _>::from_pixel(8, 8, Rgba([255u8, 0, 0, 0])).save(bars.join("5.png")).unwrap();
+    ImageBuffer::<Luma<u16>, _>::from_pixel(8, 8, Luma([65535u16])).save(bars.join("6.png")).unwrap();
+    succeeds(here, "train --config tiny.toml --out mixed -q --data images");
+    let (shape, clear) = glow::data::read_image(&bars.join("5.png")).unwrap();
+    assert_eq!((shape, clear), ([3, 8, 8], vec![255; 192]));
+
+    GrayImage::new(6, 8).save(bars.join("7.png")).unwrap();
+    fails(here, &format!("{train} images"), &["7.png", "--size"]);
+    succeeds(here, "train --config tiny.toml --out sized -q --data images --size 8,8");
+    fails(here, "train --config tiny.toml --out run -q --data images --size 6,8", &["multiples of 4"]);
+
+    fs::create_dir(here.join("empty")).unwrap();
+    fails(here, &format!("{train} empty"), &["has no images"]);
+    fails(here, &format!("{train} missing"), &["does not exist"]);
+    fails(here, &format!("{train} tiny.toml"), &["tiny.toml", ".npy"]);
+    fails(here, "train --preset faces", &["--data"]);
+    fails(here, "train --preset nothing", &["choose one of"]);
+    fs::write(here.join("cut-idx3-ubyte"), [0, 0, 8, 3, 0, 0, 0, 9, 0, 0, 0, 8, 0, 0, 0, 8, 1, 2]).unwrap();
+    fails(here, &format!("{train} cut-idx3-ubyte"), &["cut-idx3-ubyte", "fetch"]);
+    fs::write(here.join("no.npy"), b"\x93NUMPY").unwrap();
+    fails(here, &format!("{train} no.npy"), &["no.npy", "np.save"]);
+    fails(here, "import tiny.toml --size 8", &["state dict"]);
+    fails(here, "sample mixed --temperature -1", &["temperature"]);
+    fails(here, "reconstruct mixed missing.png", &["missing.png"]);
+}
+
+/// A run that is long enough to be interrupted.
+fn long(here: &Path) {
+    let long = TINY.replace("steps = 12", "steps = 300").replace("checkpoint_every = 3", "checkpoint_every = 20");
+    let long = long.replace("evaluate_every = 4", "evaluate_every = 100");
+    fs::write(here.join("long.toml"), format!("flip = true\n{long}")).unwrap();
+}
+
+/// The program in training, once it has saved.
+fn started(here: &Path, out: &str) -> Child {
+    let child = glow(here, &format!("train --data images --config long.toml --out {out}"));
+    let mut child = { child }.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let start = Instant::now();
+    while !here.join(out).join("training.safetensors").exists() {
+        assert!(start.elapsed() < Duration::from_secs(60) && child.try_wait().unwrap().is_none(), "it does not train");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    child
+}
+
+#[test]
+fn a_killed_run_resumes_to_the_same_model() {
+    let folder = folder();
+    let here = folder.path();
+    long(here);
+    succeeds(here, "train --data images --config long.toml --out whole -q");
+    let mut child = started(here, "killed");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let output = run(here, "train --out killed --resume");
+    let said = text(&output.stderr);
+    assert!(output.status.success() && said.contains("going on after step"), "{said}");
+    let read = |out: &str| fs::read(here.join(out).join("model.safetensors")).unwrap();
+    assert!(read("whole") == read("killed"));
+    fails(here, "train --data images --config long.toml --out killed", &["--resume", "--overwrite"]);
+}
