@@ -1,6 +1,6 @@
 //! A continuous flow as people use it: config, parameters and distribution in one.
 
-use crate::cnf::{Cnf, CnfSettings, Cost};
+use crate::cnf::{Cnf, CnfSettings, Cost, Coupling};
 use candle_core::{DType, Device, Tensor};
 use flows_core::bijectors::{Bijector, Chain, Standardize};
 use flows_core::distributions::{Distribution, StandardNormal, Transformed};
@@ -105,6 +105,17 @@ impl Model {
     /// When a shape is wrong or a value is not finite.
     pub fn standardize(&self, x: &Tensor) -> Result<()> {
         self.standardize.fit(x)
+    }
+
+    /// The loss of flow matching for data x (B, features), a scalar: training without a solver.
+    ///
+    /// # Errors
+    /// When a shape is wrong, or the model has more flows than one.
+    pub fn matching_loss(&self, x: &Tensor, coupling: Coupling, rng: &mut Rng) -> Result<Tensor> {
+        let [cnf] = &self.flows[..] else {
+            return Err(Error::Config("flow matching trains a single flow: set `flows = 1` or `matching = 0`".into()));
+        };
+        cnf.matching_loss(&self.standardize.inverse(x, None)?.0, coupling, rng)
     }
 
     /// What the solves have cost since this was last asked.

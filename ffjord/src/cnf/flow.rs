@@ -1,7 +1,7 @@
 //! A continuous flow as a bijector.
 
 use super::operation::{Cost, Job, solve, trace};
-use super::{CnfSettings, Gradient};
+use super::{CnfSettings, Coupling, Gradient, matching};
 use crate::field::{Mlp, Penalty, Probe};
 use crate::solver::{End, Solver};
 use candle_core::{DType, Tensor};
@@ -71,6 +71,19 @@ impl Cnf {
         let probe = Probe::Noise(start.zeros_like()?);
         let f = |t: f64, z: &Tensor| Ok(self.field.composed(t, z, context, &probe, Penalty::default())?.0.detach());
         Ok(solver.solve(f, start, times)?.finished()?.states)
+    }
+
+    /// The loss of flow matching for data x (B, D), a scalar: the mean square, over the numbers of the
+    /// batch, of what the field lacks to the velocity from a point of the data to one of the base.
+    ///
+    /// # Errors
+    /// When a shape is wrong, or the flow is conditional.
+    pub fn matching_loss(&self, x: &Tensor, coupling: Coupling, rng: &mut Rng) -> Result<Tensor> {
+        if self.field.context() > 0 {
+            return Err(Error::Config("flow matching knows no context: train this flow by its likelihood".into()));
+        }
+        self.check("the data of a continuous flow", x, None)?;
+        matching::loss(&self.field, self.settings.end_time, x, coupling, rng)
     }
 
     /// `(z, log|det dz/dx|)` for points x (B, D) that are at time `t`, of (0, T]; at 0 this is the inverse.

@@ -3,7 +3,7 @@
 use super::{Gradient, adjoint, discrete};
 use crate::field::{Batch, Mlp, Penalty, Probe, Vectors};
 use crate::solver::{End, Solver, State, Stats, Step};
-use candle_core::{CpuStorage, CustomOp3, DType, Layout, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Shape, Tensor};
 use flows_core::ops::kernel::{Real, with_slice};
 use flows_core::{Error, Result};
 use serde::Serialize;
@@ -330,5 +330,36 @@ where
         let found = self.backward(inputs, end, gradient);
         let [x, weights, context] = found.map_err(|error| candle_core::Error::Msg(error.to_string()))?;
         Ok((x, weights, context))
+    }
+}
+
+/// A scalar, the second input, whose gradient for the first is known.
+pub(super) struct Known {
+    pub(super) gradient: Tensor,
+}
+
+impl CustomOp2 for Known {
+    fn name(&self) -> &'static str {
+        "known-gradient"
+    }
+
+    fn cpu_fwd(
+        &self,
+        _: &CpuStorage,
+        _: &Layout,
+        value: &CpuStorage,
+        _: &Layout,
+    ) -> candle_core::Result<(CpuStorage, Shape)> {
+        Ok((value.clone(), Shape::from(())))
+    }
+
+    fn bwd(
+        &self,
+        _: &Tensor,
+        _: &Tensor,
+        _: &Tensor,
+        gradient: &Tensor,
+    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
+        Ok((Some(self.gradient.broadcast_mul(gradient)?), None))
     }
 }

@@ -1,7 +1,7 @@
 //! The settings of a run: what `config.toml` holds.
 
 use candle_core::{DType, Device};
-use ffjord::{CnfSettings, Model, ModelConfig};
+use ffjord::{CnfSettings, Coupling, Model, ModelConfig};
 use flows_core::cli::{Presets, plural};
 use flows_core::data::{Dataset, Proportions, Source};
 use flows_core::train::{TrainConfig, Trainer};
@@ -31,6 +31,13 @@ pub struct RunConfig {
     /// Continuous flows, one after another.
     #[serde(default = "default_flows")]
     pub flows: usize,
+    /// Steps at the beginning that are of flow matching, without a solver; the rest are of maximum
+    /// likelihood.
+    #[serde(default)]
+    pub matching: u64,
+    /// Which points flow matching takes together.
+    #[serde(default)]
+    pub coupling: Coupling,
     /// How the rows of a table are dealt.
     #[serde(default)]
     pub proportions: Proportions,
@@ -92,6 +99,9 @@ impl RunConfig {
     pub fn check(&self) -> Result<()> {
         if self.batch == 0 {
             return Err(Error::Config("`batch` must be at least 1".into()));
+        }
+        if self.matching > 0 && self.flows > 1 {
+            return Err(Error::Config("flow matching trains a single flow: set `flows = 1` or `matching = 0`".into()));
         }
         let config = ModelConfig { features: 2, columns: None, flows: self.flows, flow: self.flow.clone() };
         let trial = Model::new(config, &mut Rng::seed(0))?;

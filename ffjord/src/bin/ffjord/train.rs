@@ -136,6 +136,9 @@ pub fn run(args: TrainArgs) -> Result<()> {
         };
         let loss = |number: u64, rng: &mut _| {
             let batch = data.train.select(&shuffle.batch(number))?;
+            if number / config.train.accumulate < config.matching {
+                return model.matching_loss(&batch.x, config.coupling, rng);
+            }
             forward_kl(&model, &batch.x, None, rng)
         };
         trainer.run(loss, Some(&mut evaluate), &mut observers)?
