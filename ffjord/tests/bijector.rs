@@ -8,9 +8,8 @@ use flows_core::bijectors::Chain;
 use flows_core::testing::Case;
 
 fn case(name: &'static str, dim: usize, context: Option<usize>, settings: CnfSettings) -> Case {
-    let settings = CnfSettings { solver: Solver::new(settings.solver.method, 1e-11), ..settings };
+    let settings = CnfSettings { solver: Solver::new(settings.solver.method, 1e-12), ..settings };
     let case = Case::new(name, move |scope| Ok(Box::new(Cnf::new(dim, &settings, context, scope)?)));
-    let case = case.points(300);
     match context {
         Some(width) => case.given([width]),
         None => case,
@@ -41,12 +40,11 @@ fn cases() -> Vec<Case> {
         case("time-free", 2, Some(1), ignore).overflows(),
         Case::new("chain", move |scope| {
             let part = |i: usize| {
-                let settings = CnfSettings { solver: Solver::new(Method::Dopri5, 1e-11), ..squash.clone() };
+                let settings = CnfSettings { solver: Solver::new(Method::Dopri5, 1e-12), ..squash.clone() };
                 Ok(Box::new(Cnf::new(2, &settings, None, &scope.enter(i))?) as Box<_>)
             };
             Ok(Box::new(Chain::new((0..2).map(part).collect::<Result<_>>()?)?))
-        })
-        .points(300),
+        }),
     ]
 }
 
