@@ -17,7 +17,7 @@ fn case(name: &'static str, dim: usize, context: Option<usize>, settings: CnfSet
 }
 
 fn cases() -> Vec<Case> {
-    let field = |layer, activation| FieldConfig { hidden: vec![6, 5], layer, activation };
+    let field = |layer, activation| FieldConfig { hidden: vec![6, 5], layer, activation, gain: 2.0 };
     let squash = CnfSettings { field: field(TimeLayer::ConcatSquash, Activation::Tanh), ..CnfSettings::default() };
     let concat = CnfSettings {
         field: field(TimeLayer::Concat, Activation::Softplus),

@@ -89,7 +89,7 @@ impl Golden {
         let solver = Solver::new(Method::Dopri5, 1e-10);
         for gradient in [Gradient::Discrete, Gradient::Adjoint, Gradient::Plain] {
             let settings = CnfSettings {
-                field: FieldConfig { hidden: hidden.to_vec(), layer: TimeLayer::ConcatSquash, activation },
+                field: FieldConfig { hidden: hidden.to_vec(), layer: TimeLayer::ConcatSquash, activation, gain: 1.0 },
                 end_time: self.entry("end_time")?,
                 solver,
                 gradient,

@@ -1,7 +1,7 @@
 //! The gradient of a discrete solve is that of plain backpropagation through it, whatever the method.
 
 use candle_core::{DType, Device, Tensor, Var};
-use ffjord::field::{Activation, Divergence, FieldConfig, Penalty, TimeLayer};
+use ffjord::field::{Activation, Divergence, FieldConfig, Penalty};
 use ffjord::solver::{Method, Solver};
 use ffjord::{Cnf, CnfSettings, Gradient};
 use flows_core::bijectors::Bijector;
@@ -31,7 +31,7 @@ fn pass(settings: &CnfSettings) -> Result<Vec<Tensor>> {
 fn discrete_gradients_are_those_of_backpropagation() -> Result<()> {
     for (i, method) in Method::ALL.into_iter().enumerate() {
         let settings = CnfSettings {
-            field: FieldConfig { hidden: vec![7, 5], layer: TimeLayer::ConcatSquash, activation: Activation::Tanh },
+            field: FieldConfig { hidden: vec![7, 5], activation: Activation::Swish, ..FieldConfig::default() },
             end_time: 1.0,
             solver: Solver { method, rtol: 1e-3, atol: 1e-3, step: 0.3, ..Solver::default() },
             divergence: [Divergence::Exact, Divergence::Rademacher, Divergence::Gaussian][i % 3],

@@ -15,6 +15,8 @@ pub enum Activation {
     Softplus,
     /// `u / (1 + e^-u)`.
     Silu,
+    /// `u / (1 + e^(-beta u))`, beta one learnt number a layer that starts at 1.
+    Swish,
 }
 
 /// Applies `f` to the elements of several slices of one length, in vector registers.
@@ -45,8 +47,13 @@ impl Activation {
         self == Self::Tanh
     }
 
-    /// `y = phi(u)` and `slope = phi'(u)`.
-    pub(super) fn value<T: Real>(self, u: &[T], y: &mut [T], slope: &mut [T]) {
+    /// Whether each layer has a beta.
+    pub(super) fn is_learnt(self) -> bool {
+        self == Self::Swish
+    }
+
+    /// `y = phi(u)` and `slope = phi'(u)`; beta is 1 where it is not learnt.
+    pub(super) fn value<T: Real>(self, beta: T, u: &[T], y: &mut [T], slope: &mut [T]) {
         let one = T::one();
         match self {
             Self::Tanh => each!(|y, slope; u| {
@@ -54,30 +61,39 @@ impl Activation {
                 (y, one - y * y)
             }),
             Self::Softplus => each!(|y, slope; u| (u.fast_softplus(), u.fast_sigmoid())),
-            Self::Silu => each!(|y, slope; u| {
-                let s = u.fast_sigmoid();
+            Self::Silu | Self::Swish => each!(|y, slope; u| {
+                let s = (beta * u).fast_sigmoid();
                 let y = u * s;
-                (y, s + y * (one - s))
+                (y, s + beta * y * (one - s))
             }),
         }
     }
 
     /// `phi''(u)`, given `y = phi(u)` and `slope = phi'(u)` as well.
-    pub(super) fn curvature<T: Real>(self, u: &[T], y: &[T], slope: &[T], out: &mut [T]) {
+    pub(super) fn curvature<T: Real>(self, beta: T, u: &[T], y: &[T], slope: &[T], out: &mut [T]) {
         let one = T::one();
         let two = one + one;
         match self {
             Self::Tanh => each!(|out; y, slope| -two * y * slope),
             Self::Softplus => each!(|out; slope| slope * (one - slope)),
-            Self::Silu => each!(|out; u| {
-                let s = u.fast_sigmoid();
-                s * (one - s) * (two + u * (one - two * s))
+            Self::Silu | Self::Swish => each!(|out; u| {
+                let s = (beta * u).fast_sigmoid();
+                beta * s * (one - s) * (two + beta * u * (one - two * s))
             }),
         }
     }
 
+    /// `sum g dy/dbeta`, g being the gradient of y.
+    pub(super) fn of_beta<T: Real>(beta: T, u: &[T], gradient: &[T]) -> T {
+        let term = |(&u, &g): (&T, &T)| {
+            let s = (beta * u).fast_sigmoid();
+            g * u * u * s * (T::one() - s)
+        };
+        u.iter().zip(gradient).map(term).sum()
+    }
+
     /// The same as operations of candle: `(phi(u), phi'(u))`.
-    pub(super) fn composed(self, u: &Tensor) -> Result<(Tensor, Tensor)> {
+    pub(super) fn composed(self, beta: Option<&Tensor>, u: &Tensor) -> Result<(Tensor, Tensor)> {
         Ok(match self {
             Self::Tanh => {
                 let y = u.tanh()?;
@@ -91,6 +107,14 @@ impl Activation {
                 let slope = (&s + (&y * s.affine(-1.0, 1.0)?)?)?;
                 (y, slope)
             }
+            Self::Swish => {
+                let ones = u.ones_like()?;
+                let beta = beta.map_or(Ok(ones.clone()), |beta| ones.broadcast_mul(beta))?;
+                let s = ops::sigmoid(&(u * &beta)?)?;
+                let y = (u * &s)?;
+                let slope = (&s + ((&y * &beta)? * s.affine(-1.0, 1.0)?)?)?;
+                (y, slope)
+            }
         })
     }
 }
@@ -101,6 +125,7 @@ impl std::fmt::Display for Activation {
             Self::Tanh => "tanh",
             Self::Softplus => "softplus",
             Self::Silu => "SiLU",
+            Self::Swish => "swish",
         })
     }
 }

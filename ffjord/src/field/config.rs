@@ -25,10 +25,12 @@ pub struct FieldConfig {
     pub layer: TimeLayer,
     /// The activation after all layers but the last.
     pub activation: Activation,
+    /// Size of the first layer's starting weights beside the usual ones: larger for data with sharp edges.
+    pub gain: f64,
 }
 
 impl Default for FieldConfig {
     fn default() -> Self {
-        Self { hidden: vec![64, 64, 64], layer: TimeLayer::ConcatSquash, activation: Activation::Tanh }
+        Self { hidden: vec![64, 64, 64], layer: TimeLayer::ConcatSquash, activation: Activation::Tanh, gain: 1.0 }
     }
 }

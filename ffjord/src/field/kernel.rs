@@ -57,7 +57,7 @@ impl<'a, T: Real> Block<'a, T> {
         let stacked = self.rows * (1 + self.tangents);
         let last = self.places.layers.len() - 1;
         for (l, place) in self.places.layers.iter().enumerate() {
-            let (matrix, bias) = place.map(self.maps);
+            let (matrix, bias, beta) = place.map(self.maps);
             let n = place.outputs;
             let (done, ahead) = self.inputs.split_at_mut(l + 1);
             let out = if l == last { &mut ahead[0] } else { &mut self.before[l] };
@@ -72,7 +72,7 @@ impl<'a, T: Real> Block<'a, T> {
             after.resize(stacked * n, T::zero());
             slopes.resize(self.rows * n, T::zero());
             let (values, tangents) = after.split_at_mut(self.rows * n);
-            self.activation.value(&before[..self.rows * n], values, slopes);
+            self.activation.value(one_or(beta), &before[..self.rows * n], values, slopes);
             if tangents.is_empty() {
                 continue;
             }
@@ -92,7 +92,7 @@ impl<'a, T: Real> Block<'a, T> {
         let mut curvature = Vec::new();
         for (l, place) in self.places.layers.iter().enumerate().rev() {
             let n = place.outputs;
-            let (to_matrix, to_bias) = place.map_mut(of_maps);
+            let (to_matrix, to_bias, _) = place.map_mut(of_maps);
             for row in gradient[..self.rows * n].chunks_exact(n) {
                 to_bias.iter_mut().zip(row).for_each(|(sum, &v)| *sum += v);
             }
@@ -109,18 +109,38 @@ impl<'a, T: Real> Block<'a, T> {
             let block = self.rows * place.inputs;
             let (values, tangents) = gradient.split_at_mut(block);
             let (before, slopes) = (&self.before[l - 1], &self.slopes[l - 1]);
-            multiply_in_place(values, slopes);
-            if tangents.is_empty() {
-                continue;
+            let behind = &self.places.layers[l - 1];
+            let beta = one_or(behind.map(self.maps).2);
+            let u = &before[..block];
+            let mut of_beta = T::zero();
+            if self.activation.is_learnt() {
+                of_beta = Activation::of_beta(beta, u, values);
             }
-            curvature.resize(block, T::zero());
-            self.activation.curvature(&before[..block], &self.inputs[l][..block], slopes, &mut curvature);
+            multiply_in_place(values, slopes);
+            // The slope's derivative for beta is that for u, times u / beta.
+            let along = if self.activation.is_learnt() { dot(values, u) } else { T::zero() };
+            if !tangents.is_empty() {
+                curvature.resize(block, T::zero());
+                self.activation.curvature(beta, u, &self.inputs[l][..block], slopes, &mut curvature);
+            }
             for (of_w, v) in tangents.chunks_exact_mut(block).zip(before[block..].chunks_exact(block)) {
                 through(values, of_w, v, &curvature, slopes);
+            }
+            if let [to_beta] = behind.map_mut(of_maps).2 {
+                *to_beta += of_beta + (dot(values, u) - along) / beta;
             }
         }
         gradient
     }
+}
+
+/// The beta of a layer, 1 if it has none.
+fn one_or<T: Real>(beta: &[T]) -> T {
+    beta.first().copied().unwrap_or_else(T::one)
+}
+
+fn dot<T: Real>(a: &[T], b: &[T]) -> T {
+    a.iter().zip(b).map(|(&a, &b)| a * b).sum()
 }
 
 fn multiply<T: Real>(out: &mut [T], a: &[T], b: &[T]) {

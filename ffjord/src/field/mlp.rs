@@ -34,6 +34,8 @@ struct Layer {
     shift: Option<Tensor>,
     /// g and c of a concat-squash layer.
     gate: Option<[Tensor; 2]>,
+    /// Of the activation behind it, (1).
+    beta: Option<Tensor>,
 }
 
 /// Rows that a field is evaluated at, and for what.
@@ -67,20 +69,26 @@ impl Mlp {
         if dim == 0 || context == Some(0) || widths.contains(&0) {
             return Err(Error::Config("a field needs at least one dimension, and no layer of width 0".into()));
         }
+        if !(config.gain.is_finite() && config.gain > 0.0) {
+            return Err(Error::Config("the `gain` of a field must be a positive number".into()));
+        }
         let layer = |(i, w): (usize, &[usize])| {
             let ([inputs, outputs], scope) = ([w[0], w[1]], scope.enter(i));
             let of_time = |name, outputs| scope.weight(name, outputs, Init::fan_in(1, 1.0));
-            let weight = scope.weight("weight", (outputs, inputs), Init::fan_in(inputs, 1.0))?;
-            let bias = scope.weight("bias", outputs, Init::fan_in(inputs, 1.0))?;
+            let init = Init::fan_in(inputs, if i == 0 { config.gain } else { 1.0 });
+            let weight = scope.weight("weight", (outputs, inputs), init.clone())?;
+            let bias = scope.weight("bias", outputs, init)?;
             let shift = (config.layer != TimeLayer::Ignore).then(|| of_time("shift", outputs)).transpose()?;
             let gate = match config.layer {
                 TimeLayer::ConcatSquash => Some([of_time("gate", outputs)?, of_time("gate_bias", outputs)?]),
                 _ => None,
             };
-            Ok(Layer { weight, bias, shift, gate })
+            let has_beta = config.activation.is_learnt() && i < config.hidden.len();
+            let beta = has_beta.then(|| scope.weight("beta", 1, Init::Constant(1.0))).transpose()?;
+            Ok(Layer { weight, bias, shift, gate, beta })
         };
         let layers = widths.windows(2).enumerate().map(layer).collect::<Result<_>>()?;
-        let places = Places::new(&widths, config.layer);
+        let places = Places::new(&widths, config.layer, config.activation.is_learnt());
         Ok(Self { dim, context: context.unwrap_or(0), config: config.clone(), layers, places })
     }
 
@@ -102,7 +110,7 @@ impl Mlp {
 
     /// What it is made of.
     pub fn structure(&self) -> Structure {
-        let FieldConfig { hidden, layer, activation } = &self.config;
+        let FieldConfig { hidden, layer, activation, .. } = &self.config;
         Structure::new(
             "Mlp",
             format!("{} -> {hidden:?} -> {}, {layer:?}, {activation}", self.dim + self.context, self.dim),
@@ -117,7 +125,7 @@ impl Mlp {
     pub(crate) fn weights(&self) -> Result<Tensor> {
         let parts = self.layers.iter().flat_map(|layer| {
             let gate = layer.gate.iter().flatten();
-            [&layer.weight, &layer.bias].into_iter().chain(&layer.shift).chain(gate)
+            [&layer.weight, &layer.bias].into_iter().chain(&layer.shift).chain(gate).chain(&layer.beta)
         });
         Ok(Tensor::cat(&parts.map(Tensor::flatten_all).collect::<candle_core::Result<Vec<_>>>()?, 0)?)
     }
@@ -284,7 +292,7 @@ impl Mlp {
             let stacked = products.reshape((count * rows, ()))?;
             products = ops::product(&stacked, &matrix.t()?)?.reshape((count, rows, outputs))?;
             if l + 1 < self.layers.len() {
-                let (y, slope) = self.config.activation.composed(&value)?;
+                let (y, slope) = self.config.activation.composed(layer.beta.as_ref(), &value)?;
                 value = y;
                 products = products.broadcast_mul(&slope.unsqueeze(0)?)?;
             }
@@ -306,7 +314,10 @@ mod tests {
     use candle_core::{DType, Device, Var};
     use flows_core::nn::Parameters;
     use flows_core::testing::difference;
-    use flows_core::{Rng, testing::gradient_difference};
+    use flows_core::{
+        Rng,
+        testing::{gradient_difference, perturb},
+    };
 
     fn values(t: &Tensor) -> Result<Vec<f64>> {
         Ok(t.flatten_all()?.to_vec1()?)
@@ -318,14 +329,16 @@ mod tests {
     fn fields_are_differentiated_exactly() -> Result<()> {
         let mut rng = Rng::seed(0);
         let layers = [TimeLayer::Ignore, TimeLayer::Concat, TimeLayer::ConcatSquash];
-        for (i, activation) in [Activation::Tanh, Activation::Softplus, Activation::Silu].into_iter().enumerate() {
+        let activations = [Activation::Tanh, Activation::Softplus, Activation::Silu, Activation::Swish];
+        for (i, activation) in activations.into_iter().enumerate() {
             for (layer, noisy, context, rows) in
                 layers.iter().flat_map(|l| [(*l, false, None, 5), (*l, true, Some(2), 70), (*l, false, Some(1), 700)])
             {
                 let dim = 1 + i;
-                let config = FieldConfig { hidden: vec![7, 6], layer, activation };
+                let config = FieldConfig { hidden: vec![7, 6], layer, activation, ..FieldConfig::default() };
                 let parameters = Parameters::new(DType::F64, &Device::Cpu, rng.fork());
                 let field = Mlp::new(dim, context, &config, &parameters.scope())?;
+                perturb(&parameters, 0.2, &mut rng)?;
                 assert_eq!(field.structure().total(), parameters.count());
                 let mut var = |shape: &[usize]| {
                     Ok::<_, Error>(Var::from_tensor(&rng.normal_tensor(shape, DType::F64, &Device::Cpu)?)?)

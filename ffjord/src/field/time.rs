@@ -12,11 +12,13 @@ use flows_core::ops::kernel::Real;
 pub(super) struct Place {
     pub(super) inputs: usize,
     pub(super) outputs: usize,
-    /// Of the weights: W, b, then h for `Concat`, and h, g, c for `ConcatSquash`.
+    /// Of the weights: W, b, then h for `Concat`, and h, g, c for `ConcatSquash`, then beta.
     weights: usize,
-    /// Of the map at a time: its matrix, then its bias.
+    /// Of the map at a time: its matrix, its bias, then beta.
     map: usize,
     layer: TimeLayer,
+    /// Whether the activation behind it has a beta.
+    beta: bool,
 }
 
 /// The layers of a network in two vectors.
@@ -30,19 +32,20 @@ pub(super) struct Places {
 }
 
 impl Places {
-    /// The layers between these widths.
-    pub(super) fn new(widths: &[usize], layer: TimeLayer) -> Self {
+    /// The layers between these widths, each but the last with a beta if that is `learnt`.
+    pub(super) fn new(widths: &[usize], layer: TimeLayer, learnt: bool) -> Self {
         let mut places = Self { layers: Vec::new(), weights: 0, maps: 0 };
-        for w in widths.windows(2) {
+        for (i, w) in widths.windows(2).enumerate() {
             let (inputs, outputs) = (w[0], w[1]);
-            places.layers.push(Place { inputs, outputs, weights: places.weights, map: places.maps, layer });
+            let beta = learnt && i + 2 < widths.len();
+            places.layers.push(Place { inputs, outputs, weights: places.weights, map: places.maps, layer, beta });
             let of_time = match layer {
                 TimeLayer::Ignore => 0,
                 TimeLayer::Concat => 1,
                 TimeLayer::ConcatSquash => 3,
             };
-            places.weights += outputs * (inputs + 1 + of_time);
-            places.maps += outputs * (inputs + 1);
+            places.weights += outputs * (inputs + 1 + of_time) + usize::from(beta);
+            places.maps += outputs * (inputs + 1) + usize::from(beta);
         }
         places
     }
@@ -52,8 +55,9 @@ impl Places {
         let t = T::of(t);
         let mut maps = vec![T::zero(); self.maps];
         for place in &self.layers {
-            let [matrix, bias, h, g, c] = place.split(weights);
-            let (out_matrix, out_bias) = place.map_mut(&mut maps);
+            let [matrix, bias, h, g, c, beta] = place.split(weights);
+            let (out_matrix, out_bias, out_beta) = place.map_mut(&mut maps);
+            out_beta.copy_from_slice(beta);
             for j in 0..place.outputs {
                 let row = j * place.inputs..(j + 1) * place.inputs;
                 let (gate, shift) = match place.layer {
@@ -73,9 +77,10 @@ impl Places {
     pub(super) fn backward<T: Real>(&self, weights: &[T], t: f64, of_maps: &[T], gradient: &mut [T]) -> T {
         let (t, mut of_t) = (T::of(t), T::zero());
         for place in &self.layers {
-            let [matrix, bias, h, g, c] = place.split(weights);
-            let (of_matrix, of_bias) = place.map(of_maps);
-            let [to_matrix, to_bias, to_h, to_g, to_c] = place.split_mut(gradient);
+            let [matrix, bias, h, g, c, _] = place.split(weights);
+            let (of_matrix, of_bias, of_beta) = place.map(of_maps);
+            let [to_matrix, to_bias, to_h, to_g, to_c, to_beta] = place.split_mut(gradient);
+            to_beta.iter_mut().zip(of_beta).for_each(|(to, &v)| *to += v);
             for j in 0..place.outputs {
                 let row = j * place.inputs..(j + 1) * place.inputs;
                 let gate = match place.layer {
@@ -102,14 +107,14 @@ impl Places {
 }
 
 impl Place {
-    /// The lengths of W, b, h, g and c.
-    fn lengths(&self) -> [usize; 5] {
+    /// The lengths of W, b, h, g, c and beta.
+    fn lengths(&self) -> [usize; 6] {
         let of = |present: bool| if present { self.outputs } else { 0 };
         let (shift, gate) = (self.layer != TimeLayer::Ignore, self.layer == TimeLayer::ConcatSquash);
-        [self.outputs * self.inputs, self.outputs, of(shift), of(gate), of(gate)]
+        [self.outputs * self.inputs, self.outputs, of(shift), of(gate), of(gate), usize::from(self.beta)]
     }
 
-    fn split<'a, T>(&self, weights: &'a [T]) -> [&'a [T]; 5] {
+    fn split<'a, T>(&self, weights: &'a [T]) -> [&'a [T]; 6] {
         let mut rest = &weights[self.weights..];
         self.lengths().map(|n| {
             let (part, after) = rest.split_at(n);
@@ -118,7 +123,7 @@ impl Place {
         })
     }
 
-    fn split_mut<'a, T>(&self, weights: &'a mut [T]) -> [&'a mut [T]; 5] {
+    fn split_mut<'a, T>(&self, weights: &'a mut [T]) -> [&'a mut [T]; 6] {
         let mut rest = &mut weights[self.weights..];
         self.lengths().map(|n| {
             let (part, after) = std::mem::take(&mut rest).split_at_mut(n);
@@ -127,14 +132,16 @@ impl Place {
         })
     }
 
-    /// Matrix and bias at a time.
-    pub(super) fn map<'a, T>(&self, maps: &'a [T]) -> (&'a [T], &'a [T]) {
-        let n = self.outputs * self.inputs;
-        maps[self.map..self.map + n + self.outputs].split_at(n)
+    /// Matrix, bias and beta, if there is one, at a time.
+    pub(super) fn map<'a, T>(&self, maps: &'a [T]) -> (&'a [T], &'a [T], &'a [T]) {
+        let (matrix, rest) = maps[self.map..].split_at(self.outputs * self.inputs);
+        let (bias, rest) = rest.split_at(self.outputs);
+        (matrix, bias, &rest[..usize::from(self.beta)])
     }
 
-    pub(super) fn map_mut<'a, T>(&self, maps: &'a mut [T]) -> (&'a mut [T], &'a mut [T]) {
-        let n = self.outputs * self.inputs;
-        maps[self.map..self.map + n + self.outputs].split_at_mut(n)
+    pub(super) fn map_mut<'a, T>(&self, maps: &'a mut [T]) -> (&'a mut [T], &'a mut [T], &'a mut [T]) {
+        let (matrix, rest) = maps[self.map..].split_at_mut(self.outputs * self.inputs);
+        let (bias, rest) = rest.split_at_mut(self.outputs);
+        (matrix, bias, &mut rest[..usize::from(self.beta)])
     }
 }
