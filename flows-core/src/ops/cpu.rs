@@ -8,7 +8,7 @@ use num_traits::Float;
 /// A number that the kernels work on: f32 or f64.
 ///
 /// Not a sub-trait of candle's `WithDType`, whose vector methods hide those of `Float`.
-pub(crate) trait Real:
+pub trait Real:
     Functions
     + Float
     + faer::traits::ComplexField
@@ -87,7 +87,10 @@ real!(f32, F32);
 real!(f64, F64);
 
 /// Calls `f` with the elements of a tensor on the CPU.
-pub(crate) fn with_slice<T: Real, R>(tensor: &Tensor, f: impl FnOnce(&[T]) -> R) -> candle_core::Result<R> {
+///
+/// # Errors
+/// When the tensor is of another type or on another device.
+pub fn with_slice<T: Real, R>(tensor: &Tensor, f: impl FnOnce(&[T]) -> R) -> candle_core::Result<R> {
     let tensor = tensor.contiguous()?;
     let (storage, layout) = tensor.storage_and_layout();
     match &*storage {

@@ -9,7 +9,7 @@ use candle_core::cpu::erf::{erf_f64, erfc_f64};
 use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI, LN_2, LOG2_E};
 
 /// The functions, for f32 and f64. NaN gives NaN; limits are taken at the infinities.
-pub(crate) trait Functions: Copy {
+pub trait Functions: Copy {
     /// `e^x`.
     fn fast_exp(self) -> Self;
     /// `e^x - 1`.

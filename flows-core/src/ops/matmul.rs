@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 /// A row-major matrix, or its transpose.
 #[derive(Clone, Copy)]
-pub(super) struct Operand<'a, T> {
+pub struct Operand<'a, T> {
     values: &'a [T],
     rows: usize,
     columns: usize,
@@ -17,16 +17,18 @@ pub(super) struct Operand<'a, T> {
 
 impl<'a, T: Real> Operand<'a, T> {
     /// The matrix with rows of `columns` numbers.
-    pub(super) fn new(values: &'a [T], columns: usize) -> Self {
+    pub fn new(values: &'a [T], columns: usize) -> Self {
         Self { values, rows: values.len() / columns.max(1), columns, stride: columns, transposed: false }
     }
 
     /// The matrix of `rows` rows of `columns` numbers, one every `stride` numbers.
-    pub(super) fn strided(values: &'a [T], rows: usize, columns: usize, stride: usize) -> Self {
+    pub fn strided(values: &'a [T], rows: usize, columns: usize, stride: usize) -> Self {
         Self { values, rows, columns, stride, transposed: false }
     }
 
-    pub(super) fn t(self) -> Self {
+    /// The transpose.
+    #[must_use]
+    pub fn t(self) -> Self {
         Self { transposed: !self.transposed, ..self }
     }
 
@@ -62,7 +64,7 @@ pub(super) fn add_product<T: Real>(out: &mut [T], columns: usize, a: Operand<'_,
 }
 
 /// `out = a b`, or `out += a b` if `add`, on the calling thread.
-pub(super) fn product<T: Real>(out: &mut [T], columns: usize, a: Operand<'_, T>, b: Operand<'_, T>, add: bool) {
+pub fn product<T: Real>(out: &mut [T], columns: usize, a: Operand<'_, T>, b: Operand<'_, T>, add: bool) {
     multiply(out, columns, if add { Accum::Add } else { Accum::Replace }, a.view(), b.view());
 }
 

@@ -32,6 +32,14 @@ mod student;
 mod transformer;
 mod triangle;
 
+/// What the kernels of this crate are made of, for those of the other crates of the workspace.
+pub mod kernel {
+    pub use super::cpu::{Real, with_slice};
+    pub use super::functions::Functions;
+    pub use super::matmul::{Operand, product};
+    pub use super::simd::dispatch;
+}
+
 pub use accumulate::Sums;
 pub(crate) use accumulate::{backward, gradients};
 pub(crate) use affine::{Scale, affine, affine_forward};

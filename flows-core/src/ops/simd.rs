@@ -9,7 +9,7 @@ use rayon::prelude::*;
 /// `f` and all that it calls must be inlined for that: write `#[inline(always)]` before closures and
 /// functions, and `for` loops, not `for_each`. The result is the same to the bit in all three, since Rust never contracts `a * b + c`.
 #[inline]
-pub(crate) fn dispatch<R>(f: impl FnOnce() -> R) -> R {
+pub fn dispatch<R>(f: impl FnOnce() -> R) -> R {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::is_x86_feature_detected as has;

@@ -10,7 +10,7 @@ use super::{
 use crate::files::write_atomically;
 use crate::{Error, Result};
 use candle_core::{DType, Tensor};
-use image::codecs::png::FilterType;
+use image::{RgbImage, codecs::png::FilterType};
 use std::io::Write;
 use std::path::Path;
 
@@ -96,12 +96,20 @@ impl Figure {
         write_atomically(path, |file| file.write_all(svg.as_bytes()).map_err(|e| Error::unwritten(path, e)))
     }
 
+    /// The figure as pixels, `scale` times as large.
+    ///
+    /// # Errors
+    /// As [`Figure::svg`], and when the scale is not a positive number.
+    pub fn image(&self, scale: f64) -> Result<RgbImage> {
+        render(&self.svg()?, scale)
+    }
+
     /// Writes the figure as PNG, `scale` times its size in pixels, whole or not at all.
     ///
     /// # Errors
     /// As [`Figure::svg`], when the file cannot be written, or when the picture would be empty or too large.
     pub fn write_png(&self, path: impl AsRef<Path>, scale: f64) -> Result<()> {
-        write_filtered(&render(&self.svg()?, scale)?, path.as_ref(), FilterType::NoFilter)
+        write_filtered(&self.image(scale)?, path.as_ref(), FilterType::NoFilter)
     }
 
     /// Writes the figure as `path`'s extension says: `svg`, or `png` at twice its size.

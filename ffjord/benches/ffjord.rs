@@ -1,0 +1,81 @@
+//! Training, density and sampling of a continuous flow: `cargo bench -p ffjord --bench ffjord`.
+//!
+//! 2 columns, batch 512, concat-squash tanh 64-64-64, time 0 to 1, dopri5 at 1e-5. A step of training is
+//! loss, gradients and Adam, by the adjoint and Hutchinson's estimate unless the name says otherwise.
+
+use candle_core::{DType, Device, Tensor};
+use criterion::Criterion;
+use ffjord::field::Divergence;
+use ffjord::{CnfSettings, Gradient, Model, ModelConfig};
+use flows_core::distributions::Distribution;
+use flows_core::train::{Loss, Optimizer, OptimizerConfig, forward_kl};
+use flows_core::{Result, Rng};
+use std::time::Duration;
+
+#[global_allocator]
+static ALLOCATOR: flows_core::cli::Allocator = flows_core::cli::Allocator;
+
+const ROWS: usize = 512;
+
+struct Workload {
+    model: Model,
+    x: Tensor,
+    optimizer: Optimizer,
+    rng: Rng,
+}
+
+impl Workload {
+    fn new(divergence: Divergence, gradient: Gradient) -> Result<Self> {
+        let mut rng = Rng::seed(0);
+        let flow = CnfSettings { end_time: 1.0, divergence, gradient, ..CnfSettings::default() };
+        let model = Model::new(ModelConfig { features: 2, columns: None, flows: 1, flow }, &mut rng)?;
+        let x = rng.normal_tensor((ROWS, 2), DType::F32, &Device::Cpu)?;
+        let optimizer = Optimizer::new(OptimizerConfig::adam(1e-3), model.parameters())?;
+        Ok(Self { model, x, optimizer, rng })
+    }
+
+    fn train(&mut self) -> Result<()> {
+        let loss = forward_kl(&self.model, &self.x, None, &mut self.rng)?.gradients()?;
+        loss.gradients.map_or(Ok(()), |gradients| self.optimizer.step(&gradients, 1e-3))
+    }
+
+    fn log_prob(&mut self) -> Result<()> {
+        self.model.log_prob(&self.x, None).map(drop)
+    }
+
+    fn sample(&mut self) -> Result<()> {
+        self.model.sample(ROWS, None, &mut self.rng).map(drop)
+    }
+}
+
+fn main() {
+    let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("criterion");
+    let mut criterion = Criterion::default()
+        .sample_size(20)
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_secs(3))
+        .output_directory(&folder)
+        .configure_from_args();
+    for (name, divergence, gradient) in [
+        ("ffjord", Divergence::Rademacher, Gradient::Adjoint),
+        ("ffjord_discrete", Divergence::Rademacher, Gradient::Discrete),
+        ("ffjord_exact", Divergence::Exact, Gradient::Adjoint),
+        ("ffjord_exact_discrete", Divergence::Exact, Gradient::Discrete),
+    ] {
+        let mut workload = Workload::new(divergence, gradient).expect("the model is built");
+        let mut steps = 0;
+        criterion.bench_function(&format!("{name}.train"), |b| {
+            b.iter(|| {
+                steps += 1;
+                workload.train().expect("the workload runs");
+            });
+        });
+        let cost = workload.model.take_cost();
+        let mean = |n: usize| n as f64 / f64::from(steps.max(1));
+        println!("{name}: {:.1} evaluations forward, {:.1} backward", mean(cost.forward), mean(cost.backward));
+        if name == "ffjord_exact_discrete" {
+            criterion.bench_function("ffjord.log_prob", |b| b.iter(|| workload.log_prob().expect("the workload runs")));
+            criterion.bench_function("ffjord.sample", |b| b.iter(|| workload.sample().expect("the workload runs")));
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! The settings of a run: what `config.toml` holds.
+
+use candle_core::{DType, Device};
+use ffjord::{CnfSettings, Coupling, Model, ModelConfig};
+use flows_core::cli::{Presets, plural};
+use flows_core::data::{Dataset, Proportions, Source};
+use flows_core::train::{TrainConfig, Trainer};
+use flows_core::{Error, Result, Rng};
+use serde::{Deserialize, Serialize};
+
+/// The presets by name.
+pub const PRESETS: Presets = Presets::new(include_str!("presets.toml"));
+
+/// All that decides a run, the machine aside.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunConfig {
+    /// Where the data is.
+    pub data: Source,
+    /// Rows of all its parts when the run began, where they come from files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows: Option<usize>,
+    /// Samples of a 2-D density: for training, validation and test.
+    #[serde(default = "default_samples")]
+    pub samples: [usize; 3],
+    /// What all randomness derives from.
+    #[serde(default)]
+    pub seed: u64,
+    /// Examples a step.
+    pub batch: usize,
+    /// Continuous flows, one after another.
+    #[serde(default = "default_flows")]
+    pub flows: usize,
+    /// Steps at the beginning that are of flow matching, without a solver; the rest are of maximum
+    /// likelihood.
+    #[serde(default)]
+    pub matching: u64,
+    /// Which points flow matching takes together.
+    #[serde(default)]
+    pub coupling: Coupling,
+    /// How the rows of a table are dealt.
+    #[serde(default)]
+    pub proportions: Proportions,
+    /// What each flow is.
+    #[serde(default)]
+    pub flow: CnfSettings,
+    /// How the model is trained.
+    #[serde(default)]
+    pub train: TrainConfig,
+}
+
+fn default_samples() -> [usize; 3] {
+    [100_000, 2_000, 20_000]
+}
+
+fn default_flows() -> usize {
+    1
+}
+
+/// The generators of a run, independent of each other.
+pub struct Generators {
+    data: Rng,
+    weights: Rng,
+    /// What the loss draws from.
+    pub training: Rng,
+    /// What the samples in the picture are drawn from.
+    pub picture: Rng,
+}
+
+impl RunConfig {
+    /// The generators that the seed determines.
+    pub fn generators(&self) -> Generators {
+        let mut seed = Rng::seed(self.seed);
+        Generators { data: seed.fork(), weights: seed.fork(), training: seed.fork(), picture: seed.fork() }
+    }
+
+    /// The data in its three parts, the same at every call.
+    pub fn load(&self, device: &Device) -> Result<Dataset> {
+        let data = self.data.load(self.samples, self.proportions, &mut self.generators().data)?;
+        if let (Some(then), now) = (self.rows, rows(&data))
+            && then != now
+        {
+            let then = format!("{} of {} when the run began", plural(then, "row"), self.data);
+            return Err(Error::Data(format!("there were {then}, and there are {now} now; restore them or train anew")));
+        }
+        data.check_resolution().and_then(|()| data.to(DType::F32, device)).map_err(of(&self.data))
+    }
+
+    /// The model for the data, its weights drawn anew.
+    pub fn build(&self, data: &Dataset, device: &Device) -> Result<Model> {
+        let (features, columns) = (data.train.features(), data.columns.clone());
+        let config = ModelConfig { features, columns, flows: self.flows, flow: self.flow.clone() };
+        let model = Model::on(config, DType::F32, device, &mut self.generators().weights)?;
+        model.standardize(&data.train.x)?;
+        Ok(model)
+    }
+
+    /// Passes if a run can be made of these settings, whatever the data.
+    pub fn check(&self) -> Result<()> {
+        if self.batch == 0 {
+            return Err(Error::Config("`batch` must be at least 1".into()));
+        }
+        if self.matching > 0 && self.flows > 1 {
+            return Err(Error::Config("flow matching trains a single flow: set `flows = 1` or `matching = 0`".into()));
+        }
+        let config = ModelConfig { features: 2, columns: None, flows: self.flows, flow: self.flow.clone() };
+        let trial = Model::new(config, &mut Rng::seed(0))?;
+        Trainer::new(trial.parameters(), self.train.clone(), Rng::seed(0)).map(drop)
+    }
+}
+
+/// The rows of all parts.
+pub fn rows(data: &Dataset) -> usize {
+    [&data.train, &data.validation, &data.test].map(|part| part.len()).iter().sum()
+}
+
+/// The error of data that has no name of its own yet.
+pub fn of(source: &Source) -> impl Fn(Error) -> Error {
+    move |error| match error {
+        Error::Data(message) => Error::Data(format!("{source}: {message}")),
+        error => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flows_core::cli::parse_settings;
+    use toml::{Table, Value};
+
+    #[test]
+    fn every_preset_is_a_run_and_survives_its_file() {
+        for (name, about) in PRESETS.list().unwrap() {
+            let mut settings = PRESETS.get(&name).unwrap();
+            settings.entry("data").or_insert(Value::from("rings"));
+            let config: RunConfig = parse_settings(settings).unwrap();
+            config.check().unwrap();
+            let written: Table = toml::to_string(&config).unwrap().parse().unwrap();
+            assert_eq!(parse_settings::<RunConfig>(written).unwrap(), config, "{name}");
+            assert!(!about.is_empty(), "{name}");
+        }
+    }
+}

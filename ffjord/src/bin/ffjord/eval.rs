@@ -1,0 +1,64 @@
+//! `ffjord eval`: how well a model fits data.
+
+use crate::config::of;
+use crate::likelihood::{Likelihood, log_likelihoods};
+use crate::saved::{ModelArgs, Saved};
+use candle_core::{DType, Device, Tensor};
+use clap::Args;
+use flows_core::cli::{print, print_json};
+use flows_core::data::{Dataset, Source};
+use flows_core::{Error, Result, Rng};
+use serde_json::json;
+
+/// Samples of a 2-D density that is named in place of a file.
+const SAMPLES: usize = 20_000;
+
+/// Tell how well a model fits data: the log-likelihood of the rows, by the exact divergence
+///
+/// Prints the mean log-likelihood in nats with its standard error, the bits a dimension, and the evaluations of
+/// the field that a solve took. Without --data it evaluates the test rows of the run that the model comes from.
+#[derive(Args)]
+#[command(after_long_help = "\
+Examples:
+  ffjord eval runs/pinwheel
+  ffjord eval runs/prices --data new.csv --json")]
+pub struct EvalArgs {
+    /// The rows: a .npy or .csv file, a folder with test.npy, hf://, or a 2-D density
+    #[arg(long, value_name = "D", help_heading = "Data")]
+    data: Option<String>,
+    #[command(flatten)]
+    model: ModelArgs,
+}
+
+pub fn run(args: EvalArgs) -> Result<()> {
+    let output = args.model.output;
+    let (saved, device) = args.model.open()?;
+    let (x, name) = rows(&saved, args.data.as_deref(), &device)?;
+    let (features, got) = (saved.model.config().features, x.dim(1)?);
+    if features != got {
+        return Err(Error::Data(format!("{name} has {got} columns, but the model has {features}")));
+    }
+    let values = log_likelihoods(&saved.model, &x, output.quiet)?;
+    let cost = saved.model.take_cost();
+    let evaluations = cost.forward as f64 / cost.solves.max(1) as f64;
+    let result = Likelihood::of(&values, features);
+    if output.json {
+        let result = json!({ "model": saved.path, "data": name, "result": result, "evaluations": evaluations });
+        return print_json(&result);
+    }
+    print(format_args!(
+        "log-likelihood  {}\nevaluations     {evaluations:.1} of the field a solve",
+        result.text(&format!(" of {name}"))
+    ))
+}
+
+fn rows(saved: &Saved, data: Option<&str>, device: &Device) -> Result<(Tensor, String)> {
+    let Some(text) = data else {
+        let run = saved.run()?;
+        return Ok((run.load(device)?.test.x, format!("{} (test)", run.data)));
+    };
+    let source: Source = text.parse()?;
+    let table = source.rows(SAMPLES, &mut Rng::seed(0))?;
+    let data = Dataset::from_parts([table.clone(), table.clone(), table])?;
+    Ok((data.to(DType::F32, device).map_err(of(&source))?.test.x, text.to_string()))
+}

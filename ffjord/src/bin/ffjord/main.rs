@@ -1,0 +1,77 @@
+//! The program `ffjord`: continuous normalizing flows.
+
+mod animate;
+mod config;
+mod eval;
+mod likelihood;
+mod picture;
+mod sample;
+mod saved;
+mod solve;
+mod train;
+mod watch;
+
+use clap::{Parser, Subcommand};
+use flows_core::{Result, cli};
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: cli::Allocator = cli::Allocator;
+
+/// Continuous normalizing flows: densities whose samples flow along a learnt vector field
+///
+/// `ffjord train` without arguments learns the pinwheel in about a minute, and draws its density and samples.
+#[derive(Parser)]
+#[command(name = "ffjord", version, arg_required_else_help = true, propagate_version = true)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Train(Box<train::TrainArgs>),
+    Eval(eval::EvalArgs),
+    Sample(sample::SampleArgs),
+    Animate(animate::AnimateArgs),
+    Solve(solve::SolveArgs),
+}
+
+fn run(args: Args) -> Result<()> {
+    match args.command {
+        Command::Train(args) => train::run(*args),
+        Command::Eval(args) => eval::run(args),
+        Command::Sample(args) => sample::run(args),
+        Command::Animate(args) => animate::run(args),
+        Command::Solve(args) => solve::run(args),
+    }
+}
+
+fn main() -> ExitCode {
+    cli::main(run)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn arguments_are_consistent_and_every_subcommand_shows_an_example() {
+        let mut program = super::Args::command();
+        program.build();
+        program.clone().debug_assert();
+        for command in program.get_subcommands().filter(|c| c.get_name() != "help") {
+            let help = command.clone().render_long_help().to_string();
+            assert!(help.contains("Example") && command.get_long_about().is_some(), "{help}");
+        }
+    }
+
+    #[test]
+    fn training_names_its_presets() {
+        let mut program = super::Args::command();
+        let help = program.find_subcommand_mut("train").unwrap().render_long_help().to_string();
+        for (name, _) in crate::config::PRESETS.list().unwrap() {
+            assert!(help.contains(&format!(" {name}")), "{name} in {help}");
+        }
+    }
+}

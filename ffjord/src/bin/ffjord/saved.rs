@@ -1,0 +1,48 @@
+//! A model that was saved, and the run that it comes from.
+
+use crate::config::RunConfig;
+use candle_core::Device;
+use clap::Args;
+use ffjord::Model;
+use flows_core::cli::{DeviceArgs, OutputArgs, parse_settings, read_settings};
+use flows_core::{Error, Result, hub};
+use std::path::PathBuf;
+
+/// What every subcommand that uses a model takes.
+#[derive(Args)]
+pub struct ModelArgs {
+    /// The folder of a run, a model.safetensors, or hf://owner/repo/path
+    model: String,
+    #[command(flatten)]
+    device: DeviceArgs,
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// A model and where it was found.
+pub struct Saved {
+    pub model: Model,
+    pub path: PathBuf,
+}
+
+impl ModelArgs {
+    /// The model, and the device that it is on.
+    pub fn open(&self) -> Result<(Saved, Device)> {
+        let device = self.device.open()?;
+        let path = hub::resolve(&self.model)?;
+        let path = if path.is_dir() { path.join("model.safetensors") } else { path };
+        Ok((Saved { model: Model::load(&path, &device)?, path }, device))
+    }
+}
+
+impl Saved {
+    /// The settings of the run that made the model.
+    pub fn run(&self) -> Result<RunConfig> {
+        let path = self.path.with_file_name("config.toml");
+        if !path.exists() {
+            let message = "has no config.toml beside it that says what it was trained on; name rows by --data";
+            return Err(Error::file(&self.path, message));
+        }
+        parse_settings(read_settings(&path)?).map_err(|e| Error::file(path, e))
+    }
+}

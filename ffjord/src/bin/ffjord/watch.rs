@@ -1,0 +1,101 @@
+//! What the solver does while a model trains.
+
+use ffjord::{Cnf, Cost, Model};
+use flows_core::Result;
+use flows_core::cli::{count, note};
+use flows_core::train::{Observer, StepEvent};
+use serde::Serialize;
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The costs of the steps of training, evaluations of the model left out.
+#[derive(Clone)]
+pub struct Costs {
+    flows: Vec<Cnf>,
+    /// Since the last line, and of the whole run, with the steps they are of.
+    sums: Arc<Mutex<[(Cost, u64); 2]>>,
+}
+
+/// The means a step of training.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Means {
+    pub evaluations_forward: f64,
+    pub evaluations_backward: f64,
+    pub step_size: f64,
+}
+
+impl Costs {
+    pub fn new(model: &Model) -> Self {
+        Self { flows: model.flows().to_vec(), sums: Arc::default() }
+    }
+
+    /// Adds what the model's solves have cost since the last call; `steps` of training are done.
+    pub fn collect(&self, steps: u64) {
+        let cost = self.flows.iter().map(Cnf::take_cost).fold(Cost::default(), Cost::plus);
+        for (sum, done) in self.sums.lock().unwrap_or_else(PoisonError::into_inner).iter_mut() {
+            (*sum, *done) = (sum.plus(cost), *done + steps);
+        }
+    }
+
+    /// Forgets them, as those of an evaluation.
+    pub fn discard(&self) {
+        for cnf in &self.flows {
+            cnf.take_cost();
+        }
+    }
+
+    /// The means of the whole run, since it was started or resumed; none before the first step.
+    pub fn means(&self) -> Option<Means> {
+        let [_, whole] = *self.sums.lock().unwrap_or_else(PoisonError::into_inner);
+        Means::of(whole)
+    }
+
+    /// The means since the last call.
+    fn recent(&self) -> Option<Means> {
+        let recent = &mut self.sums.lock().unwrap_or_else(PoisonError::into_inner)[0];
+        Means::of(std::mem::take(recent))
+    }
+}
+
+impl Means {
+    fn of((cost, steps): (Cost, u64)) -> Option<Self> {
+        let a_step = |n: usize| n as f64 / steps as f64;
+        (steps > 0 && cost.accepted > 0).then(|| Self {
+            evaluations_forward: a_step(cost.forward),
+            evaluations_backward: a_step(cost.backward),
+            step_size: cost.mean_step(),
+        })
+    }
+}
+
+/// Writes a line at every evaluation of the model.
+pub struct Watch {
+    pub costs: Costs,
+    pub quiet: bool,
+    /// When the last line was written, in seconds and steps of training.
+    last: (f64, u64),
+}
+
+impl Watch {
+    pub fn new(costs: Costs, quiet: bool) -> Self {
+        Self { costs, quiet, last: (0.0, 0) }
+    }
+}
+
+impl Observer for Watch {
+    fn step(&mut self, event: &StepEvent) -> Result<ControlFlow<()>> {
+        self.costs.collect(1);
+        let Some(validation) = event.validation else { return Ok(ControlFlow::Continue(())) };
+        if let (Some(means), false) = (self.costs.recent(), self.quiet) {
+            let Means { evaluations_forward: forward, evaluations_backward: backward, step_size } = means;
+            let time = 1e3 * (event.seconds - self.last.0) / (event.step - self.last.1) as f64;
+            note(format_args!(
+                "step {:>6}  validation {validation:.3}  evaluations {forward:.1} forward, {backward:.1} backward  \
+                 step size {step_size:.3}  {time:.0} ms a step",
+                count(event.step as usize)
+            ));
+        }
+        self.last = (event.seconds, event.step);
+        Ok(ControlFlow::Continue(()))
+    }
+}

@@ -1,0 +1,183 @@
+//! A continuous flow as a bijector.
+
+use super::operation::{Cost, Job, solve, trace};
+use super::{CnfSettings, Coupling, Gradient, matching};
+use crate::field::{Mlp, Penalty, Probe};
+use crate::solver::{End, Solver};
+use candle_core::{DType, Tensor};
+use flows_core::bijectors::Bijector;
+use flows_core::nn::Scope;
+use flows_core::{Error, Result, Rng, Structure};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The continuous flow of Chen et al. (2018) and Grathwohl et al. (2019): points move along
+/// `dx/dt = f(t, x)` from the data at time 0 to the base at time T, and
+/// `log|det dz/dx|` is the integral of the divergence of f on the way.
+///
+/// Likelihoods and samples use the exact divergence; training ([`Bijector::inverse_training`]) that of
+/// the settings, less the penalty if there is one. The steps of the solver are common to a batch, so a row's result depends on the others
+/// by as much as the tolerance; a row that is not finite, or beyond 1e12
+/// where the activation has no bound, has NaN and no say in the steps. In f32 a
+/// tolerance below 1e-6 is taken to be that.
+///
+/// On the CPU a solve is one operation with the network's own kernels; on other devices, and with
+/// [`Gradient::Plain`], it is a graph of candle's operations.
+#[derive(Clone, Debug)]
+pub struct Cnf {
+    shape: [usize; 1],
+    field: Mlp,
+    settings: CnfSettings,
+    cost: Arc<Mutex<Cost>>,
+}
+
+impl Cnf {
+    /// A flow of vectors of length `dim`, given a context of this width if there is one.
+    ///
+    /// # Errors
+    /// When a width is 0 or a setting is outside of its range.
+    pub fn new(dim: usize, settings: &CnfSettings, context: Option<usize>, scope: &Scope) -> Result<Self> {
+        settings.check()?;
+        let field = Mlp::new(dim, context, &settings.field, scope)?;
+        Ok(Self { shape: [dim], field, settings: settings.clone(), cost: Arc::default() })
+    }
+
+    /// The vector field.
+    pub fn field(&self) -> &Mlp {
+        &self.field
+    }
+
+    /// The settings it was made from.
+    pub fn settings(&self) -> &CnfSettings {
+        &self.settings
+    }
+
+    /// What the solves have cost since this was last asked.
+    pub fn take_cost(&self) -> Cost {
+        std::mem::take(&mut *self.cost.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The points (B, D) that move to or from `start` (B, D) at `times`, the first of which is that of
+    /// the start: 0 at the data, T at the base.
+    ///
+    /// # Errors
+    /// When a shape is wrong or the solver cannot go on.
+    pub fn trajectory(&self, start: &Tensor, context: Option<&Tensor>, times: &[f64]) -> Result<Vec<Tensor>> {
+        self.check("the points of a continuous flow", start, context)?;
+        let solver = self.solver(false, start.dtype());
+        let (start, context) = (start.detach(), context.filter(|_| self.field.context() > 0));
+        if start.device().is_cpu() {
+            return trace(&self.field, &solver, &start, context, times);
+        }
+        let probe = Probe::Noise(start.zeros_like()?);
+        let f = |t: f64, z: &Tensor| Ok(self.field.composed(t, z, context, &probe, Penalty::default())?.0.detach());
+        Ok(solver.solve(f, start, times)?.finished()?.states)
+    }
+
+    /// The loss of flow matching for data x (B, D), a scalar: the mean square, over the numbers of the
+    /// batch, of what the field lacks to the velocity from a point of the data to one of the base.
+    ///
+    /// # Errors
+    /// When a shape is wrong, or the flow is conditional.
+    pub fn matching_loss(&self, x: &Tensor, coupling: Coupling, rng: &mut Rng) -> Result<Tensor> {
+        if self.field.context() > 0 {
+            return Err(Error::Config("flow matching knows no context: train this flow by its likelihood".into()));
+        }
+        self.check("the data of a continuous flow", x, None)?;
+        matching::loss(&self.field, self.settings.end_time, x, coupling, rng)
+    }
+
+    /// `(z, log|det dz/dx|)` for points x (B, D) that are at time `t`, of (0, T]; at 0 this is the inverse.
+    ///
+    /// # Errors
+    /// When a shape is wrong or the solver cannot go on.
+    pub fn to_base(&self, x: &Tensor, t: f64, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
+        let times = [t, self.settings.end_time];
+        if t >= times[1] {
+            return Ok((x.clone(), Tensor::zeros(x.dim(0)?, x.dtype(), x.device())?));
+        }
+        self.run("the points of a continuous flow", x, context, times, (Probe::Basis, false))
+    }
+
+    fn solver(&self, training: bool, dtype: DType) -> Solver {
+        let solver = self.settings.evaluation.filter(|_| !training).unwrap_or(self.settings.solver);
+        if dtype == DType::F64 {
+            return solver;
+        }
+        Solver { rtol: solver.rtol.max(1e-6), atol: solver.atol.max(1e-6), ..solver }
+    }
+
+    fn check(&self, what: &str, x: &Tensor, context: Option<&Tensor>) -> Result<()> {
+        let dim = self.field.dim();
+        let (rows, width) = match x.dims() {
+            [rows, width] if *rows > 0 => (*rows, *width),
+            got => return Err(Error::shape(what, got, format!("(B, {dim}), B at least 1"))),
+        };
+        if width != dim {
+            return Err(Error::shape(what, x.dims(), format!("(B, {dim})")));
+        }
+        if !matches!(x.dtype(), DType::F32 | DType::F64) {
+            return Err(Error::Data(format!("{what} is of type {:?}: convert it to f32 or f64", x.dtype())));
+        }
+        match (context, self.field.context()) {
+            (_, 0) => Ok(()),
+            (None, c) => Err(Error::Config(format!("this flow is conditional: give a context of shape ({rows}, {c})"))),
+            (Some(context), c) if context.dims() == [rows, c] => Ok(()),
+            (Some(context), c) => Err(Error::shape("the context", context.dims(), format!("({rows}, {c})"))),
+        }
+    }
+
+    fn run(
+        &self,
+        what: &str,
+        x: &Tensor,
+        context: Option<&Tensor>,
+        times: [f64; 2],
+        (probe, training): (Probe, bool),
+    ) -> Result<(Tensor, Tensor)> {
+        self.check(what, x, context)?;
+        let context = context.filter(|_| self.field.context() > 0);
+        let solver = self.solver(training, x.dtype());
+        let penalty = if training { self.settings.penalty } else { Penalty::default() };
+        if x.device().is_cpu() && self.settings.gradient != Gradient::Plain {
+            let gradient = self.settings.gradient;
+            let job = Job { field: &self.field, solver, times, gradient, probe, penalty };
+            return solve(job, x, context, &self.cost);
+        }
+        let f = |t: f64, (z, _): &(Tensor, Tensor)| self.field.composed(t, z, context, &probe, penalty);
+        // A solver looks at the largest norm of its parts; one that is not finite ends it.
+        let start = (x.clone(), Tensor::zeros(x.dim(0)?, x.dtype(), x.device())?);
+        let solution = solver.run(f, start, &times, End::Exact, &mut |_| ())?.finished()?;
+        self.cost.lock().unwrap_or_else(PoisonError::into_inner).add_forward(&solution.stats, times);
+        solution.states.into_iter().next_back().ok_or_else(|| Error::Config("a solve without an end".into()))
+    }
+}
+
+impl Bijector for Cnf {
+    fn latent_shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn forward(&self, z: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
+        let times = [self.settings.end_time, 0.0];
+        self.run("the latent of a continuous flow", z, context, times, (Probe::Basis, false))
+    }
+
+    fn inverse(&self, x: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
+        let times = [0.0, self.settings.end_time];
+        self.run("the data of a continuous flow", x, context, times, (Probe::Basis, false))
+    }
+
+    fn inverse_training(&self, x: &Tensor, context: Option<&Tensor>, rng: &mut Rng) -> Result<(Tensor, Tensor)> {
+        let what = "the data of a continuous flow";
+        self.check(what, x, context)?;
+        let probe = self.settings.divergence.draw(x, rng)?;
+        let CnfSettings { end_time, steer, .. } = self.settings;
+        let end_time = if steer == 0.0 { end_time } else { end_time + steer * (2.0 * rng.uniform() - 1.0) };
+        self.run(what, x, context, [0.0, end_time], (probe, true))
+    }
+
+    fn structure(&self) -> Structure {
+        let CnfSettings { end_time, solver, .. } = &self.settings;
+        Structure::new("Cnf", format!("time 0 to {end_time}, {}", solver.method)).part(self.field.structure())
+    }
+}

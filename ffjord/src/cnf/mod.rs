@@ -1,0 +1,14 @@
+//! Continuous flows.
+
+mod adjoint;
+mod assignment;
+mod discrete;
+mod flow;
+mod matching;
+mod operation;
+mod settings;
+
+pub use flow::Cnf;
+pub use matching::Coupling;
+pub use operation::Cost;
+pub use settings::{CnfSettings, Gradient};

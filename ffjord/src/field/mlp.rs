@@ -1,0 +1,406 @@
+//! A multi-layer perceptron as a vector field.
+
+use super::divergence::{Penalty, Vectors};
+use super::kernel::{Block, block_rows};
+use super::time::Places;
+use super::{FieldConfig, Probe, TimeLayer};
+use candle_core::Tensor;
+use flows_core::nn::{Init, Scope};
+use flows_core::ops::kernel::Real;
+use flows_core::{Error, Result, Structure, ops};
+use rayon::prelude::*;
+
+/// Parts of a batch that are worked on side by side; with the sizes of blocks it decides the order of
+/// sums, whatever the number of threads.
+const PIECES: usize = 8;
+
+/// `f(t, z)` for z of D numbers, and of a context of C numbers if it is conditional: linear layers that
+/// see time as [`TimeLayer`] says, and a smooth activation between them.
+#[derive(Clone, Debug)]
+pub struct Mlp {
+    dim: usize,
+    context: usize,
+    config: FieldConfig,
+    layers: Vec<Layer>,
+    places: Places,
+}
+
+#[derive(Clone, Debug)]
+struct Layer {
+    /// (outputs, inputs).
+    weight: Tensor,
+    bias: Tensor,
+    /// h of a concat or a concat-squash layer.
+    shift: Option<Tensor>,
+    /// g and c of a concat-squash layer.
+    gate: Option<[Tensor; 2]>,
+    /// Of the activation behind it, (1).
+    beta: Option<Tensor>,
+}
+
+/// Rows that a field is evaluated at, and for what.
+#[derive(Clone, Copy)]
+pub(crate) struct Batch<'a, T> {
+    /// (B, D).
+    pub(crate) z: &'a [T],
+    /// (B, C), empty if the field is not conditional.
+    pub(crate) context: &'a [T],
+    pub(crate) vectors: Vectors<'a, T>,
+    pub(crate) penalty: Penalty,
+}
+
+/// Gradients of the value (B, D) and the divergence (B), times what they were given.
+pub(crate) struct Gradients<T> {
+    /// The value itself.
+    pub(crate) value: Vec<T>,
+    pub(crate) z: Vec<T>,
+    pub(crate) context: Vec<T>,
+    pub(crate) weights: Vec<T>,
+}
+
+impl Mlp {
+    /// A field of `dim` numbers, given a context of this width if there is one, with PyTorch's starting
+    /// values.
+    ///
+    /// # Errors
+    /// When a width is 0, or names are taken in `scope`.
+    pub fn new(dim: usize, context: Option<usize>, config: &FieldConfig, scope: &Scope) -> Result<Self> {
+        let widths = [&[dim + context.unwrap_or(0)], &config.hidden[..], &[dim]].concat();
+        if dim == 0 || context == Some(0) || widths.contains(&0) {
+            return Err(Error::Config("a field needs at least one dimension, and no layer of width 0".into()));
+        }
+        if !(config.gain.is_finite() && config.gain > 0.0) {
+            return Err(Error::Config("the `gain` of a field must be a positive number".into()));
+        }
+        let layer = |(i, w): (usize, &[usize])| {
+            let ([inputs, outputs], scope) = ([w[0], w[1]], scope.enter(i));
+            let of_time = |name, outputs| scope.weight(name, outputs, Init::fan_in(1, 1.0));
+            let init = Init::fan_in(inputs, if i == 0 { config.gain } else { 1.0 });
+            let weight = scope.weight("weight", (outputs, inputs), init.clone())?;
+            let bias = scope.weight("bias", outputs, init)?;
+            let shift = (config.layer != TimeLayer::Ignore).then(|| of_time("shift", outputs)).transpose()?;
+            let gate = match config.layer {
+                TimeLayer::ConcatSquash => Some([of_time("gate", outputs)?, of_time("gate_bias", outputs)?]),
+                _ => None,
+            };
+            let has_beta = config.activation.is_learnt() && i < config.hidden.len();
+            let beta = has_beta.then(|| scope.weight("beta", 1, Init::Constant(1.0))).transpose()?;
+            Ok(Layer { weight, bias, shift, gate, beta })
+        };
+        let layers = widths.windows(2).enumerate().map(layer).collect::<Result<_>>()?;
+        let places = Places::new(&widths, config.layer, config.activation.is_learnt());
+        Ok(Self { dim, context: context.unwrap_or(0), config: config.clone(), layers, places })
+    }
+
+    /// D.
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// C, 0 for a field that is not conditional.
+    pub fn context(&self) -> usize {
+        self.context
+    }
+
+    /// The largest number from which a solver can start: a field without a bound moves so fast far out
+    /// that no step is small enough.
+    pub(crate) fn reach(&self) -> f64 {
+        if self.config.activation.is_bounded() { f64::INFINITY } else { 1e12 }
+    }
+
+    /// What it is made of.
+    pub fn structure(&self) -> Structure {
+        let FieldConfig { hidden, layer, activation, .. } = &self.config;
+        Structure::new(
+            "Mlp",
+            format!("{} -> {hidden:?} -> {}, {layer:?}, {activation}", self.dim + self.context, self.dim),
+        )
+        .parameters(self.places.weights)
+    }
+
+    /// All weights as one vector, to which their gradients come.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub(crate) fn weights(&self) -> Result<Tensor> {
+        let parts = self.layers.iter().flat_map(|layer| {
+            let gate = layer.gate.iter().flatten();
+            [&layer.weight, &layer.bias].into_iter().chain(&layer.shift).chain(gate).chain(&layer.beta)
+        });
+        Ok(Tensor::cat(&parts.map(Tensor::flatten_all).collect::<candle_core::Result<Vec<_>>>()?, 0)?)
+    }
+
+    /// Value (B, D) and divergence (B), less the penalty, by `weights` as [`Self::weights`] has them.
+    pub(crate) fn rates<T: Real>(&self, weights: &[T], t: f64, batch: Batch<'_, T>) -> (Vec<T>, Vec<T>) {
+        let (dim, rows) = (self.dim, batch.z.len() / self.dim);
+        let maps = self.places.at(weights, t);
+        let (mut value, mut divergence) = (vec![T::zero(); rows * dim], vec![T::zero(); rows]);
+        let tangents = batch.vectors.tangents(dim);
+        let (piece, step) = sizes(rows, tangents);
+        let work = |(i, (value, divergence)): (usize, (&mut [T], &mut [T]))| {
+            let mut block = Block::new(&self.places, self.config.activation, &maps, tangents);
+            let blocks = value.chunks_mut(step * dim).zip(divergence.chunks_mut(step));
+            for (j, (value, divergence)) in blocks.enumerate() {
+                let at = (i * piece + j * step, divergence.len());
+                block.set(at.1, |inputs| self.fill(batch, at, inputs));
+                let (values, products) = block.forward().split_at(at.1 * dim);
+                value.copy_from_slice(values);
+                batch.vectors.contract(at.0, dim, products, divergence);
+                batch.penalty.take(dim, values, products, divergence);
+            }
+        };
+        if rows <= piece {
+            work((0, (&mut value, &mut divergence)));
+        } else {
+            let pieces = value.par_chunks_mut(piece * dim).zip(divergence.par_chunks_mut(piece));
+            pieces.enumerate().for_each(work);
+        }
+        (value, divergence)
+    }
+
+    /// The gradients of `sum(of_value * value) + sum(of_divergence * divergence)`.
+    pub(crate) fn gradients<T: Real>(
+        &self,
+        weights: &[T],
+        t: f64,
+        batch: Batch<'_, T>,
+        (of_value, of_divergence): (&[T], &[T]),
+    ) -> Gradients<T> {
+        let (dim, width, rows) = (self.dim, self.dim + self.context, of_divergence.len());
+        let maps = self.places.at(weights, t);
+        let tangents = batch.vectors.tangents(dim);
+        let (piece, step) = sizes(rows, tangents);
+        let mut inputs = vec![T::zero(); rows * width];
+        let mut value = vec![T::zero(); rows * dim];
+        let work = |(i, (of_inputs, value)): (usize, (&mut [T], &mut [T]))| {
+            let mut block = Block::new(&self.places, self.config.activation, &maps, tangents);
+            let mut of_maps = vec![T::zero(); self.places.maps];
+            for (j, (of_inputs, value)) in
+                of_inputs.chunks_mut(step * width).zip(value.chunks_mut(step * dim)).enumerate()
+            {
+                let at = (i * piece + j * step, value.len() / dim);
+                block.set(at.1, |inputs| self.fill(batch, at, inputs));
+                let outputs = block.forward();
+                value.copy_from_slice(&outputs[..at.1 * dim]);
+                let mut gradient = vec![T::zero(); (1 + tangents) * at.1 * dim];
+                let (of_values, of_products) = gradient.split_at_mut(at.1 * dim);
+                of_values.copy_from_slice(&of_value[at.0 * dim..][..at.1 * dim]);
+                let of_divergence = &of_divergence[at.0..][..at.1];
+                batch.vectors.spread(at.0, dim, of_divergence, of_products);
+                if !batch.penalty.is_none() {
+                    batch.penalty.add_gradient(dim, outputs, of_divergence, &mut gradient);
+                }
+                of_inputs.copy_from_slice(&block.backward(gradient, &mut of_maps)[..at.1 * width]);
+            }
+            of_maps
+        };
+        let of_maps = if rows <= piece {
+            work((0, (&mut inputs, &mut value)))
+        } else {
+            let pieces = inputs.par_chunks_mut(piece * width).zip(value.par_chunks_mut(piece * dim)).enumerate();
+            // In the order of the rows, whichever thread was first.
+            let mut parts = pieces.map(work).collect::<Vec<_>>().into_iter();
+            let mut sum = parts.next().unwrap_or_default();
+            parts.for_each(|part| sum.iter_mut().zip(part).for_each(|(s, v)| *s += v));
+            sum
+        };
+        let mut of_weights = vec![T::zero(); self.places.weights];
+        self.places.backward(weights, t, &of_maps, &mut of_weights);
+        let of_row = |row: &[T], part: std::ops::Range<usize>| row[part].to_vec();
+        let (z, context) = if self.context == 0 {
+            (inputs, Vec::new())
+        } else {
+            let rows = || inputs.chunks_exact(width);
+            (rows().flat_map(|r| of_row(r, 0..dim)).collect(), rows().flat_map(|r| of_row(r, dim..width)).collect())
+        };
+        Gradients { value, z, context, weights: of_weights }
+    }
+
+    /// Writes the inputs of `rows` rows from `start`, values before tangents, to zeros.
+    fn fill<T: Real>(&self, batch: Batch<'_, T>, (start, rows): (usize, usize), inputs: &mut [T]) {
+        let (dim, width) = (self.dim, self.dim + self.context);
+        let (values, tangents) = inputs.split_at_mut(rows * width);
+        for (r, row) in values.chunks_exact_mut(width).enumerate() {
+            let (z, context) = row.split_at_mut(dim);
+            z.copy_from_slice(&batch.z[(start + r) * dim..][..dim]);
+            context.copy_from_slice(&batch.context[(start + r) * self.context..][..self.context]);
+        }
+        batch.vectors.write((start, rows), dim, width, tangents);
+    }
+
+    /// Value (B, D) and divergence (B), less the penalty, as a composition of candle's operations, for other devices and as
+    /// the tests' reference; differentiable once, by autograd, since the derivative of the value is
+    /// spelt out.
+    ///
+    /// # Errors
+    /// When a shape is wrong or the device fails.
+    pub fn composed(
+        &self,
+        t: f64,
+        z: &Tensor,
+        context: Option<&Tensor>,
+        probe: &Probe,
+        penalty: Penalty,
+    ) -> Result<(Tensor, Tensor)> {
+        let (rows, dim) = z.dims2()?;
+        let tangents = match probe {
+            Probe::Basis => {
+                let basis = Tensor::eye(dim, z.dtype(), z.device())?.unsqueeze(1)?;
+                basis.broadcast_as((dim, rows, dim))?.contiguous()?
+            }
+            Probe::Noise(e) => e.unsqueeze(0)?,
+        };
+        let (value, products) = self.composed_jvp(t, z, context, &tangents)?;
+        let mut divergence = (&products * tangents)?.sum(2)?.sum(0)?;
+        if !penalty.is_none() {
+            let kinetic = (value.sqr()?.sum(1)? * (penalty.kinetic / dim as f64))?;
+            let jacobian = (products.sqr()?.sum(2)?.sum(0)? * (penalty.jacobian / dim as f64))?;
+            divergence = (divergence - (kinetic + jacobian)?)?;
+        }
+        Ok((value, divergence))
+    }
+
+    /// The value (B, D), and the products of its Jacobian with `tangents` (K, B, D), likewise.
+    ///
+    /// # Errors
+    /// When a shape is wrong or the device fails.
+    pub fn composed_jvp(
+        &self,
+        t: f64,
+        z: &Tensor,
+        context: Option<&Tensor>,
+        tangents: &Tensor,
+    ) -> Result<(Tensor, Tensor)> {
+        let (count, rows, _) = tangents.dims3()?;
+        let mut value = match context {
+            Some(context) => Tensor::cat(&[z, context], 1)?,
+            None => z.clone(),
+        };
+        let padding = Tensor::zeros((count, rows, self.context), z.dtype(), z.device())?;
+        let mut products = if self.context == 0 { tangents.clone() } else { Tensor::cat(&[tangents, &padding], 2)? };
+        for (l, layer) in self.layers.iter().enumerate() {
+            let shift = layer.shift.as_ref().map(|h| h * t).transpose()?;
+            let gate = match &layer.gate {
+                Some([g, c]) => ops::sigmoid(&((g * t)? + c)?)?,
+                None => layer.bias.ones_like()?,
+            };
+            let matrix = layer.weight.broadcast_mul(&gate.unsqueeze(1)?)?;
+            let bias = (&layer.bias * &gate)?;
+            let bias = if let Some(shift) = shift { (bias + shift)? } else { bias };
+            let outputs = bias.elem_count();
+            value = ops::product(&value, &matrix.t()?)?.broadcast_add(&bias)?;
+            let stacked = products.reshape((count * rows, ()))?;
+            products = ops::product(&stacked, &matrix.t()?)?.reshape((count, rows, outputs))?;
+            if l + 1 < self.layers.len() {
+                let (y, slope) = self.config.activation.composed(layer.beta.as_ref(), &value)?;
+                value = y;
+                products = products.broadcast_mul(&slope.unsqueeze(0)?)?;
+            }
+        }
+        Ok((value, products))
+    }
+}
+
+/// Rows of a piece of the batch, and of the blocks that it is worked on in.
+fn sizes(rows: usize, tangents: usize) -> (usize, usize) {
+    let block = block_rows(tangents);
+    (rows.div_ceil(PIECES).next_multiple_of(block), block)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::field::Activation;
+    use candle_core::{DType, Device, Var};
+    use flows_core::nn::Parameters;
+    use flows_core::testing::difference;
+    use flows_core::{
+        Rng,
+        testing::{gradient_difference, perturb},
+    };
+
+    fn values(t: &Tensor) -> Result<Vec<f64>> {
+        Ok(t.flatten_all()?.to_vec1()?)
+    }
+
+    /// The kernels' values and gradients are those of the composition; the composition's divergence is
+    /// that of central differences, its gradients too.
+    #[test]
+    fn fields_are_differentiated_exactly() -> Result<()> {
+        let mut rng = Rng::seed(0);
+        let layers = [TimeLayer::Ignore, TimeLayer::Concat, TimeLayer::ConcatSquash];
+        let activations = [Activation::Tanh, Activation::Softplus, Activation::Silu, Activation::Swish];
+        for (i, activation) in activations.into_iter().enumerate() {
+            for (layer, noisy, context, rows) in
+                layers.iter().flat_map(|l| [(*l, false, None, 5), (*l, true, Some(2), 70), (*l, false, Some(1), 700)])
+            {
+                let dim = 1 + i;
+                let config = FieldConfig { hidden: vec![7, 6], layer, activation, ..FieldConfig::default() };
+                let parameters = Parameters::new(DType::F64, &Device::Cpu, rng.fork());
+                let field = Mlp::new(dim, context, &config, &parameters.scope())?;
+                perturb(&parameters, 0.2, &mut rng)?;
+                assert_eq!(field.structure().total(), parameters.count());
+                let mut var = |shape: &[usize]| {
+                    Ok::<_, Error>(Var::from_tensor(&rng.normal_tensor(shape, DType::F64, &Device::Cpu)?)?)
+                };
+                let (z, e) = (var(&[rows, dim])?, var(&[rows, dim])?);
+                let given = context.map(|c| var(&[rows, c])).transpose()?;
+                let (of_value, of_divergence) = (var(&[rows, dim])?, var(&[rows])?);
+                let probe = if noisy { Probe::Noise(e.as_tensor().clone()) } else { Probe::Basis };
+                let penalty = Penalty { kinetic: 0.3 * i as f64, jacobian: 0.2 * i as f64 };
+                let composed = || field.composed(0.7, &z, given.as_ref().map(Var::as_tensor), &probe, penalty);
+                let loss = || {
+                    let (value, divergence) = composed()?;
+                    let second = (divergence * of_divergence.as_tensor())?.sum_all()?;
+                    Ok(((value * of_value.as_tensor())?.sum_all()? + second)?)
+                };
+                let (value, divergence) = composed()?;
+                let gradients = loss()?.backward()?;
+
+                let [zs, es, cs] = [Some(&z), Some(&e), given.as_ref()]
+                    .map(|v| v.map_or(Ok(Vec::new()), |v| values(v)).expect("values"));
+                let vectors = if noisy { Vectors::Noise(&es) } else { Vectors::Basis };
+                let batch = Batch { z: &zs, context: &cs, vectors, penalty };
+                let weights = values(&field.weights()?)?;
+                let (got_value, got_divergence) = field.rates(&weights, 0.7, batch);
+                let tensor = |v: Vec<f64>, like: &Tensor| Tensor::from_vec(v, like.shape().clone(), &Device::Cpu);
+                assert!(difference(&value, &tensor(got_value, &value)?)? < 1e-12);
+                assert!(difference(&divergence, &tensor(got_divergence, &divergence)?)? < 1e-12);
+                let seeds = (values(&of_value)?, values(&of_divergence)?);
+                let got = field.gradients(&weights, 0.7, batch, (&seeds.0, &seeds.1));
+                assert!(difference(&value, &tensor(got.value, &value)?)? < 1e-12);
+                let want =
+                    |var: &Tensor| gradients.get(var).cloned().ok_or_else(|| Error::Config("no gradient".into()));
+                assert!(difference(&want(&z)?, &tensor(got.z, &z)?)? < 1e-11, "{layer:?} {activation}");
+                if let Some(given) = &given {
+                    assert!(difference(&want(given)?, &tensor(got.context, given)?)? < 1e-11);
+                }
+                let flat: Vec<Tensor> =
+                    parameters.trainable().iter().map(|(_, v)| Ok(want(v)?.flatten_all()?)).collect::<Result<_>>()?;
+                let flat = Tensor::cat(&flat, 0)?;
+                let scale = flat.abs()?.max_all()?.to_scalar::<f64>()?;
+                let d = difference(&(&flat / scale)?, &(tensor(got.weights, &flat)? / scale)?)?;
+                assert!(d < 1e-11, "{layer:?} {activation}: {d}");
+
+                if rows == 5 {
+                    let bare = field.composed(0.7, &z, None, &probe, Penalty::default())?.1;
+                    let d = gradient_difference(loss, &parameters, &[("z", &z)], &mut Rng::seed(1))?;
+                    assert!(d < 1e-8, "{layer:?} {activation}: {d}");
+                    let mut sum = divergence.zeros_like()?;
+                    for k in 0..dim {
+                        let step = Tensor::eye(dim, DType::F64, &Device::Cpu)?.narrow(0, k, 1)?;
+                        let at = |h: f64| {
+                            let z = z.broadcast_add(&(&step * h)?)?;
+                            Ok::<_, Error>(
+                                field.composed(0.7, &z, None, &probe, penalty)?.0.narrow(1, k, 1)?.squeeze(1)?,
+                            )
+                        };
+                        sum = (sum + ((at(1e-5)? - at(-1e-5)?)? / 2e-5)?)?;
+                    }
+                    assert!(difference(&sum, &bare)? < 1e-8, "{layer:?} {activation}");
+                }
+            }
+        }
+        Ok(())
+    }
+}

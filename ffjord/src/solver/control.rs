@@ -1,0 +1,62 @@
+//! How large a step is.
+
+use super::State;
+use flows_core::{Error, Result};
+
+/// The error that a step may have: `atol + rtol |y|`, as a root mean square over the state.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Tolerance {
+    /// Relative to the state.
+    pub rtol: f64,
+    /// Absolute.
+    pub atol: f64,
+}
+
+impl Tolerance {
+    pub(super) fn check(self) -> Result<()> {
+        let usable = |v: f64| v.is_finite() && v >= 0.0;
+        if usable(self.rtol) && usable(self.atol) && self.rtol + self.atol > 0.0 {
+            return Ok(());
+        }
+        let Self { rtol, atol } = self;
+        Err(Error::Config(format!(
+            "a relative tolerance of {rtol} and an absolute one of {atol} cannot be met: give numbers of at least 0, \
+             not both 0, such as 1e-5"
+        )))
+    }
+}
+
+const SAFETY: f64 = 0.9;
+const SHRINK: f64 = 0.2;
+const GROW: f64 = 10.0;
+
+/// The next step over this one, given the error over what is tolerated; a step that is accepted
+/// (ratio at most 1) is not followed by a smaller one.
+pub(super) fn factor(ratio: f64, order: u32) -> f64 {
+    if ratio == 0.0 {
+        return GROW;
+    }
+    if !ratio.is_finite() {
+        return SHRINK;
+    }
+    let least = if ratio < 1.0 { 1.0 } else { SHRINK };
+    (SAFETY * ratio.powf(-1.0 / f64::from(order))).max(least).min(GROW)
+}
+
+/// The first step, by Hairer, Norsett & Wanner (Solving Ordinary Differential Equations I, II.4), with
+/// one evaluation of `f`. `direction` is the sign of time, `f0 = f(t, y)`; `order` is of the method.
+pub(super) fn first_step<S: State>(
+    f: &mut impl FnMut(f64, &S) -> Result<S>,
+    (t, direction): (f64, f64),
+    (y, f0): (&S, &S),
+    order: u32,
+    tolerance: Tolerance,
+) -> Result<f64> {
+    let (d0, d1) = (y.norm(y, y, tolerance)?, f0.norm(y, y, tolerance)?);
+    let h0 = if d0 < 1e-5 || d1 < 1e-5 { 1e-6 } else { 0.01 * d0 / d1 };
+    let f1 = f(t + direction * h0, &S::combine(Some(y), &[(direction * h0, f0)])?)?;
+    let d2 = S::combine(Some(&f1), &[(-1.0, f0)])?.norm(y, y, tolerance)? / h0;
+    let steepest = d1.max(d2);
+    let h1 = if steepest <= 1e-15 { (1e-3 * h0).max(1e-6) } else { (0.01 / steepest).powf(1.0 / f64::from(order)) };
+    Ok(h1.min(100.0 * h0))
+}

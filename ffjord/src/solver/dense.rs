@@ -1,0 +1,48 @@
+//! The solution between the ends of a step.
+
+use super::Method;
+use super::tableau::DOPRI5_MIDDLE;
+
+/// The weights w of `y(t + x h) = y(t) + h sum_i w_i k_i` for x of [0, 1].
+///
+/// Dormand-Prince: the quartic through both ends, their slopes and the middle, as torchdiffeq has
+/// it. Tsitouras: his own of order 4. Bogacki-Shampine: Hermite's cubic. Heun: the quadratic.
+pub(super) fn weights(method: Method, x: f64) -> Vec<f64> {
+    let b = method.tableau().b;
+    let last = b.len() - 1;
+    match method {
+        Method::Dopri5 => {
+            let (x2, x3, x4) = (x * x, x.powi(3), x.powi(4));
+            // Of y1 and of the middle, both less y0, and of the slopes; those of y0 add up to 1.
+            let end = -8.0 * x4 + 14.0 * x3 - 5.0 * x2;
+            let middle = 16.0 * x4 - 32.0 * x3 + 16.0 * x2;
+            let slope0 = -2.0 * x4 + 5.0 * x3 - 4.0 * x2 + x;
+            let slope1 = 2.0 * x4 - 3.0 * x3 + x2;
+            let mut w: Vec<f64> = b.iter().zip(DOPRI5_MIDDLE).map(|(b, m)| end * b + middle * m).collect();
+            w[0] += slope0;
+            w[last] += slope1;
+            w
+        }
+        Method::Tsit5 => {
+            let x2 = x * x;
+            vec![
+                -1.0530884977290216 * x * (x - 1.3299890189751412) * (x2 - 1.4364028541716351 * x + 0.7139816917074209),
+                0.1017 * x2 * (x2 - 2.1966568338249754 * x + 1.2949852507374631),
+                2.490627285651252793 * x2 * (x2 - 2.38535645472061657 * x + 1.57803468208092486),
+                -16.54810288924490272 * (x - 1.21712927295533244) * (x - 0.61620406037800089) * x2,
+                47.37952196281928122 * (x - 1.203071208372362603) * (x - 0.658047292653547382) * x2,
+                -34.87065786149660974 * (x - 1.2) * (x - 2.0 / 3.0) * x2,
+                2.5 * (x - 1.0) * (x - 0.6) * x2,
+            ]
+        }
+        Method::Bosh3 => {
+            let mut w: Vec<f64> = b.iter().map(|b| (3.0 - 2.0 * x) * x * x * b).collect();
+            w[0] += x * (1.0 - x) * (1.0 - x);
+            w[last] += x * x * (x - 1.0);
+            w
+        }
+        Method::AdaptiveHeun => vec![x - x * x / 2.0, x * x / 2.0],
+        // A step of these ends at every time that is asked for.
+        Method::Euler | Method::Midpoint | Method::Rk4 => b.to_vec(),
+    }
+}

@@ -1,0 +1,53 @@
+//! Training for real, a few seconds each.
+
+use candle_core::DType;
+use ffjord::field::FieldConfig;
+use ffjord::solver::{Method, Solver};
+use ffjord::{CnfSettings, Coupling, Model, ModelConfig};
+use flows_core::data::Toy;
+use flows_core::distributions::score;
+use flows_core::train::{OptimizerConfig, Schedule, TrainConfig, Trainer, forward_kl};
+use flows_core::{Result, Rng};
+
+/// By how many nats the model is short of the exact density after so many steps of either kind.
+fn short(toy: Toy, matching: u64, steps: u64) -> Result<f64> {
+    let mut rng = Rng::seed(0);
+    let flow = CnfSettings {
+        field: FieldConfig { hidden: vec![32, 32], ..FieldConfig::default() },
+        end_time: 1.0,
+        solver: Solver::new(Method::Dopri5, 1e-2),
+        evaluation: Some(Solver::new(Method::Dopri5, 1e-4)),
+        ..CnfSettings::default()
+    };
+    let model = Model::new(ModelConfig { features: 2, columns: None, flows: 1, flow }, &mut rng)?;
+    model.standardize(&toy.sample(5000, &mut rng)?)?;
+    let config = TrainConfig {
+        steps: matching + steps,
+        optimizer: OptimizerConfig::adam(1e-2),
+        schedule: Schedule::Cosine { warmup: 20, floor: 0.0 },
+        ..TrainConfig::default()
+    };
+    let mut trainer = Trainer::new(model.parameters(), config, rng.fork())?;
+    let loss = |i: u64, rng: &mut Rng| {
+        let x = toy.sample(256, rng)?;
+        if i < matching { model.matching_loss(&x, Coupling::Optimal, rng) } else { forward_kl(&model, &x, None, rng) }
+    };
+    trainer.run(loss, None, &mut ())?;
+    let x = toy.sample(4000, &mut rng)?;
+    let gap = (toy.log_density(&x.to_dtype(DType::F64)?)? - score(&model, &x, None)?.to_dtype(DType::F64)?)?;
+    Ok(gap.mean_all()?.to_scalar()?)
+}
+
+#[test]
+fn likelihood_learns_two_moons() -> Result<()> {
+    let short = short(Toy::TwoMoons, 0, 300)?;
+    assert!(short < 0.3, "short of the density by {short}");
+    Ok(())
+}
+
+#[test]
+fn matching_learns_eight_gaussians() -> Result<()> {
+    let short = short(Toy::EightGaussians, 1500, 0)?;
+    assert!(short < 0.3, "short of the density by {short}");
+    Ok(())
+}

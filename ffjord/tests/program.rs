@@ -1,0 +1,138 @@
+//! The program `ffjord` as a user meets it.
+
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use tempfile::TempDir;
+
+/// A model and a run that are small enough to train in a moment.
+const TINY: &str = r#"
+batch = 16
+samples = [200, 40, 60]
+train = { steps = 20, evaluate_every = 10, checkpoint_every = 5 }
+flow = { field = { hidden = [8] }, solver = { method = "bosh3", rtol = 1e-2, atol = 1e-2 } }
+"#;
+
+fn folder() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let row = |i: i32| format!("{},{},{}\n", f64::from(i % 7) - 3.0, f64::from(i * i % 11), f64::from(i % 5));
+    let rows: String = (0..80).map(row).collect();
+    fs::write(folder.path().join("table.csv"), format!("height,weight,age\n{rows}")).unwrap();
+    fs::write(folder.path().join("tiny.toml"), TINY).unwrap();
+    folder
+}
+
+fn run(folder: &Path, args: &str) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ffjord"));
+    command.current_dir(folder).args(args.split_whitespace()).stdin(Stdio::null()).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+fn succeeds(folder: &Path, args: &str) -> String {
+    let output = run(folder, args);
+    assert!(output.status.success(), "{args}: {}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+fn json(folder: &Path, args: &str) -> Value {
+    serde_json::from_str(&succeeds(folder, args)).unwrap()
+}
+
+/// The program ends with this status, and says all of `words`.
+fn fails(folder: &Path, args: &str, status: i32, words: &[&str]) {
+    let output = run(folder, args);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(status), "{args}: {said}");
+    assert!(words.iter().all(|word| said.contains(word)), "{args}: {words:?} in {said}");
+    assert!(!said.contains("panicked"), "{args}: {said}");
+}
+
+#[test]
+fn from_training_to_an_animation() {
+    let folder = folder();
+    let here = folder.path();
+    let results = json(here, "train --config tiny.toml --out run --json -q");
+    let nats = results["test"]["log_likelihood"].as_f64().unwrap();
+    assert_eq!((&results["data"], &results["test"]["rows"]), (&"pinwheel".into(), &60.into()));
+    assert!(results["solver"]["evaluations_forward"].as_f64().unwrap() >= 3.0);
+    assert!(results["solver"]["evaluations_backward"].as_f64().unwrap() >= 3.0);
+    assert!(results["exact"]["divergence"]["mean"].as_f64().unwrap() > 0.0);
+    for name in ["config.toml", "metrics.jsonl", "model.safetensors", "results.json", "loss.png", "density.png"] {
+        assert!(fs::metadata(here.join("run").join(name)).unwrap().len() > 0, "{name}");
+    }
+    assert_eq!(json(here, "eval run --json")["result"]["log_likelihood"].as_f64(), Some(nats));
+    assert!(succeeds(here, "eval run/model.safetensors --data two-moons").contains("two-moons"));
+    let drawn = succeeds(here, "sample run --count 5 --seed 3");
+    assert_eq!(drawn.lines().count(), 5, "{drawn}");
+    assert_eq!(succeeds(here, "sample run --count 5 --seed 3"), drawn);
+    succeeds(here, "sample run --count 5 --out drawn.npy");
+    succeeds(here, "animate run --frames 3 --particles 20 --out way.gif");
+    let gif = fs::read(here.join("way.gif")).unwrap();
+    assert!(gif.starts_with(b"GIF89a"));
+    let frames = image::codecs::gif::GifDecoder::new(std::io::Cursor::new(gif)).unwrap();
+    assert_eq!(image::AnimationDecoder::into_frames(frames).count(), 3);
+    fails(here, "animate run --out way.png", 2, &[".gif"]);
+    fails(here, "eval run --data table.csv", 2, &["3 columns"]);
+}
+
+#[test]
+fn a_resumed_run_is_the_same_to_the_bit() {
+    let folder = folder();
+    let here = folder.path();
+    let table = "--data table.csv --config tiny.toml -q";
+    succeeds(here, &format!("train {table} --out whole"));
+    succeeds(here, &format!("train {table} --out part --steps 10"));
+    succeeds(here, "train --out part --resume --steps 20 -q");
+    let model = |name: &str| fs::read(here.join(name).join("model.safetensors")).unwrap();
+    assert!(model("whole") == model("part"));
+    fails(here, &format!("train {table} --out whole"), 2, &["--resume", "--overwrite"]);
+    fails(here, "animate whole --out way.gif", 2, &["3 columns"]);
+}
+
+#[test]
+fn equations_by_name() {
+    let folder = folder();
+    let here = folder.path();
+    let solved = json(here, "solve harmonic --end 3.141592653589793 --tolerance 1e-9 --points 3 --json");
+    assert_eq!(solved["result"]["status"], "finished");
+    assert!((solved["states"][2][0].as_f64().unwrap() + 1.0).abs() < 1e-7);
+    let table = succeeds(here, "solve lorenz --method rk4 --end 1 --points 5 --plot lorenz.svg");
+    assert!(table.starts_with("t,x,y,z\n") && table.lines().count() == 6);
+    assert!(here.join("lorenz.svg").exists());
+    fails(here, "solve van-der-pol --max-steps 5", 1, &["5 steps", "max_steps"]);
+    fails(here, "solve harmonic --tolerance 0", 2, &["1e-5"]);
+    fails(here, "solve harmonic --end 0", 2, &["end time"]);
+    fails(here, "solve harmonic --initial 1", 2, &["2 values"]);
+    fails(here, "solve harmonic --method leapfrog", 2, &["dopri5"]);
+}
+
+#[test]
+fn bad_use_is_named() {
+    let folder = folder();
+    let here = folder.path();
+    for (settings, words) in [
+        ("flow = { end_time = 0 }", &["end_time"][..]),
+        ("flow = { solver = { rtol = 0, atol = 0 } }", &["tolerance"]),
+        ("flow = { solver = { method = 'leapfrog' } }", &["leapfrog"]),
+        ("flow = { field = { hidden = [0] } }", &["width 0"]),
+        ("flows = 0", &["flows"]),
+        ("batch = 0", &["batch"]),
+    ] {
+        fs::write(here.join("bad.toml"), settings).unwrap();
+        fails(here, "train --config bad.toml --out new -q", 2, words);
+    }
+    fs::write(here.join("bad.csv"), "a,b\n1,2\n3,nan\n5,6\n").unwrap();
+    fails(here, "train --data bad.csv --config tiny.toml --out new", 2, &["row 3, column 2", "NaN"]);
+    fails(here, "train --data moons --out new", 2, &["two-moons"]);
+    fails(here, "train --preset power --out new", 2, &["--data"]);
+    fails(here, "eval nothing", 2, &["nothing"]);
+    // A field that explodes: a status with a remedy, and no hang.
+    let stiff = "flow = { solver = { max_steps = 2, rtol = 1e-7, atol = 1e-7, first_step = 1e-6 } }";
+    fs::write(here.join("stiff.toml"), format!("{TINY}\n").replace("flow = {", "#") + stiff).unwrap();
+    fails(here, "train --config stiff.toml --out new -q", 1, &["2 steps", "max_steps"]);
+    assert!(!here.join("new/model.safetensors").exists());
+}
