@@ -40,7 +40,7 @@ fn digits_are_learnt() -> Result<()> {
     trainer.run(loss, None, &mut ())?;
     let after = bits(glow.score(&test, None)?)?;
     println!("{before} bits/dim before, {after} after");
-    assert!(after < 6.6 && before > after + 0.3, "{before} bits/dim before, {after} after");
+    assert!(after < 6.8 && before > after + 0.3, "{before} bits/dim before, {after} after");
 
     // In f32 an image comes back from its noise, and so does a sample.
     let worst = |x: &Tensor| -> Result<f32> {

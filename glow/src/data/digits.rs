@@ -96,8 +96,8 @@ pub fn drawn_digits(count: usize, side: usize, rng: &mut Rng) -> Result<Images> 
         let pixel = 1.0 / side as f64;
         for i in 0..side * side {
             let at = [((i % side) as f64 + 0.5) * pixel, ((i / side) as f64 + 0.5) * pixel];
-            let segments = lines.iter().flat_map(|line| line.array_windows());
-            let nearest = segments.map(|&[a, b]| distance(at, [a, b])).fold(f64::INFINITY, f64::min);
+            let segments = lines.iter().flat_map(|line| line.windows(2));
+            let nearest = segments.map(|ends| distance(at, [ends[0], ends[1]])).fold(f64::INFINITY, f64::min);
             // Full within the stroke, fading out over a pixel.
             let light = ((thickness - nearest) / pixel + 0.5).clamp(0.0, 1.0);
             values.push((light * 255.0).round() as u8);
