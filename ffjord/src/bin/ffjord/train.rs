@@ -1,15 +1,15 @@
 //! `ffjord train`: a model from data.
 
 use crate::config::{PRESETS, RunConfig, rows};
-use crate::likelihood::{Likelihood, Mean, log_likelihoods};
+use crate::likelihood::{Likelihood, log_likelihoods};
 use crate::picture;
 use crate::watch::{Costs, Means, Watch};
 use candle_core::DType;
 use clap::Args;
 use ffjord::Model;
 use flows_core::cli::{
-    DeviceArgs, Interrupt, Losses, OutputArgs, RunArgs, RunFolder, count, duration, loss_figure, parse_settings,
-    plural, print, print_json,
+    DeviceArgs, Interrupt, Losses, Mean, OutputArgs, ProgressBar, RunArgs, RunFolder, count, duration, loss_figure,
+    parse_settings, plural, print, print_json,
 };
 use flows_core::data::{Dataset, Shuffle, Source, Toy};
 use flows_core::files::write_atomically;
@@ -126,7 +126,8 @@ pub fn run(args: TrainArgs) -> Result<()> {
     let costs = Costs::new(&model);
     let outcome = {
         let interrupt = Interrupt::install()?;
-        let mut observers = folder.observers((done, steps), &args.run, args.output, &interrupt)?;
+        let bar = (!args.output.quiet).then(|| ProgressBar::new(steps, done));
+        let mut observers = folder.observers((done, steps), &args.run, bar, &interrupt)?;
         observers.push(Box::new(Watch::new(costs.clone(), args.output.quiet)));
         let mut evaluate = |_: &mut _| {
             costs.collect(0);
