@@ -19,6 +19,9 @@ struct Golden {
     tensors: HashMap<String, Tensor>,
 }
 
+/// The right-hand side of an equation.
+type Slope = Box<dyn Fn(f64, &[f64]) -> Vec<f64>>;
+
 fn bad(message: impl Into<String>) -> Error {
     Error::Data(message.into())
 }
@@ -53,7 +56,7 @@ impl Golden {
     }
 
     /// The right-hand side, for rows of `width` numbers.
-    fn slope(&self, problem: &str, width: usize) -> Result<Box<dyn Fn(f64, &[f64]) -> Vec<f64>>> {
+    fn slope(&self, problem: &str, width: usize) -> Result<Slope> {
         Ok(match problem {
             "linear" => {
                 let a = self.tensor("matrix")?.to_vec2::<f64>()?;

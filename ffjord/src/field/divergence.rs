@@ -70,7 +70,7 @@ impl Penalty {
             }
             for block in terms.chunks_exact(divergence.len() * dim) {
                 for (out, row) in divergence.iter_mut().zip(block.chunks_exact(dim)) {
-                    *out = *out - weight * row.iter().map(|&v| v * v).sum::<T>();
+                    *out -= weight * row.iter().map(|&v| v * v).sum::<T>();
                 }
             }
         }

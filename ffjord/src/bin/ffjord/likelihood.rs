@@ -3,7 +3,7 @@
 use candle_core::{DType, Tensor};
 use ffjord::Model;
 use flows_core::Result;
-use flows_core::cli::{plural, work_bar};
+use flows_core::cli::{Mean, plural, work_bar};
 use flows_core::distributions::score;
 use serde::Serialize;
 use std::f64::consts::LN_2;
@@ -23,29 +23,6 @@ pub fn log_likelihoods(model: &Model, x: &Tensor, quiet: bool) -> Result<Vec<f64
     }
     bar.finish_and_clear();
     Ok(values)
-}
-
-/// The mean of independent figures and its standard error.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct Mean {
-    pub mean: f64,
-    pub standard_error: f64,
-}
-
-impl Mean {
-    /// The mean of `values`; the standard error of a single one is not known: NaN.
-    pub fn of(values: &[f64]) -> Self {
-        let n = values.len() as f64;
-        let mean = values.iter().sum::<f64>() / n;
-        let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0);
-        Self { mean, standard_error: (variance / n).sqrt() }
-    }
-
-    /// For people.
-    pub fn text(self) -> String {
-        let Self { mean, standard_error } = self;
-        if standard_error.is_finite() { format!("{mean:.4} ± {standard_error:.4}") } else { format!("{mean:.4}") }
-    }
 }
 
 /// What an evaluation reports.

@@ -4,8 +4,8 @@ use crate::config::RunConfig;
 use candle_core::Device;
 use clap::Args;
 use ffjord::Model;
-use flows_core::cli::{DeviceArgs, OutputArgs, parse_settings, read_settings};
-use flows_core::{Error, Result, hub};
+use flows_core::cli::{DeviceArgs, OutputArgs, model_file, parse_settings, read_settings};
+use flows_core::{Error, Result};
 use std::path::PathBuf;
 
 /// What every subcommand that uses a model takes.
@@ -29,8 +29,7 @@ impl ModelArgs {
     /// The model, and the device that it is on.
     pub fn open(&self) -> Result<(Saved, Device)> {
         let device = self.device.open()?;
-        let path = hub::resolve(&self.model)?;
-        let path = if path.is_dir() { path.join("model.safetensors") } else { path };
+        let path = model_file(&self.model)?;
         Ok((Saved { model: Model::load(&path, &device)?, path }, device))
     }
 }

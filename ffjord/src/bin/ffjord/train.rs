@@ -1,14 +1,14 @@
 //! `ffjord train`: a model from data.
 
 use crate::config::{PRESETS, RunConfig, rows};
-use crate::likelihood::{Likelihood, Mean, log_likelihoods};
+use crate::likelihood::{Likelihood, log_likelihoods};
 use crate::picture;
 use crate::watch::{Costs, Means, Watch};
 use candle_core::DType;
 use clap::Args;
 use ffjord::Model;
 use flows_core::cli::{
-    DeviceArgs, Interrupt, Losses, OutputArgs, ProgressBar, RunArgs, RunFolder, count, duration, loss_figure,
+    DeviceArgs, Interrupt, Losses, Mean, OutputArgs, ProgressBar, RunArgs, RunFolder, count, duration, loss_figure,
     parse_settings, plural, print, print_json,
 };
 use flows_core::data::{Dataset, Shuffle, Source, Toy};
