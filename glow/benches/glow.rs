@@ -1,4 +1,4 @@
-//! Speed of the Glow of `docs/speed.md`: `cargo bench -p glow --bench glow`.
+//! The speed of a Glow: `cargo bench -p glow --bench glow`; `docs/speed.md` has the figures.
 //!
 //! One step of training, or one draw, of 16 images of 3 x 32 x 32: 3 levels of 8 steps, 128 channels within the
 //! couplings, affine.
