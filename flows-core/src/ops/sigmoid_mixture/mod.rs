@@ -1,6 +1,8 @@
 //! Mixtures of sigmoids seen through the logit: value and log-derivative in one pass, backward in another,
 //! and the inverse by a search inside of the kernel.
 
+// Several arrays side by side, which become vector registers.
+#[allow(clippy::needless_range_loop)]
 mod kernel;
 mod plain;
 
