@@ -5,6 +5,7 @@ use ffjord::solver::{Method, Solver, Status};
 use flows_core::Result;
 
 /// `y' = -y^2 cos t`, `y(0) = 1`: `y = 1 / (1 + sin t)`.
+#[allow(clippy::ptr_arg)] // The state is a `Vec`.
 fn riccati(t: f64, y: &Vec<f64>) -> Result<Vec<f64>> {
     Ok(vec![-y[0] * y[0] * t.cos()])
 }
