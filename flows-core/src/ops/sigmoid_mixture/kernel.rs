@@ -24,8 +24,6 @@ struct Unit {
     log_scale: Lanes,
     centre: Lanes,
     shift: Lanes,
-    /// What a raw parameter's change does to the scale (deep sigmoids) or its logarithm (logistics).
-    slope: Lanes,
     /// `sigmoid(u)` and `sigmoid(-u)`.
     up: Lanes,
     down: Lanes,
@@ -74,13 +72,15 @@ fn bounded<T: Real>(raw: f64, bound: f64) -> (f64, f64) {
     (bound * t, 1.0 - t * t)
 }
 
-#[inline(always)]
-fn lanes(f: impl Fn(usize) -> f64) -> Lanes {
-    let mut lanes = ZERO;
-    for (i, lane) in lanes.iter_mut().enumerate() {
-        *lane = f(i);
-    }
-    lanes
+/// A number for each element; a macro, since a closure may not be inlined.
+macro_rules! lanes {
+    (|$i:ident| $value:expr) => {{
+        let mut lanes = ZERO;
+        for $i in 0..LANES {
+            lanes[$i] = $value;
+        }
+        lanes
+    }};
 }
 
 impl Block {
@@ -91,7 +91,6 @@ impl Block {
             log_scale: ZERO,
             centre: ZERO,
             shift: ZERO,
-            slope: ZERO,
             up: ZERO,
             down: ZERO,
             shares: [ZERO; 3],
@@ -123,7 +122,6 @@ impl Block {
                     (unit.logit, unit.shift) = (third, second);
                     for i in 0..LANES {
                         let a = softplus::<T>(first[i]);
-                        unit.slope[i] = if a < LEAST { 0.0 } else { sigmoid::<T>(first[i]) };
                         unit.scale[i] = if a < LEAST { LEAST } else { a };
                         unit.log_scale[i] = ln::<T>(unit.scale[i]);
                     }
@@ -131,8 +129,8 @@ impl Block {
                 Mixture::Logistic(bound) => {
                     (unit.logit, unit.centre) = (first, second);
                     for i in 0..LANES {
-                        let (s, slope) = bounded::<T>(third[i], bound);
-                        (unit.scale[i], unit.log_scale[i], unit.slope[i]) = (exp::<T>(-s), -s, -slope);
+                        let s = bounded::<T>(third[i], bound).0;
+                        (unit.scale[i], unit.log_scale[i]) = (exp::<T>(-s), -s);
                     }
                 }
             }
@@ -145,7 +143,10 @@ impl Block {
         let Mixture::Logistic(bound) = self.kernel.mixture else { return (ZERO, ZERO, ZERO) };
         let k = self.kernel.units;
         let raw = &self.raw[3 * k];
-        let (gain, slope) = (lanes(|i| bounded::<T>(raw[i], bound).0), lanes(|i| bounded::<T>(raw[i], bound).1));
+        let (mut gain, mut slope) = (ZERO, ZERO);
+        for i in 0..LANES {
+            (gain[i], slope[i]) = bounded::<T>(raw[i], bound);
+        }
         (gain, self.raw[3 * k + 1], slope)
     }
 
@@ -169,9 +170,9 @@ impl Block {
                     unit.logit[i] + if positive { -u } else { 0.0 },
                     unit.logit[i] + unit.log_scale[i] + near,
                 ];
-                for (j, log) in logs.into_iter().enumerate() {
-                    unit.shares[j][i] = log;
-                    tops[j][i] = if log > tops[j][i] { log } else { tops[j][i] };
+                for j in 0..3 {
+                    unit.shares[j][i] = logs[j];
+                    tops[j][i] = if logs[j] > tops[j][i] { logs[j] } else { tops[j][i] };
                 }
             }
         }
@@ -179,18 +180,24 @@ impl Block {
         for unit in &mut self.units {
             for i in 0..LANES {
                 let h = if unit.up[i] > unit.down[i] { unit.up[i] } else { unit.down[i] };
-                for (j, power) in [h, h, h * h].into_iter().enumerate() {
-                    unit.shares[j][i] = exp::<T>(unit.shares[j][i] - tops[j][i]) * power;
+                let powers = [h, h, h * h];
+                for j in 0..3 {
+                    unit.shares[j][i] = exp::<T>(unit.shares[j][i] - tops[j][i]) * powers[j];
                     self.sums[j][i] += unit.shares[j][i];
                 }
             }
         }
+        for (top, sum) in tops.iter_mut().zip(&self.sums) {
+            for i in 0..LANES {
+                top[i] += ln::<T>(sum[i]);
+            }
+        }
+        let [up, down, slope] = &tops;
         for i in 0..LANES {
-            let [up, down, slope] = [0, 1, 2].map(|j| tops[j][i] + ln::<T>(self.sums[j][i]));
-            self.value[i] = up - down;
+            self.value[i] = up[i] - down[i];
             // The weights' own sum is that of both.
-            let total = (if up > down { up } else { down }) + softplus::<T>(-self.value[i].abs());
-            self.log[i] = slope - up - down + total;
+            let total = (if up[i] > down[i] { up[i] } else { down[i] }) + softplus::<T>(-self.value[i].abs());
+            self.log[i] = slope[i] - up[i] - down[i] + total;
         }
     }
 
@@ -200,13 +207,13 @@ impl Block {
         self.prepare::<T>();
         let (gain, offset, _) = self.outer::<T>();
         if self.kernel.inverted {
-            let target = lanes(|i| (at[i] - offset[i]) * exp::<T>(-gain[i]));
+            let target = lanes!(|i| (at[i] - offset[i]) * exp::<T>(-gain[i]));
             let root = self.search::<T>(&target);
             self.take::<T>(&root);
-            (root, lanes(|i| -(self.log[i] + gain[i])))
+            (root, lanes!(|i| -(self.log[i] + gain[i])))
         } else {
             self.take::<T>(at);
-            (lanes(|i| self.value[i] * exp::<T>(gain[i]) + offset[i]), lanes(|i| self.log[i] + gain[i]))
+            (lanes!(|i| self.value[i] * exp::<T>(gain[i]) + offset[i]), lanes!(|i| self.log[i] + gain[i]))
         }
     }
 
@@ -233,8 +240,8 @@ impl Block {
                 weights[i] += w * unit.scale[i];
             }
         }
-        let mut x = lanes(|i| moments[i] / weights[i]);
-        let mut last = lanes(|i| high[i] - low[i]);
+        let mut x = lanes!(|i| moments[i] / weights[i]);
+        let mut last = lanes!(|i| high[i] - low[i]);
         for _ in 0..STEPS {
             self.take::<T>(&x);
             let mut going = false;
@@ -268,9 +275,11 @@ impl Block {
         self.prepare::<T>();
         let (gain, _, gain_slope) = self.outer::<T>();
         self.take::<T>(if self.kernel.inverted { output } else { input });
-        let inverses = self.sums.map(|sum| lanes(|i| 1.0 / sum[i]));
+        for sum in &mut self.sums {
+            *sum = lanes!(|i| 1.0 / sum[i]);
+        }
         for unit in &mut self.units {
-            for (share, inverse) in unit.shares.iter_mut().zip(&inverses) {
+            for (share, inverse) in unit.shares.iter_mut().zip(&self.sums) {
                 for i in 0..LANES {
                     share[i] *= inverse[i];
                 }
@@ -286,14 +295,14 @@ impl Block {
                     bend[i] += scale[i] * (q[i] * up[i] - p[i] * down[i] + r[i] * (down[i] - up[i]));
                 }
             }
-            gy = lanes(|i| (glog[i] * bend[i] - gy[i]) * exp::<T>(-self.log[i] - gain[i]));
-            glog = lanes(|i| -glog[i]);
+            gy = lanes!(|i| (glog[i] * bend[i] - gy[i]) * exp::<T>(-self.log[i] - gain[i]));
+            glog = lanes!(|i| -glog[i]);
         }
-        let inner = lanes(|i| gy[i] * exp::<T>(gain[i]));
-        let mass = [lanes(|i| sigmoid::<T>(self.value[i])), lanes(|i| sigmoid::<T>(-self.value[i]))];
+        let inner = lanes!(|i| gy[i] * exp::<T>(gain[i]));
+        let mass = [lanes!(|i| sigmoid::<T>(self.value[i])), lanes!(|i| sigmoid::<T>(-self.value[i]))];
         let (k, mut gx) = (self.kernel.units, ZERO);
         for (j, unit) in self.units.iter().enumerate() {
-            let Unit { scale, centre, slope, up, down, shares: [p, q, r], .. } = unit;
+            let Unit { scale, log_scale, centre, up, down, shares: [p, q, r], .. } = unit;
             let (mut by_logit, mut by_u) = (ZERO, ZERO);
             for i in 0..LANES {
                 let (of_up, of_down) = (inner[i] - glog[i], -inner[i] - glog[i]);
@@ -305,23 +314,26 @@ impl Block {
             let x = if self.kernel.inverted { output } else { input };
             match self.kernel.mixture {
                 Mixture::DeepSigmoid => {
-                    self.raw[j] = lanes(|i| (by_u[i] * x[i] + glog[i] * r[i] / scale[i]) * slope[i]);
+                    let raw = self.raw[j];
+                    let slope = lanes!(|i| if scale[i] > LEAST { sigmoid::<T>(raw[i]) } else { 0.0 });
+                    self.raw[j] = lanes!(|i| (by_u[i] * x[i] + glog[i] * r[i] / scale[i]) * slope[i]);
                     self.raw[k + j] = by_u;
                     self.raw[2 * k + j] = by_logit;
                 }
-                Mixture::Logistic(_) => {
+                Mixture::Logistic(bound) => {
                     self.raw[j] = by_logit;
-                    self.raw[k + j] = lanes(|i| -by_u[i] * scale[i]);
-                    self.raw[2 * k + j] =
-                        lanes(|i| (by_u[i] * (x[i] - centre[i]) * scale[i] + glog[i] * r[i]) * slope[i]);
+                    self.raw[k + j] = lanes!(|i| -by_u[i] * scale[i]);
+                    // By the logarithm of the scale, which is -c tanh(raw / c).
+                    let by_log = lanes!(|i| by_u[i] * (x[i] - centre[i]) * scale[i] + glog[i] * r[i]);
+                    self.raw[2 * k + j] = lanes!(|i| by_log[i] * ((log_scale[i] / bound).powi(2) - 1.0));
                 }
             }
         }
         if let Mixture::Logistic(_) = self.kernel.mixture {
-            self.raw[3 * k] = lanes(|i| (inner[i] * self.value[i] + glog[i]) * gain_slope[i]);
+            self.raw[3 * k] = lanes!(|i| (inner[i] * self.value[i] + glog[i]) * gain_slope[i]);
             self.raw[3 * k + 1] = gy;
         }
-        if self.kernel.inverted { lanes(|i| -gy[i]) } else { gx }
+        if self.kernel.inverted { lanes!(|i| -gy[i]) } else { gx }
     }
 
     /// Adds the gradients by the parameters of one element.
