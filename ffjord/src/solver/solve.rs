@@ -26,7 +26,7 @@ pub struct Solver {
 
 impl Default for Solver {
     fn default() -> Self {
-        Self { method: Method::Dopri5, rtol: 1e-5, atol: 1e-5, first_step: None, step: 0.05, max_steps: 10_000 }
+        Self { method: Method::Dopri5, rtol: 1e-5, atol: 1e-5, first_step: None, step: 0.05, max_steps: 1_000 }
     }
 }
 
