@@ -13,6 +13,9 @@ use flows_core::{Result, Rng};
 use glow::{Glow, GlowConfig};
 use std::time::{Duration, SystemTime};
 
+#[global_allocator]
+static ALLOCATOR: flows_core::cli::Allocator = flows_core::cli::Allocator;
+
 const IMAGES: usize = 16;
 
 /// Pieces of a batch, as in a run of `glow train`.
