@@ -135,6 +135,11 @@ pub fn cases() -> Vec<Case> {
         truncated_case(Case::new("Truncated normal matrix", |s| truncated::<NormalFamily>(s, &[2, 2], -2.0, -1.0))),
         truncated_case(Case::new("Truncated Laplace", |s| truncated::<LaplaceFamily>(s, &[1], -0.5, 2.0))),
         truncated_case(Case::new("Truncated logistic", |s| truncated::<LogisticFamily>(s, &[1], 1.0, 3.0))),
+        truncated_case(Case::new("Truncated Student-t", |s| {
+            let bounds = [[-1.0, 0.5], [4.0, f64::INFINITY]].map(|bounds| constant(s, &[2], &bounds));
+            let [low, high] = bounds;
+            Ok(Box::new(Truncated::new(StudentT::trainable([2], 3.0, s)?, &low?, &high?)?))
+        })),
         Case::new("GaussianMixture", |s| Ok(Box::new(GaussianMixture::trainable([1], 3, s)?))),
         Case::new("GaussianMixture matrix", |s| Ok(Box::new(GaussianMixture::trainable([2, 2], 4, s)?))),
         Case::new("GaussianMixture scalar", |s| Ok(Box::new(GaussianMixture::trainable([], 2, s)?))),
