@@ -9,6 +9,7 @@ mod device;
 mod exit;
 mod folder;
 mod interrupt;
+mod likelihood;
 mod losses;
 mod mean;
 mod model;
@@ -21,6 +22,7 @@ pub use device::{DeviceArgs, DeviceName};
 pub use exit::{main, one_candle_thread, status};
 pub use folder::{Replaced, RunFolder};
 pub use interrupt::Interrupt;
+pub use likelihood::{Exact, Likelihood, log_likelihoods};
 pub use losses::{Losses, loss_figure};
 pub use mean::Mean;
 /// The allocator of the programs: a step makes and drops many small tensors, which takes a quarter of

@@ -266,6 +266,11 @@ impl Dataset {
         self.check_magnitude(false, limit, "is outside of [-pi, pi); give angles in radians, brought into that range")
     }
 
+    /// The rows of all parts.
+    pub fn rows(&self) -> usize {
+        [&self.train, &self.validation, &self.test].map(Examples::len).iter().sum()
+    }
+
     /// Passes if f32 tells the numbers of each column apart.
     ///
     /// # Errors

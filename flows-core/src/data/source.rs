@@ -22,6 +22,14 @@ pub enum Source {
 }
 
 impl Source {
+    /// Puts the name of the data before what is wrong with it.
+    pub fn named(&self) -> impl Fn(Error) -> Error {
+        move |error| match error {
+            Error::Data(message) => Error::Data(format!("{self}: {message}")),
+            error => error,
+        }
+    }
+
     /// Reads the data: `counts` samples of a density, or a table split in `proportions`.
     ///
     /// # Errors

@@ -77,13 +77,13 @@ impl RunConfig {
     /// The data in its three parts, the same at every call.
     pub fn load(&self, device: &Device) -> Result<Dataset> {
         let data = self.data.load(self.samples, self.proportions, &mut self.generators().data)?;
-        if let (Some(then), now) = (self.rows, rows(&data))
+        if let (Some(then), now) = (self.rows, data.rows())
             && then != now
         {
             let then = format!("{} of {} when the run began", plural(then, "row"), self.data);
             return Err(Error::Data(format!("there were {then}, and there are {now} now; restore them or train anew")));
         }
-        data.check_resolution().and_then(|()| data.to(DType::F32, device)).map_err(of(&self.data))
+        data.check_resolution().and_then(|()| data.to(DType::F32, device)).map_err(self.data.named())
     }
 
     /// The model for the data, its weights drawn anew.
@@ -106,19 +106,6 @@ impl RunConfig {
         let config = ModelConfig { features: 2, columns: None, flows: self.flows, flow: self.flow.clone() };
         let trial = Model::new(config, &mut Rng::seed(0))?;
         Trainer::new(trial.parameters(), self.train.clone(), Rng::seed(0)).map(drop)
-    }
-}
-
-/// The rows of all parts.
-pub fn rows(data: &Dataset) -> usize {
-    [&data.train, &data.validation, &data.test].map(|part| part.len()).iter().sum()
-}
-
-/// The error of data that has no name of its own yet.
-pub fn of(source: &Source) -> impl Fn(Error) -> Error {
-    move |error| match error {
-        Error::Data(message) => Error::Data(format!("{source}: {message}")),
-        error => error,
     }
 }
 

@@ -1,12 +1,10 @@
 //! `ffjord eval`: how well a model fits data.
 
-use crate::config::of;
-use crate::likelihood::{Likelihood, log_likelihoods};
 use crate::saved::{ModelArgs, Saved};
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device};
 use clap::Args;
-use flows_core::cli::{print, print_json};
-use flows_core::data::{Dataset, Source};
+use flows_core::cli::{Likelihood, log_likelihoods, print, print_json};
+use flows_core::data::{Dataset, Examples, Source};
 use flows_core::{Error, Result, Rng};
 use serde_json::json;
 
@@ -33,12 +31,12 @@ pub struct EvalArgs {
 pub fn run(args: EvalArgs) -> Result<()> {
     let output = args.model.output;
     let (saved, device) = args.model.open()?;
-    let (x, name) = rows(&saved, args.data.as_deref(), &device)?;
-    let (features, got) = (saved.model.config().features, x.dim(1)?);
+    let (rows, name) = rows(&saved, args.data.as_deref(), &device)?;
+    let (features, got) = (saved.model.config().features, rows.features());
     if features != got {
         return Err(Error::Data(format!("{name} has {got} columns, but the model has {features}")));
     }
-    let values = log_likelihoods(&saved.model, &x, output.quiet)?;
+    let values = log_likelihoods(&saved.model, &rows, output.quiet)?;
     let cost = saved.model.take_cost();
     let evaluations = cost.forward as f64 / cost.solves.max(1) as f64;
     let result = Likelihood::of(&values, features);
@@ -52,13 +50,13 @@ pub fn run(args: EvalArgs) -> Result<()> {
     ))
 }
 
-fn rows(saved: &Saved, data: Option<&str>, device: &Device) -> Result<(Tensor, String)> {
+fn rows(saved: &Saved, data: Option<&str>, device: &Device) -> Result<(Examples, String)> {
     let Some(text) = data else {
         let run = saved.run()?;
-        return Ok((run.load(device)?.test.x, format!("{} (test)", run.data)));
+        return Ok((run.load(device)?.test, format!("{} (test)", run.data)));
     };
     let source: Source = text.parse()?;
     let table = source.rows(SAMPLES, &mut Rng::seed(0))?;
     let data = Dataset::from_parts([table.clone(), table.clone(), table])?;
-    Ok((data.to(DType::F32, device).map_err(of(&source))?.test.x, text.to_string()))
+    Ok((data.to(DType::F32, device).map_err(source.named())?.test, text.to_string()))
 }

@@ -3,7 +3,6 @@
 mod animate;
 mod config;
 mod eval;
-mod likelihood;
 mod picture;
 mod sample;
 mod saved;

@@ -1,9 +1,9 @@
 //! A model over the plane beside its data.
 
-use crate::likelihood::log_likelihoods;
 use candle_core::{DType, Device, Tensor};
 use ffjord::Model;
-use flows_core::data::{Dataset, Source, Toy};
+use flows_core::cli::log_likelihoods;
+use flows_core::data::{Dataset, Examples, Source, Toy};
 use flows_core::distributions::draw;
 use flows_core::plot::{Colour, Field, Figure, Grid, Panel, points};
 use flows_core::{Result, Rng};
@@ -48,7 +48,11 @@ pub fn figure(model: &Model, source: &Source, data: &Dataset, rng: &mut Rng) -> 
 
 fn density(model: &Model, window: Window) -> Result<Field> {
     let grid = Grid::new(window[0], window[1], SIDE)?;
-    let values = log_likelihoods(model, &grid.points(DType::F32, model.parameters().device())?, true)?;
+    let values = log_likelihoods(
+        model,
+        &Examples { x: grid.points(DType::F32, model.parameters().device())?, context: None },
+        true,
+    )?;
     grid.density(&Tensor::new(values, &Device::Cpu)?)
 }
 

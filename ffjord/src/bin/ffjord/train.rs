@@ -1,15 +1,13 @@
 //! `ffjord train`: a model from data.
 
-use crate::config::{PRESETS, RunConfig, rows};
-use crate::likelihood::{Likelihood, log_likelihoods};
+use crate::config::{PRESETS, RunConfig};
 use crate::picture;
 use crate::watch::{Costs, Means, Watch};
-use candle_core::DType;
 use clap::Args;
 use ffjord::Model;
 use flows_core::cli::{
-    DeviceArgs, Interrupt, Losses, Mean, OutputArgs, ProgressBar, RunArgs, RunFolder, count, duration, loss_figure,
-    parse_settings, plural, print, print_json,
+    DeviceArgs, Exact, Interrupt, Likelihood, Losses, Mean, OutputArgs, ProgressBar, RunArgs, RunFolder, count,
+    duration, log_likelihoods, loss_figure, parse_settings, plural, print, print_json,
 };
 use flows_core::data::{Dataset, Shuffle, Source, Toy};
 use flows_core::files::write_atomically;
@@ -79,17 +77,6 @@ struct Results {
     out: PathBuf,
 }
 
-/// How a model compares with the density that the data was drawn from.
-#[derive(Serialize)]
-struct Exact {
-    /// In nats: minus the log-likelihood that cannot be surpassed on average.
-    entropy: f64,
-    /// The mean log-likelihood of the test rows under the exact density.
-    log_likelihood: f64,
-    /// The mean of log p - log q over the test rows: the Kullback-Leibler divergence of the model.
-    divergence: Mean,
-}
-
 pub fn run(args: TrainArgs) -> Result<()> {
     let device = args.device.open()?;
     let (folder, mut config) = settle(&args)?;
@@ -97,7 +84,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
     let note = |text: String| args.output.note(text);
     let data = config.load(&device)?;
     if !matches!(config.data, Source::Toy(_)) {
-        config.rows = Some(rows(&data));
+        config.rows = Some(data.rows());
     }
     note(format!("data   {}: {}", config.data, describe(&data)));
     let model = config.build(&data, &device)?;
@@ -131,7 +118,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
         observers.push(Box::new(Watch::new(costs.clone(), args.output.quiet)));
         let mut evaluate = |_: &mut _| {
             costs.collect(0);
-            let values = log_likelihoods(&model, &data.validation.x, true);
+            let values = log_likelihoods(&model, &data.validation, true);
             costs.discard();
             Ok(-Mean::of(&values?).mean)
         };
@@ -153,7 +140,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
         )));
     }
 
-    let values = log_likelihoods(&model, &data.test.x, args.output.quiet)?;
+    let values = log_likelihoods(&model, &data.test, args.output.quiet)?;
     let toy = if let Source::Toy(toy) = config.data { Some(toy) } else { None };
     let results = Results {
         data: config.data.clone(),
@@ -164,7 +151,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
         validation: trainer.best(),
         solver: costs.means(),
         test: Likelihood::of(&values, model.config().features),
-        exact: toy.map(|toy| compare(toy, &data, &values)).transpose()?,
+        exact: toy.map(|toy| Exact::of(toy, &data.test, &values)).transpose()?,
         columns: data.columns.clone(),
         out: out.to_path_buf(),
     };
@@ -219,13 +206,6 @@ fn describe(data: &Dataset) -> String {
     let [train, validation, test] = [&data.train, &data.validation, &data.test].map(|part| part.len());
     let train = plural(train, "row");
     format!("{columns}; {train} to train on, {} to validate, {} to test", count(validation), count(test))
-}
-
-/// The model's log-likelihoods of the test rows beside those of the exact density.
-fn compare(toy: Toy, data: &Dataset, values: &[f64]) -> Result<Exact> {
-    let exact = toy.log_density(&data.test.x.to_dtype(DType::F64)?)?.to_vec1::<f64>()?;
-    let short: Vec<f64> = exact.iter().zip(values).map(|(p, q)| p - q).collect();
-    Ok(Exact { entropy: toy.entropy(), log_likelihood: Mean::of(&exact).mean, divergence: Mean::of(&short) })
 }
 
 fn write_results(path: &Path, results: &Results) -> Result<()> {

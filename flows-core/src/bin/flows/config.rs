@@ -80,7 +80,7 @@ impl RunConfig {
     /// The data in its three parts, the same at every call.
     pub fn load(&self, device: &Device) -> Result<Dataset> {
         let data = self.data.load(self.samples, self.proportions, &mut self.generators().data)?;
-        if let (Some(rows), now) = (self.rows, rows(&data))
+        if let (Some(rows), now) = (self.rows, data.rows())
             && rows != now
         {
             let then = format!("{} of {} when the run began", plural(rows, "row"), self.data);
@@ -94,7 +94,7 @@ impl RunConfig {
             }
             data.to(DType::F32, device)
         };
-        usable().map_err(of(&self.data))
+        usable().map_err(self.data.named())
     }
 
     /// The model for the data, its weights drawn anew.
@@ -133,19 +133,6 @@ impl RunConfig {
         let trial = FlowConfig { context, ..FlowConfig::new(2, self.model.clone()) };
         let trial = Flow::new(trial, &mut Rng::seed(0))?;
         Trainer::new(trial.parameters(), self.train.clone(), Rng::seed(0)).map(drop)
-    }
-}
-
-/// The rows of all parts.
-pub fn rows(data: &Dataset) -> usize {
-    [&data.train, &data.validation, &data.test].map(|part| part.len()).iter().sum()
-}
-
-/// The error of data that has no name of its own yet.
-pub fn of(source: &Source) -> impl Fn(Error) -> Error {
-    move |error| match error {
-        Error::Data(message) => Error::Data(format!("{source}: {message}")),
-        error => error,
     }
 }
 

@@ -1,10 +1,9 @@
 //! `flows eval`: how well a model fits data.
 
-use crate::likelihood::{Likelihood, log_likelihoods};
 use crate::saved::{DataArgs, ModelArgs};
 use clap::Args;
 use flows_core::Result;
-use flows_core::cli::{print, print_json};
+use flows_core::cli::{Likelihood, log_likelihoods, print, print_json};
 use serde_json::json;
 
 /// Tell how well a model fits data: the log-likelihood of the rows

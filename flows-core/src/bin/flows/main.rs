@@ -5,7 +5,6 @@ mod config;
 mod eval;
 mod figures;
 mod info;
-mod likelihood;
 mod picture;
 mod plot;
 mod sample;

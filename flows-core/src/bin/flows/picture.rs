@@ -1,7 +1,7 @@
 //! A model over the plane beside its data.
 
-use crate::likelihood::log_likelihoods;
 use candle_core::{DType, Device, Tensor};
+use flows_core::cli::log_likelihoods;
 use flows_core::data::{Dataset, Examples, Source, Toy};
 use flows_core::distributions::Distribution;
 use flows_core::flows::Flow;

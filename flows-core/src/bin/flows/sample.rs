@@ -1,7 +1,6 @@
 //! `flows sample`: new rows.
 
 use crate::columns::in_order;
-use crate::config::of;
 use crate::saved::{ModelArgs, whole};
 use candle_core::{DType, Device, Tensor};
 use clap::Args;
@@ -82,7 +81,7 @@ fn contexts(flow: &Flow, args: &SampleArgs) -> Result<Option<Tensor>> {
         }
         (Some(width), Some(path)) => {
             let data = whole(read_table(path)?)?;
-            let data = data.to(DType::F32, &Device::Cpu).map_err(of(&Source::Table(path.clone())))?;
+            let data = data.to(DType::F32, &Device::Cpu).map_err(Source::Table(path.clone()).named())?;
             let (rows, got) = data.test.x.dims2()?;
             if got != width {
                 let message = format!("has {got} columns, but the model's context has {width}; give these alone");

@@ -1,7 +1,7 @@
 //! A model that was saved, and the data that goes with it.
 
 use crate::columns::matched;
-use crate::config::{RunConfig, of};
+use crate::config::RunConfig;
 use candle_core::{DType, Device};
 use clap::Args;
 use flows_core::cli::{DeviceArgs, OutputArgs, model_file, parse_settings, read_settings};
@@ -96,9 +96,9 @@ impl Saved {
     fn read(&self, source: &Source, context: &[String], device: &Device) -> Result<Dataset> {
         let data = whole(source.rows(SAMPLES, &mut Rng::seed(0))?)?.with_context(context)?;
         if self.flow.config().model.architecture().base() == Base::Circle {
-            data.check_angles().map_err(of(source))?;
+            data.check_angles().map_err(source.named())?;
         }
-        data.to(DType::F32, device).map_err(of(source))
+        data.to(DType::F32, device).map_err(source.named())
     }
 
     fn settings(&self) -> PathBuf {

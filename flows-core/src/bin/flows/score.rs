@@ -1,12 +1,11 @@
 //! `flows score`: how unusual each row is.
 
 use crate::columns::matched;
-use crate::likelihood::log_likelihoods;
 use crate::saved::{DataArgs, ModelArgs, unread};
 use candle_core::{Device, Tensor};
 use clap::Args;
 use flows_core::Result;
-use flows_core::cli::{plural, print, print_json};
+use flows_core::cli::{log_likelihoods, plural, print, print_json};
 use flows_core::data::{Table, write_table};
 use serde_json::json;
 use std::path::PathBuf;

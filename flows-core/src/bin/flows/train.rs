@@ -1,13 +1,12 @@
 //! `flows train`: a model from data.
 
-use crate::config::{PRESETS, RunConfig, rows};
-use crate::likelihood::{Likelihood, log_likelihoods};
+use crate::config::{PRESETS, RunConfig};
 use crate::picture;
 use crate::plot::UNIT;
 use clap::Args;
 use flows_core::cli::{
-    DeviceArgs, Interrupt, Losses, Mean, OutputArgs, ProgressBar, RunArgs, RunFolder, count, duration, loss_figure,
-    parse_settings, plural, print, print_json, write_json,
+    DeviceArgs, Exact, Interrupt, Likelihood, Losses, Mean, OutputArgs, ProgressBar, RunArgs, RunFolder, count,
+    duration, log_likelihoods, loss_figure, parse_settings, plural, print, print_json, write_json,
 };
 use flows_core::data::{Dataset, Shuffle, Source, Toy};
 use flows_core::flows::{Flow, Model};
@@ -87,17 +86,6 @@ struct Results {
     out: PathBuf,
 }
 
-/// How a model compares with the density that the data was drawn from.
-#[derive(Serialize)]
-struct Exact {
-    /// In nats: minus the log-likelihood that cannot be surpassed on average.
-    entropy: f64,
-    /// The mean log-likelihood of the test rows under the exact density.
-    log_likelihood: f64,
-    /// The mean of log p - log q over the test rows: the Kullback-Leibler divergence of the model.
-    divergence: Mean,
-}
-
 pub fn run(args: TrainArgs) -> Result<()> {
     let device = args.device.open()?;
     let (folder, mut config) = settle(&args)?;
@@ -105,7 +93,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
     let note = |text: String| args.output.note(text);
     let data = config.load(&device)?;
     if !matches!(config.data, Source::Toy(_)) {
-        config.rows = Some(rows(&data));
+        config.rows = Some(data.rows());
     }
     note(format!("data   {}: {}", config.data, describe(&data)));
     let flow = config.build(&data, &device)?;
@@ -167,7 +155,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
         seconds: trainer.seconds(),
         validation: trainer.best(),
         test: Likelihood::of(&values, flow.config().features),
-        exact: toy.map(|toy| compare(toy, &data, &values)).transpose()?,
+        exact: toy.map(|toy| Exact::of(toy, &data.test, &values)).transpose()?,
         columns: data.columns.clone(),
         context_columns: data.context_columns.clone(),
         out: out.to_path_buf(),
@@ -232,13 +220,6 @@ fn describe(data: &Dataset) -> String {
     let [train, validation, test] = [&data.train, &data.validation, &data.test].map(|part| part.len());
     let train = plural(train, "row");
     format!("{columns}{context}; {train} to train on, {} to validate, {} to test", count(validation), count(test))
-}
-
-/// The model's log-likelihoods of the test rows beside those of the exact density.
-fn compare(toy: Toy, data: &Dataset, values: &[f64]) -> Result<Exact> {
-    let exact = toy.log_density(&data.test.x.to_dtype(candle_core::DType::F64)?)?.to_vec1::<f64>()?;
-    let short: Vec<f64> = exact.iter().zip(values).map(|(p, q)| p - q).collect();
-    Ok(Exact { entropy: toy.entropy(), log_likelihood: Mean::of(&exact).mean, divergence: Mean::of(&short) })
 }
 
 fn summary(results: &Results) -> String {
