@@ -109,23 +109,23 @@ impl Sum {
 /// The sum of a slice, in sums side by side that the compiler turns into vector instructions.
 #[inline(always)]
 pub(super) fn total<T: Real>(x: &[T]) -> f64 {
-    const LANES: usize = 16;
-    let mut total = 0.0;
-    let parts = x.chunks_exact(LANES);
-    let rest = parts.remainder();
-    if x.len() >= LANES {
+    // Enough to hide how long an addition takes.
+    const LANES: usize = 32;
+    let (parts, rest) = x.as_chunks::<LANES>();
+    let mut total = rest.iter().map(|x| x.wide()).sum();
+    if !parts.is_empty() {
         let mut lanes = [0.0; LANES];
         for part in parts {
             for (lane, x) in lanes.iter_mut().zip(part) {
                 *lane += x.wide();
             }
         }
-        for lane in lanes {
-            total += lane;
+        // By halves: one after another they would wait for each other.
+        for half in [16, 8, 4, 2, 1] {
+            let (low, high) = lanes.split_at_mut(half);
+            low.iter_mut().zip(high).for_each(|(low, high)| *low += *high);
         }
-    }
-    for x in rest {
-        total += x.wide();
+        total += lanes[0];
     }
     total
 }
