@@ -37,7 +37,7 @@ fn rate(rng: &mut Rng) -> Result<f64> {
 type Operation = fn(&Tensor, &Tensor) -> Result<Tensor>;
 
 fn main() -> Result<()> {
-    flows_core::cli::one_candle_thread();
+    flows_core::cli::prepare_process();
     let mut rng = Rng::seed(0);
     let full = rate(&mut rng)?;
     println!("{:<44} {full:>6.0} GFLOP/s", "product 1024 x 1024 x 1024");

@@ -52,7 +52,7 @@ impl Workload {
 }
 
 fn main() {
-    flows_core::cli::one_candle_thread();
+    flows_core::cli::prepare_process();
     let start = SystemTime::now();
     let criterion = Criterion::default().sample_size(20).warm_up_time(Duration::from_millis(500));
     let mut criterion = criterion.output_directory(&report::folder()).configure_from_args();

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 /// Parses the arguments, runs the program, and shows its error, if it ends with one.
 pub fn main<Args: Parser>(run: impl FnOnce(Args) -> Result<()>) -> ExitCode {
-    one_candle_thread();
+    prepare_process();
     match run(Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -20,21 +20,29 @@ pub fn main<Args: Parser>(run: impl FnOnce(Args) -> Result<()>) -> ExitCode {
     }
 }
 
-/// Keeps candle's own operations on the calling thread, unless `CANDLE_NUM_THREADS` is set.
+/// Variables of the environment that candle and [`Allocator`](super::Allocator) read at the start of a program.
+const ENVIRONMENT: [(&str, &str); 2] = [
+    // Candle waits for its threads by spinning, on the processors that the threads of this crate work on, whenever
+    // an operation has 65,536 elements: a backward pass takes up to 20 times as long.
+    ("CANDLE_NUM_THREADS", "1"),
+    // Milliseconds that free memory is kept for. Steps of training need the same memory again and again, and the
+    // system clears each page that it gives.
+    ("MIMALLOC_PURGE_DELAY", "10000"),
+];
+
+/// Starts the program again in its own place with the environment that makes flows fast, unless it is set.
 ///
-/// Candle waits for its threads by spinning, on the processors that the threads of this crate work
-/// on, whenever an operation has 65,536 elements: a backward pass takes up to 20 times as long. Candle
-/// reads the variable from the environment, which a running program cannot change safely: it starts
-/// again in its own place. To be called first in `main`, as [`main`] does; on Windows it does nothing.
-pub fn one_candle_thread() {
+/// Candle's own operations are kept on the calling thread, and free memory is kept for ten seconds. A running program
+/// cannot change its environment safely. To be called first in `main`, as [`main`] does; on Windows it does nothing.
+pub fn prepare_process() {
     #[cfg(unix)]
     {
         use std::os::unix::process::CommandExt;
-        const NAME: &str = "CANDLE_NUM_THREADS";
+        let missing: Vec<_> = ENVIRONMENT.into_iter().filter(|(name, _)| std::env::var_os(name).is_none()).collect();
         let mut arguments = std::env::args_os();
-        if let (None, Ok(program), Some(name)) = (std::env::var_os(NAME), std::env::current_exe(), arguments.next()) {
+        if let (false, Ok(program), Some(name)) = (missing.is_empty(), std::env::current_exe(), arguments.next()) {
             // Returns only if it fails, and then only speed is lost.
-            let _ = std::process::Command::new(program).arg0(name).args(arguments).env(NAME, "1").exec();
+            let _ = std::process::Command::new(program).arg0(name).args(arguments).envs(missing).exec();
         }
     }
 }

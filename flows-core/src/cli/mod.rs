@@ -19,7 +19,7 @@ mod settings;
 
 pub use args::{OutputArgs, RunArgs};
 pub use device::{DeviceArgs, DeviceName};
-pub use exit::{main, one_candle_thread, status};
+pub use exit::{main, prepare_process, status};
 pub use folder::{Replaced, RunFolder};
 pub use interrupt::Interrupt;
 pub use likelihood::{Exact, Likelihood, log_likelihoods};
