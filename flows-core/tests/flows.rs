@@ -84,6 +84,25 @@ fn derivatives() {
     all(Case::derivatives);
 }
 
+/// The twin without a graph gives the same numbers, after a change of the weights too.
+#[test]
+fn detached_flows_are_the_same() -> Result<()> {
+    for (name, flow) in flows(3, Some(2), DType::F64)? {
+        let context = context(5, Some(2), DType::F64)?;
+        let x = flow.sample(5, context.as_ref(), &mut Rng::seed(4))?.detach();
+        for _ in 0..2 {
+            let Some(detached) = flow.detached() else { panic!("{name} has no twin") };
+            let (want, got) = (flow.log_prob(&x, context.as_ref())?, detached.log_prob(&x, context.as_ref())?);
+            assert!(want.track_op() && !got.track_op(), "{name}");
+            assert_eq!(want.to_vec1::<f64>()?, got.to_vec1::<f64>()?, "{name}");
+            let draw = |flow: &dyn Distribution| flow.sample(5, context.as_ref(), &mut Rng::seed(6));
+            assert!(!draw(detached)?.track_op() && difference(&draw(&flow)?, &draw(detached)?)? == 0.0, "{name}");
+            perturb(flow.parameters(), 0.05, &mut Rng::seed(5))?;
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn extremes_stay_in_their_row() {
     all(Case::extremes_stay_in_their_row);

@@ -22,6 +22,7 @@ pub struct Glow {
     config: GlowConfig,
     parameters: Parameters,
     distribution: Transformed,
+    detached: Transformed,
     parts: Vec<usize>,
 }
 
@@ -61,11 +62,17 @@ impl Glow {
     }
 
     fn build(config: GlowConfig, parameters: Parameters) -> Result<Self> {
-        let flow = MultiScale::new(levels(&config, &parameters.scope())?)?;
+        let (distribution, parts) = Self::distribution(&config, &parameters)?;
+        let (detached, _) = Self::distribution(&config, &parameters.detached())?;
+        Ok(Self { config, parameters, distribution, detached, parts })
+    }
+
+    /// The density, and the lengths of the parts of its noise.
+    fn distribution(config: &GlowConfig, parameters: &Parameters) -> Result<(Transformed, Vec<usize>)> {
+        let flow = MultiScale::new(levels(config, &parameters.scope())?)?;
         let parts = flow.parts().to_vec();
         let base = StandardNormal::new([config.dims()], parameters.dtype(), parameters.device())?;
-        let distribution = Transformed::new(Box::new(base), Box::new(flow))?;
-        Ok(Self { config, parameters, distribution, parts })
+        Ok((Transformed::new(Box::new(base), Box::new(flow))?, parts))
     }
 
     /// The config it was made from.
@@ -129,7 +136,7 @@ impl Glow {
     pub fn decode_all(&self, z: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
         self.in_blocks(z.dims().first().copied().unwrap_or(0), |block| {
             let context = context.map(|c| c.narrow(0, block.start, block.len())).transpose()?;
-            self.decode(&z.narrow(0, block.start, block.len())?, context.as_ref())
+            Ok(self.detached.bijector().forward(&z.narrow(0, block.start, block.len())?, context.as_ref())?.0)
         })
     }
 
@@ -141,7 +148,7 @@ impl Glow {
     pub fn score(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
         self.in_blocks(x.dims().first().copied().unwrap_or(0), |block| {
             let context = context.map(|c| c.narrow(0, block.start, block.len())).transpose()?;
-            self.log_prob(&x.narrow(0, block.start, block.len())?, context.as_ref())
+            self.detached.log_prob(&x.narrow(0, block.start, block.len())?, context.as_ref())
         })
     }
 
@@ -242,6 +249,10 @@ impl Distribution for Glow {
 
     fn log_prob_training(&self, x: &Tensor, context: Option<&Tensor>, rng: &mut Rng) -> Result<Tensor> {
         self.distribution.log_prob_training(x, context, rng)
+    }
+
+    fn detached(&self) -> Option<&dyn Distribution> {
+        Some(&self.detached)
     }
 
     fn transformed(&self) -> Option<&Transformed> {

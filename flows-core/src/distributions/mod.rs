@@ -79,6 +79,11 @@ pub trait Distribution: std::fmt::Debug + Send + Sync {
         Ok((x, log_prob))
     }
 
+    /// The same distribution with its parameters as constants, if it has such a twin: what that gives keeps no graph.
+    fn detached(&self) -> Option<&dyn Distribution> {
+        None
+    }
+
     /// The base and bijector that this is made of, if it is a flow and nothing else.
     fn transformed(&self) -> Option<&Transformed> {
         None

@@ -18,6 +18,7 @@ const BLOCK: usize = 128;
 pub fn score(distribution: &dyn Distribution, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
     let rows = x.dims().first().copied().unwrap_or(0);
     check_rows(context, rows)?;
+    let distribution = distribution.detached().unwrap_or(distribution);
     in_blocks(rows, x.device().is_cpu(), |block| {
         let part = |t: &Tensor| t.narrow(0, block.start, block.len());
         distribution.log_prob(&part(x)?, context.map(part).transpose()?.as_ref())
@@ -31,6 +32,7 @@ pub fn score(distribution: &dyn Distribution, x: &Tensor, context: Option<&Tenso
 /// As [`Distribution::sample`], or when no rows are wanted.
 pub fn draw(distribution: &dyn Distribution, count: usize, context: Option<&Tensor>, rng: &mut Rng) -> Result<Tensor> {
     check_rows(context, count)?;
+    let distribution = distribution.detached().unwrap_or(distribution);
     let generators: Vec<Rng> = (0..count.div_ceil(BLOCK)).map(|_| rng.fork()).collect();
     in_blocks(count, context.is_none_or(|c| c.device().is_cpu()), |block| {
         let context = context.map(|c| c.narrow(0, block.start, block.len())).transpose()?;

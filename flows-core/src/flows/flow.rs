@@ -64,6 +64,7 @@ pub struct Flow {
     config: FlowConfig,
     parameters: Parameters,
     distribution: Transformed,
+    detached: Transformed,
     data: Standardize,
     context: Option<Standardize>,
 }
@@ -89,7 +90,7 @@ impl Flow {
     }
 
     fn build(config: FlowConfig, parameters: Parameters) -> Result<Self> {
-        let FlowConfig { features, context, ref model, .. } = config;
+        let FlowConfig { features, context, .. } = config;
         if !COLUMNS.contains(&features) || context.is_some_and(|width| !COLUMNS.contains(&width)) {
             let most = COLUMNS.end();
             return Err(Error::Config(format!("a flow is over 1 to {most} features, given 1 to {most} if any")));
@@ -98,6 +99,17 @@ impl Flow {
         if !named(&config.columns, features) || !named(&config.context_columns, context.unwrap_or(0)) {
             return Err(Error::Config("the names of the columns are not one a column: give as many, or none".into()));
         }
+        let (distribution, data, context) = Self::distribution(&config, &parameters)?;
+        let (detached, ..) = Self::distribution(&config, &parameters.detached())?;
+        Ok(Self { config, parameters, distribution, detached, data, context })
+    }
+
+    /// The density, and what standardizes data and context.
+    fn distribution(
+        config: &FlowConfig,
+        parameters: &Parameters,
+    ) -> Result<(Transformed, Standardize, Option<Standardize>)> {
+        let FlowConfig { features, context, ref model, .. } = *config;
         let (scope, dtype, device) = (parameters.scope(), parameters.dtype(), parameters.device());
         let data = Standardize::new(&[features], &scope.enter("data"))?;
         let architecture = model.architecture();
@@ -114,7 +126,7 @@ impl Flow {
                 Box::new(BoxUniform::new(&bound.neg()?, &bound)?)
             }
         };
-        Ok(Self { config, parameters, distribution: Transformed::new(base, bijector)?, data, context })
+        Ok((Transformed::new(base, bijector)?, data, context))
     }
 
     /// The config it was made from.
@@ -206,6 +218,10 @@ impl Distribution for Flow {
 
     fn log_prob_training(&self, x: &Tensor, context: Option<&Tensor>, rng: &mut Rng) -> Result<Tensor> {
         self.distribution.log_prob_training(x, context, rng)
+    }
+
+    fn detached(&self) -> Option<&dyn Distribution> {
+        Some(&self.detached)
     }
 
     fn transformed(&self) -> Option<&Transformed> {

@@ -29,6 +29,8 @@ pub struct Parameters {
     dtype: DType,
     device: Device,
     store: Arc<Mutex<Store>>,
+    /// Whether what is made is there already, and given out as constants.
+    detached: bool,
 }
 
 #[derive(Debug)]
@@ -75,7 +77,7 @@ impl Parameters {
     /// An empty store; weights will be of `dtype` on `device`, drawn from `rng`.
     pub fn new(dtype: DType, device: &Device, rng: Rng) -> Self {
         let store = Store { entries: IndexMap::new(), rng, total: 0, saved: None };
-        Self { dtype, device: device.clone(), store: Arc::new(Mutex::new(store)) }
+        Self { dtype, device: device.clone(), store: Arc::new(Mutex::new(store)), detached: false }
     }
 
     /// An empty store in which what is made has the values of these tensors, by name; what they lack
@@ -84,6 +86,12 @@ impl Parameters {
         let parameters = Self::new(dtype, device, Rng::seed(0));
         parameters.lock().saved = Some(tensors);
         parameters
+    }
+
+    /// The same store, the weights of which are constants to what is built from it: a second model that
+    /// shares the first one's memory, follows its training, and keeps no graph.
+    pub fn detached(&self) -> Self {
+        Self { detached: true, ..self.clone() }
     }
 
     /// Passes if all tensors that [`Self::saved`] was given have found their place.
@@ -194,6 +202,9 @@ impl Scope {
     /// When the name is taken, or the model becomes too large.
     pub fn weight(&self, name: &str, shape: impl Into<Shape>, init: Init) -> Result<Tensor> {
         let shape = shape.into();
+        if self.parameters.detached {
+            return Ok(self.existing(name, &shape)?.as_detached_tensor());
+        }
         let count = elements(shape.dims())?;
         let tensor = {
             let mut store = self.parameters.lock();
@@ -216,6 +227,9 @@ impl Scope {
     /// # Errors
     /// When the name is taken.
     pub fn buffer(&self, name: &str, value: &Tensor) -> Result<Buffer> {
+        if self.parameters.detached {
+            return self.existing(name, value.shape()).map(Buffer);
+        }
         let saved = self.parameters.lock().take(&self.full(name), value.shape())?;
         let value = saved.map_or_else(|| Ok(value.clone()), |saved| saved.to_dtype(value.dtype()))?;
         let var = Var::from_tensor(&value.to_device(self.device())?)?;
@@ -225,7 +239,17 @@ impl Scope {
 
     /// A generator for what a layer fixes at random (a permutation, say) when it is made.
     pub fn rng(&self) -> Rng {
-        self.parameters.lock().rng.fork()
+        // What a detached layer would draw is in its buffers.
+        if self.parameters.detached { Rng::seed(0) } else { self.parameters.lock().rng.fork() }
+    }
+
+    /// The tensor that an earlier model made under this name.
+    fn existing(&self, name: &str, shape: &Shape) -> Result<Var> {
+        let name = self.full(name);
+        let store = self.parameters.lock();
+        let var = store.entries.get(&name).map(|entry| &entry.var);
+        fitting(&name, var.map(Var::as_tensor), shape)?;
+        var.cloned().ok_or_else(|| superfluous(&name))
     }
 
     fn insert(&self, name: &str, entry: Entry) -> Result<()> {

@@ -8,6 +8,7 @@ use super::matmul::{Operand, add_product};
 use super::staircase::Staircase;
 use crate::{Error, Result};
 use candle_core::{CpuStorage, CustomOp3, DType, Layout, Shape, Tensor};
+use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 
 /// Weight (outputs, inputs), its mask, and bias (outputs) of a linear layer.
@@ -59,7 +60,8 @@ pub(crate) fn dense(x: &Tensor, shift: Option<&Tensor>, steps: Vec<Step>) -> Res
         Some(shift) => shift.contiguous()?,
         None => Tensor::zeros(0, x.dtype(), x.device())?,
     };
-    Ok(x.contiguous()?.apply_op3(&shift, &further, Dense { steps, seen: OnceLock::new(), left })?)
+    let keeps = x.track_op() || shift.track_op() || further.track_op();
+    Ok(x.contiguous()?.apply_op3(&shift, &further, Dense { steps, keeps, seen: OnceLock::new(), left })?)
 }
 
 /// The same as a composition of candle's operations, for other devices and as the tests' reference.
@@ -175,6 +177,8 @@ impl Step {
 
 struct Dense {
     steps: Vec<Step>,
+    /// Whether there will be a backward pass.
+    keeps: bool,
     /// Of each step what its gradients need: input and output of a linear one, the inputs of both
     /// layers of a residual one.
     seen: OnceLock<Vec<[Tensor; 2]>>,
@@ -183,6 +187,9 @@ struct Dense {
 
 impl Dense {
     fn evaluate<T: Real>(&self, x: &[T], shift: &[T]) -> candle_core::Result<Vec<T>> {
+        if !self.keeps {
+            return self.value(x, shift.to_vec());
+        }
         let keep = |values: Vec<T>| {
             let shape = Shape::from(values.len());
             T::tensor(values, &shape)
@@ -211,6 +218,28 @@ impl Dense {
         // A second evaluation of the same node would give the same.
         let _ = self.seen.set(seen);
         with_slice(&h, <[T]>::to_vec)
+    }
+
+    /// The value alone.
+    fn value<T: Real>(&self, x: &[T], mut shift: Vec<T>) -> candle_core::Result<Vec<T>> {
+        let mut h = Cow::Borrowed(x);
+        for step in &self.steps {
+            h = Cow::Owned(match step {
+                Step::Linear(layer, f) => {
+                    let mut y = layer.forward(&h, std::mem::take(&mut shift))?;
+                    f.apply(&mut y);
+                    y
+                }
+                Step::Residual([first, second], f) => {
+                    let mut u = h.to_vec();
+                    f.apply(&mut u);
+                    let mut v = first.forward(&u, Vec::new())?;
+                    f.apply(&mut v);
+                    second.forward(&v, h.into_owned())?
+                }
+            });
+        }
+        Ok(h.into_owned())
     }
 
     /// The gradients of x, of the shift, and of what stands in for the layers.

@@ -51,7 +51,8 @@ pub fn conv_network(x: &Tensor, layers: Vec<ConvLayer>) -> Result<Tensor> {
     let left = Left::default();
     let further = left.stand_in(&inputs)?;
     let nothing = Tensor::zeros(0, x.dtype(), x.device())?;
-    let network = ConvNetwork { layers, geometries, seen: OnceLock::new(), left };
+    let keeps = x.track_op() || further.track_op();
+    let network = ConvNetwork { layers, geometries, keeps, seen: OnceLock::new(), left };
     Ok(x.contiguous()?.apply_op3(&nothing, &further, network)?)
 }
 
@@ -249,6 +250,8 @@ fn add_border_gradient<T: Real>(g: &[T], geometry: &Geometry, sum: &mut [T]) {
 struct ConvNetwork {
     layers: Vec<ConvLayer>,
     geometries: Vec<Geometry>,
+    /// Whether there will be a backward pass.
+    keeps: bool,
     /// What each layer but the last gives.
     seen: OnceLock<Vec<CpuStorage>>,
     left: Left,
@@ -256,14 +259,16 @@ struct ConvNetwork {
 
 impl ConvNetwork {
     fn evaluate<T: Real>(&self, x: &[T]) -> candle_core::Result<Vec<T>> {
-        let mut seen: Vec<Vec<T>> = Vec::with_capacity(self.layers.len());
+        let mut seen = Vec::new();
+        let mut last: Option<Vec<T>> = None;
         for (layer, geometry) in self.layers.iter().zip(&self.geometries) {
-            seen.push(layer.evaluate(seen.last().map_or(x, |h| h), geometry)?);
+            let y = layer.evaluate(last.as_deref().unwrap_or(x), geometry)?;
+            let before = last.replace(y);
+            seen.extend(before.filter(|_| self.keeps).map(T::storage));
         }
-        let last = seen.pop().unwrap_or_else(|| x.to_vec());
         // A second evaluation of the same node would give the same.
-        let _ = self.seen.set(seen.into_iter().map(T::storage).collect());
-        Ok(last)
+        let _ = self.seen.set(seen);
+        Ok(last.unwrap_or_else(|| x.to_vec()))
     }
 
     /// The gradients of x and of what stands in for the layers.
