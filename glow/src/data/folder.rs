@@ -3,7 +3,7 @@
 use super::Images;
 use super::fit::{Fit, planes};
 use flows_core::{Error, Result};
-use image::{DynamicImage, ImageReader, Rgb, RgbImage};
+use image::{DynamicImage, ImageError, ImageReader, Rgb, RgbImage};
 use std::path::{Path, PathBuf};
 
 const EXTENSIONS: [&str; 9] = ["png", "jpg", "jpeg", "bmp", "gif", "webp", "pgm", "ppm", "tga"];
@@ -18,17 +18,18 @@ pub fn is_image(path: &Path) -> bool {
 /// and what is transparent white.
 ///
 /// # Errors
-/// When the file is missing, is no image or is damaged.
+/// When the file is missing, is no image or is damaged, or would take more than 512 MiB.
 pub fn read_image(path: &Path) -> Result<([usize; 3], Vec<u8>)> {
-    let bad = |e: &dyn std::fmt::Display| {
-        Error::file(path, format!("is no image that can be read ({e}); restore or remove it"))
+    let bad = |e: ImageError| match e {
+        ImageError::Limits(e) => Error::file(path, format!("is too large an image ({e}); scale it down or remove it")),
+        e => Error::file(path, format!("is no image that can be read ({e}); restore or remove it")),
     };
     // By its content: the extension may lie.
     let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format);
-    let image = reader.map_err(|e| bad(&e))?.decode().map_err(|e| bad(&e))?;
+    let image = reader.map_err(|e| bad(e.into()))?.decode().map_err(bad)?;
     let size = [image.height() as usize, image.width() as usize];
     if size.contains(&0) {
-        return Err(bad(&"it is empty"));
+        return Err(Error::file(path, "is an image without a pixel; restore or remove it"));
     }
     let image = if image.color().has_alpha() { DynamicImage::ImageRgb8(on_white(&image)) } else { image };
     if image.color().has_color() {

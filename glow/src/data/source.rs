@@ -123,7 +123,7 @@ impl ImageSource {
 fn held_out(path: &Path, images: Images, share: usize, most: usize, rng: &mut Rng) -> Result<(Images, Images)> {
     let count = images.len();
     if count < 2 {
-        return Err(Error::file(path, format!("has {count} images to divide; give at least 4")));
+        return Err(Error::file(path, "has too few images to train, to validate and to test on; give at least 3"));
     }
     let order = rng.permutation(count);
     let (out, rest) = order.split_at((count / share).clamp(1, most));

@@ -176,7 +176,8 @@ impl RunConfig {
         }
         let ModelConfig { bits, levels, steps, hidden, .. } = self.model;
         let side = 1usize.checked_shl(levels as u32).unwrap_or(0);
-        GlowConfig { bits, levels, steps, hidden, ..GlowConfig::new([1, side, side]) }.check()?;
+        let [height, width] = self.fit.size.unwrap_or([side; 2]);
+        GlowConfig { bits, levels, steps, hidden, ..GlowConfig::new([1, height, width]) }.check()?;
         // All that is wrong with the training shows on a small model.
         let trial = GlowConfig { levels: 1, steps: 1, hidden: 1, ..GlowConfig::new([1, 2, 2]) };
         let trial = Glow::new(trial, &mut Rng::seed(0))?;
