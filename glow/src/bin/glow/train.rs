@@ -28,6 +28,7 @@ pub const UNIT: &str = "bits/dim";
 const EXAMPLES: &str = "\
 Examples:
   glow train
+  glow train --preset uci-digits
   glow train --data mnist/ --preset mnist-small --out runs/mnist
   glow train --data photos/ --preset faces --size 64,64 --out runs/faces
   glow train --data images.npy --preset cifar10-small --steps 20000 --lr 5e-4
