@@ -120,9 +120,11 @@ impl GlowConfig {
         let side = 1 << self.levels;
         if height % side != 0 || width % side != 0 {
             return bad(format!(
-                "images of {height} x {width} cannot be squeezed {} times: use fewer `levels`, or resize, crop or pad \
-                 them to multiples of {side}",
-                self.levels
+                "images of {height} x {width} cannot be squeezed {} times: use fewer `levels`, or a `size` of multiples \
+                 of {side}, such as {},{}",
+                self.levels,
+                height.next_multiple_of(side),
+                width.next_multiple_of(side)
             ));
         }
         if self.classes == Some(0) {

@@ -2,7 +2,7 @@
 
 use flate2::{Compression, write::GzEncoder};
 use flows_core::{Result, Rng};
-use glow::data::{Fit, Framing, ImageSource, drawn_digits};
+use glow::data::{Fit, Framing, ImageSource, Warp, drawn_digits, uci_digits};
 use std::fs;
 use std::io::Write;
 use std::path::Path;
@@ -99,5 +99,48 @@ fn digits_are_drawn_the_same_again() -> Result<()> {
         let light = digits.image(i).iter().map(|v| f64::from(*v) / 255.0).sum::<f64>() / 256.0;
         assert!((0.04..0.5).contains(&light), "digit {i} is lit at {light}");
     }
+    Ok(())
+}
+
+#[test]
+fn the_digits_of_the_crate_are_whole() -> Result<()> {
+    let digits = uci_digits()?;
+    assert_eq!((digits.shape(), digits.len()), ([1, 8, 8], 1797));
+    let labels = digits.labels().unwrap();
+    let counts: Vec<usize> = (0..10).map(|class| labels.iter().filter(|label| **label == class).count()).collect();
+    assert_eq!(
+        (&labels[..10], &counts[..]),
+        (&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9][..], &[178, 182, 177, 183, 181, 182, 181, 179, 174, 180][..])
+    );
+    // The ink of all, and of the first row of the first.
+    let ink = |v: &u8| usize::from(v.div_ceil(16));
+    assert_eq!((0..1797).flat_map(|i| digits.image(i)).map(ink).sum::<usize>(), 561_718);
+    assert_eq!(digits.image(0)[..8].iter().map(ink).collect::<Vec<_>>(), [0, 0, 5, 13, 9, 1, 0, 0]);
+
+    let source: ImageSource = "uci-digits".parse()?;
+    assert_eq!(source.to_string(), "uci-digits");
+    let splits = source.load(&Fit::default(), None, &mut Rng::seed(0))?;
+    assert_eq!([&splits.train, &splits.validation, &splits.test].map(|part| part.len()), [1538, 80, 179]);
+    let fit = Fit { size: Some([16, 16]), framing: Framing::Pad, grey: false };
+    assert_eq!((source.test(&fit, None)?.shape(), source.unpadded(&fit)?), ([1, 16, 16], Some(64)));
+    Ok(())
+}
+
+#[test]
+fn a_seed_augments_images_the_same_again() -> Result<()> {
+    let (digits, all) = (uci_digits()?, (0..100).collect::<Vec<u32>>());
+    let values = |flip, shift, seed| -> Result<Vec<u8>> {
+        let images = digits.augmented(&all, flip, &Warp { shift, ..Warp::default() }, &mut Rng::seed(seed))?;
+        assert_eq!(images.dims(), [100, 1, 8, 8]);
+        Ok(images.flatten_all()?.to_vec1()?)
+    };
+    let (plain, flipped) = (values(false, 0.0, 0)?, values(true, 0.0, 0)?);
+    assert_eq!(plain, digits.tensor(&all, || false)?.flatten_all()?.to_vec1::<u8>()?);
+    let mirrored = digits.tensor(&all, || true)?.flatten_all()?.to_vec1::<u8>()?;
+    let count = |one: &[u8], other: &[u8]| one.chunks(64).zip(other.chunks(64)).filter(|(a, b)| a == b).count();
+    let (same, turned) = (count(&plain, &flipped), count(&mirrored, &flipped));
+    assert!(same + turned >= 100 && (30..70).contains(&same), "{same} {turned}");
+    assert_eq!(values(true, 0.2, 1)?, values(true, 0.2, 1)?);
+    assert!(values(false, 0.2, 1)? != values(false, 0.2, 2)? && values(false, 0.2, 1)? != plain);
     Ok(())
 }

@@ -174,6 +174,8 @@ fn images_that_cannot_be_used_are_named() {
     fails(here, &format!("{train} tiny.toml"), &["tiny.toml", ".npy"]);
     fails(here, "train --preset faces", &["--data"]);
     fails(here, "train --preset nothing", &["choose one of"]);
+    fails(here, &format!("{train} images --shift 0.6"), &["a shift from 0 to 0.5"]);
+    fails(here, &format!("{train} images --size 100000"), &["8192"]);
     fs::write(here.join("cut-idx3-ubyte"), [0, 0, 8, 3, 0, 0, 0, 9, 0, 0, 0, 8, 0, 0, 0, 8, 1, 2]).unwrap();
     fails(here, &format!("{train} cut-idx3-ubyte"), &["cut-idx3-ubyte", "fetch"]);
     fs::write(here.join("no.npy"), b"\x93NUMPY").unwrap();
@@ -187,15 +189,17 @@ fn images_that_cannot_be_used_are_named() {
 fn long(here: &Path) {
     let long = TINY.replace("steps = 12", "steps = 300").replace("checkpoint_every = 3", "checkpoint_every = 20");
     let long = long.replace("evaluate_every = 4", "evaluate_every = 100");
-    fs::write(here.join("long.toml"), format!("flip = true\n{long}")).unwrap();
+    let warp = "warp = { shift = 0.1, rotation = 15, zoom = 0.1, shear = 0.02 }";
+    fs::write(here.join("long.toml"), format!("flip = true\n{warp}\n{long}")).unwrap();
 }
 
-/// The program in training, once it has saved.
-fn started(here: &Path, out: &str) -> Child {
-    let child = glow(here, &format!("train --data images --config long.toml --out {out}"));
-    let mut child = { child }.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+/// The program in training, once it has saved anew.
+fn saving(here: &Path, out: &str, args: &str) -> Child {
+    let path = here.join(out).join("training.safetensors");
+    let before = fs::read(&path).ok();
+    let mut child = glow(here, args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let start = Instant::now();
-    while !here.join(out).join("training.safetensors").exists() {
+    while fs::read(&path).ok() == before {
         assert!(start.elapsed() < Duration::from_secs(60) && child.try_wait().unwrap().is_none(), "it does not train");
         std::thread::sleep(Duration::from_millis(2));
     }
@@ -203,18 +207,23 @@ fn started(here: &Path, out: &str) -> Child {
 }
 
 #[test]
-fn a_killed_run_resumes_to_the_same_model() {
+fn a_run_that_is_killed_again_and_again_resumes_to_the_same_model() {
     let folder = folder();
     let here = folder.path();
     long(here);
     succeeds(here, "train --data images --config long.toml --out whole -q");
-    let mut child = started(here, "killed");
-    child.kill().unwrap();
-    child.wait().unwrap();
+    let train = "train --data images --config long.toml --out killed";
+    for kill in 0..4 {
+        let mut child = saving(here, "killed", if kill == 0 { train } else { "train --out killed --resume" });
+        // Also within a step, and while it saves.
+        std::thread::sleep(Duration::from_millis(7 * kill));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
     let output = run(here, "train --out killed --resume");
     let said = text(&output.stderr);
     assert!(output.status.success() && said.contains("going on after step"), "{said}");
     let read = |out: &str| fs::read(here.join(out).join("model.safetensors")).unwrap();
     assert!(read("whole") == read("killed"));
-    fails(here, "train --data images --config long.toml --out killed", &["--resume", "--overwrite"]);
+    fails(here, train, &["--resume", "--overwrite"]);
 }

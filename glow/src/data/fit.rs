@@ -5,6 +5,9 @@ use image::imageops::{FilterType, resize};
 use image::{ImageBuffer, Luma, Rgb};
 use serde::{Deserialize, Serialize};
 
+/// Pixels that an image is scaled to at most, before its middle is cut out.
+const MOST: u64 = 1 << 26;
+
 /// How an image of another size comes to the size of the model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -33,7 +36,7 @@ impl Fit {
     /// An image (C, H, W) as it is to be, and its shape.
     ///
     /// # Errors
-    /// When it is too large to pad, or has channels that cannot be scaled.
+    /// When it is too large to pad or too long to crop.
     pub fn apply(&self, shape: [usize; 3], values: Vec<u8>) -> Result<([usize; 3], Vec<u8>)> {
         let [channels, height, width] = shape;
         let (channels, values) = match self.grey && channels == 3 {
@@ -83,6 +86,10 @@ fn crop(shape: [usize; 3], values: &[u8], to: [usize; 2]) -> Result<Vec<u8>> {
     let scale = (to[0] as f64 / height as f64).max(to[1] as f64 / width as f64);
     let scaled = [height, width].map(|side| (side as f64 * scale).round() as u32);
     let scaled = [scaled[0].max(to[0] as u32), scaled[1].max(to[1] as u32)];
+    if u64::from(scaled[0]) * u64::from(scaled[1]) > MOST {
+        let message = format!("an image of {height} x {width} is too long to fill {} x {}", to[0], to[1]);
+        return Err(Error::Data(format!("{message}: cut it, or remove it")));
+    }
     let (top, left) = ((scaled[0] as usize - to[0]) / 2, (scaled[1] as usize - to[1]) / 2);
     let mut cropped = Vec::with_capacity(channels * to[0] * to[1]);
     for plane in values.chunks(height * width) {
@@ -121,6 +128,8 @@ mod tests {
         let (_, grey) = fit([2, 1], Framing::Crop, true).apply([3, 2, 1], vec![255, 0, 255, 0, 255, 100])?;
         assert_eq!(grey, [255, 7]);
         assert_eq!(fit([8, 8], Framing::Crop, false).apply([1, 2, 3], vec![9; 6])?, ([1, 8, 8], vec![9; 64]));
+        let long = fit([32, 32], Framing::Crop, false).apply([1, 1, 100_000], vec![9; 100_000]);
+        assert!(long.unwrap_err().to_string().contains("cut it"));
         Ok(())
     }
 }

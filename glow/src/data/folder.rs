@@ -1,9 +1,8 @@
 //! Folders of images.
 
-use super::Images;
-use super::fit::{Fit, planes};
+use super::decode::{Item, collect, read_image};
+use super::{Fit, Images};
 use flows_core::{Error, Result};
-use image::{DynamicImage, ImageReader, Rgb, RgbImage};
 use std::path::{Path, PathBuf};
 
 const EXTENSIONS: [&str; 9] = ["png", "jpg", "jpeg", "bmp", "gif", "webp", "pgm", "ppm", "tga"];
@@ -12,38 +11,6 @@ const EXTENSIONS: [&str; 9] = ["png", "jpg", "jpeg", "bmp", "gif", "webp", "pgm"
 pub fn is_image(path: &Path) -> bool {
     let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase());
     extension.is_some_and(|extension| EXTENSIONS.contains(&extension.as_str()))
-}
-
-/// The colours of an image file, (C, H, W), C being 1 where the file has no colours and 3 elsewhere; 16 bits become 8,
-/// and what is transparent white.
-///
-/// # Errors
-/// When the file is missing, is no image or is damaged.
-pub fn read_image(path: &Path) -> Result<([usize; 3], Vec<u8>)> {
-    let bad = |e: &dyn std::fmt::Display| {
-        Error::file(path, format!("is no image that can be read ({e}); restore or remove it"))
-    };
-    // By its content: the extension may lie.
-    let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format);
-    let image = reader.map_err(|e| bad(&e))?.decode().map_err(|e| bad(&e))?;
-    let size = [image.height() as usize, image.width() as usize];
-    if size.contains(&0) {
-        return Err(bad(&"it is empty"));
-    }
-    let image = if image.color().has_alpha() { DynamicImage::ImageRgb8(on_white(&image)) } else { image };
-    if image.color().has_color() {
-        return Ok(([3, size[0], size[1]], planes(&image.to_rgb8())));
-    }
-    Ok(([1, size[0], size[1]], image.to_luma8().into_raw()))
-}
-
-fn on_white(image: &DynamicImage) -> RgbImage {
-    let image = image.to_rgba8();
-    let pixel = |x: u32, y: u32| {
-        let [r, g, b, alpha] = image.get_pixel(x, y).0.map(u32::from);
-        Rgb([r, g, b].map(|colour| ((colour * alpha + 255 * (255 - alpha) + 127) / 255) as u8))
-    };
-    RgbImage::from_fn(image.width(), image.height(), pixel)
 }
 
 /// The images of a folder in the order of their names; each sub-folder is a class, of the images below it.
@@ -68,55 +35,17 @@ pub(super) fn images(folder: &Path, fit: &Fit, skip: Option<&mut dyn FnMut(Error
         let extensions = EXTENSIONS.join(", ");
         return Err(Error::file(folder, format!("has no images; put some there ({extensions}), or check the path")));
     }
-    let (mut images, labels) = read_all(&files, fit, skip)?;
+    let item = |(path, class): (PathBuf, u32)| {
+        Ok(Item { name: path.display().to_string(), label: Some(class), image: read_image(&path) })
+    };
+    let (mut images, labels) = collect(files.into_iter().map(item), fit, skip)?;
     let names = images.names.iter_mut().flatten();
     let prefix = format!("{}{}", folder.display(), std::path::MAIN_SEPARATOR);
     names.for_each(|name| *name = name.strip_prefix(&prefix).map_or(name.clone(), str::to_string));
-    if classes.is_empty() { Ok(images) } else { images.with_labels(labels, classes) }
-}
-
-fn read_all(
-    files: &[(PathBuf, u32)],
-    fit: &Fit,
-    mut skip: Option<&mut dyn FnMut(Error)>,
-) -> Result<(Images, Vec<u32>)> {
-    let mut shape: Option<([usize; 3], &Path)> = None;
-    let (mut values, mut labels, mut names) = (Vec::new(), Vec::new(), Vec::new());
-    for (path, label) in files {
-        let image =
-            read_image(path).and_then(|(shape, values)| fit.apply(shape, values).map_err(|e| Error::file(path, e)));
-        let (mut own, mut colours) = match (image, &mut skip) {
-            (Ok(image), _) => image,
-            (Err(error), Some(skip)) => {
-                skip(error);
-                continue;
-            }
-            (Err(error), None) => {
-                return Err(Error::Data(format!("{error}, or pass over such files by --skip-bad")));
-            }
-        };
-        let (first, of) = *shape.get_or_insert((own, path));
-        if own[0] == 1 && first[0] == 3 {
-            // Grey among colours.
-            colours = colours.repeat(3);
-            own[0] = 3;
-        }
-        if own != first {
-            return Err(Error::Data(format!(
-                "{} has shape {own:?}, but {} has {first:?}: say what all are to have by --size H,W, and --grey if \
-                 only some have colours",
-                path.display(),
-                of.display()
-            )));
-        }
-        values.append(&mut colours);
-        labels.push(*label);
-        names.push(path.display().to_string());
+    match labels {
+        Some(labels) if !classes.is_empty() => images.with_labels(labels, classes),
+        _ => Ok(images),
     }
-    let Some((shape, _)) = shape else {
-        return Err(Error::Data("none of the images can be read".into()));
-    };
-    Ok((Images { names: Some(names), ..Images::new(shape, values)? }, labels))
 }
 
 /// What is in a folder, by name, hidden entries aside.

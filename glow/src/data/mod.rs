@@ -1,19 +1,26 @@
-//! Images to learn from: drawn digits, folders, IDX files and NumPy arrays.
+//! Images to learn from: drawn and scanned digits, folders, IDX files, NumPy arrays and Parquet files.
 
+mod decode;
 mod digits;
 mod fit;
 mod folder;
 mod idx;
 mod npy;
+mod parquet;
 mod source;
+mod uci_digits;
+mod warp;
 
+pub use decode::read_image;
 pub use digits::drawn_digits;
 pub use fit::{Fit, Framing};
-pub use folder::{is_image, read_image};
+pub use folder::is_image;
 pub use source::{ImageSource, Splits};
+pub use uci_digits::uci_digits;
+pub use warp::Warp;
 
 use candle_core::{Device, Tensor};
-use flows_core::{Error, Result};
+use flows_core::{Error, Result, Rng};
 
 /// Images of one shape as whole colours 0 to 255, with their classes if they are known.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,6 +112,21 @@ impl Images {
         }
         let [channels, height, width] = self.shape;
         Ok(Tensor::from_vec(values, (indices.len(), channels, height, width), &Device::Cpu)?)
+    }
+
+    /// These images for a step of training, (B, C, H, W) as u8: mirrored at random if `flip`, then each warped by a
+    /// map of its own.
+    ///
+    /// # Errors
+    /// As [`Self::tensor`].
+    pub fn augmented(&self, indices: &[u32], flip: bool, warp: &Warp, rng: &mut Rng) -> Result<Tensor> {
+        let images = self.tensor(indices, || flip && rng.uniform() < 0.5)?;
+        if warp.is_identity() {
+            return Ok(images);
+        }
+        let values = images.flatten_all()?.to_vec1::<u8>()?;
+        let warped: Vec<u8> = values.chunks(self.each()).flat_map(|image| warp.apply(self.shape, image, rng)).collect();
+        Ok(Tensor::from_vec(warped, images.shape(), &Device::Cpu)?)
     }
 
     /// The classes of these images as a context, (B, 1) of u32.

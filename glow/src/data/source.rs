@@ -1,6 +1,6 @@
 //! The word by which a program is told where its images are.
 
-use super::{Fit, Framing, Images, drawn_digits, folder, idx, npy};
+use super::{Fit, Framing, Images, drawn_digits, folder, idx, npy, parquet, uci_digits};
 use flows_core::hub::{self, Address};
 use flows_core::{Error, Result, Rng};
 use serde::{Deserialize, Serialize};
@@ -9,6 +9,9 @@ use std::{fmt, str::FromStr};
 
 /// The side of a drawn digit.
 const SIDE: usize = 16;
+
+/// The name of the digits written by hand.
+const UCI_DIGITS: &str = "uci-digits";
 
 /// Drawn digits to train on, to validate and to test on.
 const DIGITS: [usize; 3] = [20_000, 500, 2_000];
@@ -22,8 +25,10 @@ const VALIDATION: usize = 500;
 pub enum ImageSource {
     /// Digits that the crate draws.
     Digits,
-    /// A `.npy` or IDX file, or a folder of images, of two such files or folders `train...` and `test...`, or of
-    /// MNIST's four.
+    /// Digits written by hand, [`uci_digits`].
+    UciDigits,
+    /// A `.npy`, IDX or `.parquet` file, or a folder of images, of two such files or folders `train...` and `test...`,
+    /// or of MNIST's four. A Parquet file `...-00000-of-00003.parquet` stands for all three.
     Path(PathBuf),
     /// `hf://owner/repo/path[@revision]` of such a file.
     Hub(Address),
@@ -51,6 +56,9 @@ impl ImageSource {
             let [train, validation, test] = DIGITS.map(|count| drawn_digits(count, SIDE, rng)?.fitted(fit));
             return Ok(Splits { train: train?, validation: validation?, test: test? });
         }
+        if *self == Self::UciDigits {
+            return divided(UCI_DIGITS.as_ref(), uci_digits()?.fitted(fit)?, rng);
+        }
         let path = self.path()?;
         if let Some([train, test]) = parts(&path)? {
             let mut skip = skip;
@@ -62,9 +70,7 @@ impl ImageSource {
             let (validation, train) = held_out(&path, train, 20, VALIDATION, rng)?;
             return Ok(Splits { train, validation, test });
         }
-        let (test, rest) = held_out(&path, read(&path, fit, skip)?, 10, 1000, rng)?;
-        let (validation, train) = held_out(&path, rest, 20, VALIDATION, rng)?;
-        Ok(Splits { train, validation, test })
+        divided(&path, read(&path, fit, skip)?, rng)
     }
 
     /// All images, or those to test on where the source has such.
@@ -74,6 +80,7 @@ impl ImageSource {
     pub fn test(&self, fit: &Fit, skip: Option<&mut dyn FnMut(Error)>) -> Result<Images> {
         match self {
             Self::Digits => Ok(self.load(fit, None, &mut Rng::seed(0))?.test),
+            Self::UciDigits => uci_digits()?.fitted(fit),
             _ => {
                 let path = self.path()?;
                 read(&parts(&path)?.map_or(path, |[_, test]| test), fit, skip)
@@ -81,7 +88,7 @@ impl ImageSource {
         }
     }
 
-    /// The colours that an image of a `.npy` or IDX file has before `fit` pads it, if it does.
+    /// The colours that an image of a file of many has before `fit` pads it, if it does.
     ///
     /// # Errors
     /// When the file cannot be read.
@@ -89,21 +96,35 @@ impl ImageSource {
         if fit.framing != Framing::Pad || fit.size.is_none() || *self == Self::Digits {
             return Ok(None);
         }
+        if *self == Self::UciDigits {
+            return Ok(Some(uci_digits()?.each()));
+        }
         let path = self.path()?;
         let path = parts(&path)?.map_or(path, |[_, test]| test);
         if path.is_dir() {
             return Ok(None);
         }
-        let [channels, height, width] = read(&path, &Fit::default(), None)?.shape();
+        let [channels, height, width] = match read(&path, &Fit::default(), None) {
+            Ok(images) => images.shape(),
+            // They may be of several sizes.
+            Err(_) if is_parquet(&path) => return Ok(None),
+            Err(error) => return Err(error),
+        };
         Ok(Some(height * width * if fit.grey { 1 } else { channels }))
     }
 
     fn path(&self) -> Result<PathBuf> {
         match self {
-            Self::Hub(address) => address.fetch(),
+            Self::Hub(address) => {
+                // The other files that its name stands for come to lie beside it.
+                for path in parquet::shards(address.path()).iter().skip(1) {
+                    address.to_string().replacen(address.path(), path, 1).parse::<Address>()?.fetch()?;
+                }
+                address.fetch()
+            }
             Self::Path(path) if path.exists() => Ok(path.clone()),
             Self::Path(path) => Err(Error::file(path, "does not exist; check the path")),
-            Self::Digits => Err(Error::Config("the drawn digits are no file".into())),
+            Self::Digits | Self::UciDigits => Err(Error::Config(format!("{self} are no file"))),
         }
     }
 
@@ -119,11 +140,18 @@ impl ImageSource {
     }
 }
 
+/// Images in three parts of which their source says nothing.
+fn divided(path: &Path, images: Images, rng: &mut Rng) -> Result<Splits> {
+    let (test, rest) = held_out(path, images, 10, 1000, rng)?;
+    let (validation, train) = held_out(path, rest, 20, VALIDATION, rng)?;
+    Ok(Splits { train, validation, test })
+}
+
 /// One image in `share`, but at most `most`, drawn at random, and the others.
 fn held_out(path: &Path, images: Images, share: usize, most: usize, rng: &mut Rng) -> Result<(Images, Images)> {
     let count = images.len();
     if count < 2 {
-        return Err(Error::file(path, format!("has {count} images to divide; give at least 4")));
+        return Err(Error::file(path, "has too few images to train, to validate and to test on; give at least 3"));
     }
     let order = rng.permutation(count);
     let (out, rest) = order.split_at((count / share).clamp(1, most));
@@ -138,7 +166,7 @@ fn parts(path: &Path) -> Result<Option<[PathBuf; 2]>> {
     let entries = std::fs::read_dir(path).map_err(|e| Error::file(path, format!("cannot be read ({e})")))?;
     let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
     paths.sort();
-    let usable = |path: &&PathBuf| path.is_dir() || is_npy(path) || is_idx_images(path);
+    let usable = |path: &&PathBuf| path.is_dir() || is_npy(path) || is_parquet(path) || is_idx_images(path);
     let find = |prefixes: &[&str]| {
         let named = |path: &&PathBuf| {
             let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
@@ -156,8 +184,11 @@ fn read(path: &Path, fit: &Fit, skip: Option<&mut dyn FnMut(Error)>) -> Result<I
     if is_npy(path) {
         return npy::images(path)?.fitted(fit);
     }
+    if is_parquet(path) {
+        return parquet::images(path, fit, skip);
+    }
     if !is_idx_images(path) {
-        return Err(Error::file(path, "is no .npy or IDX file of images, nor a folder of images"));
+        return Err(Error::file(path, "is no .npy, .parquet or IDX file of images, nor a folder of images"));
     }
     let images = idx::images(path)?;
     // MNIST's labels lie beside its images.
@@ -178,6 +209,10 @@ fn is_npy(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "npy")
 }
 
+fn is_parquet(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "parquet")
+}
+
 fn is_idx_images(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     name.contains("idx3") || name.contains("idx4") || name.ends_with(".idx") || name.ends_with(".idx.gz")
@@ -187,6 +222,7 @@ impl fmt::Display for ImageSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Digits => f.write_str("digits"),
+            Self::UciDigits => f.write_str(UCI_DIGITS),
             Self::Path(path) => path.display().fmt(f),
             Self::Hub(address) => address.fmt(f),
         }
@@ -199,6 +235,7 @@ impl FromStr for ImageSource {
     fn from_str(text: &str) -> Result<Self> {
         match text {
             "digits" => Ok(Self::Digits),
+            UCI_DIGITS => Ok(Self::UciDigits),
             "" => Err(Error::Config("no data is named: give digits, a folder, a file or hf://owner/repo/path".into())),
             text if text.starts_with(hub::SCHEME) => Ok(Self::Hub(text.parse()?)),
             text => Ok(Self::Path(text.into())),

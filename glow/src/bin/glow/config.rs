@@ -4,7 +4,7 @@ use candle_core::{DType, Device, Tensor};
 use flows_core::cli::{Presets, plural};
 use flows_core::train::{TrainConfig, Trainer};
 use flows_core::{Error, Result, Rng};
-use glow::data::{Fit, ImageSource, Splits};
+use glow::data::{Fit, ImageSource, Splits, Warp};
 use glow::{CouplingKind, Glow, GlowConfig, Mixing};
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +41,9 @@ pub struct RunConfig {
     /// What images are made to be.
     #[serde(default)]
     pub fit: Fit,
+    /// How images are warped at random.
+    #[serde(default, skip_serializing_if = "Warp::is_identity")]
+    pub warp: Warp,
     /// The model.
     pub model: ModelConfig,
     /// How it is trained.
@@ -174,9 +177,11 @@ impl RunConfig {
         if self.fit.size.is_some_and(|size| size.contains(&0)) {
             return bad("the `size` of images has a 0");
         }
+        self.warp.check()?;
         let ModelConfig { bits, levels, steps, hidden, .. } = self.model;
         let side = 1usize.checked_shl(levels as u32).unwrap_or(0);
-        GlowConfig { bits, levels, steps, hidden, ..GlowConfig::new([1, side, side]) }.check()?;
+        let [height, width] = self.fit.size.unwrap_or([side; 2]);
+        GlowConfig { bits, levels, steps, hidden, ..GlowConfig::new([1, height, width]) }.check()?;
         // All that is wrong with the training shows on a small model.
         let trial = GlowConfig { levels: 1, steps: 1, hidden: 1, ..GlowConfig::new([1, 2, 2]) };
         let trial = Glow::new(trial, &mut Rng::seed(0))?;

@@ -40,8 +40,8 @@ impl ModelArgs {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Images")]
 pub struct ImageArgs {
-    /// The images: digits, a folder, an IDX or .npy file, or hf://; those that the model was tested on unless given.
-    /// They are scaled and cropped, or padded, as those of the run were
+    /// The images: digits, uci-digits, a folder, an IDX, .npy or .parquet file, or hf://; those that the model was
+    /// tested on unless given. They are scaled and cropped, or padded, as those of the run were
     #[arg(long, value_name = "D")]
     pub data: Option<String>,
     /// Pass over image files that cannot be read, naming them, rather than end with an error

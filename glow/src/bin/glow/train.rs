@@ -28,10 +28,11 @@ pub const UNIT: &str = "bits/dim";
 const EXAMPLES: &str = "\
 Examples:
   glow train
+  glow train --preset uci-digits
   glow train --data mnist/ --preset mnist-small --out runs/mnist
   glow train --data photos/ --preset faces --size 64,64 --out runs/faces
   glow train --data images.npy --preset cifar10-small --steps 20000 --lr 5e-4
-  glow train --data hf://datasets/owner/repo/images.npy --preset cifar10-small
+  glow train --data hf://datasets/ylecun/mnist/mnist/train-00000-of-00001.parquet --preset mnist-small
   glow train --out runs/mnist --resume";
 
 /// The presets, each with what it is for.
@@ -48,12 +49,17 @@ fn presets() -> String {
 /// (samples.png), which are drawn anew at each evaluation. Ctrl-C saves and ends; --resume goes on where a run was
 /// saved last, also after a crash, and gives the model that an uninterrupted run would have given.
 ///
-/// Images come from a folder (each sub-folder a class), an IDX or .npy file, or a folder with parts named train... and
-/// test...; else one image in ten is held out to test on. Without --data the program draws its own digits.
+/// Images come from a folder (each sub-folder a class), an IDX or .npy file, a .parquet file as the Hugging Face Hub has
+/// them (of a name -00000-of-00003 all three), or a folder with parts named train... and test...; else one image in ten
+/// is held out to test on. Without --data the program draws its own digits.
+///
+/// uci-digits are 1,797 digits of 8 x 8 written by hand: the test set of Optical Recognition of Handwritten Digits by
+/// E. Alpaydin and C. Kaynak (1998), UCI Machine Learning Repository, https://doi.org/10.24432/C50P49, CC BY 4.0.
 #[derive(Args)]
 #[command(after_long_help = presets() + EXAMPLES)]
 pub struct TrainArgs {
-    /// digits, a folder of images, an IDX or .npy file, a folder with train... and test..., or hf:// [default: digits]
+    /// digits, uci-digits, a folder of images, an IDX, .npy or .parquet file, a folder with train... and test..., or
+    /// hf:// [default: digits]
     #[arg(long, value_name = "D", conflicts_with = "resume", help_heading = "Images")]
     data: Option<String>,
     /// Height and width that images are brought to, separated by a comma
@@ -66,6 +72,18 @@ pub struct TrainArgs {
     /// Mirror images at random
     #[arg(long, conflicts_with = "resume", help_heading = "Images")]
     flip: bool,
+    /// Shift images at random by up to this share of their height and width: 0.1 as published for MNIST and CIFAR-10
+    #[arg(long, value_name = "S", conflicts_with = "resume", help_heading = "Images", allow_negative_numbers = true)]
+    shift: Option<f64>,
+    /// Turn images at random by up to so many degrees
+    #[arg(long, value_name = "D", conflicts_with = "resume", help_heading = "Images", allow_negative_numbers = true)]
+    rotation: Option<f64>,
+    /// Stretch or shrink height and width of images at random by up to this share
+    #[arg(long, value_name = "Z", conflicts_with = "resume", help_heading = "Images", allow_negative_numbers = true)]
+    zoom: Option<f64>,
+    /// Slant images at random by up to so many radians
+    #[arg(long, value_name = "R", conflicts_with = "resume", help_heading = "Images", allow_negative_numbers = true)]
+    shear: Option<f64>,
     /// Pass over image files that cannot be read, naming them, rather than end with an error
     #[arg(long, help_heading = "Images")]
     skip_bad: bool,
@@ -170,8 +188,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
         let pieces = if device.is_cpu() { config.pieces } else { 1 };
         let loss = |number: u64, rng: &mut flows_core::Rng| {
             let batch = shuffle.batch(number);
-            let mut mirror = rng.fork();
-            let images = splits.train.tensor(&batch, || config.flip && mirror.uniform() < 0.5)?;
+            let images = splits.train.augmented(&batch, config.flip, &config.warp, &mut rng.fork())?;
             let context = config.context(&splits.train, &batch, &device)?;
             let mut loss = LossGradients::of_pieces(batch.len(), pieces, rng, |rows, rng| {
                 let part = |t: &candle_core::Tensor| t.narrow(0, rows.start, rows.len());
@@ -254,6 +271,12 @@ fn flags(args: &TrainArgs) -> Result<Table> {
         Some(_) => return Err(Error::Config("--size takes a height and a width: --size 32,32".into())),
     };
     let fit = table(vec![("size", size.map(Value::Array)), ("grey", args.grey.then_some(Value::from(true)))]);
+    let warp = table(vec![
+        ("shift", args.shift.map(Value::from)),
+        ("rotation", args.rotation.map(Value::from)),
+        ("zoom", args.zoom.map(Value::from)),
+        ("shear", args.shear.map(Value::from)),
+    ]);
     let model = table(vec![
         ("levels", args.levels.map(Value::from)),
         ("steps", args.depth.map(Value::from)),
@@ -265,6 +288,7 @@ fn flags(args: &TrainArgs) -> Result<Table> {
         ("data", args.data.clone().map(Value::from)),
         ("flip", args.flip.then_some(Value::from(true))),
         ("fit", Some(Value::Table(fit))),
+        ("warp", Some(Value::Table(warp))),
         ("model", Some(Value::Table(model))),
     ]))
 }

@@ -1,0 +1,34 @@
+//! Digits written by hand: a small set of images that the crate has with it.
+
+use super::Images;
+use flate2::read::GzDecoder;
+use flows_core::{Error, Result};
+use std::io::Read;
+
+/// The digits one after another, a byte a pixel, then their classes, compressed by gzip.
+const PACKED: &[u8] = include_bytes!("uci_digits.gz");
+
+const COUNT: usize = 1797;
+
+/// Height and width of a digit.
+pub(super) const SIDE: usize = 8;
+
+/// The 1,797 digits of 13 people, light on black, (1, 8, 8), in their order, with their classes 0 to 9; a colour is 16
+/// times how many of 4 x 4 points of the scanned digit are ink, at most 255, so that 4 bits hold it.
+///
+/// The test set of "Optical Recognition of Handwritten Digits" by E. Alpaydin and C. Kaynak (1998), UCI Machine
+/// Learning Repository, <https://doi.org/10.24432/C50P49>, as scikit-learn has it; licensed under CC BY 4.0
+/// (<https://creativecommons.org/licenses/by/4.0/>). The file is another form of the same numbers.
+///
+/// # Errors
+/// Never, as long as the crate is whole.
+pub fn uci_digits() -> Result<Images> {
+    let mut bytes = Vec::new();
+    let read = GzDecoder::new(PACKED).read_to_end(&mut bytes);
+    read.map_err(|e| Error::Data(format!("the digits of the crate cannot be unpacked ({e})")))?;
+    let classes = bytes.split_off((COUNT * SIDE * SIDE).min(bytes.len()));
+    let values = bytes.into_iter().map(|ink| ink.saturating_mul(16)).collect();
+    let images = Images::new([1, SIDE, SIDE], values)?;
+    let labels = classes.into_iter().map(u32::from).collect();
+    images.with_labels(labels, (0..10).map(|digit| digit.to_string()).collect())
+}

@@ -1,0 +1,224 @@
+//! Parquet files as the Hugging Face Hub has them.
+
+use flows_core::{Error, Result, Rng};
+use glow::data::{Fit, ImageSource, Images};
+use image::{ImageFormat, Rgb, RgbImage};
+use parquet::basic::Compression;
+use parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
+use parquet::file::metadata::KeyValue;
+use parquet::file::properties::WriterProperties;
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::parser::parse_message_type;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Cursor, Write};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::thread;
+
+/// A column of numbers before, one between and one of text after: the first is no class.
+const SCHEMA: &str = "message schema {
+    optional int64 width;
+    optional group image { optional binary bytes; optional binary path (UTF8); }
+    optional int64 label;
+    optional binary caption (UTF8);
+}";
+
+const FEATURES: &str = r#"{"info": {"features": {"width": {"dtype": "int64", "_type": "Value"},
+    "image": {"_type": "Image"}, "label": {"names": ["cat", "dog"], "_type": "ClassLabel"}}}}"#;
+
+/// A 4 x 4 image of one colour.
+fn png(red: u8) -> Vec<u8> {
+    let mut bytes = Cursor::new(Vec::new());
+    RgbImage::from_pixel(4, 4, Rgb([red, 0, 0])).write_to(&mut bytes, ImageFormat::Png).unwrap();
+    bytes.into_inner()
+}
+
+/// Writes images and their classes, three a row group.
+fn write(path: &Path, rows: &[(Option<Vec<u8>>, Option<i64>)], features: Option<&str>, compression: Compression) {
+    let features = features.map(|text| vec![KeyValue::new("huggingface".into(), text.to_string())]);
+    let properties = WriterProperties::builder().set_compression(compression).set_key_value_metadata(features).build();
+    let schema = Arc::new(parse_message_type(SCHEMA).unwrap());
+    let mut file = SerializedFileWriter::new(File::create(path).unwrap(), schema, Arc::new(properties)).unwrap();
+    for rows in rows.chunks(3) {
+        let mut group = file.next_row_group().unwrap();
+        let all = vec![1i16; rows.len()];
+        let number = |values: Vec<i64>, levels: &[i16], column: &mut parquet::file::writer::SerializedColumnWriter| {
+            column.typed::<Int64Type>().write_batch(&values, Some(levels), None).unwrap();
+        };
+        let mut column = group.next_column().unwrap().unwrap();
+        number(vec![4; rows.len()], &all, &mut column);
+        column.close().unwrap();
+        let mut column = group.next_column().unwrap().unwrap();
+        let bytes: Vec<ByteArray> = rows.iter().filter_map(|(image, _)| Some(image.clone()?.into())).collect();
+        let levels: Vec<i16> = rows.iter().map(|(image, _)| if image.is_some() { 2 } else { 1 }).collect();
+        column.typed::<ByteArrayType>().write_batch(&bytes, Some(&levels), None).unwrap();
+        column.close().unwrap();
+        let mut column = group.next_column().unwrap().unwrap();
+        column.typed::<ByteArrayType>().write_batch(&[], Some(&all), None).unwrap();
+        column.close().unwrap();
+        let mut column = group.next_column().unwrap().unwrap();
+        let levels: Vec<i16> = rows.iter().map(|(_, label)| i16::from(label.is_some())).collect();
+        number(rows.iter().filter_map(|(_, label)| *label).collect(), &levels, &mut column);
+        column.close().unwrap();
+        let mut column = group.next_column().unwrap().unwrap();
+        let captions = vec![ByteArray::from("some words"); rows.len()];
+        column.typed::<ByteArrayType>().write_batch(&captions, Some(&all), None).unwrap();
+        column.close().unwrap();
+        group.close().unwrap();
+    }
+    file.close().unwrap();
+}
+
+fn rows(reds: std::ops::Range<u8>) -> Vec<(Option<Vec<u8>>, Option<i64>)> {
+    reds.map(|red| (Some(png(red)), Some(i64::from(red % 2)))).collect()
+}
+
+fn read(path: &Path, skip: Option<&mut dyn FnMut(Error)>) -> Result<Images> {
+    path.to_string_lossy().parse::<ImageSource>()?.test(&Fit::default(), skip)
+}
+
+fn reds(images: &Images) -> Vec<u8> {
+    (0..images.len()).map(|i| images.image(i)[0]).collect()
+}
+
+#[test]
+fn images_and_classes_are_read() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data.parquet");
+    for compression in [Compression::SNAPPY, Compression::UNCOMPRESSED] {
+        write(&path, &rows(0..7), Some(FEATURES), compression);
+        let images = read(&path, None)?;
+        assert_eq!((images.shape(), reds(&images)), ([3, 4, 4], (0..7).collect()));
+        assert_eq!(
+            (images.labels(), &images.classes[..]),
+            (Some(&[0, 1, 0, 1, 0, 1, 0][..]), &["cat", "dog"].map(String::from)[..])
+        );
+    }
+    write(&path, &rows(0..3), None, Compression::SNAPPY);
+    assert_eq!(read(&path, None)?.classes, ["0", "1"]);
+    // The classes of a test set are often not told.
+    for unknown in [Some(-1), None] {
+        write(&path, &[(Some(png(3)), unknown), (Some(png(4)), Some(1))], Some(FEATURES), Compression::SNAPPY);
+        assert_eq!(read(&path, None)?.labels(), None);
+    }
+    Ok(())
+}
+
+#[test]
+fn parts_and_shards_belong_together() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    let first = here.join("train-00000-of-00002.parquet");
+    write(&first, &rows(0..5), Some(FEATURES), Compression::SNAPPY);
+    let error = read(&first, None).unwrap_err().to_string();
+    assert!(error.contains("train-00001-of-00002.parquet"), "{error}");
+    write(&here.join("train-00001-of-00002.parquet"), &rows(5..9), Some(FEATURES), Compression::SNAPPY);
+    write(&here.join("test-00000-of-00001.parquet"), &rows(9..12), Some(FEATURES), Compression::SNAPPY);
+    assert_eq!(reds(&read(&first, None)?), (0..9).collect::<Vec<u8>>());
+    assert_eq!(reds(&read(&here.join("train-00001-of-00002.parquet"), None)?), [5, 6, 7, 8]);
+    let splits = here.to_string_lossy().parse::<ImageSource>()?.load(&Fit::default(), None, &mut Rng::seed(0))?;
+    assert_eq!([&splits.train, &splits.validation, &splits.test].map(|part| part.len()), [8, 1, 3]);
+    assert_eq!(reds(&splits.test), [9, 10, 11]);
+    Ok(())
+}
+
+#[test]
+fn bad_files_and_images_are_named() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data.parquet");
+    let mut some = rows(0..4);
+    some[1].0 = Some(b"no image".to_vec());
+    some[2].0 = None;
+    write(&path, &some, Some(FEATURES), Compression::SNAPPY);
+    let error = read(&path, None).unwrap_err().to_string();
+    assert!(error.contains("data.parquet (image 1)") && error.contains("--skip-bad"), "{error}");
+    let mut errors = Vec::new();
+    let images = read(&path, Some(&mut |error| errors.push(error.to_string())))?;
+    assert_eq!((reds(&images), images.labels()), (vec![0, 3], Some(&[0, 1][..])));
+    assert!(errors.len() == 2 && errors[1].contains("(image 2)"), "{errors:?}");
+
+    write(&path, &[(Some(png(0)), Some(1 << 40)), (Some(png(1)), Some(0))], None, Compression::SNAPPY);
+    assert!(read(&path, None).unwrap_err().to_string().contains("class"));
+    let schema = Arc::new(parse_message_type("message schema { optional int64 label; }").unwrap());
+    SerializedFileWriter::new(File::create(&path).unwrap(), schema, Arc::default()).unwrap().close().unwrap();
+    let error = read(&path, None).unwrap_err().to_string();
+    assert!(error.contains("columns label") && error.contains("`bytes`"), "{error}");
+    for bytes in [&b""[..], b"no Parquet file", b"PAR1\xff\xff\xff\x7fPAR1"] {
+        fs::write(&path, bytes).unwrap();
+        let error = read(&path, None).unwrap_err().to_string();
+        assert!(error.contains("data.parquet") && error.contains("no Parquet file"), "{error}");
+    }
+    Ok(())
+}
+
+/// Answers `requests` requests for the files of a folder by their names, as the Hub does.
+fn serve(folder: &Path, requests: usize) -> (String, thread::JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let folder = folder.to_path_buf();
+    let server = thread::spawn(move || {
+        for stream in listener.incoming().take(requests) {
+            let mut stream = stream.unwrap();
+            let lines = BufReader::new(stream.try_clone().unwrap()).lines().map_while(|line| line.ok());
+            let head: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
+            let path = head[0].split(' ').nth(1).unwrap();
+            assert!(path.starts_with("/datasets/me/animals/resolve/v1/data/"), "{path}");
+            let name = path.rsplit('/').next().unwrap();
+            let content = fs::read(folder.join(name)).unwrap();
+            let first = head.iter().any(|line| line.to_lowercase().ends_with("bytes=0-0"));
+            let body = if first { &content[..1] } else { &content[..] };
+            let range = format!("Content-Range: bytes 0-{}/{}\r\n", body.len() - 1, content.len());
+            let etag = format!("x-repo-commit: {}\r\netag: \"{name}\"\r\n", "0".repeat(40));
+            let head = format!("HTTP/1.1 206 Partial Content\r\nContent-Length: {}\r\n", body.len());
+            stream.write_all(format!("{head}Connection: close\r\n{etag}{range}\r\n").as_bytes()).unwrap();
+            stream.write_all(body).unwrap();
+        }
+    });
+    (endpoint, server)
+}
+
+#[test]
+fn a_data_set_of_the_hub_is_trained_on() {
+    let (hub, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let name = |i: u8| format!("train-0000{i}-of-00002.parquet");
+    for i in 0..2 {
+        write(&hub.path().join(name(i)), &rows(20 * i..20 * i + 20), Some(FEATURES), Compression::SNAPPY);
+    }
+    // A look at each file, and the file.
+    let (endpoint, server) = serve(hub.path(), 4);
+    let settings =
+        "batch = 8\nmodel = { levels = 1, steps = 1, hidden = 4, conditional = true }\ntrain = { steps = 2 }";
+    fs::write(home.path().join("tiny.toml"), settings).unwrap();
+    let mut glow = Command::new(env!("CARGO_BIN_EXE_glow"));
+    glow.current_dir(home.path()).env("HF_HOME", home.path()).env("HF_ENDPOINT", endpoint).stdin(Stdio::null());
+    let address = format!("hf://datasets/me/animals/data/{}@v1", name(0));
+    let output = glow.args(["train", "--config", "tiny.toml", "--out", "run", "--data", &address]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    // 40 images: 4 to test on, then 1 to validate.
+    assert!(said.contains("3 x 4 x 4 of 2 classes; 35 images to train on"), "{said}");
+    server.join().unwrap();
+}
+
+/// A file of which any byte is another, or that ends too early, is read or is an error.
+#[test]
+fn damage_does_no_harm() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data.parquet");
+    write(&path, &rows(0..2), Some(FEATURES), Compression::SNAPPY);
+    let whole = fs::read(&path).unwrap();
+    let mut errors = 0;
+    for (i, damage) in (0..whole.len()).zip([0x01, 0xff].into_iter().cycle()) {
+        let mut bytes = whole.clone();
+        bytes[i] ^= damage;
+        fs::write(&path, bytes).unwrap();
+        errors += usize::from(read(&path, Some(&mut |_| ())).is_err());
+    }
+    for length in (0..whole.len()).step_by(8) {
+        fs::write(&path, &whole[..length]).unwrap();
+        assert!(read(&path, None).is_err(), "{length} bytes are read");
+    }
+    assert!(errors > whole.len() / 4, "{errors} of {} are errors", whole.len());
+}
