@@ -59,6 +59,9 @@ pub struct ModelConfig {
     pub levels: usize,
     /// Steps of a level.
     pub steps: usize,
+    /// Steps of the last level, if it has others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top_steps: Option<usize>,
     /// Channels within the couplings.
     pub hidden: usize,
     /// The couplings.
@@ -67,6 +70,9 @@ pub struct ModelConfig {
     /// What mixes the channels.
     #[serde(default)]
     pub mixing: Mixing,
+    /// Whether the colours of single pixels are made evenly spread first.
+    #[serde(default)]
+    pub equalize: bool,
     /// Whether the model is conditional on the classes of the images.
     #[serde(default)]
     pub conditional: bool,
@@ -133,9 +139,10 @@ impl RunConfig {
 
     /// The config of the model of these images.
     pub fn glow(&self, splits: &Splits) -> GlowConfig {
-        let ModelConfig { bits, levels, steps, hidden, coupling, mixing, conditional } = self.model;
+        let ModelConfig { bits, levels, steps, top_steps, hidden, coupling, mixing, equalize, conditional } = self.model;
         let classes = conditional.then_some(splits.train.classes.len());
-        GlowConfig { bits, levels, steps, hidden, coupling, mixing, classes, ..GlowConfig::new(splits.train.shape()) }
+        let new = GlowConfig::new(splits.train.shape());
+        GlowConfig { bits, levels, steps, top_steps, hidden, coupling, mixing, equalize, classes, ..new }
     }
 
     /// The model, its weights drawn anew and its actnorms set by the first images.
@@ -174,9 +181,9 @@ impl RunConfig {
         if self.fit.size.is_some_and(|size| size.contains(&0)) {
             return bad("the `size` of images has a 0");
         }
-        let ModelConfig { bits, levels, steps, hidden, .. } = self.model;
+        let ModelConfig { bits, levels, steps, top_steps, hidden, .. } = self.model;
         let side = 1usize.checked_shl(levels as u32).unwrap_or(0);
-        GlowConfig { bits, levels, steps, hidden, ..GlowConfig::new([1, side, side]) }.check()?;
+        GlowConfig { bits, levels, steps, top_steps, hidden, ..GlowConfig::new([1, side, side]) }.check()?;
         // All that is wrong with the training shows on a small model.
         let trial = GlowConfig { levels: 1, steps: 1, hidden: 1, ..GlowConfig::new([1, 2, 2]) };
         let trial = Glow::new(trial, &mut Rng::seed(0))?;
