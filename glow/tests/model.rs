@@ -240,6 +240,37 @@ fn files_and_state_dicts_hold_the_whole_model() -> Result<()> {
 }
 
 #[test]
+fn what_the_layout_of_others_has_no_place_for_is_an_error() -> Result<()> {
+    let plain = config([1, 4, 4], 2, CouplingKind::Affine, Mixing::Lu);
+    for other in [
+        GlowConfig { equalize: true, ..plain.clone() },
+        GlowConfig { top_steps: Some(3), ..plain.clone() },
+        GlowConfig { coupling: CouplingKind::Spline, ..plain.clone() },
+    ] {
+        let glow = Glow::new(other.clone(), &mut Rng::seed(0))?;
+        assert!(state_dict(&glow).is_err(), "{other:?}");
+        // All of it is in a file.
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("glow.safetensors");
+        glow.save(&path)?;
+        assert_eq!(Glow::load(&path, CPU)?.config(), &other);
+    }
+    let last = |top_steps| -> Result<usize> {
+        let glow = Glow::new(GlowConfig { top_steps, ..plain.clone() }, &mut Rng::seed(0))?;
+        let actnorms = |level: usize| {
+            let names = glow.parameters().names();
+            let found =
+                move |name: &&String| name.starts_with(&format!("levels.{level}.")) && name.ends_with("actnorm.shift");
+            names.iter().filter(found).count()
+        };
+        assert_eq!(actnorms(0), plain.steps);
+        Ok(actnorms(1))
+    };
+    assert_eq!((last(None)?, last(Some(5))?), (plain.steps, 5));
+    Ok(())
+}
+
+#[test]
 fn settings_that_cannot_be_are_errors() {
     let good = config([1, 4, 4], 2, CouplingKind::Affine, Mixing::Lu);
     for bad in [
@@ -249,6 +280,7 @@ fn settings_that_cannot_be_are_errors() {
         GlowConfig { bits: 9, ..good.clone() },
         GlowConfig { levels: 0, ..good.clone() },
         GlowConfig { steps: 0, ..good.clone() },
+        GlowConfig { top_steps: Some(0), ..good.clone() },
         GlowConfig { hidden: 0, ..good.clone() },
         GlowConfig { classes: Some(0), ..good.clone() },
     ] {

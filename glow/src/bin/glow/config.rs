@@ -139,7 +139,8 @@ impl RunConfig {
 
     /// The config of the model of these images.
     pub fn glow(&self, splits: &Splits) -> GlowConfig {
-        let ModelConfig { bits, levels, steps, top_steps, hidden, coupling, mixing, equalize, conditional } = self.model;
+        let ModelConfig { bits, levels, steps, top_steps, hidden, coupling, mixing, equalize, conditional } =
+            self.model;
         let classes = conditional.then_some(splits.train.classes.len());
         let new = GlowConfig::new(splits.train.shape());
         GlowConfig { bits, levels, steps, top_steps, hidden, coupling, mixing, equalize, classes, ..new }
