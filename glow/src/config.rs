@@ -44,6 +44,9 @@ pub struct GlowConfig {
     pub levels: usize,
     /// K: steps of flow in a level.
     pub steps: usize,
+    /// Steps of the last level, if it has others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top_steps: Option<usize>,
     /// Channels within a coupling layer's network.
     pub hidden: usize,
     /// The coupling layers.
@@ -55,6 +58,10 @@ pub struct GlowConfig {
     /// What mixes the channels of the last level, if it differs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub top_mixing: Option<Mixing>,
+    /// Whether the first step from the data on makes the colours of single pixels evenly spread:
+    /// [`Equalize`](crate::Equalize).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub equalize: bool,
     /// The number of classes, if the model is conditional on them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub classes: Option<usize>,
@@ -72,10 +79,12 @@ impl GlowConfig {
             bits: default_bits(),
             levels: 3,
             steps: 32,
+            top_steps: None,
             hidden: 512,
             coupling: CouplingKind::default(),
             mixing: Mixing::default(),
             top_mixing: None,
+            equalize: false,
             classes: None,
         }
     }
@@ -88,6 +97,11 @@ impl GlowConfig {
     /// Values that a colour can have.
     pub fn bins(&self) -> f64 {
         f64::from(1u32 << self.bits)
+    }
+
+    /// The steps of a level.
+    pub fn steps_of(&self, level: usize) -> usize {
+        self.top_steps.filter(|_| level + 1 == self.levels).unwrap_or(self.steps)
     }
 
     /// What mixes the channels of a level.
@@ -114,7 +128,8 @@ impl GlowConfig {
         if !(1..=8).contains(&self.bits) {
             return bad(format!("`bits` is {}, but a colour has 1 to 8", self.bits));
         }
-        if !(1..=10).contains(&self.levels) || !(1..=1024).contains(&self.steps) || !(1..=8192).contains(&self.hidden) {
+        let steps = [self.steps, self.top_steps.unwrap_or(self.steps)].iter().all(|steps| (1..=1024).contains(steps));
+        if !(1..=10).contains(&self.levels) || !steps || !(1..=8192).contains(&self.hidden) {
             return bad("a Glow has 1 to 10 `levels` of 1 to 1024 `steps` with 1 to 8192 `hidden` channels".into());
         }
         let side = 1 << self.levels;

@@ -15,6 +15,7 @@ mod config;
 mod conv;
 mod coupling;
 pub mod data;
+mod equalize;
 mod model;
 mod prior;
 mod rosinality;
@@ -22,6 +23,7 @@ mod step;
 
 pub use config::{CouplingKind, GlowConfig, Mixing};
 pub use coupling::ImageCoupling;
+pub use equalize::Equalize;
 pub use model::Glow;
 pub use prior::{SplitPrior, TopPrior};
 pub use rosinality::{read_state_dict, state_dict};

@@ -208,11 +208,14 @@ fn convolution(
 /// The state dict of a model, from which [`Glow::from_state_dict`] and rosinality/glow-pytorch make the same model.
 ///
 /// # Errors
-/// When the model has what that layout has no place for: classes, splines.
+/// When the model has what that layout has no place for: classes, splines, equalised colours, a last level with
+/// steps of its own.
 pub fn state_dict(glow: &Glow) -> Result<Vec<(String, Tensor)>> {
     let config = glow.config();
-    if config.classes.is_some() || config.coupling == CouplingKind::Spline {
-        let message = "a Glow with classes or splines has no place in the layout of rosinality/glow-pytorch";
+    let plain = config.coupling != CouplingKind::Spline && !config.equalize;
+    if config.classes.is_some() || !plain || config.steps_of(config.levels - 1) != config.steps {
+        let message = "a Glow with classes, splines, equalised colours or a last level with steps of its own has no place in \
+                       the layout of rosinality/glow-pytorch";
         return Err(Error::Config(message.into()));
     }
     let tensors: HashMap<String, Tensor> = glow.parameters().snapshot()?.into_iter().collect();

@@ -1,6 +1,6 @@
 //! Steps and levels of a Glow.
 
-use crate::{GlowConfig, ImageCoupling, Mixing, SplitPrior, TopPrior};
+use crate::{Equalize, GlowConfig, ImageCoupling, Mixing, SplitPrior, TopPrior};
 use flows_core::Result;
 use flows_core::bijectors::{ActNorm, Bijector, Chain, Conv1x1, Level, Order, Permutation, Squeeze, Start};
 use flows_core::nn::Scope;
@@ -12,7 +12,16 @@ use flows_core::nn::Scope;
 /// When the config names a size that cannot be.
 pub fn levels(config: &GlowConfig, scope: &Scope) -> Result<Vec<Level>> {
     config.check()?;
-    (0..config.levels).map(|i| level(config, i, &scope.enter("levels").enter(i))).collect()
+    let mut levels = Vec::with_capacity(config.levels);
+    for i in 0..config.levels {
+        levels.push(level(config, i, &scope.enter("levels").enter(i))?);
+    }
+    if config.equalize {
+        let equalize = Equalize::new(config.shape, config.bins() as usize, &scope.enter("equalize"))?;
+        let Level { flow, prior } = levels.remove(0);
+        levels.insert(0, Level { flow: Box::new(Chain::new(vec![flow, Box::new(equalize)])?), prior });
+    }
+    Ok(levels)
 }
 
 fn level(config: &GlowConfig, index: usize, scope: &Scope) -> Result<Level> {
@@ -20,7 +29,7 @@ fn level(config: &GlowConfig, index: usize, scope: &Scope) -> Result<Level> {
     let [channels, height, width] = shape;
     // From the data on, which is the order of the names.
     let mut steps: Vec<Box<dyn Bijector>> = vec![Box::new(Squeeze::new(&[channels / 4, 2 * height, 2 * width], 2)?)];
-    for k in 0..config.steps {
+    for k in 0..config.steps_of(index) {
         let scope = scope.enter(k);
         steps.push(Box::new(ActNorm::new(&shape, &scope.enter("actnorm"))?));
         steps.push(mixing(config.mixing_of(index), &shape, &scope.enter("mix"))?);

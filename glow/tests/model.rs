@@ -4,9 +4,10 @@ use candle_core::{DType, Device, Tensor};
 use flows_core::bijectors::{Bijector, MultiScale};
 use flows_core::distributions::Distribution;
 use flows_core::nn::Parameters;
+use flows_core::ops::log_sigmoid;
 use flows_core::testing::{Case, difference, measure, perturb};
 use flows_core::{Result, Rng};
-use glow::{CouplingKind, Glow, GlowConfig, ImageCoupling, Mixing, TopPrior, levels, state_dict};
+use glow::{CouplingKind, Equalize, Glow, GlowConfig, ImageCoupling, Mixing, TopPrior, levels, state_dict};
 use std::collections::HashMap;
 
 const CPU: &Device = &Device::Cpu;
@@ -29,8 +30,9 @@ fn configs() -> Vec<(&'static str, GlowConfig)> {
 
 fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    let spline = ("spline", config([1, 4, 4], 1, CouplingKind::Spline, Mixing::Lu));
-    for (name, config) in configs().into_iter().chain([spline]) {
+    let spline = config([1, 4, 4], 1, CouplingKind::Spline, Mixing::Lu);
+    let equalized = GlowConfig { bits: 2, equalize: true, ..config([2, 4, 4], 1, CouplingKind::Affine, Mixing::Lu) };
+    for (name, config) in configs().into_iter().chain([("spline", spline), ("equalised", equalized)]) {
         let build =
             move |scope: &_| -> Result<Box<dyn Bijector>> { Ok(Box::new(MultiScale::new(levels(&config, scope)?)?)) };
         // Where a difference crosses one of ReLU's kinks it is off by so much.
@@ -42,6 +44,8 @@ fn cases() -> Vec<Case> {
         });
         cases.push(case.overflows().gradient_tolerance(0.02));
     }
+    let equalize = |scope: &_| -> Result<Box<dyn Bijector>> { Ok(Box::new(Equalize::new([2, 3, 2], 4, scope)?)) };
+    cases.push(Case::new("equalisation", equalize).overflows());
     cases
 }
 
@@ -74,7 +78,8 @@ fn saving_loses_nothing() {
 #[test]
 fn images_are_independent() {
     each(Case::rows_are_independent);
-    each(Case::extremes_stay_in_their_row);
+    // The colours of that check are not all within [-1/2, 1/2], where alone those that are equalised have a density.
+    each(|case| if case.name().starts_with("equal") { Ok(()) } else { case.extremes_stay_in_their_row() });
 }
 
 #[test]
@@ -114,6 +119,64 @@ fn a_prior_of_classes_is_exact() -> Result<()> {
         assert!(prior.forward(&z.narrow(0, 0, 1)?, Some(&bad)).is_err());
     }
     assert!(prior.forward(&z, None).is_err());
+    Ok(())
+}
+
+#[test]
+fn colours_that_are_equalised_take_the_bits_of_their_shares() -> Result<()> {
+    let mut rng = Rng::seed(4);
+    let parameters = Parameters::new(DType::F64, CPU, Rng::seed(0));
+    let map = Equalize::new([2, 2, 4], 256, &parameters.scope())?;
+    // Of 3,000 images: three pixels in four of the first channel are black, the others 200; the second is 0 to 255 alike.
+    let colour = |i: usize, rng: &mut Rng| match (i / 8 % 2, i % 4) {
+        (0, 3) => 200.0,
+        (0, _) => 0.0,
+        _ => rng.below(256) as f64,
+    };
+    let x: Vec<f64> = (0..3000 * 16).map(|i| (colour(i, &mut rng) + rng.uniform()) / 256.0 - 0.5).collect();
+    let x = Tensor::from_vec(x, (3000, 2, 2, 4), CPU)?;
+    let z = map.initialize(&x, None)?;
+    // z is logistic, of variance pi^2 / 3, in both.
+    for channel in 0..2 {
+        let z = z.narrow(1, channel, 1)?.flatten_all()?;
+        let mean = z.mean(0)?.to_scalar::<f64>()?;
+        let variance = z.sqr()?.mean(0)?.to_scalar::<f64>()?;
+        assert!(mean.abs() < 0.05 && (variance - std::f64::consts::PI.powi(2) / 3.0).abs() < 0.1, "{mean} {variance}");
+    }
+    let base = |z: &Tensor| -> Result<Tensor> {
+        let log = (log_sigmoid(z)? + log_sigmoid(&z.neg()?)?)?;
+        Ok(log.flatten_from(1)?.sum(1)?)
+    };
+    let bits = |x: &Tensor| -> Result<f64> {
+        let (z, log_det) = map.inverse(x, None)?;
+        let log_prob = (base(&z)? + log_det)?.mean(0)?.to_scalar::<f64>()?;
+        Ok((16.0 * 256f64.ln() - log_prob) / (16.0 * 2f64.ln()))
+    };
+    // The entropies: of 3/4 and 1/4, and of 256 alike.
+    let want = 0.5 * (2.0 - 0.75 * 3f64.log2()) + 0.5 * 8.0;
+    assert!((bits(&x)? - want).abs() < 0.02, "{} for {want}", bits(&x)?);
+    // Once, and no density beyond the colours.
+    map.initialize(&x.narrow(0, 0, 2)?, None)?;
+    assert!((bits(&x)? - want).abs() < 0.02);
+    let beyond = (x.narrow(0, 0, 1)? + 2.0)?;
+    assert_eq!(map.inverse(&beyond, None)?.1.to_vec1::<f64>()?, [f64::NEG_INFINITY]);
+    // In f32 as well, noise on the very ends has a finite density.
+    let parameters = Parameters::new(DType::F32, CPU, Rng::seed(0));
+    let map = Equalize::new([1, 1, 2], 256, &parameters.scope())?;
+    let (z, log_det) = map.inverse(&Tensor::new(&[-0.5f32, 0.5], CPU)?.reshape((1, 1, 1, 2))?, None)?;
+    let all = Tensor::cat(&[z.flatten_all()?, log_det], 0)?.to_vec1::<f32>()?;
+    assert!(all.iter().all(|v| v.is_finite() && v.abs() < 40.0), "{all:?}");
+    // What is no number stays in its row, in either direction.
+    let bad = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e30];
+    for bad in bad.map(|bad| bad as f32) {
+        let v = Tensor::new(&[0.1f32, -0.2, bad, 0.0, 0.3, 0.4], CPU)?.reshape((3, 1, 1, 2))?;
+        for (value, log_det) in [map.inverse(&v, None)?, map.forward(&v, None)?] {
+            let rows = Tensor::cat(&[value.flatten_from(1)?, log_det.unsqueeze(1)?], 1)?.to_vec2::<f32>()?;
+            assert!([&rows[0], &rows[2]].into_iter().flatten().all(|v| v.is_finite()), "{bad}: {rows:?}");
+        }
+        let log_det = map.inverse(&v, None)?.1.to_vec1::<f32>()?[1];
+        assert!(if bad.is_nan() { log_det.is_nan() } else { log_det == f32::NEG_INFINITY }, "{bad}: {log_det}");
+    }
     Ok(())
 }
 
@@ -177,6 +240,37 @@ fn files_and_state_dicts_hold_the_whole_model() -> Result<()> {
 }
 
 #[test]
+fn what_the_layout_of_others_has_no_place_for_is_an_error() -> Result<()> {
+    let plain = config([1, 4, 4], 2, CouplingKind::Affine, Mixing::Lu);
+    for other in [
+        GlowConfig { equalize: true, ..plain.clone() },
+        GlowConfig { top_steps: Some(3), ..plain.clone() },
+        GlowConfig { coupling: CouplingKind::Spline, ..plain.clone() },
+    ] {
+        let glow = Glow::new(other.clone(), &mut Rng::seed(0))?;
+        assert!(state_dict(&glow).is_err(), "{other:?}");
+        // All of it is in a file.
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("glow.safetensors");
+        glow.save(&path)?;
+        assert_eq!(Glow::load(&path, CPU)?.config(), &other);
+    }
+    let last = |top_steps| -> Result<usize> {
+        let glow = Glow::new(GlowConfig { top_steps, ..plain.clone() }, &mut Rng::seed(0))?;
+        let actnorms = |level: usize| {
+            let names = glow.parameters().names();
+            let found =
+                move |name: &&String| name.starts_with(&format!("levels.{level}.")) && name.ends_with("actnorm.shift");
+            names.iter().filter(found).count()
+        };
+        assert_eq!(actnorms(0), plain.steps);
+        Ok(actnorms(1))
+    };
+    assert_eq!((last(None)?, last(Some(5))?), (plain.steps, 5));
+    Ok(())
+}
+
+#[test]
 fn settings_that_cannot_be_are_errors() {
     let good = config([1, 4, 4], 2, CouplingKind::Affine, Mixing::Lu);
     for bad in [
@@ -186,6 +280,7 @@ fn settings_that_cannot_be_are_errors() {
         GlowConfig { bits: 9, ..good.clone() },
         GlowConfig { levels: 0, ..good.clone() },
         GlowConfig { steps: 0, ..good.clone() },
+        GlowConfig { top_steps: Some(0), ..good.clone() },
         GlowConfig { hidden: 0, ..good.clone() },
         GlowConfig { classes: Some(0), ..good.clone() },
     ] {

@@ -62,6 +62,9 @@ pub struct ModelConfig {
     pub levels: usize,
     /// Steps of a level.
     pub steps: usize,
+    /// Steps of the last level, if it has others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top_steps: Option<usize>,
     /// Channels within the couplings.
     pub hidden: usize,
     /// The couplings.
@@ -70,6 +73,9 @@ pub struct ModelConfig {
     /// What mixes the channels.
     #[serde(default)]
     pub mixing: Mixing,
+    /// Whether the colours of single pixels are made evenly spread first.
+    #[serde(default)]
+    pub equalize: bool,
     /// Whether the model is conditional on the classes of the images.
     #[serde(default)]
     pub conditional: bool,
@@ -136,9 +142,11 @@ impl RunConfig {
 
     /// The config of the model of these images.
     pub fn glow(&self, splits: &Splits) -> GlowConfig {
-        let ModelConfig { bits, levels, steps, hidden, coupling, mixing, conditional } = self.model;
+        let ModelConfig { bits, levels, steps, top_steps, hidden, coupling, mixing, equalize, conditional } =
+            self.model;
         let classes = conditional.then_some(splits.train.classes.len());
-        GlowConfig { bits, levels, steps, hidden, coupling, mixing, classes, ..GlowConfig::new(splits.train.shape()) }
+        let new = GlowConfig::new(splits.train.shape());
+        GlowConfig { bits, levels, steps, top_steps, hidden, coupling, mixing, equalize, classes, ..new }
     }
 
     /// The model, its weights drawn anew and its actnorms set by the first images.
@@ -178,10 +186,10 @@ impl RunConfig {
             return bad("the `size` of images has a 0");
         }
         self.warp.check()?;
-        let ModelConfig { bits, levels, steps, hidden, .. } = self.model;
+        let ModelConfig { bits, levels, steps, top_steps, hidden, .. } = self.model;
         let side = 1usize.checked_shl(levels as u32).unwrap_or(0);
         let [height, width] = self.fit.size.unwrap_or([side; 2]);
-        GlowConfig { bits, levels, steps, hidden, ..GlowConfig::new([1, height, width]) }.check()?;
+        GlowConfig { bits, levels, steps, top_steps, hidden, ..GlowConfig::new([1, height, width]) }.check()?;
         // All that is wrong with the training shows on a small model.
         let trial = GlowConfig { levels: 1, steps: 1, hidden: 1, ..GlowConfig::new([1, 2, 2]) };
         let trial = Glow::new(trial, &mut Rng::seed(0))?;

@@ -157,9 +157,10 @@ pub fn run(args: TrainArgs) -> Result<()> {
         CouplingKind::Spline => "spline",
     };
     note(format!(
-        "model  Glow, {} levels of {} {coupling} steps, {} bits: {}, {} of {}",
+        "model  Glow, {} levels of {} {coupling} steps{}, {} bits: {}, {} of {}",
         config.model.levels,
         config.model.steps,
+        config.model.top_steps.map_or(String::new(), |steps| format!(", the last of {steps}")),
         config.model.bits,
         plural(parameters, "parameter"),
         plural(steps as usize, "step"),
