@@ -31,6 +31,35 @@ pub enum Mixing {
     Reverse,
 }
 
+/// The image of lower resolution that a model is given, and what reads it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Condition {
+    /// How many times smaller its sides are: a power of two.
+    pub scale: usize,
+    /// Channels of the features that the flow sees of it.
+    #[serde(default = "default_features")]
+    pub features: usize,
+    /// Residual blocks that make them.
+    #[serde(default = "default_blocks")]
+    pub blocks: usize,
+}
+
+impl Condition {
+    /// An image whose sides are so many times smaller, read as usual.
+    pub fn new(scale: usize) -> Self {
+        Self { scale, features: default_features(), blocks: default_blocks() }
+    }
+}
+
+fn default_features() -> usize {
+    16
+}
+
+fn default_blocks() -> usize {
+    4
+}
+
 /// All that says which Glow a [`Glow`](crate::Glow) is; its parameters are the rest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -58,6 +87,10 @@ pub struct GlowConfig {
     /// The number of classes, if the model is conditional on them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub classes: Option<usize>,
+    /// The image of lower resolution that the model is given, if it is: then it is a density of the images that this
+    /// may be of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub condition: Option<Condition>,
 }
 
 fn default_bits() -> u32 {
@@ -77,7 +110,14 @@ impl GlowConfig {
             mixing: Mixing::default(),
             top_mixing: None,
             classes: None,
+            condition: None,
         }
+    }
+
+    /// Channels, height and width of the image that the model is given, if it is.
+    pub fn condition_shape(&self) -> Option<[usize; 3]> {
+        let [channels, height, width] = self.shape;
+        self.condition.map(|Condition { scale, .. }| [channels, height / scale, width / scale])
     }
 
     /// Numbers of an image.
@@ -127,6 +167,19 @@ impl GlowConfig {
         }
         if self.classes == Some(0) {
             return bad("0 `classes`: give at least 1, or leave it out".into());
+        }
+        let Some(Condition { scale, features, blocks }) = self.condition else { return Ok(()) };
+        if self.classes.is_some() {
+            return bad("a model is given classes or an image of lower resolution, not both: leave one out".into());
+        }
+        if !(scale.is_power_of_two() && (2..=64).contains(&scale)) || height % scale != 0 || width % scale != 0 {
+            return bad(format!(
+                "images of {height} x {width} given ones {scale} times smaller: the `scale` must be 2, 4, 8, 16, 32 or \
+                 64 and divide both sides"
+            ));
+        }
+        if !(1..=1024).contains(&features) || blocks > 256 {
+            return bad("an image that is given has 1 to 1024 `features`, made by at most 256 `blocks`".into());
         }
         Ok(())
     }

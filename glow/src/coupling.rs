@@ -2,6 +2,7 @@
 
 use crate::CouplingKind;
 use crate::conv::{last_layer_from, layer, weights};
+use crate::injector::features;
 use candle_core::Tensor;
 use flows_core::bijectors::univariate::{RqSpline, Univariate};
 use flows_core::bijectors::{Bijector, check_event};
@@ -16,9 +17,13 @@ use flows_core::{Error, Result, Structure};
 /// `z = x + t`; or the inverse of a spline of x, the network giving all first parameters, then all second ones, and so
 /// on. The last convolution starts at zero, so that s is 0.88 then, and a spline the identity. Weights: `0.weight`, `0.bias`,
 /// `1.weight`, `1.bias`, `2.weight`, `2.bias`, `2.log_scale`.
+///
+/// A conditional layer's network sees features below the half that stays: its context (B, F, H, W).
 #[derive(Debug)]
 pub struct ImageCoupling {
     shape: [usize; 3],
+    /// Channels of the context.
+    features: usize,
     map: Map,
     network: Vec<ConvLayer>,
 }
@@ -40,6 +45,20 @@ impl ImageCoupling {
     /// # Errors
     /// When the number of channels is odd, or a size is 0.
     pub fn new(shape: [usize; 3], kind: CouplingKind, hidden: usize, scope: &Scope) -> Result<Self> {
+        Self::conditional(shape, kind, hidden, 0, scope)
+    }
+
+    /// The same, given a context of `features` channels; none if there are 0.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn conditional(
+        shape: [usize; 3],
+        kind: CouplingKind,
+        hidden: usize,
+        features: usize,
+        scope: &Scope,
+    ) -> Result<Self> {
         let [channels, ..] = shape;
         if channels == 0 || channels % 2 == 1 || hidden == 0 {
             let message = format!("a coupling of {channels} channels, {hidden} within: give an even number, and some");
@@ -57,18 +76,22 @@ impl ImageCoupling {
             Map::Spline(spline) => spline.identity().iter().flat_map(|&v| std::iter::repeat_n(v, half)).collect(),
         };
         let network = vec![
-            layer(half, hidden, 3, &scope.enter(0))?,
+            layer(half + features, hidden, 3, &scope.enter(0))?,
             layer(hidden, hidden, 1, &scope.enter(1))?,
             last_layer_from(hidden, start, &scope.enter(2))?,
         ];
-        Ok(Self { shape, map, network })
+        Ok(Self { shape, features, map, network })
     }
 
-    fn run(&self, v: &Tensor, direction: Direction) -> Result<(Tensor, Tensor)> {
+    fn run(&self, v: &Tensor, context: Option<&Tensor>, direction: Direction) -> Result<(Tensor, Tensor)> {
         let batch = check_event("the input of a coupling", v, &self.shape)?;
         let [channels, height, width] = self.shape;
         let half = channels / 2;
-        let parameters = conv_network(&v.narrow(1, 0, half)?, self.network.clone())?.flatten_from(1)?;
+        let mut seen = v.narrow(1, 0, half)?;
+        if self.features > 0 {
+            seen = Tensor::cat(&[&seen, features(context, batch, [self.features, height, width])?], 1)?;
+        }
+        let parameters = conv_network(&seen, self.network.clone())?.flatten_from(1)?;
         let (flat, kept) = (v.flatten_from(1)?, half * height * width);
         let (out, log_det) = match &self.map {
             Map::Affine(map) => coupled(&flat, &parameters, kept, *map, direction)?,
@@ -91,12 +114,12 @@ impl Bijector for ImageCoupling {
         &self.shape
     }
 
-    fn forward(&self, z: &Tensor, _: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        self.run(z, Direction::Forward)
+    fn forward(&self, z: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
+        self.run(z, context, Direction::Forward)
     }
 
-    fn inverse(&self, x: &Tensor, _: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        self.run(x, Direction::Inverse)
+    fn inverse(&self, x: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
+        self.run(x, context, Direction::Inverse)
     }
 
     fn structure(&self) -> Structure {
@@ -105,7 +128,9 @@ impl Bijector for ImageCoupling {
             Map::Affine(_) => "affine".into(),
             Map::Spline(spline) => spline.name(),
         };
-        let details = format!("{:?}: {kind}, {} channels within", self.shape, self.network[0].weight.dims()[0]);
+        let given = if self.features > 0 { format!(" given {} features", self.features) } else { String::new() };
+        let within = self.network[0].weight.dims()[0];
+        let details = format!("{:?}{given}: {kind}, {within} channels within", self.shape);
         Structure::new("Coupling", details).weights(weights(&self.network))
     }
 }

@@ -1,8 +1,8 @@
 //! A Glow as people use it: config, parameters and distribution in one.
 
-use crate::{GlowConfig, levels};
+use crate::{GlowConfig, flow};
 use candle_core::{DType, Device, Tensor};
-use flows_core::bijectors::{Bijector, MultiScale};
+use flows_core::bijectors::Bijector;
 use flows_core::distributions::{Distribution, StandardNormal, Transformed};
 use flows_core::files::{load_model, save_model};
 use flows_core::nn::Parameters;
@@ -16,7 +16,8 @@ use std::path::Path;
 /// A trainable density over images (C, H, W) whose colours lie in [-1/2, 1/2], and one bijection between them and
 /// vectors of standard normal numbers.
 ///
-/// A model with classes takes them as context, (B, 1) of u32.
+/// A model with classes takes them as context, (B, 1) of u32; one that is given images of lower resolution takes what
+/// [`Glow::given`] makes of them.
 #[derive(Debug)]
 pub struct Glow {
     config: GlowConfig,
@@ -61,10 +62,14 @@ impl Glow {
     }
 
     fn build(config: GlowConfig, parameters: Parameters) -> Result<Self> {
-        let flow = MultiScale::new(levels(&config, &parameters.scope())?)?;
-        let parts = flow.parts().to_vec();
+        let flow = flow(&config, &parameters.scope())?;
+        let part = |i: usize| {
+            let level: usize = config.level_shape(i).iter().product();
+            if i + 1 == config.levels { level } else { level / 2 }
+        };
+        let parts = (0..config.levels).map(part).collect();
         let base = StandardNormal::new([config.dims()], parameters.dtype(), parameters.device())?;
-        let distribution = Transformed::new(Box::new(base), Box::new(flow))?;
+        let distribution = Transformed::new(Box::new(base), flow)?;
         Ok(Self { config, parameters, distribution, parts })
     }
 
@@ -178,6 +183,22 @@ impl Glow {
         Ok(Tensor::from_vec(values.collect::<Vec<f64>>(), images.shape(), &Device::Cpu)?
             .to_dtype(dtype)?
             .to_device(device)?)
+    }
+
+    /// The context of a model that is given images of lower resolution, for whole colours 0 to 255 of them,
+    /// (B, C, H / scale, W / scale): the middles of their values, in [-1/2, 1/2].
+    ///
+    /// # Errors
+    /// When the model is not, or the images have another shape.
+    pub fn given(&self, small: &Tensor) -> Result<Tensor> {
+        let Some(shape) = self.config.condition_shape() else {
+            return Err(Error::Config("this Glow is not given images: train one with a `condition`".into()));
+        };
+        if small.dims().get(1..) != Some(&shape) {
+            return Err(Error::shape("the image that a Glow is given", small.dims(), format!("(B, {shape:?})")));
+        }
+        let (dtype, device) = (self.parameters.dtype(), self.parameters.device());
+        Ok(small.to_dtype(DType::F64)?.affine(1.0 / 256.0, 0.5 / 256.0 - 0.5)?.to_dtype(dtype)?.to_device(device)?)
     }
 
     /// Colours between 0 and 1 for images of the model: the lower ends of their bins, stretched to reach 1.

@@ -208,12 +208,17 @@ fn convolution(
 /// The state dict of a model, from which [`Glow::from_state_dict`] and rosinality/glow-pytorch make the same model.
 ///
 /// # Errors
-/// When the model has what that layout has no place for: classes, splines.
+/// When the model has what that layout has no place for: classes, images that it is given, splines.
 pub fn state_dict(glow: &Glow) -> Result<Vec<(String, Tensor)>> {
     let config = glow.config();
-    if config.classes.is_some() || config.coupling == CouplingKind::Spline {
-        let message = "a Glow with classes or splines has no place in the layout of rosinality/glow-pytorch";
-        return Err(Error::Config(message.into()));
+    let without = [
+        ("classes", config.classes.is_some()),
+        ("images of lower resolution", config.condition.is_some()),
+        ("splines", config.coupling == CouplingKind::Spline),
+    ];
+    if let Some((what, _)) = without.into_iter().find(|(_, has)| *has) {
+        let message = format!("the layout of rosinality/glow-pytorch has no place for a Glow with {what}");
+        return Err(Error::Config(message));
     }
     let tensors: HashMap<String, Tensor> = glow.parameters().snapshot()?.into_iter().collect();
     let get = |name: String| {

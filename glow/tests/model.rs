@@ -1,12 +1,15 @@
 //! What holds of every Glow.
 
 use candle_core::{DType, Device, Tensor};
-use flows_core::bijectors::{Bijector, MultiScale};
+use flows_core::bijectors::Bijector;
 use flows_core::distributions::Distribution;
-use flows_core::nn::Parameters;
+use flows_core::nn::{Network, Parameters};
 use flows_core::testing::{Case, difference, measure, perturb};
 use flows_core::{Result, Rng};
-use glow::{CouplingKind, Glow, GlowConfig, ImageCoupling, Mixing, TopPrior, levels, state_dict};
+use glow::{
+    AffineInjector, Condition, CouplingKind, Encoder, Glow, GlowConfig, ImageCoupling, Mixing, TopPrior, flow,
+    state_dict,
+};
 use std::collections::HashMap;
 
 const CPU: &Device = &Device::Cpu;
@@ -31,8 +34,7 @@ fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     let spline = ("spline", config([1, 4, 4], 1, CouplingKind::Spline, Mixing::Lu));
     for (name, config) in configs().into_iter().chain([spline]) {
-        let build =
-            move |scope: &_| -> Result<Box<dyn Bijector>> { Ok(Box::new(MultiScale::new(levels(&config, scope)?)?)) };
+        let build = move |scope: &_| flow(&config, scope);
         // Where a difference crosses one of ReLU's kinks it is off by so much.
         cases.push(Case::new(name, build).noise(0.03).overflows().gradient_tolerance(0.02));
     }
@@ -41,8 +43,26 @@ fn cases() -> Vec<Case> {
             Ok(Box::new(ImageCoupling::new([4, 3, 2], kind, 5, scope)?))
         });
         cases.push(case.overflows().gradient_tolerance(0.02));
+        let case = Case::new(format!("coupling, {kind:?}, given features"), move |scope| {
+            Ok(Box::new(ImageCoupling::conditional([4, 3, 2], kind, 4, 2, scope)?))
+        });
+        cases.push(case.given([2, 3, 2]).noise(0.1).overflows().gradient_tolerance(0.02));
+    }
+    let injector = Case::new("injector", |scope| Ok(Box::new(AffineInjector::new([3, 3, 2], 2, 5, scope)?)));
+    cases.push(injector.given([2, 3, 2]).overflows().gradient_tolerance(0.02));
+    // Features are larger than, as large as and smaller than the image.
+    for (coupling, scale, given) in [(CouplingKind::Affine, 4, [1, 2, 2]), (CouplingKind::Additive, 8, [1, 1, 1])] {
+        let config = conditional([1, 8, 8], coupling, scale);
+        let case = Case::new(format!("given images {scale} times smaller"), move |scope| flow(&config, scope));
+        cases.push(case.given(given).noise(0.03).overflows().gradient_tolerance(0.02));
     }
     cases
+}
+
+/// A model of three levels that is given smaller images.
+fn conditional(shape: [usize; 3], coupling: CouplingKind, scale: usize) -> GlowConfig {
+    let condition = Some(Condition { features: 3, blocks: 1, ..Condition::new(scale) });
+    GlowConfig { steps: 1, hidden: 4, condition, ..config(shape, 3, coupling, Mixing::Lu) }
 }
 
 fn each(check: impl Fn(&Case) -> Result<()>) {
@@ -177,6 +197,50 @@ fn files_and_state_dicts_hold_the_whole_model() -> Result<()> {
 }
 
 #[test]
+fn features_lie_where_the_image_does() -> Result<()> {
+    // An impulse in one corner of the image reaches the same corner at every size, and not the opposite one.
+    let parameters = Parameters::new(DType::F64, CPU, Rng::seed(0));
+    let encoder = Encoder::new([1, 4, 4], 2, 0, &[[16, 16], [4, 4], [2, 2]], &parameters.scope())?;
+    perturb(&parameters, 0.3, &mut Rng::seed(1))?;
+    let zeros = Tensor::zeros((1, 1, 4, 4), DType::F64, CPU)?;
+    let impulse = zeros.slice_assign(&[0..1, 0..1, 0..1, 3..4], &Tensor::ones((1, 1, 1, 1), DType::F64, CPU)?)?;
+    let change = (encoder.forward(&impulse, None)? - encoder.forward(&zeros, None)?)?.abs()?;
+    let mut start = 0;
+    for side in [16usize, 4] {
+        let part = change.narrow(1, start, 2 * side * side)?.reshape((2, side, side))?.sum(0)?.to_vec2::<f64>()?;
+        assert!(part[0][side - 1] > 0.0, "{side}");
+        assert!(part[side - 1].iter().all(|v| *v == 0.0) && part.iter().all(|row| row[0] == 0.0), "{side}");
+        start += 2 * side * side;
+    }
+    assert_eq!(change.dim(1)?, start + 2 * 2 * 2);
+    assert!(Encoder::new([1, 4, 4], 2, 0, &[[3, 3]], &parameters.scope().enter("odd")).is_err());
+    Ok(())
+}
+
+#[test]
+fn a_model_that_is_given_images_is_saved_whole_and_needs_them() -> Result<()> {
+    let rng = &mut Rng::seed(4);
+    let glow = Glow::new(conditional([3, 8, 8], CouplingKind::Affine, 2), rng)?;
+    let x = (rng.uniform_tensor((5, 3, 8, 8), DType::F32, CPU)? - 0.5)?;
+    let small = rng.tensor((5, 3, 4, 4), DType::F32, CPU, |rng| rng.below(256) as f64)?;
+    let given = glow.given(&small)?;
+    glow.initialize(&x, Some(&given))?;
+    perturb(glow.parameters(), 0.05, rng)?;
+    let want = glow.log_prob(&x, Some(&given))?;
+    let folder = tempfile::tempdir().unwrap();
+    glow.save(folder.path().join("glow.safetensors"))?;
+    let again = Glow::load(folder.path().join("glow.safetensors"), CPU)?;
+    assert_eq!(difference(&want, &again.score(&x, Some(&given))?)?, 0.0);
+    assert_eq!(glow.parts().iter().sum::<usize>(), 192);
+    assert!(difference(&x, &glow.decode(&glow.latent(&x, Some(&given))?, Some(&given))?)? < 1e-4);
+    // Other images, other densities.
+    assert!(difference(&want, &glow.log_prob(&x, Some(&given.neg()?))?)? > 1e-3);
+    assert!(glow.log_prob(&x, None).is_err() && glow.given(&x).is_err());
+    assert!(state_dict(&glow).unwrap_err().to_string().contains("lower resolution"));
+    Ok(())
+}
+
+#[test]
 fn settings_that_cannot_be_are_errors() {
     let good = config([1, 4, 4], 2, CouplingKind::Affine, Mixing::Lu);
     for bad in [
@@ -188,6 +252,10 @@ fn settings_that_cannot_be_are_errors() {
         GlowConfig { steps: 0, ..good.clone() },
         GlowConfig { hidden: 0, ..good.clone() },
         GlowConfig { classes: Some(0), ..good.clone() },
+        GlowConfig { condition: Some(Condition::new(3)), ..good.clone() },
+        GlowConfig { condition: Some(Condition::new(8)), ..good.clone() },
+        GlowConfig { condition: Some(Condition { features: 0, ..Condition::new(2) }), ..good.clone() },
+        GlowConfig { condition: Some(Condition::new(2)), classes: Some(2), ..good.clone() },
     ] {
         assert!(Glow::new(bad.clone(), &mut Rng::seed(0)).is_err(), "{bad:?}");
     }

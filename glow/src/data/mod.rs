@@ -5,11 +5,13 @@ mod fit;
 mod folder;
 mod idx;
 mod npy;
+mod scale;
 mod source;
 
 pub use digits::drawn_digits;
 pub use fit::{Fit, Framing};
 pub use folder::{is_image, read_image};
+pub use scale::{Enlarging, enlarge, shrink};
 pub use source::{ImageSource, Splits};
 
 use candle_core::{Device, Tensor};

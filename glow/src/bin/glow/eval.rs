@@ -1,5 +1,6 @@
 //! `glow eval`: how well a model fits images.
 
+use crate::config::context;
 use crate::saved::{ImageArgs, ModelArgs};
 use candle_core::DType;
 use clap::Args;
@@ -103,12 +104,9 @@ pub fn log_likelihoods(glow: &Glow, images: &Images, indices: &[u32], rng: &mut 
     let bar = work_bar(indices.len(), "evaluating", quiet || indices.len() < 8 * CHUNK);
     let mut values = Vec::with_capacity(indices.len());
     for chunk in indices.chunks(CHUNK) {
-        let x = glow.dequantize(&images.tensor(chunk, || false)?, rng)?;
-        let context = match glow.config().classes {
-            Some(_) => Some(images.context(chunk)?.to_device(x.device())?),
-            None => None,
-        };
-        let scores = glow.score(&x, context.as_ref())?;
+        let colours = images.tensor(chunk, || false)?;
+        let x = glow.dequantize(&colours, rng)?;
+        let scores = glow.score(&x, context(glow, images, chunk, &colours)?.as_ref())?;
         values.extend(scores.to_dtype(DType::F64)?.to_vec1::<f64>()?);
         bar.set_position(values.len() as u64);
     }

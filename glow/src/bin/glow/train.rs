@@ -1,9 +1,10 @@
 //! `glow train`: a model from images.
 
-use crate::config::{PRESETS, RunConfig, count as images_of};
+use crate::config::{PRESETS, RunConfig, context, count as images_of};
 use crate::eval::{Bits, log_likelihoods};
 use crate::pictures::{grid, write_grid};
 use crate::saved::skipper;
+use crate::super_resolve;
 use clap::Args;
 use flows_core::cli::{
     DeviceArgs, Interrupt, Losses, OutputArgs, ProgressBar, RunArgs, RunFolder, count, duration, loss_figure,
@@ -30,6 +31,7 @@ Examples:
   glow train
   glow train --data mnist/ --preset mnist-small --out runs/mnist
   glow train --data photos/ --preset faces --size 64,64 --out runs/faces
+  glow train --data photos/ --preset faces-sr --out runs/sr
   glow train --data images.npy --preset cifar10-small --steps 20000 --lr 5e-4
   glow train --data hf://datasets/owner/repo/images.npy --preset cifar10-small
   glow train --out runs/mnist --resume";
@@ -84,6 +86,9 @@ pub struct TrainArgs {
     /// Make the model conditional on the classes of the images
     #[arg(long, conflicts_with = "resume", help_heading = "Model")]
     conditional: bool,
+    /// Give the model each image made S times smaller, from which `glow super-resolve` then draws larger ones
+    #[arg(long, value_name = "S", conflicts_with_all = ["resume", "conditional"], help_heading = "Model")]
+    super_resolution: Option<i64>,
     #[command(flatten)]
     run: RunArgs,
     #[command(flatten)]
@@ -152,6 +157,10 @@ pub fn run(args: TrainArgs) -> Result<()> {
     }
 
     let picture = || -> Result<()> {
+        if glow.config().condition.is_some() {
+            let rng = &mut generators.picture.clone();
+            return write_grid(&super_resolve::page(&glow, &splits.validation, config.temperature, rng)?, out);
+        }
         let columns = SAMPLES.isqrt();
         write_grid(&grid(&glow, config.temperature, SAMPLES, columns, &mut generators.picture.clone())?, out)
     };
@@ -172,7 +181,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
             let batch = shuffle.batch(number);
             let mut mirror = rng.fork();
             let images = splits.train.tensor(&batch, || config.flip && mirror.uniform() < 0.5)?;
-            let context = config.context(&splits.train, &batch, &device)?;
+            let context = context(&glow, &splits.train, &batch, &images)?;
             let mut loss = LossGradients::of_pieces(batch.len(), pieces, rng, |rows, rng| {
                 let part = |t: &candle_core::Tensor| t.narrow(0, rows.start, rows.len());
                 let x = glow.dequantize(&part(&images)?, rng)?;
@@ -260,6 +269,7 @@ fn flags(args: &TrainArgs) -> Result<Table> {
         ("hidden", args.hidden.map(Value::from)),
         ("bits", args.bits.map(Value::from)),
         ("conditional", args.conditional.then_some(Value::from(true))),
+        ("condition", args.super_resolution.map(|scale| Value::Table(table(vec![("scale", Some(scale.into()))])))),
     ]);
     Ok(table(vec![
         ("data", args.data.clone().map(Value::from)),
