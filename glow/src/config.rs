@@ -14,6 +14,9 @@ pub enum CouplingKind {
     Additive,
     /// A rational-quadratic spline of 8 bins on [-4, 4], the identity beyond (Durkan et al., 2019, arXiv:1906.04032).
     Spline,
+    /// An affine map of the logit of the distribution function of a mixture of 8 logistics; the direction of samples
+    /// searches (Ho et al., Flow++, 2019, arXiv:1902.00275, section 3.2).
+    Mixture,
 }
 
 /// What mixes the channels between coupling layers.
@@ -60,8 +63,29 @@ fn default_blocks() -> usize {
     4
 }
 
+/// The flow of the noise that makes whole colours real numbers, given the image (Ho et al., Flow++, 2019,
+/// arXiv:1902.00275, section 3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Dequantizer {
+    /// Affine couplings.
+    pub steps: usize,
+    /// Channels within their networks.
+    pub hidden: usize,
+    /// Channels of the features that it sees of the image.
+    pub features: usize,
+    /// Residual blocks that make them.
+    pub blocks: usize,
+}
+
+impl Default for Dequantizer {
+    fn default() -> Self {
+        Self { steps: 4, hidden: 32, features: 16, blocks: 2 }
+    }
+}
+
 /// All that says which Glow a [`Glow`](crate::Glow) is; its parameters are the rest.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GlowConfig {
     /// Channels, height and width of an image.
@@ -91,6 +115,12 @@ pub struct GlowConfig {
     /// may be of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub condition: Option<Condition>,
+    /// a, where the flow is of `logit(a + (1 - 2a) c)` of colours c in [0, 1] instead of colours: above 0, below 1/2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logit: Option<f64>,
+    /// What learns the noise within the values of colours, if that is not to be uniform.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dequantizer: Option<Dequantizer>,
 }
 
 fn default_bits() -> u32 {
@@ -111,6 +141,8 @@ impl GlowConfig {
             top_mixing: None,
             classes: None,
             condition: None,
+            logit: None,
+            dequantizer: None,
         }
     }
 
@@ -167,6 +199,19 @@ impl GlowConfig {
         }
         if self.classes == Some(0) {
             return bad("0 `classes`: give at least 1, or leave it out".into());
+        }
+        if let Some(a) = self.logit.filter(|a| !(*a > 0.0 && *a < 0.5)) {
+            return bad(format!("a `logit` of {a}: give a number above 0 and below 0.5, such as 0.05"));
+        }
+        if let Some(Dequantizer { steps, hidden, features, blocks }) = self.dequantizer
+            && (!(1..=256).contains(&steps)
+                || !(1..=8192).contains(&hidden)
+                || !(1..=1024).contains(&features)
+                || blocks > 256)
+        {
+            return bad("a `dequantizer` has 1 to 256 `steps`, 1 to 8192 `hidden` channels, 1 to 1024 `features` and \
+                        at most 256 `blocks`"
+                .into());
         }
         let Some(Condition { scale, features, blocks }) = self.condition else { return Ok(()) };
         if self.classes.is_some() {

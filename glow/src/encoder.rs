@@ -135,6 +135,11 @@ pub(crate) struct Features {
 }
 
 impl Features {
+    /// Those of `shape` (F, H, W) behind `start` numbers.
+    pub(crate) fn new(start: usize, shape: [usize; 3]) -> Self {
+        Self { start, shape }
+    }
+
     /// Those for a level of a model that is given an image.
     pub(crate) fn of_level(config: &GlowConfig, level: usize) -> Option<Self> {
         let features = config.condition?.features;
@@ -143,7 +148,7 @@ impl Features {
             [features, height, width]
         };
         let start = (0..level).map(|i| shape(i).iter().product::<usize>()).sum();
-        Some(Self { start, shape: shape(level) })
+        Some(Self::new(start, shape(level)))
     }
 
     fn among(&self, all: &Tensor) -> Result<Tensor> {

@@ -208,13 +208,17 @@ fn convolution(
 /// The state dict of a model, from which [`Glow::from_state_dict`] and rosinality/glow-pytorch make the same model.
 ///
 /// # Errors
-/// When the model has what that layout has no place for: classes, images that it is given, splines.
+/// When the model has what that layout has no place for: classes, images that it is given, logits, learnt noise, splines
+/// or mixtures.
 pub fn state_dict(glow: &Glow) -> Result<Vec<(String, Tensor)>> {
     let config = glow.config();
     let without = [
         ("classes", config.classes.is_some()),
         ("images of lower resolution", config.condition.is_some()),
+        ("logits", config.logit.is_some()),
+        ("a dequantizer", config.dequantizer.is_some()),
         ("splines", config.coupling == CouplingKind::Spline),
+        ("mixtures", config.coupling == CouplingKind::Mixture),
     ];
     if let Some((what, _)) = without.into_iter().find(|(_, has)| *has) {
         let message = format!("the layout of rosinality/glow-pytorch has no place for a Glow with {what}");

@@ -1,7 +1,7 @@
 //! Steps and levels of a Glow.
 
 use crate::encoder::{Features, WithFeatures};
-use crate::{AffineInjector, Encoder, GlowConfig, ImageCoupling, Mixing, SplitPrior, TopPrior};
+use crate::{AffineInjector, Encoder, GlowConfig, ImageCoupling, Logit, Mixing, SplitPrior, TopPrior};
 use flows_core::Result;
 use flows_core::bijectors::{
     ActNorm, Bijector, Chain, Conv1x1, Embed, Level, MultiScale, Order, Permutation, Squeeze, Start,
@@ -45,7 +45,11 @@ fn level(config: &GlowConfig, index: usize, scope: &Scope) -> Result<Level> {
     let features = Features::of_level(config, index);
     let given = features.map_or(0, |features| features.shape[0]);
     // From the data on, which is the order of the names.
-    let mut steps: Vec<Box<dyn Bijector>> = vec![Box::new(Squeeze::new(&[channels / 4, 2 * height, 2 * width], 2)?)];
+    let mut steps: Vec<Box<dyn Bijector>> = Vec::new();
+    if let Some(a) = config.logit.filter(|_| index == 0) {
+        steps.push(Box::new(Logit::new(config.shape, a, scope)?));
+    }
+    steps.push(Box::new(Squeeze::new(&[channels / 4, 2 * height, 2 * width], 2)?));
     for k in 0..config.steps {
         let scope = scope.enter(k);
         steps.push(Box::new(ActNorm::new(&shape, &scope.enter("actnorm"))?));

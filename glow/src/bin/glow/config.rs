@@ -5,7 +5,7 @@ use flows_core::cli::{Presets, plural};
 use flows_core::train::{TrainConfig, Trainer};
 use flows_core::{Error, Result, Rng};
 use glow::data::{Fit, ImageSource, Images, Splits, shrink};
-use glow::{Condition, CouplingKind, Glow, GlowConfig, Mixing};
+use glow::{Condition, CouplingKind, Dequantizer, Glow, GlowConfig, Mixing};
 use serde::{Deserialize, Serialize};
 
 /// The presets by name.
@@ -49,7 +49,7 @@ pub struct RunConfig {
 }
 
 /// What says which model it is, the images aside.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {
     /// Bits of a colour.
@@ -73,6 +73,12 @@ pub struct ModelConfig {
     /// The image of lower resolution that the model is given, if it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub condition: Option<Condition>,
+    /// a, where the model is of `logit(a + (1 - 2a) c)` of colours c.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logit: Option<f64>,
+    /// What learns the noise within the values of colours, if that is not to be uniform.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dequantizer: Option<Dequantizer>,
 }
 
 fn default_pieces() -> usize {
@@ -136,10 +142,15 @@ impl RunConfig {
 
     /// The config of the model of these images.
     pub fn glow(&self, splits: &Splits) -> GlowConfig {
-        let ModelConfig { bits, levels, steps, hidden, coupling, mixing, conditional, condition } = self.model;
-        let classes = conditional.then_some(splits.train.classes.len());
-        let plain = GlowConfig::new(splits.train.shape());
-        GlowConfig { bits, levels, steps, hidden, coupling, mixing, classes, condition, ..plain }
+        self.glow_of(splits.train.shape(), splits.train.classes.len())
+    }
+
+    /// The config of the model of images of this shape and so many classes.
+    fn glow_of(&self, shape: [usize; 3], classes: usize) -> GlowConfig {
+        let ModelConfig { bits, levels, steps, hidden, coupling, mixing, conditional, .. } = self.model;
+        let ModelConfig { condition, logit, dequantizer, .. } = self.model;
+        let (classes, plain) = (conditional.then_some(classes), GlowConfig::new(shape));
+        GlowConfig { bits, levels, steps, hidden, coupling, mixing, classes, condition, logit, dequantizer, ..plain }
     }
 
     /// The model, its weights drawn anew and its actnorms set by the first images.
@@ -171,11 +182,10 @@ impl RunConfig {
         if self.fit.size.is_some_and(|size| size.contains(&0)) {
             return bad("the `size` of images has a 0");
         }
-        let ModelConfig { bits, levels, steps, hidden, conditional, condition, .. } = self.model;
+        let ModelConfig { levels, condition, .. } = self.model;
         let side = 1usize.checked_shl(levels as u32).unwrap_or(0);
         let side = side.max(condition.map_or(0, |condition| condition.scale));
-        let (plain, classes) = (GlowConfig::new([1, side, side]), conditional.then_some(1));
-        GlowConfig { bits, levels, steps, hidden, classes, condition, ..plain }.check()?;
+        self.glow_of([1, side, side], 1).check()?;
         // All that is wrong with the training shows on a small model.
         let trial = GlowConfig { levels: 1, steps: 1, hidden: 1, ..GlowConfig::new([1, 2, 2]) };
         let trial = Glow::new(trial, &mut Rng::seed(0))?;

@@ -83,6 +83,17 @@ pub struct TrainArgs {
     /// Bits of a colour, 1 to 8
     #[arg(long, value_name = "B", conflicts_with = "resume", help_heading = "Model")]
     bits: Option<i64>,
+    /// What couplings do to the half of the channels that moves: affine, additive, a rational-quadratic spline, or the
+    /// mixture of logistics of Flow++
+    #[arg(long, value_name = "KIND", conflicts_with = "resume", help_heading = "Model")]
+    #[arg(value_parser = ["affine", "additive", "spline", "mixture"])]
+    coupling: Option<String>,
+    /// Model logit(A + (1 - 2A) c) of colours c in [0, 1] rather than colours; bits/dim stay those of colours
+    #[arg(long, value_name = "A", allow_negative_numbers = true, conflicts_with = "resume", help_heading = "Model")]
+    logit: Option<f64>,
+    /// Learn the noise that makes whole colours real numbers, given the image, in place of uniform noise
+    #[arg(long, conflicts_with = "resume", help_heading = "Model")]
+    variational_dequantization: bool,
     /// Make the model conditional on the classes of the images
     #[arg(long, conflicts_with = "resume", help_heading = "Model")]
     conditional: bool,
@@ -142,6 +153,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
         CouplingKind::Affine => "affine",
         CouplingKind::Additive => "additive",
         CouplingKind::Spline => "spline",
+        CouplingKind::Mixture => "mixture",
     };
     note(format!(
         "model  Glow, {} levels of {} {coupling} steps, {} bits: {}, {} of {}",
@@ -171,9 +183,9 @@ pub fn run(args: TrainArgs) -> Result<()> {
         let bar = (!args.output.quiet).then_some(bar);
         let mut observers = folder.observers((done, steps), &args.run, bar, &interrupt)?;
         let mut evaluate = |rng: &mut _| {
-            let values = log_likelihoods(&glow, &splits.validation, &all, rng, true)?;
+            let values = log_likelihoods(&glow, &splits.validation, &all, 1, rng, true)?;
             picture()?;
-            Ok(Bits::of(&glow, &values, None).bits_per_dimension)
+            Ok(Bits::of(&glow, &values, 1, None).bits_per_dimension)
         };
         let dims = glow.config().dims() as f64;
         let pieces = if device.is_cpu() { config.pieces } else { 1 };
@@ -184,9 +196,9 @@ pub fn run(args: TrainArgs) -> Result<()> {
             let context = context(&glow, &splits.train, &batch, &images)?;
             let mut loss = LossGradients::of_pieces(batch.len(), pieces, rng, |rows, rng| {
                 let part = |t: &candle_core::Tensor| t.narrow(0, rows.start, rows.len());
-                let x = glow.dequantize(&part(&images)?, rng)?;
                 let context = context.as_ref().map(part).transpose()?;
-                config.train.memory.forward_kl(&glow, &x, context.as_ref(), rng)?.times(1.0 / (dims * LN_2))
+                let loss = glow.loss(config.train.memory, &part(&images)?, context.as_ref(), rng)?;
+                loss.times(1.0 / (dims * LN_2))
             })?;
             loss.value += f64::from(config.model.bits);
             Ok(loss)
@@ -203,7 +215,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
     }
 
     let all: Vec<u32> = (0..splits.test.len() as u32).collect();
-    let values = log_likelihoods(&glow, &splits.test, &all, &mut generators.test, args.output.quiet)?;
+    let values = log_likelihoods(&glow, &splits.test, &all, 1, &mut generators.test, args.output.quiet)?;
     let images = trainer.step() * config.train.accumulate * size as u64;
     let results = Results {
         data: config.data.clone(),
@@ -214,7 +226,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
         seconds: trainer.seconds(),
         images_per_second: images as f64 / trainer.seconds(),
         validation: trainer.best(),
-        test: Bits::of(&glow, &values, config.data.unpadded(&config.fit)?),
+        test: Bits::of(&glow, &values, 1, config.data.unpadded(&config.fit)?),
         out: out.to_path_buf(),
     };
     write_json(&out.join("results.json"), &results)?;
@@ -269,6 +281,9 @@ fn flags(args: &TrainArgs) -> Result<Table> {
         ("hidden", args.hidden.map(Value::from)),
         ("bits", args.bits.map(Value::from)),
         ("conditional", args.conditional.then_some(Value::from(true))),
+        ("coupling", args.coupling.clone().map(Value::from)),
+        ("logit", args.logit.map(Value::from)),
+        ("dequantizer", args.variational_dequantization.then(|| Value::Table(Table::new()))),
         ("condition", args.super_resolution.map(|scale| Value::Table(table(vec![("scale", Some(scale.into()))])))),
     ]);
     Ok(table(vec![
