@@ -14,6 +14,9 @@ pub enum CouplingKind {
     Additive,
     /// A rational-quadratic spline of 8 bins on [-4, 4], the identity beyond (Durkan et al., 2019, arXiv:1906.04032).
     Spline,
+    /// An affine map of the logit of the distribution function of a mixture of 8 logistics; the direction of samples
+    /// searches (Ho et al., Flow++, 2019, arXiv:1902.00275, section 3.2).
+    Mixture,
 }
 
 /// What mixes the channels between coupling layers.
@@ -31,8 +34,58 @@ pub enum Mixing {
     Reverse,
 }
 
+/// The image of lower resolution that a model is given, and what reads it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Condition {
+    /// How many times smaller its sides are: a power of two.
+    pub scale: usize,
+    /// Channels of the features that the flow sees of it.
+    #[serde(default = "default_features")]
+    pub features: usize,
+    /// Residual blocks that make them.
+    #[serde(default = "default_blocks")]
+    pub blocks: usize,
+}
+
+impl Condition {
+    /// An image whose sides are so many times smaller, read as usual.
+    pub fn new(scale: usize) -> Self {
+        Self { scale, features: default_features(), blocks: default_blocks() }
+    }
+}
+
+fn default_features() -> usize {
+    16
+}
+
+fn default_blocks() -> usize {
+    4
+}
+
+/// The flow of the noise that makes whole colours real numbers, given the image (Ho et al., Flow++, 2019,
+/// arXiv:1902.00275, section 3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Dequantizer {
+    /// Affine couplings.
+    pub steps: usize,
+    /// Channels within their networks.
+    pub hidden: usize,
+    /// Channels of the features that it sees of the image.
+    pub features: usize,
+    /// Residual blocks that make them.
+    pub blocks: usize,
+}
+
+impl Default for Dequantizer {
+    fn default() -> Self {
+        Self { steps: 4, hidden: 32, features: 16, blocks: 2 }
+    }
+}
+
 /// All that says which Glow a [`Glow`](crate::Glow) is; its parameters are the rest.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GlowConfig {
     /// Channels, height and width of an image.
@@ -65,6 +118,16 @@ pub struct GlowConfig {
     /// The number of classes, if the model is conditional on them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub classes: Option<usize>,
+    /// The image of lower resolution that the model is given, if it is: then it is a density of the images that this
+    /// may be of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub condition: Option<Condition>,
+    /// a, where the flow is of `logit(a + (1 - 2a) c)` of colours c in [0, 1] instead of colours: above 0, below 1/2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logit: Option<f64>,
+    /// What learns the noise within the values of colours, if that is not to be uniform.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dequantizer: Option<Dequantizer>,
 }
 
 fn default_bits() -> u32 {
@@ -86,7 +149,16 @@ impl GlowConfig {
             top_mixing: None,
             equalize: false,
             classes: None,
+            condition: None,
+            logit: None,
+            dequantizer: None,
         }
+    }
+
+    /// Channels, height and width of the image that the model is given, if it is.
+    pub fn condition_shape(&self) -> Option<[usize; 3]> {
+        let [channels, height, width] = self.shape;
+        self.condition.map(|Condition { scale, .. }| [channels, height / scale, width / scale])
     }
 
     /// Numbers of an image.
@@ -142,8 +214,37 @@ impl GlowConfig {
                 width.next_multiple_of(side)
             ));
         }
+        if self.equalize && self.logit.is_some() {
+            return bad("colours that are equalised are logits already: leave out `equalize` or `logit`".into());
+        }
         if self.classes == Some(0) {
             return bad("0 `classes`: give at least 1, or leave it out".into());
+        }
+        if let Some(a) = self.logit.filter(|a| !(*a > 0.0 && *a < 0.5)) {
+            return bad(format!("a `logit` of {a}: give a number above 0 and below 0.5, such as 0.05"));
+        }
+        if let Some(Dequantizer { steps, hidden, features, blocks }) = self.dequantizer
+            && (!(1..=256).contains(&steps)
+                || !(1..=8192).contains(&hidden)
+                || !(1..=1024).contains(&features)
+                || blocks > 256)
+        {
+            return bad("a `dequantizer` has 1 to 256 `steps`, 1 to 8192 `hidden` channels, 1 to 1024 `features` and \
+                        at most 256 `blocks`"
+                .into());
+        }
+        let Some(Condition { scale, features, blocks }) = self.condition else { return Ok(()) };
+        if self.classes.is_some() {
+            return bad("a model is given classes or an image of lower resolution, not both: leave one out".into());
+        }
+        if !(scale.is_power_of_two() && (2..=64).contains(&scale)) || height % scale != 0 || width % scale != 0 {
+            return bad(format!(
+                "images of {height} x {width} given ones {scale} times smaller: the `scale` must be 2, 4, 8, 16, 32 or \
+                 64 and divide both sides"
+            ));
+        }
+        if !(1..=1024).contains(&features) || blocks > 256 {
+            return bad("an image that is given has 1 to 1024 `features`, made by at most 256 `blocks`".into());
         }
         Ok(())
     }

@@ -2,8 +2,9 @@
 
 use crate::CouplingKind;
 use crate::conv::{last_layer_from, layer, weights};
+use crate::injector::features;
 use candle_core::Tensor;
-use flows_core::bijectors::univariate::{RqSpline, Univariate};
+use flows_core::bijectors::univariate::{LogisticMixture, RqSpline, Univariate};
 use flows_core::bijectors::{Bijector, check_event};
 use flows_core::nn::Scope;
 use flows_core::ops::{ConvLayer, Coupled, Direction, conv_network, coupled, sum_event};
@@ -13,12 +14,17 @@ use flows_core::{Error, Result, Structure};
 /// and 3x3, says how the second half moves (Kingma and Dhariwal 2018, arXiv:1807.03039, section 3.3).
 ///
 /// `inverse` is `z = (x + t) s`, `s = sigmoid(r + 2)`, the network giving all r, then all t; or, if additive,
-/// `z = x + t`; or the inverse of a spline of x, the network giving all first parameters, then all second ones, and so
-/// on. The last convolution starts at zero, so that s is 0.88 then, and a spline the identity. Weights: `0.weight`, `0.bias`,
+/// `z = x + t`; or the inverse of a spline of x or of a mixture of logistics, the network giving all first parameters,
+/// then all second ones, and so on. The last convolution starts at zero, so that s is 0.88 then, a spline the identity
+/// and a mixture close to it. Weights: `0.weight`, `0.bias`,
 /// `1.weight`, `1.bias`, `2.weight`, `2.bias`, `2.log_scale`.
+///
+/// A conditional layer's network sees features below the half that stays: its context (B, F, H, W).
 #[derive(Debug)]
 pub struct ImageCoupling {
     shape: [usize; 3],
+    /// Channels of the context.
+    features: usize,
     map: Map,
     network: Vec<ConvLayer>,
 }
@@ -27,12 +33,15 @@ pub struct ImageCoupling {
 #[derive(Debug)]
 enum Map {
     Affine(Coupled),
-    Spline(RqSpline),
+    Family(Box<dyn Univariate>),
 }
 
 /// Bins of a spline, and where it ends on either side.
 const BINS: usize = 8;
 const END: f64 = 4.0;
+
+/// Logistics of a mixture.
+const COMPONENTS: usize = 8;
 
 impl ImageCoupling {
     /// A layer over images of `shape` (C, H, W) with `hidden` channels within its network.
@@ -40,6 +49,20 @@ impl ImageCoupling {
     /// # Errors
     /// When the number of channels is odd, or a size is 0.
     pub fn new(shape: [usize; 3], kind: CouplingKind, hidden: usize, scope: &Scope) -> Result<Self> {
+        Self::conditional(shape, kind, hidden, 0, scope)
+    }
+
+    /// The same, given a context of `features` channels; none if there are 0.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn conditional(
+        shape: [usize; 3],
+        kind: CouplingKind,
+        hidden: usize,
+        features: usize,
+        scope: &Scope,
+    ) -> Result<Self> {
         let [channels, ..] = shape;
         if channels == 0 || channels % 2 == 1 || hidden == 0 {
             let message = format!("a coupling of {channels} channels, {hidden} within: give an even number, and some");
@@ -49,35 +72,40 @@ impl ImageCoupling {
         let map = match kind {
             CouplingKind::Affine => Map::Affine(Coupled::Sigmoid),
             CouplingKind::Additive => Map::Affine(Coupled::Shift),
-            CouplingKind::Spline => Map::Spline(RqSpline::linear_tails(BINS, END)?),
+            CouplingKind::Spline => Map::Family(Box::new(RqSpline::linear_tails(BINS, END)?)),
+            CouplingKind::Mixture => Map::Family(Box::new(LogisticMixture::new(COMPONENTS)?)),
         };
         let start = match &map {
             Map::Affine(Coupled::Shift) => vec![0.0; half],
             Map::Affine(_) => vec![0.0; channels],
-            Map::Spline(spline) => spline.identity().iter().flat_map(|&v| std::iter::repeat_n(v, half)).collect(),
+            Map::Family(family) => family.identity().iter().flat_map(|&v| std::iter::repeat_n(v, half)).collect(),
         };
         let network = vec![
-            layer(half, hidden, 3, &scope.enter(0))?,
+            layer(half + features, hidden, 3, &scope.enter(0))?,
             layer(hidden, hidden, 1, &scope.enter(1))?,
             last_layer_from(hidden, start, &scope.enter(2))?,
         ];
-        Ok(Self { shape, map, network })
+        Ok(Self { shape, features, map, network })
     }
 
-    fn run(&self, v: &Tensor, direction: Direction) -> Result<(Tensor, Tensor)> {
+    fn run(&self, v: &Tensor, context: Option<&Tensor>, direction: Direction) -> Result<(Tensor, Tensor)> {
         let batch = check_event("the input of a coupling", v, &self.shape)?;
         let [channels, height, width] = self.shape;
         let half = channels / 2;
-        let parameters = conv_network(&v.narrow(1, 0, half)?, self.network.clone())?.flatten_from(1)?;
+        let mut seen = v.narrow(1, 0, half)?;
+        if self.features > 0 {
+            seen = Tensor::cat(&[&seen, features(context, batch, [self.features, height, width])?], 1)?;
+        }
+        let parameters = conv_network(&seen, self.network.clone())?.flatten_from(1)?;
         let (flat, kept) = (v.flatten_from(1)?, half * height * width);
         let (out, log_det) = match &self.map {
             Map::Affine(map) => coupled(&flat, &parameters, kept, *map, direction)?,
-            Map::Spline(spline) => {
-                let raw = parameters.reshape((batch, spline.parameters(), kept))?.transpose(1, 2)?.contiguous()?;
+            Map::Family(family) => {
+                let raw = parameters.reshape((batch, family.parameters(), kept))?.transpose(1, 2)?.contiguous()?;
                 let moved = flat.narrow(1, kept, kept)?.contiguous()?;
                 let (moved, log) = match direction {
-                    Direction::Forward => spline.forward(&moved, &raw)?,
-                    Direction::Inverse => spline.inverse(&moved, &raw)?,
+                    Direction::Forward => family.forward(&moved, &raw)?,
+                    Direction::Inverse => family.inverse(&moved, &raw)?,
                 };
                 (Tensor::cat(&[&flat.narrow(1, 0, kept)?, &moved], 1)?, sum_event(&log)?)
             }
@@ -91,21 +119,23 @@ impl Bijector for ImageCoupling {
         &self.shape
     }
 
-    fn forward(&self, z: &Tensor, _: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        self.run(z, Direction::Forward)
+    fn forward(&self, z: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
+        self.run(z, context, Direction::Forward)
     }
 
-    fn inverse(&self, x: &Tensor, _: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        self.run(x, Direction::Inverse)
+    fn inverse(&self, x: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
+        self.run(x, context, Direction::Inverse)
     }
 
     fn structure(&self) -> Structure {
         let kind = match &self.map {
             Map::Affine(Coupled::Shift) => "additive".into(),
             Map::Affine(_) => "affine".into(),
-            Map::Spline(spline) => spline.name(),
+            Map::Family(family) => family.name(),
         };
-        let details = format!("{:?}: {kind}, {} channels within", self.shape, self.network[0].weight.dims()[0]);
+        let given = if self.features > 0 { format!(" given {} features", self.features) } else { String::new() };
+        let within = self.network[0].weight.dims()[0];
+        let details = format!("{:?}{given}: {kind}, {within} channels within", self.shape);
         Structure::new("Coupling", details).weights(weights(&self.network))
     }
 }

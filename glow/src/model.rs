@@ -1,11 +1,13 @@
 //! A Glow as people use it: config, parameters and distribution in one.
 
-use crate::{GlowConfig, levels};
+use crate::{GlowConfig, dequantizer, flow};
 use candle_core::{DType, Device, Tensor};
-use flows_core::bijectors::{Bijector, MultiScale};
+use flows_core::bijectors::Bijector;
 use flows_core::distributions::{Distribution, StandardNormal, Transformed};
 use flows_core::files::{load_model, save_model};
 use flows_core::nn::Parameters;
+use flows_core::ops::log_sum_exp;
+use flows_core::train::{FlowLoss, LossGradients, Memory};
 use flows_core::{Error, Result, Rng, Structure};
 use rayon::prelude::*;
 use std::collections::HashMap;
@@ -16,12 +18,16 @@ use std::path::Path;
 /// A trainable density over images (C, H, W) whose colours lie in [-1/2, 1/2], and one bijection between them and
 /// vectors of standard normal numbers.
 ///
-/// A model with classes takes them as context, (B, 1) of u32.
+/// A model with classes takes them as context, (B, 1) of u32; one that is given images of lower resolution takes what
+/// [`Glow::given`] makes of them.
 #[derive(Debug)]
 pub struct Glow {
     config: GlowConfig,
     parameters: Parameters,
     distribution: Transformed,
+    /// The distribution of the noise within the values of colours, if it is learnt.
+    noise: Option<Transformed>,
+    /// The distribution with its weights as constants.
     detached: Transformed,
     parts: Vec<usize>,
 }
@@ -62,17 +68,26 @@ impl Glow {
     }
 
     fn build(config: GlowConfig, parameters: Parameters) -> Result<Self> {
-        let (distribution, parts) = Self::distribution(&config, &parameters)?;
-        let (detached, _) = Self::distribution(&config, &parameters.detached())?;
-        Ok(Self { config, parameters, distribution, detached, parts })
+        let part = |i: usize| {
+            let level: usize = config.level_shape(i).iter().product();
+            if i + 1 == config.levels { level } else { level / 2 }
+        };
+        let parts = (0..config.levels).map(part).collect();
+        let (distribution, noise) = Self::distributions(&config, &parameters)?;
+        let (detached, _) = Self::distributions(&config, &parameters.detached())?;
+        Ok(Self { config, parameters, distribution, noise, detached, parts })
     }
 
-    /// The density, and the lengths of the parts of its noise.
-    fn distribution(config: &GlowConfig, parameters: &Parameters) -> Result<(Transformed, Vec<usize>)> {
-        let flow = MultiScale::new(levels(config, &parameters.scope())?)?;
-        let parts = flow.parts().to_vec();
-        let base = StandardNormal::new([config.dims()], parameters.dtype(), parameters.device())?;
-        Ok((Transformed::new(Box::new(base), Box::new(flow))?, parts))
+    /// The density of images, and that of the noise within the values of colours if it is learnt.
+    fn distributions(config: &GlowConfig, parameters: &Parameters) -> Result<(Transformed, Option<Transformed>)> {
+        let (scope, dtype, device) = (parameters.scope(), parameters.dtype(), parameters.device());
+        let base = StandardNormal::new([config.dims()], dtype, device)?;
+        let distribution = Transformed::new(Box::new(base), flow(config, &scope)?)?;
+        let noise = |_| -> Result<Transformed> {
+            let noise = dequantizer(config, &scope.enter("dequantizer"))?;
+            Transformed::new(Box::new(StandardNormal::new(config.level_shape(0), dtype, device)?), noise)
+        };
+        Ok((distribution, config.dequantizer.map(noise).transpose()?))
     }
 
     /// The config it was made from.
@@ -187,6 +202,88 @@ impl Glow {
             .to_device(device)?)
     }
 
+    /// Colours of whole numbers 0 to 255 with noise within their values, as the model learns them, and the log-density of
+    /// the noise, (B), in units of the width of a value. That is 0, and none, where the noise is uniform:
+    /// [`Self::dequantize`].
+    ///
+    /// # Errors
+    /// When the shape is another.
+    pub fn with_noise(&self, images: &Tensor, rng: &mut Rng) -> Result<(Tensor, Option<Tensor>)> {
+        let Some(noise) = &self.noise else { return Ok((self.dequantize(images, rng)?, None)) };
+        let (dtype, device, bins) = (self.parameters.dtype(), self.parameters.device(), self.config.bins());
+        let values = images.to_dtype(DType::F64)?.affine(bins / 256.0, 0.0)?.floor()?;
+        let values = values.to_dtype(dtype)?.to_device(device)?;
+        let middles = values.affine(1.0 / bins, 0.5 / bins - 0.5)?;
+        let (noise, log_density) = noise.sample_with_log_prob(images.dim(0)?, Some(&middles), rng)?;
+        Ok(((values + noise)?.affine(1.0 / bins, -0.5)?, Some(log_density)))
+    }
+
+    /// A lower bound on `D ln bins` plus the log-probabilities of whole colours 0 to 255, (B) in f64, for
+    /// [`Self::bits`]: `ln mean(p(x) / q)` over `draws` of the noise, x being the image with noise of density q
+    /// (Burda et al., 2015, arXiv:1509.00519). No graph is kept.
+    ///
+    /// # Errors
+    /// As [`Distribution::log_prob`], and when there are no draws.
+    pub fn bound(&self, images: &Tensor, context: Option<&Tensor>, draws: usize, rng: &mut Rng) -> Result<Tensor> {
+        let draw = |_| -> Result<Tensor> {
+            let (x, log_density) = self.with_noise(images, rng)?;
+            let score = self.score(&x.detach(), context)?.to_dtype(DType::F64)?;
+            Ok(match log_density {
+                Some(log_density) => (score - log_density.detach().to_dtype(DType::F64)?)?,
+                None => score,
+            })
+        };
+        let weights: Vec<Tensor> = (0..draws).map(draw).collect::<Result<_>>()?;
+        match &weights[..] {
+            [] => Err(Error::Config("a bound of 0 draws: give at least 1".into())),
+            [one] => Ok(one.clone()),
+            _ => Ok((log_sum_exp(&Tensor::stack(&weights, 1)?)? - (draws as f64).ln())?),
+        }
+    }
+
+    /// The mean of minus [`Self::bound`] of one draw as a step of training takes it; its gradients are those of the
+    /// noise's distribution too.
+    ///
+    /// # Errors
+    /// As [`Distribution::log_prob`].
+    pub fn loss(&self, memory: Memory, images: &Tensor, context: Option<&Tensor>, rng: &mut Rng) -> Result<FlowLoss> {
+        let (x, log_density) = self.with_noise(images, rng)?;
+        let loss = memory.forward_kl(self, &x, context, rng)?;
+        let Some(log_density) = log_density else { return Ok(loss) };
+        let of_noise = log_density.mean_all()?;
+        Ok(match loss {
+            FlowLoss::Graph(loss) => FlowLoss::Graph((loss + of_noise)?),
+            FlowLoss::Known(mut known) => {
+                let other = LossGradients::of(&of_noise)?;
+                known.value += other.value;
+                known.gradients = match (known.gradients, other.gradients) {
+                    (Some(mut sum), Some(part)) => {
+                        sum.extend(part)?;
+                        Some(sum)
+                    }
+                    _ => None,
+                };
+                FlowLoss::Known(known)
+            }
+        })
+    }
+
+    /// The context of a model that is given images of lower resolution, for whole colours 0 to 255 of them,
+    /// (B, C, H / scale, W / scale): the middles of their values, in [-1/2, 1/2].
+    ///
+    /// # Errors
+    /// When the model is not, or the images have another shape.
+    pub fn given(&self, small: &Tensor) -> Result<Tensor> {
+        let Some(shape) = self.config.condition_shape() else {
+            return Err(Error::Config("this Glow is not given images: train one with a `condition`".into()));
+        };
+        if small.dims().get(1..) != Some(&shape) {
+            return Err(Error::shape("the image that a Glow is given", small.dims(), format!("(B, {shape:?})")));
+        }
+        let (dtype, device) = (self.parameters.dtype(), self.parameters.device());
+        Ok(small.to_dtype(DType::F64)?.affine(1.0 / 256.0, 0.5 / 256.0 - 0.5)?.to_dtype(dtype)?.to_device(device)?)
+    }
+
     /// Colours between 0 and 1 for images of the model: the lower ends of their bins, stretched to reach 1.
     ///
     /// # Errors
@@ -234,7 +331,8 @@ impl Glow {
     pub fn structure(&self) -> Structure {
         let [channels, height, width] = self.config.shape;
         let details = format!("over images of {channels} x {height} x {width}, {} bits", self.config.bits);
-        Structure::new("Glow", details).part(self.distribution.structure())
+        let noise = self.noise.iter().map(|noise| Structure::new("Dequantizer", "").part(noise.structure()));
+        Structure::new("Glow", details).part(self.distribution.structure()).parts(noise)
     }
 }
 

@@ -10,7 +10,8 @@ use flows_core::{Error, Result, Structure};
 /// `x = m + z e^l` for the half of the channels that leaves a level, m and l being a 3x3 convolution of the half that
 /// stays, which is the context (B, C, H, W). It starts as the identity.
 ///
-/// Weights: `weight` (2C, C, 3, 3), `bias`, `log_scale` (2C).
+/// Weights: `weight` (2C, C, 3, 3), `bias`, `log_scale` (2C). Where there are features too, the context is both, and so
+/// are the inputs of the convolution.
 #[derive(Debug)]
 pub struct SplitPrior {
     shape: [usize; 3],
@@ -23,7 +24,15 @@ impl SplitPrior {
     /// # Errors
     /// When a name is taken in `scope`.
     pub fn new(shape: [usize; 3], scope: &Scope) -> Result<Self> {
-        Ok(Self { shape, layer: last_layer(shape[0], 2 * shape[0], scope)? })
+        Self::given(shape, shape[0], scope)
+    }
+
+    /// The same, given a context of another number of `channels`.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn given(shape: [usize; 3], channels: usize, scope: &Scope) -> Result<Self> {
+        Ok(Self { shape, layer: last_layer(channels, 2 * shape[0], scope)? })
     }
 
     fn run(&self, v: &Tensor, context: Option<&Tensor>, direction: Direction) -> Result<(Tensor, Tensor)> {
@@ -53,7 +62,8 @@ impl Bijector for SplitPrior {
     }
 
     fn structure(&self) -> Structure {
-        Structure::new("Normal", format!("{:?} given as many", self.shape)).weights(weights([&self.layer]))
+        let given = self.layer.weight.dims()[1];
+        Structure::new("Normal", format!("{:?} given {given} channels", self.shape)).weights(weights([&self.layer]))
     }
 }
 

@@ -208,15 +208,23 @@ fn convolution(
 /// The state dict of a model, from which [`Glow::from_state_dict`] and rosinality/glow-pytorch make the same model.
 ///
 /// # Errors
-/// When the model has what that layout has no place for: classes, splines, equalised colours, a last level with
-/// steps of its own.
+/// When the model has what that layout has no place for: classes, images that it is given, equalised colours, logits,
+/// learnt noise, splines or mixtures, a last level with steps of its own.
 pub fn state_dict(glow: &Glow) -> Result<Vec<(String, Tensor)>> {
     let config = glow.config();
-    let plain = config.coupling != CouplingKind::Spline && !config.equalize;
-    if config.classes.is_some() || !plain || config.steps_of(config.levels - 1) != config.steps {
-        let message = "a Glow with classes, splines, equalised colours or a last level with steps of its own has no place in \
-                       the layout of rosinality/glow-pytorch";
-        return Err(Error::Config(message.into()));
+    let without = [
+        ("classes", config.classes.is_some()),
+        ("images of lower resolution", config.condition.is_some()),
+        ("equalised colours", config.equalize),
+        ("logits", config.logit.is_some()),
+        ("a dequantizer", config.dequantizer.is_some()),
+        ("splines", config.coupling == CouplingKind::Spline),
+        ("mixtures", config.coupling == CouplingKind::Mixture),
+        ("a last level with steps of its own", config.steps_of(config.levels - 1) != config.steps),
+    ];
+    if let Some((what, _)) = without.into_iter().find(|(_, has)| *has) {
+        let message = format!("the layout of rosinality/glow-pytorch has no place for a Glow with {what}");
+        return Err(Error::Config(message));
     }
     let tensors: HashMap<String, Tensor> = glow.parameters().snapshot()?.into_iter().collect();
     let get = |name: String| {

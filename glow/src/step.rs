@@ -1,50 +1,85 @@
 //! Steps and levels of a Glow.
 
-use crate::{Equalize, GlowConfig, ImageCoupling, Mixing, SplitPrior, TopPrior};
+use crate::encoder::{Features, WithFeatures};
+use crate::{AffineInjector, Encoder, Equalize, GlowConfig, ImageCoupling, Logit, Mixing, SplitPrior, TopPrior};
 use flows_core::Result;
-use flows_core::bijectors::{ActNorm, Bijector, Chain, Conv1x1, Level, Order, Permutation, Squeeze, Start};
+use flows_core::bijectors::{
+    ActNorm, Bijector, Chain, Conv1x1, Embed, Level, MultiScale, Order, Permutation, Squeeze, Start,
+};
 use flows_core::nn::Scope;
 
+/// The bijection of a Glow between vectors of noise and images: its [`levels`], and the [`Encoder`] of the image that it
+/// is given, if it is, as `encoder`.
+///
+/// # Errors
+/// When the config names a size that cannot be.
+pub fn flow(config: &GlowConfig, scope: &Scope) -> Result<Box<dyn Bijector>> {
+    let levels = MultiScale::new(levels(config, scope)?)?;
+    let (Some(condition), Some(shape)) = (config.condition, config.condition_shape()) else {
+        return Ok(Box::new(levels));
+    };
+    let sizes: Vec<[usize; 2]> = (0..config.levels)
+        .map(|i| {
+            let [_, height, width] = config.level_shape(i);
+            [height, width]
+        })
+        .collect();
+    let encoder = Encoder::new(shape, condition.features, condition.blocks, &sizes, &scope.enter("encoder"))?;
+    Ok(Box::new(Embed::new(Box::new(encoder), Box::new(levels))))
+}
+
 /// The levels of a Glow, from the data on, their tensors in `scope` as `levels.I.K.actnorm`, `.mix` and `.coupling`
-/// for step K from the data on, and `levels.I.prior`.
+/// for step K from the data on, and `levels.I.prior`. The context is that of [`TopPrior`] or, where the Glow is given an
+/// image, what its [`Encoder`] makes of that; then steps have an `.injector` too.
 ///
 /// # Errors
 /// When the config names a size that cannot be.
 pub fn levels(config: &GlowConfig, scope: &Scope) -> Result<Vec<Level>> {
     config.check()?;
-    let mut levels = Vec::with_capacity(config.levels);
-    for i in 0..config.levels {
-        levels.push(level(config, i, &scope.enter("levels").enter(i))?);
-    }
-    if config.equalize {
-        let equalize = Equalize::new(config.shape, config.bins() as usize, &scope.enter("equalize"))?;
-        let Level { flow, prior } = levels.remove(0);
-        levels.insert(0, Level { flow: Box::new(Chain::new(vec![flow, Box::new(equalize)])?), prior });
-    }
-    Ok(levels)
+    (0..config.levels).map(|i| level(config, i, &scope.enter("levels").enter(i))).collect()
 }
 
 fn level(config: &GlowConfig, index: usize, scope: &Scope) -> Result<Level> {
     let shape = config.level_shape(index);
     let [channels, height, width] = shape;
+    let features = Features::of_level(config, index);
+    let given = features.map_or(0, |features| features.shape[0]);
     // From the data on, which is the order of the names.
-    let mut steps: Vec<Box<dyn Bijector>> = vec![Box::new(Squeeze::new(&[channels / 4, 2 * height, 2 * width], 2)?)];
+    let mut steps: Vec<Box<dyn Bijector>> = Vec::new();
+    if index == 0 && config.equalize {
+        steps.push(Box::new(Equalize::new(config.shape, config.bins() as usize, &scope.enter("equalize"))?));
+    }
+    if let Some(a) = config.logit.filter(|_| index == 0) {
+        steps.push(Box::new(Logit::new(config.shape, a, scope)?));
+    }
+    steps.push(Box::new(Squeeze::new(&[channels / 4, 2 * height, 2 * width], 2)?));
     for k in 0..config.steps_of(index) {
         let scope = scope.enter(k);
         steps.push(Box::new(ActNorm::new(&shape, &scope.enter("actnorm"))?));
         steps.push(mixing(config.mixing_of(index), &shape, &scope.enter("mix"))?);
-        steps.push(Box::new(ImageCoupling::new(shape, config.coupling, config.hidden, &scope.enter("coupling"))?));
-    }
-    let scope = scope.enter("prior");
-    let prior: Option<Box<dyn Bijector>> = match index + 1 == config.levels {
-        true => {
-            steps.push(Box::new(TopPrior::new(shape, config.classes, &scope)?));
-            None
+        if given > 0 {
+            steps.push(Box::new(AffineInjector::new(shape, given, config.hidden, &scope.enter("injector"))?));
         }
-        false => Some(Box::new(SplitPrior::new([channels / 2, height, width], &scope)?)),
-    };
+        let (kind, scope) = (config.coupling, scope.enter("coupling"));
+        steps.push(Box::new(ImageCoupling::conditional(shape, kind, config.hidden, given, &scope)?));
+    }
+    let (scope, half) = (scope.enter("prior"), [channels / 2, height, width]);
+    let mut prior: Option<Box<dyn Bijector>> = None;
+    match (index + 1 == config.levels, features) {
+        (true, None) => steps.push(Box::new(TopPrior::new(shape, config.classes, &scope)?)),
+        (true, Some(_)) => steps.push(Box::new(SplitPrior::given(shape, given, &scope)?)),
+        (false, None) => prior = Some(Box::new(SplitPrior::new(half, &scope)?)),
+        (false, Some(features)) => {
+            let normal = SplitPrior::given(half, half[0] + given, &scope)?;
+            prior = Some(Box::new(Embed::new(Box::new(WithFeatures(features)), Box::new(normal))));
+        }
+    }
     steps.reverse();
-    Ok(Level { flow: Box::new(Chain::new(steps)?), prior })
+    let mut flow: Box<dyn Bijector> = Box::new(Chain::new(steps)?);
+    if let Some(features) = features {
+        flow = Box::new(Embed::new(Box::new(features), flow));
+    }
+    Ok(Level { flow, prior })
 }
 
 fn mixing(mixing: Mixing, shape: &[usize], scope: &Scope) -> Result<Box<dyn Bijector>> {

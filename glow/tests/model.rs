@@ -1,13 +1,17 @@
 //! What holds of every Glow.
 
 use candle_core::{DType, Device, Tensor};
-use flows_core::bijectors::{Bijector, MultiScale};
+use flows_core::bijectors::Bijector;
 use flows_core::distributions::Distribution;
-use flows_core::nn::Parameters;
+use flows_core::nn::{Network, Parameters};
 use flows_core::ops::log_sigmoid;
-use flows_core::testing::{Case, difference, measure, perturb};
+use flows_core::testing::{Case, difference, gradient_difference, measure, perturb};
+use flows_core::train::{FlowLoss, Loss, Memory};
 use flows_core::{Result, Rng};
-use glow::{CouplingKind, Equalize, Glow, GlowConfig, ImageCoupling, Mixing, TopPrior, levels, state_dict};
+use glow::{
+    AffineInjector, Condition, CouplingKind, Dequantizer, Encoder, Equalize, Glow, GlowConfig, ImageCoupling, Logit,
+    Mixing, TopPrior, dequantizer, flow, state_dict,
+};
 use std::collections::HashMap;
 
 const CPU: &Device = &Device::Cpu;
@@ -31,22 +35,49 @@ fn configs() -> Vec<(&'static str, GlowConfig)> {
 fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     let spline = config([1, 4, 4], 1, CouplingKind::Spline, Mixing::Lu);
+    let mixture = config([1, 4, 4], 1, CouplingKind::Mixture, Mixing::Lu);
     let equalized = GlowConfig { bits: 2, equalize: true, ..config([2, 4, 4], 1, CouplingKind::Affine, Mixing::Lu) };
-    for (name, config) in configs().into_iter().chain([("spline", spline), ("equalised", equalized)]) {
-        let build =
-            move |scope: &_| -> Result<Box<dyn Bijector>> { Ok(Box::new(MultiScale::new(levels(&config, scope)?)?)) };
+    let further = [("spline", spline), ("mixture", mixture), ("equalised", equalized)];
+    for (name, config) in configs().into_iter().chain(further) {
+        let build = move |scope: &_| flow(&config, scope);
         // Where a difference crosses one of ReLU's kinks it is off by so much.
         cases.push(Case::new(name, build).noise(0.03).overflows().gradient_tolerance(0.02));
     }
-    for kind in [CouplingKind::Affine, CouplingKind::Additive, CouplingKind::Spline] {
+    for kind in [CouplingKind::Affine, CouplingKind::Additive, CouplingKind::Spline, CouplingKind::Mixture] {
         let case = Case::new(format!("coupling, {kind:?}"), move |scope| {
             Ok(Box::new(ImageCoupling::new([4, 3, 2], kind, 5, scope)?))
         });
         cases.push(case.overflows().gradient_tolerance(0.02));
+        let case = Case::new(format!("coupling, {kind:?}, given features"), move |scope| {
+            Ok(Box::new(ImageCoupling::conditional([4, 3, 2], kind, 4, 2, scope)?))
+        });
+        cases.push(case.given([2, 3, 2]).noise(0.1).overflows().gradient_tolerance(0.02));
     }
     let equalize = |scope: &_| -> Result<Box<dyn Bijector>> { Ok(Box::new(Equalize::new([2, 3, 2], 4, scope)?)) };
     cases.push(Case::new("equalisation", equalize).overflows());
+    let injector = Case::new("injector", |scope| Ok(Box::new(AffineInjector::new([3, 3, 2], 2, 5, scope)?)));
+    cases.push(injector.given([2, 3, 2]).overflows().gradient_tolerance(0.02));
+    // Features are larger than, as large as and smaller than the image.
+    for (coupling, scale, given) in [(CouplingKind::Affine, 4, [1, 2, 2]), (CouplingKind::Additive, 8, [1, 1, 1])] {
+        let config = conditional([1, 8, 8], coupling, scale);
+        let case = Case::new(format!("given images {scale} times smaller"), move |scope| flow(&config, scope));
+        cases.push(case.given(given).noise(0.03).overflows().gradient_tolerance(0.02));
+    }
+    let noise = Case::new("dequantizer", |scope| dequantizer(&learnt_noise(), scope));
+    cases.push(noise.given([1, 2, 4]).within(-1.0, 1.0).noise(0.05).overflows().gradient_tolerance(0.02));
     cases
+}
+
+/// A model of small images that learns the noise within the values of colours.
+fn learnt_noise() -> GlowConfig {
+    let dequantizer = Some(Dequantizer { steps: 2, hidden: 4, features: 3, blocks: 1 });
+    GlowConfig { dequantizer, bits: 2, ..config([1, 2, 4], 1, CouplingKind::Affine, Mixing::Lu) }
+}
+
+/// A model of three levels that is given smaller images.
+fn conditional(shape: [usize; 3], coupling: CouplingKind, scale: usize) -> GlowConfig {
+    let condition = Some(Condition { features: 3, blocks: 1, ..Condition::new(scale) });
+    GlowConfig { steps: 1, hidden: 4, condition, ..config(shape, 3, coupling, Mixing::Lu) }
 }
 
 fn each(check: impl Fn(&Case) -> Result<()>) {
@@ -271,6 +302,143 @@ fn what_the_layout_of_others_has_no_place_for_is_an_error() -> Result<()> {
 }
 
 #[test]
+fn features_lie_where_the_image_does() -> Result<()> {
+    // An impulse in one corner of the image reaches the same corner at every size, and not the opposite one.
+    let parameters = Parameters::new(DType::F64, CPU, Rng::seed(0));
+    let encoder = Encoder::new([1, 4, 4], 2, 0, &[[16, 16], [4, 4], [2, 2]], &parameters.scope())?;
+    perturb(&parameters, 0.3, &mut Rng::seed(1))?;
+    let zeros = Tensor::zeros((1, 1, 4, 4), DType::F64, CPU)?;
+    let impulse = zeros.slice_assign(&[0..1, 0..1, 0..1, 3..4], &Tensor::ones((1, 1, 1, 1), DType::F64, CPU)?)?;
+    let change = (encoder.forward(&impulse, None)? - encoder.forward(&zeros, None)?)?.abs()?;
+    let mut start = 0;
+    for side in [16usize, 4] {
+        let part = change.narrow(1, start, 2 * side * side)?.reshape((2, side, side))?.sum(0)?.to_vec2::<f64>()?;
+        assert!(part[0][side - 1] > 0.0, "{side}");
+        assert!(part[side - 1].iter().all(|v| *v == 0.0) && part.iter().all(|row| row[0] == 0.0), "{side}");
+        start += 2 * side * side;
+    }
+    assert_eq!(change.dim(1)?, start + 2 * 2 * 2);
+    assert!(Encoder::new([1, 4, 4], 2, 0, &[[3, 3]], &parameters.scope().enter("odd")).is_err());
+    Ok(())
+}
+
+#[test]
+fn a_model_that_is_given_images_is_saved_whole_and_needs_them() -> Result<()> {
+    let rng = &mut Rng::seed(4);
+    let glow = Glow::new(conditional([3, 8, 8], CouplingKind::Affine, 2), rng)?;
+    let x = (rng.uniform_tensor((5, 3, 8, 8), DType::F32, CPU)? - 0.5)?;
+    let small = rng.tensor((5, 3, 4, 4), DType::F32, CPU, |rng| rng.below(256) as f64)?;
+    let given = glow.given(&small)?;
+    glow.initialize(&x, Some(&given))?;
+    perturb(glow.parameters(), 0.05, rng)?;
+    let want = glow.log_prob(&x, Some(&given))?;
+    let folder = tempfile::tempdir().unwrap();
+    glow.save(folder.path().join("glow.safetensors"))?;
+    let again = Glow::load(folder.path().join("glow.safetensors"), CPU)?;
+    assert_eq!(difference(&want, &again.score(&x, Some(&given))?)?, 0.0);
+    assert_eq!(glow.parts().iter().sum::<usize>(), 192);
+    assert!(difference(&x, &glow.decode(&glow.latent(&x, Some(&given))?, Some(&given))?)? < 1e-4);
+    // Other images, other densities.
+    assert!(difference(&want, &glow.log_prob(&x, Some(&given.neg()?))?)? > 1e-3);
+    assert!(glow.log_prob(&x, None).is_err() && glow.given(&x).is_err());
+    assert!(state_dict(&glow).unwrap_err().to_string().contains("lower resolution"));
+    Ok(())
+}
+
+#[test]
+fn logits_are_part_of_the_bijection() -> Result<()> {
+    let mut rng = Rng::seed(5);
+    let parameters = Parameters::new(DType::F64, CPU, Rng::seed(0));
+    let logit = Logit::new([1, 2, 2], 0.05, &parameters.scope())?;
+    let z = rng.normal_tensor((5, 1, 2, 2), DType::F64, CPU)?;
+    let report = measure(&logit, &parameters, &z, None, &mut rng)?;
+    assert!(report.worst() < 1e-7, "{report:?}");
+    // The ends of the colours are logits of a and 1 - a.
+    let ends = Tensor::new(&[-0.5, 0.5, 0.0, 0.0], CPU)?.reshape((1, 1, 2, 2))?;
+    let want = Tensor::new(&[(0.05f64 / 0.95).ln(), (0.95f64 / 0.05).ln(), 0.0, 0.0], CPU)?.reshape((1, 1, 2, 2))?;
+    assert!(difference(&logit.inverse(&ends, None)?.0, &want)? < 1e-12);
+
+    // Bits of a model do not depend on where its Jacobian is counted.
+    let config = GlowConfig { logit: Some(0.05), ..config([1, 4, 4], 2, CouplingKind::Affine, Mixing::Lu) };
+    let glow = Glow::on(config.clone(), DType::F64, CPU, &mut rng)?;
+    let x = (rng.uniform_tensor((6, 1, 4, 4), DType::F64, CPU)? - 0.5)?;
+    glow.initialize(&x, None)?;
+    let tensors = glow.parameters().tensors().into_iter().collect();
+    let of_logits = Glow::with_tensors(GlowConfig { logit: None, ..config }, DType::F64, CPU, tensors)?;
+    let p = x.affine(0.9, 0.5)?;
+    let y = (&p / (1.0 - &p)?)?.log()?;
+    let jacobian = (&p * (1.0 - &p)?)?.log()?.neg()?.affine(1.0, 0.9f64.ln())?.flatten_from(1)?.sum(1)?;
+    let want = (of_logits.log_prob(&y, None)? + jacobian)?;
+    assert!(difference(&want, &glow.log_prob(&x, None)?)? < 1e-10);
+    // What is drawn are colours again.
+    let drawn = glow.sample(20, None, &mut rng)?.abs()?.flatten_all()?.max(0)?.to_scalar::<f64>()?;
+    assert!(drawn < 0.5 + 0.05 / 0.9 + 1e-9, "{drawn}");
+    Ok(())
+}
+
+#[test]
+fn learnt_noise_bounds_the_probability() -> Result<()> {
+    let mut rng = Rng::seed(6);
+    let config = learnt_noise();
+    let glow = Glow::on(config.clone(), DType::F64, CPU, &mut rng)?;
+    let images = rng.tensor((16, 1, 2, 4), DType::F64, CPU, |rng| rng.below(256) as f64)?;
+    glow.initialize(&glow.dequantize(&images, &mut rng)?, None)?;
+    perturb(glow.parameters(), 0.1, &mut rng)?;
+    let (x, log_density) = glow.with_noise(&images, &mut rng)?;
+    let noise = (x.affine(4.0, 2.0)? - (&images / 64.0)?.floor()?)?.flatten_all()?.to_vec1::<f64>()?;
+    assert!(noise.iter().all(|u| *u > 0.0 && *u < 1.0) && log_density.is_some());
+
+    // The density of the noise is that of the flow from normal numbers, given the middles of the values.
+    let own = glow.parameters().tensors().into_iter();
+    let own = own.filter_map(|(name, tensor)| Some((name.strip_prefix("dequantizer.")?.to_string(), tensor)));
+    let scope = Parameters::saved(DType::F64, CPU, own.collect()).scope();
+    let middles = (&images / 64.0)?.floor()?.affine(0.25, 0.125 - 0.5)?;
+    let noise = Tensor::from_vec(noise, (16, 1, 2, 4), CPU)?;
+    let (z, log_det) = dequantizer(&config, &scope)?.inverse(&noise, Some(&middles))?;
+    let normal = z.flatten_from(1)?.sqr()?.sum(1)?.affine(-0.5, -4.0 * std::f64::consts::TAU.ln())?;
+    let log_density = log_density.unwrap();
+    assert!(difference(&log_density, &(normal + log_det)?)? < 1e-9);
+
+    // One draw is the difference of the densities; of more, the mean of the ratios, which bounds more tightly.
+    let draw = |rng: &mut Rng| -> Result<Tensor> {
+        let (x, log_density) = glow.with_noise(&images, rng)?;
+        Ok((glow.log_prob(&x, None)? - log_density.unwrap())?)
+    };
+    let mut seeded = Rng::seed(7);
+    let (first, second) = (draw(&mut seeded)?, draw(&mut seeded)?);
+    assert!(difference(&first, &glow.bound(&images, None, 1, &mut Rng::seed(7))?)? < 1e-9);
+    let mean = ((first.exp()? + second.exp()?)? / 2.0)?.log()?;
+    assert!(difference(&mean, &glow.bound(&images, None, 2, &mut Rng::seed(7))?)? < 1e-9);
+    assert!(glow.bound(&images, None, 0, &mut rng).is_err());
+
+    // The loss is the bound, and its gradients are those of all weights, however the activations are kept.
+    let loss = |memory: Memory| glow.loss(memory, &images, None, &mut Rng::seed(9));
+    let scalar = || -> Result<Tensor> {
+        match loss(Memory::Store)? {
+            FlowLoss::Graph(loss) => Ok(loss),
+            FlowLoss::Known(_) => unreachable!("the graph is kept"),
+        }
+    };
+    let bound = glow.bound(&images, None, 1, &mut Rng::seed(9))?.mean_all()?.to_scalar::<f64>()?;
+    assert!((scalar()?.to_scalar::<f64>()? + bound).abs() < 1e-9);
+    let worst = gradient_difference(scalar, glow.parameters(), &[], &mut rng)?;
+    assert!(worst < 0.02, "{worst}");
+    let (stored, again) = (loss(Memory::Store)?.gradients()?, loss(Memory::Recompute)?.gradients()?);
+    assert!((stored.value - again.value).abs() < 1e-9);
+    let (Some(stored), Some(again)) = (stored.gradients, again.gradients) else { panic!("no gradients") };
+    for (name, var) in glow.parameters().trainable() {
+        let (Some(a), Some(b)) = (stored.get(&var), again.get(&var)) else { panic!("no gradient of {name}") };
+        assert!(difference(a, b)? < 1e-9, "{name}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    glow.save(folder.path().join("glow.safetensors"))?;
+    let loaded = Glow::load(folder.path().join("glow.safetensors"), CPU)?;
+    let again = loaded.bound(&images, None, 1, &mut Rng::seed(9))?.mean_all()?.to_scalar::<f64>()?;
+    assert_eq!(again, bound);
+    Ok(())
+}
+
+#[test]
 fn settings_that_cannot_be_are_errors() {
     let good = config([1, 4, 4], 2, CouplingKind::Affine, Mixing::Lu);
     for bad in [
@@ -283,6 +451,14 @@ fn settings_that_cannot_be_are_errors() {
         GlowConfig { top_steps: Some(0), ..good.clone() },
         GlowConfig { hidden: 0, ..good.clone() },
         GlowConfig { classes: Some(0), ..good.clone() },
+        GlowConfig { logit: Some(0.5), ..good.clone() },
+        GlowConfig { logit: Some(0.05), equalize: true, ..good.clone() },
+        GlowConfig { logit: Some(f64::NAN), ..good.clone() },
+        GlowConfig { dequantizer: Some(Dequantizer { steps: 0, ..Default::default() }), ..good.clone() },
+        GlowConfig { condition: Some(Condition::new(3)), ..good.clone() },
+        GlowConfig { condition: Some(Condition::new(8)), ..good.clone() },
+        GlowConfig { condition: Some(Condition { features: 0, ..Condition::new(2) }), ..good.clone() },
+        GlowConfig { condition: Some(Condition::new(2)), classes: Some(2), ..good.clone() },
     ] {
         assert!(Glow::new(bad.clone(), &mut Rng::seed(0)).is_err(), "{bad:?}");
     }

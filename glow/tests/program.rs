@@ -140,6 +140,60 @@ fn classes_condition_a_model() {
 }
 
 #[test]
+fn small_images_become_larger_ones() {
+    let folder = folder();
+    let here = folder.path();
+    let train = "train --data images --config tiny.toml --super-resolution 2 -q";
+    let results = json(here, &format!("{train} --out run --json"));
+    assert!(results["test"]["bits_per_dimension"].as_f64().unwrap().is_finite());
+    assert!(fs::metadata(here.join("run/samples.png")).unwrap().len() > 0);
+    assert!(succeeds(here, "info run").contains("scale = 2"));
+    let high = "super-resolve run images/bars/0.png images/disks --from high --count 2 --out rows.png --json";
+    let report = json(here, high);
+    // Rows of the small image, bicubic, two answers and the original.
+    assert_eq!(image::image_dimensions(here.join("rows.png")).unwrap(), (5 * 66 + 2, 13 * 66 + 2));
+    for name in ["samples", "mean", "bicubic", "consistency", "consistency_of_bicubic"] {
+        assert!(report["psnr"][name]["mean"].as_f64().unwrap() > 0.0, "{name} in {report}");
+    }
+    // Without noise all answers are one, and so is their mean.
+    let calm = json(here, &format!("{high} --temperature 0"));
+    let difference = calm["psnr"]["samples"]["mean"].as_f64().unwrap() - calm["psnr"]["mean"]["mean"].as_f64().unwrap();
+    assert!(difference.abs() < 1e-9, "{difference}");
+
+    RgbImage::from_fn(4, 4, |x, y| Rgb([60 * x as u8, 60 * y as u8, 99])).save(here.join("small.png")).unwrap();
+    assert!(succeeds(here, "super-resolve run small.png --count 3 --out answers").contains("3 answers to each"));
+    assert_eq!(fs::read_dir(here.join("answers")).unwrap().count(), 3);
+    assert_eq!(image::image_dimensions(here.join("answers/0000-small-2.png")).unwrap(), (8, 8));
+    fails(here, "super-resolve run images/bars/0.png", &["0.png", "4 x 4", "--from high"]);
+    fails(here, "super-resolve run small.png --count 0", &["--count"]);
+    fails(here, "sample run --out none.png", &["super-resolve"]);
+    fails(here, "export run", &["lower resolution"]);
+    fails(here, "train --data images --config tiny.toml --super-resolution 3 --out three -q", &["scale", "2, 4, 8"]);
+    fails(here, "super-resolve missing small.png", &["missing"]);
+    succeeds(here, "train --data images --config tiny.toml --out plain -q");
+    fails(here, "super-resolve plain small.png", &["--super-resolution"]);
+}
+
+#[test]
+fn other_couplings_logits_and_learnt_noise_train() {
+    let folder = folder();
+    let here = folder.path();
+    let flags = "--coupling mixture --logit 0.05 --variational-dequantization";
+    let results = json(here, &format!("train --data images --config tiny.toml {flags} --out run --json -q"));
+    assert_eq!((&results["test"]["draws"], &results["test"]["variational"]), (&1.into(), &true.into()));
+    let bits = |args: &str| json(here, args)["result"]["bits_per_dimension"].as_f64().unwrap();
+    let (one, many) = (bits("eval run --data images --json"), bits("eval run --data images --draws 20 --json"));
+    assert!(many < one, "{many} {one}");
+    assert!(succeeds(here, "eval run --draws 2").contains("upper bound by 2 draws of learnt noise"));
+    let info = succeeds(here, "info run");
+    assert!(["Dequantizer", "mixture of 8 logistics", "logit = 0.05", "Logit"].iter().all(|word| info.contains(word)));
+    succeeds(here, "sample run --count 4 --out samples.png");
+    fails(here, "export run", &["logits"]);
+    fails(here, "train --data images --config tiny.toml --logit 0.7 --out bad -q", &["logit", "0.05"]);
+    fails(here, "train --data images --config tiny.toml --coupling cubic --out bad -q", &["mixture"]);
+}
+
+#[test]
 fn images_that_cannot_be_used_are_named() {
     let folder = folder();
     let here = folder.path();

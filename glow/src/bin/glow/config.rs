@@ -4,8 +4,8 @@ use candle_core::{DType, Device, Tensor};
 use flows_core::cli::{Presets, plural};
 use flows_core::train::{TrainConfig, Trainer};
 use flows_core::{Error, Result, Rng};
-use glow::data::{Fit, ImageSource, Splits, Warp};
-use glow::{CouplingKind, Glow, GlowConfig, Mixing};
+use glow::data::{Fit, ImageSource, Images, Splits, Warp, shrink};
+use glow::{Condition, CouplingKind, Dequantizer, Glow, GlowConfig, Mixing};
 use serde::{Deserialize, Serialize};
 
 /// The presets by name.
@@ -52,7 +52,7 @@ pub struct RunConfig {
 }
 
 /// What says which model it is, the images aside.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {
     /// Bits of a colour.
@@ -79,6 +79,15 @@ pub struct ModelConfig {
     /// Whether the model is conditional on the classes of the images.
     #[serde(default)]
     pub conditional: bool,
+    /// The image of lower resolution that the model is given, if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub condition: Option<Condition>,
+    /// a, where the model is of `logit(a + (1 - 2a) c)` of colours c.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logit: Option<f64>,
+    /// What learns the noise within the values of colours, if that is not to be uniform.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dequantizer: Option<Dequantizer>,
 }
 
 fn default_pieces() -> usize {
@@ -142,11 +151,29 @@ impl RunConfig {
 
     /// The config of the model of these images.
     pub fn glow(&self, splits: &Splits) -> GlowConfig {
-        let ModelConfig { bits, levels, steps, top_steps, hidden, coupling, mixing, equalize, conditional } =
-            self.model;
-        let classes = conditional.then_some(splits.train.classes.len());
-        let new = GlowConfig::new(splits.train.shape());
-        GlowConfig { bits, levels, steps, top_steps, hidden, coupling, mixing, equalize, classes, ..new }
+        self.glow_of(splits.train.shape(), splits.train.classes.len())
+    }
+
+    /// The config of the model of images of this shape and so many classes.
+    fn glow_of(&self, shape: [usize; 3], classes: usize) -> GlowConfig {
+        let ModelConfig { bits, levels, steps, top_steps, hidden, coupling, mixing, .. } = self.model;
+        let ModelConfig { equalize, logit, dequantizer, condition, conditional, .. } = self.model;
+        GlowConfig {
+            shape,
+            bits,
+            levels,
+            steps,
+            top_steps,
+            hidden,
+            coupling,
+            mixing,
+            top_mixing: None,
+            equalize,
+            logit,
+            dequantizer,
+            classes: conditional.then_some(classes),
+            condition,
+        }
     }
 
     /// The model, its weights drawn anew and its actnorms set by the first images.
@@ -157,17 +184,10 @@ impl RunConfig {
         let count = (FIRST * 1024 / (height * width)).clamp(16, FIRST).min(splits.train.len());
         let rng = &mut generators.first;
         let first: Vec<u32> = rng.permutation(splits.train.len()).into_iter().take(count).collect();
-        let x = glow.dequantize(&splits.train.tensor(&first, || false)?, rng)?;
-        glow.initialize(&x, self.context(&splits.train, &first, device)?.as_ref())?;
+        let colours = splits.train.tensor(&first, || false)?;
+        let x = glow.dequantize(&colours, rng)?;
+        glow.initialize(&x, context(&glow, &splits.train, &first, &colours)?.as_ref())?;
         Ok(glow)
-    }
-
-    /// The classes of images, if the model is conditional on them.
-    pub fn context(&self, images: &glow::data::Images, indices: &[u32], device: &Device) -> Result<Option<Tensor>> {
-        if !self.model.conditional {
-            return Ok(None);
-        }
-        Ok(Some(images.context(indices)?.to_device(device)?))
     }
 
     /// Passes if a run can be made of these settings, whatever the images.
@@ -186,15 +206,27 @@ impl RunConfig {
             return bad("the `size` of images has a 0");
         }
         self.warp.check()?;
-        let ModelConfig { bits, levels, steps, top_steps, hidden, .. } = self.model;
+        let ModelConfig { levels, condition, .. } = self.model;
         let side = 1usize.checked_shl(levels as u32).unwrap_or(0);
+        let side = side.max(condition.map_or(0, |condition| condition.scale));
         let [height, width] = self.fit.size.unwrap_or([side; 2]);
-        GlowConfig { bits, levels, steps, top_steps, hidden, ..GlowConfig::new([1, height, width]) }.check()?;
+        self.glow_of([1, height, width], 1).check()?;
         // All that is wrong with the training shows on a small model.
         let trial = GlowConfig { levels: 1, steps: 1, hidden: 1, ..GlowConfig::new([1, 2, 2]) };
         let trial = Glow::new(trial, &mut Rng::seed(0))?;
         Trainer::new(trial.parameters(), self.train.clone(), Rng::seed(0)).map(drop)
     }
+}
+
+/// What the model is given for these images, whose colours are `colours`: their classes, or what they are like at lower
+/// resolution, if it is conditional on either.
+pub fn context(glow: &Glow, images: &Images, indices: &[u32], colours: &Tensor) -> Result<Option<Tensor>> {
+    let GlowConfig { classes, condition, .. } = *glow.config();
+    if let Some(condition) = condition {
+        return glow.given(&shrink(colours, condition.scale)?).map(Some);
+    }
+    let classes = classes.map(|_| Ok(images.context(indices)?.to_device(glow.parameters().device())?));
+    classes.transpose()
 }
 
 /// The images of all parts.

@@ -10,6 +10,7 @@ mod pictures;
 mod reconstruct;
 mod sample;
 mod saved;
+mod super_resolve;
 mod train;
 
 use clap::{Parser, Subcommand};
@@ -38,6 +39,7 @@ enum Command {
     Reconstruct(reconstruct::ReconstructArgs),
     Interpolate(interpolate::InterpolateArgs),
     Edit(edit::EditArgs),
+    SuperResolve(super_resolve::SuperResolveArgs),
     Info(info::InfoArgs),
     Import(exchange::ImportArgs),
     Export(exchange::ExportArgs),
@@ -51,6 +53,7 @@ fn run(args: Args) -> Result<()> {
         Command::Reconstruct(args) => reconstruct::run(args),
         Command::Interpolate(args) => interpolate::run(args),
         Command::Edit(args) => edit::run(args),
+        Command::SuperResolve(args) => super_resolve::run(args),
         Command::Info(args) => info::run(args),
         Command::Import(args) => exchange::import(args),
         Command::Export(args) => exchange::export(args),

@@ -156,6 +156,12 @@ impl Saved {
 
     /// The class by its number as context of `rows` rows; an error unless it is given just where the model has classes.
     pub fn class(&self, class: Option<u32>, rows: usize) -> Result<Option<Tensor>> {
+        if let Some(condition) = self.glow.config().condition {
+            return Err(Error::Config(format!(
+                "the model makes images {} times larger than those that it is given: use it by glow super-resolve",
+                condition.scale
+            )));
+        }
         match (self.glow.config().classes, class) {
             (None, None) => Ok(None),
             (None, Some(_)) => Err(Error::Config("the model has no classes; leave out --class".into())),

@@ -1,9 +1,10 @@
 //! `glow train`: a model from images.
 
-use crate::config::{PRESETS, RunConfig, count as images_of};
+use crate::config::{PRESETS, RunConfig, context, count as images_of};
 use crate::eval::{Bits, log_likelihoods};
 use crate::pictures::{grid, write_grid};
 use crate::saved::skipper;
+use crate::super_resolve;
 use clap::Args;
 use flows_core::cli::{
     DeviceArgs, Interrupt, Losses, OutputArgs, ProgressBar, RunArgs, RunFolder, count, duration, loss_figure,
@@ -31,6 +32,7 @@ Examples:
   glow train --preset uci-digits
   glow train --data mnist/ --preset mnist-small --out runs/mnist
   glow train --data photos/ --preset faces --size 64,64 --out runs/faces
+  glow train --data photos/ --preset faces-sr --out runs/sr
   glow train --data images.npy --preset cifar10-small --steps 20000 --lr 5e-4
   glow train --data hf://datasets/ylecun/mnist/mnist/train-00000-of-00001.parquet --preset mnist-small
   glow train --out runs/mnist --resume";
@@ -99,9 +101,23 @@ pub struct TrainArgs {
     /// Bits of a colour, 1 to 8
     #[arg(long, value_name = "B", conflicts_with = "resume", help_heading = "Model")]
     bits: Option<i64>,
+    /// What couplings do to the half of the channels that moves: affine, additive, a rational-quadratic spline, or the
+    /// mixture of logistics of Flow++
+    #[arg(long, value_name = "KIND", conflicts_with = "resume", help_heading = "Model")]
+    #[arg(value_parser = ["affine", "additive", "spline", "mixture"])]
+    coupling: Option<String>,
+    /// Model logit(A + (1 - 2A) c) of colours c in [0, 1] rather than colours; bits/dim stay those of colours
+    #[arg(long, value_name = "A", allow_negative_numbers = true, conflicts_with = "resume", help_heading = "Model")]
+    logit: Option<f64>,
+    /// Learn the noise that makes whole colours real numbers, given the image, in place of uniform noise
+    #[arg(long, conflicts_with = "resume", help_heading = "Model")]
+    variational_dequantization: bool,
     /// Make the model conditional on the classes of the images
     #[arg(long, conflicts_with = "resume", help_heading = "Model")]
     conditional: bool,
+    /// Give the model each image made S times smaller, from which `glow super-resolve` then draws larger ones
+    #[arg(long, value_name = "S", conflicts_with_all = ["resume", "conditional"], help_heading = "Model")]
+    super_resolution: Option<i64>,
     #[command(flatten)]
     run: RunArgs,
     #[command(flatten)]
@@ -155,6 +171,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
         CouplingKind::Affine => "affine",
         CouplingKind::Additive => "additive",
         CouplingKind::Spline => "spline",
+        CouplingKind::Mixture => "mixture",
     };
     note(format!(
         "model  Glow, {} levels of {} {coupling} steps{}, {} bits: {}, {} of {}",
@@ -171,6 +188,10 @@ pub fn run(args: TrainArgs) -> Result<()> {
     }
 
     let picture = || -> Result<()> {
+        if glow.config().condition.is_some() {
+            let rng = &mut generators.picture.clone();
+            return write_grid(&super_resolve::page(&glow, &splits.validation, config.temperature, rng)?, out);
+        }
         let columns = SAMPLES.isqrt();
         write_grid(&grid(&glow, config.temperature, SAMPLES, columns, &mut generators.picture.clone())?, out)
     };
@@ -181,21 +202,21 @@ pub fn run(args: TrainArgs) -> Result<()> {
         let bar = (!args.output.quiet).then_some(bar);
         let mut observers = folder.observers((done, steps), &args.run, bar, &interrupt)?;
         let mut evaluate = |rng: &mut _| {
-            let values = log_likelihoods(&glow, &splits.validation, &all, rng, true)?;
+            let values = log_likelihoods(&glow, &splits.validation, &all, 1, rng, true)?;
             picture()?;
-            Ok(Bits::of(&glow, &values, None).bits_per_dimension)
+            Ok(Bits::of(&glow, &values, 1, None).bits_per_dimension)
         };
         let dims = glow.config().dims() as f64;
         let pieces = if device.is_cpu() { config.pieces } else { 1 };
         let loss = |number: u64, rng: &mut flows_core::Rng| {
             let batch = shuffle.batch(number);
             let images = splits.train.augmented(&batch, config.flip, &config.warp, &mut rng.fork())?;
-            let context = config.context(&splits.train, &batch, &device)?;
+            let context = context(&glow, &splits.train, &batch, &images)?;
             let mut loss = LossGradients::of_pieces(batch.len(), pieces, rng, |rows, rng| {
                 let part = |t: &candle_core::Tensor| t.narrow(0, rows.start, rows.len());
-                let x = glow.dequantize(&part(&images)?, rng)?;
                 let context = context.as_ref().map(part).transpose()?;
-                config.train.memory.forward_kl(&glow, &x, context.as_ref(), rng)?.times(1.0 / (dims * LN_2))
+                let loss = glow.loss(config.train.memory, &part(&images)?, context.as_ref(), rng)?;
+                loss.times(1.0 / (dims * LN_2))
             })?;
             loss.value += f64::from(config.model.bits);
             Ok(loss)
@@ -212,7 +233,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
     }
 
     let all: Vec<u32> = (0..splits.test.len() as u32).collect();
-    let values = log_likelihoods(&glow, &splits.test, &all, &mut generators.test, args.output.quiet)?;
+    let values = log_likelihoods(&glow, &splits.test, &all, 1, &mut generators.test, args.output.quiet)?;
     let images = trainer.step() * config.train.accumulate * size as u64;
     let results = Results {
         data: config.data.clone(),
@@ -223,7 +244,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
         seconds: trainer.seconds(),
         images_per_second: images as f64 / trainer.seconds(),
         validation: trainer.best(),
-        test: Bits::of(&glow, &values, config.data.unpadded(&config.fit)?),
+        test: Bits::of(&glow, &values, 1, config.data.unpadded(&config.fit)?),
         out: out.to_path_buf(),
     };
     write_json(&out.join("results.json"), &results)?;
@@ -284,6 +305,10 @@ fn flags(args: &TrainArgs) -> Result<Table> {
         ("hidden", args.hidden.map(Value::from)),
         ("bits", args.bits.map(Value::from)),
         ("conditional", args.conditional.then_some(Value::from(true))),
+        ("coupling", args.coupling.clone().map(Value::from)),
+        ("logit", args.logit.map(Value::from)),
+        ("dequantizer", args.variational_dequantization.then(|| Value::Table(Table::new()))),
+        ("condition", args.super_resolution.map(|scale| Value::Table(table(vec![("scale", Some(scale.into()))])))),
     ]);
     Ok(table(vec![
         ("data", args.data.clone().map(Value::from)),

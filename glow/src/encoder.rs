@@ -1,0 +1,183 @@
+//! What a Glow sees of the image that it is given.
+
+use crate::GlowConfig;
+use crate::conv::weights;
+use candle_core::Tensor;
+use flows_core::bijectors::{Bijector, Squeeze, check_event};
+use flows_core::nn::{Init, Network, Scope};
+use flows_core::ops::{ConvLayer, Fused, Outside, conv_network};
+use flows_core::{Error, Result, Structure};
+
+/// Features of an image at several sizes: a 3x3 convolution, residual blocks `x + w * relu(v * x)`, and for each size a
+/// 3x3 convolution more, whose channels become space where the size is larger (Shi et al., 2016, arXiv:1609.05158), or
+/// that follows space made channels where it is smaller.
+///
+/// It reads images (B, C, H, W) and gives (B, N), the features (F, h, w) of all sizes, one after another; so the image
+/// is read once, however many layers are given the features (as in Lugmayr et al., SRFlow, 2020, arXiv:2006.14200,
+/// section 3.3). Weights: `first`, `blocks.K.0`, `blocks.K.1` and `sizes.I`.
+#[derive(Debug)]
+pub struct Encoder {
+    shape: [usize; 3],
+    first: ConvLayer,
+    blocks: Vec<[ConvLayer; 2]>,
+    sizes: Vec<Resized>,
+}
+
+/// The features at one size.
+#[derive(Debug)]
+struct Resized {
+    layer: ConvLayer,
+    space: Space,
+}
+
+/// How features come to a size.
+#[derive(Debug)]
+enum Space {
+    Same,
+    /// Channels become space.
+    Up(Squeeze),
+    /// Space becomes channels.
+    Down(Squeeze),
+}
+
+impl Encoder {
+    /// An encoder of images of `shape` (C, H, W) to as many `features` at each of `sizes` (height, width).
+    ///
+    /// # Errors
+    /// When a size is no whole multiple or part of that of the image, or a number is 0.
+    pub fn new(shape: [usize; 3], features: usize, blocks: usize, sizes: &[[usize; 2]], scope: &Scope) -> Result<Self> {
+        let [channels, height, width] = shape;
+        if features == 0 || shape.contains(&0) {
+            let message = format!("an encoder of images of {shape:?} to {features} features: give at least 1 for each");
+            return Err(Error::Config(message));
+        }
+        let first = layer(channels, features, Fused::Identity, &scope.enter("first"))?;
+        let block = |k: usize| -> Result<[ConvLayer; 2]> {
+            let scope = scope.enter("blocks").enter(k);
+            Ok([
+                layer(features, features, Fused::Relu, &scope.enter(0))?,
+                layer(features, features, Fused::Identity, &scope.enter(1))?,
+            ])
+        };
+        let blocks = (0..blocks).map(block).collect::<Result<_>>()?;
+        let resized = |(i, &[h, w]): (usize, &[usize; 2])| -> Result<Resized> {
+            let scope = scope.enter("sizes").enter(i);
+            let factor = |large: [usize; 2], small: [usize; 2]| {
+                let factor = large[0].checked_div(small[0])?;
+                (factor > 0 && small[0] * factor == large[0] && small[1] * factor == large[1]).then_some(factor)
+            };
+            let (inputs, outputs, space) = match (factor([h, w], [height, width]), factor([height, width], [h, w])) {
+                (Some(1), _) => (features, features, Space::Same),
+                (Some(up), _) => (features, features * up * up, Space::Up(Squeeze::new(&[features, h, w], up)?)),
+                (None, Some(down)) => {
+                    let squeeze = Squeeze::new(&[features, height, width], down)?;
+                    (features * down * down, features, Space::Down(squeeze))
+                }
+                (None, None) => {
+                    let message = format!("features of {h} x {w} of an image of {height} x {width}");
+                    return Err(Error::Config(format!("{message}: give a whole multiple or part of its size")));
+                }
+            };
+            Ok(Resized { layer: layer(inputs, outputs, Fused::Relu, &scope)?, space })
+        };
+        let sizes = sizes.iter().enumerate().map(resized).collect::<Result<_>>()?;
+        Ok(Self { shape, first, blocks, sizes })
+    }
+
+    fn layers(&self) -> impl Iterator<Item = &ConvLayer> {
+        let sizes = self.sizes.iter().map(|size| &size.layer);
+        [&self.first].into_iter().chain(self.blocks.iter().flatten()).chain(sizes)
+    }
+}
+
+/// A 3x3 convolution whose weights keep the size of what goes through (He et al., 2015, arXiv:1502.01852).
+fn layer(channels: usize, outputs: usize, activation: Fused, scope: &Scope) -> Result<ConvLayer> {
+    let deviation = (2.0 / (9 * channels) as f64).sqrt();
+    Ok(ConvLayer {
+        weight: scope.weight("weight", (outputs, channels, 3, 3), Init::Normal(deviation))?,
+        bias: scope.weight("bias", outputs, Init::Zeros)?,
+        log_scale: None,
+        outside: Outside::Zeros,
+        activation,
+    })
+}
+
+impl Network for Encoder {
+    fn forward(&self, x: &Tensor, _: Option<&Tensor>) -> Result<Tensor> {
+        check_event("the image that a Glow is given", x, &self.shape)?;
+        let mut v = conv_network(x, vec![self.first.clone()])?;
+        for block in &self.blocks {
+            v = (&v + conv_network(&v, block.to_vec())?)?;
+        }
+        let resized = |size: &Resized| -> Result<Tensor> {
+            let layer = vec![size.layer.clone()];
+            let features = match &size.space {
+                Space::Same => conv_network(&v, layer)?,
+                Space::Up(squeeze) => squeeze.forward(&conv_network(&v, layer)?, None)?.0,
+                Space::Down(squeeze) => conv_network(&squeeze.inverse(&v, None)?.0, layer)?,
+            };
+            Ok(features.flatten_from(1)?)
+        };
+        Ok(Tensor::cat(&self.sizes.iter().map(resized).collect::<Result<Vec<_>>>()?, 1)?)
+    }
+
+    fn structure(&self) -> Structure {
+        let details = format!("{:?}, {} residual blocks", self.shape, self.blocks.len());
+        Structure::new("Encoder", details).weights(weights(self.layers()))
+    }
+}
+
+/// The features of one size among those that an [`Encoder`] gives.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Features {
+    start: usize,
+    pub(crate) shape: [usize; 3],
+}
+
+impl Features {
+    /// Those of `shape` (F, H, W) behind `start` numbers.
+    pub(crate) fn new(start: usize, shape: [usize; 3]) -> Self {
+        Self { start, shape }
+    }
+
+    /// Those for a level of a model that is given an image.
+    pub(crate) fn of_level(config: &GlowConfig, level: usize) -> Option<Self> {
+        let features = config.condition?.features;
+        let shape = |level: usize| {
+            let [_, height, width] = config.level_shape(level);
+            [features, height, width]
+        };
+        let start = (0..level).map(|i| shape(i).iter().product::<usize>()).sum();
+        Some(Self::new(start, shape(level)))
+    }
+
+    fn among(&self, all: &Tensor) -> Result<Tensor> {
+        let [features, height, width] = self.shape;
+        Ok(all.narrow(1, self.start, features * height * width)?.reshape(((), features, height, width))?)
+    }
+}
+
+impl Network for Features {
+    fn forward(&self, x: &Tensor, _: Option<&Tensor>) -> Result<Tensor> {
+        self.among(x)
+    }
+
+    fn structure(&self) -> Structure {
+        Structure::new("Features", format!("{:?}", self.shape))
+    }
+}
+
+/// The half of a level that stays, and the features of its size below.
+#[derive(Debug)]
+pub(crate) struct WithFeatures(pub(crate) Features);
+
+impl Network for WithFeatures {
+    fn forward(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
+        let missing = || Error::Config("this Glow is given an image: its features are missing".into());
+        Ok(Tensor::cat(&[x, &self.0.among(context.ok_or_else(missing)?)?], 1)?)
+    }
+
+    fn structure(&self) -> Structure {
+        Structure::new("Half that stays, features", format!("{:?}", self.0.shape))
+    }
+}
