@@ -1,8 +1,8 @@
 //! The settings of a field.
 
-use super::{Activation, Mlp, VectorField};
-use flows_core::Result;
+use super::{Activation, Graph, GraphConfig, Mlp, VectorField};
 use flows_core::nn::Scope;
+use flows_core::{Error, Result};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
@@ -14,6 +14,8 @@ use std::sync::Arc;
 pub enum FieldConfig {
     /// A network of linear layers.
     Mlp(MlpConfig),
+    /// An equivariant graph network over the positions of particles.
+    Graph(GraphConfig),
 }
 
 impl FieldConfig {
@@ -24,7 +26,21 @@ impl FieldConfig {
     pub fn build(&self, dim: usize, context: Option<usize>, scope: &Scope) -> Result<Arc<dyn VectorField>> {
         Ok(match self {
             Self::Mlp(config) => Arc::new(Mlp::new(dim, context, config, scope)?),
+            Self::Graph(_) if context.is_some() => {
+                return Err(Error::Config("a graph field knows no context: leave it out".into()));
+            }
+            Self::Graph(config) => Arc::new(Graph::new(dim, config, scope)?),
         })
+    }
+}
+
+impl FieldConfig {
+    /// Of the space that its particles are in, if it is a field over particles.
+    pub fn space(&self) -> Option<usize> {
+        match self {
+            Self::Mlp(_) => None,
+            Self::Graph(config) => Some(config.dimension),
+        }
     }
 }
 
@@ -37,6 +53,12 @@ impl Default for FieldConfig {
 impl From<MlpConfig> for FieldConfig {
     fn from(config: MlpConfig) -> Self {
         Self::Mlp(config)
+    }
+}
+
+impl From<GraphConfig> for FieldConfig {
+    fn from(config: GraphConfig) -> Self {
+        Self::Graph(config)
     }
 }
 
