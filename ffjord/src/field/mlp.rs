@@ -238,7 +238,7 @@ fn sizes(rows: usize, tangents: usize) -> (usize, usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::field::evaluator::composed;
+    use crate::field::evaluator::{Evaluator, composed};
     use crate::field::{Activation, Penalty, Probe, Vectors, weights};
     use candle_core::{DType, Device, Var};
     use flows_core::nn::Parameters;
@@ -297,7 +297,20 @@ mod tests {
                 assert!(difference(&divergence, &tensor(got_divergence, &divergence)?)? < 1e-12);
                 let seeds = (values(&of_value)?, values(&of_divergence)?);
                 let got = field.gradients(&weights, 0.7, batch, (&seeds.0, &seeds.1));
-                assert!(difference(&value, &tensor(got.value, &value)?)? < 1e-12);
+                assert!(difference(&value, &tensor(got.value.clone(), &value)?)? < 1e-12);
+                // As a field without kernels is evaluated.
+                let leaf = |weight: &Tensor| Ok(Var::from_tensor(&weight.detach())?);
+                let bare = Evaluator::Composed(&field, field.tensors().iter().map(leaf).collect::<Result<_>>()?);
+                let same = |a: &[f64], b: &[f64]| {
+                    let scale = a.iter().fold(1.0f64, |most, v| most.max(v.abs()));
+                    assert!(a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-11 * scale));
+                };
+                let without = bare.rates(0.7, batch)?;
+                let rates = field.rates(&weights, 0.7, batch);
+                same(&[rates.0, rates.1].concat(), &[without.0, without.1].concat());
+                let other = bare.gradients(0.7, batch, (&seeds.0, &seeds.1))?;
+                let all = |g: &Gradients<f64>| [&g.value[..], &g.z, &g.context, &g.weights, &[g.t]].concat();
+                same(&all(&got), &all(&other));
                 let slope = (loss(0.7 + 1e-5)? - loss(0.7 - 1e-5)?)?.to_scalar::<f64>()? / 2e-5;
                 assert!((slope - got.t).abs() < 1e-6 * slope.abs().max(1.0), "{slope} {}", got.t);
                 let want =

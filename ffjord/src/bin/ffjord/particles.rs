@@ -148,14 +148,15 @@ fn particles(row: &[f64], dimension: usize) -> Vec<&[f64]> {
     row.chunks_exact(dimension).collect()
 }
 
-/// From the least to the largest of the values but stray ones, and a margin.
+/// From the least to the largest of the values but stray ones, and margins.
 fn range(values: &[f64]) -> (f64, f64) {
     let mut values: Vec<f64> = values.iter().copied().filter(|v| v.is_finite()).collect();
     values.sort_unstable_by(f64::total_cmp);
     let Some(last) = values.len().checked_sub(1) else { return (0.0, 1.0) };
     let (low, high) = (values[last / 1000], values[last - last / 1000]);
     let margin = (0.15 * (high - low)).max(1e-3);
-    (low - margin, high + margin)
+    // Room for the legend.
+    (low - margin, high + 3.0 * margin)
 }
 
 #[cfg(test)]
