@@ -87,9 +87,9 @@ fn densities_are_counted_on_the_centred_subspace() -> Result<()> {
     perturb(model.parameters(), 0.05, &mut rng)?;
     model.standardize(&(rng.normal_tensor((50, 6), DType::F64, &Device::Cpu)? * 2.0)?)?;
     assert_eq!(model.dimensions(), 4);
-    let (x, log_prob) = model.sample_with_log_prob(4000, None, &mut rng)?;
+    let (x, log_prob) = model.sample_with_log_prob(1500, None, &mut rng)?;
     assert!(difference(&log_prob, &model.log_prob(&x, None)?)? < 1e-5);
-    let centre = x.reshape((4000, 3, 2))?.sum(1)?;
+    let centre = x.reshape((1500, 3, 2))?.sum(1)?;
     assert!(difference(&centre.zeros_like()?, &centre)? < 1e-12);
     // A normal of a smaller deviation on the subspace, so that the ratio is bounded.
     let deviation = 1.2f64;
@@ -99,7 +99,7 @@ fn densities_are_counted_on_the_centred_subspace() -> Result<()> {
     let mean = ratio.iter().sum::<f64>() / ratio.len() as f64;
     let variance = ratio.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / ratio.len() as f64;
     let error = (variance / ratio.len() as f64).sqrt();
-    assert!((mean - 1.0).abs() < 4.0 * error && error < 0.05, "{mean} with standard error {error}");
+    assert!((mean - 1.0).abs() < 4.0 * error && error < 0.08, "{mean} with standard error {error}");
     Ok(())
 }
 
@@ -129,7 +129,7 @@ fn matching_and_likelihood_learn_rhombi() -> Result<()> {
     let config = TrainConfig { steps: 330, optimizer: OptimizerConfig::adam(5e-3), ..TrainConfig::default() };
     let mut trainer = Trainer::new(model.parameters(), config, rng.fork())?;
     let loss = |i: u64, rng: &mut Rng| {
-        let x = rhombi(64, rng)?;
+        let x = rhombi(32, rng)?;
         if i < 300 { model.matching_loss(&x, Coupling::Optimal, rng) } else { forward_kl(&model, &x, None, rng) }
     };
     trainer.run(loss, None, &mut ())?;
