@@ -7,13 +7,21 @@
 mod activation;
 mod config;
 mod divergence;
+mod dual;
+mod evaluator;
+mod graph;
 mod kernel;
 mod mlp;
 mod time;
+mod vector_field;
 
 pub use activation::Activation;
-pub use config::{FieldConfig, TimeLayer};
-pub(crate) use divergence::Vectors;
-pub use divergence::{Divergence, Penalty, Probe};
+pub use config::{FieldConfig, MlpConfig, TimeLayer};
+pub use divergence::{Divergence, Penalty, Probe, Vectors};
+pub use dual::Dual;
+pub(crate) use evaluator::{Evaluator, composed, value, weights};
+pub use graph::{Graph, GraphConfig};
+pub(crate) use graph::{MOST, centred_basis};
 pub use mlp::Mlp;
-pub(crate) use mlp::{Batch, Gradients};
+pub(crate) use vector_field::Number;
+pub use vector_field::{Batch, Gradients, Kernel, Kernels, VectorField};

@@ -1,5 +1,6 @@
 //! The settings of a run: what `config.toml` holds.
 
+use crate::particles::Energy;
 use candle_core::{DType, Device};
 use ffjord::{CnfSettings, Coupling, Model, ModelConfig};
 use flows_core::cli::{Presets, plural};
@@ -17,12 +18,18 @@ pub const PRESETS: Presets = Presets::new(include_str!("presets.toml"));
 pub struct RunConfig {
     /// Where the data is.
     pub data: Source,
-    /// Rows of all its parts when the run began, where they come from files.
+    /// Rows of all its parts, as far as they are used, when the run began, where they come from files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rows: Option<usize>,
     /// Samples of a 2-D density: for training, validation and test.
     #[serde(default = "default_samples")]
     pub samples: [usize; 3],
+    /// The most rows for training, validation and test: the first of each part.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub most: Option<[usize; 3]>,
+    /// What configurations of particles were drawn from, if it is known; for the picture.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub energy: Option<Energy>,
     /// What all randomness derives from.
     #[serde(default)]
     pub seed: u64,
@@ -76,7 +83,12 @@ impl RunConfig {
 
     /// The data in its three parts, the same at every call.
     pub fn load(&self, device: &Device) -> Result<Dataset> {
-        let data = self.data.load(self.samples, self.proportions, &mut self.generators().data)?;
+        let mut data = self.data.load(self.samples, self.proportions, &mut self.generators().data)?;
+        if let Some(most) = self.most {
+            for (part, most) in [&mut data.train, &mut data.validation, &mut data.test].into_iter().zip(most) {
+                *part = part.rows(0..most.min(part.len()))?;
+            }
+        }
         if let (Some(then), now) = (self.rows, data.rows())
             && then != now
         {
@@ -103,7 +115,11 @@ impl RunConfig {
         if self.matching > 0 && self.flows > 1 {
             return Err(Error::Config("flow matching trains a single flow: set `flows = 1` or `matching = 0`".into()));
         }
-        let config = ModelConfig { features: 2, columns: None, flows: self.flows, flow: self.flow.clone() };
+        if self.most.is_some_and(|most| most.contains(&0)) {
+            return Err(Error::Config("`most` must leave at least 1 row to each part".into()));
+        }
+        let features = self.flow.field.space().unwrap_or(1).saturating_mul(2);
+        let config = ModelConfig { features, columns: None, flows: self.flows, flow: self.flow.clone() };
         let trial = Model::new(config, &mut Rng::seed(0))?;
         Trainer::new(trial.parameters(), self.train.clone(), Rng::seed(0)).map(drop)
     }

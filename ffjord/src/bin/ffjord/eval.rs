@@ -39,7 +39,7 @@ pub fn run(args: EvalArgs) -> Result<()> {
     let values = log_likelihoods(&saved.model, &rows, output.quiet)?;
     let cost = saved.model.take_cost();
     let evaluations = cost.forward as f64 / cost.solves.max(1) as f64;
-    let result = Likelihood::of(&values, features);
+    let result = Likelihood::of(&values, saved.model.dimensions());
     if output.json {
         let result = json!({ "model": saved.path, "data": name, "result": result, "evaluations": evaluations });
         return print_json(&result);
