@@ -18,11 +18,16 @@ fn case(name: &'static str, dim: usize, context: Option<usize>, settings: CnfSet
 
 fn cases() -> Vec<Case> {
     let field = |layer, activation| MlpConfig { hidden: vec![6, 5], layer, activation, gain: 2.0 }.into();
-    let squash = CnfSettings { field: field(TimeLayer::ConcatSquash, Activation::Tanh), ..CnfSettings::default() };
+    let squash = CnfSettings {
+        field: field(TimeLayer::ConcatSquash, Activation::Tanh),
+        train_end_time: true,
+        ..CnfSettings::default()
+    };
     let concat = CnfSettings {
         field: field(TimeLayer::Concat, Activation::Softplus),
         gradient: Gradient::Adjoint,
         divergence: Divergence::Rademacher,
+        train_end_time: true,
         ..CnfSettings::default()
     };
     let ignore = CnfSettings {

@@ -6,7 +6,7 @@ use ffjord::solver::{Method, Solver};
 use ffjord::{Cnf, CnfSettings, Gradient};
 use flows_core::bijectors::Bijector;
 use flows_core::nn::Parameters;
-use flows_core::testing::difference;
+use flows_core::testing::{difference, gradient_difference};
 use flows_core::{Result, Rng, Structure};
 
 /// A network without its kernels, as a field of a user's own is.
@@ -40,7 +40,11 @@ impl VectorField for Bare {
 fn pass(settings: &CnfSettings, bare: Option<&MlpConfig>) -> Result<Vec<Tensor>> {
     let parameters = Parameters::new(DType::F64, &Device::Cpu, Rng::seed(1));
     let cnf = match bare {
-        Some(config) => Cnf::with_field(Bare(Mlp::new(2, Some(1), config, &parameters.scope())?), settings)?,
+        Some(config) => {
+            let fixed = CnfSettings { train_end_time: false, ..settings.clone() };
+            let field = Bare(Mlp::new(2, Some(1), config, &parameters.scope())?);
+            Cnf::with_field(field, &fixed)?.train_end_time(&parameters.scope())?
+        }
         None => Cnf::new(2, settings, Some(1), &parameters.scope())?,
     };
     let mut rng = Rng::seed(2);
@@ -63,6 +67,7 @@ fn discrete_gradients_are_those_of_backpropagation() -> Result<()> {
         let settings = CnfSettings {
             field: MlpConfig { hidden: vec![7, 5], activation: Activation::Swish, ..MlpConfig::default() }.into(),
             end_time: 1.0,
+            train_end_time: true,
             solver: Solver { method, rtol: 1e-3, atol: 1e-3, step: 0.3, ..Solver::default() },
             divergence: [Divergence::Exact, Divergence::Rademacher, Divergence::Gaussian][i % 3],
             penalty: Penalty { kinetic: 0.1, jacobian: 0.2 },
@@ -84,6 +89,7 @@ fn the_adjoint_comes_as_close_as_its_tolerance() -> Result<()> {
     let settings = CnfSettings {
         field: MlpConfig { hidden: vec![7, 5], ..MlpConfig::default() }.into(),
         solver: Solver::new(Method::Tsit5, 1e-11),
+        train_end_time: true,
         penalty: Penalty { kinetic: 0.1, jacobian: 0.2 },
         ..CnfSettings::default()
     };
@@ -107,6 +113,7 @@ fn fields_without_kernels_have_the_same_gradients() -> Result<()> {
         let settings = CnfSettings {
             field: config.clone().into(),
             solver: Solver::new(Method::Bosh3, 1e-3),
+            train_end_time: true,
             divergence,
             gradient,
             penalty: Penalty { kinetic: 0.1, jacobian: 0.2 },
@@ -118,5 +125,70 @@ fn fields_without_kernels_have_the_same_gradients() -> Result<()> {
             assert!(d < 1e-10, "{divergence:?}, {gradient:?}, result {i}: {d}");
         }
     }
+    Ok(())
+}
+
+/// Both directions, a part of the way, and training with all that moves its end.
+#[test]
+fn the_gradient_of_the_end_time_is_that_of_differences() -> Result<()> {
+    for (gradient, method, tolerance) in [
+        (Gradient::Discrete, Method::Rk4, 1e-9),
+        (Gradient::Plain, Method::Rk4, 1e-9),
+        (Gradient::Discrete, Method::Dopri5, 1e-7),
+        (Gradient::Adjoint, Method::Dopri5, 1e-7),
+    ] {
+        let settings = CnfSettings {
+            field: MlpConfig { hidden: vec![6], ..MlpConfig::default() }.into(),
+            end_time: 0.8,
+            train_end_time: true,
+            solver: Solver { step: 0.25, ..Solver::new(method, 1e-11) },
+            divergence: Divergence::Rademacher,
+            penalty: Penalty { kinetic: 0.1, jacobian: 0.2 },
+            steer: 0.3,
+            gradient,
+            ..CnfSettings::default()
+        };
+        let parameters = Parameters::new(DType::F64, &Device::Cpu, Rng::seed(1));
+        let cnf = Cnf::new(2, &settings, None, &parameters.scope())?;
+        let (name, root) = parameters.trainable().pop().expect("weights");
+        assert_eq!(name, "sqrt_end_time");
+        let x = Rng::seed(2).normal_tensor((3, 2), DType::F64, &Device::Cpu)?;
+        let passes: [&dyn Fn() -> Result<(Tensor, Tensor)>; 4] = [
+            &|| cnf.inverse_training(&x, None, &mut Rng::seed(3)),
+            &|| cnf.inverse(&x, None),
+            &|| cnf.forward(&x, None),
+            &|| cnf.to_base(&x, 0.2, None),
+        ];
+        for (i, pass) in passes.into_iter().enumerate() {
+            let loss = || {
+                let (z, log_det) = pass()?;
+                Ok(((z.sqr()?.sum_all()? * 0.5)? - log_det.sum_all()?)?)
+            };
+            let none = Parameters::new(DType::F64, &Device::Cpu, Rng::seed(0));
+            let d = gradient_difference(loss, &none, &[("the end time", &root)], &mut Rng::seed(4))?;
+            assert!(d < tolerance, "{gradient:?}, {method}, pass {i}: {d}");
+            let size = loss()?.backward()?.get(&root).expect("a gradient").abs()?.max_all()?.to_scalar::<f64>()?;
+            assert!(size > 1e-2, "{gradient:?}, {method}, pass {i}: {size}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn an_end_time_that_cannot_be_is_an_error() -> Result<()> {
+    let settings = CnfSettings { train_end_time: true, steer: 0.2, ..CnfSettings::default() };
+    let parameters = Parameters::new(DType::F64, &Device::Cpu, Rng::seed(1));
+    let cnf = Cnf::new(2, &settings, None, &parameters.scope())?;
+    let root = parameters.trainable().pop().expect("weights").1;
+    let x = Tensor::ones((2, 2), DType::F64, &Device::Cpu)?;
+    for (value, word) in [(0.4, "steer"), (0.0, "learning rate"), (f64::NAN, "learning rate")] {
+        root.set(&Tensor::new(&[value], &Device::Cpu)?)?;
+        let error = cnf.inverse_training(&x, None, &mut Rng::seed(0)).unwrap_err().to_string();
+        assert!(error.contains(word) && error.contains("train_end_time"), "{error}");
+    }
+    root.set(&Tensor::new(&[-0.3], &Device::Cpu)?)?;
+    assert!((cnf.end_time()? - 0.09).abs() < 1e-15);
+    let field = Mlp::new(2, None, &MlpConfig::default(), &parameters.scope().enter("field"))?;
+    assert!(Cnf::with_field(field, &settings).unwrap_err().to_string().contains("Cnf::train_end_time"));
     Ok(())
 }

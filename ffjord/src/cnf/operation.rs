@@ -58,6 +58,8 @@ pub(super) struct Job<'a> {
     pub(super) field: &'a Arc<dyn VectorField>,
     pub(super) solver: Solver,
     pub(super) times: [f64; 2],
+    /// The later of them as a tensor, (1), if it is trained.
+    pub(super) end_time: Option<Tensor>,
     pub(super) gradient: Gradient,
     pub(super) probe: Probe,
     pub(super) penalty: Penalty,
@@ -174,7 +176,12 @@ where
     }
     let evaluator = Evaluator::new(&**job.field, weights)?;
     let system = held.system(&evaluator, job.penalty);
-    let keep = x.track_op() || weights.track_op() || context.track_op();
+    // An operation has three inputs at most: the end time goes behind the weights.
+    let inputs = match &job.end_time {
+        Some(end_time) => Tensor::cat(&[weights, end_time], 0)?,
+        None => weights.clone(),
+    };
+    let keep = x.track_op() || inputs.track_op() || context.track_op();
     let mut steps = Vec::new();
     let mut seen = |step| {
         if keep && job.gradient == Gradient::Discrete {
@@ -200,6 +207,7 @@ where
         field: job.field.clone(),
         solver: job.solver,
         times: job.times,
+        train_end_time: job.end_time.is_some(),
         gradient: job.gradient,
         probe: job.probe,
         penalty: job.penalty,
@@ -208,7 +216,7 @@ where
         value: Mutex::new(Some(T::storage(z))),
         cost: cost.clone(),
     };
-    split(&x.apply_op3(weights, &context, operation)?, rows, dim)
+    split(&x.apply_op3(&inputs, &context, operation)?, rows, dim)
 }
 
 fn split(packed: &Tensor, rows: usize, dim: usize) -> Result<(Tensor, Tensor)> {
@@ -245,6 +253,8 @@ struct Solved<T> {
     field: Arc<dyn VectorField>,
     solver: Solver,
     times: [f64; 2],
+    /// Whether the later of them is the last of the weights.
+    train_end_time: bool,
     gradient: Gradient,
     probe: Probe,
     penalty: Penalty,
@@ -262,7 +272,7 @@ where
 {
     fn backward(
         &self,
-        [x, weights, context]: [&Tensor; 3],
+        [x, inputs, context]: [&Tensor; 3],
         end: &Tensor,
         gradient: &Tensor,
     ) -> Result<[Option<Tensor>; 3]> {
@@ -278,17 +288,24 @@ where
             held.context[r * width..(r + 1) * width].fill(T::zero());
         }
         let of_integral = values.split_off(rows * dim);
-        let evaluator = Evaluator::new(&*self.field, weights)?;
+        let count = inputs.elem_count() - usize::from(self.train_end_time);
+        let evaluator = Evaluator::new(&*self.field, &inputs.narrow(0, 0, count)?)?;
         let system = held.system(&evaluator, self.penalty);
-        let found = match self.gradient {
-            Gradient::Adjoint => adjoint::gradients(&system, &self.solver, self.times, end, (values, of_integral))?,
-            _ => discrete::gradients(&system, self.solver.method, &self.steps, (values, of_integral))?,
+        let seeds = (values, of_integral);
+        let mut found = match self.gradient {
+            Gradient::Adjoint => {
+                adjoint::gradients(&system, &self.solver, (self.times, self.train_end_time), end, seeds)?
+            }
+            _ => discrete::gradients(&system, self.solver.method, self.times, &self.steps, seeds)?,
         };
+        if self.train_end_time {
+            found.weights.push(T::of(found.end_time));
+        }
         self.cost.lock().unwrap_or_else(PoisonError::into_inner).backward += found.evaluations;
         let tensor = |values: Vec<T>, like: &Tensor| T::tensor(values, like.shape());
         Ok([
             Some(tensor(found.z, x)?),
-            Some(tensor(found.weights, weights)?),
+            Some(tensor(found.weights, inputs)?),
             if context.track_op() { Some(tensor(found.context, context)?) } else { None },
         ])
     }

@@ -30,6 +30,8 @@ pub struct CnfSettings {
     pub field: FieldConfig,
     /// The time T at the base; the data is at time 0.
     pub end_time: f64,
+    /// Whether T is a weight, which starts at `end_time`.
+    pub train_end_time: bool,
     /// The solver of training, and of all else unless `evaluation` is given.
     pub solver: Solver,
     /// The solver of likelihoods and samples.
@@ -50,6 +52,7 @@ impl Default for CnfSettings {
         Self {
             field: FieldConfig::default(),
             end_time: 0.5,
+            train_end_time: false,
             solver: Solver::default(),
             evaluation: None,
             divergence: Divergence::Exact,

@@ -27,14 +27,26 @@ pub(crate) fn composed(
     probe: &Probe,
     penalty: Penalty,
 ) -> Result<(Tensor, Tensor)> {
+    let t = Tensor::new(t, z.device())?.to_dtype(z.dtype())?;
+    composed_at(field, &t, z, context, probe, penalty)
+}
+
+/// The same at a time that is a scalar of the graph.
+pub(crate) fn composed_at(
+    field: &dyn VectorField,
+    t: &Tensor,
+    z: &Tensor,
+    context: Option<&Tensor>,
+    probe: &Probe,
+    penalty: Penalty,
+) -> Result<(Tensor, Tensor)> {
     let (rows, dim) = z.dims2()?;
     let tangents = match probe {
         Probe::Basis => Tensor::eye(dim, z.dtype(), z.device())?.unsqueeze(1)?.broadcast_as((dim, rows, dim))?,
         Probe::Noise(e) => e.unsqueeze(0)?,
     };
     let tangents = tangents.contiguous()?;
-    let t = Tensor::new(t, z.device())?.to_dtype(z.dtype())?;
-    let found = field.evaluate(&field.tensors(), &t, &Dual::new(z.clone(), Some(tangents.clone()))?, context)?;
+    let found = field.evaluate(&field.tensors(), t, &Dual::new(z.clone(), Some(tangents.clone()))?, context)?;
     let products = found.tangents().ok_or_else(no_tangents)?;
     let mut divergence = (products * tangents)?.sum(2)?.sum(0)?;
     if !penalty.is_none() {

@@ -19,7 +19,7 @@ pub use activation::Activation;
 pub use config::{FieldConfig, MlpConfig, TimeLayer};
 pub use divergence::{Divergence, Penalty, Probe, Vectors};
 pub use dual::Dual;
-pub(crate) use evaluator::{Evaluator, composed, value, weights};
+pub(crate) use evaluator::{Evaluator, composed, composed_at, value, weights};
 pub(crate) use graph::centred_basis;
 pub use graph::{Graph, GraphConfig};
 pub use mlp::Mlp;
