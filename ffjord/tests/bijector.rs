@@ -36,7 +36,9 @@ fn cases() -> Vec<Case> {
         divergence: Divergence::Gaussian,
         ..CnfSettings::default()
     };
+    let hyper = CnfSettings { field: field(TimeLayer::Hyper, Activation::Tanh), ..CnfSettings::default() };
     vec![
+        case("hyper", 2, None, hyper),
         case("concat-squash", 2, None, squash.clone()),
         case("one dimension", 1, None, squash.clone()),
         case("conditional", 2, Some(3), squash.clone()),

@@ -1,7 +1,7 @@
 //! A multi-layer perceptron as a vector field.
 
 use super::kernel::{Block, block_rows};
-use super::time::Places;
+use super::time::{HYPER, Places};
 use super::{Batch, Dual, Gradients, Kernel, Kernels, MlpConfig, TimeLayer, VectorField};
 use candle_core::Tensor;
 use flows_core::nn::{Init, Scope};
@@ -29,9 +29,9 @@ struct Layer {
     /// (outputs, inputs).
     weight: Tensor,
     bias: Tensor,
-    /// h of a concat or a concat-squash layer.
+    /// h of a concat or a concat-squash layer, H of a hyper layer, (outputs (inputs + 1), 8).
     shift: Option<Tensor>,
-    /// g and c of a concat-squash layer.
+    /// g and c of a concat-squash or a hyper layer.
     gate: Option<[Tensor; 2]>,
     /// Of the activation behind it, (1).
     beta: Option<Tensor>,
@@ -54,13 +54,23 @@ impl Mlp {
         let layer = |(i, w): (usize, &[usize])| {
             let ([inputs, outputs], scope) = ([w[0], w[1]], scope.enter(i));
             let of_time = |name, outputs| scope.weight(name, outputs, Init::fan_in(1, 1.0));
-            let init = Init::fan_in(inputs, if i == 0 { config.gain } else { 1.0 });
+            let gain = if i == 0 { config.gain } else { 1.0 };
+            let hyper = config.layer == TimeLayer::Hyper;
+            let init = if hyper { Init::Normal(0.01 * gain) } else { Init::fan_in(inputs, gain) };
             let weight = scope.weight("weight", (outputs, inputs), init.clone())?;
             let bias = scope.weight("bias", outputs, init)?;
-            let shift = (config.layer != TimeLayer::Ignore).then(|| of_time("shift", outputs)).transpose()?;
+            let shift = match config.layer {
+                TimeLayer::Ignore => None,
+                TimeLayer::Concat | TimeLayer::ConcatSquash => Some(of_time("shift", outputs)?),
+                TimeLayer::Hyper => Some(scope.weight("hyper", (outputs * (inputs + 1), HYPER), Init::Zeros)?),
+            };
             let gate = match config.layer {
+                TimeLayer::Ignore | TimeLayer::Concat => None,
                 TimeLayer::ConcatSquash => Some([of_time("gate", outputs)?, of_time("gate_bias", outputs)?]),
-                _ => None,
+                TimeLayer::Hyper => Some([
+                    scope.weight("hyper_hidden", HYPER, Init::Zeros)?,
+                    scope.weight("hyper_hidden_bias", HYPER, Init::Normal(0.01))?,
+                ]),
             };
             let has_beta = config.activation.is_learnt() && i < config.hidden.len();
             let beta = has_beta.then(|| scope.weight("beta", 1, Init::Constant(1.0))).transpose()?;
@@ -197,14 +207,22 @@ impl VectorField for Mlp {
         let mut x = context.map_or_else(|| Ok(z.clone()), |context| z.append(context))?;
         for (l, layer) in self.layers.iter().enumerate() {
             let (mut matrix, mut bias) = (next()?.clone(), next()?.clone());
-            let shift = layer.shift.as_ref().map(|_| Ok::<_, Error>(next()?.broadcast_mul(t)?)).transpose()?;
-            if layer.gate.is_some() {
-                let (g, c) = (next()?, next()?);
-                let gate = ops::sigmoid(&(g.broadcast_mul(t)? + c)?)?;
-                (matrix, bias) = (matrix.broadcast_mul(&gate.unsqueeze(1)?)?, (bias * gate)?);
-            }
-            if let Some(shift) = shift {
-                bias = (bias + shift)?;
+            let shift = layer.shift.as_ref().map(|_| next()).transpose()?;
+            let gate =
+                layer.gate.as_ref().map(|_| Ok::<_, Error>((next()?.broadcast_mul(t)? + next()?)?)).transpose()?;
+            if let (Some(h), Some(gate), TimeLayer::Hyper) = (shift, &gate, self.config.layer) {
+                let map = ops::product(h, &gate.tanh()?.unsqueeze(1)?)?.squeeze(1)?;
+                let count = matrix.elem_count();
+                matrix = (&matrix + map.narrow(0, 0, count)?.reshape(matrix.shape())?)?;
+                bias = (&bias + map.narrow(0, count, bias.elem_count())?)?;
+            } else {
+                if let Some(gate) = gate {
+                    let gate = ops::sigmoid(&gate)?;
+                    (matrix, bias) = (matrix.broadcast_mul(&gate.unsqueeze(1)?)?, (bias * gate)?);
+                }
+                if let Some(h) = shift {
+                    bias = (bias + h.broadcast_mul(t)?)?;
+                }
             }
             let beta = layer.beta.as_ref().map(|_| next()).transpose()?;
             x = x.linear(|x| ops::product(x, &matrix.t()?))?.shift(&bias)?;
@@ -257,7 +275,7 @@ mod tests {
     #[test]
     fn fields_are_differentiated_exactly() -> Result<()> {
         let mut rng = Rng::seed(0);
-        let layers = [TimeLayer::Ignore, TimeLayer::Concat, TimeLayer::ConcatSquash];
+        let layers = [TimeLayer::Ignore, TimeLayer::Concat, TimeLayer::ConcatSquash, TimeLayer::Hyper];
         let activations = [Activation::Tanh, Activation::Softplus, Activation::Silu, Activation::Swish];
         for (i, activation) in activations.into_iter().enumerate() {
             for (layer, noisy, context, rows) in
