@@ -1,7 +1,7 @@
 //! The gradient of a discrete solve is that of plain backpropagation through it, whatever the method.
 
 use candle_core::{DType, Device, Tensor, Var};
-use ffjord::field::{Activation, Divergence, Dual, Mlp, MlpConfig, Penalty, VectorField};
+use ffjord::field::{Activation, Bottleneck, Divergence, Dual, GraphConfig, Mlp, MlpConfig, Penalty, VectorField};
 use ffjord::solver::{Method, Solver};
 use ffjord::{Cnf, CnfSettings, Gradient};
 use flows_core::bijectors::Bijector;
@@ -28,6 +28,10 @@ impl VectorField for Bare {
 
     fn evaluate(&self, weights: &[Tensor], t: &Tensor, z: &Dual, context: Option<&Tensor>) -> Result<Dual> {
         self.0.evaluate(weights, t, z, context)
+    }
+
+    fn bottleneck(&self) -> Option<&dyn Bottleneck> {
+        self.0.bottleneck()
     }
 
     fn structure(&self) -> Structure {
@@ -190,5 +194,45 @@ fn an_end_time_that_cannot_be_is_an_error() -> Result<()> {
     assert!((cnf.end_time()? - 0.09).abs() < 1e-15);
     let field = Mlp::new(2, None, &MlpConfig::default(), &parameters.scope().enter("field"))?;
     assert!(Cnf::with_field(field, &settings).unwrap_err().to_string().contains("Cnf::train_end_time"));
+    Ok(())
+}
+
+#[test]
+fn estimates_at_a_bottleneck_have_the_same_gradients() -> Result<()> {
+    let config = MlpConfig { hidden: vec![5, 1, 4], activation: Activation::Swish, ..MlpConfig::default() };
+    let settings = CnfSettings {
+        field: config.clone().into(),
+        solver: Solver::new(Method::Bosh3, 1e-3),
+        train_end_time: true,
+        divergence: Divergence::BottleneckGaussian,
+        penalty: Penalty { kinetic: 0.1, jacobian: 0.0 },
+        ..CnfSettings::default()
+    };
+    let want = pass(&CnfSettings { gradient: Gradient::Plain, ..settings.clone() }, None)?;
+    for bare in [None, Some(&config)] {
+        for (i, (want, got)) in want.iter().zip(&pass(&settings, bare)?).enumerate() {
+            let d = difference(want, got)?;
+            assert!(d < 1e-10, "result {i}: {d}");
+        }
+    }
+    let precise = CnfSettings { solver: Solver::new(Method::Tsit5, 1e-11), ..settings.clone() };
+    let adjoint = pass(&CnfSettings { gradient: Gradient::Adjoint, ..precise.clone() }, None)?;
+    for (i, (want, got)) in pass(&precise, None)?.iter().zip(&adjoint).enumerate() {
+        let d = difference(want, got)?;
+        assert!(d < 1e-8, "result {i}: {d}");
+    }
+
+    let refused = |settings: &CnfSettings| {
+        let parameters = Parameters::new(DType::F64, &Device::Cpu, Rng::seed(0));
+        Cnf::new(2, settings, None, &parameters.scope()).unwrap_err().to_string()
+    };
+    let wide = MlpConfig { hidden: vec![2, 4], ..MlpConfig::default() };
+    let graph = GraphConfig { dimension: 1, ..GraphConfig::default() };
+    for field in [wide.into(), MlpConfig { hidden: Vec::new(), ..config }.into(), graph.into()] {
+        let error = refused(&CnfSettings { field, ..settings.clone() });
+        assert!(error.contains("narrower than the data"), "{error}");
+    }
+    let error = refused(&CnfSettings { penalty: Penalty { kinetic: 0.0, jacobian: 0.1 }, ..settings });
+    assert!(error.contains("jacobian"), "{error}");
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use super::operation::{Cost, Job, solve, trace};
 use super::{CnfSettings, Coupling, Gradient, matching};
-use crate::field::{Penalty, Probe, VectorField, composed, composed_at, value};
+use crate::field::{Divergence, Penalty, Probe, VectorField, composed, composed_at, no_bottleneck, value};
 use crate::solver::{End, Solver};
 use candle_core::{DType, Tensor};
 use flows_core::bijectors::Bijector;
@@ -60,6 +60,9 @@ impl Cnf {
     fn of(field: Arc<dyn VectorField>, settings: &CnfSettings) -> Result<Self> {
         if field.dim() == 0 {
             return Err(Error::Config("a field needs at least one dimension".into()));
+        }
+        if settings.divergence == Divergence::BottleneckGaussian && field.bottleneck().is_none() {
+            return Err(no_bottleneck());
         }
         let settings = settings.clone();
         Ok(Self { shape: [field.dim()], field, settings, root: None, cost: Arc::default() })
@@ -231,7 +234,12 @@ impl Bijector for Cnf {
     fn inverse_training(&self, x: &Tensor, context: Option<&Tensor>, rng: &mut Rng) -> Result<(Tensor, Tensor)> {
         let what = "the data of a continuous flow";
         self.check(what, x, context)?;
-        let probe = self.settings.divergence.draw(x, rng)?;
+        let probe = match (self.settings.divergence, self.field.bottleneck()) {
+            (divergence @ Divergence::BottleneckGaussian, Some(parts)) => {
+                divergence.draw(&Tensor::zeros((x.dim(0)?, parts.width()), x.dtype(), x.device())?, rng)?
+            }
+            (divergence, _) => divergence.draw(x, rng)?,
+        };
         let (end_time, steer) = (self.end_time()?, self.settings.steer);
         if steer >= end_time {
             let message = "which reaches beyond the data: lower `steer`, or set `train_end_time = false`";

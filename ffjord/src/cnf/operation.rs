@@ -227,6 +227,8 @@ fn split(packed: &Tensor, rows: usize, dim: usize) -> Result<(Tensor, Tensor)> {
 struct Held<T> {
     context: Vec<T>,
     noise: Option<Vec<T>>,
+    /// The width of the noise, if that is at a bottleneck.
+    narrow: Option<usize>,
 }
 
 impl<T: Number> Held<T> {
@@ -235,15 +237,21 @@ impl<T: Number> Held<T> {
         let noise = match probe {
             Probe::Basis => None,
             Probe::Noise(e) if e.dims() == x.dims() => Some(values(e)?),
-            Probe::Noise(e) => {
+            Probe::Bottleneck(e) if e.rank() == 2 && e.dim(0)? == x.dim(0)? => Some(values(e)?),
+            Probe::Noise(e) | Probe::Bottleneck(e) => {
                 return Err(Error::shape("the noise of a divergence", e.dims(), format!("{:?}", x.dims())));
             }
         };
-        Ok(Self { context: values(context)?, noise })
+        let narrow = if let Probe::Bottleneck(e) = probe { Some(e.dim(1)?) } else { None };
+        Ok(Self { context: values(context)?, noise, narrow })
     }
 
     fn system<'a>(&'a self, evaluator: &'a Evaluator<'a, T>, penalty: Penalty) -> System<'a, T> {
-        let vectors = self.noise.as_ref().map_or(Vectors::Basis, |e| Vectors::Noise(e));
+        let vectors = match (&self.noise, self.narrow) {
+            (None, _) => Vectors::Basis,
+            (Some(e), None) => Vectors::Noise(e),
+            (Some(noise), Some(width)) => Vectors::Bottleneck { noise, width },
+        };
         System { evaluator, context: &self.context, vectors, penalty }
     }
 }

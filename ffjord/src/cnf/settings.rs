@@ -76,6 +76,10 @@ impl CnfSettings {
         if ![kinetic, jacobian].iter().all(|weight| weight.is_finite() && *weight >= 0.0) {
             return Err(Error::Config("the weights of `penalty` must be numbers of at least 0".into()));
         }
+        if jacobian > 0.0 && self.divergence == Divergence::BottleneckGaussian {
+            let message = "the penalty `jacobian` needs vectors as wide as the data: set it to 0, or take another";
+            return Err(Error::Config(format!("{message} `divergence` than \"bottleneck-gaussian\"")));
+        }
         self.solver.check()?;
         self.evaluation.as_ref().map_or(Ok(()), Solver::check)
     }

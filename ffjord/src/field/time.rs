@@ -5,7 +5,9 @@
 //! the weights once an evaluation too, for the whole batch.
 
 use super::TimeLayer;
+use candle_core::Tensor;
 use flows_core::ops::kernel::Real;
+use flows_core::{Result, ops};
 
 /// Hidden units of the network of t that a hyper layer has.
 pub(super) const HYPER: usize = 8;
@@ -191,4 +193,34 @@ impl Place {
         let (bias, rest) = rest.split_at_mut(self.outputs);
         (matrix, bias, &mut rest[..usize::from(self.beta)])
     }
+}
+
+/// Matrix and bias of a layer at a time: [`Places::at`] as operations of candle.
+pub(super) fn layer_at(
+    layer: TimeLayer,
+    (weight, bias): (&Tensor, &Tensor),
+    shift: Option<&Tensor>,
+    gate: Option<(&Tensor, &Tensor)>,
+    t: &Tensor,
+) -> Result<(Tensor, Tensor)> {
+    let gate = gate.map(|(g, c)| g.broadcast_mul(t)? + c).transpose()?;
+    let (mut matrix, mut bias) = (weight.clone(), bias.clone());
+    match (layer, gate, shift) {
+        (TimeLayer::Hyper, Some(hidden), Some(h)) => {
+            let map = ops::product(h, &hidden.tanh()?.unsqueeze(1)?)?.squeeze(1)?;
+            let (count, outputs) = (matrix.elem_count(), bias.elem_count());
+            matrix = (matrix + map.narrow(0, 0, count)?.reshape(weight.shape())?)?;
+            bias = (bias + map.narrow(0, count, outputs)?)?;
+        }
+        (_, gate, shift) => {
+            if let Some(gate) = gate {
+                let gate = ops::sigmoid(&gate)?;
+                (matrix, bias) = (matrix.broadcast_mul(&gate.unsqueeze(1)?)?, (bias * gate)?);
+            }
+            if let Some(h) = shift {
+                bias = (bias + h.broadcast_mul(t)?)?;
+            }
+        }
+    }
+    Ok((matrix, bias))
 }
