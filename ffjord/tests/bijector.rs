@@ -37,7 +37,9 @@ fn cases() -> Vec<Case> {
         ..CnfSettings::default()
     };
     let hyper = CnfSettings { field: field(TimeLayer::Hyper, Activation::Tanh), ..CnfSettings::default() };
+    let rows = CnfSettings { row_steps: true, divergence: Divergence::Gaussian, ..squash.clone() };
     vec![
+        case("steps of each row's own", 2, Some(1), rows),
         case("hyper", 2, None, hyper),
         case("concat-squash", 2, None, squash.clone()),
         case("one dimension", 1, None, squash.clone()),

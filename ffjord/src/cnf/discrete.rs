@@ -17,6 +17,18 @@ pub(super) struct Found<T> {
     pub(super) evaluations: usize,
 }
 
+impl<T: Real> Found<T> {
+    /// Those of this solve and of one of the rows that follow.
+    pub(super) fn followed_by(mut self, other: Self) -> Self {
+        self.z.extend(other.z);
+        self.context.extend(other.context);
+        add(&mut self.weights, &other.weights);
+        self.end_time += other.end_time;
+        self.evaluations += other.evaluations;
+        self
+    }
+}
+
 /// The gradients, given those of the end: for each step, last to first,
 /// `K_i = h b_i Y + h sum_{j>i} a_ji Z_j`, `Z_i = (df/dy)^T K_i`, and `Y <- Y + sum_i Z_i`.
 pub(super) fn gradients<T: Number>(

@@ -1,7 +1,8 @@
 //! A continuous flow as a bijector.
 
-use super::operation::{Cost, Job, solve, trace};
-use super::{CnfSettings, Coupling, Gradient, matching};
+use super::operation::{Job, solve};
+use super::trajectory::trace;
+use super::{CnfSettings, Cost, Coupling, Gradient, matching};
 use crate::field::{Divergence, Penalty, Probe, VectorField, composed, composed_at, no_bottleneck, value};
 use crate::solver::{End, Solver};
 use candle_core::{DType, Tensor};
@@ -15,7 +16,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// `log|det dz/dx|` is the integral of the divergence of f on the way.
 ///
 /// Likelihoods and samples use the exact divergence; training ([`Bijector::inverse_training`]) that of
-/// the settings, less the penalty if there is one. The steps of the solver are common to a batch, so a row's result depends on the others
+/// the settings, less the penalty if there is one. The steps of the solver are common to a batch unless the
+/// settings say `row_steps`, so a row's result depends on the others
 /// by as much as the tolerance; a row that is not finite, or beyond 1e12
 /// where the activation has no bound, has NaN and no say in the steps. In f32 a
 /// tolerance below 1e-6 is taken to be that.
@@ -120,7 +122,7 @@ impl Cnf {
         let solver = self.solver(false, start.dtype());
         let (start, context) = (start.detach(), context.filter(|_| self.field.context() > 0));
         if start.device().is_cpu() {
-            return trace(self.field(), &solver, &start, context, times);
+            return trace(self.field(), (&solver, self.settings.row_steps), &start, context, times);
         }
         let f = |t: f64, z: &Tensor| Ok(value(self.field(), t, z, context)?.detach());
         Ok(solver.solve(f, start, times)?.finished()?.states)
@@ -171,6 +173,9 @@ impl Cnf {
         if !matches!(x.dtype(), DType::F32 | DType::F64) {
             return Err(Error::Data(format!("{what} is of type {:?}: convert it to f32 or f64", x.dtype())));
         }
+        if self.settings.row_steps && !x.device().is_cpu() {
+            return Err(Error::Config("rows have steps of their own on the CPU alone: set `row_steps = false`".into()));
+        }
         match (context, self.field.context()) {
             (_, 0) => Ok(()),
             (None, c) => Err(Error::Config(format!("this flow is conditional: give a context of shape ({rows}, {c})"))),
@@ -194,7 +199,8 @@ impl Cnf {
         let end_time = self.root.as_ref().map(Tensor::sqr).transpose()?;
         if x.device().is_cpu() && self.settings.gradient != Gradient::Plain {
             let gradient = self.settings.gradient;
-            let job = Job { field: &self.field, solver, times, end_time, gradient, probe, penalty };
+            let row_steps = self.settings.row_steps;
+            let job = Job { field: &self.field, solver, row_steps, times, end_time, gradient, probe, penalty };
             return solve(job, x, context, &self.cost);
         }
         let (fixed, span) = (times[0].min(times[1]), (times[1] - times[0]).abs());

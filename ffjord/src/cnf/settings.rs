@@ -37,6 +37,10 @@ pub struct CnfSettings {
     /// The solver of likelihoods and samples.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub evaluation: Option<Solver>,
+    /// Whether each row of a batch has steps of its own: a hard one then neither spoils nor slows the others, and
+    /// each result is that of the row alone; easy ones take several times as long. On the CPU, and not with
+    /// [`Gradient::Plain`].
+    pub row_steps: bool,
     /// How training finds the divergence.
     pub divergence: Divergence,
     /// What training takes off the divergence.
@@ -55,6 +59,7 @@ impl Default for CnfSettings {
             train_end_time: false,
             solver: Solver::default(),
             evaluation: None,
+            row_steps: false,
             divergence: Divergence::Exact,
             penalty: Penalty::default(),
             steer: 0.0,
@@ -75,6 +80,10 @@ impl CnfSettings {
         let Penalty { kinetic, jacobian } = self.penalty;
         if ![kinetic, jacobian].iter().all(|weight| weight.is_finite() && *weight >= 0.0) {
             return Err(Error::Config("the weights of `penalty` must be numbers of at least 0".into()));
+        }
+        if self.row_steps && self.gradient == Gradient::Plain {
+            let message = "steps of each row's own have no plain gradient: set `row_steps = false`, or `gradient`";
+            return Err(Error::Config(format!("{message} to \"discrete\" or \"adjoint\"")));
         }
         if jacobian > 0.0 && self.divergence == Divergence::BottleneckGaussian {
             let message = "the penalty `jacobian` needs vectors as wide as the data: set it to 0, or take another";

@@ -4,6 +4,7 @@ use candle_core::Tensor;
 use flows_core::ops::kernel::Real;
 use flows_core::{Result, Rng};
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 /// How training finds the divergence; evaluation always takes the exact one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,6 +129,17 @@ impl<T: Real> Vectors<'_, T> {
         match self {
             Self::None | Self::Basis | Self::Noise(_) => dim,
             Self::Bottleneck { width, .. } => width,
+        }
+    }
+
+    /// Those of some rows of a batch whose rows have `dim` numbers.
+    pub(crate) fn of_rows(self, rows: Range<usize>, dim: usize) -> Self {
+        match self {
+            Self::None | Self::Basis => self,
+            Self::Noise(e) => Self::Noise(&e[rows.start * dim..rows.end * dim]),
+            Self::Bottleneck { noise, width } => {
+                Self::Bottleneck { noise: &noise[rows.start * width..rows.end * width], width }
+            }
         }
     }
 
