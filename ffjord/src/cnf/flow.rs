@@ -252,7 +252,13 @@ impl Bijector for Cnf {
             return Err(Error::Diverged(format!("the end time has become {end_time} give or take {steer}, {message}")));
         }
         let end_time = if steer == 0.0 { end_time } else { end_time + steer * (2.0 * rng.uniform() - 1.0) };
-        self.run(what, x, context, [0.0, end_time], (probe, true))
+        self.run(what, x, context, [0.0, end_time], (probe, true)).map_err(|error| match error {
+            Error::Diverged(message) => Error::Diverged(format!(
+                "{message}. If training has made the field so: lower the learning rate, clip the gradients \
+                 (`clip_norm`), or smooth the field (`penalty`)"
+            )),
+            error => error,
+        })
     }
 
     fn structure(&self) -> Structure {
