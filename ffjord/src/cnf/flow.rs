@@ -17,9 +17,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 ///
 /// Likelihoods and samples use the exact divergence; training ([`Bijector::inverse_training`]) that of
 /// the settings, less the penalty if there is one. The steps of the solver are common to a batch unless the
-/// settings say `row_steps`, so a row's result depends on the others
-/// by as much as the tolerance; a row that is not finite, or beyond 1e12
-/// where the activation has no bound, has NaN and no say in the steps. In f32 a
+/// settings say `row_steps`, so a row's result depends on the others by as much as the tolerance; a row that
+/// is not finite, or beyond 1e12 where the activation has no bound, has NaN and no say in the steps. In f32 a
 /// tolerance below 1e-6 is taken to be that.
 ///
 /// On the CPU a solve is one operation with the network's own kernels; on other devices, and with
