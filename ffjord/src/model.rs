@@ -169,9 +169,9 @@ impl Model {
         self.flows.iter().map(Cnf::take_cost).fold(Cost::default(), Cost::plus)
     }
 
-    /// How far the flows reach: the sum of their end times.
-    fn span(&self) -> f64 {
-        self.config.flow.end_time * self.flows.len() as f64
+    /// The end times of the flows.
+    fn end_times(&self) -> Result<Vec<f64>> {
+        self.flows.iter().map(Cnf::end_time).collect()
     }
 
     /// Points z (B, dimensions) of the base on their way to the data: where they are at each of `shares`,
@@ -180,12 +180,11 @@ impl Model {
     /// # Errors
     /// When a shape is wrong or a solver cannot go on.
     pub fn path(&self, z: &Tensor, shares: &[f64]) -> Result<Vec<Tensor>> {
-        let (end, mut at, mut states) = (self.config.flow.end_time, z.clone(), Vec::new());
-        for (i, cnf) in self.flows.iter().enumerate() {
-            let first = i as f64 * end;
+        let (ends, mut at, mut states) = (self.end_times()?, z.clone(), Vec::new());
+        let (span, mut first) = (ends.iter().sum::<f64>(), 0.0);
+        for (cnf, end) in self.flows.iter().zip(ends) {
             // Times within this flow, which begins at its base.
-            let within =
-                shares.iter().map(|share| share * self.span() - first).filter(|t| (1e-9..=end + 1e-9).contains(t));
+            let within = shares.iter().map(|share| share * span - first).filter(|t| (1e-9..=end + 1e-9).contains(t));
             let inner: Vec<f64> = within.map(|t| (end - t).max(0.0)).collect();
             let mut times = vec![end];
             times.extend(inner.iter().filter(|t| **t > 0.0));
@@ -193,8 +192,9 @@ impl Model {
             let seen = cnf.trajectory(&at, None, &times)?;
             states.extend(seen[1..=inner.len()].iter().cloned());
             at = seen.into_iter().next_back().unwrap_or(at);
+            first += end;
         }
-        if shares.first().is_some_and(|share| *share * self.span() < 1e-9) {
+        if shares.first().is_some_and(|share| *share * span < 1e-9) {
             states.insert(0, z.clone());
         }
         states.iter().map(|z| Ok(self.frame.bijector().forward(z, None)?.0)).collect()
@@ -207,9 +207,12 @@ impl Model {
     /// When a shape is wrong or a solver cannot go on.
     pub fn log_prob_at(&self, x: &Tensor, share: f64) -> Result<Tensor> {
         let (mut z, mut log_det) = self.frame.bijector().inverse(x, None)?;
-        let (end, reached) = (self.config.flow.end_time, share * self.span());
-        for (i, cnf) in self.flows.iter().enumerate().rev() {
-            let within = (reached - i as f64 * end).clamp(0.0, end);
+        let ends = self.end_times()?;
+        let mut first: f64 = ends.iter().sum();
+        let reached = share * first;
+        for (cnf, end) in self.flows.iter().zip(ends).rev() {
+            first -= end;
+            let within = (reached - first).clamp(0.0, end);
             let (next, part) = cnf.to_base(&z, end - within, None)?;
             (z, log_det) = (next, (log_det + part)?);
         }

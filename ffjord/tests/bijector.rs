@@ -18,11 +18,16 @@ fn case(name: &'static str, dim: usize, context: Option<usize>, settings: CnfSet
 
 fn cases() -> Vec<Case> {
     let field = |layer, activation| MlpConfig { hidden: vec![6, 5], layer, activation, gain: 2.0 }.into();
-    let squash = CnfSettings { field: field(TimeLayer::ConcatSquash, Activation::Tanh), ..CnfSettings::default() };
+    let squash = CnfSettings {
+        field: field(TimeLayer::ConcatSquash, Activation::Tanh),
+        train_end_time: true,
+        ..CnfSettings::default()
+    };
     let concat = CnfSettings {
         field: field(TimeLayer::Concat, Activation::Softplus),
         gradient: Gradient::Adjoint,
         divergence: Divergence::Rademacher,
+        train_end_time: true,
         ..CnfSettings::default()
     };
     let ignore = CnfSettings {
@@ -31,7 +36,11 @@ fn cases() -> Vec<Case> {
         divergence: Divergence::Gaussian,
         ..CnfSettings::default()
     };
+    let hyper = CnfSettings { field: field(TimeLayer::Hyper, Activation::Tanh), ..CnfSettings::default() };
+    let rows = CnfSettings { row_steps: true, divergence: Divergence::Gaussian, ..squash.clone() };
     vec![
+        case("steps of each row's own", 2, Some(1), rows),
+        case("hyper", 2, None, hyper),
         case("concat-squash", 2, None, squash.clone()),
         case("one dimension", 1, None, squash.clone()),
         case("conditional", 2, Some(3), squash.clone()),

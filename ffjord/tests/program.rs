@@ -169,4 +169,30 @@ fn bad_use_is_named() {
     fs::write(here.join("stiff.toml"), format!("{TINY}\n").replace("flow = {", "#") + stiff).unwrap();
     fails(here, "train --config stiff.toml --out new -q", 1, &["2 steps", "max_steps"]);
     assert!(!here.join("new/model.safetensors").exists());
+    // One tolerance of two is enough.
+    fs::write(here.join("absolute.toml"), TINY.replace("rtol = 1e-2", "rtol = 0")).unwrap();
+    succeeds(here, "train --config absolute.toml --out absolute -q");
+}
+
+/// The run ends with a remedy, and what it has saved is as good as it was.
+#[test]
+fn a_solve_that_fails_amid_training_spoils_nothing() {
+    let folder = folder();
+    let here = folder.path();
+    let settings = r#"
+batch = 16
+samples = [200, 40, 60]
+train = { steps = 2000, evaluate_every = 25, checkpoint_every = 25, optimizer = { kind = "adam", lr = 0.5 } }
+flow = { field = { hidden = [8] }, solver = { rtol = 1e-4, atol = 1e-4, max_steps = 5 }, evaluation = { rtol = 1e-3 } }
+"#;
+    fs::write(here.join("steep.toml"), settings).unwrap();
+    let remedy = &["5 steps", "max_steps", "learning rate"];
+    fails(here, "train --config steep.toml --out run -q", 1, remedy);
+    let files = || ["model.safetensors", "config.toml"].map(|name| fs::read(here.join("run").join(name)).unwrap());
+    let saved = files();
+    let before = json(here, "eval run --json")["result"]["log_likelihood"].as_f64().unwrap();
+    assert!(before.is_finite());
+    fails(here, "train --out run --resume -q", 1, remedy);
+    assert!(files() == saved);
+    assert_eq!(json(here, "eval run --json")["result"]["log_likelihood"].as_f64(), Some(before));
 }

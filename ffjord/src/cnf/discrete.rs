@@ -11,8 +11,22 @@ pub(super) struct Found<T> {
     pub(super) z: Vec<T>,
     pub(super) weights: Vec<T>,
     pub(super) context: Vec<T>,
+    /// Of the later time, the earlier being fixed and all steps between them stretching alike.
+    pub(super) end_time: f64,
     /// Evaluations of the field's gradient.
     pub(super) evaluations: usize,
+}
+
+impl<T: Real> Found<T> {
+    /// Those of this solve and of one of the rows that follow.
+    pub(super) fn followed_by(mut self, other: Self) -> Self {
+        self.z.extend(other.z);
+        self.context.extend(other.context);
+        add(&mut self.weights, &other.weights);
+        self.end_time += other.end_time;
+        self.evaluations += other.evaluations;
+        self
+    }
 }
 
 /// The gradients, given those of the end: for each step, last to first,
@@ -20,6 +34,7 @@ pub(super) struct Found<T> {
 pub(super) fn gradients<T: Number>(
     system: &System<'_, T>,
     method: Method,
+    times: [f64; 2],
     steps: &[Step<Point<T>>],
     (mut of_z, of_integral): (Vec<T>, Vec<T>),
 ) -> Result<Found<T>>
@@ -31,8 +46,10 @@ where
         z: Vec::new(),
         weights: vec![T::zero(); system.evaluator.weights()],
         context: vec![T::zero(); system.context.len()],
+        end_time: 0.0,
         evaluations: 0,
     };
+    let (fixed, span) = (times[0].min(times[1]), (times[1] - times[0]).abs());
     for step in steps.iter().rev() {
         let stages = tableau.b.len();
         let mut of_stages: Vec<Vec<T>> = vec![Vec::new(); stages];
@@ -51,9 +68,13 @@ where
             let (z, _) = step.stage(tableau, i)?;
             let t = step.t + tableau.c[i] * step.h;
             let seeds = (&of_value[..], &of_divergence[..]);
-            let Gradients { z, context, weights, .. } = system.evaluator.gradients(t, system.batch(&z), seeds)?;
+            let gradients = system.evaluator.gradients(t, system.batch(&z), seeds)?;
+            let Gradients { z, context, weights, t: of_t, .. } = gradients;
             add(&mut found.weights, &weights);
             add(&mut found.context, &context);
+            let (value, divergence) = &step.k[i];
+            let along = dot(&of_value, value) + dot(&of_divergence, divergence);
+            found.end_time += (along + (t - fixed) * of_t.wide()) / span;
             found.evaluations += 1;
             of_stages[i] = z;
         }
@@ -61,6 +82,11 @@ where
     }
     found.z = of_z;
     Ok(found)
+}
+
+/// `sum a b`, in f64.
+pub(super) fn dot<T: Real>(a: &[T], b: &[T]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a.wide() * b.wide()).sum()
 }
 
 fn add<T: Real>(sum: &mut [T], part: &[T]) {

@@ -1,12 +1,13 @@
 //! A continuous flow as a bijector.
 
-use super::operation::{Cost, Job, solve, trace};
-use super::{CnfSettings, Coupling, Gradient, matching};
-use crate::field::{Penalty, Probe, VectorField, composed, value};
+use super::operation::{Job, solve};
+use super::trajectory::trace;
+use super::{CnfSettings, Cost, Coupling, Gradient, matching};
+use crate::field::{Divergence, Penalty, Probe, VectorField, composed, composed_at, no_bottleneck, value};
 use crate::solver::{End, Solver};
 use candle_core::{DType, Tensor};
 use flows_core::bijectors::Bijector;
-use flows_core::nn::Scope;
+use flows_core::nn::{Init, Scope};
 use flows_core::{Error, Result, Rng, Structure};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,9 +16,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// `log|det dz/dx|` is the integral of the divergence of f on the way.
 ///
 /// Likelihoods and samples use the exact divergence; training ([`Bijector::inverse_training`]) that of
-/// the settings, less the penalty if there is one. The steps of the solver are common to a batch, so a row's result depends on the others
-/// by as much as the tolerance; a row that is not finite, or beyond 1e12
-/// where the activation has no bound, has NaN and no say in the steps. In f32 a
+/// the settings, less the penalty if there is one. The steps of the solver are common to a batch unless the
+/// settings say `row_steps`, so a row's result depends on the others by as much as the tolerance; a row that
+/// is not finite, or beyond 1e12 where the activation has no bound, has NaN and no say in the steps. In f32 a
 /// tolerance below 1e-6 is taken to be that.
 ///
 /// On the CPU a solve is one operation with the network's own kernels; on other devices, and with
@@ -27,6 +28,8 @@ pub struct Cnf {
     shape: [usize; 1],
     field: Arc<dyn VectorField>,
     settings: CnfSettings,
+    /// The root of the end time, (1), if that is trained.
+    root: Option<Tensor>,
     cost: Arc<Mutex<Cost>>,
 }
 
@@ -37,15 +40,21 @@ impl Cnf {
     /// When a width is 0 or a setting is outside of its range.
     pub fn new(dim: usize, settings: &CnfSettings, context: Option<usize>, scope: &Scope) -> Result<Self> {
         settings.check()?;
-        Self::of(settings.field.build(dim, context, scope)?, settings)
+        let cnf = Self::of(settings.field.build(dim, context, scope)?, settings)?;
+        if settings.train_end_time { cnf.train_end_time(scope) } else { Ok(cnf) }
     }
 
     /// A flow along a field of your own, whatever `settings.field` says.
     ///
     /// # Errors
-    /// When the field has no dimension, or a setting is outside of its range.
+    /// When the field has no dimension, a setting is outside of its range, or the end time is to be trained,
+    /// which [`Self::train_end_time`] gives a name.
     pub fn with_field(field: impl VectorField + 'static, settings: &CnfSettings) -> Result<Self> {
         settings.check()?;
+        if settings.train_end_time {
+            let message = "an end time that is trained needs a name: call `Cnf::train_end_time` with a scope instead";
+            return Err(Error::Config(format!("{message} of setting `train_end_time`")));
+        }
         Self::of(Arc::new(field), settings)
     }
 
@@ -53,7 +62,38 @@ impl Cnf {
         if field.dim() == 0 {
             return Err(Error::Config("a field needs at least one dimension".into()));
         }
-        Ok(Self { shape: [field.dim()], field, settings: settings.clone(), cost: Arc::default() })
+        if settings.divergence == Divergence::BottleneckGaussian && field.bottleneck().is_none() {
+            return Err(no_bottleneck());
+        }
+        let settings = settings.clone();
+        Ok(Self { shape: [field.dim()], field, settings, root: None, cost: Arc::default() })
+    }
+
+    /// The same with its end time as a weight (Grathwohl et al. 2019): `T = r^2`, r being `sqrt_end_time` in
+    /// `scope`. Its gradient is that of a solve whose steps all stretch with T; flow matching has none.
+    ///
+    /// # Errors
+    /// When the name is taken in `scope`.
+    pub fn train_end_time(self, scope: &Scope) -> Result<Self> {
+        let root = scope.weight("sqrt_end_time", 1, Init::Constant(self.settings.end_time.sqrt()))?;
+        let settings = CnfSettings { train_end_time: true, ..self.settings };
+        Ok(Self { root: Some(root), settings, ..self })
+    }
+
+    /// The time T at the base, where training has moved it if it is trained.
+    ///
+    /// # Errors
+    /// When training has left nothing of it.
+    pub fn end_time(&self) -> Result<f64> {
+        let Some(root) = &self.root else { return Ok(self.settings.end_time) };
+        let root = root.to_dtype(DType::F64)?.sum_all()?.to_scalar::<f64>()?;
+        if root.is_finite() && root != 0.0 {
+            return Ok(root * root);
+        }
+        Err(Error::Diverged(format!(
+            "the end time has become {root}^2, over which nothing can be solved: lower the learning rate, or set \
+             `train_end_time = false`"
+        )))
     }
 
     /// The vector field.
@@ -81,7 +121,7 @@ impl Cnf {
         let solver = self.solver(false, start.dtype());
         let (start, context) = (start.detach(), context.filter(|_| self.field.context() > 0));
         if start.device().is_cpu() {
-            return trace(self.field(), &solver, &start, context, times);
+            return trace(self.field(), (&solver, self.settings.row_steps), &start, context, times);
         }
         let f = |t: f64, z: &Tensor| Ok(value(self.field(), t, z, context)?.detach());
         Ok(solver.solve(f, start, times)?.finished()?.states)
@@ -97,7 +137,7 @@ impl Cnf {
             return Err(Error::Config("flow matching knows no context: train this flow by its likelihood".into()));
         }
         self.check("the data of a continuous flow", x, None)?;
-        matching::loss(self.field(), self.settings.end_time, x, coupling, rng)
+        matching::loss(self.field(), self.end_time()?, x, coupling, rng)
     }
 
     /// `(z, log|det dz/dx|)` for points x (B, D) that are at time `t`, of (0, T]; at 0 this is the inverse.
@@ -105,7 +145,7 @@ impl Cnf {
     /// # Errors
     /// When a shape is wrong or the solver cannot go on.
     pub fn to_base(&self, x: &Tensor, t: f64, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        let times = [t, self.settings.end_time];
+        let times = [t, self.end_time()?];
         if t >= times[1] {
             return Ok((x.clone(), Tensor::zeros(x.dim(0)?, x.dtype(), x.device())?));
         }
@@ -132,6 +172,9 @@ impl Cnf {
         if !matches!(x.dtype(), DType::F32 | DType::F64) {
             return Err(Error::Data(format!("{what} is of type {:?}: convert it to f32 or f64", x.dtype())));
         }
+        if self.settings.row_steps && !x.device().is_cpu() {
+            return Err(Error::Config("rows have steps of their own on the CPU alone: set `row_steps = false`".into()));
+        }
         match (context, self.field.context()) {
             (_, 0) => Ok(()),
             (None, c) => Err(Error::Config(format!("this flow is conditional: give a context of shape ({rows}, {c})"))),
@@ -152,12 +195,24 @@ impl Cnf {
         let context = context.filter(|_| self.field.context() > 0);
         let solver = self.solver(training, x.dtype());
         let penalty = if training { self.settings.penalty } else { Penalty::default() };
+        let end_time = self.root.as_ref().map(Tensor::sqr).transpose()?;
         if x.device().is_cpu() && self.settings.gradient != Gradient::Plain {
             let gradient = self.settings.gradient;
-            let job = Job { field: &self.field, solver, times, gradient, probe, penalty };
+            let row_steps = self.settings.row_steps;
+            let job = Job { field: &self.field, solver, row_steps, times, end_time, gradient, probe, penalty };
             return solve(job, x, context, &self.cost);
         }
-        let f = |t: f64, (z, _): &(Tensor, Tensor)| composed(self.field(), t, z, context, &probe, penalty);
+        let (fixed, span) = (times[0].min(times[1]), (times[1] - times[0]).abs());
+        // The share of the later time that it is now: 1, with a gradient.
+        let now = self.end_time()?;
+        let share = |end_time: Tensor| end_time.reshape(())?.affine(1.0 / span, 1.0 - now / span);
+        let share = end_time.map(share).transpose()?;
+        let f = |t: f64, (z, _): &(Tensor, Tensor)| {
+            let Some(share) = &share else { return composed(self.field(), t, z, context, &probe, penalty) };
+            let t = share.affine(t - fixed, fixed)?;
+            let (value, divergence) = composed_at(self.field(), &t, z, context, &probe, penalty)?;
+            Ok((value.broadcast_mul(share)?, divergence.broadcast_mul(share)?))
+        };
         // A solver looks at the largest norm of its parts; one that is not finite ends it.
         let start = (x.clone(), Tensor::zeros(x.dim(0)?, x.dtype(), x.device())?);
         let solution = solver.run(f, start, &times, End::Exact, &mut |_| ())?.finished()?;
@@ -172,26 +227,44 @@ impl Bijector for Cnf {
     }
 
     fn forward(&self, z: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        let times = [self.settings.end_time, 0.0];
+        let times = [self.end_time()?, 0.0];
         self.run("the latent of a continuous flow", z, context, times, (Probe::Basis, false))
     }
 
     fn inverse(&self, x: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        let times = [0.0, self.settings.end_time];
+        let times = [0.0, self.end_time()?];
         self.run("the data of a continuous flow", x, context, times, (Probe::Basis, false))
     }
 
     fn inverse_training(&self, x: &Tensor, context: Option<&Tensor>, rng: &mut Rng) -> Result<(Tensor, Tensor)> {
         let what = "the data of a continuous flow";
         self.check(what, x, context)?;
-        let probe = self.settings.divergence.draw(x, rng)?;
-        let CnfSettings { end_time, steer, .. } = self.settings;
+        let probe = match (self.settings.divergence, self.field.bottleneck()) {
+            (divergence @ Divergence::BottleneckGaussian, Some(parts)) => {
+                divergence.draw(&Tensor::zeros((x.dim(0)?, parts.width()), x.dtype(), x.device())?, rng)?
+            }
+            (divergence, _) => divergence.draw(x, rng)?,
+        };
+        let (end_time, steer) = (self.end_time()?, self.settings.steer);
+        if steer >= end_time {
+            let message = "which reaches beyond the data: lower `steer`, or set `train_end_time = false`";
+            return Err(Error::Diverged(format!("the end time has become {end_time} give or take {steer}, {message}")));
+        }
         let end_time = if steer == 0.0 { end_time } else { end_time + steer * (2.0 * rng.uniform() - 1.0) };
-        self.run(what, x, context, [0.0, end_time], (probe, true))
+        self.run(what, x, context, [0.0, end_time], (probe, true)).map_err(|error| match error {
+            Error::Diverged(message) => Error::Diverged(format!(
+                "{message}. If training has made the field so: lower the learning rate, clip the gradients \
+                 (`clip_norm`), or smooth the field (`penalty`)"
+            )),
+            error => error,
+        })
     }
 
     fn structure(&self) -> Structure {
         let CnfSettings { end_time, solver, .. } = &self.settings;
-        Structure::new("Cnf", format!("time 0 to {end_time}, {}", solver.method)).part(self.field.structure())
+        let trained = if self.root.is_some() { " and on, as it learns" } else { "" };
+        Structure::new("Cnf", format!("time 0 to {end_time}{trained}, {}", solver.method))
+            .weights(&self.root)
+            .part(self.field.structure())
     }
 }

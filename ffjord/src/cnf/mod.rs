@@ -1,13 +1,15 @@
 //! Continuous flows.
 
 mod adjoint;
+mod cost;
 mod discrete;
 mod flow;
 mod matching;
 mod operation;
 mod settings;
+mod trajectory;
 
+pub use cost::Cost;
 pub use flow::Cnf;
 pub use matching::Coupling;
-pub use operation::Cost;
 pub use settings::{CnfSettings, Gradient};

@@ -1,63 +1,25 @@
 //! A solve as one operation of candle's graph.
 
-use super::{Gradient, adjoint, discrete};
+use super::discrete::Found;
+use super::{Cost, Gradient, adjoint, discrete};
 use crate::field::{Batch, Evaluator, Number, Penalty, Probe, VectorField, Vectors, weights};
-use crate::solver::{End, Solver, State, Stats, Step};
+use crate::solver::{End, Solution, Solver, State, Step};
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Shape, Tensor};
 use flows_core::ops::kernel::with_slice;
 use flows_core::{Error, Result};
-use serde::Serialize;
+use rayon::prelude::*;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
-
-/// What solves have cost.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub struct Cost {
-    /// Solves.
-    pub solves: usize,
-    /// Evaluations of the field on the way to the value.
-    pub forward: usize,
-    /// Evaluations of the field's gradient on the way back.
-    pub backward: usize,
-    /// Steps that were taken.
-    pub accepted: usize,
-    /// Steps that were tried in vain.
-    pub rejected: usize,
-    /// The time that all solves went through.
-    pub time: f64,
-}
-
-impl Cost {
-    pub(super) fn add_forward(&mut self, stats: &Stats, times: [f64; 2]) {
-        self.solves += 1;
-        self.forward += stats.evaluations;
-        self.accepted += stats.accepted;
-        self.rejected += stats.rejected;
-        self.time += (times[1] - times[0]).abs();
-    }
-
-    /// Both.
-    pub fn plus(self, other: Self) -> Self {
-        Self {
-            solves: self.solves + other.solves,
-            forward: self.forward + other.forward,
-            backward: self.backward + other.backward,
-            accepted: self.accepted + other.accepted,
-            rejected: self.rejected + other.rejected,
-            time: self.time + other.time,
-        }
-    }
-
-    /// The mean step.
-    pub fn mean_step(&self) -> f64 {
-        self.time / self.accepted as f64
-    }
-}
 
 /// A solve to be done.
 pub(super) struct Job<'a> {
     pub(super) field: &'a Arc<dyn VectorField>,
     pub(super) solver: Solver,
+    /// Whether each row has steps of its own.
+    pub(super) row_steps: bool,
     pub(super) times: [f64; 2],
+    /// The later of them as a tensor, (1), if it is trained.
+    pub(super) end_time: Option<Tensor>,
     pub(super) gradient: Gradient,
     pub(super) probe: Probe,
     pub(super) penalty: Penalty,
@@ -65,6 +27,18 @@ pub(super) struct Job<'a> {
 
 /// Points (B, D) and the integral of the divergence (B).
 pub(super) type Point<T> = (Vec<T>, Vec<T>);
+
+/// The rows of each solve.
+pub(super) fn parts(rows: usize, row_steps: bool) -> Vec<Range<usize>> {
+    let size = if row_steps { 1 } else { rows };
+    (0..rows).step_by(size).map(|first| first..first + size).collect()
+}
+
+/// Parts that are worked on one after another, so that the gradients of as many are in memory; it decides
+/// the order of sums, whatever the number of threads.
+fn group(parts: usize) -> usize {
+    parts.div_ceil(64)
+}
 
 /// A field with its weights, as the solver and the gradients need it.
 pub(super) struct System<'a, T> {
@@ -77,6 +51,13 @@ pub(super) struct System<'a, T> {
 impl<T: Number> System<'_, T> {
     pub(super) fn batch<'b>(&'b self, z: &'b [T]) -> Batch<'b, T> {
         Batch { z, context: self.context, vectors: self.vectors, penalty: self.penalty }
+    }
+
+    /// The same for some rows of `dim` numbers.
+    pub(super) fn of_rows(&self, rows: &Range<usize>, all: usize, dim: usize) -> Self {
+        let width = self.context.len() / all;
+        let context = &self.context[rows.start * width..rows.end * width];
+        Self { evaluator: self.evaluator, context, vectors: self.vectors.of_rows(rows.clone(), dim), ..*self }
     }
 
     pub(super) fn rates(&self, t: f64, z: &[T]) -> Result<Point<T>> {
@@ -102,39 +83,14 @@ pub(super) fn solve(
     }
 }
 
-/// The points at `times` that move with the field from `start` (B, D) at the first.
-pub(super) fn trace(
-    field: &dyn VectorField,
-    solver: &Solver,
-    start: &Tensor,
-    context: Option<&Tensor>,
-    times: &[f64],
-) -> Result<Vec<Tensor>> {
-    match start.dtype() {
-        DType::F32 => trace_in::<f32>(field, solver, start, context, times),
-        _ => trace_in::<f64>(field, solver, start, context, times),
-    }
-}
-
-fn trace_in<T: Number>(
-    field: &dyn VectorField,
-    solver: &Solver,
-    start: &Tensor,
-    context: Option<&Tensor>,
-    times: &[f64],
-) -> Result<Vec<Tensor>>
-where
-    Vec<T>: State,
-{
-    let values = |t: &Tensor| with_slice::<T, _>(t, <[T]>::to_vec);
-    let evaluator = Evaluator::<T>::new(field, &weights(field)?)?;
-    let context = context.map_or(Ok(Vec::new()), values)?;
-    let f = |t: f64, z: &Vec<T>| {
-        let batch = Batch { z, context: &context, vectors: Vectors::None, penalty: Penalty::default() };
-        Ok(evaluator.rates(t, batch)?.0)
-    };
-    let states = solver.solve(f, values(start)?, times)?.finished()?.states;
-    states.into_iter().map(|z| Ok(T::tensor(z, start.shape())?)).collect()
+/// A solution that is whole, else an error that says which row is at fault if that is known.
+pub(super) fn finished<S>(solution: Solution<S>, rows: &Range<usize>, all: usize) -> Result<Solution<S>> {
+    solution.finished().map_err(|error| match error {
+        Error::Diverged(message) if rows.len() < all => {
+            Error::Diverged(format!("row {} of the batch: {message}", rows.start + 1))
+        }
+        error => error,
+    })
 }
 
 fn solve_in<T: Number>(
@@ -174,20 +130,37 @@ where
     }
     let evaluator = Evaluator::new(&**job.field, weights)?;
     let system = held.system(&evaluator, job.penalty);
-    let keep = x.track_op() || weights.track_op() || context.track_op();
-    let mut steps = Vec::new();
-    let mut seen = |step| {
-        if keep && job.gradient == Gradient::Discrete {
-            steps.push(step);
-        }
+    // An operation has three inputs at most: the end time goes behind the weights.
+    let inputs = match &job.end_time {
+        Some(end_time) => Tensor::cat(&[weights, end_time], 0)?,
+        None => weights.clone(),
     };
-    let f = |t: f64, (z, _): &Point<T>| system.rates(t, z);
-    let start = (start, vec![T::zero(); rows]);
-    let solution = job.solver.run(f, start, &job.times, End::Exact, &mut seen)?.finished()?;
-    cost.lock().unwrap_or_else(PoisonError::into_inner).add_forward(&solution.stats, job.times);
-    let Some((mut z, mut integral)) = solution.states.into_iter().next_back() else {
-        return Err(Error::Config("a solve without an end".into()));
+    let keep = x.track_op() || inputs.track_op() || context.track_op();
+    let parts = parts(rows, job.row_steps);
+    let work = |part: &Range<usize>| -> Result<_> {
+        let system = system.of_rows(part, rows, dim);
+        let mut steps = Vec::new();
+        let mut seen = |step| {
+            if keep && job.gradient == Gradient::Discrete {
+                steps.push(step);
+            }
+        };
+        let f = |t: f64, (z, _): &Point<T>| system.rates(t, z);
+        let start = (start[part.start * dim..part.end * dim].to_vec(), vec![T::zero(); part.len()]);
+        let solution = job.solver.run(f, start, &job.times, End::Exact, &mut seen)?;
+        Ok((finished(solution, part, rows)?, steps))
     };
+    let solved = parts.par_iter().map(work).collect::<Result<Vec<_>>>()?;
+    let (mut z, mut integral, mut steps) = (Vec::with_capacity(rows * (dim + 1)), Vec::new(), Vec::new());
+    for (solution, taken) in solved {
+        cost.lock().unwrap_or_else(PoisonError::into_inner).add_forward(&solution.stats, job.times);
+        let Some(end) = solution.states.into_iter().next_back() else {
+            return Err(Error::Config("a solve without an end".into()));
+        };
+        z.extend(end.0);
+        integral.extend(end.1);
+        steps.push(taken);
+    }
     for r in (0..rows).filter(|r| lost[*r]) {
         z[r * dim..(r + 1) * dim].fill(T::nan());
         integral[r] = T::nan();
@@ -199,7 +172,9 @@ where
     let operation = Solved {
         field: job.field.clone(),
         solver: job.solver,
+        row_steps: job.row_steps,
         times: job.times,
+        train_end_time: job.end_time.is_some(),
         gradient: job.gradient,
         probe: job.probe,
         penalty: job.penalty,
@@ -208,7 +183,7 @@ where
         value: Mutex::new(Some(T::storage(z))),
         cost: cost.clone(),
     };
-    split(&x.apply_op3(weights, &context, operation)?, rows, dim)
+    split(&x.apply_op3(&inputs, &context, operation)?, rows, dim)
 }
 
 fn split(packed: &Tensor, rows: usize, dim: usize) -> Result<(Tensor, Tensor)> {
@@ -219,6 +194,8 @@ fn split(packed: &Tensor, rows: usize, dim: usize) -> Result<(Tensor, Tensor)> {
 struct Held<T> {
     context: Vec<T>,
     noise: Option<Vec<T>>,
+    /// The width of the noise, if that is at a bottleneck.
+    narrow: Option<usize>,
 }
 
 impl<T: Number> Held<T> {
@@ -227,15 +204,21 @@ impl<T: Number> Held<T> {
         let noise = match probe {
             Probe::Basis => None,
             Probe::Noise(e) if e.dims() == x.dims() => Some(values(e)?),
-            Probe::Noise(e) => {
+            Probe::Bottleneck(e) if e.rank() == 2 && e.dim(0)? == x.dim(0)? => Some(values(e)?),
+            Probe::Noise(e) | Probe::Bottleneck(e) => {
                 return Err(Error::shape("the noise of a divergence", e.dims(), format!("{:?}", x.dims())));
             }
         };
-        Ok(Self { context: values(context)?, noise })
+        let narrow = if let Probe::Bottleneck(e) = probe { Some(e.dim(1)?) } else { None };
+        Ok(Self { context: values(context)?, noise, narrow })
     }
 
     fn system<'a>(&'a self, evaluator: &'a Evaluator<'a, T>, penalty: Penalty) -> System<'a, T> {
-        let vectors = self.noise.as_ref().map_or(Vectors::Basis, |e| Vectors::Noise(e));
+        let vectors = match (&self.noise, self.narrow) {
+            (None, _) => Vectors::Basis,
+            (Some(e), None) => Vectors::Noise(e),
+            (Some(noise), Some(width)) => Vectors::Bottleneck { noise, width },
+        };
         System { evaluator, context: &self.context, vectors, penalty }
     }
 }
@@ -244,14 +227,17 @@ impl<T: Number> Held<T> {
 struct Solved<T> {
     field: Arc<dyn VectorField>,
     solver: Solver,
+    row_steps: bool,
     times: [f64; 2],
+    /// Whether the later of them is the last of the weights.
+    train_end_time: bool,
     gradient: Gradient,
     probe: Probe,
     penalty: Penalty,
     /// Rows that could not be solved for.
     lost: Vec<bool>,
-    /// Those that were taken, if the way back needs them.
-    steps: Vec<Step<Point<T>>>,
+    /// Those that were taken in each solve, if the way back needs them.
+    steps: Vec<Vec<Step<Point<T>>>>,
     value: Mutex<Option<CpuStorage>>,
     cost: Arc<Mutex<Cost>>,
 }
@@ -262,7 +248,7 @@ where
 {
     fn backward(
         &self,
-        [x, weights, context]: [&Tensor; 3],
+        [x, inputs, context]: [&Tensor; 3],
         end: &Tensor,
         gradient: &Tensor,
     ) -> Result<[Option<Tensor>; 3]> {
@@ -278,17 +264,39 @@ where
             held.context[r * width..(r + 1) * width].fill(T::zero());
         }
         let of_integral = values.split_off(rows * dim);
-        let evaluator = Evaluator::new(&*self.field, weights)?;
+        let count = inputs.elem_count() - usize::from(self.train_end_time);
+        let evaluator = Evaluator::new(&*self.field, &inputs.narrow(0, 0, count)?)?;
         let system = held.system(&evaluator, self.penalty);
-        let found = match self.gradient {
-            Gradient::Adjoint => adjoint::gradients(&system, &self.solver, self.times, end, (values, of_integral))?,
-            _ => discrete::gradients(&system, self.solver.method, &self.steps, (values, of_integral))?,
+        let work = |(part, steps): (&Range<usize>, &Vec<Step<Point<T>>>)| {
+            let system = system.of_rows(part, rows, dim);
+            let points = part.start * dim..part.end * dim;
+            let seeds = (values[points.clone()].to_vec(), of_integral[part.clone()].to_vec());
+            match self.gradient {
+                Gradient::Adjoint => {
+                    let times = (self.times, self.train_end_time);
+                    adjoint::gradients(&system, &self.solver, times, end[points].to_vec(), seeds)
+                }
+                _ => discrete::gradients(&system, self.solver.method, self.times, steps, seeds),
+            }
         };
+        let both =
+            |found: Result<Found<T>>, next: Result<Found<T>>| -> Result<Found<T>> { Ok(found?.followed_by(next?)) };
+        let parts: Vec<_> = parts(rows, self.row_steps);
+        let solves: Vec<_> = parts.iter().zip(&self.steps).collect();
+        // In the order of the rows, whichever thread was first.
+        let groups = solves.par_chunks(group(solves.len())).map(|group| group.iter().copied().map(&work).reduce(both));
+        let found: Vec<_> = groups.collect();
+        let Some(mut found) = found.into_iter().flatten().reduce(both).transpose()? else {
+            return Err(Error::Config("a solve without rows".into()));
+        };
+        if self.train_end_time {
+            found.weights.push(T::of(found.end_time));
+        }
         self.cost.lock().unwrap_or_else(PoisonError::into_inner).backward += found.evaluations;
         let tensor = |values: Vec<T>, like: &Tensor| T::tensor(values, like.shape());
         Ok([
             Some(tensor(found.z, x)?),
-            Some(tensor(found.weights, weights)?),
+            Some(tensor(found.weights, inputs)?),
             if context.track_op() { Some(tensor(found.context, context)?) } else { None },
         ])
     }

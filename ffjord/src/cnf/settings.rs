@@ -30,11 +30,17 @@ pub struct CnfSettings {
     pub field: FieldConfig,
     /// The time T at the base; the data is at time 0.
     pub end_time: f64,
+    /// Whether T is a weight, which starts at `end_time`.
+    pub train_end_time: bool,
     /// The solver of training, and of all else unless `evaluation` is given.
     pub solver: Solver,
     /// The solver of likelihoods and samples.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub evaluation: Option<Solver>,
+    /// Whether each row of a batch has steps of its own: a hard one then neither spoils nor slows the others, and
+    /// each result is that of the row alone; easy ones take several times as long. On the CPU, and not with
+    /// [`Gradient::Plain`].
+    pub row_steps: bool,
     /// How training finds the divergence.
     pub divergence: Divergence,
     /// What training takes off the divergence.
@@ -50,8 +56,10 @@ impl Default for CnfSettings {
         Self {
             field: FieldConfig::default(),
             end_time: 0.5,
+            train_end_time: false,
             solver: Solver::default(),
             evaluation: None,
+            row_steps: false,
             divergence: Divergence::Exact,
             penalty: Penalty::default(),
             steer: 0.0,
@@ -72,6 +80,14 @@ impl CnfSettings {
         let Penalty { kinetic, jacobian } = self.penalty;
         if ![kinetic, jacobian].iter().all(|weight| weight.is_finite() && *weight >= 0.0) {
             return Err(Error::Config("the weights of `penalty` must be numbers of at least 0".into()));
+        }
+        if self.row_steps && self.gradient == Gradient::Plain {
+            let message = "steps of each row's own have no plain gradient: set `row_steps = false`, or `gradient`";
+            return Err(Error::Config(format!("{message} to \"discrete\" or \"adjoint\"")));
+        }
+        if jacobian > 0.0 && self.divergence == Divergence::BottleneckGaussian {
+            let message = "the penalty `jacobian` needs vectors as wide as the data: set it to 0, or take another";
+            return Err(Error::Config(format!("{message} `divergence` than \"bottleneck-gaussian\"")));
         }
         self.solver.check()?;
         self.evaluation.as_ref().map_or(Ok(()), Solver::check)

@@ -84,6 +84,9 @@ pub enum TimeLayer {
     Concat,
     /// As a gate and a shift (FFJORD): `(W x + b) sigmoid(g t + c) + h t`.
     ConcatSquash,
+    /// W and b come from a network of t (FFJORD): `[W, b] + H tanh(g t + c)`, g and c of 8 numbers. As
+    /// published, H and g start at 0 and the rest normal with a standard deviation of 0.01.
+    Hyper,
 }
 
 /// Which network of linear layers a field is.

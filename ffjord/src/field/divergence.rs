@@ -4,6 +4,7 @@ use candle_core::Tensor;
 use flows_core::ops::kernel::Real;
 use flows_core::{Result, Rng};
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 /// How training finds the divergence; evaluation always takes the exact one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,10 +17,14 @@ pub enum Divergence {
     Rademacher,
     /// The same with standard normal numbers.
     Gaussian,
+    /// The same of the trace where the field is narrowest, which is that of J: with `f = g(h(z))`,
+    /// `e^T (dh/dz) (dg/dh) e`, e normal and as wide as h (Grathwohl et al. 2019, section 3.1.1). For a network
+    /// with a hidden layer narrower than the data.
+    BottleneckGaussian,
 }
 
 impl Divergence {
-    /// The vectors of a solve for `x`, (B, D).
+    /// The vectors of a solve for `x`, (B, D); as wide as x, also those of a bottleneck.
     ///
     /// # Errors
     /// When the device fails.
@@ -30,6 +35,7 @@ impl Divergence {
             Self::Exact => Probe::Basis,
             Self::Rademacher => Probe::Noise(noise(sign)?),
             Self::Gaussian => Probe::Noise(noise(Rng::normal)?),
+            Self::BottleneckGaussian => Probe::Bottleneck(noise(Rng::normal)?),
         })
     }
 }
@@ -41,6 +47,8 @@ pub enum Probe {
     Basis,
     /// One for each row, (B, D): the sum estimates the divergence.
     Noise(Tensor),
+    /// The same as wide as the bottleneck of the field, (B, H).
+    Bottleneck(Tensor),
 }
 
 /// What training takes off the divergence, so that fields are smooth and cheap to solve (RNODE, Finlay
@@ -97,6 +105,13 @@ pub enum Vectors<'a, T> {
     Basis,
     /// One for each row, (B, D).
     Noise(&'a [T]),
+    /// One for each row, (B, H), where the field is narrowest.
+    Bottleneck {
+        /// The vectors.
+        noise: &'a [T],
+        /// H.
+        width: usize,
+    },
 }
 
 impl<T: Real> Vectors<'_, T> {
@@ -105,12 +120,32 @@ impl<T: Real> Vectors<'_, T> {
         match self {
             Self::None => 0,
             Self::Basis => dim,
-            Self::Noise(_) => 1,
+            Self::Noise(_) | Self::Bottleneck { .. } => 1,
         }
     }
 
-    /// Writes the tangents of `rows` rows from `start` to `out`, whose rows have `width` numbers.
+    /// Numbers of a tangent, where rows have `dim`.
+    pub(super) fn width(self, dim: usize) -> usize {
+        match self {
+            Self::None | Self::Basis | Self::Noise(_) => dim,
+            Self::Bottleneck { width, .. } => width,
+        }
+    }
+
+    /// Those of some rows of a batch whose rows have `dim` numbers.
+    pub(crate) fn of_rows(self, rows: Range<usize>, dim: usize) -> Self {
+        match self {
+            Self::None | Self::Basis => self,
+            Self::Noise(e) => Self::Noise(&e[rows.start * dim..rows.end * dim]),
+            Self::Bottleneck { noise, width } => {
+                Self::Bottleneck { noise: &noise[rows.start * width..rows.end * width], width }
+            }
+        }
+    }
+
+    /// Writes the tangents of `rows` rows from `start` to `out`, whose rows are zeros of `width` numbers.
     pub(super) fn write(self, (start, rows): (usize, usize), dim: usize, width: usize, out: &mut [T]) {
+        let dim = self.width(dim);
         match self {
             Self::None => {}
             Self::Basis => {
@@ -118,7 +153,7 @@ impl<T: Real> Vectors<'_, T> {
                     block.chunks_exact_mut(width).for_each(|row| row[k] = T::one());
                 }
             }
-            Self::Noise(e) => {
+            Self::Noise(e) | Self::Bottleneck { noise: e, .. } => {
                 for (row, e) in out.chunks_exact_mut(width).zip(e[start * dim..].chunks_exact(dim)) {
                     row[..dim].copy_from_slice(e);
                 }
@@ -128,7 +163,7 @@ impl<T: Real> Vectors<'_, T> {
 
     /// `sum e^T w` of each row, given the products w of the Jacobian with the tangents.
     pub(super) fn contract(self, start: usize, dim: usize, products: &[T], out: &mut [T]) {
-        let rows = out.len();
+        let (dim, rows) = (self.width(dim), out.len());
         match self {
             Self::None => out.fill(T::zero()),
             Self::Basis => {
@@ -136,7 +171,7 @@ impl<T: Real> Vectors<'_, T> {
                     *out = (0..dim).map(|k| products[(k * rows + r) * dim + k]).sum();
                 }
             }
-            Self::Noise(e) => {
+            Self::Noise(e) | Self::Bottleneck { noise: e, .. } => {
                 let pairs = products.chunks_exact(dim).zip(e[start * dim..].chunks_exact(dim));
                 for (out, (w, e)) in out.iter_mut().zip(pairs) {
                     *out = w.iter().zip(e).map(|(&w, &e)| w * e).sum();
@@ -147,7 +182,7 @@ impl<T: Real> Vectors<'_, T> {
 
     /// The gradient of the products, zeros before, given that of the sums.
     pub(super) fn spread(self, start: usize, dim: usize, gradient: &[T], out: &mut [T]) {
-        let rows = gradient.len();
+        let (dim, rows) = (self.width(dim), gradient.len());
         match self {
             Self::None => {}
             Self::Basis => {
@@ -157,7 +192,7 @@ impl<T: Real> Vectors<'_, T> {
                     }
                 }
             }
-            Self::Noise(e) => {
+            Self::Noise(e) | Self::Bottleneck { noise: e, .. } => {
                 let rows = out.chunks_exact_mut(dim).zip(e[start * dim..].chunks_exact(dim));
                 for ((out, e), &g) in rows.zip(gradient) {
                     out.iter_mut().zip(e).for_each(|(out, &e)| *out = g * e);

@@ -1,7 +1,7 @@
 //! Evaluating a field, whether it has kernels or not.
 
 use super::vector_field::Number;
-use super::{Batch, Dual, Gradients, Kernel, Penalty, Probe, VectorField};
+use super::{Batch, Dual, Gradients, Kernel, Penalty, Probe, VectorField, Vectors};
 use candle_core::{Shape, Tensor, Var};
 use flows_core::ops::kernel::with_slice;
 use flows_core::{Error, Result};
@@ -27,28 +27,74 @@ pub(crate) fn composed(
     probe: &Probe,
     penalty: Penalty,
 ) -> Result<(Tensor, Tensor)> {
+    let t = Tensor::new(t, z.device())?.to_dtype(z.dtype())?;
+    composed_at(field, &t, z, context, probe, penalty)
+}
+
+/// The same at a time that is a scalar of the graph.
+pub(crate) fn composed_at(
+    field: &dyn VectorField,
+    t: &Tensor,
+    z: &Tensor,
+    context: Option<&Tensor>,
+    probe: &Probe,
+    penalty: Penalty,
+) -> Result<(Tensor, Tensor)> {
     let (rows, dim) = z.dims2()?;
     let tangents = match probe {
         Probe::Basis => Tensor::eye(dim, z.dtype(), z.device())?.unsqueeze(1)?.broadcast_as((dim, rows, dim))?,
-        Probe::Noise(e) => e.unsqueeze(0)?,
+        Probe::Noise(e) | Probe::Bottleneck(e) => e.unsqueeze(0)?,
     };
     let tangents = tangents.contiguous()?;
-    let t = Tensor::new(t, z.device())?.to_dtype(z.dtype())?;
-    let found = field.evaluate(&field.tensors(), &t, &Dual::new(z.clone(), Some(tangents.clone()))?, context)?;
-    let products = found.tangents().ok_or_else(no_tangents)?;
-    let mut divergence = (products * tangents)?.sum(2)?.sum(0)?;
+    let narrow = matches!(probe, Probe::Bottleneck(_));
+    let found = evaluate((field, narrow), &field.tensors(), t, (z, Some(&tangents)), context)?;
+    let products = found.products.ok_or_else(no_tangents)?;
+    let mut divergence = (&products * tangents)?.sum(2)?.sum(0)?;
     if !penalty.is_none() {
-        let kinetic = (found.value().sqr()?.sum(1)? * (penalty.kinetic / dim as f64))?;
+        let kinetic = (found.value.sqr()?.sum(1)? * (penalty.kinetic / dim as f64))?;
         let jacobian = (products.sqr()?.sum(2)?.sum(0)? * (penalty.jacobian / dim as f64))?;
         divergence = (divergence - (kinetic + jacobian)?)?;
     }
-    Ok((found.value().clone(), divergence))
+    Ok((found.value, divergence))
 }
 
 /// The value (B, D) alone, likewise.
 pub(crate) fn value(field: &dyn VectorField, t: f64, z: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
     let t = Tensor::new(t, z.device())?.to_dtype(z.dtype())?;
     Ok(field.evaluate(&field.tensors(), &t, &Dual::new(z.clone(), None)?, context)?.value().clone())
+}
+
+/// The field's value, and the products of its Jacobian with the tangents; where these enter at the bottleneck,
+/// those of `(dh/dz) (dg/dh)`.
+fn evaluate(
+    (field, narrow): (&dyn VectorField, bool),
+    weights: &[Tensor],
+    t: &Tensor,
+    (z, tangents): (&Tensor, Option<&Tensor>),
+    context: Option<&Tensor>,
+) -> Result<Outputs> {
+    let dual = |v: &Tensor, tangents: Option<&Tensor>| Dual::new(v.clone(), tangents.cloned());
+    if !narrow {
+        let found = field.evaluate(weights, t, &dual(z, tangents)?, context)?;
+        return Ok(Outputs { value: found.value().clone(), products: found.tangents().cloned() });
+    }
+    let parts = field.bottleneck().ok_or_else(no_bottleneck)?;
+    let h = parts.enter(weights, t, &dual(z, None)?, context)?;
+    let found = parts.leave(weights, t, &dual(h.value(), tangents)?)?;
+    let through = parts.enter(weights, t, &dual(z, found.tangents())?, context)?;
+    Ok(Outputs { value: found.value().clone(), products: through.tangents().cloned() })
+}
+
+/// A value (B, D), and the products of each tangent, (K, B, D) or (1, B, H).
+struct Outputs {
+    value: Tensor,
+    products: Option<Tensor>,
+}
+
+/// What a field says that is asked for a bottleneck in vain.
+pub(crate) fn no_bottleneck() -> Error {
+    let message = "this field has no bottleneck for `divergence = \"bottleneck-gaussian\"`: give it a hidden layer";
+    Error::Config(format!("{message} narrower than the data, or take \"gaussian\" or \"rademacher\""))
 }
 
 fn no_tangents() -> Error {
@@ -101,10 +147,11 @@ impl<'a, T: Number> Evaluator<'a, T> {
         };
         let weights: Vec<Tensor> = leaves.iter().map(Var::as_detached_tensor).collect();
         let t = T::tensor(vec![T::of(t)], &Shape::from(()))?;
-        let dim = field.dim();
+        let (dim, narrow) = (field.dim(), matches!(batch.vectors, Vectors::Bottleneck { .. }));
         let work = |piece: Piece| -> Result<(Vec<T>, Vec<T>)> {
             let (z, context) = piece.inputs(field, batch)?;
-            let found = field.evaluate(&weights, &t, &piece.dual(dim, z, batch)?, context.as_ref())?;
+            let tangents = piece.tangents(dim, batch)?;
+            let found = evaluate((field, narrow), &weights, &t, (&z, tangents.as_ref()), context.as_ref())?;
             let mut divergence = vec![T::zero(); piece.rows];
             let (value, products) = outputs(&found, batch.vectors.tangents(dim))?;
             batch.vectors.contract(piece.start, dim, &products, &mut divergence);
@@ -133,17 +180,19 @@ impl<'a, T: Number> Evaluator<'a, T> {
         };
         let weights: Vec<Tensor> = leaves.iter().map(|leaf| leaf.as_tensor().clone()).collect();
         let dim = field.dim();
-        let tangents = batch.vectors.tangents(dim);
+        let (tangents, width) = (batch.vectors.tangents(dim), batch.vectors.width(dim));
+        let narrow = matches!(batch.vectors, Vectors::Bottleneck { .. });
         let work = |piece: Piece| -> Result<Gradients<T>> {
             let (z, context) = piece.inputs(field, batch)?;
             let leaf = |v: &Tensor| Ok::<_, Error>(Var::from_tensor(v)?);
             let (z, context) = (leaf(&z)?, context.as_ref().map(leaf).transpose()?);
             let t = leaf(&T::tensor(vec![T::of(t)], &Shape::from(()))?)?;
-            let dual = piece.dual(dim, z.as_tensor().clone(), batch)?;
-            let found = field.evaluate(&weights, &t, &dual, context.as_ref().map(Var::as_tensor))?;
+            let vectors = piece.tangents(dim, batch)?;
+            let given = context.as_ref().map(Var::as_tensor);
+            let found = evaluate((field, narrow), &weights, &t, (&z, vectors.as_ref()), given)?;
             let (value, products) = outputs(&found, tangents)?;
             let size = piece.rows * dim;
-            let mut seeds = vec![T::zero(); (1 + tangents) * size];
+            let mut seeds = vec![T::zero(); size + tangents * piece.rows * width];
             let (of_values, of_products) = seeds.split_at_mut(size);
             of_values.copy_from_slice(&of_value[piece.start * dim..][..size]);
             let of_divergence = &of_divergence[piece.start..][..piece.rows];
@@ -153,8 +202,8 @@ impl<'a, T: Number> Evaluator<'a, T> {
                 batch.penalty.add_gradient(dim, &outputs, of_divergence, &mut seeds);
             }
             let seed = |of: &Tensor, seeds: &[T]| (of * T::tensor(seeds.to_vec(), of.shape())?)?.sum_all();
-            let mut sum = seed(found.value(), &seeds[..size])?;
-            if let Some(products) = found.tangents() {
+            let mut sum = seed(&found.value, &seeds[..size])?;
+            if let Some(products) = &found.products {
                 sum = (sum + seed(products, &seeds[size..])?)?;
             }
             let gradients = sum.backward()?;
@@ -191,26 +240,26 @@ impl Piece {
         Ok((part(batch.z, field.dim())?, context))
     }
 
-    /// z with its tangents.
-    fn dual<T: Number>(self, dim: usize, z: Tensor, batch: Batch<'_, T>) -> Result<Dual> {
-        let count = batch.vectors.tangents(dim);
+    /// The tangents, if there are any.
+    fn tangents<T: Number>(self, dim: usize, batch: Batch<'_, T>) -> Result<Option<Tensor>> {
+        let (count, width) = (batch.vectors.tangents(dim), batch.vectors.width(dim));
         if count == 0 {
-            return Dual::new(z, None);
+            return Ok(None);
         }
-        let mut tangents = vec![T::zero(); count * self.rows * dim];
-        batch.vectors.write((self.start, self.rows), dim, dim, &mut tangents);
-        Dual::new(z, Some(T::tensor(tangents, &Shape::from((count, self.rows, dim)))?))
+        let mut tangents = vec![T::zero(); count * self.rows * width];
+        batch.vectors.write((self.start, self.rows), dim, width, &mut tangents);
+        Ok(Some(T::tensor(tangents, &Shape::from((count, self.rows, width)))?))
     }
 }
 
 /// Value and products as vectors; there must be `tangents` products.
-fn outputs<T: Number>(found: &Dual, tangents: usize) -> Result<(Vec<T>, Vec<T>)> {
-    let products = match found.tangents() {
+fn outputs<T: Number>(found: &Outputs, tangents: usize) -> Result<(Vec<T>, Vec<T>)> {
+    let products = match &found.products {
         Some(products) => with_slice::<T, _>(products, <[T]>::to_vec)?,
         None if tangents == 0 => Vec::new(),
         None => return Err(no_tangents()),
     };
-    Ok((with_slice::<T, _>(found.value(), <[T]>::to_vec)?, products))
+    Ok((with_slice::<T, _>(&found.value, <[T]>::to_vec)?, products))
 }
 
 /// The work on each piece of a batch, side by side, in the order of the rows.

@@ -7,6 +7,7 @@
 use super::Activation;
 use super::time::Places;
 use flows_core::ops::kernel::{Operand, Real, dispatch, product};
+use std::ops::Range;
 
 /// Rows of a block, tangents included.
 const ROWS: usize = 192;
@@ -14,6 +15,8 @@ const ROWS: usize = 192;
 /// What a pass over a block keeps.
 pub(super) struct Block<'a, T> {
     places: &'a Places,
+    /// The layers that it runs through.
+    layers: Range<usize>,
     activation: Activation,
     /// Matrices and biases at the time.
     maps: &'a [T],
@@ -21,7 +24,7 @@ pub(super) struct Block<'a, T> {
     rows: usize,
     /// Tangents of each value.
     tangents: usize,
-    /// Inputs of each layer, values and tangents, and at the end the outputs of the last.
+    /// Inputs of each layer, values and tangents, and behind the last one's its outputs.
     inputs: Vec<Vec<T>>,
     /// What each layer gives before its activation.
     before: Vec<Vec<T>>,
@@ -35,37 +38,50 @@ pub(super) fn block_rows(tangents: usize) -> usize {
 }
 
 impl<'a, T: Real> Block<'a, T> {
-    /// Room for blocks of up to `rows` values.
+    /// A pass through the whole network.
     pub(super) fn new(places: &'a Places, activation: Activation, maps: &'a [T], tangents: usize) -> Self {
         let layers = places.layers.len();
         let empty = || vec![Vec::new(); layers];
         let inputs = vec![Vec::new(); layers + 1];
-        Self { places, activation, maps, rows: 0, tangents, inputs, before: empty(), slopes: empty() }
+        let (before, slopes) = (empty(), empty());
+        Self { places, layers: 0..layers, activation, maps, rows: 0, tangents, inputs, before, slopes }
+    }
+
+    /// A pass through these layers alone, with the activations behind them.
+    pub(super) fn through(self, layers: Range<usize>) -> Self {
+        Self { layers, ..self }
+    }
+
+    /// Whether there is an activation behind a layer: the last of the network has none.
+    fn is_activated(&self, layer: usize) -> bool {
+        layer + 1 < self.places.layers.len()
     }
 
     /// Sets the inputs of `rows` values: `fill` gets them, zeros, values before tangents.
     pub(super) fn set(&mut self, rows: usize, fill: impl FnOnce(&mut [T])) {
         self.rows = rows;
-        let inputs = &mut self.inputs[0];
+        let first = self.layers.start;
+        let inputs = &mut self.inputs[first];
         inputs.clear();
-        inputs.resize(rows * (1 + self.tangents) * self.places.layers[0].inputs, T::zero());
+        inputs.resize(rows * (1 + self.tangents) * self.places.layers[first].inputs, T::zero());
         fill(inputs);
     }
 
     /// The outputs: values, then those of each tangent.
     pub(super) fn forward(&mut self) -> &[T] {
         let stacked = self.rows * (1 + self.tangents);
-        let last = self.places.layers.len() - 1;
-        for (l, place) in self.places.layers.iter().enumerate() {
+        for l in self.layers.clone() {
+            let place = &self.places.layers[l];
             let (matrix, bias, beta) = place.map(self.maps);
             let n = place.outputs;
+            let is_activated = self.is_activated(l);
             let (done, ahead) = self.inputs.split_at_mut(l + 1);
-            let out = if l == last { &mut ahead[0] } else { &mut self.before[l] };
+            let out = if is_activated { &mut self.before[l] } else { &mut ahead[0] };
             out.clear();
             out.resize(stacked * n, T::zero());
             out[..self.rows * n].chunks_exact_mut(n).for_each(|row| row.copy_from_slice(bias));
             product(out, n, Operand::new(&done[l], place.inputs), Operand::new(matrix, place.inputs).t(), true);
-            if l == last {
+            if !is_activated {
                 break;
             }
             let (before, after, slopes) = (&self.before[l], &mut ahead[0], &mut self.slopes[l]);
@@ -82,7 +98,7 @@ impl<'a, T: Real> Block<'a, T> {
                 multiply(out, v, slopes);
             }
         }
-        &self.inputs[last + 1]
+        &self.inputs[self.layers.end]
     }
 
     /// The gradient of the inputs, given that of the outputs, which must be those of the last
@@ -90,8 +106,12 @@ impl<'a, T: Real> Block<'a, T> {
     pub(super) fn backward(&self, mut gradient: Vec<T>, of_maps: &mut [T]) -> Vec<T> {
         let stacked = self.rows * (1 + self.tangents);
         let mut curvature = Vec::new();
-        for (l, place) in self.places.layers.iter().enumerate().rev() {
+        for l in self.layers.clone().rev() {
+            let place = &self.places.layers[l];
             let n = place.outputs;
+            if self.is_activated(l) {
+                self.through_activation(l, &mut gradient, &mut curvature, of_maps);
+            }
             let (to_matrix, to_bias, _) = place.map_mut(of_maps);
             for row in gradient[..self.rows * n].chunks_exact(n) {
                 to_bias.iter_mut().zip(row).for_each(|(sum, &v)| *sum += v);
@@ -102,35 +122,36 @@ impl<'a, T: Real> Block<'a, T> {
             let matrix = Operand::new(place.map(self.maps).0, place.inputs);
             product(&mut of_inputs, place.inputs, Operand::new(&gradient, n), matrix, false);
             gradient = of_inputs;
-            if l == 0 {
-                break;
-            }
-            // Through the activation: w = phi'(u) v has the slope's gradient beside its own.
-            let block = self.rows * place.inputs;
-            let (values, tangents) = gradient.split_at_mut(block);
-            let (before, slopes) = (&self.before[l - 1], &self.slopes[l - 1]);
-            let behind = &self.places.layers[l - 1];
-            let beta = one_or(behind.map(self.maps).2);
-            let u = &before[..block];
-            let mut of_beta = T::zero();
-            if self.activation.is_learnt() {
-                of_beta = Activation::of_beta(beta, u, values);
-            }
-            multiply_in_place(values, slopes);
-            // The slope's derivative for beta is that for u, times u / beta.
-            let along = if self.activation.is_learnt() { dot(values, u) } else { T::zero() };
-            if !tangents.is_empty() {
-                curvature.resize(block, T::zero());
-                self.activation.curvature(beta, u, &self.inputs[l][..block], slopes, &mut curvature);
-            }
-            for (of_w, v) in tangents.chunks_exact_mut(block).zip(before[block..].chunks_exact(block)) {
-                through(values, of_w, v, &curvature, slopes);
-            }
-            if let [to_beta] = behind.map_mut(of_maps).2 {
-                *to_beta += of_beta + (dot(values, u) - along) / beta;
-            }
         }
         gradient
+    }
+
+    /// From the gradient of what the activation behind a layer gives to that of what the layer gives.
+    fn through_activation(&self, layer: usize, gradient: &mut [T], curvature: &mut Vec<T>, of_maps: &mut [T]) {
+        // w = phi'(u) v has the slope's gradient beside its own.
+        let place = &self.places.layers[layer];
+        let block = self.rows * place.outputs;
+        let (values, tangents) = gradient.split_at_mut(block);
+        let (before, slopes) = (&self.before[layer], &self.slopes[layer]);
+        let beta = one_or(place.map(self.maps).2);
+        let u = &before[..block];
+        let mut of_beta = T::zero();
+        if self.activation.is_learnt() {
+            of_beta = Activation::of_beta(beta, u, values);
+        }
+        multiply_in_place(values, slopes);
+        // The slope's derivative for beta is that for u, times u / beta.
+        let along = if self.activation.is_learnt() { dot(values, u) } else { T::zero() };
+        if !tangents.is_empty() {
+            curvature.resize(block, T::zero());
+            self.activation.curvature(beta, u, &self.inputs[layer + 1][..block], slopes, curvature);
+        }
+        for (of_w, v) in tangents.chunks_exact_mut(block).zip(before[block..].chunks_exact(block)) {
+            through(values, of_w, v, curvature, slopes);
+        }
+        if let [to_beta] = place.map_mut(of_maps).2 {
+            *to_beta += of_beta + (dot(values, u) - along) / beta;
+        }
     }
 }
 

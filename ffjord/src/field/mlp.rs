@@ -1,13 +1,15 @@
 //! A multi-layer perceptron as a vector field.
 
-use super::kernel::{Block, block_rows};
-use super::time::Places;
-use super::{Batch, Dual, Gradients, Kernel, Kernels, MlpConfig, TimeLayer, VectorField};
+use super::bottleneck::Pass;
+use super::kernel::block_rows;
+use super::time::{HYPER, Places, layer_at};
+use super::{Batch, Bottleneck, Dual, Gradients, Kernel, Kernels, MlpConfig, TimeLayer, VectorField};
 use candle_core::Tensor;
 use flows_core::nn::{Init, Scope};
 use flows_core::ops::kernel::Real;
 use flows_core::{Error, Result, Structure, ops};
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// Parts of a batch that are worked on side by side; with the sizes of blocks it decides the order of
 /// sums, whatever the number of threads.
@@ -17,11 +19,11 @@ const PIECES: usize = 8;
 /// see time as [`TimeLayer`] says, and a smooth activation between them.
 #[derive(Clone, Debug)]
 pub struct Mlp {
-    dim: usize,
+    pub(super) dim: usize,
     context: usize,
-    config: MlpConfig,
+    pub(super) config: MlpConfig,
     layers: Vec<Layer>,
-    places: Places,
+    pub(super) places: Places,
 }
 
 #[derive(Clone, Debug)]
@@ -29,9 +31,9 @@ struct Layer {
     /// (outputs, inputs).
     weight: Tensor,
     bias: Tensor,
-    /// h of a concat or a concat-squash layer.
+    /// h of a concat or a concat-squash layer, H of a hyper layer, (outputs (inputs + 1), 8).
     shift: Option<Tensor>,
-    /// g and c of a concat-squash layer.
+    /// g and c of a concat-squash or a hyper layer.
     gate: Option<[Tensor; 2]>,
     /// Of the activation behind it, (1).
     beta: Option<Tensor>,
@@ -54,13 +56,23 @@ impl Mlp {
         let layer = |(i, w): (usize, &[usize])| {
             let ([inputs, outputs], scope) = ([w[0], w[1]], scope.enter(i));
             let of_time = |name, outputs| scope.weight(name, outputs, Init::fan_in(1, 1.0));
-            let init = Init::fan_in(inputs, if i == 0 { config.gain } else { 1.0 });
+            let gain = if i == 0 { config.gain } else { 1.0 };
+            let hyper = config.layer == TimeLayer::Hyper;
+            let init = if hyper { Init::Normal(0.01 * gain) } else { Init::fan_in(inputs, gain) };
             let weight = scope.weight("weight", (outputs, inputs), init.clone())?;
             let bias = scope.weight("bias", outputs, init)?;
-            let shift = (config.layer != TimeLayer::Ignore).then(|| of_time("shift", outputs)).transpose()?;
+            let shift = match config.layer {
+                TimeLayer::Ignore => None,
+                TimeLayer::Concat | TimeLayer::ConcatSquash => Some(of_time("shift", outputs)?),
+                TimeLayer::Hyper => Some(scope.weight("hyper", (outputs * (inputs + 1), HYPER), Init::Zeros)?),
+            };
             let gate = match config.layer {
+                TimeLayer::Ignore | TimeLayer::Concat => None,
                 TimeLayer::ConcatSquash => Some([of_time("gate", outputs)?, of_time("gate_bias", outputs)?]),
-                _ => None,
+                TimeLayer::Hyper => Some([
+                    scope.weight("hyper_hidden", HYPER, Init::Zeros)?,
+                    scope.weight("hyper_hidden_bias", HYPER, Init::Normal(0.01))?,
+                ]),
             };
             let has_beta = config.activation.is_learnt() && i < config.hidden.len();
             let beta = has_beta.then(|| scope.weight("beta", 1, Init::Constant(1.0))).transpose()?;
@@ -71,8 +83,41 @@ impl Mlp {
         Ok(Self { dim, context: context.unwrap_or(0), config: config.clone(), layers, places })
     }
 
-    /// Writes the inputs of `rows` rows from `start`, values before tangents, to zeros.
-    fn fill<T: Real>(&self, batch: Batch<'_, T>, (start, rows): (usize, usize), inputs: &mut [T]) {
+    /// The layers of h, if the narrowest hidden layer, which it ends with, is narrower than the data.
+    pub(super) fn layers_of_h(&self) -> Option<usize> {
+        let (i, width) = self.config.hidden.iter().enumerate().min_by_key(|(_, width)| **width)?;
+        (*width < self.dim).then_some(i + 1)
+    }
+
+    /// Some of the layers, given all weights.
+    fn run(&self, layers: Range<usize>, weights: &[Tensor], t: &Tensor, mut x: Dual) -> Result<Dual> {
+        let mut weights = weights.iter();
+        let mut next = || weights.next().ok_or_else(|| Error::Config("a network was given too few weights".into()));
+        for (l, layer) in self.layers.iter().enumerate() {
+            let (weight, bias) = (next()?, next()?);
+            let shift = layer.shift.as_ref().map(|_| next()).transpose()?;
+            let gate = layer.gate.as_ref().map(|_| Ok::<_, Error>((next()?, next()?))).transpose()?;
+            let beta = layer.beta.as_ref().map(|_| next()).transpose()?;
+            if !layers.contains(&l) {
+                continue;
+            }
+            let (matrix, bias) = layer_at(self.config.layer, (weight, bias), shift, gate, t)?;
+            x = x.linear(|x| ops::product(x, &matrix.t()?))?.shift(&bias)?;
+            if l + 1 < self.layers.len() {
+                x = x.map(|u| self.config.activation.composed(beta, u))?;
+            }
+        }
+        Ok(x)
+    }
+
+    /// z with the context behind it.
+    fn inputs(z: &Dual, context: Option<&Tensor>) -> Result<Dual> {
+        context.map_or_else(|| Ok(z.clone()), |context| z.append(context))
+    }
+
+    /// Writes the inputs of `rows` rows from `start`, values before tangents if there is room for them, to
+    /// zeros.
+    pub(super) fn fill<T: Real>(&self, batch: Batch<'_, T>, (start, rows): (usize, usize), inputs: &mut [T]) {
         let (dim, width) = (self.dim, self.dim + self.context);
         let (values, tangents) = inputs.split_at_mut(rows * width);
         for (r, row) in values.chunks_exact_mut(width).enumerate() {
@@ -92,12 +137,11 @@ impl<T: Real> Kernel<T> for Mlp {
         let tangents = batch.vectors.tangents(dim);
         let (piece, step) = sizes(rows, tangents);
         let work = |(i, (value, divergence)): (usize, (&mut [T], &mut [T]))| {
-            let mut block = Block::new(&self.places, self.config.activation, &maps, tangents);
+            let mut pass = Pass::new(self, &maps, batch.vectors);
             let blocks = value.chunks_mut(step * dim).zip(divergence.chunks_mut(step));
             for (j, (value, divergence)) in blocks.enumerate() {
                 let at = (i * piece + j * step, divergence.len());
-                block.set(at.1, |inputs| self.fill(batch, at, inputs));
-                let (values, products) = block.forward().split_at(at.1 * dim);
+                let (values, products) = pass.forward(self, batch, at);
                 value.copy_from_slice(values);
                 batch.vectors.contract(at.0, dim, products, divergence);
                 batch.penalty.take(dim, values, products, divergence);
@@ -126,24 +170,23 @@ impl<T: Real> Kernel<T> for Mlp {
         let mut inputs = vec![T::zero(); rows * width];
         let mut value = vec![T::zero(); rows * dim];
         let work = |(i, (of_inputs, value)): (usize, (&mut [T], &mut [T]))| {
-            let mut block = Block::new(&self.places, self.config.activation, &maps, tangents);
+            let mut pass = Pass::new(self, &maps, batch.vectors);
             let mut of_maps = vec![T::zero(); self.places.maps];
             for (j, (of_inputs, value)) in
                 of_inputs.chunks_mut(step * width).zip(value.chunks_mut(step * dim)).enumerate()
             {
                 let at = (i * piece + j * step, value.len() / dim);
-                block.set(at.1, |inputs| self.fill(batch, at, inputs));
-                let outputs = block.forward();
-                value.copy_from_slice(&outputs[..at.1 * dim]);
-                let mut gradient = vec![T::zero(); (1 + tangents) * at.1 * dim];
+                let (values, products) = pass.forward(self, batch, at);
+                value.copy_from_slice(values);
+                let mut gradient = vec![T::zero(); values.len() + products.len()];
                 let (of_values, of_products) = gradient.split_at_mut(at.1 * dim);
                 of_values.copy_from_slice(&of_value[at.0 * dim..][..at.1 * dim]);
                 let of_divergence = &of_divergence[at.0..][..at.1];
                 batch.vectors.spread(at.0, dim, of_divergence, of_products);
                 if !batch.penalty.is_none() {
-                    batch.penalty.add_gradient(dim, outputs, of_divergence, &mut gradient);
+                    batch.penalty.add_gradient(dim, &[values, products].concat(), of_divergence, &mut gradient);
                 }
-                of_inputs.copy_from_slice(&block.backward(gradient, &mut of_maps)[..at.1 * width]);
+                of_inputs.copy_from_slice(&pass.backward(at.1, gradient, &mut of_maps)[..at.1 * width]);
             }
             of_maps
         };
@@ -192,27 +235,11 @@ impl VectorField for Mlp {
     }
 
     fn evaluate(&self, weights: &[Tensor], t: &Tensor, z: &Dual, context: Option<&Tensor>) -> Result<Dual> {
-        let mut weights = weights.iter();
-        let mut next = || weights.next().ok_or_else(|| Error::Config("a network was given too few weights".into()));
-        let mut x = context.map_or_else(|| Ok(z.clone()), |context| z.append(context))?;
-        for (l, layer) in self.layers.iter().enumerate() {
-            let (mut matrix, mut bias) = (next()?.clone(), next()?.clone());
-            let shift = layer.shift.as_ref().map(|_| Ok::<_, Error>(next()?.broadcast_mul(t)?)).transpose()?;
-            if layer.gate.is_some() {
-                let (g, c) = (next()?, next()?);
-                let gate = ops::sigmoid(&(g.broadcast_mul(t)? + c)?)?;
-                (matrix, bias) = (matrix.broadcast_mul(&gate.unsqueeze(1)?)?, (bias * gate)?);
-            }
-            if let Some(shift) = shift {
-                bias = (bias + shift)?;
-            }
-            let beta = layer.beta.as_ref().map(|_| next()).transpose()?;
-            x = x.linear(|x| ops::product(x, &matrix.t()?))?.shift(&bias)?;
-            if l + 1 < self.layers.len() {
-                x = x.map(|u| self.config.activation.composed(beta, u))?;
-            }
-        }
-        Ok(x)
+        self.run(0..self.layers.len(), weights, t, Self::inputs(z, context)?)
+    }
+
+    fn bottleneck(&self) -> Option<&dyn Bottleneck> {
+        self.layers_of_h().map(|_| self as &dyn Bottleneck)
     }
 
     fn structure(&self) -> Structure {
@@ -226,6 +253,20 @@ impl VectorField for Mlp {
 
     fn kernels(&self) -> Option<Kernels<'_>> {
         Some(Kernels::of(self))
+    }
+}
+
+impl Bottleneck for Mlp {
+    fn width(&self) -> usize {
+        self.config.hidden.iter().copied().min().unwrap_or(self.dim)
+    }
+
+    fn enter(&self, weights: &[Tensor], t: &Tensor, z: &Dual, context: Option<&Tensor>) -> Result<Dual> {
+        self.run(0..self.layers_of_h().unwrap_or(0), weights, t, Self::inputs(z, context)?)
+    }
+
+    fn leave(&self, weights: &[Tensor], t: &Tensor, h: &Dual) -> Result<Dual> {
+        self.run(self.layers_of_h().unwrap_or(0)..self.layers.len(), weights, t, h.clone())
     }
 }
 
@@ -257,7 +298,7 @@ mod tests {
     #[test]
     fn fields_are_differentiated_exactly() -> Result<()> {
         let mut rng = Rng::seed(0);
-        let layers = [TimeLayer::Ignore, TimeLayer::Concat, TimeLayer::ConcatSquash];
+        let layers = [TimeLayer::Ignore, TimeLayer::Concat, TimeLayer::ConcatSquash, TimeLayer::Hyper];
         let activations = [Activation::Tanh, Activation::Softplus, Activation::Silu, Activation::Swish];
         for (i, activation) in activations.into_iter().enumerate() {
             for (layer, noisy, context, rows) in

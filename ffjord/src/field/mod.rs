@@ -5,6 +5,7 @@
 //! that pair by a pass of first-order operations.
 
 mod activation;
+mod bottleneck;
 mod config;
 mod divergence;
 mod dual;
@@ -19,9 +20,9 @@ pub use activation::Activation;
 pub use config::{FieldConfig, MlpConfig, TimeLayer};
 pub use divergence::{Divergence, Penalty, Probe, Vectors};
 pub use dual::Dual;
-pub(crate) use evaluator::{Evaluator, composed, value, weights};
+pub(crate) use evaluator::{Evaluator, composed, composed_at, no_bottleneck, value, weights};
 pub use graph::{Graph, GraphConfig};
 pub(crate) use graph::{MOST, centred_basis};
 pub use mlp::Mlp;
 pub(crate) use vector_field::Number;
-pub use vector_field::{Batch, Gradients, Kernel, Kernels, VectorField};
+pub use vector_field::{Batch, Bottleneck, Gradients, Kernel, Kernels, VectorField};

@@ -97,11 +97,36 @@ pub trait VectorField: Debug + Send + Sync {
     /// What it is made of.
     fn structure(&self) -> Structure;
 
+    /// Its two parts, if it is narrow in between.
+    fn bottleneck(&self) -> Option<&dyn Bottleneck> {
+        None
+    }
+
     /// Kernels of its own for the CPU; without them every evaluation is one of [`Self::evaluate`], and
     /// its gradient one of autograd.
     fn kernels(&self) -> Option<Kernels<'_>> {
         None
     }
+}
+
+/// A field `f = g(h(z))` whose h has fewer numbers than z, for
+/// [`Divergence::BottleneckGaussian`](super::Divergence::BottleneckGaussian); its kernels, if it has any, know
+/// [`Vectors::Bottleneck`].
+pub trait Bottleneck {
+    /// The numbers of h, H.
+    fn width(&self) -> usize;
+
+    /// h for z (B, D), as [`VectorField::evaluate`] is given it.
+    ///
+    /// # Errors
+    /// When a shape is wrong or the device fails.
+    fn enter(&self, weights: &[Tensor], t: &Tensor, z: &Dual, context: Option<&Tensor>) -> Result<Dual>;
+
+    /// g for h (B, H).
+    ///
+    /// # Errors
+    /// When a shape is wrong or the device fails.
+    fn leave(&self, weights: &[Tensor], t: &Tensor, h: &Dual) -> Result<Dual>;
 }
 
 /// A field's value, divergence and gradients on plain slices; `weights` are all of them one after

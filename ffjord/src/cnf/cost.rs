@@ -1,0 +1,48 @@
+//! What solves cost.
+
+use crate::solver::Stats;
+use serde::Serialize;
+
+/// What solves have cost; where each row has steps of its own, each row's is one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Cost {
+    /// Solves.
+    pub solves: usize,
+    /// Evaluations of the field on the way to the value.
+    pub forward: usize,
+    /// Evaluations of the field's gradient on the way back.
+    pub backward: usize,
+    /// Steps that were taken.
+    pub accepted: usize,
+    /// Steps that were tried in vain.
+    pub rejected: usize,
+    /// The time that all solves went through.
+    pub time: f64,
+}
+
+impl Cost {
+    pub(super) fn add_forward(&mut self, stats: &Stats, times: [f64; 2]) {
+        self.solves += 1;
+        self.forward += stats.evaluations;
+        self.accepted += stats.accepted;
+        self.rejected += stats.rejected;
+        self.time += (times[1] - times[0]).abs();
+    }
+
+    /// Both.
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            solves: self.solves + other.solves,
+            forward: self.forward + other.forward,
+            backward: self.backward + other.backward,
+            accepted: self.accepted + other.accepted,
+            rejected: self.rejected + other.rejected,
+            time: self.time + other.time,
+        }
+    }
+
+    /// The mean step.
+    pub fn mean_step(&self) -> f64 {
+        self.time / self.accepted as f64
+    }
+}
