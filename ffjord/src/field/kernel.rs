@@ -143,7 +143,7 @@ fn dot<T: Real>(a: &[T], b: &[T]) -> T {
     a.iter().zip(b).map(|(&a, &b)| a * b).sum()
 }
 
-fn multiply<T: Real>(out: &mut [T], a: &[T], b: &[T]) {
+pub(super) fn multiply<T: Real>(out: &mut [T], a: &[T], b: &[T]) {
     dispatch(
         #[inline(always)]
         || {
@@ -154,7 +154,7 @@ fn multiply<T: Real>(out: &mut [T], a: &[T], b: &[T]) {
     );
 }
 
-fn multiply_in_place<T: Real>(a: &mut [T], b: &[T]) {
+pub(super) fn multiply_in_place<T: Real>(a: &mut [T], b: &[T]) {
     dispatch(
         #[inline(always)]
         || {
@@ -166,7 +166,7 @@ fn multiply_in_place<T: Real>(a: &mut [T], b: &[T]) {
 }
 
 /// `of_u += of_w v curvature`, `of_v = of_w slope`, the latter in place.
-fn through<T: Real>(of_u: &mut [T], of_w: &mut [T], v: &[T], curvature: &[T], slopes: &[T]) {
+pub(super) fn through<T: Real>(of_u: &mut [T], of_w: &mut [T], v: &[T], curvature: &[T], slopes: &[T]) {
     dispatch(
         #[inline(always)]
         || {

@@ -6,6 +6,8 @@
 
 mod activation;
 mod config;
+mod conv;
+mod conv_activation;
 mod divergence;
 mod kernel;
 mod mlp;
@@ -13,6 +15,7 @@ mod time;
 
 pub use activation::Activation;
 pub use config::{FieldConfig, TimeLayer};
+pub use conv::{ConvConfig, ConvField};
 pub(crate) use divergence::Vectors;
 pub use divergence::{Divergence, Penalty, Probe};
 pub use mlp::Mlp;
