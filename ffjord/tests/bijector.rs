@@ -1,6 +1,6 @@
 //! A continuous flow keeps what every bijector promises.
 
-use ffjord::field::{Activation, Divergence, FieldConfig, TimeLayer};
+use ffjord::field::{Activation, Divergence, MlpConfig, TimeLayer};
 use ffjord::solver::{Method, Solver};
 use ffjord::{Cnf, CnfSettings, Gradient};
 use flows_core::Result;
@@ -17,7 +17,7 @@ fn case(name: &'static str, dim: usize, context: Option<usize>, settings: CnfSet
 }
 
 fn cases() -> Vec<Case> {
-    let field = |layer, activation| FieldConfig { hidden: vec![6, 5], layer, activation, gain: 2.0 };
+    let field = |layer, activation| MlpConfig { hidden: vec![6, 5], layer, activation, gain: 2.0 }.into();
     let squash = CnfSettings { field: field(TimeLayer::ConcatSquash, Activation::Tanh), ..CnfSettings::default() };
     let concat = CnfSettings {
         field: field(TimeLayer::Concat, Activation::Softplus),
@@ -130,6 +130,6 @@ fn settings_that_cannot_be_are_errors() {
     }
     let solver = Solver { rtol: 0.0, atol: 0.0, ..Solver::default() };
     assert!(build(&CnfSettings { solver, ..settings.clone() }, 2).unwrap_err().to_string().contains("1e-5"));
-    let field = FieldConfig { hidden: vec![4, 0], ..FieldConfig::default() };
-    assert!(build(&CnfSettings { field, ..settings }, 2).is_err());
+    let field = MlpConfig { hidden: vec![4, 0], ..MlpConfig::default() };
+    assert!(build(&CnfSettings { field: field.into(), ..settings }, 2).is_err());
 }

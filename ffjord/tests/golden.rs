@@ -1,7 +1,7 @@
 //! Solutions, densities and gradients of torchdiffeq, read from the golden cases.
 
 use candle_core::{DType, Device, Tensor, Var};
-use ffjord::field::{FieldConfig, TimeLayer};
+use ffjord::field::{MlpConfig, TimeLayer};
 use ffjord::solver::{Method, Solver};
 use ffjord::{Cnf, CnfSettings, Gradient};
 use flows_core::bijectors::Bijector;
@@ -92,7 +92,8 @@ impl Golden {
         let solver = Solver::new(Method::Dopri5, 1e-10);
         for gradient in [Gradient::Discrete, Gradient::Adjoint, Gradient::Plain] {
             let settings = CnfSettings {
-                field: FieldConfig { hidden: hidden.to_vec(), layer: TimeLayer::ConcatSquash, activation, gain: 1.0 },
+                field: MlpConfig { hidden: hidden.to_vec(), layer: TimeLayer::ConcatSquash, activation, gain: 1.0 }
+                    .into(),
                 end_time: self.entry("end_time")?,
                 solver,
                 gradient,

@@ -1,7 +1,7 @@
 //! Training for real, a few seconds each.
 
 use candle_core::DType;
-use ffjord::field::FieldConfig;
+use ffjord::field::MlpConfig;
 use ffjord::solver::{Method, Solver};
 use ffjord::{CnfSettings, Coupling, Model, ModelConfig};
 use flows_core::data::Toy;
@@ -13,7 +13,7 @@ use flows_core::{Result, Rng};
 fn short(toy: Toy, matching: u64, steps: u64) -> Result<f64> {
     let mut rng = Rng::seed(0);
     let flow = CnfSettings {
-        field: FieldConfig { hidden: vec![32, 32], ..FieldConfig::default() },
+        field: MlpConfig { hidden: vec![32, 32], ..MlpConfig::default() }.into(),
         end_time: 1.0,
         solver: Solver::new(Method::Dopri5, 1e-2),
         evaluation: Some(Solver::new(Method::Dopri5, 1e-4)),

@@ -2,8 +2,8 @@
 
 use super::discrete::Found;
 use super::operation::System;
+use crate::field::Number;
 use crate::solver::{End, Solver, State, Tolerance};
-use flows_core::ops::kernel::Real;
 use flows_core::{Error, Result};
 
 /// A state whose error does not count: what no other part of the state depends on.
@@ -25,7 +25,7 @@ impl<S: State> State for Unmeasured<S> {
 type Augmented<T> = ((Vec<T>, Vec<T>), Unmeasured<(Vec<T>, Vec<T>)>);
 
 /// The gradients, given the end of the solve and its gradients.
-pub(super) fn gradients<T: Real>(
+pub(super) fn gradients<T: Number>(
     system: &System<'_, T>,
     solver: &Solver,
     times: [f64; 2],
@@ -36,13 +36,14 @@ where
     Vec<T>: State,
 {
     let zeros = |n: usize| vec![T::zero(); n];
-    let start: Augmented<T> = ((end, of_z), Unmeasured((zeros(system.weights.len()), zeros(system.context.len()))));
+    let start: Augmented<T> =
+        ((end, of_z), Unmeasured((zeros(system.evaluator.weights()), zeros(system.context.len()))));
     let minus = |mut values: Vec<T>| {
         values.iter_mut().for_each(|v| *v = -*v);
         values
     };
     let f = |t: f64, ((z, of_z), _): &Augmented<T>| -> Result<Augmented<T>> {
-        let found = system.field.gradients(system.weights, t, system.batch(z), (of_z, &of_integral));
+        let found = system.evaluator.gradients(t, system.batch(z), (of_z, &of_integral))?;
         let of_parameters = (minus(found.weights), minus(found.context));
         Ok(((found.value, minus(found.z)), Unmeasured(of_parameters)))
     };

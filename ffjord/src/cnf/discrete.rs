@@ -1,7 +1,7 @@
 //! Discretise, then optimise: the exact gradient of the steps that were taken.
 
 use super::operation::{Point, System};
-use crate::field::Gradients;
+use crate::field::{Gradients, Number};
 use crate::solver::{Method, State, Step};
 use flows_core::Result;
 use flows_core::ops::kernel::Real;
@@ -17,7 +17,7 @@ pub(super) struct Found<T> {
 
 /// The gradients, given those of the end: for each step, last to first,
 /// `K_i = h b_i Y + h sum_{j>i} a_ji Z_j`, `Z_i = (df/dy)^T K_i`, and `Y <- Y + sum_i Z_i`.
-pub(super) fn gradients<T: Real>(
+pub(super) fn gradients<T: Number>(
     system: &System<'_, T>,
     method: Method,
     steps: &[Step<Point<T>>],
@@ -29,7 +29,7 @@ where
     let tableau = method.tableau();
     let mut found = Found {
         z: Vec::new(),
-        weights: vec![T::zero(); system.weights.len()],
+        weights: vec![T::zero(); system.evaluator.weights()],
         context: vec![T::zero(); system.context.len()],
         evaluations: 0,
     };
@@ -51,8 +51,7 @@ where
             let (z, _) = step.stage(tableau, i)?;
             let t = step.t + tableau.c[i] * step.h;
             let seeds = (&of_value[..], &of_divergence[..]);
-            let Gradients { z, context, weights, .. } =
-                system.field.gradients(system.weights, t, system.batch(&z), seeds);
+            let Gradients { z, context, weights, .. } = system.evaluator.gradients(t, system.batch(&z), seeds)?;
             add(&mut found.weights, &weights);
             add(&mut found.context, &context);
             found.evaluations += 1;

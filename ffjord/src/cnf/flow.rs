@@ -2,7 +2,7 @@
 
 use super::operation::{Cost, Job, solve, trace};
 use super::{CnfSettings, Coupling, Gradient, matching};
-use crate::field::{Mlp, Penalty, Probe};
+use crate::field::{Penalty, Probe, VectorField, composed, value};
 use crate::solver::{End, Solver};
 use candle_core::{DType, Tensor};
 use flows_core::bijectors::Bijector;
@@ -25,7 +25,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 #[derive(Clone, Debug)]
 pub struct Cnf {
     shape: [usize; 1],
-    field: Mlp,
+    field: Arc<dyn VectorField>,
     settings: CnfSettings,
     cost: Arc<Mutex<Cost>>,
 }
@@ -37,13 +37,28 @@ impl Cnf {
     /// When a width is 0 or a setting is outside of its range.
     pub fn new(dim: usize, settings: &CnfSettings, context: Option<usize>, scope: &Scope) -> Result<Self> {
         settings.check()?;
-        let field = Mlp::new(dim, context, &settings.field, scope)?;
-        Ok(Self { shape: [dim], field, settings: settings.clone(), cost: Arc::default() })
+        Self::of(settings.field.build(dim, context, scope)?, settings)
+    }
+
+    /// A flow along a field of your own, whatever `settings.field` says.
+    ///
+    /// # Errors
+    /// When the field has no dimension, or a setting is outside of its range.
+    pub fn with_field(field: impl VectorField + 'static, settings: &CnfSettings) -> Result<Self> {
+        settings.check()?;
+        Self::of(Arc::new(field), settings)
+    }
+
+    fn of(field: Arc<dyn VectorField>, settings: &CnfSettings) -> Result<Self> {
+        if field.dim() == 0 {
+            return Err(Error::Config("a field needs at least one dimension".into()));
+        }
+        Ok(Self { shape: [field.dim()], field, settings: settings.clone(), cost: Arc::default() })
     }
 
     /// The vector field.
-    pub fn field(&self) -> &Mlp {
-        &self.field
+    pub fn field(&self) -> &dyn VectorField {
+        &*self.field
     }
 
     /// The settings it was made from.
@@ -66,10 +81,9 @@ impl Cnf {
         let solver = self.solver(false, start.dtype());
         let (start, context) = (start.detach(), context.filter(|_| self.field.context() > 0));
         if start.device().is_cpu() {
-            return trace(&self.field, &solver, &start, context, times);
+            return trace(self.field(), &solver, &start, context, times);
         }
-        let probe = Probe::Noise(start.zeros_like()?);
-        let f = |t: f64, z: &Tensor| Ok(self.field.composed(t, z, context, &probe, Penalty::default())?.0.detach());
+        let f = |t: f64, z: &Tensor| Ok(value(self.field(), t, z, context)?.detach());
         Ok(solver.solve(f, start, times)?.finished()?.states)
     }
 
@@ -83,7 +97,7 @@ impl Cnf {
             return Err(Error::Config("flow matching knows no context: train this flow by its likelihood".into()));
         }
         self.check("the data of a continuous flow", x, None)?;
-        matching::loss(&self.field, self.settings.end_time, x, coupling, rng)
+        matching::loss(self.field(), self.settings.end_time, x, coupling, rng)
     }
 
     /// `(z, log|det dz/dx|)` for points x (B, D) that are at time `t`, of (0, T]; at 0 this is the inverse.
@@ -143,7 +157,7 @@ impl Cnf {
             let job = Job { field: &self.field, solver, times, gradient, probe, penalty };
             return solve(job, x, context, &self.cost);
         }
-        let f = |t: f64, (z, _): &(Tensor, Tensor)| self.field.composed(t, z, context, &probe, penalty);
+        let f = |t: f64, (z, _): &(Tensor, Tensor)| composed(self.field(), t, z, context, &probe, penalty);
         // A solver looks at the largest norm of its parts; one that is not finite ends it.
         let start = (x.clone(), Tensor::zeros(x.dim(0)?, x.dtype(), x.device())?);
         let solution = solver.run(f, start, &times, End::Exact, &mut |_| ())?.finished()?;

@@ -2,9 +2,8 @@
 
 use super::assignment::assign;
 use super::operation::Known;
-use crate::field::{Batch, Gradients, Mlp, Penalty, Probe, Vectors};
+use crate::field::{Batch, Evaluator, Gradients, Number, Penalty, VectorField, Vectors, value, weights};
 use candle_core::{DType, Shape, Tensor};
-use flows_core::ops::kernel::{Real, with_slice};
 use flows_core::{Result, Rng};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -71,7 +70,13 @@ fn groups(x: &Tensor, end_time: f64, coupling: Coupling, rng: &mut Rng) -> Resul
 
 /// `mean |f(t, x_t) - velocity|^2` over the batch x (B, D), and over its numbers; a scalar with a
 /// gradient for the weights.
-pub(super) fn loss(field: &Mlp, end_time: f64, x: &Tensor, coupling: Coupling, rng: &mut Rng) -> Result<Tensor> {
+pub(super) fn loss(
+    field: &dyn VectorField,
+    end_time: f64,
+    x: &Tensor,
+    coupling: Coupling,
+    rng: &mut Rng,
+) -> Result<Tensor> {
     let groups = groups(x, end_time, coupling, rng)?;
     match (x.device().is_cpu(), x.dtype()) {
         (true, DType::F32) => by_kernels::<f32>(field, &groups, x),
@@ -80,24 +85,25 @@ pub(super) fn loss(field: &Mlp, end_time: f64, x: &Tensor, coupling: Coupling, r
     }
 }
 
-fn by_kernels<T: Real>(field: &Mlp, groups: &[Group], x: &Tensor) -> Result<Tensor> {
-    let weights = field.weights()?;
-    let numbers = with_slice::<T, _>(&weights, <[T]>::to_vec)?;
+fn by_kernels<T: Number>(field: &dyn VectorField, groups: &[Group], x: &Tensor) -> Result<Tensor> {
+    let weights = weights(field)?;
+    let evaluator = Evaluator::<T>::new(field, &weights)?;
     let scale = 1.0 / x.elem_count() as f64;
-    let part = |group: &Group| {
+    let part = |group: &Group| -> Result<(f64, Vec<T>)> {
         let at: Vec<T> = group.at.iter().map(|v| T::of(*v)).collect();
         let batch = Batch { z: &at, context: &[], vectors: Vectors::None, penalty: Penalty::default() };
-        let (value, _) = field.rates(&numbers, group.t, batch);
+        let (value, _) = evaluator.rates(group.t, batch)?;
         let error: Vec<f64> = value.iter().zip(&group.velocity).map(|(f, v)| f.wide() - v).collect();
         let seeds: Vec<T> = error.iter().map(|e| T::of(2.0 * scale * e)).collect();
         let zeros = vec![T::zero(); group.rows];
-        let Gradients { weights, .. } = field.gradients(&numbers, group.t, batch, (&seeds, &zeros));
-        (scale * error.iter().map(|e| e * e).sum::<f64>(), weights)
+        let Gradients { weights, .. } = evaluator.gradients(group.t, batch, (&seeds, &zeros))?;
+        Ok((scale * error.iter().map(|e| e * e).sum::<f64>(), weights))
     };
     // In the order of the rows, whichever thread was first.
     let parts: Vec<_> = groups.par_iter().map(part).collect();
-    let (mut value, mut gradient) = (0.0, vec![T::zero(); numbers.len()]);
-    for (loss, weights) in parts {
+    let (mut value, mut gradient) = (0.0, vec![T::zero(); evaluator.weights()]);
+    for part in parts {
+        let (loss, weights) = part?;
         value += loss;
         gradient.iter_mut().zip(weights).for_each(|(sum, v)| *sum += v);
     }
@@ -107,7 +113,7 @@ fn by_kernels<T: Real>(field: &Mlp, groups: &[Group], x: &Tensor) -> Result<Tens
 }
 
 /// The same by candle's operations, for other devices and as the tests' reference.
-fn composed(field: &Mlp, groups: &[Group], x: &Tensor) -> Result<Tensor> {
+fn composed(field: &dyn VectorField, groups: &[Group], x: &Tensor) -> Result<Tensor> {
     let (mut sum, dim) = (Tensor::zeros((), x.dtype(), x.device())?, x.dim(1)?);
     for group in groups {
         let tensor = |values: &[f64]| {
@@ -116,8 +122,7 @@ fn composed(field: &Mlp, groups: &[Group], x: &Tensor) -> Result<Tensor> {
                 .to_device(x.device())
         };
         let at = tensor(&group.at)?;
-        let probe = Probe::Noise(at.zeros_like()?);
-        let (value, _) = field.composed(group.t, &at, None, &probe, Penalty::default())?;
+        let value = value(field, group.t, &at, None)?;
         sum = (sum + (value - tensor(&group.velocity)?)?.sqr()?.sum_all()?)?;
     }
     Ok((sum / x.elem_count() as f64)?)
@@ -126,7 +131,7 @@ fn composed(field: &Mlp, groups: &[Group], x: &Tensor) -> Result<Tensor> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::field::FieldConfig;
+    use crate::field::{Mlp, MlpConfig};
     use candle_core::Device;
     use flows_core::nn::Parameters;
     use flows_core::testing::difference;
@@ -135,7 +140,7 @@ mod tests {
     fn kernels_give_the_composed_loss_and_gradient() -> Result<()> {
         let mut rng = Rng::seed(0);
         let parameters = Parameters::new(DType::F64, &Device::Cpu, rng.fork());
-        let config = FieldConfig { hidden: vec![9], ..FieldConfig::default() };
+        let config = MlpConfig { hidden: vec![9], ..MlpConfig::default() };
         let field = Mlp::new(2, None, &config, &parameters.scope())?;
         let x = rng.normal_tensor((150, 2), DType::F64, &Device::Cpu)?;
         for coupling in [Coupling::Independent, Coupling::Optimal] {

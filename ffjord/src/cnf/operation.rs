@@ -1,10 +1,10 @@
 //! A solve as one operation of candle's graph.
 
 use super::{Gradient, adjoint, discrete};
-use crate::field::{Batch, Mlp, Penalty, Probe, Vectors};
+use crate::field::{Batch, Evaluator, Number, Penalty, Probe, VectorField, Vectors, weights};
 use crate::solver::{End, Solver, State, Stats, Step};
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Shape, Tensor};
-use flows_core::ops::kernel::{Real, with_slice};
+use flows_core::ops::kernel::with_slice;
 use flows_core::{Error, Result};
 use serde::Serialize;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -55,7 +55,7 @@ impl Cost {
 
 /// A solve to be done.
 pub(super) struct Job<'a> {
-    pub(super) field: &'a Mlp,
+    pub(super) field: &'a Arc<dyn VectorField>,
     pub(super) solver: Solver,
     pub(super) times: [f64; 2],
     pub(super) gradient: Gradient,
@@ -68,20 +68,19 @@ pub(super) type Point<T> = (Vec<T>, Vec<T>);
 
 /// A field with its weights, as the solver and the gradients need it.
 pub(super) struct System<'a, T> {
-    pub(super) field: &'a Mlp,
-    pub(super) weights: &'a [T],
+    pub(super) evaluator: &'a Evaluator<'a, T>,
     pub(super) context: &'a [T],
     pub(super) vectors: Vectors<'a, T>,
     pub(super) penalty: Penalty,
 }
 
-impl<T: Real> System<'_, T> {
+impl<T: Number> System<'_, T> {
     pub(super) fn batch<'b>(&'b self, z: &'b [T]) -> Batch<'b, T> {
         Batch { z, context: self.context, vectors: self.vectors, penalty: self.penalty }
     }
 
-    pub(super) fn rates(&self, t: f64, z: &[T]) -> Point<T> {
-        self.field.rates(self.weights, t, self.batch(z))
+    pub(super) fn rates(&self, t: f64, z: &[T]) -> Result<Point<T>> {
+        self.evaluator.rates(t, self.batch(z))
     }
 }
 
@@ -92,7 +91,7 @@ pub(super) fn solve(
     context: Option<&Tensor>,
     cost: &Arc<Mutex<Cost>>,
 ) -> Result<(Tensor, Tensor)> {
-    let weights = job.field.weights()?;
+    let weights = weights(&**job.field)?;
     if weights.dtype() != x.dtype() || context.is_some_and(|c| c.dtype() != x.dtype()) {
         let (got, want) = (x.dtype(), weights.dtype());
         return Err(Error::Data(format!("data of {got:?} meets weights of {want:?}: convert data and context")));
@@ -105,7 +104,7 @@ pub(super) fn solve(
 
 /// The points at `times` that move with the field from `start` (B, D) at the first.
 pub(super) fn trace(
-    field: &Mlp,
+    field: &dyn VectorField,
     solver: &Solver,
     start: &Tensor,
     context: Option<&Tensor>,
@@ -117,8 +116,8 @@ pub(super) fn trace(
     }
 }
 
-fn trace_in<T: Real>(
-    field: &Mlp,
+fn trace_in<T: Number>(
+    field: &dyn VectorField,
     solver: &Solver,
     start: &Tensor,
     context: Option<&Tensor>,
@@ -128,17 +127,17 @@ where
     Vec<T>: State,
 {
     let values = |t: &Tensor| with_slice::<T, _>(t, <[T]>::to_vec);
-    let (weights, context) = (values(&field.weights()?)?, context.map_or(Ok(Vec::new()), values)?);
+    let evaluator = Evaluator::<T>::new(field, &weights(field)?)?;
+    let context = context.map_or(Ok(Vec::new()), values)?;
     let f = |t: f64, z: &Vec<T>| {
-        Ok(field
-            .rates(&weights, t, Batch { z, context: &context, vectors: Vectors::None, penalty: Penalty::default() })
-            .0)
+        let batch = Batch { z, context: &context, vectors: Vectors::None, penalty: Penalty::default() };
+        Ok(evaluator.rates(t, batch)?.0)
     };
     let states = solver.solve(f, values(start)?, times)?.finished()?.states;
     states.into_iter().map(|z| Ok(T::tensor(z, start.shape())?)).collect()
 }
 
-fn solve_in<T: Real>(
+fn solve_in<T: Number>(
     job: Job<'_>,
     weights: &Tensor,
     x: &Tensor,
@@ -154,7 +153,7 @@ where
         None => Tensor::zeros((rows, 0), x.dtype(), x.device())?,
     };
     let x = x.contiguous()?;
-    let mut held = Held::<T>::of(&job.probe, weights, &x, &context)?;
+    let mut held = Held::<T>::of(&job.probe, &x, &context)?;
     // A row that cannot be solved for rests at 0, and its result is NaN.
     let limit = T::of(job.field.reach());
     let usable = |t: &Tensor| -> Result<Vec<bool>> {
@@ -173,7 +172,8 @@ where
         let width = held.context.len() / rows;
         held.context[r * width..(r + 1) * width].fill(T::zero());
     }
-    let system = held.system(job.field, job.penalty);
+    let evaluator = Evaluator::new(&**job.field, weights)?;
+    let system = held.system(&evaluator, job.penalty);
     let keep = x.track_op() || weights.track_op() || context.track_op();
     let mut steps = Vec::new();
     let mut seen = |step| {
@@ -181,7 +181,7 @@ where
             steps.push(step);
         }
     };
-    let f = |t: f64, (z, _): &Point<T>| Ok(system.rates(t, z));
+    let f = |t: f64, (z, _): &Point<T>| system.rates(t, z);
     let start = (start, vec![T::zero(); rows]);
     let solution = job.solver.run(f, start, &job.times, End::Exact, &mut seen)?.finished()?;
     cost.lock().unwrap_or_else(PoisonError::into_inner).add_forward(&solution.stats, job.times);
@@ -215,15 +215,14 @@ fn split(packed: &Tensor, rows: usize, dim: usize) -> Result<(Tensor, Tensor)> {
     Ok((packed.narrow(0, 0, rows * dim)?.reshape((rows, dim))?, packed.narrow(0, rows * dim, rows)?))
 }
 
-/// The numbers of a system.
+/// The numbers of a system, the weights aside.
 struct Held<T> {
-    weights: Vec<T>,
     context: Vec<T>,
     noise: Option<Vec<T>>,
 }
 
-impl<T: Real> Held<T> {
-    fn of(probe: &Probe, weights: &Tensor, x: &Tensor, context: &Tensor) -> Result<Self> {
+impl<T: Number> Held<T> {
+    fn of(probe: &Probe, x: &Tensor, context: &Tensor) -> Result<Self> {
         let values = |t: &Tensor| with_slice::<T, _>(t, <[T]>::to_vec);
         let noise = match probe {
             Probe::Basis => None,
@@ -232,18 +231,18 @@ impl<T: Real> Held<T> {
                 return Err(Error::shape("the noise of a divergence", e.dims(), format!("{:?}", x.dims())));
             }
         };
-        Ok(Self { weights: values(weights)?, context: values(context)?, noise })
+        Ok(Self { context: values(context)?, noise })
     }
 
-    fn system<'a>(&'a self, field: &'a Mlp, penalty: Penalty) -> System<'a, T> {
+    fn system<'a>(&'a self, evaluator: &'a Evaluator<'a, T>, penalty: Penalty) -> System<'a, T> {
         let vectors = self.noise.as_ref().map_or(Vectors::Basis, |e| Vectors::Noise(e));
-        System { field, weights: &self.weights, context: &self.context, vectors, penalty }
+        System { evaluator, context: &self.context, vectors, penalty }
     }
 }
 
 /// A solve that is done, and its gradient.
 struct Solved<T> {
-    field: Mlp,
+    field: Arc<dyn VectorField>,
     solver: Solver,
     times: [f64; 2],
     gradient: Gradient,
@@ -257,7 +256,7 @@ struct Solved<T> {
     cost: Arc<Mutex<Cost>>,
 }
 
-impl<T: Real> Solved<T>
+impl<T: Number> Solved<T>
 where
     Vec<T>: State,
 {
@@ -268,7 +267,7 @@ where
         gradient: &Tensor,
     ) -> Result<[Option<Tensor>; 3]> {
         let (rows, dim) = x.dims2()?;
-        let mut held = Held::<T>::of(&self.probe, weights, x, context)?;
+        let mut held = Held::<T>::of(&self.probe, x, context)?;
         let width = held.context.len() / rows;
         let mut values = with_slice::<T, _>(gradient, <[T]>::to_vec)?;
         let mut end = with_slice::<T, _>(end, |v| v[..rows * dim].to_vec())?;
@@ -279,7 +278,8 @@ where
             held.context[r * width..(r + 1) * width].fill(T::zero());
         }
         let of_integral = values.split_off(rows * dim);
-        let system = held.system(&self.field, self.penalty);
+        let evaluator = Evaluator::new(&*self.field, weights)?;
+        let system = held.system(&evaluator, self.penalty);
         let found = match self.gradient {
             Gradient::Adjoint => adjoint::gradients(&system, &self.solver, self.times, end, (values, of_integral))?,
             _ => discrete::gradients(&system, self.solver.method, &self.steps, (values, of_integral))?,
@@ -294,7 +294,7 @@ where
     }
 }
 
-impl<T: Real> CustomOp3 for Solved<T>
+impl<T: Number> CustomOp3 for Solved<T>
 where
     Vec<T>: State,
 {

@@ -1,7 +1,58 @@
 //! The settings of a field.
 
-use super::Activation;
-use serde::{Deserialize, Serialize};
+use super::{Activation, Mlp, VectorField};
+use flows_core::Result;
+use flows_core::nn::Scope;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Map, Value};
+use std::sync::Arc;
+
+/// Which field moves the points; settings that name no `kind` are those of a network of linear layers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", remote = "Self")]
+pub enum FieldConfig {
+    /// A network of linear layers.
+    Mlp(MlpConfig),
+}
+
+impl FieldConfig {
+    /// The field over `dim` numbers, given a context of this width if there is one.
+    ///
+    /// # Errors
+    /// When a setting cannot be, or names are taken in `scope`.
+    pub fn build(&self, dim: usize, context: Option<usize>, scope: &Scope) -> Result<Arc<dyn VectorField>> {
+        Ok(match self {
+            Self::Mlp(config) => Arc::new(Mlp::new(dim, context, config, scope)?),
+        })
+    }
+}
+
+impl Default for FieldConfig {
+    fn default() -> Self {
+        Self::Mlp(MlpConfig::default())
+    }
+}
+
+impl From<MlpConfig> for FieldConfig {
+    fn from(config: MlpConfig) -> Self {
+        Self::Mlp(config)
+    }
+}
+
+impl Serialize for FieldConfig {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        Self::serialize(self, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for FieldConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        let mut settings = Map::deserialize(deserializer)?;
+        settings.entry("kind").or_insert("mlp".into());
+        Self::deserialize(Value::Object(settings)).map_err(D::Error::custom)
+    }
+}
 
 /// How a layer sees time; W is its matrix, b its bias.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,10 +66,10 @@ pub enum TimeLayer {
     ConcatSquash,
 }
 
-/// Which network a field is.
+/// Which network of linear layers a field is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct FieldConfig {
+pub struct MlpConfig {
     /// Widths of the hidden layers.
     pub hidden: Vec<usize>,
     /// How the layers see time.
@@ -29,8 +80,29 @@ pub struct FieldConfig {
     pub gain: f64,
 }
 
-impl Default for FieldConfig {
+impl Default for MlpConfig {
     fn default() -> Self {
         Self { hidden: vec![64, 64, 64], layer: TimeLayer::ConcatSquash, activation: Activation::Tanh, gain: 1.0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_without_a_kind_are_those_of_a_network() {
+        let read = |text: &str| toml::from_str::<FieldConfig>(text);
+        let want: FieldConfig = MlpConfig { hidden: vec![8], ..MlpConfig::default() }.into();
+        for text in ["hidden = [8]", "kind = 'mlp'\nhidden = [8]"] {
+            assert_eq!(read(text).unwrap(), want);
+        }
+        assert_eq!(read("").unwrap(), FieldConfig::default());
+        assert_eq!(read(&toml::to_string(&want).unwrap()).unwrap(), want);
+        assert_eq!(serde_json::from_str::<FieldConfig>(&serde_json::to_string(&want).unwrap()).unwrap(), want);
+        for (text, word) in [("width = 8", "width"), ("kind = 'graphs'", "graphs"), ("hidden = 8", "sequence")] {
+            let error = read(text).unwrap_err().to_string();
+            assert!(error.contains(word), "{error}");
+        }
     }
 }

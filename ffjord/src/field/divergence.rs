@@ -88,12 +88,14 @@ impl Penalty {
     }
 }
 
-/// The same for the kernels.
+/// The same for kernels.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Vectors<'a, T> {
+pub enum Vectors<'a, T> {
     /// None: the value alone, and a divergence of zero.
     None,
+    /// Those of the basis.
     Basis,
+    /// One for each row, (B, D).
     Noise(&'a [T]),
 }
 

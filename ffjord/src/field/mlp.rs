@@ -1,9 +1,8 @@
 //! A multi-layer perceptron as a vector field.
 
-use super::divergence::{Penalty, Vectors};
 use super::kernel::{Block, block_rows};
 use super::time::Places;
-use super::{FieldConfig, Probe, TimeLayer};
+use super::{Batch, Dual, Gradients, Kernel, Kernels, MlpConfig, TimeLayer, VectorField};
 use candle_core::Tensor;
 use flows_core::nn::{Init, Scope};
 use flows_core::ops::kernel::Real;
@@ -20,7 +19,7 @@ const PIECES: usize = 8;
 pub struct Mlp {
     dim: usize,
     context: usize,
-    config: FieldConfig,
+    config: MlpConfig,
     layers: Vec<Layer>,
     places: Places,
 }
@@ -38,33 +37,13 @@ struct Layer {
     beta: Option<Tensor>,
 }
 
-/// Rows that a field is evaluated at, and for what.
-#[derive(Clone, Copy)]
-pub(crate) struct Batch<'a, T> {
-    /// (B, D).
-    pub(crate) z: &'a [T],
-    /// (B, C), empty if the field is not conditional.
-    pub(crate) context: &'a [T],
-    pub(crate) vectors: Vectors<'a, T>,
-    pub(crate) penalty: Penalty,
-}
-
-/// Gradients of the value (B, D) and the divergence (B), times what they were given.
-pub(crate) struct Gradients<T> {
-    /// The value itself.
-    pub(crate) value: Vec<T>,
-    pub(crate) z: Vec<T>,
-    pub(crate) context: Vec<T>,
-    pub(crate) weights: Vec<T>,
-}
-
 impl Mlp {
     /// A field of `dim` numbers, given a context of this width if there is one, with PyTorch's starting
     /// values.
     ///
     /// # Errors
     /// When a width is 0, or names are taken in `scope`.
-    pub fn new(dim: usize, context: Option<usize>, config: &FieldConfig, scope: &Scope) -> Result<Self> {
+    pub fn new(dim: usize, context: Option<usize>, config: &MlpConfig, scope: &Scope) -> Result<Self> {
         let widths = [&[dim + context.unwrap_or(0)], &config.hidden[..], &[dim]].concat();
         if dim == 0 || context == Some(0) || widths.contains(&0) {
             return Err(Error::Config("a field needs at least one dimension, and no layer of width 0".into()));
@@ -92,46 +71,21 @@ impl Mlp {
         Ok(Self { dim, context: context.unwrap_or(0), config: config.clone(), layers, places })
     }
 
-    /// D.
-    pub fn dim(&self) -> usize {
-        self.dim
+    /// Writes the inputs of `rows` rows from `start`, values before tangents, to zeros.
+    fn fill<T: Real>(&self, batch: Batch<'_, T>, (start, rows): (usize, usize), inputs: &mut [T]) {
+        let (dim, width) = (self.dim, self.dim + self.context);
+        let (values, tangents) = inputs.split_at_mut(rows * width);
+        for (r, row) in values.chunks_exact_mut(width).enumerate() {
+            let (z, context) = row.split_at_mut(dim);
+            z.copy_from_slice(&batch.z[(start + r) * dim..][..dim]);
+            context.copy_from_slice(&batch.context[(start + r) * self.context..][..self.context]);
+        }
+        batch.vectors.write((start, rows), dim, width, tangents);
     }
+}
 
-    /// C, 0 for a field that is not conditional.
-    pub fn context(&self) -> usize {
-        self.context
-    }
-
-    /// The largest number from which a solver can start: a field without a bound moves so fast far out
-    /// that no step is small enough.
-    pub(crate) fn reach(&self) -> f64 {
-        if self.config.activation.is_bounded() { f64::INFINITY } else { 1e12 }
-    }
-
-    /// What it is made of.
-    pub fn structure(&self) -> Structure {
-        let FieldConfig { hidden, layer, activation, .. } = &self.config;
-        Structure::new(
-            "Mlp",
-            format!("{} -> {hidden:?} -> {}, {layer:?}, {activation}", self.dim + self.context, self.dim),
-        )
-        .parameters(self.places.weights)
-    }
-
-    /// All weights as one vector, to which their gradients come.
-    ///
-    /// # Errors
-    /// When the device fails.
-    pub(crate) fn weights(&self) -> Result<Tensor> {
-        let parts = self.layers.iter().flat_map(|layer| {
-            let gate = layer.gate.iter().flatten();
-            [&layer.weight, &layer.bias].into_iter().chain(&layer.shift).chain(gate).chain(&layer.beta)
-        });
-        Ok(Tensor::cat(&parts.map(Tensor::flatten_all).collect::<candle_core::Result<Vec<_>>>()?, 0)?)
-    }
-
-    /// Value (B, D) and divergence (B), less the penalty, by `weights` as [`Self::weights`] has them.
-    pub(crate) fn rates<T: Real>(&self, weights: &[T], t: f64, batch: Batch<'_, T>) -> (Vec<T>, Vec<T>) {
+impl<T: Real> Kernel<T> for Mlp {
+    fn rates(&self, weights: &[T], t: f64, batch: Batch<'_, T>) -> (Vec<T>, Vec<T>) {
         let (dim, rows) = (self.dim, batch.z.len() / self.dim);
         let maps = self.places.at(weights, t);
         let (mut value, mut divergence) = (vec![T::zero(); rows * dim], vec![T::zero(); rows]);
@@ -158,8 +112,7 @@ impl Mlp {
         (value, divergence)
     }
 
-    /// The gradients of `sum(of_value * value) + sum(of_divergence * divergence)`.
-    pub(crate) fn gradients<T: Real>(
+    fn gradients(
         &self,
         weights: &[T],
         t: f64,
@@ -205,7 +158,7 @@ impl Mlp {
             sum
         };
         let mut of_weights = vec![T::zero(); self.places.weights];
-        self.places.backward(weights, t, &of_maps, &mut of_weights);
+        let of_t = self.places.backward(weights, t, &of_maps, &mut of_weights);
         let of_row = |row: &[T], part: std::ops::Range<usize>| row[part].to_vec();
         let (z, context) = if self.context == 0 {
             (inputs, Vec::new())
@@ -213,91 +166,66 @@ impl Mlp {
             let rows = || inputs.chunks_exact(width);
             (rows().flat_map(|r| of_row(r, 0..dim)).collect(), rows().flat_map(|r| of_row(r, dim..width)).collect())
         };
-        Gradients { value, z, context, weights: of_weights }
+        Gradients { value, z, context, weights: of_weights, t: of_t }
+    }
+}
+
+impl VectorField for Mlp {
+    fn dim(&self) -> usize {
+        self.dim
     }
 
-    /// Writes the inputs of `rows` rows from `start`, values before tangents, to zeros.
-    fn fill<T: Real>(&self, batch: Batch<'_, T>, (start, rows): (usize, usize), inputs: &mut [T]) {
-        let (dim, width) = (self.dim, self.dim + self.context);
-        let (values, tangents) = inputs.split_at_mut(rows * width);
-        for (r, row) in values.chunks_exact_mut(width).enumerate() {
-            let (z, context) = row.split_at_mut(dim);
-            z.copy_from_slice(&batch.z[(start + r) * dim..][..dim]);
-            context.copy_from_slice(&batch.context[(start + r) * self.context..][..self.context]);
-        }
-        batch.vectors.write((start, rows), dim, width, tangents);
+    fn context(&self) -> usize {
+        self.context
     }
 
-    /// Value (B, D) and divergence (B), less the penalty, as a composition of candle's operations, for other devices and as
-    /// the tests' reference; differentiable once, by autograd, since the derivative of the value is
-    /// spelt out.
-    ///
-    /// # Errors
-    /// When a shape is wrong or the device fails.
-    pub fn composed(
-        &self,
-        t: f64,
-        z: &Tensor,
-        context: Option<&Tensor>,
-        probe: &Probe,
-        penalty: Penalty,
-    ) -> Result<(Tensor, Tensor)> {
-        let (rows, dim) = z.dims2()?;
-        let tangents = match probe {
-            Probe::Basis => {
-                let basis = Tensor::eye(dim, z.dtype(), z.device())?.unsqueeze(1)?;
-                basis.broadcast_as((dim, rows, dim))?.contiguous()?
-            }
-            Probe::Noise(e) => e.unsqueeze(0)?,
-        };
-        let (value, products) = self.composed_jvp(t, z, context, &tangents)?;
-        let mut divergence = (&products * tangents)?.sum(2)?.sum(0)?;
-        if !penalty.is_none() {
-            let kinetic = (value.sqr()?.sum(1)? * (penalty.kinetic / dim as f64))?;
-            let jacobian = (products.sqr()?.sum(2)?.sum(0)? * (penalty.jacobian / dim as f64))?;
-            divergence = (divergence - (kinetic + jacobian)?)?;
-        }
-        Ok((value, divergence))
+    fn reach(&self) -> f64 {
+        if self.config.activation.is_bounded() { f64::INFINITY } else { 1e12 }
     }
 
-    /// The value (B, D), and the products of its Jacobian with `tangents` (K, B, D), likewise.
-    ///
-    /// # Errors
-    /// When a shape is wrong or the device fails.
-    pub fn composed_jvp(
-        &self,
-        t: f64,
-        z: &Tensor,
-        context: Option<&Tensor>,
-        tangents: &Tensor,
-    ) -> Result<(Tensor, Tensor)> {
-        let (count, rows, _) = tangents.dims3()?;
-        let mut value = match context {
-            Some(context) => Tensor::cat(&[z, context], 1)?,
-            None => z.clone(),
-        };
-        let padding = Tensor::zeros((count, rows, self.context), z.dtype(), z.device())?;
-        let mut products = if self.context == 0 { tangents.clone() } else { Tensor::cat(&[tangents, &padding], 2)? };
+    fn tensors(&self) -> Vec<Tensor> {
+        let parts = self.layers.iter().flat_map(|layer| {
+            let gate = layer.gate.iter().flatten();
+            [&layer.weight, &layer.bias].into_iter().chain(&layer.shift).chain(gate).chain(&layer.beta)
+        });
+        parts.cloned().collect()
+    }
+
+    fn evaluate(&self, weights: &[Tensor], t: &Tensor, z: &Dual, context: Option<&Tensor>) -> Result<Dual> {
+        let mut weights = weights.iter();
+        let mut next = || weights.next().ok_or_else(|| Error::Config("a network was given too few weights".into()));
+        let mut x = context.map_or_else(|| Ok(z.clone()), |context| z.append(context))?;
         for (l, layer) in self.layers.iter().enumerate() {
-            let shift = layer.shift.as_ref().map(|h| h * t).transpose()?;
-            let gate = match &layer.gate {
-                Some([g, c]) => ops::sigmoid(&((g * t)? + c)?)?,
-                None => layer.bias.ones_like()?,
-            };
-            let matrix = layer.weight.broadcast_mul(&gate.unsqueeze(1)?)?;
-            let bias = (&layer.bias * &gate)?;
-            let bias = if let Some(shift) = shift { (bias + shift)? } else { bias };
-            let outputs = bias.elem_count();
-            value = ops::product(&value, &matrix.t()?)?.broadcast_add(&bias)?;
-            let stacked = products.reshape((count * rows, ()))?;
-            products = ops::product(&stacked, &matrix.t()?)?.reshape((count, rows, outputs))?;
+            let (mut matrix, mut bias) = (next()?.clone(), next()?.clone());
+            let shift = layer.shift.as_ref().map(|_| Ok::<_, Error>(next()?.broadcast_mul(t)?)).transpose()?;
+            if layer.gate.is_some() {
+                let (g, c) = (next()?, next()?);
+                let gate = ops::sigmoid(&(g.broadcast_mul(t)? + c)?)?;
+                (matrix, bias) = (matrix.broadcast_mul(&gate.unsqueeze(1)?)?, (bias * gate)?);
+            }
+            if let Some(shift) = shift {
+                bias = (bias + shift)?;
+            }
+            let beta = layer.beta.as_ref().map(|_| next()).transpose()?;
+            x = x.linear(|x| ops::product(x, &matrix.t()?))?.shift(&bias)?;
             if l + 1 < self.layers.len() {
-                let (y, slope) = self.config.activation.composed(layer.beta.as_ref(), &value)?;
-                value = y;
-                products = products.broadcast_mul(&slope.unsqueeze(0)?)?;
+                x = x.map(|u| self.config.activation.composed(beta, u))?;
             }
         }
-        Ok((value, products))
+        Ok(x)
+    }
+
+    fn structure(&self) -> Structure {
+        let MlpConfig { hidden, layer, activation, .. } = &self.config;
+        Structure::new(
+            "Mlp",
+            format!("{} -> {hidden:?} -> {}, {layer:?}, {activation}", self.dim + self.context, self.dim),
+        )
+        .parameters(self.places.weights)
+    }
+
+    fn kernels(&self) -> Option<Kernels<'_>> {
+        Some(Kernels::of(self))
     }
 }
 
@@ -310,7 +238,8 @@ fn sizes(rows: usize, tangents: usize) -> (usize, usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::field::Activation;
+    use crate::field::evaluator::composed;
+    use crate::field::{Activation, Penalty, Probe, Vectors, weights};
     use candle_core::{DType, Device, Var};
     use flows_core::nn::Parameters;
     use flows_core::testing::difference;
@@ -335,7 +264,7 @@ mod tests {
                 layers.iter().flat_map(|l| [(*l, false, None, 5), (*l, true, Some(2), 70), (*l, false, Some(1), 700)])
             {
                 let dim = 1 + i;
-                let config = FieldConfig { hidden: vec![7, 6], layer, activation, ..FieldConfig::default() };
+                let config = MlpConfig { hidden: vec![7, 6], layer, activation, ..MlpConfig::default() };
                 let parameters = Parameters::new(DType::F64, &Device::Cpu, rng.fork());
                 let field = Mlp::new(dim, context, &config, &parameters.scope())?;
                 perturb(&parameters, 0.2, &mut rng)?;
@@ -348,20 +277,20 @@ mod tests {
                 let (of_value, of_divergence) = (var(&[rows, dim])?, var(&[rows])?);
                 let probe = if noisy { Probe::Noise(e.as_tensor().clone()) } else { Probe::Basis };
                 let penalty = Penalty { kinetic: 0.3 * i as f64, jacobian: 0.2 * i as f64 };
-                let composed = || field.composed(0.7, &z, given.as_ref().map(Var::as_tensor), &probe, penalty);
-                let loss = || {
-                    let (value, divergence) = composed()?;
+                let both = |t: f64| composed(&field, t, &z, given.as_ref().map(Var::as_tensor), &probe, penalty);
+                let loss = |t: f64| {
+                    let (value, divergence) = both(t)?;
                     let second = (divergence * of_divergence.as_tensor())?.sum_all()?;
                     Ok(((value * of_value.as_tensor())?.sum_all()? + second)?)
                 };
-                let (value, divergence) = composed()?;
-                let gradients = loss()?.backward()?;
+                let (value, divergence) = both(0.7)?;
+                let gradients = loss(0.7)?.backward()?;
 
                 let [zs, es, cs] = [Some(&z), Some(&e), given.as_ref()]
                     .map(|v| v.map_or(Ok(Vec::new()), |v| values(v)).expect("values"));
                 let vectors = if noisy { Vectors::Noise(&es) } else { Vectors::Basis };
                 let batch = Batch { z: &zs, context: &cs, vectors, penalty };
-                let weights = values(&field.weights()?)?;
+                let weights = values(&weights(&field)?)?;
                 let (got_value, got_divergence) = field.rates(&weights, 0.7, batch);
                 let tensor = |v: Vec<f64>, like: &Tensor| Tensor::from_vec(v, like.shape().clone(), &Device::Cpu);
                 assert!(difference(&value, &tensor(got_value, &value)?)? < 1e-12);
@@ -369,6 +298,8 @@ mod tests {
                 let seeds = (values(&of_value)?, values(&of_divergence)?);
                 let got = field.gradients(&weights, 0.7, batch, (&seeds.0, &seeds.1));
                 assert!(difference(&value, &tensor(got.value, &value)?)? < 1e-12);
+                let slope = (loss(0.7 + 1e-5)? - loss(0.7 - 1e-5)?)?.to_scalar::<f64>()? / 2e-5;
+                assert!((slope - got.t).abs() < 1e-6 * slope.abs().max(1.0), "{slope} {}", got.t);
                 let want =
                     |var: &Tensor| gradients.get(var).cloned().ok_or_else(|| Error::Config("no gradient".into()));
                 assert!(difference(&want(&z)?, &tensor(got.z, &z)?)? < 1e-11, "{layer:?} {activation}");
@@ -383,8 +314,8 @@ mod tests {
                 assert!(d < 1e-11, "{layer:?} {activation}: {d}");
 
                 if rows == 5 {
-                    let bare = field.composed(0.7, &z, None, &probe, Penalty::default())?.1;
-                    let d = gradient_difference(loss, &parameters, &[("z", &z)], &mut Rng::seed(1))?;
+                    let bare = composed(&field, 0.7, &z, None, &probe, Penalty::default())?.1;
+                    let d = gradient_difference(|| loss(0.7), &parameters, &[("z", &z)], &mut Rng::seed(1))?;
                     assert!(d < 1e-8, "{layer:?} {activation}: {d}");
                     let mut sum = divergence.zeros_like()?;
                     for k in 0..dim {
@@ -392,7 +323,7 @@ mod tests {
                         let at = |h: f64| {
                             let z = z.broadcast_add(&(&step * h)?)?;
                             Ok::<_, Error>(
-                                field.composed(0.7, &z, None, &probe, penalty)?.0.narrow(1, k, 1)?.squeeze(1)?,
+                                composed(&field, 0.7, &z, None, &probe, penalty)?.0.narrow(1, k, 1)?.squeeze(1)?,
                             )
                         };
                         sum = (sum + ((at(1e-5)? - at(-1e-5)?)? / 2e-5)?)?;
