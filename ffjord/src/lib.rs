@@ -6,5 +6,5 @@ pub mod field;
 mod model;
 pub mod solver;
 
-pub use cnf::{Cnf, CnfSettings, Cost, Coupling, Gradient};
+pub use cnf::{Cnf, CnfSettings, Cost, Coupling, Gradient, Matching};
 pub use model::{Model, ModelConfig};

@@ -97,7 +97,7 @@ impl Cnf {
             return Err(Error::Config("flow matching knows no context: train this flow by its likelihood".into()));
         }
         self.check("the data of a continuous flow", x, None)?;
-        matching::loss(self.field(), self.settings.end_time, x, coupling, rng)
+        matching::loss(self.field(), &self.settings, x, coupling, rng)
     }
 
     /// `(z, log|det dz/dx|)` for points x (B, D) that are at time `t`, of (0, T]; at 0 this is the inverse.

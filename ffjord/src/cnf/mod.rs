@@ -9,6 +9,6 @@ mod operation;
 mod settings;
 
 pub use flow::Cnf;
-pub use matching::Coupling;
+pub use matching::{Coupling, Matching};
 pub use operation::Cost;
 pub use settings::{CnfSettings, Gradient};

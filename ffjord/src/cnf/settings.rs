@@ -1,5 +1,6 @@
 //! The settings of a continuous flow.
 
+use super::Matching;
 use crate::field::{Divergence, FieldConfig, Penalty};
 use crate::solver::Solver;
 use flows_core::{Error, Result};
@@ -43,6 +44,8 @@ pub struct CnfSettings {
     pub steer: f64,
     /// How training finds the gradient.
     pub gradient: Gradient,
+    /// How flow matching draws its times.
+    pub matching: Matching,
 }
 
 impl Default for CnfSettings {
@@ -56,6 +59,7 @@ impl Default for CnfSettings {
             penalty: Penalty::default(),
             steer: 0.0,
             gradient: Gradient::Discrete,
+            matching: Matching::default(),
         }
     }
 }
@@ -73,6 +77,7 @@ impl CnfSettings {
         if ![kinetic, jacobian].iter().all(|weight| weight.is_finite() && *weight >= 0.0) {
             return Err(Error::Config("the weights of `penalty` must be numbers of at least 0".into()));
         }
+        self.matching.check()?;
         self.solver.check()?;
         self.evaluation.as_ref().map_or(Ok(()), Solver::check)
     }
