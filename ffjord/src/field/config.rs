@@ -1,6 +1,6 @@
 //! The settings of a field.
 
-use super::{Activation, Mlp, VectorField};
+use super::{Activation, ConvConfig, ConvField, Mlp, VectorField};
 use flows_core::Result;
 use flows_core::nn::Scope;
 use serde::de::Error as _;
@@ -14,6 +14,8 @@ use std::sync::Arc;
 pub enum FieldConfig {
     /// A network of linear layers.
     Mlp(MlpConfig),
+    /// A network of convolutions, over images.
+    Conv(ConvConfig),
 }
 
 impl FieldConfig {
@@ -24,6 +26,7 @@ impl FieldConfig {
     pub fn build(&self, dim: usize, context: Option<usize>, scope: &Scope) -> Result<Arc<dyn VectorField>> {
         Ok(match self {
             Self::Mlp(config) => Arc::new(Mlp::new(dim, context, config, scope)?),
+            Self::Conv(config) => Arc::new(ConvField::of_numbers(dim, context, config, scope)?),
         })
     }
 }

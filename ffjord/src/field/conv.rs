@@ -1,7 +1,7 @@
 //! A convolutional network as a vector field over images.
 
 use super::conv_activation::{Given, activate};
-use super::{Activation, TimeLayer};
+use super::{Activation, Dual, TimeLayer, VectorField};
 use candle_core::Tensor;
 use flows_core::nn::{Init, Scope};
 use flows_core::ops::Fused;
@@ -27,6 +27,9 @@ pub struct ConvConfig {
     /// Whether what goes into a layer of stride 2, the images themselves aside, is added to what the layer
     /// of stride -2 gives that undoes it (Ronneberger et al. 2015).
     pub skips: bool,
+    /// Whether `(p + q t) z` is added to what the layers give, p and q learnt. They start at -1 and 2: so at both
+    /// ends the velocity of standardized data that go straight to noise in a time of 1 is right on average.
+    pub linear: bool,
 }
 
 impl Default for ConvConfig {
@@ -38,6 +41,7 @@ impl Default for ConvConfig {
             layer: TimeLayer::Concat,
             activation: Activation::Softplus,
             skips: false,
+            linear: false,
         }
     }
 }
@@ -49,6 +53,8 @@ pub struct ConvField {
     shape: [usize; 3],
     config: ConvConfig,
     layers: Vec<Layer>,
+    /// p and q.
+    linear: Option<Tensor>,
 }
 
 #[derive(Clone, Debug)]
@@ -174,37 +180,43 @@ impl ConvField {
         if [height, width] != shape[1..] {
             return bad(format!("the layers turn {shape:?} to {height} x {width}: undo each stride of 2 by one of -2"));
         }
-        Ok(Self { shape, config: config.clone(), layers })
+        let linear = config.linear.then(|| scope.weight("linear", 2, Init::Values(vec![-1.0, 2.0]))).transpose()?;
+        Ok(Self { shape, config: config.clone(), layers, linear })
     }
 
-    /// D.
-    pub fn dim(&self) -> usize {
+    /// The field over `dim` numbers, which must be those of the images that the config names.
+    ///
+    /// # Errors
+    /// As [`Self::new`], or when the numbers are others or there is to be a context.
+    pub(super) fn of_numbers(dim: usize, context: Option<usize>, config: &ConvConfig, scope: &Scope) -> Result<Self> {
+        let Some(shape) = config.shape.filter(|shape| shape.iter().product::<usize>() == dim) else {
+            let message =
+                format!("a field over images of {dim} colours needs their `shape`: give channels, height and width");
+            return Err(Error::Config(message));
+        };
+        if context.is_some() {
+            return Err(Error::Config("a field over images takes no context: leave it out".into()));
+        }
+        Self::new(shape, config, scope)
+    }
+}
+
+impl VectorField for ConvField {
+    fn dim(&self) -> usize {
         self.shape.iter().product()
     }
 
-    /// The largest number from which a solver can start.
-    pub(crate) fn reach(&self) -> f64 {
-        if self.config.activation.is_bounded() { f64::INFINITY } else { 1e12 }
+    fn reach(&self) -> f64 {
+        if self.config.activation.is_bounded() && self.linear.is_none() { f64::INFINITY } else { 1e12 }
     }
 
-    /// All weights, in an order that never changes.
-    pub fn tensors(&self) -> Vec<Tensor> {
-        self.layers.iter().flat_map(Layer::tensors).cloned().collect()
+    fn tensors(&self) -> Vec<Tensor> {
+        self.layers.iter().flat_map(Layer::tensors).chain(&self.linear).cloned().collect()
     }
 
-    /// The value (B, D) at time t, a scalar, and the products of its Jacobian with tangents (K, B, D).
-    ///
-    /// `weights` stand for [`Self::tensors`]. Differentiable once by autograd.
-    ///
-    /// # Errors
-    /// When a shape is wrong or the device fails.
-    pub fn jvp(
-        &self,
-        weights: &[Tensor],
-        t: &Tensor,
-        z: &Tensor,
-        tangents: Option<&Tensor>,
-    ) -> Result<(Tensor, Option<Tensor>)> {
+    /// Values and tangents lie one below the other, so that there is one convolution a layer.
+    fn evaluate(&self, weights: &[Tensor], t: &Tensor, z: &Dual, _: Option<&Tensor>) -> Result<Dual> {
+        let (z, tangents) = (z.value(), z.tangents());
         let (rows, dim) = z.dims2()?;
         let count = tangents.map_or(Ok(0), |tangents| tangents.dim(0))?;
         let [channels, height, width] = self.shape;
@@ -214,33 +226,39 @@ impl ConvField {
         };
         let mut h = stacked.reshape(((1 + count) * rows, channels, height, width))?;
         let (mut kept, mut weights) = (Vec::new(), weights);
+        let whole = h.clone();
         for (l, layer) in self.layers.iter().enumerate() {
             let (own, rest) = weights.split_at(layer.tensors().count());
             weights = rest;
-            let (weight, shift, gate, beta) = layer.at(own, t)?;
+            let (weight, given) = layer.at(own, t)?;
             let u = layer.stride.convolve(&h, weight, None)?;
             if layer.skip == Skip::Keeps {
                 kept.push(h);
             }
-            let skip = if layer.skip == Skip::Adds { kept.pop() } else { None };
+            let mut skip = if layer.skip == Skip::Adds { kept.pop() } else { None };
             let activation = (l + 1 < self.layers.len()).then_some(self.config.activation);
-            h = activate(&u, rows, activation, Given { shift, gate, beta, skip })?;
+            if let ([linear], None) = (weights, activation) {
+                let scale = (linear.narrow(0, 1, 1)?.broadcast_mul(t)? + linear.narrow(0, 0, 1)?)?;
+                let linear = whole.broadcast_mul(&scale)?;
+                skip = Some(if let Some(skip) = skip { (skip + linear)? } else { linear });
+            }
+            h = activate(&u, rows, activation, Given { skip, ..given })?;
         }
         let h = h.reshape(((1 + count) * rows, dim))?;
         if count == 0 {
-            return Ok((h, None));
+            return Dual::new(h, None);
         }
         let products = h.narrow(0, rows, count * rows)?.reshape((count, rows, dim))?;
-        Ok((h.narrow(0, 0, rows)?, Some(products)))
+        Dual::new(h.narrow(0, 0, rows)?, Some(products))
     }
 
-    /// What it is made of.
-    pub fn structure(&self) -> Structure {
-        let ConvConfig { hidden, strides, layer, activation, skips, .. } = &self.config;
+    fn structure(&self) -> Structure {
+        let ConvConfig { hidden, strides, layer, activation, skips, linear, .. } = &self.config;
         let strides = if strides.is_empty() { String::new() } else { format!(", strides {strides:?}") };
         let skips = if *skips { ", skips" } else { "" };
-        let details = format!("{:?} -> {hidden:?}{strides}, {layer:?}, {activation}{skips}", self.shape);
-        Structure::new("ConvField", details).weights(self.layers.iter().flat_map(Layer::tensors))
+        let linear = if *linear { ", linear part" } else { "" };
+        let details = format!("{:?} -> {hidden:?}{strides}, {layer:?}, {activation}{skips}{linear}", self.shape);
+        Structure::new("ConvField", details).weights(self.layers.iter().flat_map(Layer::tensors).chain(&self.linear))
     }
 }
 
@@ -271,25 +289,25 @@ impl Layer {
         [&self.weight, &self.bias].into_iter().chain(&self.shift).chain(gate).chain(&self.beta)
     }
 
-    /// The weight, and what is given to the activation: shift, gate and beta at time t.
-    #[expect(clippy::type_complexity, reason = "the four things that a layer is at one time")]
-    fn at<'a>(&self, own: &'a [Tensor], t: &Tensor) -> Result<(&'a Tensor, Tensor, Option<Tensor>, Option<Tensor>)> {
+    /// The weight, and what the activation is given at time t, a skip aside.
+    fn at<'a>(&self, own: &'a [Tensor], t: &Tensor) -> Result<(&'a Tensor, Given)> {
         let (beta, own) = match own.split_last() {
             Some((beta, own)) if self.beta.is_some() => (Some(beta.clone()), own),
             _ => (None, own),
         };
+        let given = |shift, gate| Given { shift, gate, beta: beta.clone(), skip: None };
         Ok(match own {
-            [weight, bias] => (weight, bias.clone(), None, beta),
+            [weight, bias] => (weight, given(bias.clone(), None)),
             // The constant channel is seen through the same padding as the others.
             [weight, bias, shift] => {
                 let [_, height, width] = self.inputs;
                 let channel = t.reshape((1, 1, 1, 1))?.broadcast_as((1, 1, height, width))?;
-                (weight, self.stride.convolve(&channel, shift, Some(bias))?.squeeze(0)?, None, beta)
+                (weight, given(self.stride.convolve(&channel, shift, Some(bias))?.squeeze(0)?, None))
             }
             [weight, bias, shift, gate, gate_bias] => {
                 let gate = ops::sigmoid(&(gate.broadcast_mul(t)? + gate_bias)?)?;
                 let shift = ((bias * &gate)? + shift.broadcast_mul(t)?)?;
-                (weight, shift, Some(gate), beta)
+                (weight, given(shift, Some(gate)))
             }
             _ => return Err(Error::Config("a layer was given other weights than its own".into())),
         })
@@ -313,7 +331,7 @@ mod tests {
                 fields.push((format!("{layer:?} {activation}"), [2, 3, 4], plain(layer, activation)));
             }
             let (hidden, strides) = (vec![3, 4, 4, 5, 4, 3], vec![2, 1, 2, 1, -2, 1, -2]);
-            let config = ConvConfig { hidden, strides, skips: true, ..plain(layer, Activation::Silu) };
+            let config = ConvConfig { hidden, strides, skips: true, linear: true, ..plain(layer, Activation::Silu) };
             fields.push((format!("{layer:?} with strides"), [1, 4, 8], config));
         }
         fields
@@ -332,24 +350,26 @@ mod tests {
             let z = Var::from_tensor(&tensor(&[rows, dim], &mut rng)?)?;
             let (t, tangents) = (Var::new(0.7, &Device::Cpu)?, tensor(&[2, rows, dim], &mut rng)?);
             let (of_value, of_products) = (tensor(&[rows, dim], &mut rng)?, tensor(&[2, rows, dim], &mut rng)?);
-            let run = || field.jvp(&field.tensors(), &t, &z, Some(&tangents));
-            let (value, products) = run()?;
-            let products = products.expect("products");
-            assert!(difference(&value, &field.jvp(&field.tensors(), &t, &z, None)?.0)? < 1e-13, "{name}");
+            let run = |z: &Tensor, tangents: Option<&Tensor>| {
+                field.evaluate(&field.tensors(), &t, &Dual::new(z.clone(), tangents.cloned())?, None)
+            };
+            let found = run(&z, Some(&tangents))?;
+            let products = found.tangents().expect("products");
+            assert!(difference(found.value(), run(&z, None)?.value())? < 1e-13, "{name}");
             for k in 0..2 {
                 let at = |h: f64| {
                     let z = (z.as_tensor() + (tangents.get(k)? * h)?)?;
-                    Ok::<_, Error>(field.jvp(&field.tensors(), &t, &z, None)?.0)
+                    Ok::<_, Error>(run(&z, None)?.value().clone())
                 };
                 let central = ((at(1e-5)? - at(-1e-5)?)? / 2e-5)?;
                 assert!(difference(&central, &products.get(k)?)? < 1e-8, "{name}");
             }
             let loss = || {
-                let (value, products) = run()?;
-                let products = products.expect("products");
-                Ok(((value * &of_value)?.sum_all()? + (products * &of_products)?.sum_all()?)?)
+                let found = run(&z, Some(&tangents))?;
+                let products = found.tangents().expect("products");
+                Ok(((found.value() * &of_value)?.sum_all()? + (products * &of_products)?.sum_all()?)?)
             };
-            let ignored = config.layer == TimeLayer::Ignore;
+            let ignored = config.layer == TimeLayer::Ignore && !config.linear;
             let inputs = [("z", &z), ("t", &t)];
             let d = gradient_difference(loss, &parameters, &inputs[..2 - usize::from(ignored)], &mut Rng::seed(1))?;
             assert!(d < 1e-8, "{name}: {d}");
@@ -369,7 +389,7 @@ mod tests {
             let x = rng.normal_tensor((2, 2, 4, 6), DType::F64, &Device::Cpu)?;
             let t = Tensor::new(0.3, &Device::Cpu)?;
             let own: Vec<Tensor> = layer.tensors().cloned().collect();
-            let (weight, shift, ..) = layer.at(&own, &t)?;
+            let (weight, Given { shift, .. }) = layer.at(&own, &t)?;
             let got = stride.convolve(&x, weight, None)?.broadcast_add(&shift.unsqueeze(0)?)?;
             let with_time = Tensor::cat(&[t.broadcast_as((2, 1, 4, 6))?, x], 1)?;
             let axis = if stride == Stride::Doubles { 0 } else { 1 };
