@@ -3,8 +3,10 @@
 
 mod cnf;
 pub mod field;
+mod images;
 mod model;
 pub mod solver;
 
 pub use cnf::{Cnf, CnfSettings, Cost, Coupling, Gradient, Matching};
+pub use images::{ImageConfig, ImageModel, Logit};
 pub use model::{Model, ModelConfig};

@@ -112,6 +112,18 @@ impl Cnf {
         self.run("the points of a continuous flow", x, context, times, (Probe::Basis, false))
     }
 
+    /// The forward direction by the solver of evaluation, with the divergence that `probe` gives.
+    pub(crate) fn forward_by(&self, z: &Tensor, probe: Probe) -> Result<(Tensor, Tensor)> {
+        let times = [self.settings.end_time, 0.0];
+        self.run("the latent of a continuous flow", z, None, times, (probe, false))
+    }
+
+    /// The same of the inverse direction.
+    pub(crate) fn inverse_by(&self, x: &Tensor, probe: Probe) -> Result<(Tensor, Tensor)> {
+        let times = [0.0, self.settings.end_time];
+        self.run("the data of a continuous flow", x, None, times, (probe, false))
+    }
+
     fn solver(&self, training: bool, dtype: DType) -> Solver {
         let solver = self.settings.evaluation.filter(|_| !training).unwrap_or(self.settings.solver);
         if dtype == DType::F64 {
