@@ -3,6 +3,7 @@
 mod animate;
 mod config;
 mod eval;
+mod images;
 mod picture;
 mod sample;
 mod saved;

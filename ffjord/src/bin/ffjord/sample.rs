@@ -1,5 +1,6 @@
 //! `ffjord sample`: new rows.
 
+use crate::images;
 use crate::saved::ModelArgs;
 use candle_core::{DType, Device};
 use clap::Args;
@@ -10,7 +11,7 @@ use flows_core::{Error, Result, Rng};
 use serde_json::json;
 use std::path::PathBuf;
 
-/// Draw new rows from a model
+/// Draw new rows or images from a model
 ///
 /// The same seed draws the same rows. Without --out the rows go to standard output as CSV.
 #[derive(Args)]
@@ -21,18 +22,21 @@ Examples:
 pub struct SampleArgs {
     /// How many rows to draw
     #[arg(long, value_name = "N", default_value_t = 1000, allow_negative_numbers = true)]
-    count: usize,
+    pub count: usize,
     /// What the draws derive from
     #[arg(long, value_name = "S", default_value_t = 0, allow_negative_numbers = true)]
-    seed: u64,
-    /// The file to write, .npy or .csv
+    pub seed: u64,
+    /// The file to write, .npy or .csv; of images the picture, .png
     #[arg(long, value_name = "FILE")]
-    out: Option<PathBuf>,
+    pub out: Option<PathBuf>,
     #[command(flatten)]
-    model: ModelArgs,
+    pub model: ModelArgs,
 }
 
 pub fn run(args: SampleArgs) -> Result<()> {
+    if images::is_model(&args.model)? {
+        return images::sample(args);
+    }
     let output = args.model.output;
     let (saved, _) = args.model.open()?;
     let config = saved.model.config();
