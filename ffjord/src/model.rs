@@ -1,5 +1,6 @@
 //! A continuous flow as people use it: config, parameters and distribution in one.
 
+use crate::ZeroCentre;
 use crate::cnf::{Cnf, CnfSettings, Cost, Coupling};
 use candle_core::{DType, Device, Tensor};
 use flows_core::bijectors::{Bijector, Chain, Standardize};
@@ -28,6 +29,9 @@ pub struct ModelConfig {
 /// A trainable density over vectors: continuous flows from a standard normal, and a shift and scale of
 /// the data that are part of the model.
 ///
+/// With a field over particles ([`Graph`](crate::field::Graph)) the features are their positions, and the
+/// density one of configurations up to where they are: see [`ZeroCentre`].
+///
 /// ```
 /// use ffjord::{CnfSettings, Model, ModelConfig};
 /// use flows_core::{Rng, distributions::Distribution};
@@ -43,8 +47,24 @@ pub struct Model {
     config: ModelConfig,
     parameters: Parameters,
     flows: Vec<Cnf>,
-    standardize: Standardize,
+    frame: Frame,
     distribution: Transformed,
+}
+
+/// The last step, which depends on the training data alone.
+#[derive(Clone, Debug)]
+enum Frame {
+    Columns(Standardize),
+    Particles(ZeroCentre),
+}
+
+impl Frame {
+    fn bijector(&self) -> &dyn Bijector {
+        match self {
+            Self::Columns(map) => map,
+            Self::Particles(map) => map,
+        }
+    }
 }
 
 impl Model {
@@ -73,15 +93,31 @@ impl Model {
         }
         let parameters = Parameters::new(dtype, device, rng.fork());
         let scope = parameters.scope();
-        let standardize = Standardize::new(&[features], &scope.enter("data"))?;
-        let part = |i: usize| Cnf::new(features, flow, None, &scope.enter("flow").enter(i));
+        let of_data = scope.enter("data");
+        let frame = match flow.field.space() {
+            None => Frame::Columns(Standardize::new(&[features], &of_data)?),
+            Some(space) if space > 0 && features.is_multiple_of(space) => {
+                Frame::Particles(ZeroCentre::new(features / space, space, &of_data)?)
+            }
+            Some(space) => {
+                return Err(Error::Config(format!(
+                    "{features} columns are not the positions of particles in {space} dimensions: set the \
+                     `dimension` of `flow.field`"
+                )));
+            }
+        };
+        let dim = frame.bijector().latent_shape()[0];
+        let part = |i: usize| Cnf::new(dim, flow, None, &scope.enter("flow").enter(i));
         let flows = (0..flows).map(part).collect::<Result<Vec<_>>>()?;
         let mut chain: Vec<Box<dyn Bijector>> = Vec::new();
         chain.extend(flows.iter().map(|cnf| Box::new(cnf.clone()) as Box<dyn Bijector>));
-        chain.push(Box::new(standardize.clone()));
-        let base = StandardNormal::new([features], dtype, device)?;
+        chain.push(match &frame {
+            Frame::Columns(map) => Box::new(map.clone()),
+            Frame::Particles(map) => Box::new(map.clone()),
+        });
+        let base = StandardNormal::new([dim], dtype, device)?;
         let distribution = Transformed::new(Box::new(base), Box::new(Chain::new(chain)?))?;
-        Ok(Self { config, parameters, flows, standardize, distribution })
+        Ok(Self { config, parameters, flows, frame, distribution })
     }
 
     /// The config it was made from.
@@ -99,12 +135,22 @@ impl Model {
         &self.flows
     }
 
-    /// Sets shift and scale from the columns of the training data, (B, features).
+    /// The number of dimensions that a density is counted in: that of the features, or of configurations
+    /// of particles whose centre is 0.
+    pub fn dimensions(&self) -> usize {
+        self.frame.bijector().latent_shape()[0]
+    }
+
+    /// Sets shift and scale from the columns of the training data, (B, features), or a scale from the
+    /// configurations of particles.
     ///
     /// # Errors
     /// When a shape is wrong or a value is not finite.
     pub fn standardize(&self, x: &Tensor) -> Result<()> {
-        self.standardize.fit(x)
+        match &self.frame {
+            Frame::Columns(map) => map.fit(x),
+            Frame::Particles(map) => map.fit(x),
+        }
     }
 
     /// The loss of flow matching for data x (B, features), a scalar: training without a solver.
@@ -115,7 +161,7 @@ impl Model {
         let [cnf] = &self.flows[..] else {
             return Err(Error::Config("flow matching trains a single flow: set `flows = 1` or `matching = 0`".into()));
         };
-        cnf.matching_loss(&self.standardize.inverse(x, None)?.0, coupling, rng)
+        cnf.matching_loss(&self.frame.bijector().inverse(x, None)?.0, coupling, rng)
     }
 
     /// What the solves have cost since this was last asked.
@@ -128,7 +174,7 @@ impl Model {
         self.config.flow.end_time * self.flows.len() as f64
     }
 
-    /// Points z (B, features) of the base on their way to the data: where they are at each of `shares`,
+    /// Points z (B, dimensions) of the base on their way to the data: where they are at each of `shares`,
     /// which rise from 0, the base, to 1, the data.
     ///
     /// # Errors
@@ -151,7 +197,7 @@ impl Model {
         if shares.first().is_some_and(|share| *share * self.span() < 1e-9) {
             states.insert(0, z.clone());
         }
-        states.iter().map(|z| Ok(self.standardize.forward(z, None)?.0)).collect()
+        states.iter().map(|z| Ok(self.frame.bijector().forward(z, None)?.0)).collect()
     }
 
     /// The log-density of the points x (B, features) at a share of the way from the base (0) to the data
@@ -160,7 +206,7 @@ impl Model {
     /// # Errors
     /// When a shape is wrong or a solver cannot go on.
     pub fn log_prob_at(&self, x: &Tensor, share: f64) -> Result<Tensor> {
-        let (mut z, mut log_det) = self.standardize.inverse(x, None)?;
+        let (mut z, mut log_det) = self.frame.bijector().inverse(x, None)?;
         let (end, reached) = (self.config.flow.end_time, share * self.span());
         for (i, cnf) in self.flows.iter().enumerate().rev() {
             let within = (reached - i as f64 * end).clamp(0.0, end);

@@ -1,8 +1,8 @@
 //! Flow matching: training without a solver.
 
 use super::CnfSettings;
-use super::assignment::assign;
 use super::operation::Known;
+use crate::assignment::assign;
 use crate::field::{Batch, Evaluator, Gradients, Number, Penalty, VectorField, Vectors, value, weights};
 use candle_core::{DType, Shape, Tensor};
 use flows_core::{Error, Result, Rng};
@@ -16,7 +16,9 @@ pub enum Coupling {
     /// Any (Lipman et al. 2023).
     Independent,
     /// Those of the least sum of squared distances within groups (Tong et al. 2024; Pooladian et
-    /// al. 2023): straighter ways, which take fewer evaluations to solve.
+    /// al. 2023): straighter ways, which take fewer evaluations to solve. Where the field has symmetries
+    /// the distance is that to the nearest equivalent point (Klein et al. 2023), which takes as long as a
+    /// network for more than a few particles; the other coupling then uses it for its own pairs alone.
     #[default]
     Optimal,
 }
@@ -56,9 +58,17 @@ struct Group {
     velocity: Vec<f64>,
 }
 
-/// The groups of a batch x (B, D) with draws of the base: `x_t = (1 - s) x + s z` at time `t = s T`, `s`
-/// a power of a uniform number that is stratified over the groups, and its velocity `(z - x) / T`.
-fn groups(x: &Tensor, end_time: f64, matching: Matching, coupling: Coupling, rng: &mut Rng) -> Result<Vec<Group>> {
+/// The groups of a batch x (B, D) with draws of the base, each turned to its partner by the symmetries of
+/// the field: `x_t = (1 - s) x + s z` at time `t = s T`, `s` a power of a uniform number that is stratified
+/// over the groups, and its velocity `(z - x) / T`.
+fn groups(
+    field: &dyn VectorField,
+    settings: &CnfSettings,
+    x: &Tensor,
+    coupling: Coupling,
+    rng: &mut Rng,
+) -> Result<Vec<Group>> {
+    let (matching, end_time) = (settings.matching, settings.end_time);
     let (rows, dim) = x.dims2()?;
     let x = x.detach().to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
     let count = rows.div_ceil(matching.group);
@@ -75,12 +85,17 @@ fn groups(x: &Tensor, end_time: f64, matching: Matching, coupling: Coupling, rng
         let partner: Vec<usize> = match coupling {
             Coupling::Independent => (0..rows).collect(),
             Coupling::Optimal => {
-                let distance = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum();
+                let distance = |a: &[f64], b: &[f64]| {
+                    let mut b = b.to_vec();
+                    field.align(a, &mut b);
+                    a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum()
+                };
                 let cost = x.chunks(dim).map(|x| z.chunks(dim).map(|z| distance(x, z)).collect());
                 assign(&cost.collect::<Vec<_>>())
             }
         };
-        let z: Vec<f64> = partner.iter().flat_map(|&i| &z[i * dim..(i + 1) * dim]).copied().collect();
+        let mut z: Vec<f64> = partner.iter().flat_map(|&i| &z[i * dim..(i + 1) * dim]).copied().collect();
+        x.chunks(dim).zip(z.chunks_mut(dim)).for_each(|(x, z)| field.align(x, z));
         let pairs = || x.iter().zip(&z);
         Group {
             t: share * end_time,
@@ -101,7 +116,7 @@ pub(super) fn loss(
     coupling: Coupling,
     rng: &mut Rng,
 ) -> Result<Tensor> {
-    let groups = groups(x, settings.end_time, settings.matching, coupling, rng)?;
+    let groups = groups(field, settings, x, coupling, rng)?;
     match (x.device().is_cpu(), x.dtype()) {
         (true, DType::F32) => by_kernels::<f32>(field, &groups, x),
         (true, DType::F64) => by_kernels::<f64>(field, &groups, x),
@@ -171,7 +186,8 @@ mod tests {
         let x = rng.normal_tensor((150, 2), DType::F64, &Device::Cpu)?;
         for coupling in [Coupling::Independent, Coupling::Optimal] {
             let matching = Matching { skew: 1.5, ..Matching::default() };
-            let groups = groups(&x, 0.7, matching, coupling, &mut rng)?;
+            let settings = CnfSettings { end_time: 0.7, matching, ..CnfSettings::default() };
+            let groups = groups(&field, &settings, &x, coupling, &mut rng)?;
             assert!(groups.iter().all(|group| (0.0..0.7).contains(&group.t)) && groups.len() == 3);
             let (got, want) = (by_kernels::<f64>(&field, &groups, &x)?, composed(&field, &groups, &x)?);
             assert!(difference(&want, &got)? < 1e-12);

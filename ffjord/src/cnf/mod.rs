@@ -1,7 +1,6 @@
 //! Continuous flows.
 
 mod adjoint;
-mod assignment;
 mod discrete;
 mod flow;
 mod matching;

@@ -1,8 +1,8 @@
 //! The settings of a field.
 
-use super::{Activation, ConvConfig, ConvField, Mlp, VectorField};
-use flows_core::Result;
+use super::{Activation, ConvConfig, ConvField, Graph, GraphConfig, Mlp, VectorField};
 use flows_core::nn::Scope;
+use flows_core::{Error, Result};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
@@ -16,6 +16,8 @@ pub enum FieldConfig {
     Mlp(MlpConfig),
     /// A network of convolutions, over images.
     Conv(ConvConfig),
+    /// An equivariant graph network over the positions of particles.
+    Graph(GraphConfig),
 }
 
 impl FieldConfig {
@@ -27,7 +29,21 @@ impl FieldConfig {
         Ok(match self {
             Self::Mlp(config) => Arc::new(Mlp::new(dim, context, config, scope)?),
             Self::Conv(config) => Arc::new(ConvField::of_numbers(dim, context, config, scope)?),
+            Self::Graph(_) if context.is_some() => {
+                return Err(Error::Config("a graph field knows no context: leave it out".into()));
+            }
+            Self::Graph(config) => Arc::new(Graph::new(dim, config, scope)?),
         })
+    }
+}
+
+impl FieldConfig {
+    /// Of the space that its particles are in, if it is a field over particles.
+    pub fn space(&self) -> Option<usize> {
+        match self {
+            Self::Mlp(_) | Self::Conv(_) => None,
+            Self::Graph(config) => Some(config.dimension),
+        }
     }
 }
 
@@ -40,6 +56,12 @@ impl Default for FieldConfig {
 impl From<MlpConfig> for FieldConfig {
     fn from(config: MlpConfig) -> Self {
         Self::Mlp(config)
+    }
+}
+
+impl From<GraphConfig> for FieldConfig {
+    fn from(config: GraphConfig) -> Self {
+        Self::Graph(config)
     }
 }
 

@@ -63,6 +63,9 @@ pub(crate) enum Evaluator<'a, T> {
     Composed(&'a dyn VectorField, Vec<Var>),
 }
 
+/// The gradient for numbers of the value from one on, given these.
+type Seeds<'a, T> = dyn Fn(usize, &[T]) -> Vec<T> + Sync + 'a;
+
 /// Rows of a batch.
 #[derive(Clone, Copy)]
 struct Piece {
@@ -161,7 +164,7 @@ impl<'a, T: Number> Evaluator<'a, T> {
         (field, leaves): (&dyn VectorField, &[Var]),
         t: f64,
         batch: Batch<'_, T>,
-        (of_value, of_divergence): (&(dyn Fn(usize, &[T]) -> Vec<T> + Sync), &[T]),
+        (of_value, of_divergence): (&Seeds<'_, T>, &[T]),
     ) -> Result<Gradients<T>> {
         let weights: Vec<Tensor> = leaves.iter().map(|leaf| leaf.as_tensor().clone()).collect();
         let dim = field.dim();

@@ -88,6 +88,12 @@ pub trait VectorField: Debug + Send + Sync {
     /// When a shape is wrong or the device fails.
     fn evaluate(&self, weights: &[Tensor], t: &Tensor, z: &Dual, context: Option<&Tensor>) -> Result<Dual>;
 
+    /// Turns z, a draw of the base, by a symmetry of the field into one as near to x as may be, for flow
+    /// matching: the base finds both equally likely. By default there is no symmetry.
+    fn align(&self, x: &[f64], z: &mut [f64]) {
+        let _ = (x, z);
+    }
+
     /// What it is made of.
     fn structure(&self) -> Structure;
 

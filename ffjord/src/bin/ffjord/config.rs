@@ -1,5 +1,6 @@
 //! The settings of a run: what `config.toml` holds.
 
+use crate::particles::Energy;
 use candle_core::{DType, Device};
 use ffjord::{CnfSettings, Coupling, Model, ModelConfig};
 use flows_core::cli::{Presets, plural};
@@ -23,6 +24,12 @@ pub struct RunConfig {
     /// Samples of a 2-D density: for training, validation and test.
     #[serde(default = "default_samples")]
     pub samples: [usize; 3],
+    /// The most rows for training, validation and test: the first of each part.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub most: Option<[usize; 3]>,
+    /// What configurations of particles were drawn from, if it is known; for the picture.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub energy: Option<Energy>,
     /// What all randomness derives from.
     #[serde(default)]
     pub seed: u64,
@@ -83,6 +90,12 @@ impl RunConfig {
             let then = format!("{} of {} when the run began", plural(then, "row"), self.data);
             return Err(Error::Data(format!("there were {then}, and there are {now} now; restore them or train anew")));
         }
+        let mut data = data;
+        if let Some(most) = self.most {
+            for (part, most) in [&mut data.train, &mut data.validation, &mut data.test].into_iter().zip(most) {
+                *part = part.rows(0..most.min(part.len()))?;
+            }
+        }
         data.check_resolution().and_then(|()| data.to(DType::F32, device)).map_err(self.data.named())
     }
 
@@ -103,7 +116,11 @@ impl RunConfig {
         if self.matching > 0 && self.flows > 1 {
             return Err(Error::Config("flow matching trains a single flow: set `flows = 1` or `matching = 0`".into()));
         }
-        let config = ModelConfig { features: 2, columns: None, flows: self.flows, flow: self.flow.clone() };
+        if self.most.is_some_and(|most| most.contains(&0)) {
+            return Err(Error::Config("`most` must leave at least 1 row to each part".into()));
+        }
+        let features = 2 * self.flow.field.space().unwrap_or(1);
+        let config = ModelConfig { features, columns: None, flows: self.flows, flow: self.flow.clone() };
         let trial = Model::new(config, &mut Rng::seed(0))?;
         Trainer::new(trial.parameters(), self.train.clone(), Rng::seed(0)).map(drop)
     }

@@ -41,6 +41,9 @@ pub fn run(args: EvalArgs) -> Result<()> {
     if images::is_model(&args.model)? {
         return images::eval(args);
     }
+    if args.count.is_some() {
+        return Err(Error::Config("--count is for models of images: leave it out".into()));
+    }
     let output = args.model.output;
     let (saved, device) = args.model.open()?;
     let (rows, name) = rows(&saved, args.data.as_deref(), &device)?;
@@ -51,7 +54,7 @@ pub fn run(args: EvalArgs) -> Result<()> {
     let values = log_likelihoods(&saved.model, &rows, output.quiet)?;
     let cost = saved.model.take_cost();
     let evaluations = cost.forward as f64 / cost.solves.max(1) as f64;
-    let result = Likelihood::of(&values, features);
+    let result = Likelihood::of(&values, saved.model.dimensions());
     if output.json {
         let result = json!({ "model": saved.path, "data": name, "result": result, "evaluations": evaluations });
         return print_json(&result);

@@ -20,9 +20,9 @@ Examples:
   ffjord sample runs/pinwheel --count 5000 --out pinwheel.npy
   ffjord sample runs/pinwheel --count 3 --seed 7")]
 pub struct SampleArgs {
-    /// How many rows to draw
-    #[arg(long, value_name = "N", default_value_t = 1000, allow_negative_numbers = true)]
-    pub count: usize,
+    /// How many rows or images to draw, 1000 rows or 64 images unless given
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub count: Option<usize>,
     /// What the draws derive from
     #[arg(long, value_name = "S", default_value_t = 0, allow_negative_numbers = true)]
     pub seed: u64,
@@ -40,24 +40,25 @@ pub fn run(args: SampleArgs) -> Result<()> {
     let output = args.model.output;
     let (saved, _) = args.model.open()?;
     let config = saved.model.config();
+    let count = args.count.unwrap_or(1000);
     let most = (1 << 30) / config.features;
-    if !(1..=most).contains(&args.count) {
+    if !(1..=most).contains(&count) {
         return Err(Error::Config(format!("draw 1 to {} by --count", plural(most, "row"))));
     }
-    let data = draw(&saved.model, args.count, None, &mut Rng::seed(args.seed))?;
+    let data = draw(&saved.model, count, None, &mut Rng::seed(args.seed))?;
     let data = data.to_device(&Device::Cpu)?.to_dtype(DType::F32)?;
     let table = Table { columns: config.columns.clone(), data };
     match (&args.out, output.json) {
         (Some(out), json) => {
             write_table(out, &table)?;
-            let (rows, seed) = (args.count, args.seed);
+            let (rows, seed) = (count, args.seed);
             if json {
                 return print_json(&json!({ "model": saved.path, "rows": rows, "seed": seed, "out": out }));
             }
             print(format_args!("{} drawn in {}", plural(rows, "row"), out.display()))
         }
         (None, true) => print_json(&json!({
-            "model": saved.path, "rows": args.count, "seed": args.seed, "columns": table.columns,
+            "model": saved.path, "rows": count, "seed": args.seed, "columns": table.columns,
             "samples": table.data.to_vec2::<f32>()?,
         })),
         (None, false) => print(table.to_csv()?.trim_end()),

@@ -11,7 +11,8 @@ use std::path::PathBuf;
 
 pub fn run(args: SampleArgs) -> Result<()> {
     let output = args.model.output;
-    if !(1..=100_000).contains(&args.count) {
+    let count = args.count.unwrap_or(64);
+    if !(1..=100_000).contains(&count) {
         return Err(Error::Config("draw 1 to 100,000 images by --count".into()));
     }
     let out = args.out.unwrap_or_else(|| PathBuf::from("samples.png"));
@@ -19,10 +20,10 @@ pub fn run(args: SampleArgs) -> Result<()> {
         return Err(Error::file(&out, "images are written side by side as .png; give the file this extension"));
     }
     let (saved, _) = Saved::open(&args.model)?;
-    let picture = samples(&saved.model, args.count, args.count.isqrt(), &mut Rng::seed(args.seed))?;
+    let picture = samples(&saved.model, count, count.isqrt(), &mut Rng::seed(args.seed))?;
     write_png(&picture, &out)?;
     match output.json {
-        true => print_json(&json!({ "model": saved.path, "images": args.count, "seed": args.seed, "out": out })),
-        false => print(format_args!("{} drawn in {}", plural(args.count, "image"), out.display())),
+        true => print_json(&json!({ "model": saved.path, "images": count, "seed": args.seed, "out": out })),
+        false => print(format_args!("{} drawn in {}", plural(count, "image"), out.display())),
     }
 }

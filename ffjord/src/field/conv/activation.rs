@@ -1,7 +1,7 @@
 //! What follows a convolution: gate, shift, activation and a skip, of values and tangents in one pass.
 
-use super::Activation;
-use super::kernel::{multiply, multiply_in_place, through};
+use super::super::Activation;
+use super::super::kernel::{multiply, multiply_in_place, through};
 use candle_core::{CpuStorage, CustomOp3, DType, Layout, Shape, Tensor};
 use flows_core::Result;
 use flows_core::ops::kernel::{Real, dispatch, with_slice};
@@ -200,7 +200,7 @@ impl Activate {
             for (k, of_tangent) in tangents.iter().enumerate().filter(|_| self.gated) {
                 for (c, of_gate) in of_gate.iter_mut().enumerate() {
                     let range = c * self.places..(c + 1) * self.places;
-                    let [a, b, slope] = [&*of_tangent, u_at(1 + k), &scratch.slope].map(|v| &v[range.clone()]);
+                    let [a, b, slope] = [&of_tangent[..], u_at(1 + k), &scratch.slope].map(|v| &v[range.clone()]);
                     *of_gate += total(a.iter().zip(b).zip(slope).map(|((&a, &b), &s)| a * b * s));
                 }
             }

@@ -2,7 +2,7 @@
 
 /// The column of each row such that the sum of `cost[row][column]` over a square matrix is least, by
 /// shortest augmenting paths with potentials (Jonker and Volgenant, 1987), in O(n^3).
-pub(super) fn assign(cost: &[Vec<f64>]) -> Vec<usize> {
+pub(crate) fn assign(cost: &[Vec<f64>]) -> Vec<usize> {
     let n = cost.len();
     // Column 0 stands for none; rows and columns are counted from 1.
     let (mut of_row, mut of_column) = (vec![0.0; n + 1], vec![0.0; n + 1]);

@@ -1,0 +1,120 @@
+//! Configurations of particles, up to where they are.
+
+use crate::field::centred_basis;
+use candle_core::{DType, Device, Tensor};
+use flows_core::bijectors::{Bijector, check_event};
+use flows_core::nn::{Buffer, Scope};
+use flows_core::{Error, Result, Structure, ops};
+
+/// From the (N - 1) D coordinates of a configuration to the N D of its particles, particle by particle,
+/// whose centre is 0: `x = s E z`, E an orthonormal basis of such configurations and s a scale.
+///
+/// A density of x is one over that subspace, `log|det| = (N - 1) D log s`. The inverse takes the centre
+/// off, so it says the same of a configuration wherever it is.
+///
+/// Buffer: `scale`; 1 until [`Self::fit`] sets it. Clones share it.
+#[derive(Clone, Debug)]
+pub struct ZeroCentre {
+    latent: [usize; 1],
+    data: [usize; 1],
+    /// (latent, data).
+    basis: Tensor,
+    scale: Buffer,
+}
+
+impl ZeroCentre {
+    /// The map for `particles` particles in space of `dimension` dimensions.
+    ///
+    /// # Errors
+    /// When there are fewer than two particles, or a name is taken in `scope`.
+    pub fn new(particles: usize, dimension: usize, scope: &Scope) -> Result<Self> {
+        if particles < 2 || dimension == 0 {
+            return Err(Error::Config("a configuration has two or more particles, in one or more dimensions".into()));
+        }
+        let (latent, data) = ((particles - 1) * dimension, particles * dimension);
+        let mut values = vec![0.0; latent * data];
+        for (a, row) in centred_basis(particles).chunks_exact(particles).enumerate() {
+            for (i, &v) in row.iter().enumerate() {
+                (0..dimension).for_each(|c| values[(a * dimension + c) * data + i * dimension + c] = v);
+            }
+        }
+        let basis = Tensor::from_vec(values, (latent, data), &Device::Cpu)?;
+        let basis = basis.to_dtype(scope.dtype())?.to_device(scope.device())?;
+        let scale = scope.buffer("scale", &Tensor::ones(1, scope.dtype(), scope.device())?)?;
+        Ok(Self { latent: [latent], data: [data], basis, scale })
+    }
+
+    /// Sets the scale to the root mean square of the coordinates of configurations x (B, N D).
+    ///
+    /// # Errors
+    /// When the shape is wrong, a value is not finite, or no particle is apart from another.
+    pub fn fit(&self, x: &Tensor) -> Result<()> {
+        check_event("the configurations to scale by", x, &self.data)?;
+        let z = ops::product(&x.to_dtype(DType::F64)?, &self.basis.to_dtype(DType::F64)?.t()?)?;
+        let scale = z.sqr()?.mean_all()?.sqrt()?;
+        let value = scale.to_scalar::<f64>()?;
+        if !(value.is_finite() && value > 1e-12) {
+            return Err(Error::Data(format!("the particles are {value:e} apart on average: look for bad rows")));
+        }
+        let like = self.scale.get();
+        self.scale.set(&scale.reshape(1)?.to_dtype(like.dtype())?.to_device(like.device())?)
+    }
+
+    fn log_det(&self, rows: usize) -> Result<Tensor> {
+        Ok((self.scale.get().log()? * self.latent[0] as f64)?.broadcast_as(rows)?)
+    }
+}
+
+impl Bijector for ZeroCentre {
+    fn latent_shape(&self) -> &[usize] {
+        &self.latent
+    }
+
+    fn data_shape(&self) -> &[usize] {
+        &self.data
+    }
+
+    fn forward(&self, z: &Tensor, _: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
+        let rows = check_event("the coordinates of configurations", z, &self.latent)?;
+        Ok((ops::product(z, &self.basis)?.broadcast_mul(&self.scale.get())?, self.log_det(rows)?))
+    }
+
+    fn inverse(&self, x: &Tensor, _: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
+        let rows = check_event("configurations", x, &self.data)?;
+        let z = ops::product(x, &self.basis.t()?)?.broadcast_div(&self.scale.get())?;
+        Ok((z, self.log_det(rows)?.neg()?))
+    }
+
+    fn structure(&self) -> Structure {
+        Structure::new("ZeroCentre", format!("{} coordinates of {}", self.latent[0], self.data[0]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flows_core::nn::Parameters;
+    use flows_core::{Rng, testing::difference};
+
+    #[test]
+    fn configurations_are_centred_and_scaled() -> Result<()> {
+        let mut rng = Rng::seed(0);
+        let parameters = Parameters::new(DType::F64, &Device::Cpu, rng.fork());
+        let map = ZeroCentre::new(4, 3, &parameters.scope())?;
+        let x = (rng.normal_tensor((500, 12), DType::F64, &Device::Cpu)? * 3.0)?;
+        map.fit(&x)?;
+        let (z, log_det) = map.inverse(&x, None)?;
+        assert!((z.sqr()?.mean_all()?.to_scalar::<f64>()? - 1.0).abs() < 1e-12);
+        let (back, forward) = map.forward(&z, None)?;
+        let centre = x.reshape((500, 4, 3))?.mean_keepdim(1)?;
+        let centred = x.reshape((500, 4, 3))?.broadcast_sub(&centre)?.reshape((500, 12))?;
+        assert!(difference(&centred, &back)? < 1e-12);
+        assert!(difference(&log_det, &forward.neg()?)? < 1e-12);
+        // Lengths are multiplied by the scale in each of 9 directions.
+        let ratio = (centred.sqr()?.sum(1)? / z.sqr()?.sum(1)?)?.log()?;
+        assert!(difference(&(ratio * 4.5)?, &forward)? < 1e-12);
+        assert!(map.fit(&Tensor::ones((2, 12), DType::F64, &Device::Cpu)?).is_err());
+        assert!(map.inverse(&z, None).is_err());
+        Ok(())
+    }
+}
