@@ -1,6 +1,6 @@
 //! Configurations of particles, up to where they are.
 
-use crate::field::centred_basis;
+use crate::field::{MOST, centred_basis};
 use candle_core::{DType, Device, Tensor};
 use flows_core::bijectors::{Bijector, check_event};
 use flows_core::nn::{Buffer, Scope};
@@ -26,10 +26,13 @@ impl ZeroCentre {
     /// The map for `particles` particles in space of `dimension` dimensions.
     ///
     /// # Errors
-    /// When there are fewer than two particles, or a name is taken in `scope`.
+    /// When there are fewer than two particles, too many numbers, or a name is taken in `scope`.
     pub fn new(particles: usize, dimension: usize, scope: &Scope) -> Result<Self> {
-        if particles < 2 || dimension == 0 {
-            return Err(Error::Config("a configuration has two or more particles, in one or more dimensions".into()));
+        if particles < 2 || dimension == 0 || particles.saturating_mul(dimension) > MOST {
+            return Err(Error::Config(format!(
+                "{particles} particles in {dimension} dimensions: a configuration has two or more, in one or more \
+                 dimensions, and no more than {MOST} numbers"
+            )));
         }
         let (latent, data) = ((particles - 1) * dimension, particles * dimension);
         let mut values = vec![0.0; latent * data];
@@ -115,6 +118,9 @@ mod tests {
         assert!(difference(&(ratio * 4.5)?, &forward)? < 1e-12);
         assert!(map.fit(&Tensor::ones((2, 12), DType::F64, &Device::Cpu)?).is_err());
         assert!(map.inverse(&z, None).is_err());
+        for (particles, dimension) in [(1, 3), (2, 0), (0, 1), (1_000, 3)] {
+            assert!(ZeroCentre::new(particles, dimension, &parameters.scope().enter("other")).is_err());
+        }
         Ok(())
     }
 }

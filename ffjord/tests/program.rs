@@ -94,6 +94,40 @@ fn a_resumed_run_is_the_same_to_the_bit() {
 }
 
 #[test]
+fn particles_from_training_to_samples() {
+    let folder = folder();
+    let here = folder.path();
+    let row = |i: i32| {
+        let angle = f64::from(i);
+        let at = |k: f64| format!("{},{}", 2.0 * (angle + k).cos() + angle, 2.0 * (angle + k).sin() - 3.0);
+        format!("{}\n", [0.0, 2.1, 4.2].map(at).join(","))
+    };
+    let rows: String = (0..60).map(row).collect();
+    fs::write(here.join("triangles.csv"), format!("a,b,c,d,e,f\n{rows}{}", row(1).repeat(60))).unwrap();
+    let settings = TINY.replace("{ hidden = [8] }", "{ kind = 'graph', dimension = 2, width = 4, layers = 1 }");
+    let settings = format!("matching = 15\nmost = [30, 10, 12]\nenergy = 'double-well'\n{settings}");
+    fs::write(here.join("particles.toml"), &settings).unwrap();
+    let output = run(here, "train --data triangles.csv --config particles.toml --out run --json");
+    assert!(text(&output.stderr).contains("flatters"), "{}", text(&output.stderr));
+    let results: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(results["test"]["rows"], 12);
+    // Bits are counted for the four dimensions in which the centre is 0.
+    let [nats, bits] = ["log_likelihood", "bits_per_dimension"].map(|name| results["test"][name].as_f64().unwrap());
+    assert!((bits + nats / (4.0 * std::f64::consts::LN_2)).abs() < 1e-9);
+    assert!(results["boltzmann"]["efficiency"].as_f64().unwrap() > 0.0);
+    assert!(fs::metadata(here.join("run/particles.png")).unwrap().len() > 0);
+    assert_eq!(json(here, "eval run --json")["result"]["log_likelihood"].as_f64(), Some(nats));
+    let drawn = succeeds(here, "sample run --count 5");
+    for line in drawn.lines().skip(1) {
+        let values: Vec<f64> = line.split(',').map(|v| v.parse().unwrap()).collect();
+        assert!((values[0] + values[2] + values[4]).abs() < 1e-4, "{line}");
+    }
+    fails(here, "train --data table.csv --config particles.toml --out new -q", 2, &["dimension"]);
+    fs::write(here.join("bad.toml"), settings.replace("[30, 10, 12]", "[30, 0, 12]")).unwrap();
+    fails(here, "train --data triangles.csv --config bad.toml --out new -q", 2, &["most"]);
+}
+
+#[test]
 fn equations_by_name() {
     let folder = folder();
     let here = folder.path();

@@ -9,16 +9,16 @@ use flows_core::{Error, Result, Rng};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-/// Which point of the base goes with which of the data.
+/// Which point of the base goes with which of the data; one of a field with symmetries is turned to its
+/// partner by them ([`VectorField::align`](crate::field::VectorField::align)).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Coupling {
     /// Any (Lipman et al. 2023).
     Independent,
     /// Those of the least sum of squared distances within groups (Tong et al. 2024; Pooladian et
-    /// al. 2023): straighter ways, which take fewer evaluations to solve. Where the field has symmetries
-    /// the distance is that to the nearest equivalent point (Klein et al. 2023), which takes as long as a
-    /// network for more than a few particles; the other coupling then uses it for its own pairs alone.
+    /// al. 2023): straighter ways, which take fewer evaluations to solve. Every pair of a group is turned
+    /// before it is measured (Klein et al. 2023), which of particles takes longer than their network.
     #[default]
     Optimal,
 }
@@ -58,9 +58,8 @@ struct Group {
     velocity: Vec<f64>,
 }
 
-/// The groups of a batch x (B, D) with draws of the base, each turned to its partner by the symmetries of
-/// the field: `x_t = (1 - s) x + s z` at time `t = s T`, `s` a power of a uniform number that is stratified
-/// over the groups, and its velocity `(z - x) / T`.
+/// The groups of a batch x (B, D) with draws of the base: `x_t = (1 - s) x + s z` at time `t = s T`, `s` a power
+/// of a uniform number that is stratified over the groups, and its velocity `(z - x) / T`.
 fn groups(
     field: &dyn VectorField,
     settings: &CnfSettings,

@@ -35,9 +35,7 @@ impl FieldConfig {
             Self::Graph(config) => Arc::new(Graph::new(dim, config, scope)?),
         })
     }
-}
 
-impl FieldConfig {
     /// Of the space that its particles are in, if it is a field over particles.
     pub fn space(&self) -> Option<usize> {
         match self {

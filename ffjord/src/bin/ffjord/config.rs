@@ -18,7 +18,7 @@ pub const PRESETS: Presets = Presets::new(include_str!("presets.toml"));
 pub struct RunConfig {
     /// Where the data is.
     pub data: Source,
-    /// Rows of all its parts when the run began, where they come from files.
+    /// Rows of all its parts, as far as they are used, when the run began, where they come from files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rows: Option<usize>,
     /// Samples of a 2-D density: for training, validation and test.
@@ -83,18 +83,17 @@ impl RunConfig {
 
     /// The data in its three parts, the same at every call.
     pub fn load(&self, device: &Device) -> Result<Dataset> {
-        let data = self.data.load(self.samples, self.proportions, &mut self.generators().data)?;
+        let mut data = self.data.load(self.samples, self.proportions, &mut self.generators().data)?;
+        if let Some(most) = self.most {
+            for (part, most) in [&mut data.train, &mut data.validation, &mut data.test].into_iter().zip(most) {
+                *part = part.rows(0..most.min(part.len()))?;
+            }
+        }
         if let (Some(then), now) = (self.rows, data.rows())
             && then != now
         {
             let then = format!("{} of {} when the run began", plural(then, "row"), self.data);
             return Err(Error::Data(format!("there were {then}, and there are {now} now; restore them or train anew")));
-        }
-        let mut data = data;
-        if let Some(most) = self.most {
-            for (part, most) in [&mut data.train, &mut data.validation, &mut data.test].into_iter().zip(most) {
-                *part = part.rows(0..most.min(part.len()))?;
-            }
         }
         data.check_resolution().and_then(|()| data.to(DType::F32, device)).map_err(self.data.named())
     }
@@ -119,7 +118,7 @@ impl RunConfig {
         if self.most.is_some_and(|most| most.contains(&0)) {
             return Err(Error::Config("`most` must leave at least 1 row to each part".into()));
         }
-        let features = 2 * self.flow.field.space().unwrap_or(1);
+        let features = self.flow.field.space().unwrap_or(1).saturating_mul(2);
         let config = ModelConfig { features, columns: None, flows: self.flows, flow: self.flow.clone() };
         let trial = Model::new(config, &mut Rng::seed(0))?;
         Trainer::new(trial.parameters(), self.train.clone(), Rng::seed(0)).map(drop)

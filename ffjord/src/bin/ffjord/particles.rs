@@ -8,6 +8,7 @@ use flows_core::distributions::{Distribution, draw};
 use flows_core::plot::{Colour, Figure, Panel};
 use flows_core::{Result, Rng};
 use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
 
 /// Configurations in a histogram.
 const ROWS: usize = 4000;
@@ -51,6 +52,16 @@ fn distances<'a>(particles: &'a [&'a [f64]]) -> impl Iterator<Item = f64> + 'a {
     let square = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f64>();
     let pairs = (0..particles.len()).flat_map(|i| (0..i).map(move |j| (i, j)));
     pairs.map(move |(i, j)| square(particles[i], particles[j]).sqrt())
+}
+
+/// The test rows that are training rows as well, to the bit: chains repeat the configurations that they
+/// stay at.
+pub fn repeated(data: &Dataset) -> Result<usize> {
+    let bits = |x: &Tensor| -> Result<Vec<Vec<u64>>> {
+        Ok(rows(x)?.into_iter().map(|row| row.into_iter().map(f64::to_bits).collect()).collect())
+    };
+    let seen: HashSet<_> = bits(&data.train.x)?.into_iter().collect();
+    Ok(bits(&data.test.x)?.iter().filter(|row| seen.contains(*row)).count())
 }
 
 /// How a model compares with the density of a known energy.

@@ -106,6 +106,14 @@ pub fn run(args: TrainArgs) -> Result<()> {
         config.rows = Some(data.rows());
     }
     note(format!("data   {}: {}", config.data, describe(&data)));
+    let space = config.flow.field.space();
+    let repeated = if space.is_some() { particles::repeated(&data)? } else { 0 };
+    if repeated > 0 {
+        note(format!(
+            "note   {} of the test are among those to train on: the result flatters the model",
+            plural(repeated, "row")
+        ));
+    }
     let model = config.build(&data, &device)?;
     let parameters = model.parameters().count();
     let mut generators = config.generators();
@@ -161,7 +169,6 @@ pub fn run(args: TrainArgs) -> Result<()> {
 
     let values = log_likelihoods(&model, &data.test, args.output.quiet)?;
     let toy = if let Source::Toy(toy) = config.data { Some(toy) } else { None };
-    let space = config.flow.field.space();
     let boltzmann = match (space, config.energy) {
         (Some(space), Some(energy)) => {
             let count = data.test.len().min(SAMPLES);

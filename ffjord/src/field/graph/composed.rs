@@ -4,7 +4,7 @@ use super::machine::{Constant, Function, Machine};
 use super::{Constants, Places};
 use crate::field::Dual;
 use candle_core::{Device, Tensor};
-use flows_core::{Result, ops};
+use flows_core::{Error, Result, ops};
 
 /// The operations over a batch of `count` configurations, by `weights` at time `t`.
 pub(super) struct Composed<'a> {
@@ -37,6 +37,7 @@ impl<'a> Composed<'a> {
 
 impl Machine for Composed<'_> {
     type Value = Dual;
+    type Failure = Error;
 
     fn of_time(&mut self, weight: usize, bias: usize) -> Result<Dual> {
         let row = (self.weights[weight].broadcast_mul(self.t)? + &self.weights[bias])?;

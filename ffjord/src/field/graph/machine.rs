@@ -2,8 +2,8 @@
 
 use crate::field::Activation;
 use candle_core::Tensor;
+use flows_core::ops;
 use flows_core::ops::kernel::Real;
-use flows_core::{Result, ops};
 
 /// A smooth function of each number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +54,7 @@ impl Function {
     }
 
     /// The same as operations of candle: `(phi(u), phi'(u))`.
-    pub(super) fn composed(self, u: &Tensor) -> Result<(Tensor, Tensor)> {
+    pub(super) fn composed(self, u: &Tensor) -> flows_core::Result<(Tensor, Tensor)> {
         match self {
             Self::Silu => Activation::Silu.composed(None, u),
             Self::Tanh => Activation::Tanh.composed(None, u),
@@ -86,34 +86,42 @@ pub(super) enum Constant {
 /// index among those of the field.
 pub(super) trait Machine {
     type Value: Clone;
+    /// Why an operation fails.
+    type Failure;
 
     /// `w t + b`, a row for each particle.
-    fn of_time(&mut self, weight: usize, bias: usize) -> Result<Self::Value>;
+    fn of_time(&mut self, weight: usize, bias: usize) -> Result<Self::Value, Self::Failure>;
 
     /// `W x + b`.
-    fn linear(&mut self, x: &Self::Value, weight: usize, bias: Option<usize>) -> Result<Self::Value>;
+    fn linear(&mut self, x: &Self::Value, weight: usize, bias: Option<usize>) -> Result<Self::Value, Self::Failure>;
 
     /// A constant matrix times each configuration of x; rows of `width` numbers.
-    fn constant(&mut self, x: &Self::Value, matrix: Constant, width: usize) -> Result<Self::Value>;
+    fn constant(&mut self, x: &Self::Value, matrix: Constant, width: usize) -> Result<Self::Value, Self::Failure>;
 
     /// `a_i + b_j + sum_c q_c W_c` for each edge, given two numbers q of each edge.
-    fn pairs(&mut self, a: &Self::Value, b: &Self::Value, q: [&Self::Value; 2], weight: usize) -> Result<Self::Value>;
+    fn pairs(
+        &mut self,
+        a: &Self::Value,
+        b: &Self::Value,
+        q: [&Self::Value; 2],
+        weight: usize,
+    ) -> Result<Self::Value, Self::Failure>;
 
     /// `x_i - x_j` for each edge.
-    fn difference(&mut self, x: &Self::Value) -> Result<Self::Value>;
+    fn difference(&mut self, x: &Self::Value) -> Result<Self::Value, Self::Failure>;
 
     /// `factor sum_j x_ij` for each particle.
-    fn collect(&mut self, x: &Self::Value, factor: f64) -> Result<Self::Value>;
+    fn collect(&mut self, x: &Self::Value, factor: f64) -> Result<Self::Value, Self::Failure>;
 
     /// A function of each number.
-    fn map(&mut self, x: &Self::Value, function: Function) -> Result<Self::Value>;
+    fn map(&mut self, x: &Self::Value, function: Function) -> Result<Self::Value, Self::Failure>;
 
     /// Each row of x times its number s.
-    fn times(&mut self, x: &Self::Value, s: &Self::Value) -> Result<Self::Value>;
+    fn times(&mut self, x: &Self::Value, s: &Self::Value) -> Result<Self::Value, Self::Failure>;
 
     /// The square of each row's length.
-    fn square(&mut self, x: &Self::Value) -> Result<Self::Value>;
+    fn square(&mut self, x: &Self::Value) -> Result<Self::Value, Self::Failure>;
 
     /// `a + factor b`.
-    fn sum(&mut self, a: &Self::Value, b: &Self::Value, factor: f64) -> Result<Self::Value>;
+    fn sum(&mut self, a: &Self::Value, b: &Self::Value, factor: f64) -> Result<Self::Value, Self::Failure>;
 }

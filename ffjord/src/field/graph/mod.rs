@@ -14,8 +14,8 @@ use composed::Composed;
 use flows_core::nn::{Init, Scope};
 use flows_core::{Error, Result, Structure};
 use machine::{Constant, Function, Machine};
-pub(crate) use places::centred_basis;
 use places::{Constants, Places};
+pub(crate) use places::{MOST, centred_basis};
 use serde::{Deserialize, Serialize};
 
 /// Which graph network a field is.
@@ -68,15 +68,14 @@ impl Graph {
     /// When `dim` is no such number, a setting is 0, or names are taken in `scope`.
     pub fn new(dim: usize, config: &GraphConfig, scope: &Scope) -> Result<Self> {
         let &GraphConfig { dimension, width, layers, range } = config;
-        if dimension == 0 || width == 0 || layers == 0 || !(range.is_finite() && range > 0.0) {
-            return Err(Error::Config(
-                "`dimension`, `width`, `layers` and `range` of a graph field must be positive numbers".into(),
-            ));
+        if dimension == 0 || width == 0 || !(1..=100).contains(&layers) || !(range.is_finite() && range > 0.0) {
+            let message = "a graph field has a `dimension`, a `width` and a `range` above 0, and 1 to 100 `layers`";
+            return Err(Error::Config(message.into()));
         }
-        if dim == 0 || !dim.is_multiple_of(dimension) {
+        if dim == 0 || dim.saturating_add(dimension) > MOST || !dim.is_multiple_of(dimension) {
             return Err(Error::Config(format!(
                 "{dim} coordinates are not those of two or more particles in {dimension} dimensions, their centre \
-                 taken off: set the `dimension` of the field"
+                 taken off and with no more than {MOST} numbers: set the `dimension` of the field"
             )));
         }
         let (fan, one) = (Init::fan_in(width, 1.0), Init::fan_in(1, 1.0));
@@ -116,7 +115,7 @@ impl Graph {
     }
 
     /// The field's program.
-    fn run<M: Machine>(&self, m: &mut M, z: &M::Value) -> Result<M::Value> {
+    fn run<M: Machine>(&self, m: &mut M, z: &M::Value) -> std::result::Result<M::Value, M::Failure> {
         let layers = self.config.layers;
         let mut x = m.constant(z, Constant::Embed, self.config.dimension)?;
         let mut h = m.of_time(0, 1)?;

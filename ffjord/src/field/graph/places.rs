@@ -4,6 +4,9 @@ use super::machine::Constant;
 use flows_core::ops::kernel::Real;
 use std::ops::Range;
 
+/// The most numbers of a configuration: the matrices of its basis are dense.
+pub(crate) const MOST: usize = 2_000;
+
 /// The sizes of a field, and where its weights are among all of them.
 #[derive(Clone, Debug)]
 pub(super) struct Places {

@@ -11,9 +11,9 @@ use super::rows::{
 };
 use super::{Constants, Places};
 use crate::field::kernel::{multiply, multiply_in_place, through};
-use flows_core::Result;
 use flows_core::ops::kernel::{Operand, Real, product};
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::mem::take;
 
 /// Vectors that were used before, by their length: to set a new one to zero takes as long as much of the
@@ -118,7 +118,7 @@ impl<'a, T: Real> Tape<'a, T> {
         &self.nodes[id].out
     }
 
-    fn push(&mut self, operation: Operation, width: usize, out: Vec<T>) -> Result<usize> {
+    fn push(&mut self, operation: Operation, width: usize, out: Vec<T>) -> Result<usize, Infallible> {
         self.nodes.push(Node { operation, width, out, slopes: Vec::new() });
         Ok(self.nodes.len() - 1)
     }
@@ -289,8 +289,9 @@ impl<'a, T: Real> Tape<'a, T> {
 
 impl<T: Real> Machine for Tape<'_, T> {
     type Value = usize;
+    type Failure = Infallible;
 
-    fn of_time(&mut self, weight: usize, bias: usize) -> Result<usize> {
+    fn of_time(&mut self, weight: usize, bias: usize) -> Result<usize, Infallible> {
         let pairs = self.weight(weight).iter().zip(self.weight(bias));
         let row: Vec<T> = pairs.map(|(&w, &b)| w * self.t + b).collect();
         let mut out = self.pool.zeros(self.of_particles(row.len()));
@@ -299,7 +300,7 @@ impl<T: Real> Machine for Tape<'_, T> {
         self.push(Operation::OfTime { weight, bias }, row.len(), out)
     }
 
-    fn linear(&mut self, x: &usize, weight: usize, bias: Option<usize>) -> Result<usize> {
+    fn linear(&mut self, x: &usize, weight: usize, bias: Option<usize>) -> Result<usize, Infallible> {
         let (inputs, matrix) = (self.nodes[*x].width, self.weight(weight));
         let width = matrix.len() / inputs;
         let mut out = self.pool.any(self.nodes[*x].out.len() / inputs * width);
@@ -312,7 +313,7 @@ impl<T: Real> Machine for Tape<'_, T> {
         self.push(Operation::Linear { x: *x, weight, bias }, width, out)
     }
 
-    fn constant(&mut self, x: &usize, matrix: Constant, width: usize) -> Result<usize> {
+    fn constant(&mut self, x: &usize, matrix: Constant, width: usize) -> Result<usize, Infallible> {
         let (values, inputs) = (self.constants.of(matrix), self.size(*x) / self.count);
         let outputs = values.len() / inputs;
         let mut out = self.pool.any(self.nodes[*x].out.len() / inputs * outputs);
@@ -321,7 +322,7 @@ impl<T: Real> Machine for Tape<'_, T> {
         self.push(Operation::Constant { x: *x, matrix }, width, out)
     }
 
-    fn pairs(&mut self, a: &usize, b: &usize, q: [&usize; 2], weight: usize) -> Result<usize> {
+    fn pairs(&mut self, a: &usize, b: &usize, q: [&usize; 2], weight: usize) -> Result<usize, Infallible> {
         let (n, width) = (self.places.particles, self.nodes[*a].width);
         let mut out = self.pool.any(self.of_edges(width));
         spread(&mut out, &self.nodes[*a].out, &self.nodes[*b].out, n, width);
@@ -331,21 +332,21 @@ impl<T: Real> Machine for Tape<'_, T> {
         self.push(Operation::Pairs { a: *a, b: *b, q: q.map(|q| *q), weight }, width, out)
     }
 
-    fn difference(&mut self, x: &usize) -> Result<usize> {
+    fn difference(&mut self, x: &usize) -> Result<usize, Infallible> {
         let width = self.nodes[*x].width;
         let mut out = self.pool.any(self.of_edges(width));
         difference(&mut out, &self.nodes[*x].out, self.places.particles, width);
         self.push(Operation::Difference { x: *x }, width, out)
     }
 
-    fn collect(&mut self, x: &usize, factor: f64) -> Result<usize> {
+    fn collect(&mut self, x: &usize, factor: f64) -> Result<usize, Infallible> {
         let (n, width) = (self.places.particles, self.nodes[*x].width);
         let mut out = self.pool.zeros(self.of_particles(width));
         gather(&mut out, &self.nodes[*x].out, (n, width), true, T::of(factor));
         self.push(Operation::Collect { x: *x, factor }, width, out)
     }
 
-    fn map(&mut self, x: &usize, function: Function) -> Result<usize> {
+    fn map(&mut self, x: &usize, function: Function) -> Result<usize, Infallible> {
         let size = self.size(*x);
         let (mut out, mut slopes) = (self.pool.any(self.nodes[*x].out.len()), self.pool.any(size));
         let u = &self.nodes[*x].out;
@@ -359,7 +360,7 @@ impl<T: Real> Machine for Tape<'_, T> {
         Ok(self.nodes.len() - 1)
     }
 
-    fn times(&mut self, x: &usize, s: &usize) -> Result<usize> {
+    fn times(&mut self, x: &usize, s: &usize) -> Result<usize, Infallible> {
         let (size, rows, width) = (self.size(*x), self.size(*s), self.nodes[*x].width);
         let mut out = self.pool.any(self.nodes[*x].out.len());
         let (xs, ss) = (&self.nodes[*x].out, &self.nodes[*s].out);
@@ -372,7 +373,7 @@ impl<T: Real> Machine for Tape<'_, T> {
         self.push(Operation::Times { x: *x, s: *s }, width, out)
     }
 
-    fn square(&mut self, x: &usize) -> Result<usize> {
+    fn square(&mut self, x: &usize) -> Result<usize, Infallible> {
         let (size, width) = (self.size(*x), self.nodes[*x].width);
         let mut out = self.pool.zeros(self.nodes[*x].out.len() / width);
         let xs = &self.nodes[*x].out;
@@ -385,7 +386,7 @@ impl<T: Real> Machine for Tape<'_, T> {
         self.push(Operation::Square { x: *x }, 1, out)
     }
 
-    fn sum(&mut self, a: &usize, b: &usize, factor: f64) -> Result<usize> {
+    fn sum(&mut self, a: &usize, b: &usize, factor: f64) -> Result<usize, Infallible> {
         let mut out = self.pool.copy(&self.nodes[*a].out);
         add_scaled(&mut out, &self.nodes[*b].out, T::of(factor));
         self.push(Operation::Sum { a: *a, b: *b, factor }, self.nodes[*a].width, out)
