@@ -4,10 +4,12 @@
 mod assignment;
 mod cnf;
 pub mod field;
+mod images;
 mod model;
 mod particles;
 pub mod solver;
 
-pub use cnf::{Cnf, CnfSettings, Cost, Coupling, Gradient};
+pub use cnf::{Cnf, CnfSettings, Cost, Coupling, Gradient, Matching};
+pub use images::{ImageConfig, ImageModel, Logit};
 pub use model::{Model, ModelConfig};
 pub use particles::ZeroCentre;

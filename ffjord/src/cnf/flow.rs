@@ -137,7 +137,8 @@ impl Cnf {
             return Err(Error::Config("flow matching knows no context: train this flow by its likelihood".into()));
         }
         self.check("the data of a continuous flow", x, None)?;
-        matching::loss(self.field(), self.end_time()?, x, coupling, rng)
+        let settings = CnfSettings { end_time: self.end_time()?, ..self.settings.clone() };
+        matching::loss(self.field(), &settings, x, coupling, rng)
     }
 
     /// `(z, log|det dz/dx|)` for points x (B, D) that are at time `t`, of (0, T]; at 0 this is the inverse.
@@ -150,6 +151,18 @@ impl Cnf {
             return Ok((x.clone(), Tensor::zeros(x.dim(0)?, x.dtype(), x.device())?));
         }
         self.run("the points of a continuous flow", x, context, times, (Probe::Basis, false))
+    }
+
+    /// The forward direction by the solver of evaluation, with the divergence that `probe` gives.
+    pub(crate) fn forward_by(&self, z: &Tensor, probe: Probe) -> Result<(Tensor, Tensor)> {
+        let times = [self.settings.end_time, 0.0];
+        self.run("the latent of a continuous flow", z, None, times, (probe, false))
+    }
+
+    /// The same of the inverse direction.
+    pub(crate) fn inverse_by(&self, x: &Tensor, probe: Probe) -> Result<(Tensor, Tensor)> {
+        let times = [0.0, self.end_time()?];
+        self.run("the data of a continuous flow", x, None, times, (probe, false))
     }
 
     fn solver(&self, training: bool, dtype: DType) -> Solver {

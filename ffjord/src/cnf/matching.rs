@@ -1,10 +1,11 @@
 //! Flow matching: training without a solver.
 
+use super::CnfSettings;
 use super::operation::Known;
 use crate::assignment::assign;
 use crate::field::{Batch, Evaluator, Gradients, Number, Penalty, VectorField, Vectors, value, weights};
 use candle_core::{DType, Shape, Tensor};
-use flows_core::{Result, Rng};
+use flows_core::{Error, Result, Rng};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -15,15 +16,38 @@ use serde::{Deserialize, Serialize};
 pub enum Coupling {
     /// Any (Lipman et al. 2023).
     Independent,
-    /// Those of the least sum of squared distances within groups of 64 (Tong et al. 2024; Pooladian et
+    /// Those of the least sum of squared distances within groups (Tong et al. 2024; Pooladian et
     /// al. 2023): straighter ways, which take fewer evaluations to solve. Every pair of a group is turned
     /// before it is measured (Klein et al. 2023), which of particles takes longer than their network.
     #[default]
     Optimal,
 }
 
-/// Rows that share a time, and among which points are assigned.
-const GROUP: usize = 64;
+/// How flow matching draws times and partners.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Matching {
+    /// Rows that share a time, and among which points are assigned.
+    pub group: usize,
+    /// A time is that of the base times `u^skew`, u being uniform: above 1 more of them are near the data, on
+    /// which the likelihood depends more (Kingma et al. 2021, section 4).
+    pub skew: f64,
+}
+
+impl Default for Matching {
+    fn default() -> Self {
+        Self { group: 64, skew: 1.0 }
+    }
+}
+
+impl Matching {
+    pub(super) fn check(self) -> Result<()> {
+        if self.group == 0 || !(self.skew.is_finite() && self.skew > 0.0) {
+            return Err(Error::Config("flow matching needs a `group` of at least 1 and a `skew` above 0".into()));
+        }
+        Ok(())
+    }
+}
 
 /// Points on their ways, and where they head for.
 struct Group {
@@ -34,18 +58,25 @@ struct Group {
     velocity: Vec<f64>,
 }
 
-/// The groups of a batch x (B, D) with draws of the base: `x_t = (1 - s) x + s z` at time `t = s T`, `s`
-/// uniform and stratified over the groups, and its velocity `(z - x) / T`.
-fn groups(field: &dyn VectorField, end_time: f64, x: &Tensor, coupling: Coupling, rng: &mut Rng) -> Result<Vec<Group>> {
+/// The groups of a batch x (B, D) with draws of the base: `x_t = (1 - s) x + s z` at time `t = s T`, `s` a power
+/// of a uniform number that is stratified over the groups, and its velocity `(z - x) / T`.
+fn groups(
+    field: &dyn VectorField,
+    settings: &CnfSettings,
+    x: &Tensor,
+    coupling: Coupling,
+    rng: &mut Rng,
+) -> Result<Vec<Group>> {
+    let (matching, end_time) = (settings.matching, settings.end_time);
     let (rows, dim) = x.dims2()?;
     let x = x.detach().to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
-    let count = rows.div_ceil(GROUP);
+    let count = rows.div_ceil(matching.group);
     let drawn: Vec<_> = x
-        .chunks(GROUP * dim)
+        .chunks(matching.group * dim)
         .enumerate()
         .map(|(i, x)| {
             let z: Vec<f64> = x.iter().map(|_| rng.normal()).collect();
-            (x, z, (i as f64 + rng.uniform()) / count as f64)
+            (x, z, ((i as f64 + rng.uniform()) / count as f64).powf(matching.skew))
         })
         .collect();
     let group = |(x, z, share): (&[f64], Vec<f64>, f64)| {
@@ -79,12 +110,12 @@ fn groups(field: &dyn VectorField, end_time: f64, x: &Tensor, coupling: Coupling
 /// gradient for the weights.
 pub(super) fn loss(
     field: &dyn VectorField,
-    end_time: f64,
+    settings: &CnfSettings,
     x: &Tensor,
     coupling: Coupling,
     rng: &mut Rng,
 ) -> Result<Tensor> {
-    let groups = groups(field, end_time, x, coupling, rng)?;
+    let groups = groups(field, settings, x, coupling, rng)?;
     match (x.device().is_cpu(), x.dtype()) {
         (true, DType::F32) => by_kernels::<f32>(field, &groups, x),
         (true, DType::F64) => by_kernels::<f64>(field, &groups, x),
@@ -99,12 +130,14 @@ fn by_kernels<T: Number>(field: &dyn VectorField, groups: &[Group], x: &Tensor) 
     let part = |group: &Group| -> Result<(f64, Vec<T>)> {
         let at: Vec<T> = group.at.iter().map(|v| T::of(*v)).collect();
         let batch = Batch { z: &at, context: &[], vectors: Vectors::None, penalty: Penalty::default() };
-        let (value, _) = evaluator.rates(group.t, batch)?;
-        let error: Vec<f64> = value.iter().zip(&group.velocity).map(|(f, v)| f.wide() - v).collect();
-        let seeds: Vec<T> = error.iter().map(|e| T::of(2.0 * scale * e)).collect();
-        let zeros = vec![T::zero(); group.rows];
-        let Gradients { weights, .. } = evaluator.gradients(group.t, batch, (&seeds, &zeros))?;
-        Ok((scale * error.iter().map(|e| e * e).sum::<f64>(), weights))
+        let error = |start: usize, value: &[T]| {
+            value.iter().zip(&group.velocity[start..]).map(|(f, v)| f.wide() - v).collect::<Vec<f64>>()
+        };
+        let seeds = |start: usize, value: &[T]| {
+            error(start, value).into_iter().map(|e| T::of(2.0 * scale * e)).collect::<Vec<T>>()
+        };
+        let Gradients { value, weights, .. } = evaluator.value_gradients(group.t, batch, &seeds)?;
+        Ok((scale * error(0, &value).iter().map(|e| e * e).sum::<f64>(), weights))
     };
     // In the order of the rows, whichever thread was first.
     let parts: Vec<_> = groups.par_iter().map(part).collect();
@@ -151,7 +184,10 @@ mod tests {
         let field = Mlp::new(2, None, &config, &parameters.scope())?;
         let x = rng.normal_tensor((150, 2), DType::F64, &Device::Cpu)?;
         for coupling in [Coupling::Independent, Coupling::Optimal] {
-            let groups = groups(&field, 0.7, &x, coupling, &mut rng)?;
+            let matching = Matching { skew: 1.5, ..Matching::default() };
+            let settings = CnfSettings { end_time: 0.7, matching, ..CnfSettings::default() };
+            let groups = groups(&field, &settings, &x, coupling, &mut rng)?;
+            assert!(groups.iter().all(|group| (0.0..0.7).contains(&group.t)) && groups.len() == 3);
             let (got, want) = (by_kernels::<f64>(&field, &groups, &x)?, composed(&field, &groups, &x)?);
             assert!(difference(&want, &got)? < 1e-12);
             let (got, want) = (got.backward()?, want.backward()?);

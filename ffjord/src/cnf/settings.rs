@@ -1,5 +1,6 @@
 //! The settings of a continuous flow.
 
+use super::Matching;
 use crate::field::{Divergence, FieldConfig, Penalty};
 use crate::solver::Solver;
 use flows_core::{Error, Result};
@@ -49,6 +50,8 @@ pub struct CnfSettings {
     pub steer: f64,
     /// How training finds the gradient.
     pub gradient: Gradient,
+    /// How flow matching draws its times.
+    pub matching: Matching,
 }
 
 impl Default for CnfSettings {
@@ -64,6 +67,7 @@ impl Default for CnfSettings {
             penalty: Penalty::default(),
             steer: 0.0,
             gradient: Gradient::Discrete,
+            matching: Matching::default(),
         }
     }
 }
@@ -89,6 +93,7 @@ impl CnfSettings {
             let message = "the penalty `jacobian` needs vectors as wide as the data: set it to 0, or take another";
             return Err(Error::Config(format!("{message} `divergence` than \"bottleneck-gaussian\"")));
         }
+        self.matching.check()?;
         self.solver.check()?;
         self.evaluation.as_ref().map_or(Ok(()), Solver::check)
     }

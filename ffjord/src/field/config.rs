@@ -1,6 +1,6 @@
 //! The settings of a field.
 
-use super::{Activation, Graph, GraphConfig, Mlp, VectorField};
+use super::{Activation, ConvConfig, ConvField, Graph, GraphConfig, Mlp, VectorField};
 use flows_core::nn::Scope;
 use flows_core::{Error, Result};
 use serde::de::Error as _;
@@ -14,6 +14,8 @@ use std::sync::Arc;
 pub enum FieldConfig {
     /// A network of linear layers.
     Mlp(MlpConfig),
+    /// A network of convolutions, over images.
+    Conv(ConvConfig),
     /// An equivariant graph network over the positions of particles.
     Graph(GraphConfig),
 }
@@ -26,6 +28,7 @@ impl FieldConfig {
     pub fn build(&self, dim: usize, context: Option<usize>, scope: &Scope) -> Result<Arc<dyn VectorField>> {
         Ok(match self {
             Self::Mlp(config) => Arc::new(Mlp::new(dim, context, config, scope)?),
+            Self::Conv(config) => Arc::new(ConvField::of_numbers(dim, context, config, scope)?),
             Self::Graph(_) if context.is_some() => {
                 return Err(Error::Config("a graph field knows no context: leave it out".into()));
             }
@@ -36,7 +39,7 @@ impl FieldConfig {
     /// Of the space that its particles are in, if it is a field over particles.
     pub fn space(&self) -> Option<usize> {
         match self {
-            Self::Mlp(_) => None,
+            Self::Mlp(_) | Self::Conv(_) => None,
             Self::Graph(config) => Some(config.dimension),
         }
     }

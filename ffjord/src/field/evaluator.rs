@@ -109,6 +109,9 @@ pub(crate) enum Evaluator<'a, T> {
     Composed(&'a dyn VectorField, Vec<Var>),
 }
 
+/// The gradient for numbers of the value from one on, given these.
+type Seeds<'a, T> = dyn Fn(usize, &[T]) -> Vec<T> + Sync + 'a;
+
 /// Rows of a batch.
 #[derive(Clone, Copy)]
 struct Piece {
@@ -174,10 +177,42 @@ impl<'a, T: Number> Evaluator<'a, T> {
         batch: Batch<'_, T>,
         (of_value, of_divergence): (&[T], &[T]),
     ) -> Result<Gradients<T>> {
-        let (field, leaves) = match self {
-            Self::Kernel(kernel, weights) => return Ok(kernel.gradients(weights, t, batch, (of_value, of_divergence))),
-            Self::Composed(field, leaves) => (*field, leaves),
-        };
+        match self {
+            Self::Kernel(kernel, weights) => Ok(kernel.gradients(weights, t, batch, (of_value, of_divergence))),
+            Self::Composed(field, leaves) => {
+                let seeds = |start: usize, value: &[T]| of_value[start..start + value.len()].to_vec();
+                Self::composed_gradients((*field, leaves), t, batch, (&seeds, of_divergence))
+            }
+        }
+    }
+
+    /// The gradients of a function of the value alone, whose gradient for the numbers of it from one on `of_value`
+    /// gives: the field is evaluated once where it has no kernels.
+    pub(crate) fn value_gradients(
+        &self,
+        t: f64,
+        batch: Batch<'_, T>,
+        of_value: &(impl Fn(usize, &[T]) -> Vec<T> + Sync),
+    ) -> Result<Gradients<T>> {
+        let zeros = |dim: usize| vec![T::zero(); batch.z.len() / dim];
+        match self {
+            Self::Kernel(kernel, weights) => {
+                let (value, divergence) = kernel.rates(weights, t, batch);
+                Ok(kernel.gradients(weights, t, batch, (&of_value(0, &value), &vec![T::zero(); divergence.len()])))
+            }
+            Self::Composed(field, leaves) => {
+                Self::composed_gradients((*field, leaves), t, batch, (of_value, &zeros(field.dim())))
+            }
+        }
+    }
+
+    /// The gradients by autograd, given that of the value's numbers from one on as a function of them.
+    fn composed_gradients(
+        (field, leaves): (&dyn VectorField, &[Var]),
+        t: f64,
+        batch: Batch<'_, T>,
+        (of_value, of_divergence): (&Seeds<'_, T>, &[T]),
+    ) -> Result<Gradients<T>> {
         let weights: Vec<Tensor> = leaves.iter().map(|leaf| leaf.as_tensor().clone()).collect();
         let dim = field.dim();
         let (tangents, width) = (batch.vectors.tangents(dim), batch.vectors.width(dim));
@@ -194,7 +229,7 @@ impl<'a, T: Number> Evaluator<'a, T> {
             let size = piece.rows * dim;
             let mut seeds = vec![T::zero(); size + tangents * piece.rows * width];
             let (of_values, of_products) = seeds.split_at_mut(size);
-            of_values.copy_from_slice(&of_value[piece.start * dim..][..size]);
+            of_values.copy_from_slice(&of_value(piece.start * dim, &value));
             let of_divergence = &of_divergence[piece.start..][..piece.rows];
             batch.vectors.spread(piece.start, dim, of_divergence, of_products);
             if !batch.penalty.is_none() {
@@ -216,7 +251,7 @@ impl<'a, T: Number> Evaluator<'a, T> {
             Ok(Gradients { value, z: of(&z)?, context, weights, t: of(&t)?[0] })
         };
         // In the order of the rows, whichever thread was first.
-        let weights = vec![T::zero(); self.weights()];
+        let weights = vec![T::zero(); leaves.iter().map(|leaf| leaf.elem_count()).sum()];
         let mut all = Gradients { value: Vec::new(), z: Vec::new(), context: Vec::new(), weights, t: T::zero() };
         for part in each(of_divergence.len(), work) {
             let part = part?;

@@ -7,6 +7,7 @@
 mod activation;
 mod bottleneck;
 mod config;
+mod conv;
 mod divergence;
 mod dual;
 mod evaluator;
@@ -18,6 +19,7 @@ mod vector_field;
 
 pub use activation::Activation;
 pub use config::{FieldConfig, MlpConfig, TimeLayer};
+pub use conv::{ConvConfig, ConvField};
 pub use divergence::{Divergence, Penalty, Probe, Vectors};
 pub use dual::Dual;
 pub(crate) use evaluator::{Evaluator, composed, composed_at, no_bottleneck, value, weights};

@@ -44,7 +44,7 @@ pub use accumulate::Sums;
 pub(crate) use accumulate::{backward, gradients};
 pub(crate) use affine::{Scale, affine, affine_forward};
 pub use channels::{channel_affine, channel_moments};
-pub use conv::{ConvLayer, Outside, conv_network, conv_transpose1d, conv1d, conv2d};
+pub use conv::{ConvLayer, Outside, conv_network, conv_transpose1d, conv_transpose2d, conv1d, conv2d};
 pub use coupled::{Coupled, coupled};
 pub use dense::linear;
 pub(crate) use dense::{Affine, Step, dense};

@@ -1,5 +1,6 @@
 //! `ffjord animate`: the way from the base to the data.
 
+use crate::images;
 use crate::picture::{on_cpu, window};
 use crate::saved::{ModelArgs, Saved};
 use candle_core::{DType, Device, Tensor};
@@ -20,9 +21,10 @@ const SIDE: usize = 100;
 /// Seconds for which the first and the last frame stay.
 const REST: f64 = 1.2;
 
-/// Show the density and particles as they flow from the base to the data, as an animated GIF
+/// Show density and particles, or images, as they flow from the base to the data, as an animated GIF
 ///
-/// The first frame is the base, the last the model; both stay for a moment. For models over the plane.
+/// The first frame is the base, the last the model; both stay for a moment. For models over the plane, and for models
+/// of images, which are shown side by side as they form out of noise.
 #[derive(Args)]
 #[command(after_long_help = "\
 Examples:
@@ -31,26 +33,29 @@ Examples:
 pub struct AnimateArgs {
     /// The file to write, .gif
     #[arg(long, value_name = "FILE")]
-    out: PathBuf,
+    pub out: PathBuf,
     /// Frames of the way
     #[arg(long, value_name = "N", default_value_t = 40, value_parser = clap::value_parser!(u32).range(2..=1000))]
-    frames: u32,
+    pub frames: u32,
     /// Frames a second
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=50))]
-    rate: u32,
-    /// Particles
-    #[arg(long, value_name = "N", default_value_t = 1500, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    particles: u32,
+    pub rate: u32,
+    /// Particles, 1500 unless given; of a model of images the images, 36 unless given
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub particles: Option<u32>,
     /// What the particles derive from
     #[arg(long, value_name = "S", default_value_t = 0, allow_negative_numbers = true)]
-    seed: u64,
+    pub seed: u64,
     #[command(flatten)]
-    model: ModelArgs,
+    pub model: ModelArgs,
 }
 
 pub fn run(args: AnimateArgs) -> Result<()> {
     if args.out.extension().is_none_or(|e| !e.eq_ignore_ascii_case("gif")) {
         return Err(Error::file(&args.out, "an animation is written as .gif; give the file this extension"));
+    }
+    if images::is_model(&args.model)? {
+        return images::animate(args);
     }
     let output = args.model.output;
     let (saved, device) = args.model.open()?;
@@ -60,7 +65,7 @@ pub fn run(args: AnimateArgs) -> Result<()> {
         return Err(Error::file(path, message));
     }
     let shares: Vec<f64> = (0..args.frames).map(|i| f64::from(i) / f64::from(args.frames - 1)).collect();
-    let z = Rng::seed(args.seed).normal_tensor((args.particles as usize, 2), DType::F32, &device)?;
+    let z = Rng::seed(args.seed).normal_tensor((args.particles.unwrap_or(1500) as usize, 2), DType::F32, &device)?;
     let states = model.path(&z, &shares)?;
     let (first, last) = (states.first().unwrap_or(&z), states.last().unwrap_or(&z));
     let window = window(&on_cpu(&Tensor::cat(&[first, last], 0)?)?, true);
@@ -90,7 +95,7 @@ pub fn run(args: AnimateArgs) -> Result<()> {
 }
 
 /// Writes the frames, `rate` a second, to be repeated without end.
-fn write(path: &std::path::Path, frames: Vec<RgbImage>, rate: f64) -> Result<()> {
+pub fn write(path: &std::path::Path, frames: Vec<RgbImage>, rate: f64) -> Result<()> {
     let last = frames.len() - 1;
     write_atomically(path, |file| {
         let cannot = |e: image::ImageError| Error::unwritten(path, e);

@@ -1,5 +1,6 @@
 //! `ffjord eval`: how well a model fits data.
 
+use crate::images;
 use crate::saved::{ModelArgs, Saved};
 use candle_core::{DType, Device};
 use clap::Args;
@@ -11,7 +12,8 @@ use serde_json::json;
 /// Samples of a 2-D density that is named in place of a file.
 const SAMPLES: usize = 20_000;
 
-/// Tell how well a model fits data: the log-likelihood of the rows, by the exact divergence
+/// Tell how well a model fits data: the log-likelihood of rows, by the exact divergence, or the bits a colour of images
+/// takes, by its estimate
 ///
 /// Prints the mean log-likelihood in nats with its standard error, the bits a dimension, and the evaluations of
 /// the field that a solve took. Without --data it evaluates the test rows of the run that the model comes from.
@@ -19,16 +21,29 @@ const SAMPLES: usize = 20_000;
 #[command(after_long_help = "\
 Examples:
   ffjord eval runs/pinwheel
-  ffjord eval runs/prices --data new.csv --json")]
+  ffjord eval runs/prices --data new.csv --json
+  ffjord eval runs/mnist --count 1000")]
 pub struct EvalArgs {
     /// The rows: a .npy or .csv file, a folder with test.npy, hf://, or a 2-D density
     #[arg(long, value_name = "D", help_heading = "Data")]
-    data: Option<String>,
+    pub data: Option<String>,
+    /// Evaluate the first so many images of a model of images alone
+    #[arg(long, value_name = "N", help_heading = "Data")]
+    pub count: Option<usize>,
+    /// What the noise of images and the estimate of their divergence derive from
+    #[arg(long, value_name = "S", default_value_t = 0, allow_negative_numbers = true)]
+    pub seed: u64,
     #[command(flatten)]
-    model: ModelArgs,
+    pub model: ModelArgs,
 }
 
 pub fn run(args: EvalArgs) -> Result<()> {
+    if images::is_model(&args.model)? {
+        return images::eval(args);
+    }
+    if args.count.is_some() {
+        return Err(Error::Config("--count is for models of images: leave it out".into()));
+    }
     let output = args.model.output;
     let (saved, device) = args.model.open()?;
     let (rows, name) = rows(&saved, args.data.as_deref(), &device)?;

@@ -3,6 +3,7 @@
 mod animate;
 mod config;
 mod eval;
+mod images;
 mod particles;
 mod picture;
 mod sample;

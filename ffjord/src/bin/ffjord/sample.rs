@@ -1,5 +1,6 @@
 //! `ffjord sample`: new rows.
 
+use crate::images;
 use crate::saved::ModelArgs;
 use candle_core::{DType, Device};
 use clap::Args;
@@ -10,7 +11,7 @@ use flows_core::{Error, Result, Rng};
 use serde_json::json;
 use std::path::PathBuf;
 
-/// Draw new rows from a model
+/// Draw new rows or images from a model
 ///
 /// The same seed draws the same rows. Without --out the rows go to standard output as CSV.
 #[derive(Args)]
@@ -19,41 +20,45 @@ Examples:
   ffjord sample runs/pinwheel --count 5000 --out pinwheel.npy
   ffjord sample runs/pinwheel --count 3 --seed 7")]
 pub struct SampleArgs {
-    /// How many rows to draw
-    #[arg(long, value_name = "N", default_value_t = 1000, allow_negative_numbers = true)]
-    count: usize,
+    /// How many rows or images to draw, 1000 rows or 64 images unless given
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub count: Option<usize>,
     /// What the draws derive from
     #[arg(long, value_name = "S", default_value_t = 0, allow_negative_numbers = true)]
-    seed: u64,
-    /// The file to write, .npy or .csv
+    pub seed: u64,
+    /// The file to write, .npy or .csv; of images the picture, .png
     #[arg(long, value_name = "FILE")]
-    out: Option<PathBuf>,
+    pub out: Option<PathBuf>,
     #[command(flatten)]
-    model: ModelArgs,
+    pub model: ModelArgs,
 }
 
 pub fn run(args: SampleArgs) -> Result<()> {
+    if images::is_model(&args.model)? {
+        return images::sample(args);
+    }
     let output = args.model.output;
     let (saved, _) = args.model.open()?;
     let config = saved.model.config();
+    let count = args.count.unwrap_or(1000);
     let most = (1 << 30) / config.features;
-    if !(1..=most).contains(&args.count) {
+    if !(1..=most).contains(&count) {
         return Err(Error::Config(format!("draw 1 to {} by --count", plural(most, "row"))));
     }
-    let data = draw(&saved.model, args.count, None, &mut Rng::seed(args.seed))?;
+    let data = draw(&saved.model, count, None, &mut Rng::seed(args.seed))?;
     let data = data.to_device(&Device::Cpu)?.to_dtype(DType::F32)?;
     let table = Table { columns: config.columns.clone(), data };
     match (&args.out, output.json) {
         (Some(out), json) => {
             write_table(out, &table)?;
-            let (rows, seed) = (args.count, args.seed);
+            let (rows, seed) = (count, args.seed);
             if json {
                 return print_json(&json!({ "model": saved.path, "rows": rows, "seed": seed, "out": out }));
             }
             print(format_args!("{} drawn in {}", plural(rows, "row"), out.display()))
         }
         (None, true) => print_json(&json!({
-            "model": saved.path, "rows": args.count, "seed": args.seed, "columns": table.columns,
+            "model": saved.path, "rows": count, "seed": args.seed, "columns": table.columns,
             "samples": table.data.to_vec2::<f32>()?,
         })),
         (None, false) => print(table.to_csv()?.trim_end()),

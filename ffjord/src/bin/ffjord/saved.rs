@@ -12,9 +12,9 @@ use std::path::PathBuf;
 #[derive(Args)]
 pub struct ModelArgs {
     /// The folder of a run, a model.safetensors, or hf://owner/repo/path
-    model: String,
+    pub model: String,
     #[command(flatten)]
-    device: DeviceArgs,
+    pub device: DeviceArgs,
     #[command(flatten)]
     pub output: OutputArgs,
 }

@@ -26,7 +26,12 @@ pub struct Means {
 
 impl Costs {
     pub fn new(model: &Model) -> Self {
-        Self { flows: model.flows().to_vec(), sums: Arc::default() }
+        Self::of(model.flows().to_vec())
+    }
+
+    /// Those of the solves of these flows.
+    pub fn of(flows: Vec<Cnf>) -> Self {
+        Self { flows, sums: Arc::default() }
     }
 
     /// Adds what the model's solves have cost since the last call; `steps` of training are done.

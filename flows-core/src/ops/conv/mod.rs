@@ -109,16 +109,8 @@ pub fn conv_transpose1d(
         ([_, c, t], [inputs, o, k]) if c == inputs => (*o, [*c, *t], *k),
         (got, want) => return Err(mismatch(got, want, "(B, C, T)", "(C, O, k)")),
     };
-    let whole = length.checked_sub(1).and_then(|steps| steps.checked_mul(stride)?.checked_add(kernel));
-    let made = whole.and_then(|whole| whole.checked_sub(padding.checked_mul(2)?)).filter(|made| *made > 0);
-    let Some(made) = made else {
-        return Err(Error::Config(format!(
-            "a transposed convolution of {length} places with a kernel of {kernel}, stride {stride} and padding {padding} \
-             makes no place: give a longer signal or less padding"
-        )));
-    };
+    let made = transposed_axis(length, kernel, stride, padding)?;
     // The geometry is that of the convolution of which this is the transpose.
-    axis(made, kernel, stride, padding, 1)?;
     let geometry = Geometry {
         batch: x.dim(0)?,
         inputs: outputs,
@@ -129,6 +121,41 @@ pub fn conv_transpose1d(
         stride: [1, stride],
         padding: [0, padding],
         dilation: [1, 1],
+    };
+    Convolution { geometry, transposed: true, activation: Fused::Identity }.apply(x, weight, bias)
+}
+
+/// The transpose of [`conv2d`] as a linear map, with bias: images x (B, C, H, W) with weights (C, O, kh, kw)
+/// and bias (O) to (B, O, H', W') with H' = (H - 1) stride - 2 padding + kh.
+///
+/// `y[o, stride u + i - padding, stride v + j - padding] += w[c, o, i, j] x[c, u, v]` for all c, u, v, i and j.
+///
+/// # Errors
+/// When shapes do not agree, the batch is empty, or the padding leaves nothing of the output.
+pub fn conv_transpose2d(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    stride: usize,
+    padding: usize,
+) -> Result<Tensor> {
+    let (outputs, [inputs, height, width], kernel) = match (x.dims(), weight.dims()) {
+        ([_, c, h, w], [inputs, o, kh, kw]) if c == inputs => (*o, [*c, *h, *w], [*kh, *kw]),
+        (got, want) => return Err(mismatch(got, want, "(B, C, H, W)", "(C, O, kh, kw)")),
+    };
+    let made =
+        [transposed_axis(height, kernel[0], stride, padding)?, transposed_axis(width, kernel[1], stride, padding)?];
+    // The geometry is that of the convolution of which this is the transpose.
+    let geometry = Geometry {
+        batch: x.dim(0)?,
+        inputs: outputs,
+        outputs: inputs,
+        input: made,
+        output: [height, width],
+        kernel,
+        stride: [stride; 2],
+        padding: [padding; 2],
+        dilation: [1; 2],
     };
     Convolution { geometry, transposed: true, activation: Fused::Identity }.apply(x, weight, bias)
 }
@@ -159,6 +186,20 @@ fn axis(length: usize, kernel: usize, stride: usize, padding: usize, dilation: u
              input, a smaller kernel or more padding"
         ))),
     }
+}
+
+/// The places along one side that a transposed convolution makes.
+fn transposed_axis(length: usize, kernel: usize, stride: usize, padding: usize) -> Result<usize> {
+    let whole = length.checked_sub(1).and_then(|steps| steps.checked_mul(stride)?.checked_add(kernel));
+    let made = whole.and_then(|whole| whole.checked_sub(padding.checked_mul(2)?)).filter(|made| *made > 0);
+    let Some(made) = made else {
+        return Err(Error::Config(format!(
+            "a transposed convolution of {length} places with a kernel of {kernel}, stride {stride} and padding {padding} \
+             makes no place: give a larger input or less padding"
+        )));
+    };
+    axis(made, kernel, stride, padding, 1)?;
+    Ok(made)
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -40,25 +40,30 @@ fn forward(geometry: &Geometry, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
     y.ok_or_else(|| crate::Error::Config("a kernel without weights: give at least one".into()))
 }
 
-/// One product, whose columns are cut into pieces of `stride` places that follow one another; (B, C, T').
+/// The convolution of stride 1 and mirrored taps of the input with zeros between its places; (B, C, H' W').
 fn transposed(geometry: &Geometry, y: &Tensor, weight: &Tensor) -> Result<Tensor> {
-    let Geometry { batch, inputs, outputs, .. } = *geometry;
-    let (taps, steps, stride, made) = (geometry.kernel[1], geometry.output[1], geometry.stride[1], geometry.input[1]);
-    let weight = weight.reshape((outputs, inputs * taps))?.t()?.contiguous()?;
-    let columns = weight.broadcast_matmul(y)?.reshape((batch, inputs, taps, steps))?;
-    let pieces = taps.div_ceil(stride);
-    let columns = columns.pad_with_zeros(2, 0, pieces * stride - taps)?;
-    let mut x: Option<Tensor> = None;
-    for piece in 0..pieces {
-        let term = columns.narrow(2, piece * stride, stride)?.transpose(2, 3)?.contiguous()?;
-        let term = term.pad_with_zeros(2, piece, pieces - 1 - piece)?;
-        x = Some(match x {
-            Some(x) => (x + term)?,
-            None => term,
-        });
+    let Geometry { batch, inputs, outputs, input, output, kernel, stride, padding, .. } = *geometry;
+    let mut spread = y.reshape((batch, outputs, output[0], output[1]))?;
+    let mut weight = weight.reshape((outputs, inputs, kernel[0], kernel[1]))?.transpose(0, 1)?.contiguous()?;
+    for side in [0, 1] {
+        let axis = 2 + side;
+        let mut split = spread.dims().to_vec();
+        split.insert(axis + 1, 1);
+        let last = (output[side] - 1) * stride[side] + 1;
+        spread = spread.reshape(split)?.pad_with_zeros(axis + 1, 0, stride[side] - 1)?.flatten(axis, axis + 1)?;
+        spread = spread.narrow(axis, 0, last)?;
+        let mirrored = Tensor::from_vec((0..kernel[side] as u32).rev().collect(), kernel[side], y.device())?;
+        weight = weight.index_select(&mirrored, axis)?;
     }
-    let x = x.ok_or_else(|| crate::Error::Config("a kernel without weights: give at least one".into()))?;
-    let x = x.reshape((batch, inputs, (steps + pieces - 1) * stride))?;
-    // With a stride beyond the kernel the last places lie behind all pieces.
-    Ok(x.narrow(2, geometry.padding[1], made)?)
+    let reach = [kernel[0] - 1 - padding[0], kernel[1] - 1 - padding[1]];
+    let adjoint = Geometry {
+        inputs: outputs,
+        outputs: inputs,
+        input: [spread.dim(2)?, spread.dim(3)?],
+        output: input,
+        stride: [1; 2],
+        padding: reach,
+        ..*geometry
+    };
+    forward(&adjoint, &spread, &weight)
 }

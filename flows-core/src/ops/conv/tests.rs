@@ -25,7 +25,7 @@ fn run(convolution: &Convolution, dtype: DType, plain: bool, seed: u64) -> Resul
     let cotangent = draw(y_shape.dims())?;
     let turn = |leaf: &Var| Ok::<_, Error>(leaf.permute((0..leaf.rank()).rev().collect::<Vec<_>>())?);
     let (mut x, mut weight, bias) = (turn(&leaves[0])?, turn(&leaves[1])?, turn(&leaves[2])?);
-    if convolution.transposed {
+    if convolution.transposed && input[0] == 1 {
         (x, weight) = (x.squeeze(2)?, weight.squeeze(2)?);
     }
     let y = match plain {
@@ -135,6 +135,37 @@ proptest! {
         }
         check(Convolution { geometry, transposed, activation: Fused::Identity }, seed)?;
     }
+}
+
+#[test]
+fn transposed_images_are_as_the_plain_composition() -> Result<()> {
+    for (inputs, outputs, size, kernel, stride, padding) in
+        [(3, 5, [3, 4], 4, 2, 1), (40, 33, [7, 7], 4, 2, 1), (1, 2, [2, 5], 3, 1, 1), (2, 3, [4, 3], 2, 3, 0)]
+    {
+        let made = |side: usize| transposed_axis(size[side], kernel, stride, padding);
+        let geometry = Geometry {
+            batch: 6,
+            inputs,
+            outputs,
+            input: [made(0)?, made(1)?],
+            output: size,
+            kernel: [kernel; 2],
+            stride: [stride; 2],
+            padding: [padding; 2],
+            dilation: [1; 2],
+        };
+        let transposed = Convolution { geometry, transposed: true, activation: Fused::Identity };
+        assert!(worst(&transposed, DType::F64, 1)? < 1e-9 && worst(&transposed, DType::F32, 1)? < 1e-4, "{size:?}");
+        // As a linear map it is the transpose: <y, conv x> = <conv^T y, x>.
+        let rng = &mut Rng::seed(2);
+        let mut draw = |shape: [usize; 4]| rng.normal_tensor(shape.to_vec(), DType::F64, CPU);
+        let (x, y) = (draw([6, inputs, made(0)?, made(1)?])?, draw([6, outputs, size[0], size[1]])?);
+        let weight = draw([outputs, inputs, kernel, kernel])?;
+        let there = (conv2d(&x, &weight, None, stride, padding, Fused::Identity)? * &y)?.sum_all()?;
+        let back = (conv_transpose2d(&y, &weight, None, stride, padding)? * &x)?.sum_all()?;
+        assert!(difference(&there, &back)? < 1e-10, "{size:?}");
+    }
+    Ok(())
 }
 
 #[test]

@@ -1,0 +1,166 @@
+//! The settings of a run over images: what its `config.toml` holds.
+
+use super::ImageSource;
+use super::data::Splits;
+use candle_core::{DType, Device};
+use ffjord::{CnfSettings, Coupling, ImageConfig, ImageModel};
+use flows_core::cli::{Presets, plural};
+use flows_core::train::{TrainConfig, Trainer};
+use flows_core::{Error, Result, Rng};
+use serde::{Deserialize, Serialize};
+
+/// The presets by name.
+pub const PRESETS: Presets = Presets::new(include_str!("presets.toml"));
+
+/// Images by which shift and scale of the colours are set.
+const FIRST: usize = 512;
+
+/// All that decides a run, the machine aside.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunConfig {
+    /// Where the images are.
+    pub data: ImageSource,
+    /// Images of all parts when the run began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images: Option<usize>,
+    /// What all randomness derives from.
+    #[serde(default)]
+    pub seed: u64,
+    /// Images a step.
+    pub batch: usize,
+    /// Steps at the beginning that are of flow matching, without a solver; the rest are of maximum
+    /// likelihood.
+    #[serde(default)]
+    pub matching: u64,
+    /// Which points flow matching takes together.
+    #[serde(default)]
+    pub coupling: Coupling,
+    /// The most images of validation and of test that a run evaluates: solves take their time.
+    #[serde(default = "default_evaluated")]
+    pub evaluated: [usize; 2],
+    /// The model, its flows aside.
+    pub model: ModelConfig,
+    /// What each flow is.
+    pub flow: CnfSettings,
+    /// How the model is trained.
+    #[serde(default)]
+    pub train: TrainConfig,
+}
+
+/// What says which model it is, the images and the flows aside.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelConfig {
+    /// How far the logit stays away from black and white.
+    pub alpha: f64,
+    /// Scales.
+    pub scales: usize,
+    /// Flows before each squeeze, and as many behind it.
+    pub flows: usize,
+}
+
+fn default_evaluated() -> [usize; 2] {
+    [256, 1000]
+}
+
+/// The generators of a run, independent of each other.
+pub struct Generators {
+    data: Rng,
+    weights: Rng,
+    first: Rng,
+    /// What the loss draws from.
+    pub training: Rng,
+    /// What the samples in the picture are drawn from.
+    pub picture: Rng,
+    /// The noise of the images that are evaluated.
+    pub evaluation: Rng,
+}
+
+impl RunConfig {
+    /// The generators that the seed determines.
+    pub fn generators(&self) -> Generators {
+        let mut seed = Rng::seed(self.seed);
+        Generators {
+            data: seed.fork(),
+            weights: seed.fork(),
+            first: seed.fork(),
+            training: seed.fork(),
+            picture: seed.fork(),
+            evaluation: seed.fork(),
+        }
+    }
+
+    /// The images in their parts, the same at every call.
+    pub fn load(&self) -> Result<Splits> {
+        let splits = self.data.load(&mut self.generators().data)?;
+        let now = count(&splits);
+        if let Some(then) = self.images
+            && then != now
+        {
+            let then = format!("{} of {} when the run began", plural(then, "image"), self.data);
+            return Err(Error::Data(format!("there were {then}, and there are {now} now; restore them or train anew")));
+        }
+        Ok(splits)
+    }
+
+    /// The model for the images, its weights drawn anew and its shift and scale set by the first images.
+    pub fn build(&self, splits: &Splits, device: &Device) -> Result<ImageModel> {
+        let mut generators = self.generators();
+        let config = self.model_of(splits.train.shape);
+        let model = ImageModel::on(config, DType::F32, device, &mut generators.weights)?;
+        let rng = &mut generators.first;
+        let first: Vec<u32> = rng.permutation(splits.train.len()).into_iter().take(FIRST).collect();
+        model.standardize(&model.dequantize(&splits.train.tensor(&first)?, rng)?)?;
+        Ok(model)
+    }
+
+    fn model_of(&self, shape: [usize; 3]) -> ImageConfig {
+        let ModelConfig { alpha, scales, flows } = self.model;
+        ImageConfig { shape, alpha, scales, flows, flow: self.flow.clone() }
+    }
+
+    /// Passes if a run can be made of these settings, whatever the images.
+    pub fn check(&self) -> Result<()> {
+        if self.batch == 0 || self.evaluated.contains(&0) {
+            return Err(Error::Config("`batch` and both numbers of `evaluated` must be at least 1".into()));
+        }
+        if self.matching > 0 && (self.model.scales > 1 || self.model.flows > 1) {
+            return Err(Error::Config(
+                "flow matching trains a single flow: set `model.scales = 1` and `model.flows = 1`, or `matching = 0`"
+                    .into(),
+            ));
+        }
+        if self.train.optimizer.lr() == 0.0 {
+            return Err(Error::Config("with a learning rate of 0 nothing is learnt: set it above 0".into()));
+        }
+        let side = 1usize.checked_shl(3 + self.model.scales as u32).unwrap_or(0);
+        let trial = ImageModel::new(self.model_of([1, side, side]), &mut Rng::seed(0))?;
+        Trainer::new(trial.parameters(), self.train.clone(), Rng::seed(0)).map(drop)
+    }
+}
+
+/// The images of all parts.
+pub fn count(splits: &Splits) -> usize {
+    [&splits.train, &splits.validation, &splits.test].map(|part| part.len()).iter().sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flows_core::cli::parse_settings;
+    use toml::{Table, Value};
+
+    #[test]
+    fn every_preset_is_a_run_and_survives_its_file() {
+        for (name, about) in PRESETS.list().unwrap() {
+            let mut settings = PRESETS.get(&name).unwrap();
+            settings.entry("data").or_insert(Value::from("images.npy"));
+            let config: RunConfig = parse_settings(settings).unwrap();
+            config.check().unwrap();
+            let written: Table = toml::to_string(&config).unwrap().parse().unwrap();
+            assert_eq!(parse_settings::<RunConfig>(written).unwrap(), config, "{name}");
+            assert!(!about.is_empty(), "{name}");
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! `ffjord train` of images.
+
+use super::ImageSource;
+use super::config::{PRESETS, RunConfig, count as images_of};
+use super::data::Splits;
+use super::eval::{Bits, log_likelihoods};
+use super::pictures::samples;
+use crate::train::TrainArgs;
+use crate::watch::{Costs, Means, Watch};
+use ffjord::ImageModel;
+use flows_core::cli::{
+    Interrupt, Losses, ProgressBar, RunFolder, count, duration, loss_figure, parse_settings, plural, print, print_json,
+    read_settings, write_json,
+};
+use flows_core::data::Shuffle;
+use flows_core::plot::write_png;
+use flows_core::train::{Checkpoint, Outcome, Trainer, forward_kl};
+use flows_core::{Error, Result};
+use serde::Serialize;
+use std::f64::consts::LN_2;
+use std::path::{Path, PathBuf};
+use toml::{Table, Value};
+
+/// Samples in the picture.
+const SAMPLES: usize = 64;
+
+/// The folder of a run unless said otherwise.
+const FOLDER: &str = "runs/images";
+
+/// What a run ends with: `results.json`.
+#[derive(Serialize)]
+struct Results {
+    data: ImageSource,
+    shape: [usize; 3],
+    parameters: usize,
+    steps: u64,
+    early_stopped: bool,
+    /// Of training.
+    seconds: f64,
+    /// Bits a colour of the validation images under the weights that were kept.
+    validation: Option<f64>,
+    /// Of the solver, a step of training.
+    solver: Option<Means>,
+    test: Bits,
+    out: PathBuf,
+}
+
+/// Whether the arguments are of a run over images: by its folder, its settings, its preset or its data.
+pub fn is_run(args: &TrainArgs) -> Result<bool> {
+    // What such runs alone have.
+    let is_image = |settings: Table| settings.contains_key("model");
+    if args.run.resume {
+        let out = args.run.out.clone();
+        let settings = read_settings(&out.unwrap_or_else(|| FOLDER.into()).join("config.toml"));
+        return Ok(settings.is_ok_and(is_image));
+    }
+    if let Some(preset) = &args.run.preset {
+        return Ok(PRESETS.get(preset).is_ok());
+    }
+    if args.data.as_deref().and_then(ImageSource::of).is_some() {
+        return Ok(true);
+    }
+    match &args.run.config {
+        Some(path) => Ok(is_image(read_settings(path)?)),
+        None => Ok(false),
+    }
+}
+
+pub fn run(args: TrainArgs) -> Result<()> {
+    let device = args.device.open()?;
+    let (folder, mut config) = settle(&args)?;
+    let out = folder.path();
+    let note = |text: String| args.output.note(text);
+    let splits = config.load()?;
+    config.images = Some(images_of(&splits));
+    note(format!("data   {}: {}", config.data, describe(&splits)));
+    let model = config.build(&splits, &device)?;
+    let parameters = model.parameters().count();
+    let generators = config.generators();
+    let mut shuffle = Shuffle::new(splits.train.len(), config.batch, config.seed)?;
+    let trainer = Trainer::new(model.parameters(), config.train.clone(), generators.training)?;
+    let checkpoint = Checkpoint::new(out, ImageModel::KIND, model.config())?;
+    let saved = args.run.resume && checkpoint.exists();
+    let mut trainer = trainer.with_checkpoint(checkpoint);
+    let done = if saved { trainer.resume()? } else { 0 };
+    let _replaced = folder.begin(&config)?;
+    let steps = config.train.steps;
+    let size = config.batch.min(splits.train.len());
+    note(format!(
+        "model  {}, {}: {}, {} of {}",
+        plural(model.flows().len(), "continuous flow"),
+        config.flow.solver.method,
+        plural(parameters, "parameter"),
+        plural(steps as usize, "step"),
+        plural(size, "image")
+    ));
+    if args.run.resume {
+        note(format!("going on after step {} of the run in {}", count(done as usize), out.display()));
+    }
+
+    let picture = || {
+        let columns = SAMPLES.isqrt();
+        write_png(&samples(&model, SAMPLES, columns, &mut generators.picture.clone())?, out.join("samples.png"))
+    };
+    let [validation, test] = config.evaluated;
+    let costs = Costs::of(model.flows());
+    let outcome = {
+        let interrupt = Interrupt::install()?;
+        let bar = ProgressBar::new(steps, done).examples(size * config.train.accumulate as usize, "images");
+        let bar = (!args.output.quiet).then_some(bar);
+        let mut observers = folder.observers((done, steps), &args.run, bar, &interrupt)?;
+        observers.push(Box::new(Watch::new(costs.clone(), args.output.quiet)));
+        let mut evaluate = |_: &mut _| {
+            costs.collect(0);
+            // The same noise each time, so that evaluations can be compared.
+            let rng = &mut generators.evaluation.clone();
+            let values = log_likelihoods(&model, &splits.validation, validation, rng, true)?;
+            picture()?;
+            costs.discard();
+            Ok(Bits::of(&model, &values).bits_per_dimension)
+        };
+        let dims = model.config().dims() as f64;
+        let loss = |number: u64, rng: &mut _| {
+            let x = model.dequantize(&splits.train.tensor(&shuffle.batch(number))?, rng)?;
+            if number / config.train.accumulate < config.matching {
+                return model.matching_loss(&x, config.coupling, rng);
+            }
+            Ok(forward_kl(&model, &x, None, rng)?.affine(1.0 / (dims * LN_2), 8.0)?)
+        };
+        trainer.run(loss, Some(&mut evaluate), &mut observers)?
+    };
+    if outcome == Outcome::Interrupted {
+        return Err(Error::Interrupted(format!(
+            "the run is saved at step {} of {}; go on by: ffjord train --out {} --resume",
+            count(trainer.step() as usize),
+            count(steps as usize),
+            out.display()
+        )));
+    }
+
+    let rng = &mut generators.evaluation.clone();
+    let values = log_likelihoods(&model, &splits.test, test, rng, args.output.quiet)?;
+    let results = Results {
+        data: config.data.clone(),
+        shape: model.config().shape,
+        parameters,
+        steps: trainer.step(),
+        early_stopped: outcome == Outcome::EarlyStopped,
+        seconds: trainer.seconds(),
+        validation: trainer.best(),
+        solver: costs.means(),
+        test: Bits::of(&model, &values),
+        out: out.to_path_buf(),
+    };
+    write_json(&out.join("results.json"), &results)?;
+    loss_figure(&[(String::new(), Losses::read(&folder.metrics())?)], &[], "loss").write(out.join("loss.png"))?;
+    picture()?;
+    if args.output.json { print_json(&results) } else { print(summary(&results)) }
+}
+
+/// The folder and the settings of the run: those of the folder when it is resumed, else those of the
+/// preset, the file and the flags.
+fn settle(args: &TrainArgs) -> Result<(RunFolder, RunConfig)> {
+    if args.run.resume {
+        let folder = RunFolder::new(args.run.out.clone().unwrap_or_else(|| FOLDER.into()), &args.run)?;
+        let mut settings = folder.settings()?;
+        args.run.override_with(&mut settings, Table::new());
+        let config: RunConfig = parse_settings(settings).map_err(|e| Error::file(folder.config(), e))?;
+        config.check()?;
+        return Ok((folder, config));
+    }
+    let flags = args.data.iter().map(|data| ("data".to_string(), Value::from(data.clone()))).collect();
+    let mut settings = args.run.layer(PRESETS, "digits", flags)?;
+    if let Some(data) = &args.data {
+        // The number in a file of settings is that of other images.
+        settings.remove("images");
+        if ImageSource::of(data).is_none() {
+            let wanted = "a .npy or IDX file of unsigned bytes, or a folder with such files train... and test...";
+            return Err(Error::Config(format!("`{data}` holds no images: give {wanted}")));
+        }
+    }
+    if settings.get("data").is_none() {
+        let preset = args.run.preset.as_deref().unwrap_or_default();
+        return Err(Error::Config(format!("the preset `{preset}` has no images of its own: name them by --data")));
+    }
+    let config: RunConfig = parse_settings(settings)?;
+    let config = RunConfig { data: config.data.absolute()?, ..config };
+    let place = args.run.out.clone().unwrap_or_else(|| default_folder(&config.data.to_string()));
+    let folder = RunFolder::new(place, &args.run)?;
+    config.check()?;
+    Ok((folder, config))
+}
+
+/// `runs/` and the last part of the data's name, without its extension.
+fn default_folder(data: &str) -> PathBuf {
+    Path::new("runs").join(Path::new(data).file_stem().unwrap_or("images".as_ref()))
+}
+
+fn describe(splits: &Splits) -> String {
+    let [channels, height, width] = splits.train.shape;
+    let train = plural(splits.train.len(), "image");
+    let (validation, test) = (count(splits.validation.len()), count(splits.test.len()));
+    format!("{channels} x {height} x {width}; {train} to train on, {validation} to validate, {test} to test")
+}
+
+fn summary(results: &Results) -> String {
+    let mut text = format!("test      {}\n", results.test.text());
+    if let Some(Means { evaluations_forward, evaluations_backward, step_size }) = results.solver {
+        text += &format!(
+            "solver    {evaluations_forward:.1} evaluations forward and {evaluations_backward:.1} backward a step of \
+             training, step size {step_size:.3}\n"
+        );
+    }
+    let stopped = if results.early_stopped { ", when validation did not get better any more" } else { "" };
+    let (steps, time) = (plural(results.steps as usize, "step"), duration(results.seconds));
+    text + &format!("trained   {steps} in {time}{stopped}\nwritten   {}, with samples.png", results.out.display())
+}

@@ -1,0 +1,202 @@
+//! A convolutional network as a vector field over images.
+
+mod activation;
+mod layer;
+
+use super::{Activation, Dual, TimeLayer, VectorField};
+use activation::{Given, activate};
+use candle_core::Tensor;
+use flows_core::nn::{Init, Scope};
+use flows_core::{Error, Result, Structure};
+use layer::{Layer, Skip, Stride};
+use serde::{Deserialize, Serialize};
+
+/// Which convolutional network a field is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ConvConfig {
+    /// Channels, height and width of the images, which a model of images fills in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shape: Option<[usize; 3]>,
+    /// Channels of the hidden layers.
+    pub hidden: Vec<usize>,
+    /// The stride of each layer, one more than there are hidden ones: 1 keeps the size (kernel 3), 2 halves it
+    /// (kernel 4), -2 doubles it (transposed, kernel 4). All 1 if empty.
+    pub strides: Vec<i32>,
+    /// How the layers see time: [`TimeLayer::Concat`] as a constant channel.
+    pub layer: TimeLayer,
+    /// The activation after all layers but the last.
+    pub activation: Activation,
+    /// Whether what goes into a layer of stride 2, the images themselves aside, is added to what the layer
+    /// of stride -2 gives that undoes it (Ronneberger et al. 2015).
+    pub skips: bool,
+    /// Whether `(p + q t) z` is added to what the layers give, p and q learnt. They start at -1 and 2: so at both
+    /// ends the velocity of standardized data that go straight to noise in a time of 1 is right on average.
+    pub linear: bool,
+}
+
+impl Default for ConvConfig {
+    fn default() -> Self {
+        Self {
+            shape: None,
+            hidden: vec![64, 64, 64],
+            strides: Vec::new(),
+            layer: TimeLayer::Concat,
+            activation: Activation::Softplus,
+            skips: false,
+            linear: false,
+        }
+    }
+}
+
+/// `f(t, z)` for images z (C, H, W) as vectors of D = C H W numbers: convolutions that see time as
+/// [`TimeLayer`] says, and a smooth activation between them (Grathwohl et al. 2019, appendix B).
+#[derive(Clone, Debug)]
+pub struct ConvField {
+    shape: [usize; 3],
+    config: ConvConfig,
+    layers: Vec<Layer>,
+    /// p and q.
+    linear: Option<Tensor>,
+}
+
+impl ConvField {
+    /// A field over images of `shape` (C, H, W), all weights uniform within one over the root of the numbers
+    /// that an output depends on.
+    ///
+    /// # Errors
+    /// When a size is 0, the strides do not fit the layers or the images, or names are taken in `scope`.
+    pub fn new(shape: [usize; 3], config: &ConvConfig, scope: &Scope) -> Result<Self> {
+        let bad = |message: String| Err(Error::Config(message));
+        let channels = [&shape[..1], &config.hidden[..], &shape[..1]].concat();
+        if shape.contains(&0) || channels.contains(&0) {
+            return bad(
+                "a field over images needs a size of at least 1 on every side, and no layer of 0 channels".into()
+            );
+        }
+        let count = channels.len() - 1;
+        let ones = vec![1; count];
+        let strides = if config.strides.is_empty() { &ones } else { &config.strides };
+        if strides.len() != count {
+            return bad(format!("{} strides for {count} layers: give one for each, or none", strides.len()));
+        }
+        let [_, mut height, mut width] = shape;
+        // The inputs of the layers of stride 2 that are not undone yet: their channels and size, and the layer.
+        let mut open: Vec<([usize; 3], usize)> = Vec::new();
+        let mut layers: Vec<Layer> = Vec::with_capacity(count);
+        for (i, (stride, c)) in strides.iter().zip(channels.windows(2)).enumerate() {
+            let (stride, inputs, outputs) = (Stride::of(*stride)?, [c[0], height, width], c[1]);
+            let mut skip = Skip::Nothing;
+            match stride {
+                Stride::Keeps => {}
+                Stride::Halves if height % 2 == 0 && width % 2 == 0 => {
+                    open.push((inputs, i));
+                    (height, width) = (height / 2, width / 2);
+                }
+                Stride::Halves => {
+                    return bad(format!("{height} x {width} places cannot be halved: use fewer strides of 2"));
+                }
+                Stride::Doubles => {
+                    (height, width) = (2 * height, 2 * width);
+                    if let Some((before, from)) = open.pop()
+                        && config.skips
+                        && from > 0
+                    {
+                        if before != [outputs, height, width] {
+                            let got = [outputs, height, width];
+                            return bad(format!("a skip of {before:?} meets {got:?}: mirror the channels in `hidden`"));
+                        }
+                        (layers[from].skip, skip) = (Skip::Keeps, Skip::Adds);
+                    }
+                }
+            }
+            let beta = config.activation.is_learnt() && i + 1 < count;
+            layers.push(Layer::new(stride, inputs, outputs, (config.layer, beta), skip, &scope.enter(i))?);
+        }
+        if [height, width] != shape[1..] {
+            return bad(format!("the layers turn {shape:?} to {height} x {width}: undo each stride of 2 by one of -2"));
+        }
+        let linear = config.linear.then(|| scope.weight("linear", 2, Init::Values(vec![-1.0, 2.0]))).transpose()?;
+        Ok(Self { shape, config: config.clone(), layers, linear })
+    }
+
+    /// The field over `dim` numbers, which must be those of the images that the config names.
+    ///
+    /// # Errors
+    /// As [`Self::new`], or when the numbers are others or there is to be a context.
+    pub(super) fn of_numbers(dim: usize, context: Option<usize>, config: &ConvConfig, scope: &Scope) -> Result<Self> {
+        let Some(shape) = config.shape.filter(|shape| shape.iter().product::<usize>() == dim) else {
+            let message =
+                format!("a field over images of {dim} colours needs their `shape`: give channels, height and width");
+            return Err(Error::Config(message));
+        };
+        if context.is_some() {
+            return Err(Error::Config("a field over images takes no context: leave it out".into()));
+        }
+        Self::new(shape, config, scope)
+    }
+}
+
+impl VectorField for ConvField {
+    fn dim(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    fn reach(&self) -> f64 {
+        if self.config.activation.is_bounded() && self.linear.is_none() { f64::INFINITY } else { 1e12 }
+    }
+
+    fn tensors(&self) -> Vec<Tensor> {
+        self.layers.iter().flat_map(Layer::tensors).chain(&self.linear).cloned().collect()
+    }
+
+    /// Values and tangents lie one below the other, so that there is one convolution a layer.
+    fn evaluate(&self, weights: &[Tensor], t: &Tensor, z: &Dual, _: Option<&Tensor>) -> Result<Dual> {
+        let (z, tangents) = (z.value(), z.tangents());
+        let (rows, dim) = z.dims2()?;
+        let count = tangents.map_or(Ok(0), |tangents| tangents.dim(0))?;
+        let [channels, height, width] = self.shape;
+        let stacked = match tangents {
+            Some(tangents) => Tensor::cat(&[z, &tangents.reshape((count * rows, dim))?], 0)?,
+            None => z.clone(),
+        };
+        let mut h = stacked.reshape(((1 + count) * rows, channels, height, width))?;
+        let (mut kept, mut weights) = (Vec::new(), weights);
+        let whole = h.clone();
+        for (l, layer) in self.layers.iter().enumerate() {
+            let (own, rest) = weights.split_at(layer.tensors().count());
+            weights = rest;
+            let (weight, given) = layer.at(own, t)?;
+            let u = layer.stride.convolve(&h, weight, None)?;
+            if layer.skip == Skip::Keeps {
+                kept.push(h);
+            }
+            let mut skip = if layer.skip == Skip::Adds { kept.pop() } else { None };
+            let activation = (l + 1 < self.layers.len()).then_some(self.config.activation);
+            if let ([linear], None) = (weights, activation) {
+                let scale = (linear.narrow(0, 1, 1)?.broadcast_mul(t)? + linear.narrow(0, 0, 1)?)?;
+                let linear = whole.broadcast_mul(&scale)?;
+                skip = Some(if let Some(skip) = skip { (skip + linear)? } else { linear });
+            }
+            h = activate(&u, rows, activation, Given { skip, ..given })?;
+        }
+        let h = h.reshape(((1 + count) * rows, dim))?;
+        if count == 0 {
+            return Dual::new(h, None);
+        }
+        let products = h.narrow(0, rows, count * rows)?.reshape((count, rows, dim))?;
+        Dual::new(h.narrow(0, 0, rows)?, Some(products))
+    }
+
+    fn structure(&self) -> Structure {
+        let ConvConfig { hidden, strides, layer, activation, skips, linear, .. } = &self.config;
+        let strides = if strides.is_empty() { String::new() } else { format!(", strides {strides:?}") };
+        let skips = if *skips { ", skips" } else { "" };
+        let linear = if *linear { ", linear part" } else { "" };
+        let details = format!("{:?} -> {hidden:?}{strides}, {layer:?}, {activation}{skips}{linear}", self.shape);
+        Structure::new("ConvField", details).weights(self.layers.iter().flat_map(Layer::tensors).chain(&self.linear))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,284 @@
+//! A continuous flow of images as people use it: config, parameters and distribution in one.
+
+use super::scale::{ScaleFlow, flows};
+use super::{ImageConfig, Logit};
+use crate::{Cnf, Cost, Coupling};
+use candle_core::{DType, Device, Tensor};
+use flows_core::bijectors::{Bijector, Chain, Reshape, Standardize};
+use flows_core::distributions::{Distribution, StandardNormal, Transformed};
+use flows_core::files::{load_model, save_model};
+use flows_core::nn::Parameters;
+use flows_core::{Error, Result, Rng, Structure};
+use std::f64::consts::LN_2;
+use std::path::Path;
+
+/// Images that are solved for at once.
+const BLOCK: usize = 64;
+
+/// A trainable density over images (C, H, W) whose colours lie in [0, 1], and one bijection between them and
+/// vectors of standard normal numbers: the multi-scale flow of Grathwohl et al. (2019, section 4.2).
+///
+/// On the way to the base an image passes the logit, a shift and scale that are the same for all colours, and
+/// at each scale continuous flows, a squeeze, continuous flows, and half of the channels leaves; at the last
+/// scale there are flows only. [`Distribution::log_prob`] of all but the smallest images estimates the
+/// divergence, by noise that is the same at every call; [`Self::score`] draws it.
+///
+/// ```
+/// use ffjord::field::{ConvConfig, FieldConfig};
+/// use ffjord::{CnfSettings, ImageConfig, ImageModel};
+/// use flows_core::{Rng, distributions::Distribution};
+/// let field = FieldConfig::Conv(ConvConfig { hidden: vec![8], ..ConvConfig::default() });
+/// let flow = CnfSettings { field, ..CnfSettings::default() };
+/// let config = ImageConfig { shape: [1, 8, 8], alpha: 1e-6, scales: 2, flows: 1, flow };
+/// let mut rng = Rng::seed(0);
+/// let model = ImageModel::new(config, &mut rng)?;
+/// let images = model.sample(2, None, &mut rng)?;
+/// assert_eq!((images.dims(), model.score(&images, &mut rng)?.dims()), (&[2, 1, 8, 8][..], &[2][..]));
+/// # Ok::<(), flows_core::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct ImageModel {
+    config: ImageConfig,
+    parameters: Parameters,
+    /// From the base to the data.
+    flows: Vec<ScaleFlow>,
+    standardize: Standardize,
+    logit: Logit,
+    distribution: Transformed,
+}
+
+impl ImageModel {
+    /// The `kind` that a model's file names.
+    pub const KIND: &str = "ffjord-images";
+
+    /// A model of f32 on the CPU whose weights are drawn from `rng`.
+    ///
+    /// # Errors
+    /// When the config names a size or a setting that cannot be.
+    pub fn new(config: ImageConfig, rng: &mut Rng) -> Result<Self> {
+        Self::on(config, DType::F32, &Device::Cpu, rng)
+    }
+
+    /// A model of this type on this device.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn on(config: ImageConfig, dtype: DType, device: &Device, rng: &mut Rng) -> Result<Self> {
+        config.check()?;
+        let parameters = Parameters::new(dtype, device, rng.fork());
+        let scope = parameters.scope();
+        let standardize = Standardize::new(&config.shape, &scope.enter("data"))?;
+        let logit = Logit::new(&config.shape, config.alpha)?;
+        let flows = flows(&config, &scope.enter("scales"))?;
+        let mut chain: Vec<Box<dyn Bijector>> = vec![Box::new(Reshape::flatten(&config.shape))];
+        chain.extend(flows.iter().map(|flow| Box::new(flow.clone()) as Box<dyn Bijector>));
+        chain.extend([Box::new(standardize.clone()) as Box<dyn Bijector>, Box::new(logit.clone())]);
+        let base = StandardNormal::new([config.dims()], dtype, device)?;
+        let distribution = Transformed::new(Box::new(base), Box::new(Chain::new(chain)?))?;
+        Ok(Self { config, parameters, flows, standardize, logit, distribution })
+    }
+
+    /// The config it was made from.
+    pub fn config(&self) -> &ImageConfig {
+        &self.config
+    }
+
+    /// Its weights and buffers.
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    /// The continuous flows, from the base to the data.
+    pub fn flows(&self) -> Vec<Cnf> {
+        self.flows.iter().map(|flow| flow.cnf().clone()).collect()
+    }
+
+    /// What makes unbounded numbers of colours.
+    pub fn logit(&self) -> &Logit {
+        &self.logit
+    }
+
+    /// Sets shift and scale, one for all colours, from images x (B, C, H, W) with colours in [0, 1].
+    ///
+    /// # Errors
+    /// When a shape is wrong or a value is not finite.
+    pub fn standardize(&self, x: &Tensor) -> Result<()> {
+        let z = self.logit.inverse(x, None)?.0.to_dtype(DType::F64)?;
+        let mean = z.mean_all()?.to_scalar::<f64>()?;
+        let deviation = (z - mean)?.sqr()?.mean_all()?.to_scalar::<f64>()?.sqrt();
+        // Two images of these colours have this mean and this deviation in every place.
+        let [channels, height, width] = self.config.shape;
+        let two = Tensor::new(&[mean - deviation, mean + deviation], &Device::Cpu)?;
+        self.standardize.fit(&two.reshape((2, 1, 1, 1))?.broadcast_as((2, channels, height, width))?)
+    }
+
+    /// The loss of flow matching for images x (B, C, H, W), a scalar: training without a solver.
+    ///
+    /// # Errors
+    /// When a shape is wrong, or the model has more flows than one.
+    pub fn matching_loss(&self, x: &Tensor, coupling: Coupling, rng: &mut Rng) -> Result<Tensor> {
+        let [flow] = &self.flows[..] else {
+            return Err(several_flows());
+        };
+        let z = self.standardize.inverse(&self.logit.inverse(x, None)?.0, None)?.0;
+        flow.matching_loss(&z, coupling, rng)
+    }
+
+    /// What the solves have cost since this was last asked.
+    pub fn take_cost(&self) -> Cost {
+        self.flows.iter().map(|flow| flow.cnf().take_cost()).fold(Cost::default(), Cost::plus)
+    }
+
+    /// The log-densities of images x (B, C, H, W), (B), for use rather than training: the divergence of all
+    /// but the smallest images is estimated by noise of `rng`.
+    ///
+    /// # Errors
+    /// When a shape is wrong or a solver cannot go on.
+    pub fn score(&self, x: &Tensor, rng: &mut Rng) -> Result<Tensor> {
+        in_blocks(x, |x| {
+            let (v, logit) = self.logit.inverse(x, None)?;
+            let (mut v, scale) = self.standardize.inverse(&v, None)?;
+            let mut log_det = (logit + scale)?;
+            for flow in self.flows.iter().rev() {
+                let (next, part) = flow.estimate(&v.detach(), rng)?;
+                (v, log_det) = (next, (log_det + part)?);
+            }
+            let log_prob = (self.distribution.base().log_prob(&v.flatten_from(1)?, None)? + log_det)?;
+            Ok(vec![log_prob.detach()])
+        })
+        .map(|mut found| found.remove(0))
+    }
+
+    /// The images that belong to noise (B, D).
+    ///
+    /// # Errors
+    /// When the shape is another or a solver cannot go on.
+    pub fn decode(&self, z: &Tensor) -> Result<Tensor> {
+        Ok(self.path(z, &[1.0])?.remove(0))
+    }
+
+    /// The images of noise (B, D) on its way to the data: at each of `shares`, which rise from 0, the base, to
+    /// 1, the data. The flows are passed one after another, and what has not moved yet is noise.
+    ///
+    /// # Errors
+    /// When a shape is wrong or a solver cannot go on.
+    pub fn path(&self, z: &Tensor, shares: &[f64]) -> Result<Vec<Tensor>> {
+        let count = self.flows.len() as f64;
+        let reshape = Reshape::flatten(&self.config.shape);
+        in_blocks(z, |z| {
+            let mut at = reshape.forward(z, None)?.0;
+            let mut states = Vec::new();
+            for (i, flow) in self.flows.iter().enumerate() {
+                let (end, first, last) = (flow.cnf().end_time()?, i == 0, i + 1 == self.flows.len());
+                // How far each share is within this flow.
+                let within = shares.iter().map(|share| share * count - i as f64);
+                let within = within.filter(|at| (first || *at > 0.0) && (last || *at <= 1.0));
+                let times: Vec<f64> = within.map(|at| (end * (1.0 - at)).clamp(0.0, end)).collect();
+                let mut stops = vec![end];
+                stops.extend(times.iter().filter(|t| **t > 0.0 && **t < end));
+                stops.push(0.0);
+                let seen = flow.trajectory(&at, &stops)?;
+                for t in times {
+                    let place = stops.iter().position(|stop| *stop == t).unwrap_or(0);
+                    states.push(seen[place].clone());
+                }
+                at = seen.into_iter().next_back().unwrap_or(at);
+            }
+            let image = |v: &Tensor| Ok(self.logit.forward(&self.standardize.forward(v, None)?.0, None)?.0.detach());
+            states.iter().map(image).collect()
+        })
+    }
+
+    /// Colours of whole numbers 0 to 255, (B, C, H, W), spread uniformly over the width of a value: what the
+    /// density is of.
+    ///
+    /// # Errors
+    /// When a tensor cannot be made.
+    pub fn dequantize(&self, images: &Tensor, rng: &mut Rng) -> Result<Tensor> {
+        let (dtype, device) = (self.parameters.dtype(), self.parameters.device());
+        let levels = images.to_dtype(DType::U8)?.flatten_all()?.to_vec1::<u8>()?;
+        let values: Vec<f64> = levels.into_iter().map(|v| (f64::from(v) + rng.uniform()) / 256.0).collect();
+        Ok(Tensor::from_vec(values, images.shape(), &Device::Cpu)?.to_dtype(dtype)?.to_device(device)?)
+    }
+
+    /// The bits a colour of an image takes, given its log-density: `(ln 256 - log p(x) / D) / ln 2`.
+    pub fn bits(&self, log_prob: f64) -> f64 {
+        (256f64.ln() - log_prob / self.config.dims() as f64) / LN_2
+    }
+
+    /// Writes weights, buffers and config to one file.
+    ///
+    /// # Errors
+    /// When the file cannot be written; then an older one of the name is still whole.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        let config = serde_json::to_string(&self.config).map_err(|e| Error::Config(e.to_string()))?;
+        save_model(path.as_ref(), Self::KIND, &config, &self.parameters.tensors())
+    }
+
+    /// The model that [`Self::save`] or a training run wrote, on this device.
+    ///
+    /// # Errors
+    /// When the file is missing, broken, of another kind or of a newer format.
+    pub fn load(path: impl AsRef<Path>, device: &Device) -> Result<Self> {
+        let path = path.as_ref();
+        let file = load_model(path)?;
+        file.expect_kind(Self::KIND)?;
+        let dtype = file.tensors.values().map(Tensor::dtype).find(|t| t.is_float()).unwrap_or(DType::F32);
+        let loaded = Self::on(file.config()?, dtype, device, &mut Rng::seed(0))
+            .and_then(|model| model.parameters.load(&file.tensors).map(|()| model));
+        loaded.map_err(|e| Error::file(path, e))
+    }
+
+    /// What it is made of.
+    pub fn structure(&self) -> Structure {
+        let [channels, height, width] = self.config.shape;
+        let details = format!("over images of {channels} x {height} x {width}");
+        Structure::new("ffjord", details).part(self.distribution.structure())
+    }
+}
+
+fn several_flows() -> Error {
+    Error::Config("flow matching trains a single flow: set `scales = 1` and `flows = 1`, or `matching = 0`".into())
+}
+
+/// The results for blocks of rows, one below the other.
+fn in_blocks(x: &Tensor, mut f: impl FnMut(&Tensor) -> Result<Vec<Tensor>>) -> Result<Vec<Tensor>> {
+    let rows = x.dims().first().copied().unwrap_or(0);
+    if rows == 0 {
+        return Err(Error::Data("there is no image: give at least one".into()));
+    }
+    let blocks = (0..rows).step_by(BLOCK).map(|start| f(&x.narrow(0, start, BLOCK.min(rows - start))?));
+    let blocks = blocks.collect::<Result<Vec<_>>>()?;
+    let part = |i: usize| {
+        let parts: Vec<&Tensor> = blocks.iter().filter_map(|block| block.get(i)).collect();
+        Ok(Tensor::cat(&parts, 0)?)
+    };
+    (0..blocks[0].len()).map(part).collect()
+}
+
+impl Distribution for ImageModel {
+    fn event_shape(&self) -> &[usize] {
+        self.distribution.event_shape()
+    }
+
+    fn log_prob(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
+        self.distribution.log_prob(x, context)
+    }
+
+    fn log_prob_training(&self, x: &Tensor, context: Option<&Tensor>, rng: &mut Rng) -> Result<Tensor> {
+        self.distribution.log_prob_training(x, context, rng)
+    }
+
+    fn transformed(&self) -> Option<&Transformed> {
+        Some(&self.distribution)
+    }
+
+    fn sample(&self, count: usize, _: Option<&Tensor>, rng: &mut Rng) -> Result<Tensor> {
+        let (dtype, device) = (self.parameters.dtype(), self.parameters.device());
+        self.decode(&rng.normal_tensor((count, self.config.dims()), dtype, device)?)
+    }
+
+    fn sample_with_log_prob(&self, count: usize, context: Option<&Tensor>, rng: &mut Rng) -> Result<(Tensor, Tensor)> {
+        self.distribution.sample_with_log_prob(count, context, rng)
+    }
+}

@@ -1,0 +1,203 @@
+//! The density over images, and the program with them.
+
+use candle_core::{DType, Device, Tensor};
+use ffjord::field::{Activation, ConvConfig, FieldConfig, TimeLayer};
+use ffjord::solver::{Method, Solver};
+use ffjord::{CnfSettings, Coupling, ImageConfig, ImageModel};
+use flows_core::bijectors::Bijector;
+use flows_core::distributions::Distribution;
+use flows_core::testing::{difference, gradient_difference, jacobian_log_det, perturb};
+use flows_core::{Result, Rng};
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+const CPU: &Device = &Device::Cpu;
+
+fn model(shape: [usize; 3], scales: usize, solver: Solver, rng: &mut Rng) -> Result<ImageModel> {
+    let field = ConvConfig {
+        hidden: vec![6],
+        layer: TimeLayer::ConcatSquash,
+        activation: Activation::Tanh,
+        ..ConvConfig::default()
+    };
+    let flow = CnfSettings { field: FieldConfig::Conv(field), solver, end_time: 1.0, ..CnfSettings::default() };
+    let model = ImageModel::on(ImageConfig { shape, alpha: 0.05, scales, flows: 1, flow }, DType::F64, CPU, rng)?;
+    perturb(model.parameters(), 0.3, rng)?;
+    Ok(model)
+}
+
+fn images(shape: &[usize], rng: &mut Rng) -> Result<Tensor> {
+    rng.tensor(shape.to_vec(), DType::F64, CPU, |rng| 0.05 + 0.9 * rng.uniform())
+}
+
+#[test]
+fn densities_are_those_of_the_jacobian() -> Result<()> {
+    let rng = &mut Rng::seed(0);
+    let model = model([1, 4, 4], 2, Solver::new(Method::Dopri5, 1e-9), rng)?;
+    let x = images(&[3, 1, 4, 4], rng)?;
+    model.standardize(&x)?;
+    assert_eq!(model.flows().len(), 3);
+    let bijector = model.transformed().expect("a flow").bijector();
+    let (z, log_det) = bijector.inverse(&x, None)?;
+    assert!(difference(&jacobian_log_det(|x| Ok(bijector.inverse(x, None)?.0), &x)?, &log_det)? < 1e-6);
+    let (back, forward) = bijector.forward(&z, None)?;
+    assert!(difference(&x, &back)? < 1e-7 && difference(&log_det.neg()?, &forward)? < 1e-6);
+    assert!(difference(&x, &model.decode(&z)?)? < 1e-6);
+    let want = (log_det + (z.sqr()?.sum(1)? * -0.5)?)?.affine(1.0, -8.0 * std::f64::consts::TAU.ln())?;
+    assert!(difference(&want, &model.log_prob(&x, None)?)? < 1e-9);
+    assert!(difference(&want, &model.score(&x, rng)?)? < 1e-9);
+    // A density of 1 takes 8 bits.
+    assert!((model.bits(0.0) - 8.0).abs() < 1e-12 && (model.bits(16.0 * 2f64.ln()) - 7.0).abs() < 1e-12);
+    Ok(())
+}
+
+#[test]
+fn the_loss_has_the_gradient_of_its_differences() -> Result<()> {
+    let rng = &mut Rng::seed(1);
+    let solver = Solver { method: Method::Rk4, step: 0.5, ..Solver::default() };
+    let model = model([1, 4, 4], 2, solver, rng)?;
+    let x = images(&[2, 1, 4, 4], rng)?;
+    model.standardize(&x)?;
+    let loss = || Ok(model.log_prob_training(&x, None, &mut Rng::seed(2))?.mean_all()?);
+    let d = gradient_difference(loss, model.parameters(), &[], rng)?;
+    assert!(d < 1e-7, "{d}");
+    assert!(model.matching_loss(&x, Coupling::Optimal, rng).is_err());
+    Ok(())
+}
+
+#[test]
+fn the_estimate_is_right_on_average() -> Result<()> {
+    let rng = &mut Rng::seed(3);
+    let model = model([1, 9, 9], 1, Solver::new(Method::Dopri5, 1e-5), rng)?;
+    let x = images(&[1, 1, 9, 9], rng)?;
+    let steps = 200;
+    let estimates: Vec<f64> =
+        (0..steps).map(|_| Ok(model.score(&x, rng)?.to_vec1::<f64>()?[0])).collect::<Result<_>>()?;
+    let mean = estimates.iter().sum::<f64>() / f64::from(steps);
+    let deviation = (estimates.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / f64::from(steps)).sqrt();
+    assert!(deviation > 1e-3);
+    // The exact divergence, and what the logit adds.
+    let bijector = model.transformed().expect("a flow").bijector();
+    let (z, _) = bijector.inverse(&x, None)?;
+    let v = model.logit().inverse(&x, None)?;
+    let (_, exact) = model.flows()[0].inverse(&v.0.flatten_from(1)?, None)?;
+    let base = model.transformed().expect("a flow").base().log_prob(&z, None)?;
+    let want = (base + exact)?.add(&v.1)?.to_vec1::<f64>()?[0];
+    let error = deviation / f64::from(steps).sqrt();
+    assert!((mean - want).abs() < 4.0 * error, "{mean} +- {error}, not {want}");
+    Ok(())
+}
+
+#[test]
+fn paths_go_from_noise_to_images() -> Result<()> {
+    let rng = &mut Rng::seed(4);
+    let model = model([1, 4, 4], 2, Solver::new(Method::Dopri5, 1e-7), rng)?;
+    let z = rng.normal_tensor((2, 16), DType::F64, CPU)?;
+    let states = model.path(&z, &[0.0, 0.1, 1.0 / 3.0, 0.7, 1.0])?;
+    let noise = model.logit().forward(&z.reshape((2, 1, 4, 4))?, None)?.0;
+    assert_eq!(states.len(), 5);
+    assert!(difference(&noise, &states[0])? < 1e-12);
+    assert!(difference(&model.decode(&z)?, &states[4])? < 1e-6);
+    assert!((1..5).all(|i| difference(&states[i - 1], &states[i]).is_ok_and(|d| d > 1e-4)));
+    Ok(())
+}
+
+#[test]
+fn a_saved_model_is_the_same() -> Result<()> {
+    let rng = &mut Rng::seed(5);
+    let model = model([1, 4, 4], 1, Solver::default(), rng)?;
+    let x = images(&[2, 1, 4, 4], rng)?;
+    model.standardize(&x)?;
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("model.safetensors");
+    model.save(&path)?;
+    let loaded = ImageModel::load(&path, CPU)?;
+    assert_eq!(loaded.config(), model.config());
+    assert_eq!(difference(&model.log_prob(&x, None)?, &loaded.log_prob(&x, None)?)?, 0.0);
+    for (shape, scales, alpha) in
+        [([1, 6, 6], 3, 0.05), ([1, 4, 4], 0, 0.05), ([1, 4, 4], 1, 0.6), ([0, 4, 4], 1, 0.05)]
+    {
+        let config = ImageConfig { shape, scales, alpha, ..model.config().clone() };
+        assert!(ImageModel::new(config, rng).is_err(), "{shape:?} {scales} {alpha}");
+    }
+    Ok(())
+}
+
+/// A model and a run that are small enough to train in a moment.
+const TINY: &str = r#"
+batch = 8
+matching = 10
+evaluated = [4, 6]
+model = { alpha = 1e-6, scales = 1, flows = 1 }
+train = { steps = 12, evaluate_every = 6, checkpoint_every = 6 }
+[flow]
+solver = { method = "rk4", step = 0.5 }
+divergence = "rademacher"
+field = { kind = "conv", hidden = [4, 4], strides = [2, 1, -2], layer = "concat-squash", activation = "silu" }
+"#;
+
+/// Writes images of bars as unsigned bytes (N, 4, 4).
+fn write_bars(path: &Path, count: usize) {
+    let mut header = format!("{{'descr': '|u1', 'fortran_order': False, 'shape': ({count}, 4, 4), }}");
+    header += &" ".repeat(63 - (10 + header.len()) % 64);
+    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+    bytes.extend(((header.len() + 1) as u16).to_le_bytes());
+    bytes.extend(header.bytes().chain([b'\n']));
+    bytes.extend((0..count * 16).map(|i| if i % 4 == i / 16 % 4 { 255u8 } else { 0 }));
+    fs::write(path, bytes).unwrap();
+}
+
+fn run(folder: &Path, args: &str) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ffjord"));
+    command.current_dir(folder).args(args.split_whitespace()).stdin(Stdio::null()).output().unwrap()
+}
+
+fn succeeds(folder: &Path, args: &str) -> String {
+    let output = run(folder, args);
+    assert!(output.status.success(), "{args}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn fails(folder: &Path, args: &str, words: &[&str]) {
+    let output = run(folder, args);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{args}: {said}");
+    assert!(words.iter().all(|word| said.contains(word)), "{args}: {words:?} in {said}");
+}
+
+#[test]
+fn from_training_to_an_animation() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    write_bars(&here.join("bars.npy"), 40);
+    fs::write(here.join("tiny.toml"), TINY).unwrap();
+    let results: Value =
+        serde_json::from_str(&succeeds(here, "train --data bars.npy --config tiny.toml --out run --json -q")).unwrap();
+    assert_eq!((&results["shape"], &results["test"]["images"]), (&[1, 4, 4].into(), &4.into()));
+    assert!(results["solver"]["evaluations_backward"].as_f64().unwrap() > 0.0);
+    for name in ["config.toml", "metrics.jsonl", "model.safetensors", "results.json", "loss.png", "samples.png"] {
+        assert!(fs::metadata(here.join("run").join(name)).unwrap().len() > 0, "{name}");
+    }
+    let bits = |args: &str| {
+        let found: Value = serde_json::from_str(&succeeds(here, args)).unwrap();
+        found["result"]["bits_per_dimension"].as_f64().unwrap()
+    };
+    assert_eq!(bits("eval run --json --seed 3"), bits("eval run --json --seed 3"));
+    assert!(bits("eval run --data bars.npy --count 10 --json").is_finite());
+    succeeds(here, "sample run --count 4 --out drawn.png");
+    succeeds(here, "animate run --frames 3 --particles 4 --out way.gif");
+    assert!(fs::read(here.join("way.gif")).unwrap().starts_with(b"GIF89a"));
+    // Resumed within flow matching, the run is the same to the bit.
+    succeeds(here, "train --data bars.npy --config tiny.toml --out part --steps 6 -q");
+    succeeds(here, "train --out part --resume --steps 12 -q");
+    let model = |name: &str| fs::read(here.join(name).join("model.safetensors")).unwrap();
+    assert!(model("run") == model("part"));
+    fails(here, "train --data run --preset digits --out new", &["no images"]);
+    fails(here, "train --preset mnist --out new", &["--data"]);
+    fails(here, "eval run --data tiny.toml", &["no images"]);
+    fails(here, "sample run --out drawn.csv", &[".png"]);
+    fs::write(here.join("two.toml"), TINY.replace("scales = 1", "scales = 2")).unwrap();
+    fails(here, "train --data bars.npy --config two.toml --out new", &["matching"]);
+}
