@@ -46,6 +46,14 @@ pub struct ModelConfig {
 pub struct Model {
     config: ModelConfig,
     parameters: Parameters,
+    parts: Parts,
+    detached: Parts,
+}
+
+/// What a model is made of; a second time with the weights as constants, for use rather than training.
+#[derive(Debug)]
+struct Parts {
+    /// From the base to the data.
     flows: Vec<Cnf>,
     frame: Frame,
     distribution: Transformed,
@@ -67,31 +75,9 @@ impl Frame {
     }
 }
 
-impl Model {
-    /// The `kind` that a model's file names.
-    pub const KIND: &str = "ffjord";
-
-    /// A model of f32 on the CPU whose weights are drawn from `rng`.
-    ///
-    /// # Errors
-    /// When the config names a size or a setting that cannot be.
-    pub fn new(config: ModelConfig, rng: &mut Rng) -> Result<Self> {
-        Self::on(config, DType::F32, &Device::Cpu, rng)
-    }
-
-    /// A model of this type on this device.
-    ///
-    /// # Errors
-    /// As [`Self::new`].
-    pub fn on(config: ModelConfig, dtype: DType, device: &Device, rng: &mut Rng) -> Result<Self> {
-        let ModelConfig { features, flows, ref columns, ref flow } = config;
-        if !(1..=100).contains(&flows) || !(1..=100_000).contains(&features) {
-            return Err(Error::Config("a model has 1 to 100 flows, over 1 to 100,000 features".into()));
-        }
-        if columns.as_ref().is_some_and(|names| names.len() != features) {
-            return Err(Error::Config("the names of the columns are not one a column: give as many, or none".into()));
-        }
-        let parameters = Parameters::new(dtype, device, rng.fork());
+impl Parts {
+    fn new(config: &ModelConfig, parameters: &Parameters) -> Result<Self> {
+        let ModelConfig { features, flows, ref flow, .. } = *config;
         let scope = parameters.scope();
         let of_data = scope.enter("data");
         let frame = match flow.field.space() {
@@ -115,9 +101,64 @@ impl Model {
             Frame::Columns(map) => Box::new(map.clone()),
             Frame::Particles(map) => Box::new(map.clone()),
         });
-        let base = StandardNormal::new([dim], dtype, device)?;
+        let base = StandardNormal::new([dim], parameters.dtype(), parameters.device())?;
         let distribution = Transformed::new(Box::new(base), Box::new(Chain::new(chain)?))?;
-        Ok(Self { config, parameters, flows, frame, distribution })
+        Ok(Self { flows, frame, distribution })
+    }
+
+    /// What the solves have cost since this was last asked.
+    fn take_cost(&self) -> Cost {
+        self.flows.iter().map(Cnf::take_cost).fold(Cost::default(), Cost::plus)
+    }
+}
+
+/// Samples carry no gradient, and are found without their density.
+impl Distribution for Parts {
+    fn event_shape(&self) -> &[usize] {
+        self.distribution.event_shape()
+    }
+
+    fn log_prob(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
+        self.distribution.log_prob(x, context)
+    }
+
+    fn sample(&self, count: usize, context: Option<&Tensor>, rng: &mut Rng) -> Result<Tensor> {
+        let mut at = self.distribution.base().sample(count, context, rng)?;
+        for cnf in &self.flows {
+            let states = cnf.trajectory(&at, None, &[cnf.end_time()?, 0.0])?;
+            at = states.into_iter().next_back().unwrap_or(at);
+        }
+        Ok(self.frame.bijector().forward(&at, None)?.0)
+    }
+}
+
+impl Model {
+    /// The `kind` that a model's file names.
+    pub const KIND: &str = "ffjord";
+
+    /// A model of f32 on the CPU whose weights are drawn from `rng`.
+    ///
+    /// # Errors
+    /// When the config names a size or a setting that cannot be.
+    pub fn new(config: ModelConfig, rng: &mut Rng) -> Result<Self> {
+        Self::on(config, DType::F32, &Device::Cpu, rng)
+    }
+
+    /// A model of this type on this device.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn on(config: ModelConfig, dtype: DType, device: &Device, rng: &mut Rng) -> Result<Self> {
+        let ModelConfig { features, flows, ref columns, .. } = config;
+        if !(1..=100).contains(&flows) || !(1..=100_000).contains(&features) {
+            return Err(Error::Config("a model has 1 to 100 flows, over 1 to 100,000 features".into()));
+        }
+        if columns.as_ref().is_some_and(|names| names.len() != features) {
+            return Err(Error::Config("the names of the columns are not one a column: give as many, or none".into()));
+        }
+        let parameters = Parameters::new(dtype, device, rng.fork());
+        let (parts, detached) = (Parts::new(&config, &parameters)?, Parts::new(&config, &parameters.detached())?);
+        Ok(Self { config, parameters, parts, detached })
     }
 
     /// The config it was made from.
@@ -132,13 +173,13 @@ impl Model {
 
     /// The continuous flows, from the base to the data.
     pub fn flows(&self) -> &[Cnf] {
-        &self.flows
+        &self.parts.flows
     }
 
     /// The number of dimensions that a density is counted in: that of the features, or of configurations
     /// of particles whose centre is 0.
     pub fn dimensions(&self) -> usize {
-        self.frame.bijector().latent_shape()[0]
+        self.parts.frame.bijector().latent_shape()[0]
     }
 
     /// Sets shift and scale from the columns of the training data, (B, features), or a scale from the
@@ -147,7 +188,7 @@ impl Model {
     /// # Errors
     /// When a shape is wrong or a value is not finite.
     pub fn standardize(&self, x: &Tensor) -> Result<()> {
-        match &self.frame {
+        match &self.parts.frame {
             Frame::Columns(map) => map.fit(x),
             Frame::Particles(map) => map.fit(x),
         }
@@ -158,20 +199,20 @@ impl Model {
     /// # Errors
     /// When a shape is wrong, or the model has more flows than one.
     pub fn matching_loss(&self, x: &Tensor, coupling: Coupling, rng: &mut Rng) -> Result<Tensor> {
-        let [cnf] = &self.flows[..] else {
+        let [cnf] = &self.parts.flows[..] else {
             return Err(Error::Config("flow matching trains a single flow: set `flows = 1` or `matching = 0`".into()));
         };
-        cnf.matching_loss(&self.frame.bijector().inverse(x, None)?.0, coupling, rng)
+        cnf.matching_loss(&self.parts.frame.bijector().inverse(x, None)?.0, coupling, rng)
     }
 
     /// What the solves have cost since this was last asked.
     pub fn take_cost(&self) -> Cost {
-        self.flows.iter().map(Cnf::take_cost).fold(Cost::default(), Cost::plus)
+        self.parts.take_cost().plus(self.detached.take_cost())
     }
 
     /// The end times of the flows.
     fn end_times(&self) -> Result<Vec<f64>> {
-        self.flows.iter().map(Cnf::end_time).collect()
+        self.detached.flows.iter().map(Cnf::end_time).collect()
     }
 
     /// Points z (B, dimensions) of the base on their way to the data: where they are at each of `shares`,
@@ -182,7 +223,7 @@ impl Model {
     pub fn path(&self, z: &Tensor, shares: &[f64]) -> Result<Vec<Tensor>> {
         let (ends, mut at, mut states) = (self.end_times()?, z.clone(), Vec::new());
         let (span, mut first) = (ends.iter().sum::<f64>(), 0.0);
-        for (cnf, end) in self.flows.iter().zip(ends) {
+        for (cnf, end) in self.detached.flows.iter().zip(ends) {
             // Times within this flow, which begins at its base.
             let within = shares.iter().map(|share| share * span - first).filter(|t| (1e-9..=end + 1e-9).contains(t));
             let inner: Vec<f64> = within.map(|t| (end - t).max(0.0)).collect();
@@ -197,7 +238,7 @@ impl Model {
         if shares.first().is_some_and(|share| *share * span < 1e-9) {
             states.insert(0, z.clone());
         }
-        states.iter().map(|z| Ok(self.frame.bijector().forward(z, None)?.0)).collect()
+        states.iter().map(|z| Ok(self.detached.frame.bijector().forward(z, None)?.0)).collect()
     }
 
     /// The log-density of the points x (B, features) at a share of the way from the base (0) to the data
@@ -206,17 +247,17 @@ impl Model {
     /// # Errors
     /// When a shape is wrong or a solver cannot go on.
     pub fn log_prob_at(&self, x: &Tensor, share: f64) -> Result<Tensor> {
-        let (mut z, mut log_det) = self.frame.bijector().inverse(x, None)?;
+        let (mut z, mut log_det) = self.detached.frame.bijector().inverse(x, None)?;
         let ends = self.end_times()?;
         let mut first: f64 = ends.iter().sum();
         let reached = share * first;
-        for (cnf, end) in self.flows.iter().zip(ends).rev() {
+        for (cnf, end) in self.detached.flows.iter().zip(ends).rev() {
             first -= end;
             let within = (reached - first).clamp(0.0, end);
             let (next, part) = cnf.to_base(&z, end - within, None)?;
             (z, log_det) = (next, (log_det + part)?);
         }
-        Ok((self.distribution.base().log_prob(&z, None)? + log_det)?)
+        Ok((self.detached.distribution.base().log_prob(&z, None)? + log_det)?)
     }
 
     /// Writes weights, buffers and config to one file.
@@ -244,32 +285,37 @@ impl Model {
 
     /// What it is made of.
     pub fn structure(&self) -> Structure {
-        Structure::new("ffjord", format!("over {} features", self.config.features)).part(self.distribution.structure())
+        Structure::new("ffjord", format!("over {} features", self.config.features))
+            .part(self.parts.distribution.structure())
     }
 }
 
 impl Distribution for Model {
     fn event_shape(&self) -> &[usize] {
-        self.distribution.event_shape()
+        self.parts.distribution.event_shape()
     }
 
     fn log_prob(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
-        self.distribution.log_prob(x, context)
+        self.parts.distribution.log_prob(x, context)
     }
 
     fn log_prob_training(&self, x: &Tensor, context: Option<&Tensor>, rng: &mut Rng) -> Result<Tensor> {
-        self.distribution.log_prob_training(x, context, rng)
+        self.parts.distribution.log_prob_training(x, context, rng)
+    }
+
+    fn detached(&self) -> Option<&dyn Distribution> {
+        Some(&self.detached)
     }
 
     fn transformed(&self) -> Option<&Transformed> {
-        Some(&self.distribution)
+        Some(&self.parts.distribution)
     }
 
     fn sample(&self, count: usize, context: Option<&Tensor>, rng: &mut Rng) -> Result<Tensor> {
-        self.distribution.sample(count, context, rng)
+        self.parts.distribution.sample(count, context, rng)
     }
 
     fn sample_with_log_prob(&self, count: usize, context: Option<&Tensor>, rng: &mut Rng) -> Result<(Tensor, Tensor)> {
-        self.distribution.sample_with_log_prob(count, context, rng)
+        self.parts.distribution.sample_with_log_prob(count, context, rng)
     }
 }

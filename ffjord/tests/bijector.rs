@@ -1,11 +1,13 @@
 //! A continuous flow keeps what every bijector promises.
 
+use candle_core::{DType, Device};
 use ffjord::field::{Activation, Divergence, MlpConfig, TimeLayer};
 use ffjord::solver::{Method, Solver};
-use ffjord::{Cnf, CnfSettings, Gradient};
-use flows_core::Result;
+use ffjord::{Cnf, CnfSettings, Gradient, Model, ModelConfig};
 use flows_core::bijectors::Chain;
-use flows_core::testing::Case;
+use flows_core::distributions::Distribution;
+use flows_core::testing::{Case, difference, perturb};
+use flows_core::{Result, Rng};
 
 fn case(name: &'static str, dim: usize, context: Option<usize>, settings: CnfSettings) -> Case {
     let settings = CnfSettings { solver: Solver::new(settings.solver.method, 1e-12), ..settings };
@@ -141,4 +143,25 @@ fn settings_that_cannot_be_are_errors() {
     assert!(build(&CnfSettings { solver, ..settings.clone() }, 2).unwrap_err().to_string().contains("1e-5"));
     let field = MlpConfig { hidden: vec![4, 0], ..MlpConfig::default() };
     assert!(build(&CnfSettings { field: field.into(), ..settings }, 2).is_err());
+}
+
+/// The twin without a graph gives the same densities, and the same samples as far as the tolerance goes.
+#[test]
+fn detached_models_are_the_same() -> Result<()> {
+    let flow = CnfSettings { solver: Solver::new(Method::Dopri5, 1e-9), ..CnfSettings::default() };
+    let config = ModelConfig { features: 2, columns: None, flows: 2, flow };
+    let model = Model::on(config, DType::F64, &Device::Cpu, &mut Rng::seed(0))?;
+    perturb(model.parameters(), 0.3, &mut Rng::seed(1))?;
+    let x = Rng::seed(2).normal_tensor((6, 2), DType::F64, &Device::Cpu)?;
+    let detached = model.detached().expect("a twin");
+    let (want, got) = (model.log_prob(&x, None)?, detached.log_prob(&x, None)?);
+    assert!(want.track_op() && !got.track_op());
+    assert_eq!(want.to_vec1::<f64>()?, got.to_vec1::<f64>()?);
+    let draw = |model: &dyn Distribution| model.sample(6, None, &mut Rng::seed(3));
+    let (want, got) = (draw(&model)?, draw(detached)?);
+    assert!(!got.track_op());
+    let off = difference(&want, &got)?;
+    assert!(off < 1e-6, "{off}");
+    assert!(model.take_cost().forward > 0 && model.take_cost().forward == 0);
+    Ok(())
 }

@@ -42,6 +42,8 @@ pub struct ImageModel {
     parameters: Parameters,
     /// From the base to the data.
     flows: Vec<ScaleFlow>,
+    /// The same with their weights as constants, for use rather than training.
+    detached: Vec<ScaleFlow>,
     standardize: Standardize,
     logit: Logit,
     distribution: Transformed,
@@ -69,13 +71,15 @@ impl ImageModel {
         let scope = parameters.scope();
         let standardize = Standardize::new(&config.shape, &scope.enter("data"))?;
         let logit = Logit::new(&config.shape, config.alpha)?;
-        let flows = flows(&config, &scope.enter("scales"))?;
+        let [flows, detached] =
+            [scope, parameters.detached().scope()].map(|scope| flows(&config, &scope.enter("scales")));
+        let (flows, detached) = (flows?, detached?);
         let mut chain: Vec<Box<dyn Bijector>> = vec![Box::new(Reshape::flatten(&config.shape))];
         chain.extend(flows.iter().map(|flow| Box::new(flow.clone()) as Box<dyn Bijector>));
         chain.extend([Box::new(standardize.clone()) as Box<dyn Bijector>, Box::new(logit.clone())]);
         let base = StandardNormal::new([config.dims()], dtype, device)?;
         let distribution = Transformed::new(Box::new(base), Box::new(Chain::new(chain)?))?;
-        Ok(Self { config, parameters, flows, standardize, logit, distribution })
+        Ok(Self { config, parameters, flows, detached, standardize, logit, distribution })
     }
 
     /// The config it was made from.
@@ -126,7 +130,7 @@ impl ImageModel {
 
     /// What the solves have cost since this was last asked.
     pub fn take_cost(&self) -> Cost {
-        self.flows.iter().map(|flow| flow.cnf().take_cost()).fold(Cost::default(), Cost::plus)
+        self.flows.iter().chain(&self.detached).map(|flow| flow.cnf().take_cost()).fold(Cost::default(), Cost::plus)
     }
 
     /// The log-densities of images x (B, C, H, W), (B), for use rather than training: the divergence of all
@@ -139,7 +143,7 @@ impl ImageModel {
             let (v, logit) = self.logit.inverse(x, None)?;
             let (mut v, scale) = self.standardize.inverse(&v, None)?;
             let mut log_det = (logit + scale)?;
-            for flow in self.flows.iter().rev() {
+            for flow in self.detached.iter().rev() {
                 let (next, part) = flow.estimate(&v.detach(), rng)?;
                 (v, log_det) = (next, (log_det + part)?);
             }
@@ -163,13 +167,13 @@ impl ImageModel {
     /// # Errors
     /// When a shape is wrong or a solver cannot go on.
     pub fn path(&self, z: &Tensor, shares: &[f64]) -> Result<Vec<Tensor>> {
-        let count = self.flows.len() as f64;
+        let count = self.detached.len() as f64;
         let reshape = Reshape::flatten(&self.config.shape);
         in_blocks(z, |z| {
             let mut at = reshape.forward(z, None)?.0;
             let mut states = Vec::new();
-            for (i, flow) in self.flows.iter().enumerate() {
-                let (end, first, last) = (flow.cnf().end_time()?, i == 0, i + 1 == self.flows.len());
+            for (i, flow) in self.detached.iter().enumerate() {
+                let (end, first, last) = (flow.cnf().end_time()?, i == 0, i + 1 == self.detached.len());
                 // How far each share is within this flow.
                 let within = shares.iter().map(|share| share * count - i as f64);
                 let within = within.filter(|at| (first || *at > 0.0) && (last || *at <= 1.0));
