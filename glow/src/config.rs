@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CouplingKind {
-    /// `z = (x + t) sigmoid(r + 2)`.
+    /// `z = (x + t) sigmoid(max(r, -7) + 2)`.
     #[default]
     Affine,
     /// `z = x + t`.

@@ -13,7 +13,7 @@ use flows_core::{Error, Result, Structure};
 /// A coupling layer over images: the first half of the channels stays, and a network of convolutions of it, 3x3, 1x1
 /// and 3x3, says how the second half moves (Kingma and Dhariwal 2018, arXiv:1807.03039, section 3.3).
 ///
-/// `inverse` is `z = (x + t) s`, `s = sigmoid(r + 2)`, the network giving all r, then all t; or, if additive,
+/// `inverse` is `z = (x + t) s`, `s = sigmoid(max(r, -7) + 2)`, the network giving all r, then all t; or, if additive,
 /// `z = x + t`; or the inverse of a spline of x or of a mixture of logistics, the network giving all first parameters,
 /// then all second ones, and so on. The last convolution starts at zero, so that s is 0.88 then, a spline the identity
 /// and a mixture close to it. Weights: `0.weight`, `0.bias`,

@@ -10,7 +10,7 @@ use flows_core::{Error, Result, Structure};
 /// An affine map of all channels, as features alone say, which are the context (B, F, H, W) (Lugmayr et al., SRFlow,
 /// 2020, arXiv:2006.14200, equation 6).
 ///
-/// `inverse` is `z = (x + t) s`, `s = sigmoid(r + 2)`, convolutions of the features, 3x3, 1x1 and 3x3, giving all r, then
+/// `inverse` is `z = (x + t) s`, `s = sigmoid(max(r, -7) + 2)`, convolutions of the features, 3x3, 1x1 and 3x3, giving all r, then
 /// all t; the last starts at zero. Weights: as those of [`ImageCoupling`](crate::ImageCoupling).
 #[derive(Debug)]
 pub struct AffineInjector {

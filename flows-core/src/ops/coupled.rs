@@ -11,8 +11,8 @@ use rayon::prelude::*;
 /// How the part z of a row that moves becomes x, and the order of the parameters of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Coupled {
-    /// `x = z / s - t`, `s = sigmoid(r + 2)`; parameters: all r, then all t. Glow's affine coupling as published,
-    /// whose inverse is `z = (x + t) s`.
+    /// `x = z / s - t`, `s = sigmoid(max(r, -7) + 2)`; parameters: all r, then all t. Glow's affine coupling as
+    /// published, whose inverse is `z = (x + t) s`, but that s is at least 1/150: it divides when samples are drawn.
     Sigmoid,
     /// `x = z - t`; parameters: all t.
     Shift,
@@ -57,6 +57,15 @@ impl Coupled {
     }
 }
 
+/// The least r of [`Coupled::Sigmoid`].
+const LEAST: f64 = -7.0;
+
+/// r, not below the least; a NaN stays.
+#[inline(always)]
+fn bounded<T: Real>(r: T) -> T {
+    if r < T::of(LEAST) { T::of(LEAST) } else { r }
+}
+
 #[derive(Clone, Copy)]
 struct Kernel {
     kept: usize,
@@ -85,12 +94,12 @@ impl Kernel {
     fn at<T: Real>(self, x: T, [a, b]: [T; 2]) -> (T, T) {
         match (self.map, self.direction) {
             (Coupled::Sigmoid, Direction::Inverse) => {
-                let r = T::zero() - (a + T::of(2.0));
+                let r = T::zero() - (bounded(a) + T::of(2.0));
                 let log = T::zero() - r.fast_softplus();
                 ((x + b) * log.fast_exp(), log)
             }
             (Coupled::Sigmoid, Direction::Forward) => {
-                let log = (T::zero() - (a + T::of(2.0))).fast_softplus();
+                let log = (T::zero() - (bounded(a) + T::of(2.0))).fast_softplus();
                 (x * log.fast_exp() - b, log)
             }
             (Coupled::Shift, Direction::Inverse) => (x + a, T::zero()),
@@ -105,15 +114,17 @@ impl Kernel {
     fn gradient<T: Real>(self, x: T, [a, b]: [T; 2], gvalue: T, glog: T) -> [T; 3] {
         match (self.map, self.direction) {
             (Coupled::Sigmoid, Direction::Inverse) => {
-                // d log s / da = 1 - s.
-                let s = (a + T::of(2.0)).fast_sigmoid();
+                // d log s / da = 1 - s, and 0 at the bound.
+                let s = (bounded(a) + T::of(2.0)).fast_sigmoid();
                 let gx = gvalue * s;
-                [gx, (gx * (x + b) + glog) * (T::one() - s), gx]
+                let slope = if a < T::of(LEAST) { T::zero() } else { T::one() - s };
+                [gx, (gx * (x + b) + glog) * slope, gx]
             }
             (Coupled::Sigmoid, Direction::Forward) => {
-                let r = T::zero() - (a + T::of(2.0));
+                let r = T::zero() - (bounded(a) + T::of(2.0));
                 let gx = gvalue * r.fast_softplus().fast_exp();
-                [gx, T::zero() - (gx * x + glog) * r.fast_sigmoid(), T::zero() - gvalue]
+                let slope = if a < T::of(LEAST) { T::zero() } else { r.fast_sigmoid() };
+                [gx, T::zero() - (gx * x + glog) * slope, T::zero() - gvalue]
             }
             (Coupled::Shift, Direction::Inverse) => [gvalue, gvalue, T::zero()],
             (Coupled::Shift, Direction::Forward) => [gvalue, T::zero() - gvalue, T::zero()],
@@ -207,7 +218,7 @@ impl Kernel {
         let half = |i: usize| parameters.narrow(1, i * moved, moved);
         let (value, log) = match (self.map, self.direction) {
             (Coupled::Sigmoid, direction) => {
-                let log = ops::log_sigmoid(&(half(0)? + 2.0)?)?;
+                let log = ops::log_sigmoid(&(half(0)?.maximum(LEAST)? + 2.0)?)?;
                 match direction {
                     Direction::Inverse => (((part + half(1)?)? * log.exp()?)?, log),
                     Direction::Forward => (((part * log.neg()?.exp()?)? - half(1)?)?, log.neg()?),
@@ -286,7 +297,8 @@ mod tests {
             for map in MAPS {
                 let mut draw = |columns: usize| rng.normal_tensor((batch, columns), DType::F64, &Device::Cpu);
                 let x = Var::from_tensor(&draw(n)?)?;
-                let parameters = Var::from_tensor(&draw((n - kept) * map.parameters())?)?;
+                // Some are below the least.
+                let parameters = Var::from_tensor(&(draw((n - kept) * map.parameters())? * 4.0)?)?;
                 let weigh = draw(n)?;
                 for direction in [Direction::Forward, Direction::Inverse] {
                     let run = |(value, log_det): (Tensor, Tensor)| -> Result<Vec<Tensor>> {
@@ -297,12 +309,12 @@ mod tests {
                     let plain = run(Kernel { kept, map, direction }.plain(&x, &parameters)?)?;
                     let fused = run(coupled(&x, &parameters, kept, map, direction)?)?;
                     for (plain, fused) in plain.iter().zip(&fused) {
-                        assert!(difference(plain, fused)? < 1e-12, "{map:?} {direction:?}");
+                        assert!(difference(plain, fused)? < 1e-10, "{map:?} {direction:?}");
                     }
                 }
                 let (z, log_det) = coupled(&x, &parameters, kept, map, Direction::Inverse)?;
                 let (back, back_log_det) = coupled(&z, &parameters, kept, map, Direction::Forward)?;
-                assert!(difference(&x, &back)? < 1e-12 && difference(&log_det, &back_log_det.neg()?)? < 1e-12);
+                assert!(difference(&x, &back)? < 1e-10 && difference(&log_det, &back_log_det.neg()?)? < 1e-12);
             }
         }
         let x = Tensor::zeros((2, 4), DType::F32, &Device::Cpu)?;
