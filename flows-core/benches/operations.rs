@@ -1,5 +1,5 @@
 //! Matrix products and convolutions of the shapes of flows, as shares of the processor's rate:
-//! `cargo bench -p flows-core --bench operations`.
+//! `cargo bench -p flows-core --bench operations`, or a part of them by name: `-- conv1d`.
 //!
 //! The rate is that of a product of two 1024 x 1024 matrices, measured first and last. A backward
 //! pass counts the gradients of input and weights.
@@ -38,6 +38,10 @@ type Operation = fn(&Tensor, &Tensor) -> Result<Tensor>;
 
 fn main() -> Result<()> {
     flows_core::cli::prepare_process();
+    rayon::scope(|_| measure())
+}
+
+fn measure() -> Result<()> {
     let mut rng = Rng::seed(0);
     let full = rate(&mut rng)?;
     println!("{:<44} {full:>6.0} GFLOP/s", "product 1024 x 1024 x 1024");
@@ -67,7 +71,12 @@ fn main() -> Result<()> {
         ("conv1d", mixing, &[1, 640, 2000], &[4096, 640, 1]),
         ("conv_transpose1d, stride 256", upsample, &[1, 80, 63], &[80, 80, 1024]),
     ];
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     for (name, operation, x, w) in cases {
+        let label = format!("{name} {x:?} by {w:?}");
+        if !wanted.is_empty() && !wanted.iter().any(|part| label.contains(part)) {
+            continue;
+        }
         let x = Var::from_tensor(&rng.normal_tensor(x, DType::F32, &Device::Cpu)?)?;
         let w = Var::from_tensor(&rng.normal_tensor(w, DType::F32, &Device::Cpu)?)?;
         let y = operation(&x, &w)?;
@@ -79,9 +88,23 @@ fn main() -> Result<()> {
         let total = sum(&y.flatten_all()?, 0)?;
         let backward = median(|| LossGradients::of(&total).map(drop))?;
         let share = |count: f64, time: f64| format!("{:.0}%", 100.0 * count * flops / time / full);
-        let label = format!("{name} {:?} by {:?}", x.dims(), w.dims());
         println!("{label:<60} {:>6} {:>8}", share(1.0, forward), share(2.0, backward));
     }
     println!("{:<44} {:>6.0} GFLOP/s", "product 1024 x 1024 x 1024, again", rate(&mut rng)?);
+    sums(&mut rng)
+}
+
+/// Sums over a dimension beside candle's.
+fn sums(rng: &mut Rng) -> Result<()> {
+    println!("\n{:<60} {:>6} {:>8}", "", "GB/s", "candle");
+    let cases: [(&[usize], usize); 5] =
+        [(&[4096, 64], 1), (&[512, 4096], 1), (&[512, 4096], 0), (&[64, 64, 256], 1), (&[16, 128, 256], 2)];
+    for (shape, dim) in cases {
+        let x = rng.normal_tensor(shape, DType::F32, &Device::Cpu)?;
+        let speed = |time: f64| 4e-9 * x.elem_count() as f64 / time;
+        let ours = speed(median(|| sum(&x, dim).map(drop))?);
+        let candle = speed(median(|| Ok(drop(x.sum(dim)?)))?);
+        println!("{:<60} {ours:>6.0} {candle:>8.0}", format!("sum of {shape:?} over dimension {dim}"));
+    }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Activations that operations apply on the way out.
 
 use super::cpu::Real;
-use super::simd::map_in_place;
+use super::simd::{map_in_place, zip_map, zip_map_in_place};
 use crate::Result;
 use candle_core::Tensor;
 use std::borrow::Cow;
@@ -33,21 +33,20 @@ impl Fused {
 
     /// Turns the gradient behind the activation, whose values are y, into that before it.
     pub(super) fn backward<T: Real>(self, y: &[T], grad: &mut [T]) {
-        let pairs = grad.iter_mut().zip(y);
         match self {
             Self::Identity => {}
-            Self::Relu => pairs.for_each(|(g, &y)| *g = if y > T::zero() { *g } else { T::zero() }),
-            Self::Tanh => pairs.for_each(|(g, &y)| *g *= T::one() - y * y),
+            Self::Relu => zip_map_in_place(grad, y, relu_gradient),
+            Self::Tanh => zip_map_in_place(grad, y, tanh_gradient),
         }
     }
 
     /// The same, of a gradient that has to stay.
     pub(super) fn before<'a, T: Real>(self, y: &[T], grad: &'a [T]) -> Cow<'a, [T]> {
-        let mut grad = Cow::Borrowed(grad);
-        if self != Self::Identity {
-            self.backward(y, grad.to_mut());
+        match self {
+            Self::Identity => Cow::Borrowed(grad),
+            Self::Relu => Cow::Owned(zip_map(grad, y, relu_gradient)),
+            Self::Tanh => Cow::Owned(zip_map(grad, y, tanh_gradient)),
         }
-        grad
     }
 
     /// The activation as an operation of candle, for other devices and as the tests' reference.
@@ -58,4 +57,14 @@ impl Fused {
             Self::Tanh => y.tanh()?,
         })
     }
+}
+
+#[inline(always)]
+fn relu_gradient<T: Real>(grad: T, y: T) -> T {
+    if y > T::zero() { grad } else { T::zero() }
+}
+
+#[inline(always)]
+fn tanh_gradient<T: Real>(grad: T, y: T) -> T {
+    grad * (T::one() - y * y)
 }

@@ -91,6 +91,21 @@ pub(crate) fn zip_map<T: Real>(a: &[T], b: &[T], f: impl Fn(T, T) -> T + Sync) -
     out
 }
 
+/// The same in the place of the first.
+#[inline]
+pub(crate) fn zip_map_in_place<T: Real>(a: &mut [T], b: &[T], f: impl Fn(T, T) -> T + Sync) {
+    chunks(a, CHUNK, &|start, a: &mut [T]| {
+        dispatch(
+            #[inline(always)]
+            || {
+                for (a, &b) in a.iter_mut().zip(&b[start..]) {
+                    *a = f(*a, b);
+                }
+            },
+        );
+    });
+}
+
 /// Calls `f` with the parts of `out`, of `size` elements, and where they begin, on all threads; the
 /// parts are the same for any number of threads.
 pub(crate) fn chunks<T: Send>(out: &mut [T], size: usize, f: &(dyn Fn(usize, &mut [T]) + Sync)) {

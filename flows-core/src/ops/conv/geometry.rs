@@ -1,5 +1,7 @@
 //! The sizes of a convolution, and its division into tasks.
 
+use super::super::cpu::Real;
+use rayon::prelude::*;
 use std::ops::Range;
 
 /// Which places of an input (C, H, W) an output (O, H', W') is made of:
@@ -59,14 +61,19 @@ impl Geometry {
 }
 
 /// Weights (O, C, taps) as (C, O, taps) with the taps in opposite order: those of the adjoint.
-pub(super) fn mirrored<T: Copy>(weight: &[T], outputs: usize, inputs: usize) -> Vec<T> {
+pub(super) fn mirrored<T: Real>(weight: &[T], outputs: usize, inputs: usize) -> Vec<T> {
     let taps = weight.len() / (outputs * inputs);
-    let mut mirrored = Vec::with_capacity(weight.len());
-    for c in 0..inputs {
-        for o in 0..outputs {
-            mirrored.extend(weight[(o * inputs + c) * taps..][..taps].iter().rev());
+    let mut mirrored = vec![T::zero(); weight.len()];
+    // Some rows at a time, which read whole cache lines.
+    let rows = (32 / taps).max(1);
+    mirrored.par_chunks_mut(rows * outputs * taps).enumerate().for_each(|(block, mirrored)| {
+        for (o, weight) in weight.chunks_exact(inputs * taps).enumerate() {
+            let weight = weight[block * rows * taps..].chunks_exact(taps);
+            for (to, from) in mirrored.chunks_exact_mut(outputs * taps).zip(weight) {
+                to[o * taps..][..taps].iter_mut().zip(from.iter().rev()).for_each(|(to, &from)| *to = from);
+            }
         }
-    }
+    });
     mirrored
 }
 
@@ -98,17 +105,16 @@ impl Tiling {
     /// cut.
     pub(super) fn new(batch: usize, size: [usize; 2], columns: usize) -> Self {
         let places = size[0] * size[1];
-        let images_each = (columns / places).clamp(1, batch);
-        let parts = places.div_ceil(columns);
-        let even = places.div_ceil(parts);
+        let even = places.div_ceil(places.div_ceil(columns));
         let places_each = if size[1] <= even { even.next_multiple_of(size[1]) } else { even.next_multiple_of(16) };
-        Self { batch, places, images_each, places_each: places_each.min(places) }
+        Self { places_each: places_each.min(places), ..Self::whole(batch, size, columns) }
     }
 
-    /// Tiles of whole images.
+    /// Tiles of whole images, of about as many each.
     pub(super) fn whole(batch: usize, size: [usize; 2], columns: usize) -> Self {
         let places = size[0] * size[1];
-        Self { batch, places, images_each: (columns / places).clamp(1, batch), places_each: places }
+        let most = (columns / places).clamp(1, batch);
+        Self { batch, places, images_each: batch.div_ceil(batch.div_ceil(most)), places_each: places }
     }
 
     fn parts(&self) -> usize {

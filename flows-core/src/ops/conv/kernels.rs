@@ -9,8 +9,9 @@ use super::super::fused::Fused;
 use super::super::matmul::{Operand, product};
 use super::super::simd::dispatch;
 use super::gather::{gather, rows, scatter};
-use super::geometry::{Geometry, Tiling, mirrored};
+use super::geometry::{Geometry, Task, Tiling, mirrored};
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// About so many places are worked on at a time.
 const COLUMNS: usize = 480;
@@ -52,13 +53,40 @@ impl<T: Real> Finish<'_, T> {
     }
 }
 
+/// The weights of a convolution.
+#[derive(Clone, Copy)]
+enum Weights<'a, T> {
+    /// (O, C, taps).
+    Plain(&'a [T]),
+    /// (C, O), of a pointwise one.
+    Transposed(&'a [T]),
+}
+
+impl<'a, T: Real> Weights<'a, T> {
+    /// Those from some inputs to some outputs, as a matrix (outputs, inputs taps).
+    fn block(self, geometry: &Geometry, outputs: &Range<usize>, inputs: &Range<usize>) -> Operand<'a, T> {
+        match self {
+            Self::Plain(weights) => {
+                let (taps, row) = (geometry.taps(), geometry.inputs * geometry.taps());
+                let (first, last) = (outputs.start * row + inputs.start * taps, (outputs.end - 1) * row);
+                Operand::strided(&weights[first..last + inputs.end * taps], outputs.len(), inputs.len() * taps, row)
+            }
+            Self::Transposed(weights) => {
+                let (first, last) =
+                    (inputs.start * geometry.outputs + outputs.start, (inputs.end - 1) * geometry.outputs);
+                Operand::strided(&weights[first..last + outputs.end], inputs.len(), outputs.len(), geometry.outputs).t()
+            }
+        }
+    }
+}
+
 /// y (B, O, places) of x (B, C, places) and weights (O, C, taps).
 pub(super) fn outputs<T: Real>(x: &[T], weight: &[T], geometry: &Geometry, finish: Finish<'_, T>) -> Vec<T> {
     // Adding to places costs about twice as much as reading them.
     if !geometry.is_strided() && 2 * geometry.outputs < geometry.inputs && geometry.taps() > 1 {
         scattered(x, &mirrored(weight, geometry.outputs, geometry.inputs), &geometry.adjoint(), finish)
     } else {
-        gathered(x, weight, geometry, finish)
+        gathered(x, Weights::Plain(weight), geometry, finish)
     }
 }
 
@@ -66,8 +94,11 @@ pub(super) fn outputs<T: Real>(x: &[T], weight: &[T], geometry: &Geometry, finis
 pub(super) fn inputs<T: Real>(y: &[T], weight: &[T], geometry: &Geometry, finish: Finish<'_, T>) -> Vec<T> {
     if geometry.is_strided() || (2 * geometry.inputs < geometry.outputs && geometry.taps() > 1) {
         scattered(y, weight, geometry, finish)
+    } else if geometry.is_pointwise() {
+        gathered(y, Weights::Transposed(weight), &geometry.adjoint(), finish)
     } else {
-        gathered(y, &mirrored(weight, geometry.outputs, geometry.inputs), &geometry.adjoint(), finish)
+        let weight = mirrored(weight, geometry.outputs, geometry.inputs);
+        gathered(y, Weights::Plain(&weight), &geometry.adjoint(), finish)
     }
 }
 
@@ -80,36 +111,53 @@ pub(super) fn weights<T: Real>(x: &[T], y: &[T], geometry: &Geometry) -> Vec<T> 
     }
 }
 
-fn gathered<T: Real>(x: &[T], weight: &[T], geometry: &Geometry, finish: Finish<'_, T>) -> Vec<T> {
+fn gathered<T: Real>(x: &[T], weights: Weights<'_, T>, geometry: &Geometry, finish: Finish<'_, T>) -> Vec<T> {
     let Geometry { batch, inputs, outputs, .. } = *geometry;
     let (taps, places) = (geometry.taps(), geometry.output_places());
     let group = outputs.min(GROUP);
     let some = (batch * places * outputs.div_ceil(group)).div_ceil(TASKS).clamp(COLUMNS / 2, COLUMNS);
     let tiling = Tiling::new(batch, geometry.output, some);
     let each = if geometry.is_pointwise() { inputs } else { ROWS.div_ceil(taps) };
+    // Sums over some of the inputs each, where there are few outputs to divide the work by.
+    let parts = if tiling.len() * outputs.div_ceil(group) < 2 { TASKS.min(inputs.div_ceil(each)) } else { 1 };
+    let part = inputs.div_ceil(each).div_ceil(parts) * each;
+    let sum = |columns: &mut Vec<T>, out: &mut [T], task: &Task<'_, T>, from: Range<usize>| {
+        let n = task.tile.columns();
+        for start in from.clone().step_by(each) {
+            let channels = start..from.end.min(start + each);
+            let weights = weights.block(geometry, &task.channels, &channels);
+            let columns = if geometry.is_pointwise() {
+                rows(x, [inputs, places], &task.tile, channels, columns)
+            } else {
+                let width = channels.len() * taps;
+                gather(x, geometry, &task.tile, channels, columns);
+                columns_of(columns, geometry, width, n)
+            };
+            product(out, n, weights, columns, start > from.start);
+        }
+    };
     let mut y = vec![T::zero(); batch * outputs * places];
-    let tasks = tiling.tasks(&mut y, outputs, group);
-    tasks.into_par_iter().for_each_init(
+    tiling.tasks(&mut y, outputs, group).into_par_iter().for_each_init(
         || (Vec::new(), Vec::new()),
         |(columns, out), task| {
             let n = task.tile.columns();
             let len = task.channels.len() * n;
-            if out.len() < len {
+            if parts == 1 {
+                if out.len() < len {
+                    out.resize(len, T::zero());
+                }
+                sum(columns, &mut out[..len], &task, 0..inputs);
+            } else {
+                let starts = (0..inputs).step_by(part).collect::<Vec<_>>().into_par_iter();
+                let sums = starts.map_init(Vec::new, |columns, start| {
+                    let mut out = vec![T::zero(); len];
+                    sum(columns, &mut out, &task, start..inputs.min(start + part));
+                    out
+                });
+                let sums: Vec<Vec<T>> = sums.collect();
+                out.clear();
                 out.resize(len, T::zero());
-            }
-            for start in (0..inputs).step_by(each) {
-                let channels = start..inputs.min(start + each);
-                let width = channels.len() * taps;
-                let first = (task.channels.start * inputs + start) * taps;
-                let last = ((task.channels.end - 1) * inputs + channels.end) * taps;
-                let weight = Operand::strided(&weight[first..last], task.channels.len(), width, inputs * taps);
-                let columns = if geometry.is_pointwise() {
-                    rows(x, [inputs, places], &task.tile, channels, columns)
-                } else {
-                    gather(x, geometry, &task.tile, channels, columns);
-                    columns_of(columns, geometry, width, n)
-                };
-                product(&mut out[..len], n, weight, columns, start > 0);
+                sums.iter().for_each(|sum| out.iter_mut().zip(sum).for_each(|(out, &sum)| *out += sum));
             }
             let mut from = task.rows.into_iter();
             let length = task.tile.places.len();
@@ -190,37 +238,38 @@ fn scattered<T: Real>(y: &[T], weight: &[T], geometry: &Geometry, finish: Finish
 fn correlated<T: Real>(x: &[T], y: &[T], geometry: &Geometry) -> Vec<T> {
     let Geometry { batch, inputs, outputs, .. } = *geometry;
     let (taps, places) = (geometry.taps(), geometry.output_places());
-    let group = (ROWS / 2).div_ceil(taps).min(inputs);
-    let groups = inputs.div_ceil(group);
+    let group = inputs.div_ceil(inputs.div_ceil((ROWS / 2).div_ceil(taps)));
     let tiling = Tiling::new(batch, geometry.output, COLUMNS);
     // Runs of tiles, whose sums are added in order.
-    let run = tiling.len().div_ceil(TASKS.div_ceil(groups));
-    let runs = tiling.len().div_ceil(run);
-    let task = |(columns, copied): &mut (Vec<T>, Vec<T>), index: usize| {
-        let (start, first) = (index / runs * group, index % runs * run);
-        let channels = start..inputs.min(start + group);
-        let width = channels.len() * taps;
-        let mut sums = vec![T::zero(); outputs * width];
-        for index in first..tiling.len().min(first + run) {
-            let tile = tiling.tile(index);
-            let y = rows(y, [outputs, places], &tile, 0..outputs, copied);
-            let columns = if geometry.is_pointwise() {
-                rows(x, [inputs, places], &tile, channels.clone(), columns)
-            } else {
-                gather(x, geometry, &tile, channels.clone(), columns);
-                columns_of(columns, geometry, width, tile.columns())
-            };
-            product(&mut sums, width, y, columns.t(), index > first);
-        }
-        sums
-    };
-    let sums: Vec<_> = (0..groups * runs).into_par_iter().map_init(Default::default, task).collect();
+    let run = tiling.len().div_ceil(TASKS.div_ceil(inputs.div_ceil(group)));
     let mut weights = vec![T::zero(); outputs * inputs * taps];
-    weights.par_chunks_mut(inputs * taps).enumerate().for_each(|(o, weights)| {
-        for (weights, sums) in weights.chunks_mut(group * taps).zip(sums.chunks(runs)) {
-            for sums in sums {
-                let row = o * weights.len();
-                weights.iter_mut().zip(&sums[row..]).for_each(|(w, &s)| *w += s);
+    let mut groups: Vec<_> =
+        (0..inputs).step_by(group).map(|start| (start..inputs.min(start + group), vec![])).collect();
+    for row in weights.chunks_mut(inputs * taps) {
+        groups.iter_mut().zip(row.chunks_mut(group * taps)).for_each(|((_, rows), row)| rows.push(row));
+    }
+    groups.into_par_iter().for_each(|(channels, to)| {
+        let width = channels.len() * taps;
+        let task = |(columns, copied): &mut (Vec<T>, Vec<T>), first: usize| {
+            let mut sums = vec![T::zero(); outputs * width];
+            for index in first..tiling.len().min(first + run) {
+                let tile = tiling.tile(index);
+                let y = rows(y, [outputs, places], &tile, 0..outputs, copied);
+                let columns = if geometry.is_pointwise() {
+                    rows(x, [inputs, places], &tile, channels.clone(), columns)
+                } else {
+                    gather(x, geometry, &tile, channels.clone(), columns);
+                    columns_of(columns, geometry, width, tile.columns())
+                };
+                product(&mut sums, width, y, columns.t(), index > first);
+            }
+            sums
+        };
+        let starts: Vec<_> = (0..tiling.len()).step_by(run).collect();
+        let sums: Vec<_> = starts.into_par_iter().map_init(Default::default, task).collect();
+        for (o, to) in to.into_iter().enumerate() {
+            for sums in &sums {
+                to.iter_mut().zip(&sums[o * width..]).for_each(|(to, &sum)| *to += sum);
             }
         }
     });

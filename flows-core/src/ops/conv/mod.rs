@@ -274,17 +274,16 @@ impl Convolution {
         let (geometry, grad) = (&self.geometry, self.activation.before(y, grad));
         let back = if self.transposed { kernels::outputs } else { kernels::inputs };
         let [height, width] = self.places();
-        [
-            wanted[0].then(|| back(&grad, weight, geometry, Finish::NONE)),
-            wanted[1].then(|| {
-                if self.transposed {
-                    kernels::weights(&grad, x, geometry)
-                } else {
-                    kernels::weights(x, &grad, geometry)
-                }
-            }),
-            wanted[2].then(|| kernels::channel_sums(&grad, self.channels(), height * width)),
-        ]
+        let of_x = || wanted[0].then(|| back(&grad, weight, geometry, Finish::NONE));
+        let of_weight = || {
+            wanted[1].then(|| match self.transposed {
+                true => kernels::weights(&grad, x, geometry),
+                false => kernels::weights(x, &grad, geometry),
+            })
+        };
+        let of_bias = || wanted[2].then(|| kernels::channel_sums(&grad, self.channels(), height * width));
+        let (of_x, (of_weight, of_bias)) = rayon::join(of_x, || rayon::join(of_weight, of_bias));
+        [of_x, of_weight, of_bias]
     }
 
     fn backward<T: Real>(&self, [x, weight, bias, y, grad]: [&Tensor; 5]) -> candle_core::Result<Gradients> {

@@ -191,19 +191,18 @@ impl ConvLayer {
                 row.iter_mut().for_each(|g| *g *= scale);
             }
         }
-        let bias = gradient_of(&self.bias, kernels::channel_sums(&g, geometry.outputs, places))?;
-        let mut weight = None;
-        if self.weight.track_op() {
+        let of_weight = || {
             let mut part = kernels::weights(x, &g, geometry);
             if self.sees_ones(geometry) {
                 add_border_gradient(&g, geometry, &mut part);
             }
-            weight = gradient_of(&self.weight, part)?;
-        }
-        let gx = match wanted {
-            true => with_slice(&self.weight, |w| kernels::inputs(&g, w, geometry, Finish::NONE))?,
-            false => Vec::new(),
+            part
         };
+        let of_x = || with_slice(&self.weight, |w| kernels::inputs(&g, w, geometry, Finish::NONE));
+        let (gx, part) = rayon::join(|| wanted.then(of_x), || self.weight.track_op().then(of_weight));
+        let weight = part.map_or(Ok(None), |part| gradient_of(&self.weight, part))?;
+        let bias = gradient_of(&self.bias, kernels::channel_sums(&g, geometry.outputs, places))?;
+        let gx = gx.transpose()?.unwrap_or_default();
         let weights = [weight, bias].into_iter().chain(self.log_scale.iter().map(|_| log_scale.take())).collect();
         Ok((weights, gx))
     }
