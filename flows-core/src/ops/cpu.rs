@@ -19,6 +19,10 @@ pub trait Real:
     + Sync
     + 'static
 {
+    /// The product of matrices of such numbers.
+    #[cfg(feature = "mkl")]
+    const GEMM: super::matmul::mkl::Gemm<Self>;
+
     /// The constant `value`, rounded.
     fn of(value: f64) -> Self;
     /// The same number in f64.
@@ -38,8 +42,11 @@ pub trait Real:
 }
 
 macro_rules! real {
-    ($t:ty, $variant:ident) => {
+    ($t:ty, $variant:ident, $gemm:ident) => {
         impl Real for $t {
+            #[cfg(feature = "mkl")]
+            const GEMM: super::matmul::mkl::Gemm<Self> = super::matmul::mkl::$gemm;
+
             fn of(value: f64) -> Self {
                 value as $t
             }
@@ -83,8 +90,8 @@ macro_rules! real {
         }
     };
 }
-real!(f32, F32);
-real!(f64, F64);
+real!(f32, F32, cblas_sgemm);
+real!(f64, F64, cblas_dgemm);
 
 /// Calls `f` with the elements of a tensor on the CPU.
 ///

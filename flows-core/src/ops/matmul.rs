@@ -1,9 +1,12 @@
-//! Matrix products of row-major slices, on the kernels of faer.
+//! Matrix products of row-major slices, on the kernels of faer or, with the feature `mkl`, of Intel.
 
 use super::cpu::Real;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 use rayon::prelude::*;
+
+#[cfg(feature = "mkl")]
+pub(super) mod mkl;
 
 /// A row-major matrix, or its transpose.
 #[derive(Clone, Copy)]
@@ -32,6 +35,20 @@ impl<'a, T: Real> Operand<'a, T> {
         Self { transposed: !self.transposed, ..self }
     }
 
+    /// `count` rows from `start` on.
+    fn block(self, start: usize, count: usize) -> Self {
+        match self.transposed {
+            false => Self { values: &self.values[start * self.stride..], rows: count, ..self },
+            true => Self { values: &self.values[start..], columns: count, ..self },
+        }
+    }
+
+    /// The number of columns, transposed or not.
+    fn width(&self) -> usize {
+        if self.transposed { self.rows } else { self.columns }
+    }
+
+    #[cfg(not(feature = "mkl"))]
     fn view(&self) -> MatRef<'a, T> {
         let view = MatRef::from_row_major_slice_with_stride(self.values, self.rows, self.columns, self.stride);
         if self.transposed { view.transpose() } else { view }
@@ -49,12 +66,11 @@ pub(super) fn add_product<T: Real>(out: &mut [T], columns: usize, a: Operand<'_,
     if out.is_empty() {
         return;
     }
-    let (a, b) = (a.view(), b.view());
     let rows = out.len() / columns;
-    let block = if rows * columns * a.ncols() < PARALLEL { rows } else { rows.div_ceil(4).next_multiple_of(16) };
+    let block = if rows * columns * a.width() < PARALLEL { rows } else { rows.div_ceil(4).next_multiple_of(16) };
     let run = |(i, out): (usize, &mut [T])| {
         let count = out.len() / columns;
-        multiply(out, columns, Accum::Add, a.subrows(i * block, count), b);
+        multiply(out, columns, a.block(i * block, count), b, true);
     };
     if block == rows {
         run((0, out));
@@ -65,12 +81,17 @@ pub(super) fn add_product<T: Real>(out: &mut [T], columns: usize, a: Operand<'_,
 
 /// `out = a b`, or `out += a b` if `add`, on the calling thread.
 pub fn product<T: Real>(out: &mut [T], columns: usize, a: Operand<'_, T>, b: Operand<'_, T>, add: bool) {
-    multiply(out, columns, if add { Accum::Add } else { Accum::Replace }, a.view(), b.view());
+    multiply(out, columns, a, b, add);
 }
 
-fn multiply<T: Real>(out: &mut [T], columns: usize, accum: Accum, a: MatRef<'_, T>, b: MatRef<'_, T>) {
-    let out = faer::MatMut::from_row_major_slice_mut(out, a.nrows(), columns);
-    matmul(out, accum, a, b, T::one(), Par::Seq);
+#[cfg(feature = "mkl")]
+use mkl::multiply;
+
+#[cfg(not(feature = "mkl"))]
+fn multiply<T: Real>(out: &mut [T], columns: usize, a: Operand<'_, T>, b: Operand<'_, T>, add: bool) {
+    let (a, b) = (a.view(), b.view());
+    let out = MatMut::from_row_major_slice_mut(out, a.nrows(), columns);
+    matmul(out, if add { Accum::Add } else { Accum::Replace }, a, b, T::one(), Par::Seq);
     clear_upper_halves();
 }
 

@@ -242,7 +242,10 @@ mod tests {
                 };
                 let one = run(1, true);
                 assert_eq!(one, run(3, true), "{config:?} {dtype:?}");
-                assert_eq!(one, run(1, false), "{config:?} {dtype:?}");
+                // With the feature `mkl` candle's roots are rounded otherwise.
+                if cfg!(not(feature = "mkl")) {
+                    assert_eq!(one, run(1, false), "{config:?} {dtype:?}");
+                }
             }
         }
     }

@@ -275,7 +275,9 @@ mod tests {
                 };
                 Ok(var.as_detached_tensor())
             };
-            assert_eq!(difference(&step(true)?, &step(false)?)?, 0.0);
+            // With the feature `mkl` candle's roots are rounded otherwise.
+            let limit = if cfg!(feature = "mkl") { 1e-7 } else { 0.0 };
+            assert!(difference(&step(true)?, &step(false)?)? <= limit);
         }
         let negative: OptimizerConfig = toml::from_str("kind = 'adam'\nl2 = -1.0").unwrap();
         assert!(negative.validate().is_err() && toml::from_str::<OptimizerConfig>("kind = 'sgd'\nl2 = 1.0").is_err());
