@@ -1,5 +1,6 @@
 //! The monotone rational-quadratic spline: value and log-derivative in one pass, backward in another.
 
+mod bin;
 mod kernel;
 mod plain;
 
