@@ -14,7 +14,6 @@
 mod config;
 mod conv;
 mod coupling;
-pub mod data;
 mod dequantizer;
 mod encoder;
 mod equalize;

@@ -1,9 +1,10 @@
-//! What a model learns from: 2-D densities, tables of numbers, splits and minibatches.
+//! What a model learns from: 2-D densities, tables of numbers, images, splits and minibatches.
 
 mod csv;
 mod dataset;
 mod density;
 mod energy;
+pub mod images;
 mod npy;
 mod shuffle;
 mod source;

@@ -2,9 +2,9 @@
 
 use candle_core::{DType, Device, Tensor};
 use flows_core::cli::{Presets, plural};
+use flows_core::data::images::{Fit, ImageSource, Images, Splits, Warp, shrink};
 use flows_core::train::{TrainConfig, Trainer};
 use flows_core::{Error, Result, Rng};
-use glow::data::{Fit, ImageSource, Images, Splits, Warp, shrink};
 use glow::{Condition, CouplingKind, Dequantizer, Glow, GlowConfig, Mixing};
 use serde::{Deserialize, Serialize};
 
@@ -132,7 +132,7 @@ impl RunConfig {
     /// The images in their parts, the same at every call.
     pub fn load(&self, skip: Option<&mut dyn FnMut(Error)>) -> Result<Splits> {
         let splits = self.data.load(&self.fit, skip, &mut self.generators().data)?;
-        let now = count(&splits);
+        let now = splits.count();
         if let Some(then) = self.images
             && then != now
         {
@@ -227,11 +227,6 @@ pub fn context(glow: &Glow, images: &Images, indices: &[u32], colours: &Tensor) 
     }
     let classes = classes.map(|_| Ok(images.context(indices)?.to_device(glow.parameters().device())?));
     classes.transpose()
-}
-
-/// The images of all parts.
-pub fn count(splits: &Splits) -> usize {
-    [&splits.train, &splits.validation, &splits.test].map(|part| part.len()).iter().sum()
 }
 
 #[cfg(test)]

@@ -4,9 +4,9 @@ use crate::config::RunConfig;
 use candle_core::{Device, Tensor};
 use clap::Args;
 use flows_core::cli::{DeviceArgs, OutputArgs, model_file, parse_settings, read_settings};
+use flows_core::data::images::{Fit, Framing, ImageSource, Images, is_image, read_image};
 use flows_core::{Error, Result};
 use glow::Glow;
-use glow::data::{Fit, Framing, ImageSource, Images, is_image, read_image};
 use std::path::{Path, PathBuf};
 
 /// A model and where it was found.
@@ -113,9 +113,7 @@ impl Saved {
 
     /// What images are to be like for the model.
     pub fn fit(&self) -> Result<Fit> {
-        let [channels, height, width] = self.glow.config().shape;
-        let framing = self.run()?.map_or(Framing::Crop, |run| run.fit.framing);
-        Ok(Fit { size: Some([height, width]), framing, grey: channels == 1 })
+        Ok(Fit::to(self.glow.config().shape, self.run()?.map_or(Framing::Crop, |run| run.fit.framing)))
     }
 
     /// The images that `args` name.

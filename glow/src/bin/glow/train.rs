@@ -1,6 +1,6 @@
 //! `glow train`: a model from images.
 
-use crate::config::{PRESETS, RunConfig, context, count as images_of};
+use crate::config::{PRESETS, RunConfig, context};
 use crate::eval::{Bits, log_likelihoods};
 use crate::pictures::{grid, write_grid};
 use crate::saved::skipper;
@@ -11,9 +11,9 @@ use flows_core::cli::{
     parse_settings, plural, print, print_json, write_json,
 };
 use flows_core::data::Shuffle;
+use flows_core::data::images::{ImageSource, Images, Splits};
 use flows_core::train::{Checkpoint, Loss, LossGradients, Outcome, Trainer};
 use flows_core::{Error, Result};
-use glow::data::{ImageSource, Images, Splits};
 use glow::{CouplingKind, Glow};
 use serde::Serialize;
 use std::f64::consts::LN_2;
@@ -152,7 +152,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
     let mut skip = skipper(args.output);
     let splits = config.load(if args.skip_bad { Some(&mut skip) } else { None })?;
     if config.data != ImageSource::Digits {
-        config.images = Some(images_of(&splits));
+        config.images = Some(splits.count());
     }
     note(format!("data   {}: {}", config.data, describe(&splits)));
     let glow = config.build(&splits, &device)?;
