@@ -1,7 +1,9 @@
 //! Models by the word that names them.
 
-use crate::{Result, hub};
-use std::path::PathBuf;
+use super::settings::{parse_settings, read_settings};
+use crate::{Error, Result, hub};
+use serde::de::DeserializeOwned;
+use std::path::{Path, PathBuf};
 
 /// The file of the model that `text` names: `model.safetensors` of the folder of a run, a file, or
 /// `hf://owner/repo/path`, which is fetched.
@@ -11,4 +13,16 @@ use std::path::PathBuf;
 pub fn model_file(text: &str) -> Result<PathBuf> {
     let path = hub::resolve(text)?;
     Ok(if path.is_dir() { path.join("model.safetensors") } else { path })
+}
+
+/// The settings of the run that made the model in a file, if they lie beside it.
+///
+/// # Errors
+/// When they cannot be read or are no such settings.
+pub fn settings_of_run<T: DeserializeOwned>(model: &Path) -> Result<Option<T>> {
+    let path = model.with_file_name("config.toml");
+    if !path.exists() {
+        return Ok(None);
+    }
+    parse_settings(read_settings(&path)?).map(Some).map_err(|e| Error::file(path, e))
 }

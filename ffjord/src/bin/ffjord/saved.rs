@@ -4,7 +4,7 @@ use crate::config::RunConfig;
 use candle_core::Device;
 use clap::Args;
 use ffjord::Model;
-use flows_core::cli::{DeviceArgs, OutputArgs, model_file, parse_settings, read_settings};
+use flows_core::cli::{DeviceArgs, OutputArgs, model_file, settings_of_run};
 use flows_core::{Error, Result};
 use std::path::PathBuf;
 
@@ -37,11 +37,7 @@ impl ModelArgs {
 impl Saved {
     /// The settings of the run that made the model.
     pub fn run(&self) -> Result<RunConfig> {
-        let path = self.path.with_file_name("config.toml");
-        if !path.exists() {
-            let message = "has no config.toml beside it that says what it was trained on; name rows by --data";
-            return Err(Error::file(&self.path, message));
-        }
-        parse_settings(read_settings(&path)?).map_err(|e| Error::file(path, e))
+        let message = "has no config.toml beside it that says what it was trained on; name rows by --data";
+        settings_of_run(&self.path)?.ok_or_else(|| Error::file(&self.path, message))
     }
 }

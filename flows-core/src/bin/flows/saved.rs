@@ -4,7 +4,7 @@ use crate::columns::matched;
 use crate::config::RunConfig;
 use candle_core::{DType, Device};
 use clap::Args;
-use flows_core::cli::{DeviceArgs, OutputArgs, model_file, parse_settings, read_settings};
+use flows_core::cli::{DeviceArgs, OutputArgs, model_file, settings_of_run};
 use flows_core::data::{Dataset, Examples, Source, Table};
 use flows_core::flows::{Base, Flow};
 use flows_core::{Error, Result, Rng};
@@ -61,12 +61,8 @@ impl Saved {
 
     /// The settings of the run that made the model.
     pub fn run(&self) -> Result<RunConfig> {
-        let path = self.settings();
-        if !path.exists() {
-            let message = "has no config.toml beside it that says what it was trained on";
-            return Err(Error::file(&self.path, message));
-        }
-        parse_settings(read_settings(&path)?).map_err(|e| Error::file(path, e))
+        let message = "has no config.toml beside it that says what it was trained on";
+        settings_of_run(&self.path)?.ok_or_else(|| Error::file(&self.path, message))
     }
 
     /// The rows that `args` name, and what to call them.

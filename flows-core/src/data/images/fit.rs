@@ -38,6 +38,19 @@ impl Fit {
         Self { size: Some([height, width]), framing, grey: channels == 1 }
     }
 
+    /// Passes if images can be brought to the size.
+    ///
+    /// # Errors
+    /// When a side is 0 or above 8,192.
+    pub fn check(&self) -> Result<()> {
+        match self.size {
+            Some([height, width]) if ![height, width].iter().all(|side| (1..=8192).contains(side)) => {
+                Err(Error::Config(format!("a `size` of {height} x {width} for images: give sides of 1 to 8192")))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// An image (C, H, W) as it is to be, and its shape.
     ///
     /// # Errors

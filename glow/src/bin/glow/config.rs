@@ -202,9 +202,7 @@ impl RunConfig {
         if self.train.optimizer.lr() == 0.0 {
             return bad("with a learning rate of 0 nothing is learnt: set it above 0");
         }
-        if self.fit.size.is_some_and(|size| size.contains(&0)) {
-            return bad("the `size` of images has a 0");
-        }
+        self.fit.check()?;
         self.warp.check()?;
         let ModelConfig { levels, condition, .. } = self.model;
         let side = 1usize.checked_shl(levels as u32).unwrap_or(0);

@@ -3,15 +3,14 @@
 use crate::config::{PRESETS, RunConfig, context};
 use crate::eval::{Bits, log_likelihoods};
 use crate::pictures::{grid, write_grid};
-use crate::saved::skipper;
 use crate::super_resolve;
 use clap::Args;
 use flows_core::cli::{
-    DeviceArgs, Interrupt, Losses, OutputArgs, ProgressBar, RunArgs, RunFolder, count, duration, loss_figure,
-    parse_settings, plural, print, print_json, write_json,
+    DeviceArgs, FitArgs, Interrupt, Losses, OutputArgs, ProgressBar, RunArgs, RunFolder, SkipArgs, count,
+    describe_images, duration, loss_figure, parse_settings, plural, print, print_json, write_json,
 };
 use flows_core::data::Shuffle;
-use flows_core::data::images::{ImageSource, Images, Splits};
+use flows_core::data::images::ImageSource;
 use flows_core::train::{Checkpoint, Loss, LossGradients, Outcome, Trainer};
 use flows_core::{Error, Result};
 use glow::{CouplingKind, Glow};
@@ -64,13 +63,8 @@ pub struct TrainArgs {
     /// hf:// [default: digits]
     #[arg(long, value_name = "D", conflicts_with = "resume", help_heading = "Images")]
     data: Option<String>,
-    /// Height and width that images are brought to, separated by a comma
-    #[arg(long, value_name = "H,W", value_delimiter = ',', num_args = 1, conflicts_with = "resume")]
-    #[arg(help_heading = "Images")]
-    size: Option<Vec<i64>>,
-    /// Turn colours into grey
-    #[arg(long, conflicts_with = "resume", help_heading = "Images")]
-    grey: bool,
+    #[command(flatten)]
+    fit: FitArgs,
     /// Mirror images at random
     #[arg(long, conflicts_with = "resume", help_heading = "Images")]
     flip: bool,
@@ -86,9 +80,8 @@ pub struct TrainArgs {
     /// Slant images at random by up to so many radians
     #[arg(long, value_name = "R", conflicts_with = "resume", help_heading = "Images", allow_negative_numbers = true)]
     shear: Option<f64>,
-    /// Pass over image files that cannot be read, naming them, rather than end with an error
-    #[arg(long, help_heading = "Images")]
-    skip_bad: bool,
+    #[command(flatten)]
+    skip: SkipArgs,
     /// L: how often images are squeezed
     #[arg(long, value_name = "L", conflicts_with = "resume", help_heading = "Model")]
     levels: Option<i64>,
@@ -149,12 +142,11 @@ pub fn run(args: TrainArgs) -> Result<()> {
     let (folder, mut config) = settle(&args)?;
     let out = folder.path();
     let note = |text: String| args.output.note(text);
-    let mut skip = skipper(args.output);
-    let splits = config.load(if args.skip_bad { Some(&mut skip) } else { None })?;
+    let splits = args.skip.reading(args.output, |skip| config.load(skip))?;
     if config.data != ImageSource::Digits {
         config.images = Some(splits.count());
     }
-    note(format!("data   {}: {}", config.data, describe(&splits)));
+    note(format!("data   {}: {}", config.data, describe_images(&splits)));
     let glow = config.build(&splits, &device)?;
     let parameters = glow.parameters().count();
     let mut generators = config.generators();
@@ -286,13 +278,6 @@ fn flags(args: &TrainArgs) -> Result<Table> {
         let entries = entries.into_iter().filter_map(|(name, value)| Some((name.to_string(), value?)));
         Table::from_iter(entries)
     };
-    let size = match args.size.as_deref() {
-        None => None,
-        Some(&[side]) => Some(vec![Value::from(side); 2]),
-        Some(&[height, width]) => Some(vec![Value::from(height), Value::from(width)]),
-        Some(_) => return Err(Error::Config("--size takes a height and a width: --size 32,32".into())),
-    };
-    let fit = table(vec![("size", size.map(Value::Array)), ("grey", args.grey.then_some(Value::from(true)))]);
     let warp = table(vec![
         ("shift", args.shift.map(Value::from)),
         ("rotation", args.rotation.map(Value::from)),
@@ -313,7 +298,7 @@ fn flags(args: &TrainArgs) -> Result<Table> {
     Ok(table(vec![
         ("data", args.data.clone().map(Value::from)),
         ("flip", args.flip.then_some(Value::from(true))),
-        ("fit", Some(Value::Table(fit))),
+        ("fit", Some(Value::Table(args.fit.settings()?))),
         ("warp", Some(Value::Table(warp))),
         ("model", Some(Value::Table(model))),
     ]))
@@ -323,18 +308,6 @@ fn flags(args: &TrainArgs) -> Result<Table> {
 fn default_folder(data: &str) -> PathBuf {
     let name = Path::new(data.split('@').next().unwrap_or(data)).file_stem();
     Path::new("runs").join(name.unwrap_or("images".as_ref()))
-}
-
-fn describe(splits: &Splits) -> String {
-    let [channels, height, width] = splits.train.shape();
-    let [train, validation, test] = [&splits.train, &splits.validation, &splits.test].map(Images::len);
-    let classes = match splits.train.classes.len() {
-        0 | 1 => String::new(),
-        n => format!(" of {n} classes"),
-    };
-    let (validation, test) = (count(validation), count(test));
-    let train = plural(train, "image");
-    format!("{channels} x {height} x {width}{classes}; {train} to train on, {validation} to validate, {test} to test")
 }
 
 fn summary(results: &Results) -> String {

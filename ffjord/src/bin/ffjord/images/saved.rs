@@ -4,7 +4,8 @@ use super::config::RunConfig;
 use crate::saved::ModelArgs;
 use candle_core::Device;
 use ffjord::ImageModel;
-use flows_core::cli::{model_file, parse_settings, read_settings};
+use flows_core::cli::{model_file, settings_of_run};
+use flows_core::data::images::{Fit, Framing};
 use flows_core::files::load_model;
 use flows_core::{Error, Result};
 use std::path::PathBuf;
@@ -30,11 +31,13 @@ impl Saved {
 
     /// The settings of the run that made the model.
     pub fn run(&self) -> Result<RunConfig> {
-        let path = self.path.with_file_name("config.toml");
-        if !path.exists() {
-            let message = "has no config.toml beside it that says what it was trained on; name images by --data";
-            return Err(Error::file(&self.path, message));
-        }
-        parse_settings(read_settings(&path)?).map_err(|e| Error::file(path, e))
+        let message = "has no config.toml beside it that says what it was trained on; name images by --data";
+        settings_of_run(&self.path)?.ok_or_else(|| Error::file(&self.path, message))
+    }
+
+    /// What images are to be like for the model.
+    pub fn fit(&self) -> Result<Fit> {
+        let run: Option<RunConfig> = settings_of_run(&self.path)?;
+        Ok(Fit::to(self.model.config().shape, run.map_or(Framing::Crop, |run| run.fit.framing)))
     }
 }

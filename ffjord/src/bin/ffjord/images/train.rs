@@ -1,18 +1,17 @@
 //! `ffjord train` of images.
 
-use super::ImageSource;
-use super::config::{PRESETS, RunConfig, count as images_of};
-use super::data::Splits;
+use super::config::{PRESETS, RunConfig};
 use super::eval::{Bits, log_likelihoods};
 use super::pictures::samples;
 use crate::train::TrainArgs;
 use crate::watch::{Costs, Means, Watch};
 use ffjord::ImageModel;
 use flows_core::cli::{
-    Interrupt, Losses, ProgressBar, RunFolder, count, duration, loss_figure, parse_settings, plural, print, print_json,
-    read_settings, write_json,
+    Interrupt, Losses, ProgressBar, RunFolder, count, describe_images, duration, loss_figure, parse_settings, plural,
+    print, print_json, read_settings, write_json,
 };
 use flows_core::data::Shuffle;
+use flows_core::data::images::ImageSource;
 use flows_core::plot::write_png;
 use flows_core::train::{Checkpoint, Outcome, Trainer, forward_kl};
 use flows_core::{Error, Result};
@@ -23,9 +22,6 @@ use toml::{Table, Value};
 
 /// Samples in the picture.
 const SAMPLES: usize = 64;
-
-/// The folder of a run unless said otherwise.
-const FOLDER: &str = "runs/images";
 
 /// What a run ends with: `results.json`.
 #[derive(Serialize)]
@@ -50,9 +46,9 @@ pub fn is_run(args: &TrainArgs) -> Result<bool> {
     // What such runs alone have.
     let is_image = |settings: Table| settings.contains_key("model");
     if args.run.resume {
-        let out = args.run.out.clone();
-        let settings = read_settings(&out.unwrap_or_else(|| FOLDER.into()).join("config.toml"));
-        return Ok(settings.is_ok_and(is_image));
+        // The run that goes on unless another is named is one of points in the plane.
+        let settings = args.run.out.as_ref().map(|out| read_settings(&out.join("config.toml")));
+        return Ok(settings.is_some_and(|settings| settings.is_ok_and(is_image)));
     }
     if let Some(preset) = &args.run.preset {
         return Ok(PRESETS.get(preset).is_ok());
@@ -71,9 +67,11 @@ pub fn run(args: TrainArgs) -> Result<()> {
     let (folder, mut config) = settle(&args)?;
     let out = folder.path();
     let note = |text: String| args.output.note(text);
-    let splits = config.load()?;
-    config.images = Some(images_of(&splits));
-    note(format!("data   {}: {}", config.data, describe(&splits)));
+    let splits = args.skip.reading(args.output, |skip| config.load(skip))?;
+    if config.data != ImageSource::Digits {
+        config.images = Some(splits.count());
+    }
+    note(format!("data   {}: {}", config.data, describe_images(&splits)));
     let model = config.build(&splits, &device)?;
     let parameters = model.parameters().count();
     let generators = config.generators();
@@ -121,7 +119,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
         };
         let dims = model.config().dims() as f64;
         let loss = |number: u64, rng: &mut _| {
-            let x = model.dequantize(&splits.train.tensor(&shuffle.batch(number))?, rng)?;
+            let x = model.dequantize(&splits.train.tensor(&shuffle.batch(number), || false)?, rng)?;
             if number / config.train.accumulate < config.matching {
                 return model.matching_loss(&x, config.coupling, rng);
             }
@@ -161,23 +159,21 @@ pub fn run(args: TrainArgs) -> Result<()> {
 /// The folder and the settings of the run: those of the folder when it is resumed, else those of the
 /// preset, the file and the flags.
 fn settle(args: &TrainArgs) -> Result<(RunFolder, RunConfig)> {
+    let place = |data: &str| args.run.out.clone().unwrap_or_else(|| default_folder(data));
     if args.run.resume {
-        let folder = RunFolder::new(args.run.out.clone().unwrap_or_else(|| FOLDER.into()), &args.run)?;
+        let folder = RunFolder::new(place("digits"), &args.run)?;
         let mut settings = folder.settings()?;
         args.run.override_with(&mut settings, Table::new());
         let config: RunConfig = parse_settings(settings).map_err(|e| Error::file(folder.config(), e))?;
         config.check()?;
         return Ok((folder, config));
     }
-    let flags = args.data.iter().map(|data| ("data".to_string(), Value::from(data.clone()))).collect();
+    let data = args.data.iter().map(|data| ("data".to_string(), Value::from(data.clone())));
+    let flags = data.chain([("fit".to_string(), Value::Table(args.fit.settings()?))]).collect();
     let mut settings = args.run.layer(PRESETS, "digits", flags)?;
-    if let Some(data) = &args.data {
+    if args.data.is_some() {
         // The number in a file of settings is that of other images.
         settings.remove("images");
-        if ImageSource::of(data).is_none() {
-            let wanted = "a .npy or IDX file of unsigned bytes, or a folder with such files train... and test...";
-            return Err(Error::Config(format!("`{data}` holds no images: give {wanted}")));
-        }
     }
     if settings.get("data").is_none() {
         let preset = args.run.preset.as_deref().unwrap_or_default();
@@ -185,22 +181,15 @@ fn settle(args: &TrainArgs) -> Result<(RunFolder, RunConfig)> {
     }
     let config: RunConfig = parse_settings(settings)?;
     let config = RunConfig { data: config.data.absolute()?, ..config };
-    let place = args.run.out.clone().unwrap_or_else(|| default_folder(&config.data.to_string()));
-    let folder = RunFolder::new(place, &args.run)?;
+    let folder = RunFolder::new(place(&config.data.to_string()), &args.run)?;
     config.check()?;
     Ok((folder, config))
 }
 
 /// `runs/` and the last part of the data's name, without its extension.
 fn default_folder(data: &str) -> PathBuf {
-    Path::new("runs").join(Path::new(data).file_stem().unwrap_or("images".as_ref()))
-}
-
-fn describe(splits: &Splits) -> String {
-    let [channels, height, width] = splits.train.shape;
-    let train = plural(splits.train.len(), "image");
-    let (validation, test) = (count(splits.validation.len()), count(splits.test.len()));
-    format!("{channels} x {height} x {width}; {train} to train on, {validation} to validate, {test} to test")
+    let name = Path::new(data.split('@').next().unwrap_or(data)).file_stem();
+    Path::new("runs").join(name.unwrap_or("images".as_ref()))
 }
 
 fn summary(results: &Results) -> String {
