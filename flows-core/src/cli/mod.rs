@@ -30,7 +30,7 @@ pub use mean::Mean;
 /// The allocator of the programs: a step makes and drops many small tensors, which takes a quarter of
 /// the time of a small flow with the system's.
 pub use mimalloc::MiMalloc as Allocator;
-pub use model::{model_file, settings_of_run};
+pub use model::{ModelArgs, model_file, settings_of_run};
 pub use output::{count, duration, note, plural, print, print_json, write_json};
 pub use progress::{ProgressBar, work_bar};
-pub use settings::{Presets, overlay, parse_settings, read_settings, write_settings};
+pub use settings::{Presets, check_count, overlay, parse_settings, read_settings, write_settings};

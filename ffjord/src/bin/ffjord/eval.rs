@@ -1,10 +1,10 @@
 //! `ffjord eval`: how well a model fits data.
 
 use crate::images;
-use crate::saved::{ModelArgs, Saved};
+use crate::saved::Saved;
 use candle_core::{DType, Device};
 use clap::Args;
-use flows_core::cli::{Likelihood, SkipArgs, log_likelihoods, print, print_json};
+use flows_core::cli::{Likelihood, ModelArgs, SkipArgs, log_likelihoods, print, print_json};
 use flows_core::data::{Dataset, Examples, Source};
 use flows_core::{Error, Result, Rng};
 use serde_json::json;
@@ -49,7 +49,7 @@ pub fn run(args: EvalArgs) -> Result<()> {
         return Err(Error::Config("--count and --skip-bad are for models of images: leave them out".into()));
     }
     let output = args.model.output;
-    let (saved, device) = args.model.open()?;
+    let (saved, device) = Saved::open(&args.model)?;
     let (rows, name) = rows(&saved, args.data.as_deref(), &device)?;
     let (features, got) = (saved.model.config().features, rows.features());
     if features != got {

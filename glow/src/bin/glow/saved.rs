@@ -3,7 +3,7 @@
 use crate::config::RunConfig;
 use candle_core::{Device, Tensor};
 use clap::Args;
-use flows_core::cli::{DeviceArgs, OutputArgs, SkipArgs, model_file, settings_of_run};
+use flows_core::cli::{ModelArgs, OutputArgs, SkipArgs, settings_of_run};
 use flows_core::data::images::{Fit, Framing, ImageSource, Images, is_image, read_image};
 use flows_core::{Error, Result};
 use glow::Glow;
@@ -14,26 +14,6 @@ pub struct Saved {
     pub glow: Glow,
     pub path: PathBuf,
     pub device: Device,
-}
-
-/// What every subcommand that uses a model takes.
-#[derive(Args)]
-pub struct ModelArgs {
-    /// The folder of a run, a model.safetensors, or hf://owner/repo/path
-    model: String,
-    #[command(flatten)]
-    device: DeviceArgs,
-    #[command(flatten)]
-    pub output: OutputArgs,
-}
-
-impl ModelArgs {
-    /// The model on its device.
-    pub fn open(&self) -> Result<Saved> {
-        let device = self.device.open()?;
-        let path = model_file(&self.model)?;
-        Ok(Saved { glow: Glow::load(&path, &device)?, path, device })
-    }
 }
 
 /// The images that a subcommand works on.
@@ -88,6 +68,12 @@ pub fn image_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
 }
 
 impl Saved {
+    /// The model that the arguments name, on its device.
+    pub fn open(args: &ModelArgs) -> Result<Self> {
+        let (path, device) = args.open()?;
+        Ok(Self { glow: Glow::load(&path, &device)?, path, device })
+    }
+
     /// The images that the run chose its weights by.
     pub fn validation(&self) -> Result<Images> {
         let run = self.run()?.ok_or_else(|| {

@@ -2,10 +2,10 @@
 
 use crate::pictures::picture;
 use crate::sample::{check_temperature, save_single};
-use crate::saved::{ModelArgs, image_files};
+use crate::saved::{Saved, image_files};
 use candle_core::{DType, Device, Tensor};
 use clap::{Args, ValueEnum};
-use flows_core::cli::{Mean, plural, print, print_json, work_bar};
+use flows_core::cli::{Mean, ModelArgs, plural, print, print_json, work_bar};
 use flows_core::data::images::{Enlarging, Fit, Images, enlarge, read_image, shrink};
 use flows_core::files::in_folder;
 use flows_core::plot::write_png;
@@ -92,7 +92,7 @@ pub fn run(args: SuperResolveArgs) -> Result<()> {
     if args.count == 0 {
         return Err(Error::Config("0 answers are wanted; give --count at least 1".into()));
     }
-    let saved = args.model.open()?;
+    let saved = Saved::open(&args.model)?;
     let glow = &saved.glow;
     let scale = scale(glow)?;
     let files = image_files(&args.images)?;

@@ -5,18 +5,18 @@ use crate::eval::{Bits, log_likelihoods};
 use crate::pictures::{grid, write_grid};
 use crate::super_resolve;
 use clap::Args;
+use flows_core::Result;
 use flows_core::cli::{
-    DeviceArgs, FitArgs, Interrupt, Losses, OutputArgs, ProgressBar, RunArgs, RunFolder, SkipArgs, count,
-    describe_images, duration, loss_figure, parse_settings, plural, print, print_json, write_json,
+    DeviceArgs, FitArgs, Interrupt, OutputArgs, ProgressBar, RunArgs, RunFolder, SkipArgs, describe_images, duration,
+    parse_settings, plural, print, print_json, write_json,
 };
 use flows_core::data::Shuffle;
 use flows_core::data::images::ImageSource;
-use flows_core::train::{Checkpoint, Loss, LossGradients, Outcome, Trainer};
-use flows_core::{Error, Result};
+use flows_core::train::{Loss, LossGradients, Outcome, Trainer};
 use glow::{CouplingKind, Glow};
 use serde::Serialize;
 use std::f64::consts::LN_2;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use toml::{Table, Value};
 
 /// Samples in the picture.
@@ -38,9 +38,7 @@ Examples:
 
 /// The presets, each with what it is for.
 fn presets() -> String {
-    let line = |(name, about): (String, String)| format!("  {name:14}  {about}\n");
-    let lines: String = PRESETS.list().unwrap_or_default().into_iter().map(line).collect();
-    format!("Presets, `digits` unless given:\n{lines}\n")
+    format!("Presets, `digits` unless given:\n{}\n", PRESETS.lines(14))
 }
 
 /// Train a model on images
@@ -152,10 +150,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
     let mut generators = config.generators();
     let mut shuffle = Shuffle::new(splits.train.len(), config.batch, config.seed)?;
     let trainer = Trainer::new(glow.parameters(), config.train.clone(), generators.training)?;
-    let checkpoint = Checkpoint::new(out, Glow::KIND, glow.config())?;
-    let saved = args.run.resume && checkpoint.exists();
-    let mut trainer = trainer.with_checkpoint(checkpoint);
-    let done = if saved { trainer.resume()? } else { 0 };
+    let (mut trainer, done) = folder.trainer(trainer, Glow::KIND, glow.config())?;
     let _replaced = folder.begin(&config)?;
     let steps = config.train.steps;
     let size = config.batch.min(splits.train.len());
@@ -175,9 +170,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
         plural(steps as usize, "step"),
         plural(size, "image")
     ));
-    if args.run.resume {
-        note(format!("going on after step {} of the run in {}", count(done as usize), out.display()));
-    }
+    folder.note_resumed(done, args.output);
 
     let picture = || -> Result<()> {
         if glow.config().condition.is_some() {
@@ -215,14 +208,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
         };
         trainer.run(loss, Some(&mut evaluate), &mut observers)?
     };
-    if outcome == Outcome::Interrupted {
-        return Err(Error::Interrupted(format!(
-            "the run is saved at step {} of {}; go on by: glow train --out {} --resume",
-            count(trainer.step() as usize),
-            count(steps as usize),
-            out.display()
-        )));
-    }
+    folder.finished("glow", outcome, (trainer.step(), steps))?;
 
     let all: Vec<u32> = (0..splits.test.len() as u32).collect();
     let values = log_likelihoods(&glow, &splits.test, &all, 1, &mut generators.test, args.output.quiet)?;
@@ -240,7 +226,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
         out: out.to_path_buf(),
     };
     write_json(&out.join("results.json"), &results)?;
-    loss_figure(&[(String::new(), Losses::read(&folder.metrics())?)], &[], UNIT).write(out.join("loss.png"))?;
+    folder.draw_losses(&[], UNIT)?;
     picture()?;
     if args.output.json { print_json(&results) } else { print(summary(&results)) }
 }
@@ -248,27 +234,15 @@ pub fn run(args: TrainArgs) -> Result<()> {
 /// The folder and the settings of the run: those of the folder when it is resumed, else those of the preset, the file
 /// and the flags.
 fn settle(args: &TrainArgs) -> Result<(RunFolder, RunConfig)> {
-    let place = |data: &str| args.run.out.clone().unwrap_or_else(|| default_folder(data));
     if args.run.resume {
-        let folder = RunFolder::new(place("digits"), &args.run)?;
-        let mut settings = folder.settings()?;
-        args.run.override_with(&mut settings, Table::new());
-        let config: RunConfig = parse_settings(settings).map_err(|e| Error::file(folder.config(), e))?;
+        let (folder, config): (_, RunConfig) = RunFolder::resumed(&args.run, "digits")?;
         config.check()?;
         return Ok((folder, config));
     }
-    let mut settings = args.run.layer(PRESETS, "digits", flags(args)?)?;
-    if args.data.is_some() {
-        // The number in a file of settings is that of other images.
-        settings.remove("images");
-    }
-    if settings.get("data").is_none() {
-        let preset = args.run.preset.as_deref().unwrap_or_default();
-        return Err(Error::Config(format!("the preset `{preset}` has no images of its own: name them by --data")));
-    }
+    let settings = args.run.layer(PRESETS, "digits", "images", flags(args)?)?;
     let config: RunConfig = parse_settings(settings)?;
     let config = RunConfig { data: config.data.absolute()?, ..config };
-    let folder = RunFolder::new(place(&config.data.to_string()), &args.run)?;
+    let folder = RunFolder::new(args.run.place(&config.data.to_string()), &args.run)?;
     config.check()?;
     Ok((folder, config))
 }
@@ -302,12 +276,6 @@ fn flags(args: &TrainArgs) -> Result<Table> {
         ("warp", Some(Value::Table(warp))),
         ("model", Some(Value::Table(model))),
     ]))
-}
-
-/// `runs/` and the last part of the data's name, without its extension.
-fn default_folder(data: &str) -> PathBuf {
-    let name = Path::new(data.split('@').next().unwrap_or(data)).file_stem();
-    Path::new("runs").join(name.unwrap_or("images".as_ref()))
 }
 
 fn summary(results: &Results) -> String {

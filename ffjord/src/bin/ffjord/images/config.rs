@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device};
 use ffjord::{CnfSettings, Coupling, ImageConfig, ImageModel};
-use flows_core::cli::{Presets, plural};
+use flows_core::cli::{Presets, check_count};
 use flows_core::data::images::{Fit, ImageSource, Splits};
 use flows_core::train::{TrainConfig, Trainer};
 use flows_core::{Error, Result, Rng};
@@ -96,13 +96,7 @@ impl RunConfig {
     /// The images in their parts, the same at every call.
     pub fn load(&self, skip: Option<&mut dyn FnMut(Error)>) -> Result<Splits> {
         let splits = self.data.load(&self.fit, skip, &mut self.generators().data)?;
-        let now = splits.count();
-        if let Some(then) = self.images
-            && then != now
-        {
-            let then = format!("{} of {} when the run began", plural(then, "image"), self.data);
-            return Err(Error::Data(format!("there were {then}, and there are {now} now; restore them or train anew")));
-        }
+        check_count(self.images, splits.count(), "image", &self.data)?;
         Ok(splits)
     }
 
@@ -146,19 +140,10 @@ impl RunConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use flows_core::cli::parse_settings;
-    use toml::{Table, Value};
+    use flows_core::testing::check_presets;
 
     #[test]
-    fn every_preset_is_a_run_and_survives_its_file() {
-        for (name, about) in PRESETS.list().unwrap() {
-            let mut settings = PRESETS.get(&name).unwrap();
-            settings.entry("data").or_insert(Value::from("images.npy"));
-            let config: RunConfig = parse_settings(settings).unwrap();
-            config.check().unwrap();
-            let written: Table = toml::to_string(&config).unwrap().parse().unwrap();
-            assert_eq!(parse_settings::<RunConfig>(written).unwrap(), config, "{name}");
-            assert!(!about.is_empty(), "{name}");
-        }
+    fn every_preset_is_a_run_and_survives_its_file() -> Result<()> {
+        check_presets(PRESETS, "images.npy", RunConfig::check)
     }
 }

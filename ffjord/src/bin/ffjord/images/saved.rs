@@ -1,10 +1,9 @@
 //! A model of images that was saved, and the run that it comes from.
 
 use super::config::RunConfig;
-use crate::saved::ModelArgs;
 use candle_core::Device;
 use ffjord::ImageModel;
-use flows_core::cli::{model_file, settings_of_run};
+use flows_core::cli::{ModelArgs, model_file, settings_of_run};
 use flows_core::data::images::{Fit, Framing};
 use flows_core::files::load_model;
 use flows_core::{Error, Result};
@@ -24,8 +23,7 @@ pub fn is_model(args: &ModelArgs) -> Result<bool> {
 impl Saved {
     /// The model that the arguments name, and the device that it is on.
     pub fn open(args: &ModelArgs) -> Result<(Self, Device)> {
-        let device = args.device.open()?;
-        let path = model_file(&args.model)?;
+        let (path, device) = args.open()?;
         Ok((Self { model: ImageModel::load(&path, &device)?, path }, device))
     }
 

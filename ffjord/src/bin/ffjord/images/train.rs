@@ -6,18 +6,18 @@ use super::pictures::samples;
 use crate::train::TrainArgs;
 use crate::watch::{Costs, Means, Watch};
 use ffjord::ImageModel;
+use flows_core::Result;
 use flows_core::cli::{
-    Interrupt, Losses, ProgressBar, RunFolder, count, describe_images, duration, loss_figure, parse_settings, plural,
-    print, print_json, read_settings, write_json,
+    Interrupt, ProgressBar, RunFolder, describe_images, duration, parse_settings, plural, print, print_json,
+    read_settings, write_json,
 };
 use flows_core::data::Shuffle;
 use flows_core::data::images::ImageSource;
 use flows_core::plot::write_png;
-use flows_core::train::{Checkpoint, Outcome, Trainer, forward_kl};
-use flows_core::{Error, Result};
+use flows_core::train::{Outcome, Trainer, forward_kl};
 use serde::Serialize;
 use std::f64::consts::LN_2;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use toml::{Table, Value};
 
 /// Samples in the picture.
@@ -77,10 +77,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
     let generators = config.generators();
     let mut shuffle = Shuffle::new(splits.train.len(), config.batch, config.seed)?;
     let trainer = Trainer::new(model.parameters(), config.train.clone(), generators.training)?;
-    let checkpoint = Checkpoint::new(out, ImageModel::KIND, model.config())?;
-    let saved = args.run.resume && checkpoint.exists();
-    let mut trainer = trainer.with_checkpoint(checkpoint);
-    let done = if saved { trainer.resume()? } else { 0 };
+    let (mut trainer, done) = folder.trainer(trainer, ImageModel::KIND, model.config())?;
     let _replaced = folder.begin(&config)?;
     let steps = config.train.steps;
     let size = config.batch.min(splits.train.len());
@@ -92,9 +89,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
         plural(steps as usize, "step"),
         plural(size, "image")
     ));
-    if args.run.resume {
-        note(format!("going on after step {} of the run in {}", count(done as usize), out.display()));
-    }
+    folder.note_resumed(done, args.output);
 
     let picture = || {
         let columns = SAMPLES.isqrt();
@@ -127,14 +122,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
         };
         trainer.run(loss, Some(&mut evaluate), &mut observers)?
     };
-    if outcome == Outcome::Interrupted {
-        return Err(Error::Interrupted(format!(
-            "the run is saved at step {} of {}; go on by: ffjord train --out {} --resume",
-            count(trainer.step() as usize),
-            count(steps as usize),
-            out.display()
-        )));
-    }
+    folder.finished("ffjord", outcome, (trainer.step(), steps))?;
 
     let rng = &mut generators.evaluation.clone();
     let values = log_likelihoods(&model, &splits.test, test, rng, args.output.quiet)?;
@@ -151,7 +139,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
         out: out.to_path_buf(),
     };
     write_json(&out.join("results.json"), &results)?;
-    loss_figure(&[(String::new(), Losses::read(&folder.metrics())?)], &[], "loss").write(out.join("loss.png"))?;
+    folder.draw_losses(&[], "loss")?;
     picture()?;
     if args.output.json { print_json(&results) } else { print(summary(&results)) }
 }
@@ -159,37 +147,19 @@ pub fn run(args: TrainArgs) -> Result<()> {
 /// The folder and the settings of the run: those of the folder when it is resumed, else those of the
 /// preset, the file and the flags.
 fn settle(args: &TrainArgs) -> Result<(RunFolder, RunConfig)> {
-    let place = |data: &str| args.run.out.clone().unwrap_or_else(|| default_folder(data));
     if args.run.resume {
-        let folder = RunFolder::new(place("digits"), &args.run)?;
-        let mut settings = folder.settings()?;
-        args.run.override_with(&mut settings, Table::new());
-        let config: RunConfig = parse_settings(settings).map_err(|e| Error::file(folder.config(), e))?;
+        let (folder, config): (_, RunConfig) = RunFolder::resumed(&args.run, "digits")?;
         config.check()?;
         return Ok((folder, config));
     }
     let data = args.data.iter().map(|data| ("data".to_string(), Value::from(data.clone())));
     let flags = data.chain([("fit".to_string(), Value::Table(args.fit.settings()?))]).collect();
-    let mut settings = args.run.layer(PRESETS, "digits", flags)?;
-    if args.data.is_some() {
-        // The number in a file of settings is that of other images.
-        settings.remove("images");
-    }
-    if settings.get("data").is_none() {
-        let preset = args.run.preset.as_deref().unwrap_or_default();
-        return Err(Error::Config(format!("the preset `{preset}` has no images of its own: name them by --data")));
-    }
+    let settings = args.run.layer(PRESETS, "digits", "images", flags)?;
     let config: RunConfig = parse_settings(settings)?;
     let config = RunConfig { data: config.data.absolute()?, ..config };
-    let folder = RunFolder::new(place(&config.data.to_string()), &args.run)?;
+    let folder = RunFolder::new(args.run.place(&config.data.to_string()), &args.run)?;
     config.check()?;
     Ok((folder, config))
-}
-
-/// `runs/` and the last part of the data's name, without its extension.
-fn default_folder(data: &str) -> PathBuf {
-    let name = Path::new(data.split('@').next().unwrap_or(data)).file_stem();
-    Path::new("runs").join(name.unwrap_or("images".as_ref()))
 }
 
 fn summary(results: &Results) -> String {
