@@ -4,6 +4,7 @@ mod csv;
 mod dataset;
 mod density;
 mod energy;
+mod examples;
 pub mod images;
 mod npy;
 mod shuffle;
@@ -11,8 +12,9 @@ mod source;
 mod table;
 mod toy;
 
-pub use dataset::{Dataset, Examples, Proportions};
+pub use dataset::{Dataset, Proportions};
 pub use energy::Energy;
+pub use examples::Examples;
 pub use shuffle::Shuffle;
 pub use source::Source;
 pub use table::{Table, read_table, write_table};
