@@ -32,13 +32,13 @@ pub struct EvalArgs {
     /// Evaluate the first so many images of a model of images alone
     #[arg(long, value_name = "N", help_heading = "Data")]
     pub count: Option<usize>,
-    #[command(flatten)]
-    pub skip: SkipArgs,
     /// What the noise of images and the estimate of their divergence derive from
     #[arg(long, value_name = "S", default_value_t = 0, allow_negative_numbers = true)]
     pub seed: u64,
     #[command(flatten)]
     pub model: ModelArgs,
+    #[command(flatten)]
+    pub skip: SkipArgs,
 }
 
 pub fn run(args: EvalArgs) -> Result<()> {
