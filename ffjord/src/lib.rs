@@ -10,6 +10,6 @@ mod particles;
 pub mod solver;
 
 pub use cnf::{Cnf, CnfSettings, Cost, Coupling, Gradient, Matching};
-pub use images::{ImageConfig, ImageModel, Logit};
+pub use images::{ImageConfig, ImageModel};
 pub use model::{Model, ModelConfig};
 pub use particles::ZeroCentre;

@@ -194,10 +194,53 @@ fn from_training_to_an_animation() {
     succeeds(here, "train --out part --resume --steps 12 -q");
     let model = |name: &str| fs::read(here.join(name).join("model.safetensors")).unwrap();
     assert!(model("run") == model("part"));
-    fails(here, "train --data run --preset digits --out new", &["no images"]);
+    fs::create_dir(here.join("empty")).unwrap();
+    fails(here, "train --data empty --preset digits --out new", &["empty", "no images"]);
     fails(here, "train --preset mnist --out new", &["--data"]);
-    fails(here, "eval run --data tiny.toml", &["no images"]);
+    fails(here, "eval run --data tiny.toml", &["tiny.toml", ".npy", "folder of images"]);
     fails(here, "sample run --out drawn.csv", &[".png"]);
     fs::write(here.join("two.toml"), TINY.replace("scales = 1", "scales = 2")).unwrap();
     fails(here, "train --data bars.npy --config two.toml --out new", &["matching"]);
+}
+
+#[test]
+fn digits_need_no_data() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    fs::write(here.join("tiny.toml"), TINY).unwrap();
+    let results: Value =
+        serde_json::from_str(&succeeds(here, "train --preset digits --config tiny.toml --json -q")).unwrap();
+    assert_eq!((&results["data"], &results["shape"]), (&"digits".into(), &[1, 16, 16].into()));
+    assert!(succeeds(here, "eval runs/digits --count 4").contains("digits (test)"));
+    // Digits of 8 x 8 are made as large.
+    assert!(succeeds(here, "eval runs/digits --data uci-digits --count 4").contains("256 colours  (4 images)"));
+    succeeds(here, "train --out runs/digits --resume --steps 14 -q");
+}
+
+#[test]
+fn folders_of_images_are_fitted_and_bad_files_passed_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    fs::write(here.join("tiny.toml"), TINY).unwrap();
+    for class in ["bars", "dots"] {
+        fs::create_dir_all(here.join("images").join(class)).unwrap();
+        for i in 0..12 {
+            let colour =
+                |x: u32, y: u32| image::Rgb([20 * x as u8, 30 * y as u8, if class == "bars" { i } else { 200 }]);
+            let path = here.join("images").join(class).join(format!("{i}.png"));
+            image::RgbImage::from_fn(10, 8, colour).save(path).unwrap();
+        }
+    }
+    let train = "train --data images --config tiny.toml --size 4 --grey --out run";
+    fs::write(here.join("images/dots/3.png"), b"no image at all").unwrap();
+    fails(here, train, &["3.png", "--skip-bad"]);
+    let said = run(here, &format!("{train} --skip-bad")).stderr;
+    let said = String::from_utf8(said).unwrap();
+    let words = ["passed over", "3.png", "1 x 4 x 4 of 2 classes; 20 images to train on, 1 to validate, 2 to test"];
+    assert!(words.iter().all(|word| said.contains(word)), "{said}");
+    // What the model is of decides how other images are fitted.
+    assert!(succeeds(here, "eval run --data images --skip-bad").contains("16 colours  (23 images)"));
+    fails(here, "eval run --data images", &["3.png", "--skip-bad"]);
+    fails(here, "train --data images --config tiny.toml --size 9000 --out large", &["8192"]);
+    fails(here, "train --data pinwheel --size 4", &["--size", "for images"]);
 }

@@ -1,10 +1,10 @@
 //! Steps and levels of a Glow.
 
 use crate::encoder::{Features, WithFeatures};
-use crate::{AffineInjector, Encoder, Equalize, GlowConfig, ImageCoupling, Logit, Mixing, SplitPrior, TopPrior};
+use crate::{AffineInjector, Encoder, Equalize, GlowConfig, ImageCoupling, Mixing, SplitPrior, TopPrior};
 use flows_core::Result;
 use flows_core::bijectors::{
-    ActNorm, Bijector, Chain, Conv1x1, Embed, Level, MultiScale, Order, Permutation, Squeeze, Start,
+    ActNorm, Bijector, Chain, Conv1x1, Embed, Level, Logit, MultiScale, Order, Permutation, Squeeze, Start,
 };
 use flows_core::nn::Scope;
 
@@ -50,7 +50,7 @@ fn level(config: &GlowConfig, index: usize, scope: &Scope) -> Result<Level> {
         steps.push(Box::new(Equalize::new(config.shape, config.bins() as usize, &scope.enter("equalize"))?));
     }
     if let Some(a) = config.logit.filter(|_| index == 0) {
-        steps.push(Box::new(Logit::new(config.shape, a, scope)?));
+        steps.push(Box::new(Logit::new(&config.shape, a, [-0.5, 0.5])?));
     }
     steps.push(Box::new(Squeeze::new(&[channels / 4, 2 * height, 2 * width], 2)?));
     for k in 0..config.steps_of(index) {

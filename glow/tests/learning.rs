@@ -1,10 +1,10 @@
 //! Training for real.
 
 use candle_core::{DType, Tensor};
+use flows_core::data::images::drawn_digits;
 use flows_core::distributions::Distribution;
 use flows_core::train::{LossGradients, OptimizerConfig, Schedule, TrainConfig, Trainer, forward_kl};
 use flows_core::{Result, Rng};
-use glow::data::drawn_digits;
 use glow::{Glow, GlowConfig};
 
 /// A Glow of a few thousand weights learns drawn digits of 8 x 8 to a figure far below that of independent colours.

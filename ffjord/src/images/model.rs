@@ -1,10 +1,10 @@
 //! A continuous flow of images as people use it: config, parameters and distribution in one.
 
+use super::ImageConfig;
 use super::scale::{ScaleFlow, flows};
-use super::{ImageConfig, Logit};
 use crate::{Cnf, Cost, Coupling};
 use candle_core::{DType, Device, Tensor};
-use flows_core::bijectors::{Bijector, Chain, Reshape, Standardize};
+use flows_core::bijectors::{Bijector, Chain, Logit, Reshape, Standardize};
 use flows_core::distributions::{Distribution, StandardNormal, Transformed};
 use flows_core::files::{load_model, save_model};
 use flows_core::nn::Parameters;
@@ -70,7 +70,7 @@ impl ImageModel {
         let parameters = Parameters::new(dtype, device, rng.fork());
         let scope = parameters.scope();
         let standardize = Standardize::new(&config.shape, &scope.enter("data"))?;
-        let logit = Logit::new(&config.shape, config.alpha)?;
+        let logit = Logit::new(&config.shape, config.alpha, [0.0, 1.0])?;
         let [flows, detached] =
             [scope, parameters.detached().scope()].map(|scope| flows(&config, &scope.enter("scales")));
         let (flows, detached) = (flows?, detached?);

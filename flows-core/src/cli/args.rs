@@ -4,7 +4,7 @@ use super::settings::{overlay, read_settings};
 use super::{Presets, note};
 use clap::Args;
 use std::fmt::Display;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 /// How a program speaks.
@@ -69,17 +69,33 @@ impl RunArgs {
     /// The settings of a new run: a preset, under the file of `--config`, under `flags`, under the flags
     /// of this group, which go to `seed`, `batch`, `train.steps` and `train.optimizer.lr`.
     ///
-    /// The preset is that of `--preset`, else `preset`.
+    /// The preset is that of `--preset`, else `preset`. `count` is the setting that says how many examples `data` had;
+    /// that of a file does not hold for the `data` of a flag.
     ///
     /// # Errors
-    /// When there is no such preset or the file cannot be read.
-    pub fn layer(&self, presets: Presets, preset: &str, flags: Table) -> crate::Result<Table> {
-        let mut settings = presets.get(self.preset.as_deref().unwrap_or(preset))?;
+    /// When there is no such preset, the file cannot be read, or nothing names `data`.
+    pub fn layer(&self, presets: Presets, preset: &str, count: &str, flags: Table) -> crate::Result<Table> {
+        let preset = self.preset.as_deref().unwrap_or(preset);
+        let mut settings = presets.get(preset)?;
         if let Some(path) = &self.config {
             overlay(&mut settings, read_settings(path)?);
         }
+        if flags.contains_key("data") {
+            settings.remove(count);
+        }
         self.override_with(&mut settings, flags);
+        if !settings.contains_key("data") {
+            let message = format!("the preset `{preset}` has no {count} of its own: name them by --data");
+            return Err(crate::Error::Config(message));
+        }
         Ok(settings)
+    }
+
+    /// The folder of the run on this data: that of `--out`, else in `runs` one of the last part of the data's name,
+    /// without its extension.
+    pub fn place(&self, data: &str) -> PathBuf {
+        let name = Path::new(data.split('@').next().unwrap_or(data)).file_stem().unwrap_or("data".as_ref());
+        self.out.clone().unwrap_or_else(|| Path::new("runs").join(name))
     }
 
     /// Puts `flags`, then those of this group, over `settings`.
@@ -113,11 +129,25 @@ mod tests {
     fn flags_go_over_the_file_and_the_file_over_the_preset() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("settings.toml");
-        std::fs::write(&path, "batch = 2\n[train]\nsteps = 2\nclip_norm = 2.0\n").unwrap();
+        std::fs::write(&path, "batch = 2\nrows = 9\n[train]\nsteps = 2\nclip_norm = 2.0\n").unwrap();
         let presets = Presets::new("[a]\nabout = 'x'\nbatch = 1\ntrain = { steps = 1, optimizer = { kind = 'sgd' } }");
         let args = RunArgs { config: Some(path), steps: Some(3), lr: Some(0.5), ..Default::default() };
-        let settings = args.layer(presets, "a", Table::new()).unwrap();
-        let want = "batch = 2\n[train]\nsteps = 3\nclip_norm = 2.0\noptimizer = { kind = 'sgd', lr = 0.5 }";
+        let flags = "data = 'b.csv'".parse().unwrap();
+        let settings = args.layer(presets, "a", "rows", flags).unwrap();
+        let want =
+            "data = 'b.csv'\nbatch = 2\n[train]\nsteps = 3\nclip_norm = 2.0\noptimizer = { kind = 'sgd', lr = 0.5 }";
         assert_eq!(settings, want.parse::<Table>().unwrap());
+        let error = args.layer(presets, "a", "rows", Table::new()).unwrap_err().to_string();
+        assert!(error.contains("`a` has no rows of its own") && error.contains("--data"), "{error}");
+    }
+
+    #[test]
+    fn runs_are_named_after_their_data() {
+        let place = |data: &str| RunArgs::default().place(data).display().to_string();
+        let names = ["rings", "/a/prices.csv", "photos/", "hf://datasets/a/b/train-00000-of-00002.parquet@v1", "/"];
+        let want = ["runs/rings", "runs/prices", "runs/photos", "runs/train-00000-of-00002", "runs/data"];
+        assert_eq!(names.map(place), want);
+        let args = RunArgs { out: Some("here".into()), ..RunArgs::default() };
+        assert_eq!(args.place("rings"), PathBuf::from("here"));
     }
 }

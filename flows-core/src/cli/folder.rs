@@ -1,13 +1,14 @@
 //! The folder of a training run.
 
-use super::settings::{read_settings, write_settings};
-use super::{Interrupt, ProgressBar, RunArgs};
+use super::settings::{parse_settings, read_settings, write_settings};
+use super::{Interrupt, Losses, OutputArgs, ProgressBar, RunArgs, count, loss_figure};
 use crate::files::in_folder;
-use crate::train::{Metrics, Observer, TensorBoard};
+use crate::train::{Checkpoint, Metrics, Observer, Outcome, TensorBoard, Trainer};
 use crate::{Error, Result};
-use serde::Serialize;
+use serde::{Serialize, de::DeserializeOwned};
 use std::fs;
 use std::path::{Path, PathBuf};
+use toml::Table;
 
 /// The metrics of a run have at most about so many lines.
 const LINES: u64 = 10_000;
@@ -61,6 +62,18 @@ impl RunFolder {
         Ok(folder)
     }
 
+    /// The folder of the run on `data` that is to be resumed, and its settings under the flags of `args`.
+    ///
+    /// # Errors
+    /// As [`Self::new`], and when the settings are not of this type.
+    pub fn resumed<T: DeserializeOwned>(args: &RunArgs, data: &str) -> Result<(Self, T)> {
+        let folder = Self::new(args.place(data), args)?;
+        let mut settings = folder.settings()?;
+        args.override_with(&mut settings, Table::new());
+        let settings = parse_settings(settings).map_err(|e| Error::file(folder.config(), e))?;
+        Ok((folder, settings))
+    }
+
     /// The files of the run that is there.
     fn files(&self) -> Vec<PathBuf> {
         let entries = fs::read_dir(&self.path).into_iter().flatten().flatten();
@@ -87,7 +100,7 @@ impl RunFolder {
     ///
     /// # Errors
     /// When the file is missing or not TOML.
-    pub fn settings(&self) -> Result<toml::Table> {
+    pub fn settings(&self) -> Result<Table> {
         read_settings(&self.config())
     }
 
@@ -111,6 +124,27 @@ impl RunFolder {
         }
         write_settings(&config, settings)?;
         Ok(replaced)
+    }
+
+    /// The trainer of a model of `kind` with `config`, which saves the run here, and how many steps are done: if the run
+    /// is resumed those that it was saved after.
+    ///
+    /// # Errors
+    /// As [`Trainer::resume`], and when the config cannot be written.
+    pub fn trainer(&self, trainer: Trainer, kind: &str, config: &impl Serialize) -> Result<(Trainer, u64)> {
+        let checkpoint = Checkpoint::new(&self.path, kind, config)?;
+        let saved = self.resume && checkpoint.exists();
+        let mut trainer = trainer.with_checkpoint(checkpoint);
+        let done = if saved { trainer.resume()? } else { 0 };
+        Ok((trainer, done))
+    }
+
+    /// Says after how many steps a resumed run goes on.
+    pub fn note_resumed(&self, done: u64, output: OutputArgs) {
+        if self.resume {
+            let path = self.path.display();
+            output.note(format_args!("going on after step {} of the run in {path}", count(done as usize)));
+        }
     }
 
     /// Who watches the run of `steps` steps, of which `done` are done: the metrics, the event files if
@@ -143,6 +177,29 @@ impl RunFolder {
         }
         observers.push(Box::new(interrupt.observer()));
         Ok(observers)
+    }
+
+    /// Passes if the run of `steps` steps was not interrupted.
+    ///
+    /// # Errors
+    /// When it was; the message says how `program` goes on with it.
+    pub fn finished(&self, program: &str, outcome: Outcome, (done, steps): (u64, u64)) -> Result<()> {
+        if outcome != Outcome::Interrupted {
+            return Ok(());
+        }
+        let (path, [done, steps]) = (self.path.display(), [done, steps].map(|n| count(n as usize)));
+        Err(Error::Interrupted(format!(
+            "the run is saved at step {done} of {steps}; go on by: {program} train --out {path} --resume"
+        )))
+    }
+
+    /// Draws the loss curve of the run as `loss.png`, as [`loss_figure`].
+    ///
+    /// # Errors
+    /// When the metrics cannot be read or the picture cannot be written.
+    pub fn draw_losses(&self, lines: &[(&str, f64)], unit: &str) -> Result<()> {
+        let losses = [(String::new(), Losses::read(&self.metrics())?)];
+        loss_figure(&losses, lines, unit).write(self.path.join("loss.png"))
     }
 }
 
@@ -190,7 +247,7 @@ mod tests {
         let (new, resume) = (RunArgs::default(), RunArgs { resume: true, ..Default::default() });
         let overwrite = RunArgs { overwrite: true, ..Default::default() };
         assert!(RunFolder::new(&path, &resume).unwrap_err().to_string().contains("no run to resume"));
-        let settings = toml::Table::from_iter([("seed".to_string(), 1.into())]);
+        let settings = Table::from_iter([("seed".to_string(), 1.into())]);
         drop(RunFolder::new(&path, &new).unwrap().begin(&settings).unwrap());
         assert!(RunFolder::new(&path, &new).unwrap_err().to_string().contains("--overwrite"));
         fs::write(path.join("model.safetensors"), "old").unwrap();
@@ -201,7 +258,7 @@ mod tests {
         assert!(path.join("model.safetensors").exists());
         // A run that ends without having been saved gives its place back to the one before it.
         let model = || fs::read_to_string(path.join("model.safetensors")).ok();
-        let other = toml::Table::from_iter([("seed".to_string(), 2.into())]);
+        let other = Table::from_iter([("seed".to_string(), 2.into())]);
         for saved in [false, true] {
             fs::write(path.join("loss.png"), "old").unwrap();
             let run = RunFolder::new(&path, &overwrite).unwrap().begin(&other).unwrap();

@@ -8,6 +8,7 @@ mod args;
 mod device;
 mod exit;
 mod folder;
+mod images;
 mod interrupt;
 mod likelihood;
 mod losses;
@@ -21,6 +22,7 @@ pub use args::{OutputArgs, RunArgs};
 pub use device::{DeviceArgs, DeviceName};
 pub use exit::{main, prepare_process, status};
 pub use folder::{Replaced, RunFolder};
+pub use images::{FitArgs, SkipArgs, describe_images};
 pub use interrupt::Interrupt;
 pub use likelihood::{Exact, Likelihood, log_likelihoods};
 pub use losses::{Losses, loss_figure};
@@ -28,7 +30,7 @@ pub use mean::Mean;
 /// The allocator of the programs: a step makes and drops many small tensors, which takes a quarter of
 /// the time of a small flow with the system's.
 pub use mimalloc::MiMalloc as Allocator;
-pub use model::model_file;
+pub use model::{ModelArgs, model_file, settings_of_run};
 pub use output::{count, duration, note, plural, print, print_json, write_json};
 pub use progress::{ProgressBar, work_bar};
-pub use settings::{Presets, overlay, parse_settings, read_settings, write_settings};
+pub use settings::{Presets, check_count, overlay, parse_settings, read_settings, write_settings};

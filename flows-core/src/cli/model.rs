@@ -1,7 +1,36 @@
 //! Models by the word that names them.
 
-use crate::{Result, hub};
-use std::path::PathBuf;
+use super::settings::{parse_settings, read_settings};
+use super::{DeviceArgs, OutputArgs};
+use crate::{Error, Result, hub};
+use candle_core::Device;
+use clap::Args;
+use serde::de::DeserializeOwned;
+use std::path::{Path, PathBuf};
+
+/// What every subcommand that uses a model takes.
+#[derive(Args, Clone, Debug)]
+pub struct ModelArgs {
+    /// The folder of a run, a model.safetensors, or hf://owner/repo/path
+    pub model: String,
+    /// Where to compute.
+    #[command(flatten)]
+    pub device: DeviceArgs,
+    /// How to speak.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+impl ModelArgs {
+    /// The file of the model, as [`model_file`], and the device that it is to be on.
+    ///
+    /// # Errors
+    /// When it cannot be fetched or there is no such device.
+    pub fn open(&self) -> Result<(PathBuf, Device)> {
+        let device = self.device.open()?;
+        Ok((model_file(&self.model)?, device))
+    }
+}
 
 /// The file of the model that `text` names: `model.safetensors` of the folder of a run, a file, or
 /// `hf://owner/repo/path`, which is fetched.
@@ -11,4 +40,16 @@ use std::path::PathBuf;
 pub fn model_file(text: &str) -> Result<PathBuf> {
     let path = hub::resolve(text)?;
     Ok(if path.is_dir() { path.join("model.safetensors") } else { path })
+}
+
+/// The settings of the run that made the model in a file, if they lie beside it.
+///
+/// # Errors
+/// When they cannot be read or are no such settings.
+pub fn settings_of_run<T: DeserializeOwned>(model: &Path) -> Result<Option<T>> {
+    let path = model.with_file_name("config.toml");
+    if !path.exists() {
+        return Ok(None);
+    }
+    parse_settings(read_settings(&path)?).map(Some).map_err(|e| Error::file(path, e))
 }

@@ -1,8 +1,10 @@
 //! Settings as TOML, in layers.
 
+use super::plural;
 use crate::files::write_atomically;
 use crate::{Error, Result};
 use serde::{Serialize, de::DeserializeOwned};
+use std::fmt::Display;
 use std::io::Write;
 use std::path::Path;
 use toml::{Table, Value};
@@ -24,6 +26,12 @@ impl Presets {
     pub fn list(self) -> Result<Vec<(String, String)>> {
         let about = |preset: &Value| preset.get("about").and_then(Value::as_str).unwrap_or_default().to_string();
         Ok(self.tables()?.iter().map(|(name, preset)| (name.clone(), about(preset))).collect())
+    }
+
+    /// A line for each, its name in `width` columns before what it is for.
+    pub fn lines(self, width: usize) -> String {
+        let presets = self.list().unwrap_or_default().into_iter();
+        presets.map(|(name, about)| format!("  {name:width$}  {about}\n")).collect()
     }
 
     /// The settings of this name.
@@ -91,6 +99,20 @@ pub fn write_settings(path: &Path, settings: &impl Serialize) -> Result<()> {
     write_atomically(path, |file| file.write_all(text.as_bytes()).map_err(|e| Error::unwritten(path, e)))
 }
 
+/// Passes if `data` has as many examples, called `noun`, as `then` says that it had when a run began.
+///
+/// # Errors
+/// When it has more or fewer.
+pub fn check_count(then: Option<usize>, now: usize, noun: &str, data: impl Display) -> Result<()> {
+    match then {
+        Some(then) if then != now => {
+            let then = format!("{} of {data} when the run began", plural(then, noun));
+            Err(Error::Data(format!("there were {then}, and there are {now} now; restore them or train anew")))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn one_line(error: &impl ToString) -> String {
     let text = error.to_string();
     text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
@@ -115,6 +137,7 @@ mod tests {
         let presets = Presets::new("[a]\nabout = 'first'\nx = 1\n[b]\n");
         assert_eq!(presets.get("a").unwrap(), "x = 1".parse::<Table>().unwrap());
         assert_eq!(presets.list().unwrap()[0], ("a".into(), "first".into()));
+        assert_eq!(presets.lines(3), "  a    first\n  b    \n");
         assert!(presets.get("c").unwrap_err().to_string().contains("choose one of a, b"));
         #[derive(Debug, serde::Deserialize)]
         #[serde(deny_unknown_fields)]

@@ -1,17 +1,20 @@
-//! What a model learns from: 2-D densities, tables of numbers, splits and minibatches.
+//! What a model learns from: 2-D densities, tables of numbers, images, splits and minibatches.
 
 mod csv;
 mod dataset;
 mod density;
 mod energy;
+mod examples;
+pub mod images;
 mod npy;
 mod shuffle;
 mod source;
 mod table;
 mod toy;
 
-pub use dataset::{Dataset, Examples, Proportions};
+pub use dataset::{Dataset, Proportions};
 pub use energy::Energy;
+pub use examples::Examples;
 pub use shuffle::Shuffle;
 pub use source::Source;
 pub use table::{Table, read_table, write_table};

@@ -1,4 +1,4 @@
-//! Tables of numbers in NumPy's `.npy` format.
+//! NumPy's `.npy` format: its header, and tables of numbers in it.
 
 use super::table::{not_finite, place};
 use crate::{Error, Result};
@@ -12,8 +12,8 @@ use std::path::Path;
 const LIMIT: usize = 1 << 16;
 const REMEDY: &str = "write it anew with np.save";
 
-/// The array in `file`, which is `length` bytes long, as (rows, columns).
-pub(super) fn read(path: &Path, mut file: File, length: u64) -> Result<Tensor> {
+/// The header of `file`, which is read up to the numbers behind it, and its length in bytes.
+pub(super) fn header(path: &Path, file: &mut File) -> Result<(NpyHeader, u64)> {
     let mut start = Vec::new();
     file.by_ref().take(LIMIT as u64).read_to_end(&mut start).map_err(|e| unreadable(path, &e))?;
     let text = header_text(path, &start)?;
@@ -23,6 +23,13 @@ pub(super) fn read(path: &Path, mut file: File, length: u64) -> Result<Tensor> {
         // A syntax error goes on with a picture of the place.
         malformed(path, message.split(" -->").next().unwrap_or_default().trim_end_matches([' ', ':']))
     })?;
+    file.seek(SeekFrom::Start(text.end as u64)).map_err(|e| unreadable(path, &e))?;
+    Ok((header, text.end as u64))
+}
+
+/// The array in `file`, which is `length` bytes long, as (rows, columns).
+pub(super) fn read(path: &Path, mut file: File, length: u64) -> Result<Tensor> {
+    let (header, start) = header(path, &mut file)?;
     let npyz::DType::Plain(number) = header.dtype() else {
         return Err(records(path));
     };
@@ -38,9 +45,8 @@ pub(super) fn read(path: &Path, mut file: File, length: u64) -> Result<Tensor> {
         let what = if rows == 0 { "rows" } else { "columns" };
         return Err(Error::file(path, format_args!("has no {what}; save at least one")));
     }
-    file.seek(SeekFrom::Start(text.end as u64)).map_err(|e| unreadable(path, &e))?;
     let npy = NpyFile::with_header(header, BufReader::with_capacity(1 << 16, file));
-    let bytes = length.saturating_sub(text.end as u64);
+    let bytes = length.saturating_sub(start);
     let size = (rows as usize, columns as usize);
     match number.to_string().trim_start_matches(['<', '>', '|']) {
         "f4" => array(path, npy, bytes, size, |v: f32| v),
@@ -89,7 +95,7 @@ fn header_text(path: &Path, start: &[u8]) -> Result<std::ops::Range<usize>> {
 }
 
 /// Refuses a header on which npyz would overflow the stack, take time exponential in the nesting, or
-/// overflow the product of the shape. That of a table has two brackets, names and whole numbers.
+/// overflow the product of the shape. That of an array has two brackets, names and whole numbers.
 fn check(path: &Path, text: &[u8]) -> Result<()> {
     if text.iter().filter(|b| b"([{".contains(b)).count() > 3 {
         return Err(records(path));

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::files::write_atomically;
 use crate::{Error, Result};
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 use image::{RgbImage, codecs::png::FilterType};
 use std::io::Write;
 use std::path::Path;
@@ -126,13 +126,16 @@ impl Figure {
     }
 }
 
-/// The rows of a tensor (N, 2) as points.
+/// The rows of a tensor (N, 2), on any device, as points.
 ///
 /// # Errors
 /// When the shape is another.
 pub fn points(tensor: &Tensor) -> Result<Vec<(f64, f64)>> {
     match tensor.dims() {
-        [_, 2] => Ok(tensor.to_dtype(DType::F64)?.to_vec2::<f64>()?.into_iter().map(|p| (p[0], p[1])).collect()),
+        [_, 2] => {
+            let rows = tensor.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.to_vec2::<f64>()?;
+            Ok(rows.into_iter().map(|p| (p[0], p[1])).collect())
+        }
         dims => Err(Error::shape("points", dims, "(N, 2)")),
     }
 }

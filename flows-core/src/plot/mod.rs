@@ -13,6 +13,7 @@
 //! # Ok::<(), flows_core::Error>(())
 //! ```
 
+mod animation;
 mod axis;
 mod canvas;
 mod colour;
@@ -23,13 +24,16 @@ mod images;
 mod layer;
 mod loss;
 mod panel;
+mod window;
 
+pub use animation::write_gif;
 pub use colour::Colour;
 pub use field::{Field, Grid};
 pub use figure::{Figure, points};
 pub use images::{image_grid, write_png};
 pub use loss::loss_curve;
 pub use panel::Panel;
+pub use window::{Window, window};
 
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,4 @@
-//! Checks that any bijector must pass; for this workspace's tests and for bijectors of your own.
+//! Checks that any bijector must pass, for this workspace's tests and for bijectors of your own, and its programs.
 
 use crate::bijectors::Bijector;
 use crate::nn::Parameters;
@@ -6,8 +6,10 @@ use crate::{Error, Result, Rng};
 use candle_core::{DType, Tensor, Var};
 
 mod case;
+mod program;
 
 pub use case::Case;
+pub use program::{check_arguments, check_presets};
 
 /// Adds normal noise of this standard deviation to every weight, so that nothing is at its
 /// (often trivial) starting value.

@@ -7,7 +7,7 @@ use flows_core::bijectors::univariate::{
     Additive, Affine, DeepDenseSigmoid, DeepSigmoid, Fixed, Inverted, LogisticMixture, Monotone, RqSpline, SinhArcsinh,
     Univariate,
 };
-use flows_core::bijectors::{Bijector, Elementwise};
+use flows_core::bijectors::{Bijector, Elementwise, Logit};
 use flows_core::nn::Scope;
 use flows_core::testing::Case;
 use std::f64::consts::PI;
@@ -95,6 +95,12 @@ pub fn elementwise(cases: &mut Vec<Case>) -> Result<()> {
                 Ok(Box::new(Elementwise::new(shape, univariate, scope)?))
             }));
         }
+    }
+    for (a, range) in [(0.05, [0.0, 1.0]), (1e-6, [0.0, 1.0]), (0.2, [-1.0, 3.0])] {
+        let case = Case::new(format!("logit of colours of {range:?}, a = {a}"), move |_| {
+            Ok(Box::new(Logit::new(&[2, 3], a, range)?))
+        });
+        cases.push(case.within(-6.0, 4.0));
     }
     for family in families()? {
         let name = family.name;

@@ -1,19 +1,15 @@
 //! `ffjord animate`: the way from the base to the data.
 
 use crate::images;
-use crate::picture::{on_cpu, window};
-use crate::saved::{ModelArgs, Saved};
+use crate::saved::Saved;
 use candle_core::{DType, Device, Tensor};
 use clap::Args;
-use flows_core::cli::{plural, print, print_json, work_bar};
-use flows_core::files::write_atomically;
-use flows_core::plot::{Colour, Figure, Grid, Panel};
+use flows_core::cli::{ModelArgs, plural, print, print_json, work_bar};
+use flows_core::plot::{Colour, Figure, Grid, Panel, points, window, write_gif};
 use flows_core::{Error, Result, Rng};
-use image::codecs::gif::{GifEncoder, Repeat};
-use image::{Delay, DynamicImage, Frame, RgbImage};
+use image::RgbImage;
 use serde_json::json;
-use std::io::BufWriter;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Points of the density on each side.
@@ -58,7 +54,7 @@ pub fn run(args: AnimateArgs) -> Result<()> {
         return images::animate(args);
     }
     let output = args.model.output;
-    let (saved, device) = args.model.open()?;
+    let (saved, device) = Saved::open(&args.model)?;
     let Saved { model, path } = &saved;
     if model.config().features != 2 {
         let message = format!("is a model over {} columns; only one over 2 can be drawn", model.config().features);
@@ -68,7 +64,7 @@ pub fn run(args: AnimateArgs) -> Result<()> {
     let z = Rng::seed(args.seed).normal_tensor((args.particles.unwrap_or(1500) as usize, 2), DType::F32, &device)?;
     let states = model.path(&z, &shares)?;
     let (first, last) = (states.first().unwrap_or(&z), states.last().unwrap_or(&z));
-    let window = window(&on_cpu(&Tensor::cat(&[first, last], 0)?)?, true);
+    let window = window(&points(&Tensor::cat(&[first, last], 0)?)?, true);
     let grid = Grid::new(window[0], window[1], SIDE)?;
     let at = grid.points(DType::F32, &device)?;
     let bar = work_bar(shares.len(), "drawing", output.quiet);
@@ -81,7 +77,7 @@ pub fn run(args: AnimateArgs) -> Result<()> {
         };
         let figure = Figure::new(2, (260, 276))
             .panel(panel("density").density(grid.density(&log_prob)?))
-            .panel(panel("particles").scatter(&on_cpu(state)?, Colour::BLUE, 0.9, 0.6));
+            .panel(panel("particles").scatter(&points(state)?, Colour::BLUE, 0.9, 0.6));
         frames.push(figure.image(1.0)?);
         bar.inc(1);
     }
@@ -95,18 +91,8 @@ pub fn run(args: AnimateArgs) -> Result<()> {
 }
 
 /// Writes the frames, `rate` a second, to be repeated without end.
-pub fn write(path: &std::path::Path, frames: Vec<RgbImage>, rate: f64) -> Result<()> {
+pub fn write(path: &Path, frames: Vec<RgbImage>, rate: f64) -> Result<()> {
     let last = frames.len() - 1;
-    write_atomically(path, |file| {
-        let cannot = |e: image::ImageError| Error::unwritten(path, e);
-        let mut encoder = GifEncoder::new_with_speed(BufWriter::new(file), 10);
-        encoder.set_repeat(Repeat::Infinite).map_err(cannot)?;
-        for (i, frame) in frames.into_iter().enumerate() {
-            let seconds = if i == 0 || i == last { REST } else { 1.0 / rate };
-            let delay = Delay::from_saturating_duration(Duration::from_secs_f64(seconds));
-            let frame = DynamicImage::ImageRgb8(frame).into_rgba8();
-            encoder.encode_frame(Frame::from_parts(frame, 0, 0, delay)).map_err(cannot)?;
-        }
-        Ok(())
-    })
+    let shown = |i: usize| Duration::from_secs_f64(if i == 0 || i == last { REST } else { 1.0 / rate });
+    write_gif(frames.into_iter().enumerate().map(|(i, frame)| Ok((frame, shown(i)))), path)
 }

@@ -3,7 +3,7 @@
 use crate::particles::Energy;
 use candle_core::{DType, Device};
 use ffjord::{CnfSettings, Coupling, Model, ModelConfig};
-use flows_core::cli::{Presets, plural};
+use flows_core::cli::{Presets, check_count};
 use flows_core::data::{Dataset, Proportions, Source};
 use flows_core::train::{TrainConfig, Trainer};
 use flows_core::{Error, Result, Rng};
@@ -89,12 +89,7 @@ impl RunConfig {
                 *part = part.rows(0..most.min(part.len()))?;
             }
         }
-        if let (Some(then), now) = (self.rows, data.rows())
-            && then != now
-        {
-            let then = format!("{} of {} when the run began", plural(then, "row"), self.data);
-            return Err(Error::Data(format!("there were {then}, and there are {now} now; restore them or train anew")));
-        }
+        check_count(self.rows, data.rows(), "row", &self.data)?;
         data.check_resolution().and_then(|()| data.to(DType::F32, device)).map_err(self.data.named())
     }
 
@@ -128,19 +123,10 @@ impl RunConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use flows_core::cli::parse_settings;
-    use toml::{Table, Value};
+    use flows_core::testing::check_presets;
 
     #[test]
-    fn every_preset_is_a_run_and_survives_its_file() {
-        for (name, about) in PRESETS.list().unwrap() {
-            let mut settings = PRESETS.get(&name).unwrap();
-            settings.entry("data").or_insert(Value::from("rings"));
-            let config: RunConfig = parse_settings(settings).unwrap();
-            config.check().unwrap();
-            let written: Table = toml::to_string(&config).unwrap().parse().unwrap();
-            assert_eq!(parse_settings::<RunConfig>(written).unwrap(), config, "{name}");
-            assert!(!about.is_empty(), "{name}");
-        }
+    fn every_preset_is_a_run_and_survives_its_file() -> Result<()> {
+        check_presets(PRESETS, "rings", RunConfig::check)
     }
 }

@@ -1,10 +1,10 @@
 //! `ffjord eval`: how well a model fits data.
 
 use crate::images;
-use crate::saved::{ModelArgs, Saved};
+use crate::saved::Saved;
 use candle_core::{DType, Device};
 use clap::Args;
-use flows_core::cli::{Likelihood, log_likelihoods, print, print_json};
+use flows_core::cli::{Likelihood, ModelArgs, SkipArgs, log_likelihoods, print, print_json};
 use flows_core::data::{Dataset, Examples, Source};
 use flows_core::{Error, Result, Rng};
 use serde_json::json;
@@ -24,7 +24,9 @@ Examples:
   ffjord eval runs/prices --data new.csv --json
   ffjord eval runs/mnist --count 1000")]
 pub struct EvalArgs {
-    /// The rows: a .npy or .csv file, a folder with test.npy, hf://, or a 2-D density
+    /// The rows: a .npy or .csv file, a folder with test.npy, hf://, or a 2-D density; of a model of images: digits,
+    /// uci-digits, a folder, an IDX, .npy or .parquet file, or hf://, scaled and cropped, or padded, as those of the run
+    /// were
     #[arg(long, value_name = "D", help_heading = "Data")]
     pub data: Option<String>,
     /// Evaluate the first so many images of a model of images alone
@@ -35,17 +37,19 @@ pub struct EvalArgs {
     pub seed: u64,
     #[command(flatten)]
     pub model: ModelArgs,
+    #[command(flatten)]
+    pub skip: SkipArgs,
 }
 
 pub fn run(args: EvalArgs) -> Result<()> {
     if images::is_model(&args.model)? {
         return images::eval(args);
     }
-    if args.count.is_some() {
-        return Err(Error::Config("--count is for models of images: leave it out".into()));
+    if args.count.is_some() || args.skip.skip_bad {
+        return Err(Error::Config("--count and --skip-bad are for models of images: leave them out".into()));
     }
     let output = args.model.output;
-    let (saved, device) = args.model.open()?;
+    let (saved, device) = Saved::open(&args.model)?;
     let (rows, name) = rows(&saved, args.data.as_deref(), &device)?;
     let (features, got) = (saved.model.config().features, rows.features());
     if features != got {

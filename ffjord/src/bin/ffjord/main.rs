@@ -55,24 +55,10 @@ fn main() -> ExitCode {
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
+    use flows_core::testing::check_arguments;
 
     #[test]
-    fn arguments_are_consistent_and_every_subcommand_shows_an_example() {
-        let mut program = super::Args::command();
-        program.build();
-        program.clone().debug_assert();
-        for command in program.get_subcommands().filter(|c| c.get_name() != "help") {
-            let help = command.clone().render_long_help().to_string();
-            assert!(help.contains("Example") && command.get_long_about().is_some(), "{help}");
-        }
-    }
-
-    #[test]
-    fn training_names_its_presets() {
-        let mut program = super::Args::command();
-        let help = program.find_subcommand_mut("train").unwrap().render_long_help().to_string();
-        for (name, _) in crate::config::PRESETS.list().unwrap() {
-            assert!(help.contains(&format!(" {name}")), "{name} in {help}");
-        }
+    fn arguments_are_consistent_and_explained() -> flows_core::Result<()> {
+        check_arguments(super::Args::command(), &[crate::config::PRESETS, crate::images::PRESETS])
     }
 }

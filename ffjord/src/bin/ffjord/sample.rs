@@ -1,10 +1,10 @@
 //! `ffjord sample`: new rows.
 
 use crate::images;
-use crate::saved::ModelArgs;
+use crate::saved::Saved;
 use candle_core::{DType, Device};
 use clap::Args;
-use flows_core::cli::{plural, print, print_json};
+use flows_core::cli::{ModelArgs, plural, print, print_json};
 use flows_core::data::{Table, write_table};
 use flows_core::distributions::draw;
 use flows_core::{Error, Result, Rng};
@@ -38,7 +38,7 @@ pub fn run(args: SampleArgs) -> Result<()> {
         return images::sample(args);
     }
     let output = args.model.output;
-    let (saved, _) = args.model.open()?;
+    let (saved, _) = Saved::open(&args.model)?;
     let config = saved.model.config();
     let count = args.count.unwrap_or(1000);
     let most = (1 << 30) / config.features;

@@ -2,22 +2,10 @@
 
 use crate::config::RunConfig;
 use candle_core::Device;
-use clap::Args;
 use ffjord::Model;
-use flows_core::cli::{DeviceArgs, OutputArgs, model_file, parse_settings, read_settings};
+use flows_core::cli::{ModelArgs, settings_of_run};
 use flows_core::{Error, Result};
 use std::path::PathBuf;
-
-/// What every subcommand that uses a model takes.
-#[derive(Args)]
-pub struct ModelArgs {
-    /// The folder of a run, a model.safetensors, or hf://owner/repo/path
-    pub model: String,
-    #[command(flatten)]
-    pub device: DeviceArgs,
-    #[command(flatten)]
-    pub output: OutputArgs,
-}
 
 /// A model and where it was found.
 pub struct Saved {
@@ -25,23 +13,16 @@ pub struct Saved {
     pub path: PathBuf,
 }
 
-impl ModelArgs {
-    /// The model, and the device that it is on.
-    pub fn open(&self) -> Result<(Saved, Device)> {
-        let device = self.device.open()?;
-        let path = model_file(&self.model)?;
-        Ok((Saved { model: Model::load(&path, &device)?, path }, device))
-    }
-}
-
 impl Saved {
+    /// The model that the arguments name, and the device that it is on.
+    pub fn open(args: &ModelArgs) -> Result<(Self, Device)> {
+        let (path, device) = args.open()?;
+        Ok((Self { model: Model::load(&path, &device)?, path }, device))
+    }
+
     /// The settings of the run that made the model.
     pub fn run(&self) -> Result<RunConfig> {
-        let path = self.path.with_file_name("config.toml");
-        if !path.exists() {
-            let message = "has no config.toml beside it that says what it was trained on; name rows by --data";
-            return Err(Error::file(&self.path, message));
-        }
-        parse_settings(read_settings(&path)?).map_err(|e| Error::file(path, e))
+        let message = "has no config.toml beside it that says what it was trained on; name rows by --data";
+        settings_of_run(&self.path)?.ok_or_else(|| Error::file(&self.path, message))
     }
 }

@@ -8,24 +8,24 @@ use crate::watch::{Costs, Means, Watch};
 use clap::Args;
 use ffjord::Model;
 use flows_core::cli::{
-    DeviceArgs, Exact, Interrupt, Likelihood, Losses, Mean, OutputArgs, ProgressBar, RunArgs, RunFolder, count,
-    duration, log_likelihoods, loss_figure, parse_settings, plural, print, print_json,
+    DeviceArgs, Exact, FitArgs, Interrupt, Likelihood, Mean, OutputArgs, ProgressBar, RunArgs, RunFolder, SkipArgs,
+    count, duration, log_likelihoods, parse_settings, plural, print, print_json, write_json,
 };
 use flows_core::data::{Dataset, Shuffle, Source, Toy};
-use flows_core::files::write_atomically;
-use flows_core::train::{Checkpoint, Outcome, Trainer, forward_kl};
+use flows_core::train::{Outcome, Trainer, forward_kl};
 use flows_core::{Error, Result};
 use serde::Serialize;
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use toml::{Table, Value};
+use std::path::PathBuf;
+use toml::Value;
 
 const EXAMPLES: &str = "\
 Examples:
   ffjord train
   ffjord train --data eight-gaussians --out runs/eight
   ffjord train --data prices.csv --steps 3000 --out runs/prices
+  ffjord train --preset digits
   ffjord train --data mnist/ --preset mnist-small --out runs/mnist
+  ffjord train --data photos/ --preset digits --size 16,16 --grey --out runs/photos
   ffjord train --out runs/prices --resume";
 
 /// The most samples that a model is compared with a known energy by.
@@ -33,11 +33,9 @@ const SAMPLES: usize = 10_000;
 
 /// The presets, each with what it is for.
 fn presets() -> String {
-    let line = |(name, about): (String, String)| format!("  {name:11}  {about}\n");
-    let lines: String = PRESETS.list().unwrap_or_default().into_iter().map(line).collect();
-    let images: String = images::PRESETS.list().unwrap_or_default().into_iter().map(line).collect();
+    let (rows, images) = (PRESETS.lines(11), images::PRESETS.lines(11));
     format!(
-        "Presets, `toy` unless given, and for tables `table`:\n{lines}\nFor images, `digits` unless given:\n{images}\n"
+        "Presets, `toy` unless given, and for tables `table`:\n{rows}\nFor images, `digits` unless given:\n{images}\n"
     )
 }
 
@@ -55,14 +53,22 @@ fn presets() -> String {
 ///
 /// A model of images ends with the bits a colour of the test images takes, by an estimate of the divergence, and leaves
 /// samples.png, drawn anew at each evaluation. One image in ten is held out to test on where the data has no such part.
+/// digits are drawn by the program; uci-digits are 1,797 digits of 8 x 8 written by hand: the test set of Optical
+/// Recognition of Handwritten Digits by E. Alpaydin and C. Kaynak (1998), UCI Machine Learning Repository,
+/// https://doi.org/10.24432/C50P49, CC BY 4.0.
 #[derive(Args)]
 #[command(after_long_help = presets() + EXAMPLES)]
 pub struct TrainArgs {
     /// pinwheel, eight-gaussians, two-moons, circles, rings, two-spirals, checkerboard or swiss-roll; a .npy or .csv
-    /// file; a folder with train.npy, validation.npy and test.npy; hf://; or images: an IDX file, a .npy file of
-    /// unsigned bytes, or a folder with such files train... and test... [default: pinwheel]
+    /// file; a folder with train.npy, validation.npy and test.npy; hf://; or images: digits, uci-digits, a folder of
+    /// images, an IDX or .parquet file, a .npy file of unsigned bytes, a folder with train... and test..., or hf://
+    /// [default: pinwheel, and digits with a preset for images]
     #[arg(long, value_name = "D", conflicts_with = "resume", help_heading = "Data")]
     pub data: Option<String>,
+    #[command(flatten)]
+    pub fit: FitArgs,
+    #[command(flatten)]
+    pub skip: SkipArgs,
     #[command(flatten)]
     pub run: RunArgs,
     #[command(flatten)]
@@ -97,6 +103,9 @@ pub fn run(args: TrainArgs) -> Result<()> {
     if images::is_run(&args)? {
         return images::train(args);
     }
+    if args.fit.size.is_some() || args.fit.grey || args.skip.skip_bad {
+        return Err(Error::Config("--size, --grey and --skip-bad are for images: leave them out".into()));
+    }
     let device = args.device.open()?;
     let (folder, mut config) = settle(&args)?;
     let out = folder.path();
@@ -119,10 +128,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
     let mut generators = config.generators();
     let mut shuffle = Shuffle::new(data.train.len(), config.batch, config.seed)?;
     let trainer = Trainer::new(model.parameters(), config.train.clone(), generators.training)?;
-    let checkpoint = Checkpoint::new(out, Model::KIND, model.config())?;
-    let saved = args.run.resume && checkpoint.exists();
-    let mut trainer = trainer.with_checkpoint(checkpoint);
-    let done = if saved { trainer.resume()? } else { 0 };
+    let (mut trainer, done) = folder.trainer(trainer, Model::KIND, model.config())?;
     let _replaced = folder.begin(&config)?;
     let steps = config.train.steps;
     note(format!(
@@ -133,9 +139,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
         plural(steps as usize, "step"),
         plural(config.batch.min(data.train.len()), "row")
     ));
-    if args.run.resume {
-        note(format!("going on after step {} of the run in {}", count(done as usize), out.display()));
-    }
+    folder.note_resumed(done, args.output);
 
     let costs = Costs::new(&model);
     let outcome = {
@@ -158,14 +162,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
         };
         trainer.run(loss, Some(&mut evaluate), &mut observers)?
     };
-    if outcome == Outcome::Interrupted {
-        return Err(Error::Interrupted(format!(
-            "the run is saved at step {} of {}; go on by: ffjord train --out {} --resume",
-            count(trainer.step() as usize),
-            count(steps as usize),
-            out.display()
-        )));
-    }
+    folder.finished("ffjord", outcome, (trainer.step(), steps))?;
 
     let values = log_likelihoods(&model, &data.test, args.output.quiet)?;
     let toy = if let Source::Toy(toy) = config.data { Some(toy) } else { None };
@@ -190,10 +187,9 @@ pub fn run(args: TrainArgs) -> Result<()> {
         columns: data.columns.clone(),
         out: out.to_path_buf(),
     };
-    write_results(&out.join("results.json"), &results)?;
+    write_json(&out.join("results.json"), &results)?;
     let lines: Vec<_> = toy.iter().map(|toy| ("entropy of the data", toy.entropy())).collect();
-    let losses = [(String::new(), Losses::read(&folder.metrics())?)];
-    loss_figure(&losses, &lines, "negative log-likelihood (nats)").write(out.join("loss.png"))?;
+    folder.draw_losses(&lines, "negative log-likelihood (nats)")?;
     let rng = &mut generators.picture;
     let picture = match space {
         Some(space) => Some(("particles.png", particles::figure(&model, space, config.energy, &data, rng)?)),
@@ -208,37 +204,19 @@ pub fn run(args: TrainArgs) -> Result<()> {
 /// The folder and the settings of the run: those of the folder when it is resumed, else those of the
 /// preset, the file and the flags.
 fn settle(args: &TrainArgs) -> Result<(RunFolder, RunConfig)> {
-    let place = |data: &str| args.run.out.clone().unwrap_or_else(|| default_folder(data));
     if args.run.resume {
-        let folder = RunFolder::new(place(Toy::Pinwheel.name()), &args.run)?;
-        let mut settings = folder.settings()?;
-        args.run.override_with(&mut settings, Table::new());
-        let config: RunConfig = parse_settings(settings).map_err(|e| Error::file(folder.config(), e))?;
+        let (folder, config): (_, RunConfig) = RunFolder::resumed(&args.run, Toy::Pinwheel.name())?;
         config.check()?;
         return Ok((folder, config));
     }
     let flags = args.data.iter().map(|data| ("data".to_string(), Value::from(data.clone()))).collect();
     let table = args.data.as_ref().is_some_and(|data| data.parse::<Toy>().is_err());
-    let mut settings = args.run.layer(PRESETS, if table { "table" } else { "toy" }, flags)?;
-    if args.data.is_some() {
-        // The number in a file of settings is that of other data.
-        settings.remove("rows");
-    }
-    if settings.get("data").is_none() {
-        let preset = args.run.preset.as_deref().unwrap_or_default();
-        return Err(Error::Config(format!("the preset `{preset}` has no data of its own: name it by --data")));
-    }
+    let settings = args.run.layer(PRESETS, if table { "table" } else { "toy" }, "rows", flags)?;
     let config: RunConfig = parse_settings(settings)?;
     let config = RunConfig { data: config.data.absolute()?, ..config };
-    let folder = RunFolder::new(place(&config.data.to_string()), &args.run)?;
+    let folder = RunFolder::new(args.run.place(&config.data.to_string()), &args.run)?;
     config.check()?;
     Ok((folder, config))
-}
-
-/// `runs/` and the last part of the data's name, without its extension.
-fn default_folder(data: &str) -> PathBuf {
-    let name = Path::new(data.split('@').next().unwrap_or(data)).file_stem();
-    Path::new("runs").join(name.unwrap_or("table".as_ref()))
 }
 
 fn describe(data: &Dataset) -> String {
@@ -246,11 +224,6 @@ fn describe(data: &Dataset) -> String {
     let [train, validation, test] = [&data.train, &data.validation, &data.test].map(|part| part.len());
     let train = plural(train, "row");
     format!("{columns}; {train} to train on, {} to validate, {} to test", count(validation), count(test))
-}
-
-fn write_results(path: &Path, results: &Results) -> Result<()> {
-    let text = serde_json::to_string_pretty(results).map_err(|e| Error::file(path, e))?;
-    write_atomically(path, |file| writeln!(file, "{text}").map_err(|e| Error::unwritten(path, e)))
 }
 
 fn summary(results: &Results) -> String {

@@ -1,7 +1,7 @@
 //! The settings of a run: what `config.toml` holds.
 
 use candle_core::{DType, Device};
-use flows_core::cli::{Presets, plural};
+use flows_core::cli::{Presets, check_count};
 use flows_core::data::{Dataset, Proportions, Source};
 use flows_core::flows::{Base, Flow, FlowConfig, Model};
 use flows_core::train::{TrainConfig, Trainer};
@@ -80,12 +80,7 @@ impl RunConfig {
     /// The data in its three parts, the same at every call.
     pub fn load(&self, device: &Device) -> Result<Dataset> {
         let data = self.data.load(self.samples, self.proportions, &mut self.generators().data)?;
-        if let (Some(rows), now) = (self.rows, data.rows())
-            && rows != now
-        {
-            let then = format!("{} of {} when the run began", plural(rows, "row"), self.data);
-            return Err(Error::Data(format!("there were {then}, and there are {now} now; restore them or train anew")));
-        }
+        check_count(self.rows, data.rows(), "row", &self.data)?;
         let data = data.with_context(&self.context)?;
         let usable = || {
             data.check_resolution()?;
@@ -139,18 +134,10 @@ impl RunConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use flows_core::cli::parse_settings;
-    use toml::{Table, Value};
+    use flows_core::testing::check_presets;
 
     #[test]
-    fn every_preset_is_a_run_and_survives_its_file() {
-        for (name, about) in PRESETS.list().unwrap() {
-            let mut settings = PRESETS.get(&name).unwrap();
-            settings.entry("data").or_insert(Value::from("rings"));
-            let config: RunConfig = parse_settings(settings).unwrap();
-            let written: Table = toml::to_string(&config).unwrap().parse().unwrap();
-            assert_eq!(parse_settings::<RunConfig>(written).unwrap(), config, "{name}");
-            assert!(!about.is_empty(), "{name}");
-        }
+    fn every_preset_is_a_run_and_survives_its_file() -> Result<()> {
+        check_presets(PRESETS, "rings", RunConfig::check)
     }
 }

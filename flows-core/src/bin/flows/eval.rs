@@ -1,9 +1,9 @@
 //! `flows eval`: how well a model fits data.
 
-use crate::saved::{DataArgs, ModelArgs};
+use crate::saved::{DataArgs, Saved};
 use clap::Args;
 use flows_core::Result;
-use flows_core::cli::{Likelihood, log_likelihoods, print, print_json};
+use flows_core::cli::{Likelihood, ModelArgs, log_likelihoods, print, print_json};
 use serde_json::json;
 
 /// Tell how well a model fits data: the log-likelihood of the rows
@@ -25,7 +25,7 @@ pub struct EvalArgs {
 
 pub fn run(args: EvalArgs) -> Result<()> {
     let ModelArgs { output, .. } = args.model;
-    let (saved, device) = args.model.open()?;
+    let (saved, device) = Saved::of(&args.model)?;
     let (rows, name) = saved.rows(&args.data, &device)?;
     let values = log_likelihoods(&saved.flow, &rows, output.quiet)?;
     let result = Likelihood::of(&values, saved.flow.config().features);

@@ -6,7 +6,7 @@ use candle_core::Tensor;
 use clap::{Args, Subcommand};
 use flows_core::cli::{DeviceArgs, Losses, OutputArgs, loss_figure, print, print_json};
 use flows_core::distributions::Distribution;
-use flows_core::plot::{Figure, Panel};
+use flows_core::plot::{Figure, Panel, points, window};
 use flows_core::{Error, Result, Rng};
 use serde_json::json;
 use std::path::PathBuf;
@@ -106,7 +106,7 @@ fn density(args: &DensityArgs) -> Result<Figure> {
         Some(_) => return Err(Error::Config("a window is four numbers: --window=LEFT,RIGHT,BOTTOM,TOP".into())),
         None => {
             let contexts = context.as_ref().map(|c| c.repeat((2000, 1))).transpose()?;
-            picture::window(&picture::on_cpu(&flow.sample(2000, contexts.as_ref(), &mut Rng::seed(0))?)?, false)
+            window(&points(&flow.sample(2000, contexts.as_ref(), &mut Rng::seed(0))?)?, false)
         }
     };
     let field = picture::density(&flow, window, context.as_ref())?;

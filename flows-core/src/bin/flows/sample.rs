@@ -1,10 +1,10 @@
 //! `flows sample`: new rows.
 
 use crate::columns::in_order;
-use crate::saved::{ModelArgs, whole};
+use crate::saved::{Saved, whole};
 use candle_core::{DType, Device, Tensor};
 use clap::Args;
-use flows_core::cli::{plural, print, print_json, work_bar};
+use flows_core::cli::{ModelArgs, plural, print, print_json, work_bar};
 use flows_core::data::{Source, Table, read_table, write_table};
 use flows_core::distributions::draw;
 use flows_core::flows::Flow;
@@ -47,7 +47,7 @@ pub struct SampleArgs {
 
 pub fn run(args: SampleArgs) -> Result<()> {
     let ModelArgs { output, .. } = args.model;
-    let (saved, _) = args.model.open()?;
+    let (saved, _) = Saved::of(&args.model)?;
     let context = contexts(&saved.flow, &args)?;
     let data = samples(&saved.flow, context.as_ref(), &args)?;
     let (rows, _) = data.dims2()?;

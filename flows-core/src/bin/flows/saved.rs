@@ -4,7 +4,7 @@ use crate::columns::matched;
 use crate::config::RunConfig;
 use candle_core::{DType, Device};
 use clap::Args;
-use flows_core::cli::{DeviceArgs, OutputArgs, model_file, parse_settings, read_settings};
+use flows_core::cli::{ModelArgs, model_file, settings_of_run};
 use flows_core::data::{Dataset, Examples, Source, Table};
 use flows_core::flows::{Base, Flow};
 use flows_core::{Error, Result, Rng};
@@ -17,25 +17,6 @@ const SAMPLES: usize = 20_000;
 pub struct Saved {
     pub flow: Flow,
     pub path: PathBuf,
-}
-
-/// What every subcommand that uses a model takes.
-#[derive(Args)]
-pub struct ModelArgs {
-    /// The folder of a run, a model.safetensors, or hf://owner/repo/path
-    model: String,
-    #[command(flatten)]
-    device: DeviceArgs,
-    #[command(flatten)]
-    pub output: OutputArgs,
-}
-
-impl ModelArgs {
-    /// The model, and the device that it is on.
-    pub fn open(&self) -> Result<(Saved, Device)> {
-        let device = self.device.open()?;
-        Ok((Saved::open(&self.model, &device)?, device))
-    }
 }
 
 /// The rows that a subcommand works on.
@@ -53,6 +34,12 @@ pub struct DataArgs {
 }
 
 impl Saved {
+    /// The model that the arguments name, and the device that it is on.
+    pub fn of(args: &ModelArgs) -> Result<(Self, Device)> {
+        let (path, device) = args.open()?;
+        Ok((Self { flow: Flow::load(&path, &device)?, path }, device))
+    }
+
     /// The model in `text`: the folder of a run, a file, or `hf://owner/repo/path`.
     pub fn open(text: &str, device: &Device) -> Result<Self> {
         let path = model_file(text)?;
@@ -61,12 +48,8 @@ impl Saved {
 
     /// The settings of the run that made the model.
     pub fn run(&self) -> Result<RunConfig> {
-        let path = self.settings();
-        if !path.exists() {
-            let message = "has no config.toml beside it that says what it was trained on";
-            return Err(Error::file(&self.path, message));
-        }
-        parse_settings(read_settings(&path)?).map_err(|e| Error::file(path, e))
+        let message = "has no config.toml beside it that says what it was trained on";
+        settings_of_run(&self.path)?.ok_or_else(|| Error::file(&self.path, message))
     }
 
     /// The rows that `args` name, and what to call them.

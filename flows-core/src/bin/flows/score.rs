@@ -1,11 +1,11 @@
 //! `flows score`: how unusual each row is.
 
 use crate::columns::matched;
-use crate::saved::{DataArgs, ModelArgs, unread};
+use crate::saved::{DataArgs, Saved, unread};
 use candle_core::{Device, Tensor};
 use clap::Args;
 use flows_core::Result;
-use flows_core::cli::{log_likelihoods, plural, print, print_json};
+use flows_core::cli::{ModelArgs, log_likelihoods, plural, print, print_json};
 use flows_core::data::{Table, write_table};
 use serde_json::json;
 use std::path::PathBuf;
@@ -36,7 +36,7 @@ pub struct ScoreArgs {
 
 pub fn run(args: ScoreArgs) -> Result<()> {
     let ModelArgs { output, .. } = args.model;
-    let (saved, device) = args.model.open()?;
+    let (saved, device) = Saved::of(&args.model)?;
     let (rows, name) = saved.rows(&args.data, &device)?;
     let reference = match &args.reference {
         Some(data) => {

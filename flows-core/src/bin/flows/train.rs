@@ -4,16 +4,16 @@ use crate::config::{PRESETS, RunConfig};
 use crate::picture;
 use crate::plot::UNIT;
 use clap::Args;
+use flows_core::Result;
 use flows_core::cli::{
-    DeviceArgs, Exact, Interrupt, Likelihood, Losses, Mean, OutputArgs, ProgressBar, RunArgs, RunFolder, count,
-    duration, log_likelihoods, loss_figure, parse_settings, plural, print, print_json, write_json,
+    DeviceArgs, Exact, Interrupt, Likelihood, Mean, OutputArgs, ProgressBar, RunArgs, RunFolder, count, duration,
+    log_likelihoods, parse_settings, plural, print, print_json, write_json,
 };
 use flows_core::data::{Dataset, Shuffle, Source, Toy};
 use flows_core::flows::{Flow, Model};
-use flows_core::train::{Checkpoint, LossGradients, Outcome, Trainer};
-use flows_core::{Error, Result};
+use flows_core::train::{LossGradients, Outcome, Trainer};
 use serde::Serialize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use toml::{Table, Value};
 
 const EXAMPLES: &str = "\
@@ -27,9 +27,7 @@ Examples:
 
 /// The presets, each with what it is for.
 fn presets() -> String {
-    let line = |(name, about): (String, String)| format!("  {name:10}  {about}\n");
-    let lines: String = PRESETS.list().unwrap_or_default().into_iter().map(line).collect();
-    format!("Presets, `toy` unless given, and for tables `table`:\n{lines}\n")
+    format!("Presets, `toy` unless given, and for tables `table`:\n{}\n", PRESETS.lines(10))
 }
 
 /// Train a model on data
@@ -101,10 +99,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
     let mut generators = config.generators();
     let mut shuffle = Shuffle::new(data.train.len(), config.batch, config.seed)?;
     let trainer = Trainer::new(flow.parameters(), config.train.clone(), generators.training)?;
-    let checkpoint = Checkpoint::new(out, Flow::KIND, flow.config())?;
-    let saved = args.run.resume && checkpoint.exists();
-    let mut trainer = trainer.with_checkpoint(checkpoint);
-    let done = if saved { trainer.resume()? } else { 0 };
+    let (mut trainer, done) = folder.trainer(trainer, Flow::KIND, flow.config())?;
     let _replaced = folder.begin(&config)?;
     let steps = config.train.steps;
     let size = config.batch.min(data.train.len());
@@ -115,9 +110,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
         plural(steps as usize, "step"),
         plural(size, "row")
     ));
-    if args.run.resume {
-        note(format!("going on after step {} of the run in {}", count(done as usize), out.display()));
-    }
+    folder.note_resumed(done, args.output);
 
     let pieces = config.pieces_on(&device);
     let outcome = {
@@ -134,14 +127,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
         };
         trainer.run(loss, Some(&mut evaluate), &mut observers)?
     };
-    if outcome == Outcome::Interrupted {
-        return Err(Error::Interrupted(format!(
-            "the run is saved at step {} of {}; go on by: flows train --out {} --resume",
-            count(trainer.step() as usize),
-            count(steps as usize),
-            out.display()
-        )));
-    }
+    folder.finished("flows", outcome, (trainer.step(), steps))?;
 
     let values = log_likelihoods(&flow, &data.test, args.output.quiet)?;
     // The exact density is that of both coordinates, not of one given the other.
@@ -162,8 +148,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
     };
     write_json(&out.join("results.json"), &results)?;
     let lines: Vec<_> = toy.iter().map(|toy| ("entropy of the data", toy.entropy())).collect();
-    let losses = [(String::new(), Losses::read(&folder.metrics())?)];
-    loss_figure(&losses, &lines, UNIT).write(out.join("loss.png"))?;
+    folder.draw_losses(&lines, UNIT)?;
     if let Some(figure) = picture::figure(&flow, &config.data, &data, &mut generators.picture)? {
         figure.write(out.join("density.png"))?;
     }
@@ -182,36 +167,18 @@ fn settle(args: &TrainArgs) -> Result<(RunFolder, RunConfig)> {
         ("model", args.model.clone().map(|kind| Value::Table(Table::from_iter([("kind".to_string(), kind.into())])))),
     ];
     flags.extend(values.into_iter().filter_map(|(name, value)| Some((name.to_string(), value?))));
-    let place = |data: &str| args.run.out.clone().unwrap_or_else(|| default_folder(data));
     if args.run.resume {
-        let folder = RunFolder::new(place(Toy::TwoMoons.name()), &args.run)?;
-        let mut settings = folder.settings()?;
-        args.run.override_with(&mut settings, Table::new());
-        let config: RunConfig = parse_settings(settings).map_err(|e| Error::file(folder.config(), e))?;
+        let (folder, config): (_, RunConfig) = RunFolder::resumed(&args.run, Toy::TwoMoons.name())?;
         config.check()?;
         return Ok((folder, config));
     }
     let table = args.data.as_ref().is_some_and(|data| data.parse::<Toy>().is_err());
-    let mut settings = args.run.layer(PRESETS, if table { "table" } else { "toy" }, flags)?;
-    if args.data.is_some() {
-        // The number in a file of settings is that of other data.
-        settings.remove("rows");
-    }
-    if settings.get("data").is_none() {
-        let preset = args.run.preset.as_deref().unwrap_or_default();
-        return Err(Error::Config(format!("the preset `{preset}` has no data of its own: name it by --data")));
-    }
+    let settings = args.run.layer(PRESETS, if table { "table" } else { "toy" }, "rows", flags)?;
     let config: RunConfig = parse_settings(settings)?;
     let config = RunConfig { data: config.data.absolute()?, ..config };
-    let folder = RunFolder::new(place(&config.data.to_string()), &args.run)?;
+    let folder = RunFolder::new(args.run.place(&config.data.to_string()), &args.run)?;
     config.check()?;
     Ok((folder, config))
-}
-
-/// `runs/` and the last part of the data's name, without its extension.
-fn default_folder(data: &str) -> PathBuf {
-    let name = Path::new(data.split('@').next().unwrap_or(data)).file_stem();
-    Path::new("runs").join(name.unwrap_or("table".as_ref()))
 }
 
 fn describe(data: &Dataset) -> String {

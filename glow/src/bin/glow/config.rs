@@ -1,10 +1,10 @@
 //! The settings of a run: what `config.toml` holds.
 
 use candle_core::{DType, Device, Tensor};
-use flows_core::cli::{Presets, plural};
+use flows_core::cli::{Presets, check_count};
+use flows_core::data::images::{Fit, ImageSource, Images, Splits, Warp, shrink};
 use flows_core::train::{TrainConfig, Trainer};
 use flows_core::{Error, Result, Rng};
-use glow::data::{Fit, ImageSource, Images, Splits, Warp, shrink};
 use glow::{Condition, CouplingKind, Dequantizer, Glow, GlowConfig, Mixing};
 use serde::{Deserialize, Serialize};
 
@@ -132,13 +132,7 @@ impl RunConfig {
     /// The images in their parts, the same at every call.
     pub fn load(&self, skip: Option<&mut dyn FnMut(Error)>) -> Result<Splits> {
         let splits = self.data.load(&self.fit, skip, &mut self.generators().data)?;
-        let now = count(&splits);
-        if let Some(then) = self.images
-            && then != now
-        {
-            let then = format!("{} of {} when the run began", plural(then, "image"), self.data);
-            return Err(Error::Data(format!("there were {then}, and there are {now} now; restore them or train anew")));
-        }
+        check_count(self.images, splits.count(), "image", &self.data)?;
         if self.model.conditional && splits.train.labels().is_none() {
             return Err(Error::Data(format!(
                 "{}: the images have no classes: give a folder with a sub-folder for each, or train without \
@@ -202,9 +196,7 @@ impl RunConfig {
         if self.train.optimizer.lr() == 0.0 {
             return bad("with a learning rate of 0 nothing is learnt: set it above 0");
         }
-        if self.fit.size.is_some_and(|size| size.contains(&0)) {
-            return bad("the `size` of images has a 0");
-        }
+        self.fit.check()?;
         self.warp.check()?;
         let ModelConfig { levels, condition, .. } = self.model;
         let side = 1usize.checked_shl(levels as u32).unwrap_or(0);
@@ -229,27 +221,13 @@ pub fn context(glow: &Glow, images: &Images, indices: &[u32], colours: &Tensor) 
     classes.transpose()
 }
 
-/// The images of all parts.
-pub fn count(splits: &Splits) -> usize {
-    [&splits.train, &splits.validation, &splits.test].map(|part| part.len()).iter().sum()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use flows_core::cli::parse_settings;
-    use toml::{Table, Value};
+    use flows_core::testing::check_presets;
 
     #[test]
-    fn every_preset_is_a_run_and_survives_its_file() {
-        for (name, about) in PRESETS.list().unwrap() {
-            let mut settings = PRESETS.get(&name).unwrap();
-            settings.entry("data").or_insert(Value::from("images"));
-            let config: RunConfig = parse_settings(settings).unwrap();
-            config.check().unwrap();
-            let written: Table = toml::to_string(&config).unwrap().parse().unwrap();
-            assert_eq!(parse_settings::<RunConfig>(written).unwrap(), config, "{name}");
-            assert!(!about.is_empty(), "{name}");
-        }
+    fn every_preset_is_a_run_and_survives_its_file() -> Result<()> {
+        check_presets(PRESETS, "images", RunConfig::check)
     }
 }

@@ -1,10 +1,10 @@
 //! `glow edit`: more or less of an attribute.
 
 use crate::pictures::picture;
-use crate::saved::{ModelArgs, Saved, image_files};
+use crate::saved::{Saved, image_files};
 use candle_core::{DType, Tensor};
 use clap::Args;
-use flows_core::cli::{plural, print, print_json, work_bar};
+use flows_core::cli::{ModelArgs, plural, print, print_json, work_bar};
 use flows_core::files::{load_model, save_model};
 use flows_core::plot::write_png;
 use flows_core::{Error, Result, Rng};
@@ -69,7 +69,7 @@ pub fn run(args: EditArgs) -> Result<()> {
     if args.strengths.iter().any(|strength| !strength.is_finite()) {
         return Err(Error::Config("a strength is a number: --strengths=-1,0,1".into()));
     }
-    let saved = args.model.open()?;
+    let saved = Saved::open(&args.model)?;
     let mut rng = Rng::seed(args.seed);
     let direction = match (&args.direction, &args.with, &args.without) {
         (Some(path), ..) => load(path, saved.glow.config())?,

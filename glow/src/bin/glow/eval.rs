@@ -1,13 +1,13 @@
 //! `glow eval`: how well a model fits images.
 
 use crate::config::context;
-use crate::saved::{ImageArgs, ModelArgs};
+use crate::saved::{ImageArgs, Saved};
 use clap::Args;
-use flows_core::cli::{Mean, plural, print, print_json, work_bar};
+use flows_core::cli::{Mean, ModelArgs, plural, print, print_json, work_bar};
+use flows_core::data::images::Images;
 use flows_core::files::write_atomically;
 use flows_core::{Error, Result, Rng};
 use glow::Glow;
-use glow::data::Images;
 use serde::Serialize;
 use serde_json::json;
 use std::f64::consts::LN_2;
@@ -161,7 +161,7 @@ fn write_scores(path: &Path, images: &Images, bits: &[f64], others: &[f64]) -> R
 
 pub fn run(args: EvalArgs) -> Result<()> {
     let output = args.model.output;
-    let saved = args.model.open()?;
+    let saved = Saved::open(&args.model)?;
     let found = saved.images(&args.images, output)?;
     let all: Vec<u32> = (0..found.images.len() as u32).collect();
     let (draws, quiet) = (args.draws as usize, output.quiet);

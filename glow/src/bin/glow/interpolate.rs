@@ -2,21 +2,18 @@
 
 use crate::pictures::picture;
 use crate::sample::check_temperature;
-use crate::saved::{ModelArgs, Saved};
+use crate::saved::Saved;
 use candle_core::Tensor;
 use clap::Args;
-use flows_core::cli::{plural, print, print_json};
-use flows_core::files::write_atomically;
-use flows_core::plot::write_png;
+use flows_core::cli::{ModelArgs, plural, print, print_json};
+use flows_core::plot::{write_gif, write_png};
 use flows_core::{Error, Result, Rng};
-use image::codecs::gif::{GifEncoder, Repeat};
-use image::{Delay, Frame};
 use serde_json::json;
-use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Milliseconds of a frame.
-const FRAME: u32 = 80;
+const FRAME: Duration = Duration::from_millis(80);
 
 /// Go from one image to another by way of their noise
 ///
@@ -67,12 +64,12 @@ pub fn run(args: InterpolateArgs) -> Result<()> {
         Some("png") => false,
         _ => return Err(Error::file(&args.out, "is neither a .png nor a .gif by its name; choose one of these")),
     };
-    let saved = args.model.open()?;
+    let saved = Saved::open(&args.model)?;
     let path = noise(&saved, &args)?;
     let context = saved.class(args.class, path.dim(0)?)?;
     let images = saved.glow.quantize(&saved.glow.decode_all(&path, context.as_ref())?)?;
     if animated {
-        write_gif(&images, args.rows, args.frames, &args.out)?;
+        animate(&images, args.rows, args.frames, &args.out)?;
     } else {
         write_png(&picture(&images, args.frames)?, &args.out)?;
     }
@@ -116,17 +113,10 @@ fn noise(saved: &Saved, args: &InterpolateArgs) -> Result<Tensor> {
 }
 
 /// An endless animation, all rows at once.
-fn write_gif(images: &Tensor, rows: usize, frames: usize, out: &Path) -> Result<()> {
-    let mut bytes = Vec::new();
-    let mut encoder = GifEncoder::new_with_speed(&mut bytes, 10);
-    let broken = |e: image::ImageError| Error::file(out, format!("cannot be encoded: {e}"));
-    encoder.set_repeat(Repeat::Infinite).map_err(broken)?;
-    for i in 0..frames {
+fn animate(images: &Tensor, rows: usize, frames: usize, out: &Path) -> Result<()> {
+    let page = |i: usize| {
         let now = (0..rows).map(|row| Ok(images.narrow(0, row * frames + i, 1)?)).collect::<Result<Vec<_>>>()?;
-        let page = picture(&Tensor::cat(&now, 0)?, rows.isqrt().max(1))?;
-        let page = image::DynamicImage::ImageRgb8(page).to_rgba8();
-        encoder.encode_frame(Frame::from_parts(page, 0, 0, Delay::from_numer_denom_ms(FRAME, 1))).map_err(broken)?;
-    }
-    drop(encoder);
-    write_atomically(out, |file| file.write_all(&bytes).map_err(|e| Error::unwritten(out, e)))
+        Ok((picture(&Tensor::cat(&now, 0)?, rows.isqrt().max(1))?, FRAME))
+    };
+    write_gif((0..frames).map(page), out)
 }

@@ -1,10 +1,10 @@
 //! `glow reconstruct`: images to noise and back.
 
 use crate::pictures::picture;
-use crate::saved::{ModelArgs, image_files};
+use crate::saved::{Saved, image_files};
 use candle_core::{DType, Tensor};
 use clap::Args;
-use flows_core::cli::{plural, print, print_json};
+use flows_core::cli::{ModelArgs, plural, print, print_json};
 use flows_core::plot::write_png;
 use flows_core::{Result, Rng};
 use serde_json::json;
@@ -38,7 +38,7 @@ pub struct ReconstructArgs {
 
 pub fn run(args: ReconstructArgs) -> Result<()> {
     let output = args.model.output;
-    let saved = args.model.open()?;
+    let saved = Saved::open(&args.model)?;
     let files = image_files(&args.images)?;
     let images = files.iter().map(|path| saved.image(path)).collect::<Result<Vec<_>>>()?;
     let images = Tensor::cat(&images, 0)?;

@@ -1,9 +1,9 @@
 //! `glow sample`: new images.
 
 use crate::pictures::{grid, picture};
-use crate::saved::ModelArgs;
+use crate::saved::Saved;
 use clap::Args;
-use flows_core::cli::{plural, print, print_json, work_bar};
+use flows_core::cli::{ModelArgs, plural, print, print_json, work_bar};
 use flows_core::files::in_folder;
 use flows_core::plot::write_png;
 use flows_core::{Error, Result, Rng};
@@ -61,7 +61,7 @@ pub fn run(args: SampleArgs) -> Result<()> {
     if args.count == 0 || args.columns == Some(0) {
         return Err(Error::Config("0 images are wanted; give --count and --columns at least 1".into()));
     }
-    let saved = args.model.open()?;
+    let saved = Saved::open(&args.model)?;
     let (glow, mut rng) = (&saved.glow, Rng::seed(args.seed));
     let columns = args.columns.unwrap_or(args.count.isqrt().max(1));
     let one_picture = args.out.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png"));

@@ -3,10 +3,10 @@
 use crate::config::RunConfig;
 use candle_core::{Device, Tensor};
 use clap::Args;
-use flows_core::cli::{DeviceArgs, OutputArgs, model_file, parse_settings, read_settings};
+use flows_core::cli::{ModelArgs, OutputArgs, SkipArgs, settings_of_run};
+use flows_core::data::images::{Fit, Framing, ImageSource, Images, is_image, read_image};
 use flows_core::{Error, Result};
 use glow::Glow;
-use glow::data::{Fit, Framing, ImageSource, Images, is_image, read_image};
 use std::path::{Path, PathBuf};
 
 /// A model and where it was found.
@@ -14,26 +14,6 @@ pub struct Saved {
     pub glow: Glow,
     pub path: PathBuf,
     pub device: Device,
-}
-
-/// What every subcommand that uses a model takes.
-#[derive(Args)]
-pub struct ModelArgs {
-    /// The folder of a run, a model.safetensors, or hf://owner/repo/path
-    model: String,
-    #[command(flatten)]
-    device: DeviceArgs,
-    #[command(flatten)]
-    pub output: OutputArgs,
-}
-
-impl ModelArgs {
-    /// The model on its device.
-    pub fn open(&self) -> Result<Saved> {
-        let device = self.device.open()?;
-        let path = model_file(&self.model)?;
-        Ok(Saved { glow: Glow::load(&path, &device)?, path, device })
-    }
 }
 
 /// The images that a subcommand works on.
@@ -44,9 +24,8 @@ pub struct ImageArgs {
     /// tested on unless given. They are scaled and cropped, or padded, as those of the run were
     #[arg(long, value_name = "D")]
     pub data: Option<String>,
-    /// Pass over image files that cannot be read, naming them, rather than end with an error
-    #[arg(long)]
-    pub skip_bad: bool,
+    #[command(flatten)]
+    pub skip: SkipArgs,
 }
 
 /// Images, what to call them, and how many colours they had before they were padded.
@@ -54,11 +33,6 @@ pub struct Found {
     pub images: Images,
     pub name: String,
     pub unpadded: Option<usize>,
-}
-
-/// What is done with a file that is passed over.
-pub fn skipper(output: OutputArgs) -> impl FnMut(Error) {
-    move |error| output.note(format!("passed over: {error}"))
 }
 
 /// The image files among paths, directly within folders, and listed in .txt files, a path a line, which are relative
@@ -94,6 +68,12 @@ pub fn image_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
 }
 
 impl Saved {
+    /// The model that the arguments name, on its device.
+    pub fn open(args: &ModelArgs) -> Result<Self> {
+        let (path, device) = args.open()?;
+        Ok(Self { glow: Glow::load(&path, &device)?, path, device })
+    }
+
     /// The images that the run chose its weights by.
     pub fn validation(&self) -> Result<Images> {
         let run = self.run()?.ok_or_else(|| {
@@ -104,36 +84,29 @@ impl Saved {
 
     /// The settings of the run that made the model, if they lie beside it.
     fn run(&self) -> Result<Option<RunConfig>> {
-        let path = self.path.with_file_name("config.toml");
-        if !path.exists() {
-            return Ok(None);
-        }
-        parse_settings(read_settings(&path)?).map(Some).map_err(|e| Error::file(path, e))
+        settings_of_run(&self.path)
     }
 
     /// What images are to be like for the model.
     pub fn fit(&self) -> Result<Fit> {
-        let [channels, height, width] = self.glow.config().shape;
-        let framing = self.run()?.map_or(Framing::Crop, |run| run.fit.framing);
-        Ok(Fit { size: Some([height, width]), framing, grey: channels == 1 })
+        Ok(Fit::to(self.glow.config().shape, self.run()?.map_or(Framing::Crop, |run| run.fit.framing)))
     }
 
     /// The images that `args` name.
     pub fn images(&self, args: &ImageArgs, output: OutputArgs) -> Result<Found> {
-        let mut skip = skipper(output);
-        let skip: Option<&mut dyn FnMut(Error)> = if args.skip_bad { Some(&mut skip) } else { None };
         let fit = self.fit()?;
         match &args.data {
             Some(text) => {
                 let source: ImageSource = text.parse()?;
                 let unpadded = source.unpadded(&fit)?;
-                Ok(Found { images: source.test(&fit, skip)?, name: text.clone(), unpadded })
+                let images = args.skip.reading(output, |skip| source.test(&fit, skip))?;
+                Ok(Found { images, name: text.clone(), unpadded })
             }
             None => {
                 let run = self.run()?.ok_or_else(|| {
                     Error::file(&self.path, "has no config.toml beside it that says its images; name some by --data")
                 })?;
-                let images = run.load(skip)?.test;
+                let images = args.skip.reading(output, |skip| run.load(skip))?.test;
                 Ok(Found { images, name: format!("{} (test)", run.data), unpadded: run.data.unpadded(&run.fit)? })
             }
         }

@@ -2,15 +2,15 @@
 
 use crate::pictures::picture;
 use crate::sample::{check_temperature, save_single};
-use crate::saved::{ModelArgs, image_files};
+use crate::saved::{Saved, image_files};
 use candle_core::{DType, Device, Tensor};
 use clap::{Args, ValueEnum};
-use flows_core::cli::{Mean, plural, print, print_json, work_bar};
+use flows_core::cli::{Mean, ModelArgs, plural, print, print_json, work_bar};
+use flows_core::data::images::{Enlarging, Fit, Images, enlarge, read_image, shrink};
 use flows_core::files::in_folder;
 use flows_core::plot::write_png;
 use flows_core::{Error, Result, Rng};
 use glow::Glow;
-use glow::data::{Enlarging, Images, enlarge, read_image, shrink};
 use image::RgbImage;
 use serde::Serialize;
 use serde_json::json;
@@ -92,7 +92,7 @@ pub fn run(args: SuperResolveArgs) -> Result<()> {
     if args.count == 0 {
         return Err(Error::Config("0 answers are wanted; give --count at least 1".into()));
     }
-    let saved = args.model.open()?;
+    let saved = Saved::open(&args.model)?;
     let glow = &saved.glow;
     let scale = scale(glow)?;
     let files = image_files(&args.images)?;
@@ -174,7 +174,7 @@ fn small_image(glow: &Glow, path: &Path) -> Result<Tensor> {
             ),
         ));
     }
-    let fit = glow::data::Fit { grey: want[0] == 1, ..Default::default() };
+    let fit = Fit { grey: want[0] == 1, ..Default::default() };
     let (shape, values) = fit.apply(shape, values)?;
     let values = if shape[0] < want[0] { values.repeat(want[0] / shape[0]) } else { values };
     Ok(Tensor::from_vec(values, (1, want[0], want[1], want[2]), &Device::Cpu)?)

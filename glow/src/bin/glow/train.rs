@@ -1,23 +1,22 @@
 //! `glow train`: a model from images.
 
-use crate::config::{PRESETS, RunConfig, context, count as images_of};
+use crate::config::{PRESETS, RunConfig, context};
 use crate::eval::{Bits, log_likelihoods};
 use crate::pictures::{grid, write_grid};
-use crate::saved::skipper;
 use crate::super_resolve;
 use clap::Args;
+use flows_core::Result;
 use flows_core::cli::{
-    DeviceArgs, Interrupt, Losses, OutputArgs, ProgressBar, RunArgs, RunFolder, count, duration, loss_figure,
+    DeviceArgs, FitArgs, Interrupt, OutputArgs, ProgressBar, RunArgs, RunFolder, SkipArgs, describe_images, duration,
     parse_settings, plural, print, print_json, write_json,
 };
 use flows_core::data::Shuffle;
-use flows_core::train::{Checkpoint, Loss, LossGradients, Outcome, Trainer};
-use flows_core::{Error, Result};
-use glow::data::{ImageSource, Images, Splits};
+use flows_core::data::images::ImageSource;
+use flows_core::train::{Loss, LossGradients, Outcome, Trainer};
 use glow::{CouplingKind, Glow};
 use serde::Serialize;
 use std::f64::consts::LN_2;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use toml::{Table, Value};
 
 /// Samples in the picture.
@@ -39,9 +38,7 @@ Examples:
 
 /// The presets, each with what it is for.
 fn presets() -> String {
-    let line = |(name, about): (String, String)| format!("  {name:14}  {about}\n");
-    let lines: String = PRESETS.list().unwrap_or_default().into_iter().map(line).collect();
-    format!("Presets, `digits` unless given:\n{lines}\n")
+    format!("Presets, `digits` unless given:\n{}\n", PRESETS.lines(14))
 }
 
 /// Train a model on images
@@ -64,13 +61,8 @@ pub struct TrainArgs {
     /// hf:// [default: digits]
     #[arg(long, value_name = "D", conflicts_with = "resume", help_heading = "Images")]
     data: Option<String>,
-    /// Height and width that images are brought to, separated by a comma
-    #[arg(long, value_name = "H,W", value_delimiter = ',', num_args = 1, conflicts_with = "resume")]
-    #[arg(help_heading = "Images")]
-    size: Option<Vec<i64>>,
-    /// Turn colours into grey
-    #[arg(long, conflicts_with = "resume", help_heading = "Images")]
-    grey: bool,
+    #[command(flatten)]
+    fit: FitArgs,
     /// Mirror images at random
     #[arg(long, conflicts_with = "resume", help_heading = "Images")]
     flip: bool,
@@ -86,9 +78,8 @@ pub struct TrainArgs {
     /// Slant images at random by up to so many radians
     #[arg(long, value_name = "R", conflicts_with = "resume", help_heading = "Images", allow_negative_numbers = true)]
     shear: Option<f64>,
-    /// Pass over image files that cannot be read, naming them, rather than end with an error
-    #[arg(long, help_heading = "Images")]
-    skip_bad: bool,
+    #[command(flatten)]
+    skip: SkipArgs,
     /// L: how often images are squeezed
     #[arg(long, value_name = "L", conflicts_with = "resume", help_heading = "Model")]
     levels: Option<i64>,
@@ -149,21 +140,17 @@ pub fn run(args: TrainArgs) -> Result<()> {
     let (folder, mut config) = settle(&args)?;
     let out = folder.path();
     let note = |text: String| args.output.note(text);
-    let mut skip = skipper(args.output);
-    let splits = config.load(if args.skip_bad { Some(&mut skip) } else { None })?;
+    let splits = args.skip.reading(args.output, |skip| config.load(skip))?;
     if config.data != ImageSource::Digits {
-        config.images = Some(images_of(&splits));
+        config.images = Some(splits.count());
     }
-    note(format!("data   {}: {}", config.data, describe(&splits)));
+    note(format!("data   {}: {}", config.data, describe_images(&splits)));
     let glow = config.build(&splits, &device)?;
     let parameters = glow.parameters().count();
     let mut generators = config.generators();
     let mut shuffle = Shuffle::new(splits.train.len(), config.batch, config.seed)?;
     let trainer = Trainer::new(glow.parameters(), config.train.clone(), generators.training)?;
-    let checkpoint = Checkpoint::new(out, Glow::KIND, glow.config())?;
-    let saved = args.run.resume && checkpoint.exists();
-    let mut trainer = trainer.with_checkpoint(checkpoint);
-    let done = if saved { trainer.resume()? } else { 0 };
+    let (mut trainer, done) = folder.trainer(trainer, Glow::KIND, glow.config())?;
     let _replaced = folder.begin(&config)?;
     let steps = config.train.steps;
     let size = config.batch.min(splits.train.len());
@@ -183,9 +170,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
         plural(steps as usize, "step"),
         plural(size, "image")
     ));
-    if args.run.resume {
-        note(format!("going on after step {} of the run in {}", count(done as usize), out.display()));
-    }
+    folder.note_resumed(done, args.output);
 
     let picture = || -> Result<()> {
         if glow.config().condition.is_some() {
@@ -223,14 +208,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
         };
         trainer.run(loss, Some(&mut evaluate), &mut observers)?
     };
-    if outcome == Outcome::Interrupted {
-        return Err(Error::Interrupted(format!(
-            "the run is saved at step {} of {}; go on by: glow train --out {} --resume",
-            count(trainer.step() as usize),
-            count(steps as usize),
-            out.display()
-        )));
-    }
+    folder.finished("glow", outcome, (trainer.step(), steps))?;
 
     let all: Vec<u32> = (0..splits.test.len() as u32).collect();
     let values = log_likelihoods(&glow, &splits.test, &all, 1, &mut generators.test, args.output.quiet)?;
@@ -248,7 +226,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
         out: out.to_path_buf(),
     };
     write_json(&out.join("results.json"), &results)?;
-    loss_figure(&[(String::new(), Losses::read(&folder.metrics())?)], &[], UNIT).write(out.join("loss.png"))?;
+    folder.draw_losses(&[], UNIT)?;
     picture()?;
     if args.output.json { print_json(&results) } else { print(summary(&results)) }
 }
@@ -256,27 +234,15 @@ pub fn run(args: TrainArgs) -> Result<()> {
 /// The folder and the settings of the run: those of the folder when it is resumed, else those of the preset, the file
 /// and the flags.
 fn settle(args: &TrainArgs) -> Result<(RunFolder, RunConfig)> {
-    let place = |data: &str| args.run.out.clone().unwrap_or_else(|| default_folder(data));
     if args.run.resume {
-        let folder = RunFolder::new(place("digits"), &args.run)?;
-        let mut settings = folder.settings()?;
-        args.run.override_with(&mut settings, Table::new());
-        let config: RunConfig = parse_settings(settings).map_err(|e| Error::file(folder.config(), e))?;
+        let (folder, config): (_, RunConfig) = RunFolder::resumed(&args.run, "digits")?;
         config.check()?;
         return Ok((folder, config));
     }
-    let mut settings = args.run.layer(PRESETS, "digits", flags(args)?)?;
-    if args.data.is_some() {
-        // The number in a file of settings is that of other images.
-        settings.remove("images");
-    }
-    if settings.get("data").is_none() {
-        let preset = args.run.preset.as_deref().unwrap_or_default();
-        return Err(Error::Config(format!("the preset `{preset}` has no images of its own: name them by --data")));
-    }
+    let settings = args.run.layer(PRESETS, "digits", "images", flags(args)?)?;
     let config: RunConfig = parse_settings(settings)?;
     let config = RunConfig { data: config.data.absolute()?, ..config };
-    let folder = RunFolder::new(place(&config.data.to_string()), &args.run)?;
+    let folder = RunFolder::new(args.run.place(&config.data.to_string()), &args.run)?;
     config.check()?;
     Ok((folder, config))
 }
@@ -286,13 +252,6 @@ fn flags(args: &TrainArgs) -> Result<Table> {
         let entries = entries.into_iter().filter_map(|(name, value)| Some((name.to_string(), value?)));
         Table::from_iter(entries)
     };
-    let size = match args.size.as_deref() {
-        None => None,
-        Some(&[side]) => Some(vec![Value::from(side); 2]),
-        Some(&[height, width]) => Some(vec![Value::from(height), Value::from(width)]),
-        Some(_) => return Err(Error::Config("--size takes a height and a width: --size 32,32".into())),
-    };
-    let fit = table(vec![("size", size.map(Value::Array)), ("grey", args.grey.then_some(Value::from(true)))]);
     let warp = table(vec![
         ("shift", args.shift.map(Value::from)),
         ("rotation", args.rotation.map(Value::from)),
@@ -313,28 +272,10 @@ fn flags(args: &TrainArgs) -> Result<Table> {
     Ok(table(vec![
         ("data", args.data.clone().map(Value::from)),
         ("flip", args.flip.then_some(Value::from(true))),
-        ("fit", Some(Value::Table(fit))),
+        ("fit", Some(Value::Table(args.fit.settings()?))),
         ("warp", Some(Value::Table(warp))),
         ("model", Some(Value::Table(model))),
     ]))
-}
-
-/// `runs/` and the last part of the data's name, without its extension.
-fn default_folder(data: &str) -> PathBuf {
-    let name = Path::new(data.split('@').next().unwrap_or(data)).file_stem();
-    Path::new("runs").join(name.unwrap_or("images".as_ref()))
-}
-
-fn describe(splits: &Splits) -> String {
-    let [channels, height, width] = splits.train.shape();
-    let [train, validation, test] = [&splits.train, &splits.validation, &splits.test].map(Images::len);
-    let classes = match splits.train.classes.len() {
-        0 | 1 => String::new(),
-        n => format!(" of {n} classes"),
-    };
-    let (validation, test) = (count(validation), count(test));
-    let train = plural(train, "image");
-    format!("{channels} x {height} x {width}{classes}; {train} to train on, {validation} to validate, {test} to test")
 }
 
 fn summary(results: &Results) -> String {

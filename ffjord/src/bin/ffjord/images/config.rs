@@ -1,10 +1,9 @@
 //! The settings of a run over images: what its `config.toml` holds.
 
-use super::ImageSource;
-use super::data::Splits;
 use candle_core::{DType, Device};
 use ffjord::{CnfSettings, Coupling, ImageConfig, ImageModel};
-use flows_core::cli::{Presets, plural};
+use flows_core::cli::{Presets, check_count};
+use flows_core::data::images::{Fit, ImageSource, Splits};
 use flows_core::train::{TrainConfig, Trainer};
 use flows_core::{Error, Result, Rng};
 use serde::{Deserialize, Serialize};
@@ -21,7 +20,7 @@ const FIRST: usize = 512;
 pub struct RunConfig {
     /// Where the images are.
     pub data: ImageSource,
-    /// Images of all parts when the run began.
+    /// Images of all parts when the run began, where they come from files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub images: Option<usize>,
     /// What all randomness derives from.
@@ -39,6 +38,9 @@ pub struct RunConfig {
     /// The most images of validation and of test that a run evaluates: solves take their time.
     #[serde(default = "default_evaluated")]
     pub evaluated: [usize; 2],
+    /// What images are made to be.
+    #[serde(default)]
+    pub fit: Fit,
     /// The model, its flows aside.
     pub model: ModelConfig,
     /// What each flow is.
@@ -92,26 +94,20 @@ impl RunConfig {
     }
 
     /// The images in their parts, the same at every call.
-    pub fn load(&self) -> Result<Splits> {
-        let splits = self.data.load(&mut self.generators().data)?;
-        let now = count(&splits);
-        if let Some(then) = self.images
-            && then != now
-        {
-            let then = format!("{} of {} when the run began", plural(then, "image"), self.data);
-            return Err(Error::Data(format!("there were {then}, and there are {now} now; restore them or train anew")));
-        }
+    pub fn load(&self, skip: Option<&mut dyn FnMut(Error)>) -> Result<Splits> {
+        let splits = self.data.load(&self.fit, skip, &mut self.generators().data)?;
+        check_count(self.images, splits.count(), "image", &self.data)?;
         Ok(splits)
     }
 
     /// The model for the images, its weights drawn anew and its shift and scale set by the first images.
     pub fn build(&self, splits: &Splits, device: &Device) -> Result<ImageModel> {
         let mut generators = self.generators();
-        let config = self.model_of(splits.train.shape);
+        let config = self.model_of(splits.train.shape());
         let model = ImageModel::on(config, DType::F32, device, &mut generators.weights)?;
         let rng = &mut generators.first;
         let first: Vec<u32> = rng.permutation(splits.train.len()).into_iter().take(FIRST).collect();
-        model.standardize(&model.dequantize(&splits.train.tensor(&first)?, rng)?)?;
+        model.standardize(&model.dequantize(&splits.train.tensor(&first, || false)?, rng)?)?;
         Ok(model)
     }
 
@@ -134,33 +130,20 @@ impl RunConfig {
         if self.train.optimizer.lr() == 0.0 {
             return Err(Error::Config("with a learning rate of 0 nothing is learnt: set it above 0".into()));
         }
+        self.fit.check()?;
         let side = 1usize.checked_shl(3 + self.model.scales as u32).unwrap_or(0);
         let trial = ImageModel::new(self.model_of([1, side, side]), &mut Rng::seed(0))?;
         Trainer::new(trial.parameters(), self.train.clone(), Rng::seed(0)).map(drop)
     }
 }
 
-/// The images of all parts.
-pub fn count(splits: &Splits) -> usize {
-    [&splits.train, &splits.validation, &splits.test].map(|part| part.len()).iter().sum()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use flows_core::cli::parse_settings;
-    use toml::{Table, Value};
+    use flows_core::testing::check_presets;
 
     #[test]
-    fn every_preset_is_a_run_and_survives_its_file() {
-        for (name, about) in PRESETS.list().unwrap() {
-            let mut settings = PRESETS.get(&name).unwrap();
-            settings.entry("data").or_insert(Value::from("images.npy"));
-            let config: RunConfig = parse_settings(settings).unwrap();
-            config.check().unwrap();
-            let written: Table = toml::to_string(&config).unwrap().parse().unwrap();
-            assert_eq!(parse_settings::<RunConfig>(written).unwrap(), config, "{name}");
-            assert!(!about.is_empty(), "{name}");
-        }
+    fn every_preset_is_a_run_and_survives_its_file() -> Result<()> {
+        check_presets(PRESETS, "images.npy", RunConfig::check)
     }
 }

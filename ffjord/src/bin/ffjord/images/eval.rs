@@ -1,12 +1,11 @@
 //! `ffjord eval` of images: the bits a colour takes.
 
-use super::ImageSource;
-use super::data::Images;
 use super::saved::Saved;
 use crate::eval::EvalArgs;
 use candle_core::DType;
 use ffjord::ImageModel;
 use flows_core::cli::{Mean, plural, print, print_json, work_bar};
+use flows_core::data::images::{ImageSource, Images};
 use flows_core::{Error, Result, Rng};
 use serde::Serialize;
 use serde_json::json;
@@ -58,15 +57,15 @@ pub fn log_likelihoods(
     rng: &mut Rng,
     quiet: bool,
 ) -> Result<Vec<f64>> {
-    if images.shape != model.config().shape {
+    if images.shape() != model.config().shape {
         let want = format!("the model's {:?}", model.config().shape);
-        return Err(Error::shape("an image", &images.shape, want));
+        return Err(Error::shape("an image", &images.shape(), want));
     }
     let indices: Vec<u32> = (0..images.len().min(count) as u32).collect();
     let bar = work_bar(indices.len(), "evaluating", quiet);
     let mut values = Vec::with_capacity(indices.len());
     for chunk in indices.chunks(CHUNK) {
-        let x = model.dequantize(&images.tensor(chunk)?, rng)?;
+        let x = model.dequantize(&images.tensor(chunk, || false)?, rng)?;
         values.extend(model.score(&x, rng)?.to_dtype(DType::F64)?.to_vec1::<f64>()?);
         bar.set_position(values.len() as u64);
     }
@@ -80,15 +79,11 @@ pub fn run(args: EvalArgs) -> Result<()> {
     let (images, name) = match &args.data {
         None => {
             let run = saved.run()?;
-            (run.load()?.test, format!("{} (test)", run.data))
+            (args.skip.reading(output, |skip| run.load(skip))?.test, format!("{} (test)", run.data))
         }
         Some(word) => {
-            let source = ImageSource::of(word).ok_or_else(|| {
-                Error::Config(format!(
-                    "`{word}` holds no images: give a .npy or IDX file of unsigned bytes, or a folder of such"
-                ))
-            })?;
-            (source.test()?, word.clone())
+            let (source, fit): (ImageSource, _) = (word.parse()?, saved.fit()?);
+            (args.skip.reading(output, |skip| source.test(&fit, skip))?, word.clone())
         }
     };
     let rng = &mut Rng::seed(args.seed);

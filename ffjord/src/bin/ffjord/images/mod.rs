@@ -2,7 +2,6 @@
 
 mod animate;
 mod config;
-mod data;
 mod eval;
 mod pictures;
 mod sample;
@@ -11,7 +10,6 @@ mod train;
 
 pub use animate::run as animate;
 pub use config::PRESETS;
-pub use data::ImageSource;
 pub use eval::run as eval;
 pub use sample::run as sample;
 pub use saved::is_model;

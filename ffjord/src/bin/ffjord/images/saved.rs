@@ -1,10 +1,10 @@
 //! A model of images that was saved, and the run that it comes from.
 
 use super::config::RunConfig;
-use crate::saved::ModelArgs;
 use candle_core::Device;
 use ffjord::ImageModel;
-use flows_core::cli::{model_file, parse_settings, read_settings};
+use flows_core::cli::{ModelArgs, model_file, settings_of_run};
+use flows_core::data::images::{Fit, Framing};
 use flows_core::files::load_model;
 use flows_core::{Error, Result};
 use std::path::PathBuf;
@@ -23,18 +23,19 @@ pub fn is_model(args: &ModelArgs) -> Result<bool> {
 impl Saved {
     /// The model that the arguments name, and the device that it is on.
     pub fn open(args: &ModelArgs) -> Result<(Self, Device)> {
-        let device = args.device.open()?;
-        let path = model_file(&args.model)?;
+        let (path, device) = args.open()?;
         Ok((Self { model: ImageModel::load(&path, &device)?, path }, device))
     }
 
     /// The settings of the run that made the model.
     pub fn run(&self) -> Result<RunConfig> {
-        let path = self.path.with_file_name("config.toml");
-        if !path.exists() {
-            let message = "has no config.toml beside it that says what it was trained on; name images by --data";
-            return Err(Error::file(&self.path, message));
-        }
-        parse_settings(read_settings(&path)?).map_err(|e| Error::file(path, e))
+        let message = "has no config.toml beside it that says what it was trained on; name images by --data";
+        settings_of_run(&self.path)?.ok_or_else(|| Error::file(&self.path, message))
+    }
+
+    /// What images are to be like for the model.
+    pub fn fit(&self) -> Result<Fit> {
+        let run: Option<RunConfig> = settings_of_run(&self.path)?;
+        Ok(Fit::to(self.model.config().shape, run.map_or(Framing::Crop, |run| run.fit.framing)))
     }
 }

@@ -1,31 +1,27 @@
 //! `ffjord train` of images.
 
-use super::ImageSource;
-use super::config::{PRESETS, RunConfig, count as images_of};
-use super::data::Splits;
+use super::config::{PRESETS, RunConfig};
 use super::eval::{Bits, log_likelihoods};
 use super::pictures::samples;
 use crate::train::TrainArgs;
 use crate::watch::{Costs, Means, Watch};
 use ffjord::ImageModel;
+use flows_core::Result;
 use flows_core::cli::{
-    Interrupt, Losses, ProgressBar, RunFolder, count, duration, loss_figure, parse_settings, plural, print, print_json,
+    Interrupt, ProgressBar, RunFolder, describe_images, duration, parse_settings, plural, print, print_json,
     read_settings, write_json,
 };
 use flows_core::data::Shuffle;
+use flows_core::data::images::ImageSource;
 use flows_core::plot::write_png;
-use flows_core::train::{Checkpoint, Outcome, Trainer, forward_kl};
-use flows_core::{Error, Result};
+use flows_core::train::{Outcome, Trainer, forward_kl};
 use serde::Serialize;
 use std::f64::consts::LN_2;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use toml::{Table, Value};
 
 /// Samples in the picture.
 const SAMPLES: usize = 64;
-
-/// The folder of a run unless said otherwise.
-const FOLDER: &str = "runs/images";
 
 /// What a run ends with: `results.json`.
 #[derive(Serialize)]
@@ -50,9 +46,9 @@ pub fn is_run(args: &TrainArgs) -> Result<bool> {
     // What such runs alone have.
     let is_image = |settings: Table| settings.contains_key("model");
     if args.run.resume {
-        let out = args.run.out.clone();
-        let settings = read_settings(&out.unwrap_or_else(|| FOLDER.into()).join("config.toml"));
-        return Ok(settings.is_ok_and(is_image));
+        // The run that goes on unless another is named is one of points in the plane.
+        let settings = args.run.out.as_ref().map(|out| read_settings(&out.join("config.toml")));
+        return Ok(settings.is_some_and(|settings| settings.is_ok_and(is_image)));
     }
     if let Some(preset) = &args.run.preset {
         return Ok(PRESETS.get(preset).is_ok());
@@ -71,18 +67,17 @@ pub fn run(args: TrainArgs) -> Result<()> {
     let (folder, mut config) = settle(&args)?;
     let out = folder.path();
     let note = |text: String| args.output.note(text);
-    let splits = config.load()?;
-    config.images = Some(images_of(&splits));
-    note(format!("data   {}: {}", config.data, describe(&splits)));
+    let splits = args.skip.reading(args.output, |skip| config.load(skip))?;
+    if config.data != ImageSource::Digits {
+        config.images = Some(splits.count());
+    }
+    note(format!("data   {}: {}", config.data, describe_images(&splits)));
     let model = config.build(&splits, &device)?;
     let parameters = model.parameters().count();
     let generators = config.generators();
     let mut shuffle = Shuffle::new(splits.train.len(), config.batch, config.seed)?;
     let trainer = Trainer::new(model.parameters(), config.train.clone(), generators.training)?;
-    let checkpoint = Checkpoint::new(out, ImageModel::KIND, model.config())?;
-    let saved = args.run.resume && checkpoint.exists();
-    let mut trainer = trainer.with_checkpoint(checkpoint);
-    let done = if saved { trainer.resume()? } else { 0 };
+    let (mut trainer, done) = folder.trainer(trainer, ImageModel::KIND, model.config())?;
     let _replaced = folder.begin(&config)?;
     let steps = config.train.steps;
     let size = config.batch.min(splits.train.len());
@@ -94,9 +89,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
         plural(steps as usize, "step"),
         plural(size, "image")
     ));
-    if args.run.resume {
-        note(format!("going on after step {} of the run in {}", count(done as usize), out.display()));
-    }
+    folder.note_resumed(done, args.output);
 
     let picture = || {
         let columns = SAMPLES.isqrt();
@@ -121,7 +114,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
         };
         let dims = model.config().dims() as f64;
         let loss = |number: u64, rng: &mut _| {
-            let x = model.dequantize(&splits.train.tensor(&shuffle.batch(number))?, rng)?;
+            let x = model.dequantize(&splits.train.tensor(&shuffle.batch(number), || false)?, rng)?;
             if number / config.train.accumulate < config.matching {
                 return model.matching_loss(&x, config.coupling, rng);
             }
@@ -129,14 +122,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
         };
         trainer.run(loss, Some(&mut evaluate), &mut observers)?
     };
-    if outcome == Outcome::Interrupted {
-        return Err(Error::Interrupted(format!(
-            "the run is saved at step {} of {}; go on by: ffjord train --out {} --resume",
-            count(trainer.step() as usize),
-            count(steps as usize),
-            out.display()
-        )));
-    }
+    folder.finished("ffjord", outcome, (trainer.step(), steps))?;
 
     let rng = &mut generators.evaluation.clone();
     let values = log_likelihoods(&model, &splits.test, test, rng, args.output.quiet)?;
@@ -153,7 +139,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
         out: out.to_path_buf(),
     };
     write_json(&out.join("results.json"), &results)?;
-    loss_figure(&[(String::new(), Losses::read(&folder.metrics())?)], &[], "loss").write(out.join("loss.png"))?;
+    folder.draw_losses(&[], "loss")?;
     picture()?;
     if args.output.json { print_json(&results) } else { print(summary(&results)) }
 }
@@ -162,45 +148,18 @@ pub fn run(args: TrainArgs) -> Result<()> {
 /// preset, the file and the flags.
 fn settle(args: &TrainArgs) -> Result<(RunFolder, RunConfig)> {
     if args.run.resume {
-        let folder = RunFolder::new(args.run.out.clone().unwrap_or_else(|| FOLDER.into()), &args.run)?;
-        let mut settings = folder.settings()?;
-        args.run.override_with(&mut settings, Table::new());
-        let config: RunConfig = parse_settings(settings).map_err(|e| Error::file(folder.config(), e))?;
+        let (folder, config): (_, RunConfig) = RunFolder::resumed(&args.run, "digits")?;
         config.check()?;
         return Ok((folder, config));
     }
-    let flags = args.data.iter().map(|data| ("data".to_string(), Value::from(data.clone()))).collect();
-    let mut settings = args.run.layer(PRESETS, "digits", flags)?;
-    if let Some(data) = &args.data {
-        // The number in a file of settings is that of other images.
-        settings.remove("images");
-        if ImageSource::of(data).is_none() {
-            let wanted = "a .npy or IDX file of unsigned bytes, or a folder with such files train... and test...";
-            return Err(Error::Config(format!("`{data}` holds no images: give {wanted}")));
-        }
-    }
-    if settings.get("data").is_none() {
-        let preset = args.run.preset.as_deref().unwrap_or_default();
-        return Err(Error::Config(format!("the preset `{preset}` has no images of its own: name them by --data")));
-    }
+    let data = args.data.iter().map(|data| ("data".to_string(), Value::from(data.clone())));
+    let flags = data.chain([("fit".to_string(), Value::Table(args.fit.settings()?))]).collect();
+    let settings = args.run.layer(PRESETS, "digits", "images", flags)?;
     let config: RunConfig = parse_settings(settings)?;
     let config = RunConfig { data: config.data.absolute()?, ..config };
-    let place = args.run.out.clone().unwrap_or_else(|| default_folder(&config.data.to_string()));
-    let folder = RunFolder::new(place, &args.run)?;
+    let folder = RunFolder::new(args.run.place(&config.data.to_string()), &args.run)?;
     config.check()?;
     Ok((folder, config))
-}
-
-/// `runs/` and the last part of the data's name, without its extension.
-fn default_folder(data: &str) -> PathBuf {
-    Path::new("runs").join(Path::new(data).file_stem().unwrap_or("images".as_ref()))
-}
-
-fn describe(splits: &Splits) -> String {
-    let [channels, height, width] = splits.train.shape;
-    let train = plural(splits.train.len(), "image");
-    let (validation, test) = (count(splits.validation.len()), count(splits.test.len()));
-    format!("{channels} x {height} x {width}; {train} to train on, {validation} to validate, {test} to test")
 }
 
 fn summary(results: &Results) -> String {

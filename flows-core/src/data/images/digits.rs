@@ -1,7 +1,7 @@
 //! Digits drawn by strokes: a set of images that the crate makes itself.
 
 use super::Images;
-use flows_core::{Result, Rng};
+use crate::{Result, Rng};
 
 /// Strokes of a digit: corners of polylines in the unit square, x to the right and y down.
 type Strokes = Vec<Vec<[f64; 2]>>;

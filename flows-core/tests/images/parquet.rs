@@ -1,7 +1,7 @@
 //! Parquet files as the Hugging Face Hub has them.
 
+use flows_core::data::images::{Fit, ImageSource, Images};
 use flows_core::{Error, Result, Rng};
-use glow::data::{Fit, ImageSource, Images};
 use image::{ImageFormat, Rgb, RgbImage};
 use parquet::basic::Compression;
 use parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
@@ -10,12 +10,9 @@ use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Cursor, Write};
-use std::net::TcpListener;
+use std::io::Cursor;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::thread;
 
 /// A column of numbers before, one between and one of text after: the first is no class.
 const SCHEMA: &str = "message schema {
@@ -151,55 +148,6 @@ fn bad_files_and_images_are_named() -> Result<()> {
         assert!(error.contains("data.parquet") && error.contains("no Parquet file"), "{error}");
     }
     Ok(())
-}
-
-/// Answers `requests` requests for the files of a folder by their names, as the Hub does.
-fn serve(folder: &Path, requests: usize) -> (String, thread::JoinHandle<()>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let endpoint = format!("http://{}", listener.local_addr().unwrap());
-    let folder = folder.to_path_buf();
-    let server = thread::spawn(move || {
-        for stream in listener.incoming().take(requests) {
-            let mut stream = stream.unwrap();
-            let lines = BufReader::new(stream.try_clone().unwrap()).lines().map_while(|line| line.ok());
-            let head: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
-            let path = head[0].split(' ').nth(1).unwrap();
-            assert!(path.starts_with("/datasets/me/animals/resolve/v1/data/"), "{path}");
-            let name = path.rsplit('/').next().unwrap();
-            let content = fs::read(folder.join(name)).unwrap();
-            let first = head.iter().any(|line| line.to_lowercase().ends_with("bytes=0-0"));
-            let body = if first { &content[..1] } else { &content[..] };
-            let range = format!("Content-Range: bytes 0-{}/{}\r\n", body.len() - 1, content.len());
-            let etag = format!("x-repo-commit: {}\r\netag: \"{name}\"\r\n", "0".repeat(40));
-            let head = format!("HTTP/1.1 206 Partial Content\r\nContent-Length: {}\r\n", body.len());
-            stream.write_all(format!("{head}Connection: close\r\n{etag}{range}\r\n").as_bytes()).unwrap();
-            stream.write_all(body).unwrap();
-        }
-    });
-    (endpoint, server)
-}
-
-#[test]
-fn a_data_set_of_the_hub_is_trained_on() {
-    let (hub, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let name = |i: u8| format!("train-0000{i}-of-00002.parquet");
-    for i in 0..2 {
-        write(&hub.path().join(name(i)), &rows(20 * i..20 * i + 20), Some(FEATURES), Compression::SNAPPY);
-    }
-    // A look at each file, and the file.
-    let (endpoint, server) = serve(hub.path(), 4);
-    let settings =
-        "batch = 8\nmodel = { levels = 1, steps = 1, hidden = 4, conditional = true }\ntrain = { steps = 2 }";
-    fs::write(home.path().join("tiny.toml"), settings).unwrap();
-    let mut glow = Command::new(env!("CARGO_BIN_EXE_glow"));
-    glow.current_dir(home.path()).env("HF_HOME", home.path()).env("HF_ENDPOINT", endpoint).stdin(Stdio::null());
-    let address = format!("hf://datasets/me/animals/data/{}@v1", name(0));
-    let output = glow.args(["train", "--config", "tiny.toml", "--out", "run", "--data", &address]).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
-    // 40 images: 4 to test on, then 1 to validate.
-    assert!(said.contains("3 x 4 x 4 of 2 classes; 35 images to train on"), "{said}");
-    server.join().unwrap();
 }
 
 /// A file of which any byte is another, or that ends too early, is read or is an error.

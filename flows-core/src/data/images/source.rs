@@ -1,8 +1,8 @@
 //! The word by which a program is told where its images are.
 
 use super::{Fit, Framing, Images, drawn_digits, folder, idx, npy, parquet, uci_digits};
-use flows_core::hub::{self, Address};
-use flows_core::{Error, Result, Rng};
+use crate::hub::{self, Address};
+use crate::{Error, Result, Rng};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::{fmt, str::FromStr};
@@ -45,7 +45,26 @@ pub struct Splits {
     pub test: Images,
 }
 
+impl Splits {
+    /// The images of all parts.
+    pub fn count(&self) -> usize {
+        [&self.train, &self.validation, &self.test].map(Images::len).iter().sum()
+    }
+}
+
 impl ImageSource {
+    /// What a word names that can mean images alone: digits, a Parquet or IDX file, a `.npy` file of images, or a folder
+    /// with such or with images; on the Hub its name decides.
+    pub fn of(word: &str) -> Option<Self> {
+        let source: Self = word.parse().ok()?;
+        let images = match &source {
+            Self::Digits | Self::UciDigits => true,
+            Self::Path(path) => holds_images(path),
+            Self::Hub(address) => is_parquet(address.path().as_ref()) || is_idx_images(address.path().as_ref()),
+        };
+        images.then_some(source)
+    }
+
     /// The images in three parts. The images to test on are those that the source has, or one in ten, but at most
     /// 1,000; those to validate are one in twenty of the others, but at most 500.
     ///
@@ -140,7 +159,7 @@ impl ImageSource {
     }
 }
 
-/// Images in three parts of which their source says nothing.
+/// Images whose source does not say which are to be tested on.
 fn divided(path: &Path, images: Images, rng: &mut Rng) -> Result<Splits> {
     let (test, rest) = held_out(path, images, 10, 1000, rng)?;
     let (validation, train) = held_out(path, rest, 20, VALIDATION, rng)?;
@@ -203,6 +222,16 @@ fn read(path: &Path, fit: &Fit, skip: Option<&mut dyn FnMut(Error)>) -> Result<I
         false => images,
     };
     images.fitted(fit)
+}
+
+fn holds_images(path: &Path) -> bool {
+    if !path.is_dir() {
+        return is_parquet(path) || is_idx_images(path) || (is_npy(path) && npy::is_images(path));
+    }
+    match parts(path) {
+        Ok(Some([train, _])) => holds_images(&train),
+        _ => folder::has_images(path),
+    }
 }
 
 fn is_npy(path: &Path) -> bool {

@@ -2,7 +2,7 @@
 
 use super::decode::{Item, collect, decode};
 use super::{Fit, Images};
-use flows_core::{Error, Result};
+use crate::{Error, Result};
 use image::ImageReader;
 use parquet::basic::Type as Physical;
 use parquet::errors::ParquetError;

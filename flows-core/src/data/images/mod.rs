@@ -1,4 +1,4 @@
-//! Images to learn from: drawn and scanned digits, folders, IDX files, NumPy arrays and Parquet files.
+//! Images to learn from: digits drawn and written by hand, folders, IDX files, NumPy arrays and Parquet files.
 
 mod decode;
 mod digits;
@@ -21,8 +21,8 @@ pub use source::{ImageSource, Splits};
 pub use uci_digits::uci_digits;
 pub use warp::Warp;
 
+use crate::{Error, Result, Rng};
 use candle_core::{Device, Tensor};
-use flows_core::{Error, Result, Rng};
 
 /// Images of one shape as whole colours 0 to 255, with their classes if they are known.
 #[derive(Clone, Debug, PartialEq, Eq)]

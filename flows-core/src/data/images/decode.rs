@@ -2,7 +2,7 @@
 
 use super::Images;
 use super::fit::{Fit, planes};
-use flows_core::{Error, Result};
+use crate::{Error, Result};
 use image::{DynamicImage, ImageError, ImageReader, Rgb, RgbImage};
 use std::io::{BufRead, Seek};
 use std::path::Path;

@@ -1,6 +1,6 @@
 //! Images of other sizes and colours brought to those of a model.
 
-use flows_core::{Error, Result};
+use crate::{Error, Result};
 use image::imageops::{FilterType, resize};
 use image::{ImageBuffer, Luma, Rgb};
 use serde::{Deserialize, Serialize};
@@ -33,6 +33,24 @@ pub struct Fit {
 }
 
 impl Fit {
+    /// What brings images to the `shape` (C, H, W) of a model.
+    pub fn to([channels, height, width]: [usize; 3], framing: Framing) -> Self {
+        Self { size: Some([height, width]), framing, grey: channels == 1 }
+    }
+
+    /// Passes if images can be brought to the size.
+    ///
+    /// # Errors
+    /// When a side is 0 or above 8,192.
+    pub fn check(&self) -> Result<()> {
+        match self.size {
+            Some([height, width]) if ![height, width].iter().all(|side| (1..=8192).contains(side)) => {
+                Err(Error::Config(format!("a `size` of {height} x {width} for images: give sides of 1 to 8192")))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// An image (C, H, W) as it is to be, and its shape.
     ///
     /// # Errors

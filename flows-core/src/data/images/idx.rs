@@ -1,8 +1,8 @@
 //! IDX files, the format of MNIST, plain or compressed by gzip.
 
 use super::Images;
+use crate::{Error, Result};
 use flate2::read::GzDecoder;
-use flows_core::{Error, Result};
 use std::io::Read;
 use std::path::Path;
 

@@ -2,7 +2,7 @@
 
 use super::decode::{Item, collect, read_image};
 use super::{Fit, Images};
-use flows_core::{Error, Result};
+use crate::{Error, Result};
 use std::path::{Path, PathBuf};
 
 const EXTENSIONS: [&str; 9] = ["png", "jpg", "jpeg", "bmp", "gif", "webp", "pgm", "ppm", "tga"];
@@ -11,6 +11,12 @@ const EXTENSIONS: [&str; 9] = ["png", "jpg", "jpeg", "bmp", "gif", "webp", "pgm"
 pub fn is_image(path: &Path) -> bool {
     let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase());
     extension.is_some_and(|extension| EXTENSIONS.contains(&extension.as_str()))
+}
+
+/// Whether there are images in a folder or in those below it.
+pub(super) fn has_images(folder: &Path) -> bool {
+    let mut found = false;
+    walk(folder, &mut |_| found = true).is_ok() && found
 }
 
 /// The images of a folder in the order of their names; each sub-folder is a class, of the images below it.

@@ -1,8 +1,8 @@
 //! Images from their sources.
 
 use flate2::{Compression, write::GzEncoder};
+use flows_core::data::images::{Fit, Framing, ImageSource, Warp, drawn_digits, uci_digits};
 use flows_core::{Result, Rng};
-use glow::data::{Fit, Framing, ImageSource, Warp, drawn_digits, uci_digits};
 use std::fs;
 use std::io::Write;
 use std::path::Path;
@@ -45,7 +45,7 @@ fn the_files_of_mnist_are_read() -> Result<()> {
         [&splits.train, &splits.validation].iter().flat_map(|part| (0..part.len()).map(|i| part.image(i)[0])).collect();
     firsts.sort_unstable();
     assert_eq!(firsts, (0..12).map(|i| 4 * i).collect::<Vec<u8>>());
-    let fit = Fit { size: Some([4, 4]), framing: Framing::Pad, grey: false };
+    let fit = Fit::to([1, 4, 4], Framing::Pad);
     assert_eq!(source(here).unpadded(&fit)?, Some(4));
     assert_eq!(source(here).test(&fit, None)?.shape(), [1, 4, 4]);
 
@@ -80,9 +80,13 @@ fn arrays_are_read_in_either_order() -> Result<()> {
     let first = array("|u1", "(2, 3, 2, 2)", &values)?;
     assert_eq!((first.shape(), first.image(1)), ([3, 2, 2], &values[12..]));
     assert_eq!(array("|u1", "(6, 2, 2)", &values)?.shape(), [1, 2, 2]);
-    for (kind, shape, count) in
-        [("|u1", "(3, 2, 2, 3)", 24), ("<f4", "(1, 2, 3)", 24), ("|u1", "(24,)", 24), ("|u1", "(0, 2, 2)", 0)]
-    {
+    for (kind, shape, count) in [
+        ("|u1", "(3, 2, 2, 3)", 24),
+        ("<f4", "(1, 2, 3)", 24),
+        ("|u1", "(24,)", 24),
+        ("|u1", "(0, 2, 2)", 0),
+        ("|u1", "(9223372036854775807, 9, 1)", 24),
+    ] {
         let error = array(kind, shape, &values[..count]).unwrap_err().to_string();
         assert!(error.contains("images.npy"), "{error}");
     }
@@ -121,7 +125,7 @@ fn the_digits_of_the_crate_are_whole() -> Result<()> {
     assert_eq!(source.to_string(), "uci-digits");
     let splits = source.load(&Fit::default(), None, &mut Rng::seed(0))?;
     assert_eq!([&splits.train, &splits.validation, &splits.test].map(|part| part.len()), [1538, 80, 179]);
-    let fit = Fit { size: Some([16, 16]), framing: Framing::Pad, grey: false };
+    let fit = Fit::to([1, 16, 16], Framing::Pad);
     assert_eq!((source.test(&fit, None)?.shape(), source.unpadded(&fit)?), ([1, 16, 16], Some(64)));
     Ok(())
 }
@@ -143,4 +147,41 @@ fn a_seed_augments_images_the_same_again() -> Result<()> {
     assert_eq!(values(true, 0.2, 1)?, values(true, 0.2, 1)?);
     assert!(values(false, 0.2, 1)? != values(false, 0.2, 2)? && values(false, 0.2, 1)? != plain);
     Ok(())
+}
+
+#[test]
+fn words_that_name_images_are_told_from_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    let at = |name: &str| here.join(name);
+    for name in ["pictures", "rows", "parts/train/a", "parts/test/a", "empty"] {
+        fs::create_dir_all(at(name)).unwrap();
+    }
+    for name in ["pictures/1.png", "parts/train/a/1.png", "parts/test/a/1.png", "rows.csv", "data.parquet"] {
+        fs::write(at(name), []).unwrap();
+    }
+    fs::write(at("t10k-images-idx3-ubyte"), idx(&[1, 2, 2], &[0; 4])).unwrap();
+    for (name, header) in [
+        ("pictures.npy", "{'descr': '|u1', 'fortran_order': False, 'shape': (2, 1, 1), }   \n"),
+        ("rows.npy", "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 1, 1), }   \n"),
+        ("rows/train.npy", "{'descr': '|u1', 'fortran_order': False, 'shape': (2, 1), }      \n"),
+        ("rows/test.npy", "{'descr': '|u1', 'fortran_order': False, 'shape': (2, 1), }      \n"),
+    ] {
+        let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+        bytes.extend((header.len() as u16).to_le_bytes());
+        bytes.extend(header.as_bytes());
+        fs::write(at(name), [bytes, vec![0; 8]].concat()).unwrap();
+    }
+    // A picture of the rows makes no images of them.
+    fs::write(at("rows/scatter.png"), []).unwrap();
+    let images = |word: &str| ImageSource::of(word).is_some();
+    let files = |name: &str| images(&at(name).to_string_lossy());
+    for name in ["pictures", "parts", "data.parquet", "t10k-images-idx3-ubyte", "pictures.npy"] {
+        assert!(files(name), "{name}");
+    }
+    for name in ["rows", "rows.csv", "rows.npy", "empty", "missing", "missing.npy"] {
+        assert!(!files(name), "{name}");
+    }
+    assert!(["digits", "uci-digits", "hf://datasets/a/b/c.parquet"].iter().all(|word| images(word)));
+    assert!(!["", "pinwheel", "hf://datasets/a/b/c.npy", "hf://a"].iter().any(|word| images(word)));
 }

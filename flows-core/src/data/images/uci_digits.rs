@@ -1,8 +1,8 @@
 //! Digits written by hand: a small set of images that the crate has with it.
 
 use super::Images;
+use crate::{Error, Result};
 use flate2::read::GzDecoder;
-use flows_core::{Error, Result};
 use std::io::Read;
 
 /// The digits one after another, a byte a pixel, then their classes, compressed by gzip.

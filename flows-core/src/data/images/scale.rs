@@ -1,7 +1,7 @@
 //! Images made smaller and larger.
 
+use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
-use flows_core::{Error, Result};
 use image::imageops::{FilterType, resize};
 use image::{ImageBuffer, Luma};
 

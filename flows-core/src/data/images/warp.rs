@@ -1,6 +1,6 @@
 //! Images changed at random each time they are trained on.
 
-use flows_core::{Error, Result, Rng};
+use crate::{Error, Result, Rng};
 use serde::{Deserialize, Serialize};
 
 /// How far images are shifted, turned, stretched and slanted at random.

@@ -1,0 +1,124 @@
+use super::*;
+use crate::bijectors::univariate::Affine;
+use crate::bijectors::{Chain, Elementwise, Embed, Indexed, Radial, Reshape, Squeeze};
+use crate::nn::{Activation, Mlp, Network, NetworkConfig, Output, Parameters, Scope};
+use crate::testing::{Case, difference, measure, perturb};
+use candle_core::{DType, Device};
+use std::sync::Arc;
+
+/// The context as a vector.
+#[derive(Debug)]
+struct Flatten;
+
+impl Network for Flatten {
+    fn forward(&self, x: &Tensor, _: Option<&Tensor>) -> Result<Tensor> {
+        Ok(x.flatten_from(1)?)
+    }
+
+    fn structure(&self) -> Structure {
+        Structure::new("Flatten", "")
+    }
+}
+
+fn level(data: &[usize], prior: bool, scope: &Scope) -> Result<Level> {
+    let squeeze = Squeeze::new(data, 2)?;
+    let shape = squeeze.latent_shape().to_vec();
+    let n: usize = shape.iter().product();
+    let step = Indexed::new(Box::new(Radial::new(n, None, &scope.enter("flow"))?), &shape, 0..n)?;
+    let flow = Box::new(Chain::new(vec![Box::new(step), Box::new(squeeze)])?);
+    let half = [shape[0] / 2, shape[1], shape[2]];
+    let prior: Option<Box<dyn Bijector>> = match prior {
+        false => None,
+        true => {
+            let radial = Radial::new(n / 2, Some(n / 2), &scope.enter("prior"))?;
+            let affine = Chain::new(vec![Box::new(radial), Box::new(Reshape::flatten(&half))])?;
+            Some(Box::new(Embed::new(Box::new(Flatten), Box::new(affine))))
+        }
+    };
+    Ok(Level { flow, prior })
+}
+
+#[test]
+fn one_vector_is_the_whole_model() -> Result<()> {
+    let mut rng = Rng::seed(1);
+    let parameters = Parameters::new(DType::F64, &Device::Cpu, Rng::seed(0));
+    let scope = parameters.scope();
+    let model = MultiScale::new(vec![
+        level(&[1, 4, 4], true, &scope.enter(0))?,
+        Level { flow: Box::new(Squeeze::new(&[2, 2, 2], 2)?), prior: None },
+    ])?;
+    perturb(&parameters, 0.2, &mut rng)?;
+    assert_eq!((model.data_shape(), model.latent_shape()), (&[1, 4, 4][..], &[16][..]));
+    assert_eq!(model.parts(), [8, 8]);
+    let z = rng.normal_tensor((3, 16), DType::F64, &Device::Cpu)?;
+    let report = measure(&model, &parameters, &z, None, &mut rng)?;
+    assert!(report.worst() < 1e-8, "{report:?}");
+    Ok(())
+}
+
+#[test]
+fn the_second_half_leaves_first() -> Result<()> {
+    let levels = vec![
+        Level { flow: Box::new(Squeeze::new(&[1, 4, 4], 2)?), prior: None },
+        Level { flow: Box::new(Squeeze::new(&[2, 2, 2], 2)?), prior: None },
+    ];
+    let model = MultiScale::new(levels)?;
+    let x = Tensor::arange(0.0, 16.0, &Device::Cpu)?.reshape((1, 1, 4, 4))?;
+    let z = model.inverse(&x, None)?.0;
+    let left = [4.0, 6.0, 12.0, 14.0, 5.0, 7.0, 13.0, 15.0];
+    let stayed = [0.0, 2.0, 8.0, 10.0, 1.0, 3.0, 9.0, 11.0];
+    assert_eq!(z.squeeze(0)?.to_vec1::<f64>()?, [left, stayed].concat());
+    assert_eq!(difference(&x, &model.forward(&z, None)?.0)?, 0.0);
+    let odd = || Level { flow: Box::new(Reshape::flatten(&[3])), prior: None };
+    assert!(MultiScale::new(vec![odd(), odd()]).is_err() && MultiScale::new(vec![]).is_err());
+    Ok(())
+}
+/// The half that stays, as a vector, and the context through a network.
+#[derive(Debug)]
+struct Both(Mlp);
+
+impl Network for Both {
+    fn forward(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
+        self.0.forward(&x.flatten_from(1)?, context)
+    }
+
+    fn structure(&self) -> Structure {
+        self.0.structure()
+    }
+}
+
+fn conditional(scope: &Scope) -> Result<Box<dyn Bijector>> {
+    let network = Mlp::new(8, &[5], Output::new(3), Some(2), Activation::Tanh, &scope.enter("network"))?;
+    let (affine, linear) = (Arc::new(Affine::default()), NetworkConfig::mlp([]));
+    let affine = Elementwise::conditional(&[2, 2, 2], affine, 3, &linear, &scope.enter("affine"))?;
+    let first = level(&[1, 4, 4], false, &scope.enter(0))?;
+    let prior: Option<Box<dyn Bijector>> = Some(Box::new(Embed::new(Box::new(Both(network)), Box::new(affine))));
+    let levels = vec![Level { prior, ..first }, level(&[2, 2, 2], false, &scope.enter(1))?];
+    Ok(Box::new(MultiScale::new(levels)?))
+}
+
+#[test]
+fn a_prior_sees_the_half_that_stays_and_the_context() -> Result<()> {
+    let case = Case::new("multi-scale, prior of half and context", conditional).given([2]);
+    case.round_trip()?;
+    case.derivatives()?;
+    case.every_weight_learns()?;
+    case.rows_are_independent()?;
+    case.wrong_shapes_are_errors()?;
+    case.extremes_stay_in_their_row()?;
+    case.trains()?;
+    case.recomputes()?;
+    case.structure_counts()?;
+    // The context moves the half that leaves, which is the first of z, and not the rest.
+    let (model, _) = case.model(DType::F64)?;
+    let mut rng = Rng::seed(1);
+    let x = rng.normal_tensor((1, 1, 4, 4), DType::F64, &Device::Cpu)?;
+    let mut z = || {
+        let context = rng.normal_tensor((1, 2), DType::F64, &Device::Cpu)?;
+        Ok::<_, Error>(model.inverse(&x, Some(&context))?.0)
+    };
+    let (a, b) = (z()?, z()?);
+    assert!(difference(&a.narrow(1, 0, 8)?, &b.narrow(1, 0, 8)?)? > 1e-3);
+    assert_eq!(difference(&a.narrow(1, 8, 8)?, &b.narrow(1, 8, 8)?)?, 0.0);
+    Ok(())
+}

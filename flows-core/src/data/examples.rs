@@ -1,0 +1,64 @@
+//! Examples and their contexts.
+
+use crate::{Error, Result};
+use candle_core::Tensor;
+use std::ops::Range;
+
+/// Examples and, for conditional models, what each is conditioned on.
+#[derive(Clone, Debug)]
+pub struct Examples {
+    /// The examples, shape (n, columns).
+    pub x: Tensor,
+    /// Their contexts, shape (n, context columns).
+    pub context: Option<Tensor>,
+}
+
+impl Examples {
+    /// The number of examples.
+    pub fn len(&self) -> usize {
+        self.x.dims().first().copied().unwrap_or(0)
+    }
+
+    /// The number of columns of `x`.
+    pub fn features(&self) -> usize {
+        width(&self.x)
+    }
+
+    /// The number of columns of the context, if there is one.
+    pub fn context_width(&self) -> Option<usize> {
+        self.context.as_ref().map(width)
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The examples of the given indices, in their order.
+    ///
+    /// # Errors
+    /// When an index is not below [`Examples::len`].
+    pub fn select(&self, indices: &[u32]) -> Result<Self> {
+        if let Some(index) = indices.iter().find(|&&i| i as usize >= self.len()) {
+            return Err(Error::Data(format!("there is no example {index}: there are {}, counted from 0", self.len())));
+        }
+        let indices = Tensor::from_slice(indices, indices.len(), self.x.device())?;
+        self.map(|t| Ok(t.index_select(&indices, 0)?))
+    }
+
+    /// The examples in this range of rows.
+    ///
+    /// # Errors
+    /// When there are fewer.
+    pub fn rows(&self, rows: Range<usize>) -> Result<Self> {
+        self.map(|t| Ok(t.narrow(0, rows.start, rows.len())?))
+    }
+
+    pub(super) fn map(&self, f: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Self> {
+        Ok(Self { x: f(&self.x)?, context: self.context.as_ref().map(&f).transpose()? })
+    }
+}
+
+fn width(x: &Tensor) -> usize {
+    x.dims().last().copied().unwrap_or(0)
+}

@@ -1,0 +1,5 @@
+//! Images and the files they come from.
+
+mod bad;
+mod parquet;
+mod sources;

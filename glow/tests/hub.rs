@@ -1,0 +1,87 @@
+//! The program `glow` with a data set of the Hugging Face Hub.
+
+use image::{ImageFormat, Rgb, RgbImage};
+use parquet::data_type::{ByteArray, ByteArrayType, Int32Type};
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::parser::parse_message_type;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Cursor, Write};
+use std::net::TcpListener;
+use std::ops::Range;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::thread;
+
+const SCHEMA: &str = "message schema { required group image { required binary bytes; } required int32 label; }";
+
+/// Writes 4 x 4 images of these reds, in two classes.
+fn write(path: &Path, reds: Range<u8>) {
+    let png = |red: u8| {
+        let mut bytes = Cursor::new(Vec::new());
+        RgbImage::from_pixel(4, 4, Rgb([red, 0, 0])).write_to(&mut bytes, ImageFormat::Png).unwrap();
+        ByteArray::from(bytes.into_inner())
+    };
+    let schema = Arc::new(parse_message_type(SCHEMA).unwrap());
+    let mut file = SerializedFileWriter::new(File::create(path).unwrap(), schema, Arc::default()).unwrap();
+    let mut group = file.next_row_group().unwrap();
+    let images: Vec<ByteArray> = reds.clone().map(png).collect();
+    let mut column = group.next_column().unwrap().unwrap();
+    column.typed::<ByteArrayType>().write_batch(&images, None, None).unwrap();
+    column.close().unwrap();
+    let labels: Vec<i32> = reds.map(|red| i32::from(red % 2)).collect();
+    let mut column = group.next_column().unwrap().unwrap();
+    column.typed::<Int32Type>().write_batch(&labels, None, None).unwrap();
+    column.close().unwrap();
+    group.close().unwrap();
+    file.close().unwrap();
+}
+
+/// Answers `requests` requests for the files of a folder by their names, as the Hub does.
+fn serve(folder: &Path, requests: usize) -> (String, thread::JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let folder = folder.to_path_buf();
+    let server = thread::spawn(move || {
+        for stream in listener.incoming().take(requests) {
+            let mut stream = stream.unwrap();
+            let lines = BufReader::new(stream.try_clone().unwrap()).lines().map_while(|line| line.ok());
+            let head: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
+            let path = head[0].split(' ').nth(1).unwrap();
+            assert!(path.starts_with("/datasets/me/animals/resolve/v1/data/"), "{path}");
+            let name = path.rsplit('/').next().unwrap();
+            let content = fs::read(folder.join(name)).unwrap();
+            let first = head.iter().any(|line| line.to_lowercase().ends_with("bytes=0-0"));
+            let body = if first { &content[..1] } else { &content[..] };
+            let range = format!("Content-Range: bytes 0-{}/{}\r\n", body.len() - 1, content.len());
+            let etag = format!("x-repo-commit: {}\r\netag: \"{name}\"\r\n", "0".repeat(40));
+            let head = format!("HTTP/1.1 206 Partial Content\r\nContent-Length: {}\r\n", body.len());
+            stream.write_all(format!("{head}Connection: close\r\n{etag}{range}\r\n").as_bytes()).unwrap();
+            stream.write_all(body).unwrap();
+        }
+    });
+    (endpoint, server)
+}
+
+#[test]
+fn a_data_set_of_the_hub_is_trained_on() {
+    let (hub, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let name = |i: u8| format!("train-0000{i}-of-00002.parquet");
+    for i in 0..2 {
+        write(&hub.path().join(name(i)), 20 * i..20 * i + 20);
+    }
+    // A look at each file, and the file.
+    let (endpoint, server) = serve(hub.path(), 4);
+    let settings =
+        "batch = 8\nmodel = { levels = 1, steps = 1, hidden = 4, conditional = true }\ntrain = { steps = 2 }";
+    fs::write(home.path().join("tiny.toml"), settings).unwrap();
+    let mut glow = Command::new(env!("CARGO_BIN_EXE_glow"));
+    glow.current_dir(home.path()).env("HF_HOME", home.path()).env("HF_ENDPOINT", endpoint).stdin(Stdio::null());
+    let address = format!("hf://datasets/me/animals/data/{}@v1", name(0));
+    let output = glow.args(["train", "--config", "tiny.toml", "--out", "run", "--data", &address]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    // 40 images: 4 to test on, then 1 to validate.
+    assert!(said.contains("3 x 4 x 4 of 2 classes; 35 images to train on"), "{said}");
+    server.join().unwrap();
+}
