@@ -79,7 +79,7 @@ pub struct ModelConfig {
     /// Whether the model is conditional on the classes of the images.
     #[serde(default)]
     pub conditional: bool,
-    /// Channels of the features of classes that all couplings and priors of such a model are given.
+    /// Channels of the features of classes, which all couplings and priors are given, if it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class_features: Option<usize>,
     /// The image of lower resolution that the model is given, if it is.
@@ -175,7 +175,7 @@ impl RunConfig {
             logit,
             dequantizer,
             classes: conditional.then_some(classes),
-            class_features,
+            class_features: class_features.filter(|_| conditional),
             condition,
         }
     }

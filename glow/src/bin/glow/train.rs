@@ -192,8 +192,9 @@ pub fn run(args: TrainArgs) -> Result<()> {
             let rng = &mut generators.picture.clone();
             return write_grid(&super_resolve::page(&glow, &splits.validation, config.temperature, rng)?, out);
         }
-        let columns = SAMPLES.isqrt();
-        write_grid(&grid(&glow, config.temperature, SAMPLES, columns, &mut generators.picture.clone())?, out)
+        let columns = glow.config().classes.map_or(SAMPLES.isqrt(), |classes| classes.min(SAMPLES));
+        let count = SAMPLES / columns * columns;
+        write_grid(&grid(&glow, config.temperature, count, columns, &mut generators.picture.clone())?, out)
     };
     let all: Vec<u32> = (0..splits.validation.len() as u32).collect();
     let outcome = {
