@@ -10,6 +10,9 @@ pub enum CouplingKind {
     /// `z = (x + t) sigmoid(max(r, -7) + 2)`.
     #[default]
     Affine,
+    /// `z = (x + t) sigmoid(max(r, -2) + 2)`: a layer draws samples apart at most twofold, so one that begins to leave
+    /// the range of the data does not run away.
+    Bounded,
     /// `z = x + t`.
     Additive,
     /// A rational-quadratic spline of 8 bins on [-4, 4], the identity beyond (Durkan et al., 2019, arXiv:1906.04032).

@@ -45,7 +45,13 @@ fn cases() -> Vec<Case> {
         // Close to the ends of the colours f32 tells few numbers apart, and logits lie far from each other.
         cases.push(if name == "equalised" { case.within(-3.0, 3.0) } else { case });
     }
-    for kind in [CouplingKind::Affine, CouplingKind::Additive, CouplingKind::Spline, CouplingKind::Mixture] {
+    for kind in [
+        CouplingKind::Affine,
+        CouplingKind::Bounded,
+        CouplingKind::Additive,
+        CouplingKind::Spline,
+        CouplingKind::Mixture,
+    ] {
         let case = Case::new(format!("coupling, {kind:?}"), move |scope| {
             Ok(Box::new(ImageCoupling::new([4, 3, 2], kind, 5, scope)?))
         });
