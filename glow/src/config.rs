@@ -10,6 +10,9 @@ pub enum CouplingKind {
     /// `z = (x + t) sigmoid(max(r, -7) + 2)`.
     #[default]
     Affine,
+    /// `z = (x + t) sigmoid(max(r, -2) + 2)`: a layer draws samples apart at most twofold, so one that begins to leave
+    /// the range of the data does not run away.
+    Bounded,
     /// `z = x + t`.
     Additive,
     /// A rational-quadratic spline of 8 bins on [-4, 4], the identity beyond (Durkan et al., 2019, arXiv:1906.04032).
@@ -118,6 +121,10 @@ pub struct GlowConfig {
     /// The number of classes, if the model is conditional on them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub classes: Option<usize>,
+    /// Channels of [`ClassFeatures`](crate::ClassFeatures), which all couplings and priors are given. Without them only
+    /// the last level's normal distribution knows the class.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class_features: Option<usize>,
     /// The image of lower resolution that the model is given, if it is: then it is a density of the images that this
     /// may be of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -149,6 +156,7 @@ impl GlowConfig {
             top_mixing: None,
             equalize: false,
             classes: None,
+            class_features: None,
             condition: None,
             logit: None,
             dequantizer: None,
@@ -159,6 +167,11 @@ impl GlowConfig {
     pub fn condition_shape(&self) -> Option<[usize; 3]> {
         let [channels, height, width] = self.shape;
         self.condition.map(|Condition { scale, .. }| [channels, height / scale, width / scale])
+    }
+
+    /// Channels of the features that the layers are given, if they are.
+    pub fn features(&self) -> Option<usize> {
+        self.condition.map_or(self.class_features, |condition| Some(condition.features))
     }
 
     /// Numbers of an image.
@@ -219,6 +232,14 @@ impl GlowConfig {
         }
         if self.classes == Some(0) {
             return bad("0 `classes`: give at least 1, or leave it out".into());
+        }
+        if let Some(channels) = self.class_features {
+            if self.classes.is_none() {
+                return bad("`class_features` are of classes: make the model conditional on them".into());
+            }
+            if !(1..=1024).contains(&channels) {
+                return bad(format!("{channels} `class_features`: give 1 to 1024"));
+            }
         }
         if let Some(a) = self.logit.filter(|a| !(*a > 0.0 && *a < 0.5)) {
             return bad(format!("a `logit` of {a}: give a number above 0 and below 0.5, such as 0.05"));

@@ -13,11 +13,11 @@ use flows_core::{Error, Result, Structure};
 /// A coupling layer over images: the first half of the channels stays, and a network of convolutions of it, 3x3, 1x1
 /// and 3x3, says how the second half moves (Kingma and Dhariwal 2018, arXiv:1807.03039, section 3.3).
 ///
-/// `inverse` is `z = (x + t) s`, `s = sigmoid(max(r, -7) + 2)`, the network giving all r, then all t; or, if additive,
-/// `z = x + t`; or the inverse of a spline of x or of a mixture of logistics, the network giving all first parameters,
-/// then all second ones, and so on. The last convolution starts at zero, so that s is 0.88 then, a spline the identity
-/// and a mixture close to it. Weights: `0.weight`, `0.bias`,
-/// `1.weight`, `1.bias`, `2.weight`, `2.bias`, `2.log_scale`.
+/// `inverse` is `z = (x + t) s`, `s = sigmoid(max(r, -7) + 2)`, the network giving all r, then all t; or, if bounded,
+/// the same with -2 for -7; or, if additive, `z = x + t`; or the inverse of a spline of x or of a mixture of logistics,
+/// the network giving all first parameters, then all second ones, and so on. The last convolution starts at zero, so that
+/// s is 0.88 then, a spline the identity and a mixture close to it. Weights: `0.weight`, `0.bias`, `1.weight`, `1.bias`,
+/// `2.weight`, `2.bias`, `2.log_scale`.
 ///
 /// A conditional layer's network sees features below the half that stays: its context (B, F, H, W).
 #[derive(Debug)]
@@ -71,6 +71,7 @@ impl ImageCoupling {
         let half = channels / 2;
         let map = match kind {
             CouplingKind::Affine => Map::Affine(Coupled::Sigmoid),
+            CouplingKind::Bounded => Map::Affine(Coupled::Bounded),
             CouplingKind::Additive => Map::Affine(Coupled::Shift),
             CouplingKind::Spline => Map::Family(Box::new(RqSpline::linear_tails(BINS, END)?)),
             CouplingKind::Mixture => Map::Family(Box::new(LogisticMixture::new(COMPONENTS)?)),
@@ -130,6 +131,7 @@ impl Bijector for ImageCoupling {
     fn structure(&self) -> Structure {
         let kind = match &self.map {
             Map::Affine(Coupled::Shift) => "additive".into(),
+            Map::Affine(Coupled::Bounded) => "bounded affine".into(),
             Map::Affine(_) => "affine".into(),
             Map::Family(family) => family.name(),
         };

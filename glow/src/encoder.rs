@@ -140,9 +140,9 @@ impl Features {
         Self { start, shape }
     }
 
-    /// Those for a level of a model that is given an image.
+    /// Those for a level of a model that is given an image or learns features of its classes.
     pub(crate) fn of_level(config: &GlowConfig, level: usize) -> Option<Self> {
-        let features = config.condition?.features;
+        let features = config.features()?;
         let shape = |level: usize| {
             let [_, height, width] = config.level_shape(level);
             [features, height, width]
@@ -173,7 +173,7 @@ pub(crate) struct WithFeatures(pub(crate) Features);
 
 impl Network for WithFeatures {
     fn forward(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
-        let missing = || Error::Config("this Glow is given an image: its features are missing".into());
+        let missing = || Error::Config("this Glow is given an image or a class: its features are missing".into());
         Ok(Tensor::cat(&[x, &self.0.among(context.ok_or_else(missing)?)?], 1)?)
     }
 

@@ -11,6 +11,7 @@
 //! # Ok::<(), flows_core::Error>(())
 //! ```
 
+mod class_features;
 mod config;
 mod conv;
 mod coupling;
@@ -23,6 +24,7 @@ mod prior;
 mod rosinality;
 mod step;
 
+pub use class_features::ClassFeatures;
 pub use config::{Condition, CouplingKind, Dequantizer, GlowConfig, Mixing};
 pub use coupling::ImageCoupling;
 pub use dequantizer::dequantizer;

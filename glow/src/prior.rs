@@ -1,7 +1,8 @@
 //! The normal distributions that Glow compares with, as maps onto noise.
 
+use crate::class_features::class_of_rows;
 use crate::conv::{last_layer, weights};
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 use flows_core::bijectors::{Bijector, check_event};
 use flows_core::nn::{Init, Scope};
 use flows_core::ops::{ConvLayer, Coupled, Direction, conv_network, coupled};
@@ -105,21 +106,6 @@ impl TopPrior {
         };
         normal(v, &parameters, direction)
     }
-}
-
-/// The class of each row, (B) as u32, from a context (B, 1).
-fn class_of_rows(context: Option<&Tensor>, batch: usize, classes: usize) -> Result<Tensor> {
-    let Some(context) = context else {
-        return Err(Error::Config(format!("this Glow has {classes} classes: give one for each image")));
-    };
-    if context.dims() != [batch, 1] {
-        return Err(Error::shape("the classes", context.dims(), format!("({batch}, 1)")));
-    }
-    let rows = context.flatten_all()?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
-    if let Some(class) = rows.iter().find(|c| !(c.fract() == 0.0 && (0.0..classes as f64).contains(*c))) {
-        return Err(Error::Data(format!("there is no class {class}: give whole numbers from 0 to {}", classes - 1)));
-    }
-    Ok(context.flatten_all()?.to_dtype(DType::U32)?)
 }
 
 impl Bijector for TopPrior {

@@ -209,7 +209,7 @@ fn convolution(
 ///
 /// # Errors
 /// When the model has what that layout has no place for: classes, images that it is given, equalised colours, logits,
-/// learnt noise, splines or mixtures, a last level with steps of its own.
+/// learnt noise, couplings that are bounded, splines or mixtures, a last level with steps of its own.
 pub fn state_dict(glow: &Glow) -> Result<Vec<(String, Tensor)>> {
     let config = glow.config();
     let without = [
@@ -218,6 +218,7 @@ pub fn state_dict(glow: &Glow) -> Result<Vec<(String, Tensor)>> {
         ("equalised colours", config.equalize),
         ("logits", config.logit.is_some()),
         ("a dequantizer", config.dequantizer.is_some()),
+        ("bounded couplings", config.coupling == CouplingKind::Bounded),
         ("splines", config.coupling == CouplingKind::Spline),
         ("mixtures", config.coupling == CouplingKind::Mixture),
         ("a last level with steps of its own", config.steps_of(config.levels - 1) != config.steps),

@@ -1,36 +1,44 @@
 //! Steps and levels of a Glow.
 
 use crate::encoder::{Features, WithFeatures};
-use crate::{AffineInjector, Encoder, Equalize, GlowConfig, ImageCoupling, Mixing, SplitPrior, TopPrior};
+use crate::{
+    AffineInjector, ClassFeatures, Condition, Encoder, Equalize, GlowConfig, ImageCoupling, Mixing, SplitPrior,
+    TopPrior,
+};
 use flows_core::Result;
 use flows_core::bijectors::{
     ActNorm, Bijector, Chain, Conv1x1, Embed, Level, Logit, MultiScale, Order, Permutation, Squeeze, Start,
 };
-use flows_core::nn::Scope;
+use flows_core::nn::{Network, Scope};
 
-/// The bijection of a Glow between vectors of noise and images: its [`levels`], and the [`Encoder`] of the image that it
-/// is given, if it is, as `encoder`.
+/// The bijection of a Glow between vectors of noise and images: its [`levels`], and as `encoder` the [`Encoder`] of the
+/// image that it is given, if it is, or the [`ClassFeatures`].
 ///
 /// # Errors
 /// When the config names a size that cannot be.
 pub fn flow(config: &GlowConfig, scope: &Scope) -> Result<Box<dyn Bijector>> {
     let levels = MultiScale::new(levels(config, scope)?)?;
-    let (Some(condition), Some(shape)) = (config.condition, config.condition_shape()) else {
-        return Ok(Box::new(levels));
-    };
     let sizes: Vec<[usize; 2]> = (0..config.levels)
         .map(|i| {
             let [_, height, width] = config.level_shape(i);
             [height, width]
         })
         .collect();
-    let encoder = Encoder::new(shape, condition.features, condition.blocks, &sizes, &scope.enter("encoder"))?;
-    Ok(Box::new(Embed::new(Box::new(encoder), Box::new(levels))))
+    let scope = scope.enter("encoder");
+    let given: Box<dyn Network> =
+        match (config.condition, config.condition_shape(), config.classes, config.class_features) {
+            (Some(Condition { features, blocks, .. }), Some(shape), ..) => {
+                Box::new(Encoder::new(shape, features, blocks, &sizes, &scope)?)
+            }
+            (_, _, Some(classes), Some(channels)) => Box::new(ClassFeatures::new(classes, channels, &sizes, &scope)?),
+            _ => return Ok(Box::new(levels)),
+        };
+    Ok(Box::new(Embed::new(given, Box::new(levels))))
 }
 
 /// The levels of a Glow, from the data on, their tensors in `scope` as `levels.I.K.actnorm`, `.mix` and `.coupling`
-/// for step K from the data on, and `levels.I.prior`. The context is that of [`TopPrior`] or, where the Glow is given an
-/// image, what its [`Encoder`] makes of that; then steps have an `.injector` too.
+/// for step K from the data on, and `levels.I.prior`. The context is that of [`TopPrior`] or, where there are features
+/// of an image or of classes, those; given an image, steps have an `.injector` too.
 ///
 /// # Errors
 /// When the config names a size that cannot be.
@@ -57,7 +65,7 @@ fn level(config: &GlowConfig, index: usize, scope: &Scope) -> Result<Level> {
         let scope = scope.enter(k);
         steps.push(Box::new(ActNorm::new(&shape, &scope.enter("actnorm"))?));
         steps.push(mixing(config.mixing_of(index), &shape, &scope.enter("mix"))?);
-        if given > 0 {
+        if config.condition.is_some() {
             steps.push(Box::new(AffineInjector::new(shape, given, config.hidden, &scope.enter("injector"))?));
         }
         let (kind, scope) = (config.coupling, scope.enter("coupling"));

@@ -45,7 +45,13 @@ fn cases() -> Vec<Case> {
         // Close to the ends of the colours f32 tells few numbers apart, and logits lie far from each other.
         cases.push(if name == "equalised" { case.within(-3.0, 3.0) } else { case });
     }
-    for kind in [CouplingKind::Affine, CouplingKind::Additive, CouplingKind::Spline, CouplingKind::Mixture] {
+    for kind in [
+        CouplingKind::Affine,
+        CouplingKind::Bounded,
+        CouplingKind::Additive,
+        CouplingKind::Spline,
+        CouplingKind::Mixture,
+    ] {
         let case = Case::new(format!("coupling, {kind:?}"), move |scope| {
             Ok(Box::new(ImageCoupling::new([4, 3, 2], kind, 5, scope)?))
         });
@@ -152,6 +158,38 @@ fn a_prior_of_classes_is_exact() -> Result<()> {
         assert!(prior.forward(&z.narrow(0, 0, 1)?, Some(&bad)).is_err());
     }
     assert!(prior.forward(&z, None).is_err());
+    Ok(())
+}
+
+#[test]
+fn what_is_learnt_of_classes_moves_every_level() -> Result<()> {
+    let mut rng = Rng::seed(1);
+    let parameters = Parameters::new(DType::F64, CPU, Rng::seed(0));
+    let of_classes = GlowConfig {
+        classes: Some(3),
+        class_features: Some(2),
+        ..config([1, 4, 4], 2, CouplingKind::Affine, Mixing::Lu)
+    };
+    let flow = flow(&of_classes, &parameters.scope())?;
+    let z = rng.normal_tensor((5, 16), DType::F64, CPU)?;
+    let classes = Tensor::new(&[[0u32], [2], [1], [2], [0]], CPU)?;
+    flow.initialize(&flow.forward(&z, Some(&classes))?.0, Some(&classes))?;
+    perturb(&parameters, 0.1, &mut rng)?;
+    let report = measure(flow.as_ref(), &parameters, &z, Some(&classes), &mut rng)?;
+    let log_det = report.forward_log_det.max(report.inverse_log_det);
+    // Differences cross kinks of ReLU.
+    assert!(report.round_trip < 1e-10 && log_det < 1e-10 && report.worst() < 0.02, "{report:?}");
+    // The same noise of two classes: what leaves at the first level is moved as what leaves at the last.
+    let zeros = Tensor::zeros((2, 16), DType::F64, CPU)?;
+    let x = flow.forward(&zeros, Some(&Tensor::new(&[[0u32], [1]], CPU)?))?.0;
+    let of_one = flow.inverse(&x, Some(&Tensor::new(&[[0u32], [0]], CPU)?))?.0;
+    for leaves in [of_one.narrow(1, 0, 8)?, of_one.narrow(1, 8, 8)?] {
+        assert!(difference(&leaves.get(0)?, &leaves.get(1)?)? > 1e-3);
+    }
+    for bad in [Tensor::new(&[[3f64]], CPU)?, Tensor::new(&[[0.5f64]], CPU)?, Tensor::new(&[0u32], CPU)?] {
+        assert!(flow.forward(&z.narrow(0, 0, 1)?, Some(&bad)).is_err());
+    }
+    assert!(flow.forward(&z, None).is_err());
     Ok(())
 }
 
@@ -443,6 +481,8 @@ fn settings_that_cannot_be_are_errors() {
         GlowConfig { top_steps: Some(0), ..good.clone() },
         GlowConfig { hidden: 0, ..good.clone() },
         GlowConfig { classes: Some(0), ..good.clone() },
+        GlowConfig { class_features: Some(2), ..good.clone() },
+        GlowConfig { classes: Some(2), class_features: Some(0), ..good.clone() },
         GlowConfig { logit: Some(0.5), ..good.clone() },
         GlowConfig { logit: Some(0.05), equalize: true, ..good.clone() },
         GlowConfig { logit: Some(f64::NAN), ..good.clone() },

@@ -132,6 +132,13 @@ fn classes_condition_a_model() {
     let here = folder.path();
     let results = json(here, "train --data images --config tiny.toml --conditional --out run --json -q");
     assert!(results["test"]["bits_per_dimension"].as_f64().unwrap().is_finite());
+    assert_eq!(results["test"]["given"], "the class");
+    fs::write(here.join("featured.toml"), TINY.replace("hidden = 6", "hidden = 6, class_features = 2")).unwrap();
+    for (args, out, has) in [("--conditional", "featured", true), ("", "plain", false)] {
+        succeeds(here, &format!("train --data images --config featured.toml {args} --out {out} -q"));
+        assert_eq!(succeeds(here, &format!("info {out}")).contains("Class features"), has, "{out}");
+    }
+    succeeds(here, "sample featured --class 1 --count 4 --out disks.png");
     succeeds(here, "sample run --out all.png");
     succeeds(here, "sample run --class 1 --count 4 --out disks.png");
     fails(here, "sample run --class 2 --out none.png", &["no class 2"]);

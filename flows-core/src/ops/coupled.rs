@@ -14,6 +14,8 @@ pub enum Coupled {
     /// `x = z / s - t`, `s = sigmoid(max(r, -7) + 2)`; parameters: all r, then all t. Glow's affine coupling as
     /// published, whose inverse is `z = (x + t) s`, but that s is at least 1/150: it divides when samples are drawn.
     Sigmoid,
+    /// The same with `s = sigmoid(max(r, -2) + 2)`, which is at least 1/2.
+    Bounded,
     /// `x = z - t`; parameters: all t.
     Shift,
     /// `x = m + z e^l`; parameters: all m, then all l: a normal distribution's.
@@ -55,15 +57,17 @@ impl Coupled {
     fn parameters(self) -> usize {
         if self == Self::Shift { 1 } else { 2 }
     }
-}
 
-/// The least r of [`Coupled::Sigmoid`].
-const LEAST: f64 = -7.0;
+    /// The least r of a sigmoid.
+    const fn least(self) -> f64 {
+        if matches!(self, Self::Bounded) { -2.0 } else { -7.0 }
+    }
 
-/// r, not below the least; a NaN stays.
-#[inline(always)]
-fn bounded<T: Real>(r: T) -> T {
-    if r < T::of(LEAST) { T::of(LEAST) } else { r }
+    /// r, not below the least; a NaN stays.
+    #[inline(always)]
+    fn bounded<T: Real>(self, r: T) -> T {
+        if r < T::of(self.least()) { T::of(self.least()) } else { r }
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -82,6 +86,8 @@ impl Kernel {
         match (self.map, self.direction) {
             (Sigmoid, Forward) => f(kernel(Sigmoid, Forward)),
             (Sigmoid, Inverse) => f(kernel(Sigmoid, Inverse)),
+            (Bounded, Forward) => f(kernel(Bounded, Forward)),
+            (Bounded, Inverse) => f(kernel(Bounded, Inverse)),
             (Shift, Forward) => f(kernel(Shift, Forward)),
             (Shift, Inverse) => f(kernel(Shift, Inverse)),
             (Normal, Forward) => f(kernel(Normal, Forward)),
@@ -93,13 +99,13 @@ impl Kernel {
     #[inline(always)]
     fn at<T: Real>(self, x: T, [a, b]: [T; 2]) -> (T, T) {
         match (self.map, self.direction) {
-            (Coupled::Sigmoid, Direction::Inverse) => {
-                let r = T::zero() - (bounded(a) + T::of(2.0));
+            (Coupled::Sigmoid | Coupled::Bounded, Direction::Inverse) => {
+                let r = T::zero() - (self.map.bounded(a) + T::of(2.0));
                 let log = T::zero() - r.fast_softplus();
                 ((x + b) * log.fast_exp(), log)
             }
-            (Coupled::Sigmoid, Direction::Forward) => {
-                let log = (T::zero() - (bounded(a) + T::of(2.0))).fast_softplus();
+            (Coupled::Sigmoid | Coupled::Bounded, Direction::Forward) => {
+                let log = (T::zero() - (self.map.bounded(a) + T::of(2.0))).fast_softplus();
                 (x * log.fast_exp() - b, log)
             }
             (Coupled::Shift, Direction::Inverse) => (x + a, T::zero()),
@@ -113,17 +119,17 @@ impl Kernel {
     #[inline(always)]
     fn gradient<T: Real>(self, x: T, [a, b]: [T; 2], gvalue: T, glog: T) -> [T; 3] {
         match (self.map, self.direction) {
-            (Coupled::Sigmoid, Direction::Inverse) => {
+            (Coupled::Sigmoid | Coupled::Bounded, Direction::Inverse) => {
                 // d log s / da = 1 - s, and 0 at the bound.
-                let s = (bounded(a) + T::of(2.0)).fast_sigmoid();
+                let s = (self.map.bounded(a) + T::of(2.0)).fast_sigmoid();
                 let gx = gvalue * s;
-                let slope = if a < T::of(LEAST) { T::zero() } else { T::one() - s };
+                let slope = if a < T::of(self.map.least()) { T::zero() } else { T::one() - s };
                 [gx, (gx * (x + b) + glog) * slope, gx]
             }
-            (Coupled::Sigmoid, Direction::Forward) => {
-                let r = T::zero() - (bounded(a) + T::of(2.0));
+            (Coupled::Sigmoid | Coupled::Bounded, Direction::Forward) => {
+                let r = T::zero() - (self.map.bounded(a) + T::of(2.0));
                 let gx = gvalue * r.fast_softplus().fast_exp();
-                let slope = if a < T::of(LEAST) { T::zero() } else { r.fast_sigmoid() };
+                let slope = if a < T::of(self.map.least()) { T::zero() } else { r.fast_sigmoid() };
                 [gx, T::zero() - (gx * x + glog) * slope, T::zero() - gvalue]
             }
             (Coupled::Shift, Direction::Inverse) => [gvalue, gvalue, T::zero()],
@@ -217,8 +223,8 @@ impl Kernel {
         let part = x.narrow(1, kept, moved)?;
         let half = |i: usize| parameters.narrow(1, i * moved, moved);
         let (value, log) = match (self.map, self.direction) {
-            (Coupled::Sigmoid, direction) => {
-                let log = ops::log_sigmoid(&(half(0)?.maximum(LEAST)? + 2.0)?)?;
+            (Coupled::Sigmoid | Coupled::Bounded, direction) => {
+                let log = ops::log_sigmoid(&(half(0)?.maximum(self.map.least())? + 2.0)?)?;
                 match direction {
                     Direction::Inverse => (((part + half(1)?)? * log.exp()?)?, log),
                     Direction::Forward => (((part * log.neg()?.exp()?)? - half(1)?)?, log.neg()?),
@@ -288,7 +294,7 @@ mod tests {
     use crate::testing::difference;
     use candle_core::{Device, Var};
 
-    const MAPS: [Coupled; 3] = [Coupled::Sigmoid, Coupled::Shift, Coupled::Normal];
+    const MAPS: [Coupled; 4] = [Coupled::Sigmoid, Coupled::Bounded, Coupled::Shift, Coupled::Normal];
 
     #[test]
     fn the_kernel_is_the_plain_composition_and_directions_undo_each_other() -> Result<()> {
@@ -316,6 +322,13 @@ mod tests {
                 let (back, back_log_det) = coupled(&z, &parameters, kept, map, Direction::Forward)?;
                 assert!(difference(&x, &back)? < 1e-10 && difference(&log_det, &back_log_det.neg()?)? < 1e-12);
             }
+        }
+        // Samples are drawn apart at most so far.
+        for (map, most) in [(Coupled::Sigmoid, 1.0 + 5f64.exp()), (Coupled::Bounded, 2.0)] {
+            let parameters = Tensor::new(&[[-1e9, 0.0]], &Device::Cpu)?;
+            let (x, _) =
+                coupled(&Tensor::ones((1, 1), DType::F64, &Device::Cpu)?, &parameters, 0, map, Direction::Forward)?;
+            assert!((x.flatten_all()?.to_vec1::<f64>()?[0] - most).abs() < 1e-9, "{map:?}");
         }
         let x = Tensor::zeros((2, 4), DType::F32, &Device::Cpu)?;
         for (parameters, kept) in [((2, 5), 2), ((1, 4), 2), ((2, 0), 4), ((2, 4), 5)] {

@@ -79,6 +79,9 @@ pub struct ModelConfig {
     /// Whether the model is conditional on the classes of the images.
     #[serde(default)]
     pub conditional: bool,
+    /// Channels of the features of classes, which all couplings and priors are given, if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class_features: Option<usize>,
     /// The image of lower resolution that the model is given, if it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub condition: Option<Condition>,
@@ -151,7 +154,7 @@ impl RunConfig {
     /// The config of the model of images of this shape and so many classes.
     fn glow_of(&self, shape: [usize; 3], classes: usize) -> GlowConfig {
         let ModelConfig { bits, levels, steps, top_steps, hidden, coupling, mixing, .. } = self.model;
-        let ModelConfig { equalize, logit, dequantizer, condition, conditional, .. } = self.model;
+        let ModelConfig { equalize, logit, dequantizer, condition, conditional, class_features, .. } = self.model;
         GlowConfig {
             shape,
             bits,
@@ -166,6 +169,7 @@ impl RunConfig {
             logit,
             dequantizer,
             classes: conditional.then_some(classes),
+            class_features: class_features.filter(|_| conditional),
             condition,
         }
     }

@@ -59,6 +59,9 @@ pub struct Bits {
     /// Whether the noise is that of a dequantizer.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub variational: bool,
+    /// What the model is given, if it is: the figure is of the images given that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub given: Option<&'static str>,
     /// The mean over the images, over all colours of the model's images.
     pub bits_per_dimension: f64,
     /// Of that mean.
@@ -87,6 +90,11 @@ impl Bits {
             images: values.len(),
             draws,
             variational: glow.config().dequantizer.is_some(),
+            given: match (glow.config().classes, glow.config().condition) {
+                (Some(_), _) => Some("the class"),
+                (_, Some(_)) => Some("the smaller image"),
+                (None, None) => None,
+            },
             bits_per_dimension,
             standard_error: standard_error / (dimensions as f64 * LN_2),
             dimensions,
@@ -110,7 +118,8 @@ impl Bits {
                 format!("; an upper bound by {draws} draws of {noise}")
             }
         };
-        format!("{bits} bits/dim over {} colours{unpadded}  ({images}{bound})", self.dimensions)
+        let given = self.given.map_or(String::new(), |given| format!(" given {given}"));
+        format!("{bits} bits/dim{given} over {} colours{unpadded}  ({images}{bound})", self.dimensions)
     }
 }
 

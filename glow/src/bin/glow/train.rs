@@ -92,10 +92,10 @@ pub struct TrainArgs {
     /// Bits of a colour, 1 to 8
     #[arg(long, value_name = "B", conflicts_with = "resume", help_heading = "Model")]
     bits: Option<i64>,
-    /// What couplings do to the half of the channels that moves: affine, additive, a rational-quadratic spline, or the
-    /// mixture of logistics of Flow++
+    /// What couplings do to the half of the channels that moves: affine, affine and bounded, additive, a
+    /// rational-quadratic spline, or the mixture of logistics of Flow++
     #[arg(long, value_name = "KIND", conflicts_with = "resume", help_heading = "Model")]
-    #[arg(value_parser = ["affine", "additive", "spline", "mixture"])]
+    #[arg(value_parser = ["affine", "bounded", "additive", "spline", "mixture"])]
     coupling: Option<String>,
     /// Model logit(A + (1 - 2A) c) of colours c in [0, 1] rather than colours; bits/dim stay those of colours
     #[arg(long, value_name = "A", allow_negative_numbers = true, conflicts_with = "resume", help_heading = "Model")]
@@ -156,6 +156,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
     let size = config.batch.min(splits.train.len());
     let coupling = match config.model.coupling {
         CouplingKind::Affine => "affine",
+        CouplingKind::Bounded => "bounded",
         CouplingKind::Additive => "additive",
         CouplingKind::Spline => "spline",
         CouplingKind::Mixture => "mixture",
@@ -177,8 +178,9 @@ pub fn run(args: TrainArgs) -> Result<()> {
             let rng = &mut generators.picture.clone();
             return write_grid(&super_resolve::page(&glow, &splits.validation, config.temperature, rng)?, out);
         }
-        let columns = SAMPLES.isqrt();
-        write_grid(&grid(&glow, config.temperature, SAMPLES, columns, &mut generators.picture.clone())?, out)
+        let columns = glow.config().classes.map_or(SAMPLES.isqrt(), |classes| classes.min(SAMPLES));
+        let count = SAMPLES / columns * columns;
+        write_grid(&grid(&glow, config.temperature, count, columns, &mut generators.picture.clone())?, out)
     };
     let all: Vec<u32> = (0..splits.validation.len() as u32).collect();
     let outcome = {
