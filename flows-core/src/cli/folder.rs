@@ -1,6 +1,6 @@
 //! The folder of a training run.
 
-use super::settings::{read_settings, write_settings};
+use super::settings::{overlay, read_settings, write_settings};
 use super::{Interrupt, ProgressBar, RunArgs};
 use crate::files::in_folder;
 use crate::train::{Metrics, Observer, TensorBoard};
@@ -24,6 +24,9 @@ const FILES: [&str; 8] = [
     "samples.png",
 ];
 
+/// Settings that a run keeps when it is resumed.
+const KEPT: [&str; 2] = ["data", "seed"];
+
 /// What the names of event files begin with.
 const EVENTS: &str = "events.out.tfevents.";
 
@@ -36,6 +39,8 @@ const REPLACED: &str = ".replaced";
 pub struct RunFolder {
     path: PathBuf,
     resume: bool,
+    /// The file of settings that go over those of a run that is resumed.
+    over: Option<PathBuf>,
 }
 
 impl RunFolder {
@@ -44,7 +49,8 @@ impl RunFolder {
     /// # Errors
     /// When a new run would meet one that is there, or there is none to resume.
     pub fn new(path: impl Into<PathBuf>, args: &RunArgs) -> Result<Self> {
-        let folder = Self { path: path.into(), resume: args.resume };
+        let over = args.config.clone().filter(|_| args.resume);
+        let folder = Self { path: path.into(), resume: args.resume, over };
         let shown = folder.path.display();
         if folder.path.exists() && !folder.path.is_dir() {
             return Err(Error::file(&folder.path, "is a file, not a folder; choose another --out"));
@@ -83,12 +89,22 @@ impl RunFolder {
         self.path.join("metrics.jsonl")
     }
 
-    /// The settings of the run that is there.
+    /// The settings of the run that is there, under those of `--config` if it is resumed with them.
     ///
     /// # Errors
-    /// When the file is missing or not TOML.
+    /// When a file is missing or not TOML, or that of `--config` has other data or another seed.
     pub fn settings(&self) -> Result<toml::Table> {
-        read_settings(&self.config())
+        let mut settings = read_settings(&self.config())?;
+        let Some(path) = &self.over else { return Ok(settings) };
+        let of_run = KEPT.map(|name| settings.get(name).cloned());
+        overlay(&mut settings, read_settings(path)?);
+        for (name, of_run) in KEPT.iter().zip(&of_run) {
+            if settings.get(*name) != of_run.as_ref() {
+                let message = format!("has another `{name}` than the run: leave it out, or start a new run");
+                return Err(Error::file(path, message));
+            }
+        }
+        Ok(settings)
     }
 
     /// Makes the folder, sets a run that is to be replaced aside, and writes the settings.
@@ -197,6 +213,12 @@ mod tests {
         fs::write(path.join("notes.txt"), "mine").unwrap();
         let resumed = RunFolder::new(&path, &resume).unwrap();
         assert_eq!(resumed.settings().unwrap(), settings);
+        let over = folder.path().join("over.toml");
+        let changed = RunArgs { config: Some(over.clone()), ..resume };
+        fs::write(&over, "batch = 3\nseed = 1").unwrap();
+        assert_eq!(RunFolder::new(&path, &changed).unwrap().settings().unwrap()["batch"], 3.into());
+        fs::write(&over, "seed = 2").unwrap();
+        assert!(RunFolder::new(&path, &changed).unwrap().settings().unwrap_err().to_string().contains("`seed`"));
         drop(resumed.begin(&settings).unwrap());
         assert!(path.join("model.safetensors").exists());
         // A run that ends without having been saved gives its place back to the one before it.

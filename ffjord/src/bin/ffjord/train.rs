@@ -28,6 +28,18 @@ Examples:
   ffjord train --data mnist/ --preset mnist-small --out runs/mnist
   ffjord train --out runs/prices --resume";
 
+/// Settings of a model that may change when a run goes on: its weights are of the field and the times alone.
+pub const CHANGEABLE: [&str; 8] = [
+    "flow.solver",
+    "flow.evaluation",
+    "flow.row_steps",
+    "flow.divergence",
+    "flow.penalty",
+    "flow.steer",
+    "flow.gradient",
+    "flow.matching",
+];
+
 /// The most samples that a model is compared with a known energy by.
 const SAMPLES: usize = 10_000;
 
@@ -47,7 +59,8 @@ fn presets() -> String {
 /// the settings (config.toml), the metrics (metrics.jsonl), the loss curve (loss.png), the results (results.json),
 /// for data in the plane density.png, and for particles particles.png. At every evaluation a line tells how often the field was evaluated,
 /// forward and backward, and how large the solver's steps were. Ctrl-C saves and ends; --resume goes on where a run
-/// was saved last, and gives the model that an uninterrupted run would have given.
+/// was saved last, and gives the model that an uninterrupted run would have given; with --config it can have another
+/// solver from there on, such as one of more steps (`flow.solver.max_steps`).
 ///
 /// Data is standardized within the model. Of a table 8 rows in 10 are trained on, 1 chooses the best weights, and 1
 /// is tested on. A row of particles has the positions of all, particle by particle; the density is one of
@@ -119,7 +132,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
     let mut generators = config.generators();
     let mut shuffle = Shuffle::new(data.train.len(), config.batch, config.seed)?;
     let trainer = Trainer::new(model.parameters(), config.train.clone(), generators.training)?;
-    let checkpoint = Checkpoint::new(out, Model::KIND, model.config())?;
+    let checkpoint = Checkpoint::new(out, Model::KIND, model.config())?.changeable(&CHANGEABLE);
     let saved = args.run.resume && checkpoint.exists();
     let mut trainer = trainer.with_checkpoint(checkpoint);
     let done = if saved { trainer.resume()? } else { 0 };
