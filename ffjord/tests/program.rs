@@ -94,6 +94,19 @@ fn a_resumed_run_is_the_same_to_the_bit() {
 }
 
 #[test]
+fn a_density_has_the_preset_of_its_name() {
+    let folder = folder();
+    let here = folder.path();
+    let matching = |data: &str| {
+        succeeds(here, &format!("train --data {data} --config tiny.toml --out {data} -q"));
+        let settings: toml::Table = fs::read_to_string(here.join(data).join("config.toml")).unwrap().parse().unwrap();
+        settings["matching"].as_integer().unwrap()
+    };
+    assert!(matching("checkerboard") > 0);
+    assert_eq!(matching("rings"), 0);
+}
+
+#[test]
 fn particles_from_training_to_samples() {
     let folder = folder();
     let here = folder.path();

@@ -45,11 +45,12 @@ const SAMPLES: usize = 10_000;
 
 /// The presets, each with what it is for.
 fn presets() -> String {
-    let line = |(name, about): (String, String)| format!("  {name:11}  {about}\n");
+    let line = |(name, about): (String, String)| format!("  {name:12}  {about}\n");
     let lines: String = PRESETS.list().unwrap_or_default().into_iter().map(line).collect();
     let images: String = images::PRESETS.list().unwrap_or_default().into_iter().map(line).collect();
     format!(
-        "Presets, `toy` unless given, and for tables `table`:\n{lines}\nFor images, `digits` unless given:\n{images}\n"
+        "Presets; unless given that of the density's name, else `toy`, and for tables `table`:\n{lines}\n\
+         For images, `digits` unless given:\n{images}\n"
     )
 }
 
@@ -231,8 +232,12 @@ fn settle(args: &TrainArgs) -> Result<(RunFolder, RunConfig)> {
         return Ok((folder, config));
     }
     let flags = args.data.iter().map(|data| ("data".to_string(), Value::from(data.clone()))).collect();
-    let table = args.data.as_ref().is_some_and(|data| data.parse::<Toy>().is_err());
-    let mut settings = args.run.layer(PRESETS, if table { "table" } else { "toy" }, flags)?;
+    let preset = match args.data.as_deref().map(str::parse::<Toy>) {
+        Some(Err(_)) => "table",
+        Some(Ok(toy)) if PRESETS.get(toy.name()).is_ok() => toy.name(),
+        _ => "toy",
+    };
+    let mut settings = args.run.layer(PRESETS, preset, flags)?;
     if args.data.is_some() {
         // The number in a file of settings is that of other data.
         settings.remove("rows");
