@@ -94,6 +94,19 @@ fn a_resumed_run_is_the_same_to_the_bit() {
 }
 
 #[test]
+fn a_density_has_the_preset_of_its_name() {
+    let folder = folder();
+    let here = folder.path();
+    let matching = |data: &str| {
+        succeeds(here, &format!("train --data {data} --config tiny.toml --out {data} -q"));
+        let settings: toml::Table = fs::read_to_string(here.join(data).join("config.toml")).unwrap().parse().unwrap();
+        settings["matching"].as_integer().unwrap()
+    };
+    assert!(matching("checkerboard") > 0);
+    assert_eq!(matching("rings"), 0);
+}
+
+#[test]
 fn particles_from_training_to_samples() {
     let folder = folder();
     let here = folder.path();
@@ -195,4 +208,25 @@ flow = { field = { hidden = [8] }, solver = { rtol = 1e-4, atol = 1e-4, max_step
     fails(here, "train --out run --resume -q", 1, remedy);
     assert!(files() == saved);
     assert_eq!(json(here, "eval run --json")["result"]["log_likelihood"].as_f64(), Some(before));
+    // With the remedy it goes on.
+    fs::write(here.join("more.toml"), "flow.solver = { max_steps = 500, rtol = 1e-3 }").unwrap();
+    let output = run(here, "train --out run --resume --config more.toml --lr 1e-4 --steps 300 --json");
+    let said = text(&output.stderr);
+    assert!(output.status.success() && said.contains("going on after step"), "{said}");
+    let results: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(results["steps"], 300);
+    let settings: toml::Table = fs::read_to_string(here.join("run/config.toml")).unwrap().parse().unwrap();
+    let solver = &settings["flow"]["solver"];
+    assert_eq!((solver["max_steps"].as_integer(), solver["rtol"].as_float()), (Some(500), Some(1e-3)));
+    assert_eq!(settings["train"]["optimizer"]["lr"].as_float(), Some(1e-4));
+    for (settings, words) in [
+        ("flow.field.hidden = [9]", &["other settings"][..]),
+        ("flow.end_time = 0.4", &["other settings"]),
+        ("seed = 7", &["seed", "new run"]),
+        ("data = 'rings'", &["data", "new run"]),
+        ("flow.solver.max_steps = 0", &["max_steps"]),
+    ] {
+        fs::write(here.join("more.toml"), settings).unwrap();
+        fails(here, "train --out run --resume --config more.toml -q", 2, words);
+    }
 }

@@ -108,7 +108,7 @@ fn sums(rng: &mut Rng) -> Result<()> {
         let x = rng.normal_tensor(shape, DType::F32, &Device::Cpu)?;
         let speed = |time: f64| 4e-9 * x.elem_count() as f64 / time;
         let ours = speed(median(|| sum(&x, dim).map(drop))?);
-        let candle = speed(median(|| Ok(drop(x.sum(dim)?)))?);
+        let candle = speed(median(|| Ok(x.sum(dim).map(drop)?))?);
         println!("{:<60} {ours:>6.0} {candle:>8.0}", format!("sum of {shape:?} over dimension {dim}"));
     }
     Ok(())

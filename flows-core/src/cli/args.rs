@@ -36,7 +36,8 @@ pub struct RunArgs {
     /// Start from this complete configuration
     #[arg(long, value_name = "NAME")]
     pub preset: Option<String>,
-    /// Settings that go over those of the preset; any part of what a run writes to config.toml
+    /// Settings that go over those of the preset, or of the run that is resumed; any part of what a run writes to
+    /// config.toml
     #[arg(long, value_name = "FILE.toml")]
     pub config: Option<PathBuf>,
     /// Steps of the optimiser
@@ -54,8 +55,9 @@ pub struct RunArgs {
     /// The folder of the run: model, settings, metrics and pictures
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// Go on with the run in the folder, exactly where it was saved last
-    #[arg(long, conflicts_with_all = ["overwrite", "preset", "config", "seed"])]
+    /// Go on with the run in the folder, exactly where it was saved last, with its settings or what --config, --steps,
+    /// --batch and --lr make of them
+    #[arg(long, conflicts_with_all = ["overwrite", "preset", "seed"])]
     pub resume: bool,
     /// Replace the run in the folder
     #[arg(long)]

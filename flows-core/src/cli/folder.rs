@@ -1,6 +1,6 @@
 //! The folder of a training run.
 
-use super::settings::{parse_settings, read_settings, write_settings};
+use super::settings::{overlay, parse_settings, read_settings, write_settings};
 use super::{Interrupt, Losses, OutputArgs, ProgressBar, RunArgs, count, loss_figure};
 use crate::files::in_folder;
 use crate::train::{Checkpoint, Metrics, Observer, Outcome, TensorBoard, Trainer};
@@ -25,6 +25,9 @@ const FILES: [&str; 8] = [
     "samples.png",
 ];
 
+/// Settings that a run keeps when it is resumed.
+const KEPT: [&str; 2] = ["data", "seed"];
+
 /// What the names of event files begin with.
 const EVENTS: &str = "events.out.tfevents.";
 
@@ -37,6 +40,8 @@ const REPLACED: &str = ".replaced";
 pub struct RunFolder {
     path: PathBuf,
     resume: bool,
+    /// The file of settings that go over those of a run that is resumed.
+    over: Option<PathBuf>,
 }
 
 impl RunFolder {
@@ -45,7 +50,8 @@ impl RunFolder {
     /// # Errors
     /// When a new run would meet one that is there, or there is none to resume.
     pub fn new(path: impl Into<PathBuf>, args: &RunArgs) -> Result<Self> {
-        let folder = Self { path: path.into(), resume: args.resume };
+        let over = args.config.clone().filter(|_| args.resume);
+        let folder = Self { path: path.into(), resume: args.resume, over };
         let shown = folder.path.display();
         if folder.path.exists() && !folder.path.is_dir() {
             return Err(Error::file(&folder.path, "is a file, not a folder; choose another --out"));
@@ -96,12 +102,22 @@ impl RunFolder {
         self.path.join("metrics.jsonl")
     }
 
-    /// The settings of the run that is there.
+    /// The settings of the run that is there, under those of `--config` if it is resumed with them.
     ///
     /// # Errors
-    /// When the file is missing or not TOML.
+    /// When a file is missing or not TOML, or that of `--config` has other data or another seed.
     pub fn settings(&self) -> Result<Table> {
-        read_settings(&self.config())
+        let mut settings = read_settings(&self.config())?;
+        let Some(path) = &self.over else { return Ok(settings) };
+        let of_run = KEPT.map(|name| settings.get(name).cloned());
+        overlay(&mut settings, read_settings(path)?);
+        for (name, of_run) in KEPT.iter().zip(&of_run) {
+            if settings.get(*name) != of_run.as_ref() {
+                let message = format!("has another `{name}` than the run: leave it out, or start a new run");
+                return Err(Error::file(path, message));
+            }
+        }
+        Ok(settings)
     }
 
     /// Makes the folder, sets a run that is to be replaced aside, and writes the settings.
@@ -127,12 +143,19 @@ impl RunFolder {
     }
 
     /// The trainer of a model of `kind` with `config`, which saves the run here, and how many steps are done: if the run
-    /// is resumed those that it was saved after.
+    /// is resumed those that it was saved after. Settings named in `changeable` may differ from those of the run
+    /// ([`Checkpoint::changeable`]).
     ///
     /// # Errors
     /// As [`Trainer::resume`], and when the config cannot be written.
-    pub fn trainer(&self, trainer: Trainer, kind: &str, config: &impl Serialize) -> Result<(Trainer, u64)> {
-        let checkpoint = Checkpoint::new(&self.path, kind, config)?;
+    pub fn trainer(
+        &self,
+        trainer: Trainer,
+        kind: &str,
+        config: &impl Serialize,
+        changeable: &'static [&'static str],
+    ) -> Result<(Trainer, u64)> {
+        let checkpoint = Checkpoint::new(&self.path, kind, config)?.changeable(changeable);
         let saved = self.resume && checkpoint.exists();
         let mut trainer = trainer.with_checkpoint(checkpoint);
         let done = if saved { trainer.resume()? } else { 0 };
@@ -254,6 +277,12 @@ mod tests {
         fs::write(path.join("notes.txt"), "mine").unwrap();
         let resumed = RunFolder::new(&path, &resume).unwrap();
         assert_eq!(resumed.settings().unwrap(), settings);
+        let over = folder.path().join("over.toml");
+        let changed = RunArgs { config: Some(over.clone()), ..resume };
+        fs::write(&over, "batch = 3\nseed = 1").unwrap();
+        assert_eq!(RunFolder::new(&path, &changed).unwrap().settings().unwrap()["batch"], 3.into());
+        fs::write(&over, "seed = 2").unwrap();
+        assert!(RunFolder::new(&path, &changed).unwrap().settings().unwrap_err().to_string().contains("`seed`"));
         drop(resumed.begin(&settings).unwrap());
         assert!(path.join("model.safetensors").exists());
         // A run that ends without having been saved gives its place back to the one before it.

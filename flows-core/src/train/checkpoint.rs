@@ -18,6 +18,7 @@ pub struct Checkpoint {
     pub(super) training: PathBuf,
     pub(super) kind: String,
     pub(super) config: String,
+    pub(super) changeable: &'static [&'static str],
 }
 
 impl Checkpoint {
@@ -30,7 +31,15 @@ impl Checkpoint {
         let config = serde_json::to_string(config)
             .map_err(|error| Error::Config(format!("the settings of the model are not JSON ({error})")))?;
         let (model, training) = (in_folder(&folder, "model.safetensors")?, folder.join("training.safetensors"));
-        Ok(Self { folder, model, training, kind: kind.into(), config })
+        Ok(Self { folder, model, training, kind: kind.into(), config, changeable: &[] })
+    }
+
+    /// Lets a run go on whose model had other values of these settings, each a dotted name as `flow.solver`: those
+    /// that say how the model is computed, not which it is.
+    #[must_use]
+    pub fn changeable(mut self, settings: &'static [&'static str]) -> Self {
+        self.changeable = settings;
+        self
     }
 
     /// The folder of the run.

@@ -5,6 +5,7 @@ use crate::files::{TRAINING, metadata, read_tensors, save_model_at, write_tensor
 use crate::{Error, Result, Rng};
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::collections::HashMap;
 
 /// Where a run is, the tensors aside.
@@ -61,9 +62,10 @@ impl Trainer {
     ///
     /// # Errors
     /// When there is no checkpoint, the file is missing or broken, or it is of another model,
-    /// other settings of the model, or another optimiser; then nothing is changed.
+    /// other settings of the model that are not [`Checkpoint::changeable`], or another optimiser; then nothing is
+    /// changed.
     pub fn resume(&mut self) -> Result<u64> {
-        let Some(Checkpoint { training: path, kind, config, .. }) = self.checkpoint.clone() else {
+        let Some(Checkpoint { training: path, kind, config, changeable, .. }) = self.checkpoint.clone() else {
             return Err(Error::Config("there is nothing to resume from: give the trainer a checkpoint".into()));
         };
         let remedy = "start the run anew, without resuming";
@@ -73,8 +75,7 @@ impl Trainer {
             let message = format!("is a run of a model of kind `{}`, not `{kind}`; {remedy}", found("kind"));
             return Err(Error::file(&path, message));
         }
-        let json = |text: &str| serde_json::from_str::<serde_json::Value>(text).ok();
-        if json(found("config")) != json(&config) {
+        if fixed(found("config"), changeable) != fixed(&config, changeable) {
             let message = format!(
                 "is a run of a model with other settings ({} there, {config} here): use the same, or {remedy}",
                 found("config")
@@ -119,6 +120,19 @@ impl Trainer {
         };
         Ok(Some(self.parameters.tensors().into_iter().map(take).collect::<Result<_>>()?))
     }
+}
+
+/// The settings in `text`, JSON, but those that may change; none if it is not JSON.
+fn fixed(text: &str, changeable: &[&str]) -> Option<Value> {
+    let mut settings: Value = serde_json::from_str(text).ok()?;
+    for path in changeable {
+        let (parent, name) = path.rsplit_once('.').unwrap_or(("", path));
+        let parent: String = parent.split('.').filter(|name| !name.is_empty()).map(|name| format!("/{name}")).collect();
+        if let Some(Value::Object(parent)) = settings.pointer_mut(&parent) {
+            parent.remove(name);
+        }
+    }
+    Some(settings)
 }
 
 fn prefixed(prefix: &str, tensors: &[(String, Tensor)]) -> Vec<(String, Tensor)> {

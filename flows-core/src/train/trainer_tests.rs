@@ -257,6 +257,31 @@ fn broken_files_are_named_and_change_nothing() {
 }
 
 #[test]
+fn settings_may_change_that_are_said_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = Model::new();
+    let trainer = |width: u32, tolerance: f64, changeable| {
+        let settings = serde_json::json!({ "width": width, "solver": { "tolerance": tolerance, "order": 5 } });
+        let checkpoint = Checkpoint::new(folder.path(), "demo", &settings).unwrap().changeable(changeable);
+        let config = configs().remove(0);
+        Trainer::new(&model.parameters, config, Rng::seed(0)).unwrap().with_checkpoint(checkpoint)
+    };
+    train(&model, &mut trainer(16, 1e-3, &[]), &mut StopAt(4)).unwrap();
+    assert_eq!(trainer(16, 1e-3, &[]).resume().unwrap(), 4);
+    for (width, tolerance, changeable, goes_on) in [
+        (16, 1e-5, &["solver.tolerance"][..], true),
+        (16, 1e-5, &["solver"], true),
+        (17, 1e-3, &["width"], true),
+        (16, 1e-5, &[], false),
+        (16, 1e-5, &["tolerance", "solver.order"], false),
+        (17, 1e-5, &["solver"], false),
+    ] {
+        let resumed = trainer(width, tolerance, changeable).resume();
+        assert_eq!(resumed.is_ok(), goes_on, "{changeable:?}");
+    }
+}
+
+#[test]
 fn accumulated_batches_are_one_large_batch() {
     let step = |accumulate: u64| {
         let parameters = Parameters::new(DType::F64, &Device::Cpu, Rng::seed(0));

@@ -28,14 +28,27 @@ Examples:
   ffjord train --data photos/ --preset digits --size 16,16 --grey --out runs/photos
   ffjord train --out runs/prices --resume";
 
+/// Settings of a model that may change when a run goes on: its weights are of the field and the times alone.
+pub const CHANGEABLE: [&str; 8] = [
+    "flow.solver",
+    "flow.evaluation",
+    "flow.row_steps",
+    "flow.divergence",
+    "flow.penalty",
+    "flow.steer",
+    "flow.gradient",
+    "flow.matching",
+];
+
 /// The most samples that a model is compared with a known energy by.
 const SAMPLES: usize = 10_000;
 
 /// The presets, each with what it is for.
 fn presets() -> String {
-    let (rows, images) = (PRESETS.lines(11), images::PRESETS.lines(11));
+    let (rows, images) = (PRESETS.lines(12), images::PRESETS.lines(12));
     format!(
-        "Presets, `toy` unless given, and for tables `table`:\n{rows}\nFor images, `digits` unless given:\n{images}\n"
+        "Presets; unless given that of the density's name, else `toy`, and for tables `table`:\n{rows}\n\
+         For images, `digits` unless given:\n{images}\n"
     )
 }
 
@@ -45,7 +58,8 @@ fn presets() -> String {
 /// the settings (config.toml), the metrics (metrics.jsonl), the loss curve (loss.png), the results (results.json),
 /// for data in the plane density.png, and for particles particles.png. At every evaluation a line tells how often the field was evaluated,
 /// forward and backward, and how large the solver's steps were. Ctrl-C saves and ends; --resume goes on where a run
-/// was saved last, and gives the model that an uninterrupted run would have given.
+/// was saved last, and gives the model that an uninterrupted run would have given; with --config it can have another
+/// solver from there on, such as one of more steps (`flow.solver.max_steps`).
 ///
 /// Data is standardized within the model. Of a table 8 rows in 10 are trained on, 1 chooses the best weights, and 1
 /// is tested on. A row of particles has the positions of all, particle by particle; the density is one of
@@ -128,7 +142,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
     let mut generators = config.generators();
     let mut shuffle = Shuffle::new(data.train.len(), config.batch, config.seed)?;
     let trainer = Trainer::new(model.parameters(), config.train.clone(), generators.training)?;
-    let (mut trainer, done) = folder.trainer(trainer, Model::KIND, model.config())?;
+    let (mut trainer, done) = folder.trainer(trainer, Model::KIND, model.config(), &CHANGEABLE)?;
     let _replaced = folder.begin(&config)?;
     let steps = config.train.steps;
     note(format!(
@@ -210,8 +224,12 @@ fn settle(args: &TrainArgs) -> Result<(RunFolder, RunConfig)> {
         return Ok((folder, config));
     }
     let flags = args.data.iter().map(|data| ("data".to_string(), Value::from(data.clone()))).collect();
-    let table = args.data.as_ref().is_some_and(|data| data.parse::<Toy>().is_err());
-    let settings = args.run.layer(PRESETS, if table { "table" } else { "toy" }, "rows", flags)?;
+    let preset = match args.data.as_deref().map(str::parse::<Toy>) {
+        Some(Err(_)) => "table",
+        Some(Ok(toy)) if PRESETS.get(toy.name()).is_ok() => toy.name(),
+        _ => "toy",
+    };
+    let settings = args.run.layer(PRESETS, preset, "rows", flags)?;
     let config: RunConfig = parse_settings(settings)?;
     let config = RunConfig { data: config.data.absolute()?, ..config };
     let folder = RunFolder::new(args.run.place(&config.data.to_string()), &args.run)?;

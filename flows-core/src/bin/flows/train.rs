@@ -99,7 +99,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
     let mut generators = config.generators();
     let mut shuffle = Shuffle::new(data.train.len(), config.batch, config.seed)?;
     let trainer = Trainer::new(flow.parameters(), config.train.clone(), generators.training)?;
-    let (mut trainer, done) = folder.trainer(trainer, Flow::KIND, flow.config())?;
+    let (mut trainer, done) = folder.trainer(trainer, Flow::KIND, flow.config(), &[])?;
     let _replaced = folder.begin(&config)?;
     let steps = config.train.steps;
     let size = config.batch.min(data.train.len());

@@ -150,7 +150,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
     let mut generators = config.generators();
     let mut shuffle = Shuffle::new(splits.train.len(), config.batch, config.seed)?;
     let trainer = Trainer::new(glow.parameters(), config.train.clone(), generators.training)?;
-    let (mut trainer, done) = folder.trainer(trainer, Glow::KIND, glow.config())?;
+    let (mut trainer, done) = folder.trainer(trainer, Glow::KIND, glow.config(), &[])?;
     let _replaced = folder.begin(&config)?;
     let steps = config.train.steps;
     let size = config.batch.min(splits.train.len());

@@ -3,7 +3,7 @@
 use super::config::{PRESETS, RunConfig};
 use super::eval::{Bits, log_likelihoods};
 use super::pictures::samples;
-use crate::train::TrainArgs;
+use crate::train::{CHANGEABLE, TrainArgs};
 use crate::watch::{Costs, Means, Watch};
 use ffjord::ImageModel;
 use flows_core::Result;
@@ -77,7 +77,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
     let generators = config.generators();
     let mut shuffle = Shuffle::new(splits.train.len(), config.batch, config.seed)?;
     let trainer = Trainer::new(model.parameters(), config.train.clone(), generators.training)?;
-    let (mut trainer, done) = folder.trainer(trainer, ImageModel::KIND, model.config())?;
+    let (mut trainer, done) = folder.trainer(trainer, ImageModel::KIND, model.config(), &CHANGEABLE)?;
     let _replaced = folder.begin(&config)?;
     let steps = config.train.steps;
     let size = config.batch.min(splits.train.len());
