@@ -94,14 +94,9 @@ fn for_segments(geometry: &Geometry, places: &Range<usize>, tap: usize, mut f: i
 
 fn gather_narrow<T: Real>(x: &[T], geometry: &Geometry, tile: &Tile, channels: Range<usize>, out: &mut [T]) {
     let ([height, width], row_length) = (geometry.input, geometry.output[1]);
-    let rows = tile.places.start / row_length..tile.places.end / row_length;
-    let [down, right] = [0, 1].map(|side| geometry.dilation[side] * (geometry.kernel[side] - 1));
-    let (padded_width, padded_height) = (row_length + right, rows.len() + down);
-    let padded = padded_width * padded_height;
+    let Padded { rows, seen, width: padded_width, plane: padded } = Padded::of(geometry, tile);
     // The border stays zero throughout.
     let mut planes = vec![T::zero(); padded * tile.images.len() + CHUNK];
-    let seen = rows.start.saturating_sub(geometry.padding[0])
-        ..(rows.start + padded_height).saturating_sub(geometry.padding[0]).min(height);
     let chunked = row_length.next_multiple_of(CHUNK);
     let mut at = 0;
     for c in channels {
@@ -200,6 +195,9 @@ pub(super) fn scatter<T: Real>(columns: &[T], geometry: &Geometry, tile: &Tile, 
         }
         return;
     }
+    if geometry.output[1] < NARROW {
+        return scatter_narrow(columns, geometry, tile, channels, images);
+    }
     let mut rest = columns;
     for c in 0..channels {
         for tap in 0..geometry.taps() {
@@ -215,6 +213,60 @@ pub(super) fn scatter<T: Real>(columns: &[T], geometry: &Geometry, tile: &Tile, 
     }
 }
 
+/// Narrow rows are added to padded images, whole, and these to the images.
+fn scatter_narrow<T: Real>(columns: &[T], geometry: &Geometry, tile: &Tile, channels: usize, images: &mut [T]) {
+    let ([_, width], row_length) = (geometry.input, geometry.output[1]);
+    let Padded { rows, seen, width: padded_width, plane: padded } = Padded::of(geometry, tile);
+    let mut planes = vec![T::zero(); padded * tile.images.len()];
+    let mut columns = columns.chunks_exact(row_length);
+    for c in 0..channels {
+        planes.fill(T::zero());
+        for tap in 0..geometry.taps() {
+            let (i, j) = (tap / geometry.kernel[1], tap % geometry.kernel[1]);
+            let shift = i * geometry.dilation[0] * padded_width + j * geometry.dilation[1];
+            for plane in planes.chunks_exact_mut(padded) {
+                for (row, column) in (0..rows.len()).zip(&mut columns) {
+                    add(&mut plane[shift + row * padded_width..][..row_length], column);
+                }
+            }
+        }
+        let plane = geometry.input_places();
+        for (image, padded) in images.chunks_exact_mut(channels * plane).zip(planes.chunks_exact(padded)) {
+            for row in seen.clone() {
+                let from = (row + geometry.padding[0] - rows.start) * padded_width + geometry.padding[1];
+                add(&mut image[c * plane + row * width..][..width], &padded[from..][..width]);
+            }
+        }
+    }
+}
+
 fn add<T: Real>(to: &mut [T], values: &[T]) {
-    to.iter_mut().zip(values).for_each(|(to, &value)| *to += value);
+    let (to, to_rest) = to.as_chunks_mut::<4>();
+    let (values, values_rest) = values.as_chunks::<4>();
+    to.iter_mut().zip(values).for_each(|(to, values)| to.iter_mut().zip(values).for_each(|(to, &v)| *to += v));
+    to_rest.iter_mut().zip(values_rest).for_each(|(to, &value)| *to += value);
+}
+
+/// The part of images that a tile of whole rows sees, with what is padded.
+struct Padded {
+    /// Rows of the output.
+    rows: Range<usize>,
+    /// Rows of the input.
+    seen: Range<usize>,
+    /// Of a padded row.
+    width: usize,
+    /// Numbers of a padded image.
+    plane: usize,
+}
+
+impl Padded {
+    fn of(geometry: &Geometry, tile: &Tile) -> Self {
+        let row_length = geometry.output[1];
+        let rows = tile.places.start / row_length..tile.places.end / row_length;
+        let [down, right] = [0, 1].map(|side| geometry.dilation[side] * (geometry.kernel[side] - 1));
+        let (width, height) = (row_length + right, rows.len() + down);
+        let seen = rows.start.saturating_sub(geometry.padding[0])
+            ..(rows.start + height).saturating_sub(geometry.padding[0]).min(geometry.input[0]);
+        Self { seen, width, plane: width * height, rows }
+    }
 }

@@ -15,6 +15,8 @@ use std::ops::Range;
 
 /// About so many places are worked on at a time.
 const COLUMNS: usize = 480;
+/// Not fewer than so many, for long products.
+const LEAST: usize = 256;
 /// About so many rows of columns are gathered for one product.
 const ROWS: usize = 288;
 /// So many channels at most are made by one task.
@@ -115,7 +117,7 @@ fn gathered<T: Real>(x: &[T], weights: Weights<'_, T>, geometry: &Geometry, fini
     let Geometry { batch, inputs, outputs, .. } = *geometry;
     let (taps, places) = (geometry.taps(), geometry.output_places());
     let group = outputs.min(GROUP);
-    let some = (batch * places * outputs.div_ceil(group)).div_ceil(TASKS).clamp(COLUMNS / 2, COLUMNS);
+    let some = (batch * places * outputs.div_ceil(group)).div_ceil(TASKS).clamp(LEAST, COLUMNS);
     let tiling = Tiling::new(batch, geometry.output, some);
     let each = if geometry.is_pointwise() { inputs } else { ROWS.div_ceil(taps) };
     // Sums over some of the inputs each, where there are few outputs to divide the work by.
@@ -182,7 +184,7 @@ fn scattered<T: Real>(y: &[T], weight: &[T], geometry: &Geometry, finish: Finish
     let Geometry { batch, inputs, outputs, .. } = *geometry;
     let (taps, places, plane) = (geometry.taps(), geometry.output_places(), geometry.input_places());
     // A task makes whole images, of some channels.
-    let some = (batch * places).div_ceil(TASKS).clamp(COLUMNS / 2, COLUMNS);
+    let some = (batch * places).div_ceil(TASKS).clamp(LEAST, COLUMNS);
     let tiling = Tiling::whole(batch, geometry.output, some);
     let groups = TASKS.div_ceil(tiling.len()).clamp(inputs.div_ceil(ROWS.div_ceil(taps)), inputs);
     let group = inputs.div_ceil(groups).max(32.min(inputs).div_ceil(taps));
