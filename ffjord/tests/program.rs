@@ -51,6 +51,15 @@ fn fails(folder: &Path, args: &str, status: i32, words: &[&str]) {
     assert!(!said.contains("panicked"), "{args}: {said}");
 }
 
+/// Though it has pictures, as a folder of images has.
+#[test]
+fn the_folder_of_a_run_does_not_hide_the_density_of_its_name() {
+    let folder = folder();
+    succeeds(folder.path(), "train --config tiny.toml --data circles --out circles -q");
+    let results = json(folder.path(), "train --config tiny.toml --data circles --out again --json -q");
+    assert_eq!(results["data"], "circles");
+}
+
 #[test]
 fn from_training_to_an_animation() {
     let folder = folder();

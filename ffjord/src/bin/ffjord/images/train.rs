@@ -11,8 +11,8 @@ use flows_core::cli::{
     Interrupt, ProgressBar, RunFolder, describe_images, duration, parse_settings, plural, print, print_json,
     read_settings, write_json,
 };
-use flows_core::data::Shuffle;
 use flows_core::data::images::ImageSource;
+use flows_core::data::{Shuffle, Toy};
 use flows_core::plot::write_png;
 use flows_core::train::{Outcome, Trainer, forward_kl};
 use serde::Serialize;
@@ -53,7 +53,9 @@ pub fn is_run(args: &TrainArgs) -> Result<bool> {
     if let Some(preset) = &args.run.preset {
         return Ok(PRESETS.get(preset).is_ok());
     }
-    if args.data.as_deref().and_then(ImageSource::of).is_some() {
+    // A density's name is never that of a folder, though a run may have made one.
+    let images = |data: &String| data.parse::<Toy>().is_err() && ImageSource::of(data).is_some();
+    if args.data.as_ref().is_some_and(images) {
         return Ok(true);
     }
     match &args.run.config {
