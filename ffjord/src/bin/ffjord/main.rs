@@ -21,7 +21,7 @@ static ALLOCATOR: cli::Allocator = cli::Allocator;
 
 /// Continuous normalizing flows: densities whose samples flow along a learnt vector field
 ///
-/// `ffjord train` without arguments learns the pinwheel in about a minute, and draws its density and samples.
+/// `ffjord train` without arguments learns the pinwheel in one or two minutes, and draws its density and samples.
 #[derive(Parser)]
 #[command(name = "ffjord", version, arg_required_else_help = true, propagate_version = true)]
 struct Args {
