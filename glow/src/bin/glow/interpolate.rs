@@ -3,7 +3,7 @@
 use crate::pictures::picture;
 use crate::sample::check_temperature;
 use crate::saved::Saved;
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use clap::Args;
 use flows_core::cli::{ModelArgs, plural, print, print_json};
 use flows_core::plot::{write_gif, write_png};
@@ -17,7 +17,7 @@ const FRAME: Duration = Duration::from_millis(80);
 
 /// Go from one image to another by way of their noise
 ///
-/// With two images the noise goes from that of the first straight to that of the second. Without, it goes along a
+/// With two images the noise goes along an arc from that of the first to that of the second. Without, it goes along a
 /// circle through random noise, --rows times, which stays as likely as samples are. --out names a strip (.png) or an
 /// animation (.gif).
 #[derive(Args)]
@@ -92,8 +92,10 @@ fn noise(saved: &Saved, args: &InterpolateArgs) -> Result<Tensor> {
         let x = glow.dequantize(&images, &mut rng)?;
         let z = glow.latent(&x, saved.class(args.class, 2)?.as_ref())?;
         let (from, to) = (z.narrow(0, 0, 1)?, z.narrow(0, 1, 1)?);
+        let angle = angle(&from, &to)?;
         for t in times {
-            path.push(((&from * (1.0 - t))? + (&to * t)?)?);
+            let [a, b] = arc(angle, t);
+            path.push(((&from * a)? + (&to * b)?)?);
         }
     } else {
         let (dtype, device) = (glow.parameters().dtype(), glow.parameters().device());
@@ -112,6 +114,21 @@ fn noise(saved: &Saved, args: &InterpolateArgs) -> Result<Tensor> {
     Ok(Tensor::cat(&path, 0)?)
 }
 
+/// Between two vectors.
+fn angle(a: &Tensor, b: &Tensor) -> Result<f64> {
+    let dot = |a: &Tensor, b: &Tensor| Ok::<_, Error>((a * b)?.to_dtype(DType::F64)?.sum_all()?.to_scalar::<f64>()?);
+    Ok((dot(a, b)? / (dot(a, a)? * dot(b, b)?).sqrt()).clamp(-1.0, 1.0).acos())
+}
+
+/// What of each end of an arc makes the point at the share t of it (Shoemake, 1985): numbers of one length in
+/// between as well, where the mean of two independent ones would be shorter than any sample.
+fn arc(angle: f64, t: f64) -> [f64; 2] {
+    if angle.sin() < 1e-3 || angle.is_nan() {
+        return [1.0 - t, t];
+    }
+    [1.0 - t, t].map(|share| (share * angle).sin() / angle.sin())
+}
+
 /// An endless animation, all rows at once.
 fn animate(images: &Tensor, rows: usize, frames: usize, out: &Path) -> Result<()> {
     let page = |i: usize| {
@@ -119,4 +136,25 @@ fn animate(images: &Tensor, rows: usize, frames: usize, out: &Path) -> Result<()
         Ok((picture(&Tensor::cat(&now, 0)?, rows.isqrt().max(1))?, FRAME))
     };
     write_gif((0..frames).map(page), out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_arc_keeps_the_length() {
+        for angle in [0.3f64, 1.5, 3.0] {
+            for t in [0.0, 0.2, 0.5, 1.0] {
+                let [a, b] = arc(angle, t);
+                // Of a x + b y, x and y being of length 1 with this angle between them.
+                assert!((a * a + b * b + 2.0 * a * b * angle.cos() - 1.0).abs() < 1e-12, "{angle} {t}");
+                // Its angle to the first is the share t of the whole.
+                assert!((a + b * angle.cos() - (t * angle).cos()).abs() < 1e-12, "{angle} {t}");
+            }
+        }
+        for straight in [0.0, std::f64::consts::PI, f64::NAN] {
+            assert_eq!(arc(straight, 0.25), [0.75, 0.25]);
+        }
+    }
 }
