@@ -15,7 +15,7 @@ use std::process::{Command, Output, Stdio};
 
 const CPU: &Device = &Device::Cpu;
 
-fn model(shape: [usize; 3], scales: usize, solver: Solver, rng: &mut Rng) -> Result<ImageModel> {
+fn model(shape: [usize; 3], scales: usize, equalize: bool, solver: Solver, rng: &mut Rng) -> Result<ImageModel> {
     let field = ConvConfig {
         hidden: vec![6],
         layer: TimeLayer::ConcatSquash,
@@ -23,7 +23,8 @@ fn model(shape: [usize; 3], scales: usize, solver: Solver, rng: &mut Rng) -> Res
         ..ConvConfig::default()
     };
     let flow = CnfSettings { field: FieldConfig::Conv(field), solver, end_time: 1.0, ..CnfSettings::default() };
-    let model = ImageModel::on(ImageConfig { shape, alpha: 0.05, scales, flows: 1, flow }, DType::F64, CPU, rng)?;
+    let config = ImageConfig { shape, alpha: 0.05, equalize, scales, flows: 1, flow };
+    let model = ImageModel::on(config, DType::F64, CPU, rng)?;
     perturb(model.parameters(), 0.3, rng)?;
     Ok(model)
 }
@@ -34,43 +35,47 @@ fn images(shape: &[usize], rng: &mut Rng) -> Result<Tensor> {
 
 #[test]
 fn densities_are_those_of_the_jacobian() -> Result<()> {
-    let rng = &mut Rng::seed(0);
-    let model = model([1, 4, 4], 2, Solver::new(Method::Dopri5, 1e-9), rng)?;
-    let x = images(&[3, 1, 4, 4], rng)?;
-    model.standardize(&x)?;
-    assert_eq!(model.flows().len(), 3);
-    let bijector = model.transformed().expect("a flow").bijector();
-    let (z, log_det) = bijector.inverse(&x, None)?;
-    assert!(difference(&jacobian_log_det(|x| Ok(bijector.inverse(x, None)?.0), &x)?, &log_det)? < 1e-6);
-    let (back, forward) = bijector.forward(&z, None)?;
-    assert!(difference(&x, &back)? < 1e-7 && difference(&log_det.neg()?, &forward)? < 1e-6);
-    assert!(difference(&x, &model.decode(&z)?)? < 1e-6);
-    let want = (log_det + (z.sqr()?.sum(1)? * -0.5)?)?.affine(1.0, -8.0 * std::f64::consts::TAU.ln())?;
-    assert!(difference(&want, &model.log_prob(&x, None)?)? < 1e-9);
-    assert!(difference(&want, &model.score(&x, rng)?)? < 1e-9);
-    // A density of 1 takes 8 bits.
-    assert!((model.bits(0.0) - 8.0).abs() < 1e-12 && (model.bits(16.0 * 2f64.ln()) - 7.0).abs() < 1e-12);
+    for equalize in [false, true] {
+        let rng = &mut Rng::seed(0);
+        let model = model([1, 4, 4], 2, equalize, Solver::new(Method::Dopri5, 1e-9), rng)?;
+        let x = images(&[3, 1, 4, 4], rng)?;
+        model.standardize(&x)?;
+        assert_eq!(model.flows().len(), 3);
+        let bijector = model.transformed().expect("a flow").bijector();
+        let (z, log_det) = bijector.inverse(&x, None)?;
+        assert!(difference(&jacobian_log_det(|x| Ok(bijector.inverse(x, None)?.0), &x)?, &log_det)? < 1e-6);
+        let (back, forward) = bijector.forward(&z, None)?;
+        assert!(difference(&x, &back)? < 1e-7 && difference(&log_det.neg()?, &forward)? < 1e-6);
+        assert!(difference(&x, &model.decode(&z)?)? < 1e-6);
+        let want = (log_det + (z.sqr()?.sum(1)? * -0.5)?)?.affine(1.0, -8.0 * std::f64::consts::TAU.ln())?;
+        assert!(difference(&want, &model.log_prob(&x, None)?)? < 1e-9);
+        assert!(difference(&want, &model.score(&x, rng)?)? < 1e-9);
+        // A density of 1 takes 8 bits.
+        assert!((model.bits(0.0) - 8.0).abs() < 1e-12 && (model.bits(16.0 * 2f64.ln()) - 7.0).abs() < 1e-12);
+    }
     Ok(())
 }
 
 #[test]
 fn the_loss_has_the_gradient_of_its_differences() -> Result<()> {
-    let rng = &mut Rng::seed(1);
-    let solver = Solver { method: Method::Rk4, step: 0.5, ..Solver::default() };
-    let model = model([1, 4, 4], 2, solver, rng)?;
-    let x = images(&[2, 1, 4, 4], rng)?;
-    model.standardize(&x)?;
-    let loss = || Ok(model.log_prob_training(&x, None, &mut Rng::seed(2))?.mean_all()?);
-    let d = gradient_difference(loss, model.parameters(), &[], rng)?;
-    assert!(d < 1e-7, "{d}");
-    assert!(model.matching_loss(&x, Coupling::Optimal, rng).is_err());
+    for equalize in [false, true] {
+        let rng = &mut Rng::seed(1);
+        let solver = Solver { method: Method::Rk4, step: 0.5, ..Solver::default() };
+        let model = model([1, 4, 4], 2, equalize, solver, rng)?;
+        let x = images(&[2, 1, 4, 4], rng)?;
+        model.standardize(&x)?;
+        let loss = || Ok(model.log_prob_training(&x, None, &mut Rng::seed(2))?.mean_all()?);
+        let d = gradient_difference(loss, model.parameters(), &[], rng)?;
+        assert!(d < 1e-7, "{d}");
+        assert!(model.matching_loss(&x, Coupling::Optimal, rng).is_err());
+    }
     Ok(())
 }
 
 #[test]
 fn the_estimate_is_right_on_average() -> Result<()> {
     let rng = &mut Rng::seed(3);
-    let model = model([1, 9, 9], 1, Solver::new(Method::Dopri5, 1e-5), rng)?;
+    let model = model([1, 9, 9], 1, false, Solver::new(Method::Dopri5, 1e-5), rng)?;
     let x = images(&[1, 1, 9, 9], rng)?;
     let steps = 200;
     let estimates: Vec<f64> =
@@ -93,7 +98,7 @@ fn the_estimate_is_right_on_average() -> Result<()> {
 #[test]
 fn paths_go_from_noise_to_images() -> Result<()> {
     let rng = &mut Rng::seed(4);
-    let model = model([1, 4, 4], 2, Solver::new(Method::Dopri5, 1e-7), rng)?;
+    let model = model([1, 4, 4], 2, true, Solver::new(Method::Dopri5, 1e-7), rng)?;
     let z = rng.normal_tensor((2, 16), DType::F64, CPU)?;
     let states = model.path(&z, &[0.0, 0.1, 1.0 / 3.0, 0.7, 1.0])?;
     let noise = model.logit().forward(&z.reshape((2, 1, 4, 4))?, None)?.0;
@@ -107,7 +112,7 @@ fn paths_go_from_noise_to_images() -> Result<()> {
 #[test]
 fn a_saved_model_is_the_same() -> Result<()> {
     let rng = &mut Rng::seed(5);
-    let model = model([1, 4, 4], 1, Solver::default(), rng)?;
+    let model = model([1, 4, 4], 1, true, Solver::default(), rng)?;
     let x = images(&[2, 1, 4, 4], rng)?;
     model.standardize(&x)?;
     let folder = tempfile::tempdir().expect("a folder");

@@ -115,7 +115,7 @@ pub struct GlowConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub top_mixing: Option<Mixing>,
     /// Whether the first step from the data on makes the colours of single pixels evenly spread:
-    /// [`Equalize`](crate::Equalize).
+    /// [`Equalize`](flows_core::bijectors::Equalize).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub equalize: bool,
     /// The number of classes, if the model is conditional on them.

@@ -2,12 +2,11 @@
 
 use crate::encoder::{Features, WithFeatures};
 use crate::{
-    AffineInjector, ClassFeatures, Condition, Encoder, Equalize, GlowConfig, ImageCoupling, Mixing, SplitPrior,
-    TopPrior,
+    AffineInjector, ClassFeatures, Condition, Encoder, GlowConfig, ImageCoupling, Mixing, SplitPrior, TopPrior,
 };
 use flows_core::Result;
 use flows_core::bijectors::{
-    ActNorm, Bijector, Chain, Conv1x1, Embed, Level, Logit, MultiScale, Order, Permutation, Squeeze, Start,
+    ActNorm, Bijector, Chain, Conv1x1, Embed, Equalize, Level, Logit, MultiScale, Order, Permutation, Squeeze, Start,
 };
 use flows_core::nn::{Network, Scope};
 
@@ -55,7 +54,12 @@ fn level(config: &GlowConfig, index: usize, scope: &Scope) -> Result<Level> {
     // From the data on, which is the order of the names.
     let mut steps: Vec<Box<dyn Bijector>> = Vec::new();
     if index == 0 && config.equalize {
-        steps.push(Box::new(Equalize::new(config.shape, config.bins() as usize, &scope.enter("equalize"))?));
+        steps.push(Box::new(Equalize::new(
+            config.shape,
+            config.bins() as usize,
+            [-0.5, 0.5],
+            &scope.enter("equalize"),
+        )?));
     }
     if let Some(a) = config.logit.filter(|_| index == 0) {
         steps.push(Box::new(Logit::new(&config.shape, a, [-0.5, 0.5])?));

@@ -14,6 +14,10 @@ pub struct ImageConfig {
     pub shape: [usize; 3],
     /// How far the logit stays away from black and white.
     pub alpha: f64,
+    /// Whether, in place of the logit, colours are made evenly spread:
+    /// [`Equalize`](flows_core::bijectors::Equalize).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub equalize: bool,
     /// Scales: all but the last squeeze the image and let half of its channels leave.
     pub scales: usize,
     /// Continuous flows before each squeeze, and as many behind it.

@@ -4,7 +4,7 @@ use super::ImageConfig;
 use super::scale::{ScaleFlow, flows};
 use crate::{Cnf, Cost, Coupling};
 use candle_core::{DType, Device, Tensor};
-use flows_core::bijectors::{Bijector, Chain, Logit, Reshape, Standardize};
+use flows_core::bijectors::{Bijector, Chain, Equalize, Logit, Reshape, Standardize};
 use flows_core::distributions::{Distribution, StandardNormal, Transformed};
 use flows_core::files::{load_model, save_model};
 use flows_core::nn::Parameters;
@@ -12,13 +12,17 @@ use flows_core::{Error, Result, Rng, Structure};
 use std::f64::consts::LN_2;
 use std::path::Path;
 
+/// Values of a colour.
+const LEVELS: usize = 256;
+/// Between which colours lie.
+const COLOURS: [f64; 2] = [0.0, 1.0];
 /// Images that are solved for at once.
 const BLOCK: usize = 64;
 
 /// A trainable density over images (C, H, W) whose colours lie in [0, 1], and one bijection between them and
 /// vectors of standard normal numbers: the multi-scale flow of Grathwohl et al. (2019, section 4.2).
 ///
-/// On the way to the base an image passes the logit, a shift and scale that are the same for all colours, and
+/// On the way to the base an image passes the logit (or, in its place, histogram equalisation), a shift and scale that are the same for all colours, and
 /// at each scale continuous flows, a squeeze, continuous flows, and half of the channels leaves; at the last
 /// scale there are flows only. [`Distribution::log_prob`] of all but the smallest images estimates the
 /// divergence, by noise that is the same at every call; [`Self::score`] draws it.
@@ -29,7 +33,7 @@ const BLOCK: usize = 64;
 /// use flows_core::{Rng, distributions::Distribution};
 /// let field = FieldConfig::Conv(ConvConfig { hidden: vec![8], ..ConvConfig::default() });
 /// let flow = CnfSettings { field, ..CnfSettings::default() };
-/// let config = ImageConfig { shape: [1, 8, 8], alpha: 1e-6, scales: 2, flows: 1, flow };
+/// let config = ImageConfig { shape: [1, 8, 8], alpha: 1e-6, equalize: false, scales: 2, flows: 1, flow };
 /// let mut rng = Rng::seed(0);
 /// let model = ImageModel::new(config, &mut rng)?;
 /// let images = model.sample(2, None, &mut rng)?;
@@ -45,7 +49,8 @@ pub struct ImageModel {
     /// The same with their weights as constants, for use rather than training.
     detached: Vec<ScaleFlow>,
     standardize: Standardize,
-    logit: Logit,
+    /// What makes unbounded numbers of colours.
+    colours: Box<dyn Bijector>,
     distribution: Transformed,
 }
 
@@ -70,16 +75,19 @@ impl ImageModel {
         let parameters = Parameters::new(dtype, device, rng.fork());
         let scope = parameters.scope();
         let standardize = Standardize::new(&config.shape, &scope.enter("data"))?;
-        let logit = Logit::new(&config.shape, config.alpha, [0.0, 1.0])?;
+        let (chained, colours): (Box<dyn Bijector>, Box<dyn Bijector>) = match config.equalize {
+            false => both(Logit::new(&config.shape, config.alpha, COLOURS)?),
+            true => both(Equalize::new(config.shape, LEVELS, COLOURS, &scope.enter("equalize"))?),
+        };
         let [flows, detached] =
             [scope, parameters.detached().scope()].map(|scope| flows(&config, &scope.enter("scales")));
         let (flows, detached) = (flows?, detached?);
         let mut chain: Vec<Box<dyn Bijector>> = vec![Box::new(Reshape::flatten(&config.shape))];
         chain.extend(flows.iter().map(|flow| Box::new(flow.clone()) as Box<dyn Bijector>));
-        chain.extend([Box::new(standardize.clone()) as Box<dyn Bijector>, Box::new(logit.clone())]);
+        chain.extend([Box::new(standardize.clone()) as Box<dyn Bijector>, chained]);
         let base = StandardNormal::new([config.dims()], dtype, device)?;
         let distribution = Transformed::new(Box::new(base), Box::new(Chain::new(chain)?))?;
-        Ok(Self { config, parameters, flows, detached, standardize, logit, distribution })
+        Ok(Self { config, parameters, flows, detached, standardize, colours, distribution })
     }
 
     /// The config it was made from.
@@ -97,17 +105,12 @@ impl ImageModel {
         self.flows.iter().map(|flow| flow.cnf().clone()).collect()
     }
 
-    /// What makes unbounded numbers of colours.
-    pub fn logit(&self) -> &Logit {
-        &self.logit
-    }
-
-    /// Sets shift and scale, one for all colours, from images x (B, C, H, W) with colours in [0, 1].
+    /// Sets shift and scale, one for all colours, and the shares of colours if they are equalised, from images x (B, C, H, W) with colours in [0, 1].
     ///
     /// # Errors
     /// When a shape is wrong or a value is not finite.
     pub fn standardize(&self, x: &Tensor) -> Result<()> {
-        let z = self.logit.inverse(x, None)?.0.to_dtype(DType::F64)?;
+        let z = self.colours.initialize(x, None)?.to_dtype(DType::F64)?;
         let mean = z.mean_all()?.to_scalar::<f64>()?;
         let deviation = (z - mean)?.sqr()?.mean_all()?.to_scalar::<f64>()?.sqrt();
         // Two images of these colours have this mean and this deviation in every place.
@@ -124,7 +127,7 @@ impl ImageModel {
         let [flow] = &self.flows[..] else {
             return Err(several_flows());
         };
-        let z = self.standardize.inverse(&self.logit.inverse(x, None)?.0, None)?.0;
+        let z = self.standardize.inverse(&self.colours.inverse(x, None)?.0, None)?.0;
         flow.matching_loss(&z, coupling, rng)
     }
 
@@ -140,9 +143,9 @@ impl ImageModel {
     /// When a shape is wrong or a solver cannot go on.
     pub fn score(&self, x: &Tensor, rng: &mut Rng) -> Result<Tensor> {
         in_blocks(x, |x| {
-            let (v, logit) = self.logit.inverse(x, None)?;
+            let (v, colours) = self.colours.inverse(x, None)?;
             let (mut v, scale) = self.standardize.inverse(&v, None)?;
-            let mut log_det = (logit + scale)?;
+            let mut log_det = (colours + scale)?;
             for flow in self.detached.iter().rev() {
                 let (next, part) = flow.estimate(&v.detach(), rng)?;
                 (v, log_det) = (next, (log_det + part)?);
@@ -188,7 +191,7 @@ impl ImageModel {
                 }
                 at = seen.into_iter().next_back().unwrap_or(at);
             }
-            let image = |v: &Tensor| Ok(self.logit.forward(&self.standardize.forward(v, None)?.0, None)?.0.detach());
+            let image = |v: &Tensor| Ok(self.colours.forward(&self.standardize.forward(v, None)?.0, None)?.0.detach());
             states.iter().map(image).collect()
         })
     }
@@ -201,13 +204,13 @@ impl ImageModel {
     pub fn dequantize(&self, images: &Tensor, rng: &mut Rng) -> Result<Tensor> {
         let (dtype, device) = (self.parameters.dtype(), self.parameters.device());
         let levels = images.to_dtype(DType::U8)?.flatten_all()?.to_vec1::<u8>()?;
-        let values: Vec<f64> = levels.into_iter().map(|v| (f64::from(v) + rng.uniform()) / 256.0).collect();
+        let values: Vec<f64> = levels.into_iter().map(|v| (f64::from(v) + rng.uniform()) / LEVELS as f64).collect();
         Ok(Tensor::from_vec(values, images.shape(), &Device::Cpu)?.to_dtype(dtype)?.to_device(device)?)
     }
 
     /// The bits a colour of an image takes, given its log-density: `(ln 256 - log p(x) / D) / ln 2`.
     pub fn bits(&self, log_prob: f64) -> f64 {
-        (256f64.ln() - log_prob / self.config.dims() as f64) / LN_2
+        ((LEVELS as f64).ln() - log_prob / self.config.dims() as f64) / LN_2
     }
 
     /// Writes weights, buffers and config to one file.
@@ -239,6 +242,11 @@ impl ImageModel {
         let details = format!("over images of {channels} x {height} x {width}");
         Structure::new("ffjord", details).part(self.distribution.structure())
     }
+}
+
+/// The same map twice.
+fn both<B: Bijector + Clone + 'static>(map: B) -> (Box<dyn Bijector>, Box<dyn Bijector>) {
+    (Box::new(map.clone()), Box::new(map))
 }
 
 fn several_flows() -> Error {

@@ -1,25 +1,27 @@
 //! The distribution of the colours of single pixels.
 
+use super::logit::check_range;
+use super::{Bijector, check_event};
+use crate::nn::{Buffer, Init, Scope};
+use crate::ops::{ln, log_sigmoid, log_softmax, sigmoid, sum_event};
+use crate::{Error, Result, Structure};
 use candle_core::{DType, Device, Tensor, Var};
-use flows_core::bijectors::{Bijector, check_event};
-use flows_core::nn::{Buffer, Init, Scope};
-use flows_core::ops::{ln, log_sigmoid, log_softmax, sigmoid, sum_event};
-use flows_core::{Error, Result, Structure};
 
 /// Histogram equalisation: `z = logit(F(x))`, F being the distribution function of the density that has the share p_k
 /// of channel c everywhere in the bin of colour k, `F(x) = p_0 + ... + p_(k-1) + p_k f` for the point f of bin k.
 ///
-/// `log|det dz/dx| = sum ln(bins p_k) - ln F - ln(1 - F)` over all colours. Noise that is uniform within a bin, as
+/// `log|det dz/dx| = sum ln(bins p_k / (h - l)) - ln F - ln(1 - F)` over all colours of the range [l, h]. Noise that is uniform within a bin, as
 /// dequantisation adds, stays uniform on the unit interval, so a colour that most pixels have takes as much of it as it
 /// takes of the data; an affine map can only make a narrow uniform bin a wide one.
 ///
 /// Shares are `1e-7 + (1 - 1e-7 bins - 2e-6) softmax(log_shares)`, and 1e-6 lies beyond either end of the colours: what
 /// is further out than that has no density. [`Bijector::initialize`] sets the shares to those of its batch, once, and
 /// training goes on from them. Weight: `log_shares` (C, bins), 0 at first; buffer: `initialized` (1, u8).
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Equalize {
     shape: [usize; 3],
     bins: usize,
+    range: [f64; 2],
     log_shares: Tensor,
     initialized: Buffer,
 }
@@ -45,14 +47,16 @@ impl Shares {
 }
 
 impl Equalize {
-    /// The map of images of `shape` (C, H, W) of so many colours, in [-1/2, 1/2].
+    /// The map of images of `shape` (C, H, W) of so many colours, of `range`, [l, h].
     ///
     /// # Errors
-    /// When a name is taken in `scope`.
-    pub fn new(shape: [usize; 3], bins: usize, scope: &Scope) -> Result<Self> {
+    /// When the range has no inside, or a name is taken in `scope`.
+    pub fn new(shape: [usize; 3], bins: usize, range: [f64; 2], scope: &Scope) -> Result<Self> {
+        check_range(range)?;
         Ok(Self {
             shape,
             bins,
+            range,
             log_shares: scope.weight("log_shares", (shape[0], bins), Init::Zeros)?,
             initialized: scope.buffer("initialized", &Tensor::zeros(1, DType::U8, scope.device())?)?,
         })
@@ -82,15 +86,21 @@ impl Equalize {
 
     /// The colours, as whole numbers of the type of x, and x from their lower ends on.
     fn split(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
-        let at = x.affine(self.bins as f64, 0.5 * self.bins as f64)?;
+        let bins = self.bins_in_unit();
+        let at = x.affine(bins, -self.range[0] * bins)?;
         let colour = at.detach().floor()?.clamp(0.0, self.bins as f64 - 1.0)?;
         let rest = (at - &colour)?;
         Ok((colour, rest))
     }
 
-    /// The log-derivative `ln(bins p) - ln u - ln v` of z, summed over each image, u and v being F and 1 - F.
+    /// Bins in a unit of x.
+    fn bins_in_unit(&self) -> f64 {
+        self.bins as f64 / (self.range[1] - self.range[0])
+    }
+
+    /// The log-derivative of z, summed over each image, u and v being F and 1 - F.
     fn log_det(&self, own: &Tensor, log_u: &Tensor, log_v: &Tensor) -> Result<Tensor> {
-        sum_event(&((ln(own)? + (self.bins as f64).ln())? - (log_u + log_v)?)?)
+        sum_event(&((ln(own)? + self.bins_in_unit().ln())? - (log_u + log_v)?)?)
     }
 
     /// The colours that z falls into, as whole numbers of the type of z.
@@ -143,7 +153,7 @@ impl Bijector for Equalize {
         let ends = [colour.ne(0.0)?, colour.ne(self.bins as f64 - 1.0)?];
         let within = (&rest + (rest.clamp(0.0, 1.0)? - &rest)?.detach())?;
         let rest = ends[0].mul(&ends[1])?.where_cond(&within, &rest)?;
-        let x = (colour + rest)?.affine(1.0 / self.bins as f64, -0.5)?;
+        let x = (colour + rest)?.affine(1.0 / self.bins_in_unit(), self.range[0])?;
         let log_det = self.log_det(&own, &log_sigmoid(z)?, &log_sigmoid(&z.neg()?)?)?;
         Ok((x, log_det.neg()?))
     }
@@ -175,5 +185,73 @@ impl Bijector for Equalize {
     fn structure(&self) -> Structure {
         let details = format!("{:?}: {} colours of {}", self.shape, self.bins, self.shape[0]);
         Structure::new("Equalize", details).weights([&self.log_shares])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Rng;
+    use crate::nn::Parameters;
+
+    #[test]
+    fn colours_that_are_equalised_take_the_bits_of_their_shares() -> Result<()> {
+        let mut rng = Rng::seed(4);
+        let parameters = Parameters::new(DType::F64, &Device::Cpu, Rng::seed(0));
+        let map = Equalize::new([2, 2, 4], 256, [-0.5, 0.5], &parameters.scope())?;
+        // Of 3,000 images: three pixels in four of the first channel are black, the others 200; the second is 0 to 255 alike.
+        let colour = |i: usize, rng: &mut Rng| match (i / 8 % 2, i % 4) {
+            (0, 3) => 200.0,
+            (0, _) => 0.0,
+            _ => rng.below(256) as f64,
+        };
+        let x: Vec<f64> = (0..3000 * 16).map(|i| (colour(i, &mut rng) + rng.uniform()) / 256.0 - 0.5).collect();
+        let x = Tensor::from_vec(x, (3000, 2, 2, 4), &Device::Cpu)?;
+        let z = map.initialize(&x, None)?;
+        // z is logistic, of variance pi^2 / 3, in both.
+        for channel in 0..2 {
+            let z = z.narrow(1, channel, 1)?.flatten_all()?;
+            let mean = z.mean(0)?.to_scalar::<f64>()?;
+            let variance = z.sqr()?.mean(0)?.to_scalar::<f64>()?;
+            assert!(
+                mean.abs() < 0.05 && (variance - std::f64::consts::PI.powi(2) / 3.0).abs() < 0.1,
+                "{mean} {variance}"
+            );
+        }
+        let base = |z: &Tensor| -> Result<Tensor> {
+            let log = (log_sigmoid(z)? + log_sigmoid(&z.neg()?)?)?;
+            Ok(log.flatten_from(1)?.sum(1)?)
+        };
+        let bits = |x: &Tensor| -> Result<f64> {
+            let (z, log_det) = map.inverse(x, None)?;
+            let log_prob = (base(&z)? + log_det)?.mean(0)?.to_scalar::<f64>()?;
+            Ok((16.0 * 256f64.ln() - log_prob) / (16.0 * 2f64.ln()))
+        };
+        // The entropies: of 3/4 and 1/4, and of 256 alike.
+        let want = 0.5 * (2.0 - 0.75 * 3f64.log2()) + 0.5 * 8.0;
+        assert!((bits(&x)? - want).abs() < 0.02, "{} for {want}", bits(&x)?);
+        // Once, and no density beyond the colours.
+        map.initialize(&x.narrow(0, 0, 2)?, None)?;
+        assert!((bits(&x)? - want).abs() < 0.02);
+        let beyond = (x.narrow(0, 0, 1)? + 2.0)?;
+        assert_eq!(map.inverse(&beyond, None)?.1.to_vec1::<f64>()?, [f64::NEG_INFINITY]);
+        // In f32 as well, noise on the very ends has a finite density.
+        let parameters = Parameters::new(DType::F32, &Device::Cpu, Rng::seed(0));
+        let map = Equalize::new([1, 1, 2], 256, [-0.5, 0.5], &parameters.scope())?;
+        let (z, log_det) = map.inverse(&Tensor::new(&[-0.5f32, 0.5], &Device::Cpu)?.reshape((1, 1, 1, 2))?, None)?;
+        let all = Tensor::cat(&[z.flatten_all()?, log_det], 0)?.to_vec1::<f32>()?;
+        assert!(all.iter().all(|v| v.is_finite() && v.abs() < 40.0), "{all:?}");
+        // What is no number stays in its row, in either direction.
+        let bad = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e30];
+        for bad in bad.map(|bad| bad as f32) {
+            let v = Tensor::new(&[0.1f32, -0.2, bad, 0.0, 0.3, 0.4], &Device::Cpu)?.reshape((3, 1, 1, 2))?;
+            for (value, log_det) in [map.inverse(&v, None)?, map.forward(&v, None)?] {
+                let rows = Tensor::cat(&[value.flatten_from(1)?, log_det.unsqueeze(1)?], 1)?.to_vec2::<f32>()?;
+                assert!([&rows[0], &rows[2]].into_iter().flatten().all(|v| v.is_finite()), "{bad}: {rows:?}");
+            }
+            let log_det = map.inverse(&v, None)?.1.to_vec1::<f32>()?[1];
+            assert!(if bad.is_nan() { log_det.is_nan() } else { log_det == f32::NEG_INFINITY }, "{bad}: {log_det}");
+        }
+        Ok(())
     }
 }

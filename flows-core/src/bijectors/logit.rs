@@ -25,10 +25,7 @@ impl Logit {
         if !(a > 0.0 && a < 0.5) {
             return Err(Error::Config(format!("logits with a = {a}: give a number above 0 and below 0.5")));
         }
-        let [low, high] = range;
-        if !(low < high && (high - low).is_finite()) {
-            return Err(Error::Config(format!("logits of colours of {range:?}: give a lower end, then a higher one")));
-        }
+        check_range(range)?;
         Ok(Self { shape: shape.to_vec(), a, range })
     }
 
@@ -41,6 +38,14 @@ impl Logit {
         let [low, high] = self.range;
         self.shape.iter().product::<usize>() as f64 * ((-2.0 * self.a).ln_1p() - (high - low).ln())
     }
+}
+
+/// Passes if there is something between two ends.
+pub(super) fn check_range([low, high]: [f64; 2]) -> Result<()> {
+    if low < high && (high - low).is_finite() {
+        return Ok(());
+    }
+    Err(Error::Config(format!("colours from {low} to {high}: give a lower end, then a higher one")))
 }
 
 impl Bijector for Logit {

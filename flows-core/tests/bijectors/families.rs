@@ -7,7 +7,7 @@ use flows_core::bijectors::univariate::{
     Additive, Affine, DeepDenseSigmoid, DeepSigmoid, Fixed, Inverted, LogisticMixture, Monotone, RqSpline, SinhArcsinh,
     Univariate,
 };
-use flows_core::bijectors::{Bijector, Elementwise, Logit};
+use flows_core::bijectors::{Bijector, Elementwise, Equalize, Logit};
 use flows_core::nn::Scope;
 use flows_core::testing::Case;
 use std::f64::consts::PI;
@@ -101,6 +101,12 @@ pub fn elementwise(cases: &mut Vec<Case>) -> Result<()> {
             Ok(Box::new(Logit::new(&[2, 3], a, range)?))
         });
         cases.push(case.within(-6.0, 4.0));
+    }
+    for range in [[-0.5, 0.5], [0.0, 1.0]] {
+        let case = Case::new(format!("equalisation of colours of {range:?}"), move |scope| {
+            Ok(Box::new(Equalize::new([2, 3, 2], 4, range, scope)?))
+        });
+        cases.push(case.overflows());
     }
     for family in families()? {
         let name = family.name;

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 /// The presets by name.
 pub const PRESETS: Presets = Presets::new(include_str!("presets.toml"));
 
-/// Images by which shift and scale of the colours are set.
+/// Images by which shift, scale and shares of the colours are set.
 const FIRST: usize = 512;
 
 /// All that decides a run, the machine aside.
@@ -56,6 +56,9 @@ pub struct RunConfig {
 pub struct ModelConfig {
     /// How far the logit stays away from black and white.
     pub alpha: f64,
+    /// Whether colours are equalised in place of the logit.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub equalize: bool,
     /// Scales.
     pub scales: usize,
     /// Flows before each squeeze, and as many behind it.
@@ -100,7 +103,7 @@ impl RunConfig {
         Ok(splits)
     }
 
-    /// The model for the images, its weights drawn anew and its shift and scale set by the first images.
+    /// The model for the images, its weights drawn anew and its colours' numbers set by the first images.
     pub fn build(&self, splits: &Splits, device: &Device) -> Result<ImageModel> {
         let mut generators = self.generators();
         let config = self.model_of(splits.train.shape());
@@ -112,8 +115,8 @@ impl RunConfig {
     }
 
     fn model_of(&self, shape: [usize; 3]) -> ImageConfig {
-        let ModelConfig { alpha, scales, flows } = self.model;
-        ImageConfig { shape, alpha, scales, flows, flow: self.flow.clone() }
+        let ModelConfig { alpha, equalize, scales, flows } = self.model;
+        ImageConfig { shape, alpha, equalize, scales, flows, flow: self.flow.clone() }
     }
 
     /// Passes if a run can be made of these settings, whatever the images.
