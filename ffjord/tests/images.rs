@@ -86,7 +86,7 @@ fn the_estimate_is_right_on_average() -> Result<()> {
     // The exact divergence, and what the logit adds.
     let bijector = model.transformed().expect("a flow").bijector();
     let (z, _) = bijector.inverse(&x, None)?;
-    let v = model.logit().inverse(&x, None)?;
+    let v = model.colours().inverse(&x, None)?;
     let (_, exact) = model.flows()[0].inverse(&v.0.flatten_from(1)?, None)?;
     let base = model.transformed().expect("a flow").base().log_prob(&z, None)?;
     let want = (base + exact)?.add(&v.1)?.to_vec1::<f64>()?[0];
@@ -101,7 +101,7 @@ fn paths_go_from_noise_to_images() -> Result<()> {
     let model = model([1, 4, 4], 2, true, Solver::new(Method::Dopri5, 1e-7), rng)?;
     let z = rng.normal_tensor((2, 16), DType::F64, CPU)?;
     let states = model.path(&z, &[0.0, 0.1, 1.0 / 3.0, 0.7, 1.0])?;
-    let noise = model.logit().forward(&z.reshape((2, 1, 4, 4))?, None)?.0;
+    let noise = model.colours().forward(&z.reshape((2, 1, 4, 4))?, None)?.0;
     assert_eq!(states.len(), 5);
     assert!(difference(&noise, &states[0])? < 1e-12);
     assert!(difference(&model.decode(&z)?, &states[4])? < 1e-6);

@@ -105,6 +105,11 @@ impl ImageModel {
         self.flows.iter().map(|flow| flow.cnf().clone()).collect()
     }
 
+    /// What makes unbounded numbers of colours: the logit or an equalisation.
+    pub fn colours(&self) -> &dyn Bijector {
+        &*self.colours
+    }
+
     /// Sets shift and scale, one for all colours, and the shares of colours if they are equalised, from images x (B, C, H, W) with colours in [0, 1].
     ///
     /// # Errors
