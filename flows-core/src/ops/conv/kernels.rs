@@ -187,7 +187,7 @@ fn scattered<T: Real>(y: &[T], weight: &[T], geometry: &Geometry, finish: Finish
     let some = (batch * places).div_ceil(TASKS).clamp(LEAST, COLUMNS);
     let tiling = Tiling::whole(batch, geometry.output, some);
     let groups = TASKS.div_ceil(tiling.len()).clamp(inputs.div_ceil(ROWS.div_ceil(taps)), inputs);
-    let group = inputs.div_ceil(groups).max(32.min(inputs).div_ceil(taps));
+    let group = inputs.div_ceil(groups).max(64.min(inputs).div_ceil(taps));
     let images_each = tiling.tile(0).images.len();
     let images = Tiling::whole(batch, geometry.input, images_each * plane);
     let mut x = vec![T::zero(); batch * inputs * plane];
@@ -269,8 +269,10 @@ fn correlated<T: Real>(x: &[T], y: &[T], geometry: &Geometry) -> Vec<T> {
         };
         let starts: Vec<_> = (0..tiling.len()).step_by(run).collect();
         let sums: Vec<_> = starts.into_par_iter().map_init(Default::default, task).collect();
+        let Some((first, rest)) = sums.split_first() else { return };
         for (o, to) in to.into_iter().enumerate() {
-            for sums in &sums {
+            to.copy_from_slice(&first[o * width..][..width]);
+            for sums in rest {
                 to.iter_mut().zip(&sums[o * width..]).for_each(|(to, &sum)| *to += sum);
             }
         }
