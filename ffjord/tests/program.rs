@@ -109,10 +109,10 @@ fn a_density_has_the_preset_of_its_name() {
     let matching = |data: &str| {
         succeeds(here, &format!("train --data {data} --config tiny.toml --out {data} -q"));
         let settings: toml::Table = fs::read_to_string(here.join(data).join("config.toml")).unwrap().parse().unwrap();
-        settings["matching"].as_integer().unwrap()
+        settings["matching"].as_float().unwrap()
     };
-    assert!(matching("checkerboard") > 0);
-    assert_eq!(matching("rings"), 0);
+    assert!(matching("checkerboard") > 0.0);
+    assert_eq!(matching("rings"), 0.0);
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn particles_from_training_to_samples() {
     let rows: String = (0..60).map(row).collect();
     fs::write(here.join("triangles.csv"), format!("a,b,c,d,e,f\n{rows}{}", row(1).repeat(60))).unwrap();
     let settings = TINY.replace("{ hidden = [8] }", "{ kind = 'graph', dimension = 2, width = 4, layers = 1 }");
-    let settings = format!("matching = 15\nmost = [30, 10, 12]\nenergy = 'double-well'\n{settings}");
+    let settings = format!("matching = 0.75\nmost = [30, 10, 12]\nenergy = 'double-well'\n{settings}");
     fs::write(here.join("particles.toml"), &settings).unwrap();
     let output = run(here, "train --data triangles.csv --config particles.toml --out run --json");
     assert!(text(&output.stderr).contains("flatters"), "{}", text(&output.stderr));
@@ -188,7 +188,7 @@ fn bad_use_is_named() {
     fails(here, "eval nothing", 2, &["nothing"]);
     // A field that explodes: a status with a remedy, and no hang.
     let stiff = "flow = { solver = { max_steps = 2, rtol = 1e-7, atol = 1e-7, first_step = 1e-6 } }";
-    fs::write(here.join("stiff.toml"), format!("{TINY}\n").replace("flow = {", "#") + stiff).unwrap();
+    fs::write(here.join("stiff.toml"), format!("matching = 0\n{TINY}\n").replace("flow = {", "#") + stiff).unwrap();
     fails(here, "train --config stiff.toml --out new -q", 1, &["2 steps", "max_steps"]);
     assert!(!here.join("new/model.safetensors").exists());
     // One tolerance of two is enough.
@@ -203,6 +203,7 @@ fn a_solve_that_fails_amid_training_spoils_nothing() {
     let here = folder.path();
     let settings = r#"
 batch = 16
+matching = 0
 samples = [200, 40, 60]
 train = { steps = 2000, evaluate_every = 25, checkpoint_every = 25, optimizer = { kind = "adam", lr = 0.5 } }
 flow = { field = { hidden = [8] }, solver = { rtol = 1e-4, atol = 1e-4, max_steps = 5 }, evaluation = { rtol = 1e-3 } }
@@ -234,6 +235,7 @@ flow = { field = { hidden = [8] }, solver = { rtol = 1e-4, atol = 1e-4, max_step
         ("seed = 7", &["seed", "new run"]),
         ("data = 'rings'", &["data", "new run"]),
         ("flow.solver.max_steps = 0", &["max_steps"]),
+        ("matching = 1.5", &["share", "1.5"]),
     ] {
         fs::write(here.join("more.toml"), settings).unwrap();
         fails(here, "train --out run --resume --config more.toml -q", 2, words);

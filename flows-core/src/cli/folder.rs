@@ -1,7 +1,7 @@
 //! The folder of a training run.
 
 use super::settings::{overlay, parse_settings, read_settings, write_settings};
-use super::{Interrupt, Losses, OutputArgs, ProgressBar, RunArgs, count, loss_figure};
+use super::{Interrupt, Losses, OutputArgs, ProgressBar, RunArgs, count, loss_figure, loss_panel};
 use crate::files::in_folder;
 use crate::train::{Checkpoint, Metrics, Observer, Outcome, TensorBoard, Trainer};
 use crate::{Error, Result};
@@ -216,13 +216,13 @@ impl RunFolder {
         )))
     }
 
-    /// Draws the loss curve of the run as `loss.png`, as [`loss_figure`].
+    /// Draws the loss curve of the run as `loss.png`, as [`loss_panel`].
     ///
     /// # Errors
     /// When the metrics cannot be read or the picture cannot be written.
     pub fn draw_losses(&self, lines: &[(&str, f64)], unit: &str) -> Result<()> {
         let losses = [(String::new(), Losses::read(&self.metrics())?)];
-        loss_figure(&losses, lines, unit).write(self.path.join("loss.png"))
+        loss_figure(vec![loss_panel(&losses, lines, unit)]).write(self.path.join("loss.png"))
     }
 }
 

@@ -1,6 +1,6 @@
 //! The losses that a run has written down.
 
-use crate::plot::{Figure, loss_curve};
+use crate::plot::{Figure, Panel, loss_curve};
 use crate::{Error, Result};
 use serde::Deserialize;
 use std::path::Path;
@@ -41,18 +41,26 @@ impl Losses {
     }
 }
 
+/// These panels side by side.
+pub fn loss_figure(panels: Vec<Panel>) -> Figure {
+    let figure = Figure::new(panels.len(), (560, 340));
+    panels.into_iter().fold(figure, Figure::panel)
+}
+
 /// The loss curve of one run or several, each with its name, beside lines at known values; `unit`
 /// names the vertical axis.
-pub fn loss_figure(runs: &[(String, Losses)], lines: &[(&str, f64)], unit: &str) -> Figure {
+pub fn loss_panel(runs: &[(String, Losses)], lines: &[(&str, f64)], unit: &str) -> Panel {
     let mut series = Vec::new();
     for (name, losses) in runs {
         let label = |what: &str| if runs.len() == 1 { what.to_string() } else { format!("{name}, {what}") };
-        series.push((label("train"), losses.train.clone()));
-        if !losses.validation.is_empty() {
-            series.push((label("validation"), losses.validation.clone()));
+        for (what, values) in [("train", &losses.train), ("validation", &losses.validation)] {
+            if !values.is_empty() {
+                series.push((label(what), values.clone()));
+            }
         }
     }
-    let steps = runs.iter().flat_map(|(_, losses)| &losses.train).map(|(step, _)| *step);
+    let steps =
+        runs.iter().flat_map(|(_, losses)| losses.train.iter().chain(&losses.validation)).map(|(step, _)| *step);
     let (first, last) = steps.fold((f64::INFINITY, 0.0), |(a, b): (f64, f64), step| (a.min(step), b.max(step)));
     for (name, value) in lines {
         series.push((name.to_string(), vec![(first, *value), (last, *value)]));

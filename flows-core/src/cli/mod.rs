@@ -25,7 +25,7 @@ pub use folder::{Replaced, RunFolder};
 pub use images::{FitArgs, SkipArgs, describe_images};
 pub use interrupt::Interrupt;
 pub use likelihood::{Exact, Likelihood, log_likelihoods};
-pub use losses::{Losses, loss_figure};
+pub use losses::{Losses, loss_figure, loss_panel};
 pub use mean::Mean;
 /// The allocator of the programs: a step makes and drops many small tensors, which takes a quarter of
 /// the time of a small flow with the system's.

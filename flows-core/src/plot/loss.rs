@@ -1,15 +1,15 @@
 //! The course of a training run.
 
 use super::{
-    Colour, Figure, Panel,
+    Colour, Panel,
     axis::{Range, drawable, join, widen},
 };
 
-/// The figure of a training run: each series is a label and its (step, value) pairs, `unit` names the vertical axis.
+/// The panel of a training run: each series is a label and its (step, value) pairs, `unit` names the vertical axis.
 ///
 /// The vertical range leaves out wild values, such as those of the first steps. A long series is drawn faint, with
 /// its running median over it.
-pub fn loss_curve(series: &[(&str, Vec<(f64, f64)>)], unit: &str) -> Figure {
+pub fn loss_curve(series: &[(&str, Vec<(f64, f64)>)], unit: &str) -> Panel {
     const LONG: usize = 200;
     let mut panel = Panel::new("").labels("step", unit);
     for (i, (_, values)) in series.iter().enumerate().filter(|(_, s)| s.1.len() >= LONG) {
@@ -23,7 +23,7 @@ pub fn loss_curve(series: &[(&str, Vec<(f64, f64)>)], unit: &str) -> Figure {
         let (low, high) = widen(range, 0.05);
         panel = panel.y_range(low, high);
     }
-    Figure::new(1, (560, 340)).panel(panel)
+    panel
 }
 
 /// The median over a centred window of a fiftieth of the series, at 400 places: a mean would follow each spike.

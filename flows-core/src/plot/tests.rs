@@ -59,7 +59,13 @@ fn pictures_are_small_and_whole() -> Result<()> {
                 .panel(bare("rings, and a title that is too long for its panel").density(rings))
                 .panel(bare("a part").density(hills).x_range(-1., 1.).y_range(-0.5, 0.5)),
         ),
-        ("loss", loss_curve(&[("training", training), ("validation", validation)], "negative log-likelihood (nats)")),
+        (
+            "loss",
+            Figure::new(1, (560, 340)).panel(loss_curve(
+                &[("training", training), ("validation", validation)],
+                "negative log-likelihood (nats)",
+            )),
+        ),
         (
             "histogram",
             Figure::new(1, (480, 320)).panel(
@@ -108,7 +114,8 @@ fn any_data_makes_a_picture() -> Result<()> {
         let red = picture.pixels().any(|p| p.0[0] > p.0[1].max(p.0[2]).saturating_add(30));
         assert_eq!(red, [4, 5, 6, 7, 8].contains(&i), "panel {i}");
     }
-    canvas::render(&loss_curve(&[("empty", vec![]), ("one", vec![(0., f64::NAN)])], "").svg()?, 0.5)?;
+    let empty = loss_curve(&[("empty", vec![]), ("one", vec![(0., f64::NAN)])], "");
+    canvas::render(&Figure::new(1, (560, 340)).panel(empty).svg()?, 0.5)?;
     assert!(Figure::new(0, (200, 200)).svg().is_ok());
     Ok(())
 }

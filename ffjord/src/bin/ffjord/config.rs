@@ -38,10 +38,10 @@ pub struct RunConfig {
     /// Continuous flows, one after another.
     #[serde(default = "default_flows")]
     pub flows: usize,
-    /// Steps at the beginning that are of flow matching, without a solver; the rest are of maximum
-    /// likelihood.
+    /// The share of the steps, from the first on, that are of flow matching, without a solver; the rest are of
+    /// maximum likelihood.
     #[serde(default)]
-    pub matching: u64,
+    pub matching: f64,
     /// Which points flow matching takes together.
     #[serde(default)]
     pub coupling: Coupling,
@@ -62,6 +62,21 @@ fn default_samples() -> [usize; 3] {
 
 fn default_flows() -> usize {
     1
+}
+
+/// The steps that a share of all is.
+pub fn matching_steps(share: f64, steps: u64) -> u64 {
+    (share * steps as f64).round() as u64
+}
+
+/// Passes if it is a share of the steps.
+pub fn check_matching(share: f64) -> Result<()> {
+    if (0.0..=1.0).contains(&share) {
+        return Ok(());
+    }
+    Err(Error::Config(format!(
+        "`matching` is the share of the steps that are of flow matching: {share} is not of 0 to 1"
+    )))
 }
 
 /// The generators of a run, independent of each other.
@@ -102,12 +117,18 @@ impl RunConfig {
         Ok(model)
     }
 
+    /// The steps of flow matching.
+    pub fn matching_steps(&self) -> u64 {
+        matching_steps(self.matching, self.train.steps)
+    }
+
     /// Passes if a run can be made of these settings, whatever the data.
     pub fn check(&self) -> Result<()> {
         if self.batch == 0 {
             return Err(Error::Config("`batch` must be at least 1".into()));
         }
-        if self.matching > 0 && self.flows > 1 {
+        check_matching(self.matching)?;
+        if self.matching > 0.0 && self.flows > 1 {
             return Err(Error::Config("flow matching trains a single flow: set `flows = 1` or `matching = 0`".into()));
         }
         if self.most.is_some_and(|most| most.contains(&0)) {

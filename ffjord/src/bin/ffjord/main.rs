@@ -4,6 +4,7 @@ mod animate;
 mod config;
 mod eval;
 mod images;
+mod losses;
 mod particles;
 mod picture;
 mod sample;

@@ -2,6 +2,7 @@
 
 use crate::config::{PRESETS, RunConfig};
 use crate::images;
+use crate::losses::draw_losses;
 use crate::particles::{self, Boltzmann};
 use crate::picture;
 use crate::watch::{Costs, Means, Watch};
@@ -102,7 +103,7 @@ struct Results {
     seconds: f64,
     /// The mean negative log-likelihood of the validation rows under the weights that were kept.
     validation: Option<f64>,
-    /// Of the solver, a step of training.
+    /// Of the solver, a step of likelihood.
     solver: Option<Means>,
     test: Likelihood,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -144,7 +145,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
     let trainer = Trainer::new(model.parameters(), config.train.clone(), generators.training)?;
     let (mut trainer, done) = folder.trainer(trainer, Model::KIND, model.config(), &CHANGEABLE)?;
     let _replaced = folder.begin(&config)?;
-    let steps = config.train.steps;
+    let (steps, matching) = (config.train.steps, config.matching_steps());
     note(format!(
         "model  {}, {}: {}, {} of {}",
         plural(config.flows, "continuous flow"),
@@ -169,7 +170,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
         };
         let loss = |number: u64, rng: &mut _| {
             let batch = data.train.select(&shuffle.batch(number))?;
-            if number / config.train.accumulate < config.matching {
+            if number / config.train.accumulate < matching {
                 return model.matching_loss(&batch.x, config.coupling, rng);
             }
             forward_kl(&model, &batch.x, None, rng)
@@ -203,7 +204,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
     };
     write_json(&out.join("results.json"), &results)?;
     let lines: Vec<_> = toy.iter().map(|toy| ("entropy of the data", toy.entropy())).collect();
-    folder.draw_losses(&lines, "negative log-likelihood (nats)")?;
+    draw_losses(&folder, matching, &lines, "negative log-likelihood (nats)")?;
     let rng = &mut generators.picture;
     let picture = match space {
         Some(space) => Some(("particles.png", particles::figure(&model, space, config.energy, &data, rng)?)),
@@ -259,7 +260,7 @@ fn summary(results: &Results) -> String {
     if let Some(Means { evaluations_forward, evaluations_backward, step_size }) = results.solver {
         text += &format!(
             "solver               {evaluations_forward:.1} evaluations forward and {evaluations_backward:.1} backward \
-             a step of training, step size {step_size:.3}\n"
+             a step of likelihood, step size {step_size:.3}\n"
         );
     }
     let stopped = if results.early_stopped { ", when validation did not get better any more" } else { "" };

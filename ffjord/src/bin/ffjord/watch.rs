@@ -16,7 +16,7 @@ pub struct Costs {
     sums: Arc<Mutex<[(Cost, u64); 2]>>,
 }
 
-/// The means a step of training.
+/// The means a step of likelihood training.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Means {
     pub evaluations_forward: f64,
@@ -34,9 +34,11 @@ impl Costs {
         Self { flows, sums: Arc::default() }
     }
 
-    /// Adds what the model's solves have cost since the last call; `steps` of training are done.
+    /// Adds what the model's solves have cost since the last call, those of `steps` of training. Steps of flow
+    /// matching, which solve nothing, do not count.
     pub fn collect(&self, steps: u64) {
         let cost = self.flows.iter().map(Cnf::take_cost).fold(Cost::default(), Cost::plus);
+        let steps = if cost.solves > 0 { steps } else { 0 };
         for (sum, done) in self.sums.lock().unwrap_or_else(PoisonError::into_inner).iter_mut() {
             (*sum, *done) = (sum.plus(cost), *done + steps);
         }

@@ -4,7 +4,7 @@ use crate::picture;
 use crate::saved::Saved;
 use candle_core::Tensor;
 use clap::{Args, Subcommand};
-use flows_core::cli::{DeviceArgs, Losses, OutputArgs, loss_figure, print, print_json};
+use flows_core::cli::{DeviceArgs, Losses, OutputArgs, loss_figure, loss_panel, print, print_json};
 use flows_core::distributions::Distribution;
 use flows_core::plot::{Figure, Panel, points, window};
 use flows_core::{Error, Result, Rng};
@@ -124,5 +124,5 @@ fn loss(args: &LossArgs) -> Result<Figure> {
         Ok((name, Losses::read(&file)?))
     };
     let runs: Vec<_> = args.runs.iter().map(read).collect::<Result<_>>()?;
-    Ok(loss_figure(&runs, &[], UNIT))
+    Ok(loss_figure(vec![loss_panel(&runs, &[], UNIT)]))
 }

@@ -1,5 +1,6 @@
 //! The settings of a run over images: what its `config.toml` holds.
 
+use crate::config::{check_matching, matching_steps};
 use candle_core::{DType, Device};
 use ffjord::{CnfSettings, Coupling, ImageConfig, ImageModel};
 use flows_core::cli::{Presets, check_count};
@@ -28,10 +29,10 @@ pub struct RunConfig {
     pub seed: u64,
     /// Images a step.
     pub batch: usize,
-    /// Steps at the beginning that are of flow matching, without a solver; the rest are of maximum
-    /// likelihood.
+    /// The share of the steps, from the first on, that are of flow matching, without a solver; the rest are of
+    /// maximum likelihood.
     #[serde(default)]
-    pub matching: u64,
+    pub matching: f64,
     /// Which points flow matching takes together.
     #[serde(default)]
     pub coupling: Coupling,
@@ -119,12 +120,18 @@ impl RunConfig {
         ImageConfig { shape, alpha, equalize, scales, flows, flow: self.flow.clone() }
     }
 
+    /// The steps of flow matching.
+    pub fn matching_steps(&self) -> u64 {
+        matching_steps(self.matching, self.train.steps)
+    }
+
     /// Passes if a run can be made of these settings, whatever the images.
     pub fn check(&self) -> Result<()> {
         if self.batch == 0 || self.evaluated.contains(&0) {
             return Err(Error::Config("`batch` and both numbers of `evaluated` must be at least 1".into()));
         }
-        if self.matching > 0 && (self.model.scales > 1 || self.model.flows > 1) {
+        check_matching(self.matching)?;
+        if self.matching > 0.0 && (self.model.scales > 1 || self.model.flows > 1) {
             return Err(Error::Config(
                 "flow matching trains a single flow: set `model.scales = 1` and `model.flows = 1`, or `matching = 0`"
                     .into(),

@@ -3,6 +3,7 @@
 use super::config::{PRESETS, RunConfig};
 use super::eval::{Bits, log_likelihoods};
 use super::pictures::samples;
+use crate::losses::draw_losses;
 use crate::train::{CHANGEABLE, TrainArgs};
 use crate::watch::{Costs, Means, Watch};
 use ffjord::ImageModel;
@@ -35,7 +36,7 @@ struct Results {
     seconds: f64,
     /// Bits a colour of the validation images under the weights that were kept.
     validation: Option<f64>,
-    /// Of the solver, a step of training.
+    /// Of the solver, a step of likelihood.
     solver: Option<Means>,
     test: Bits,
     out: PathBuf,
@@ -81,7 +82,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
     let trainer = Trainer::new(model.parameters(), config.train.clone(), generators.training)?;
     let (mut trainer, done) = folder.trainer(trainer, ImageModel::KIND, model.config(), &CHANGEABLE)?;
     let _replaced = folder.begin(&config)?;
-    let steps = config.train.steps;
+    let (steps, matching) = (config.train.steps, config.matching_steps());
     let size = config.batch.min(splits.train.len());
     note(format!(
         "model  {}, {}: {}, {} of {}",
@@ -117,7 +118,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
         let dims = model.config().dims() as f64;
         let loss = |number: u64, rng: &mut _| {
             let x = model.dequantize(&splits.train.tensor(&shuffle.batch(number), || false)?, rng)?;
-            if number / config.train.accumulate < config.matching {
+            if number / config.train.accumulate < matching {
                 return model.matching_loss(&x, config.coupling, rng);
             }
             Ok(forward_kl(&model, &x, None, rng)?.affine(1.0 / (dims * LN_2), 8.0)?)
@@ -141,7 +142,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
         out: out.to_path_buf(),
     };
     write_json(&out.join("results.json"), &results)?;
-    folder.draw_losses(&[], "loss")?;
+    draw_losses(&folder, matching, &[], "bits a colour")?;
     picture()?;
     if args.output.json { print_json(&results) } else { print(summary(&results)) }
 }
@@ -169,7 +170,7 @@ fn summary(results: &Results) -> String {
     if let Some(Means { evaluations_forward, evaluations_backward, step_size }) = results.solver {
         text += &format!(
             "solver    {evaluations_forward:.1} evaluations forward and {evaluations_backward:.1} backward a step of \
-             training, step size {step_size:.3}\n"
+             likelihood, step size {step_size:.3}\n"
         );
     }
     let stopped = if results.early_stopped { ", when validation did not get better any more" } else { "" };
