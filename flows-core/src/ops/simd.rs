@@ -2,6 +2,7 @@
 
 use super::cpu::Real;
 use rayon::prelude::*;
+use std::mem::MaybeUninit;
 
 /// Runs `f`, whose loops are compiled for AVX-512, for AVX2 and for the least the target has, and
 /// taken in the widest form that the processor knows.
@@ -45,18 +46,17 @@ pub(crate) const CHUNK: usize = 8192;
 /// `f` of every element, in vector registers and on all threads.
 #[inline]
 pub(crate) fn map<T: Real>(x: &[T], f: impl Fn(T) -> T + Sync) -> Vec<T> {
-    let mut out = vec![T::zero(); x.len()];
-    chunks(&mut out, CHUNK, &|start, out: &mut [T]| {
+    written(x.len(), &|start, out| {
+        let x = &x[start..start + out.len()];
         dispatch(
             #[inline(always)]
             || {
-                for (y, &x) in out.iter_mut().zip(&x[start..]) {
-                    *y = f(x);
+                for (y, &x) in out.iter_mut().zip(x) {
+                    y.write(f(x));
                 }
             },
         );
-    });
-    out
+    })
 }
 
 /// The same in place.
@@ -77,18 +77,17 @@ pub(crate) fn map_in_place<T: Real>(x: &mut [T], f: impl Fn(T) -> T + Sync) {
 /// `f` of every pair of elements of two slices of one length, in vector registers and on all threads.
 #[inline]
 pub(crate) fn zip_map<T: Real>(a: &[T], b: &[T], f: impl Fn(T, T) -> T + Sync) -> Vec<T> {
-    let mut out = vec![T::zero(); a.len()];
-    chunks(&mut out, CHUNK, &|start, out: &mut [T]| {
+    written(a.len(), &|start, out| {
+        let [a, b] = [a, b].map(|slice| &slice[start..start + out.len()]);
         dispatch(
             #[inline(always)]
             || {
-                for (y, (&a, &b)) in out.iter_mut().zip(a[start..].iter().zip(&b[start..])) {
-                    *y = f(a, b);
+                for (y, (&a, &b)) in out.iter_mut().zip(a.iter().zip(b)) {
+                    y.write(f(a, b));
                 }
             },
         );
-    });
-    out
+    })
 }
 
 /// The same in the place of the first.
@@ -104,6 +103,16 @@ pub(crate) fn zip_map_in_place<T: Real>(a: &mut [T], b: &[T], f: impl Fn(T, T) -
             },
         );
     });
+}
+
+/// The `len` elements that `write` writes, all of each part: memory is not cleared first, which one thread would do.
+fn written<T: Real>(len: usize, write: &(dyn Fn(usize, &mut [MaybeUninit<T>]) + Sync)) -> Vec<T> {
+    let mut out = Vec::with_capacity(len);
+    chunks(&mut out.spare_capacity_mut()[..len], CHUNK, write);
+    // SAFETY: the parts are all of the first `len` elements, for which there is room, and the functions above write
+    // each element of a part: their loops go over slices of its length.
+    unsafe { out.set_len(len) };
+    out
 }
 
 /// Calls `f` with the parts of `out`, of `size` elements, and where they begin, on all threads; the
