@@ -191,7 +191,8 @@ fn from_training_to_an_animation() {
     };
     assert_eq!(bits("eval run --json --seed 3"), bits("eval run --json --seed 3"));
     assert!(bits("eval run --data bars.npy --count 10 --json").is_finite());
-    succeeds(here, "sample run --count 4 --out drawn.png");
+    succeeds(here, "sample run --count 4 --temperature 0.5 --out drawn.png");
+    fails(here, "sample run --temperature -1", &["temperature"]);
     succeeds(here, "animate run --frames 3 --particles 4 --out way.gif");
     assert!(fs::read(here.join("way.gif")).unwrap().starts_with(b"GIF89a"));
     // Half of the steps are of flow matching; with likelihood added to these when resumed, the run is the same to the bit.

@@ -33,4 +33,4 @@ pub use mimalloc::MiMalloc as Allocator;
 pub use model::{ModelArgs, model_file, settings_of_run};
 pub use output::{count, duration, note, plural, print, print_json, write_json};
 pub use progress::{ProgressBar, work_bar};
-pub use settings::{Presets, check_count, overlay, parse_settings, read_settings, write_settings};
+pub use settings::{Presets, check_count, check_temperature, overlay, parse_settings, read_settings, write_settings};

@@ -113,6 +113,17 @@ pub fn check_count(then: Option<usize>, now: usize, noun: &str, data: impl Displ
     }
 }
 
+/// Passes if noise can have this standard deviation.
+///
+/// # Errors
+/// When it is below 0 or not finite.
+pub fn check_temperature(temperature: f64) -> Result<()> {
+    if temperature >= 0.0 && temperature.is_finite() {
+        return Ok(());
+    }
+    Err(Error::Config(format!("a temperature of {temperature}: give a number from 0, 0.7 for instance")))
+}
+
 fn one_line(error: &impl ToString) -> String {
     let text = error.to_string();
     text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")

@@ -23,6 +23,9 @@ pub struct SampleArgs {
     /// How many rows or images to draw, 1000 rows or 64 images unless given
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub count: Option<usize>,
+    /// The standard deviation of the noise that images are made of: below 1 they are likelier and vary less
+    #[arg(long, value_name = "T", allow_negative_numbers = true)]
+    pub temperature: Option<f64>,
     /// What the draws derive from
     #[arg(long, value_name = "S", default_value_t = 0, allow_negative_numbers = true)]
     pub seed: u64,
@@ -36,6 +39,9 @@ pub struct SampleArgs {
 pub fn run(args: SampleArgs) -> Result<()> {
     if images::is_model(&args.model)? {
         return images::sample(args);
+    }
+    if args.temperature.is_some() {
+        return Err(Error::Config("--temperature is for images: leave it out".into()));
     }
     let output = args.model.output;
     let (saved, _) = Saved::open(&args.model)?;

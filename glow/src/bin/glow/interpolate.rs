@@ -1,11 +1,10 @@
 //! `glow interpolate`: from one image to another.
 
 use crate::pictures::picture;
-use crate::sample::check_temperature;
 use crate::saved::Saved;
 use candle_core::{DType, Tensor};
 use clap::Args;
-use flows_core::cli::{ModelArgs, plural, print, print_json};
+use flows_core::cli::{ModelArgs, check_temperature, plural, print, print_json};
 use flows_core::plot::{write_gif, write_png};
 use flows_core::{Error, Result, Rng};
 use serde_json::json;

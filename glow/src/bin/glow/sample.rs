@@ -3,7 +3,7 @@
 use crate::pictures::{grid, picture};
 use crate::saved::Saved;
 use clap::Args;
-use flows_core::cli::{ModelArgs, plural, print, print_json, work_bar};
+use flows_core::cli::{ModelArgs, check_temperature, plural, print, print_json, work_bar};
 use flows_core::files::in_folder;
 use flows_core::plot::write_png;
 use flows_core::{Error, Result, Rng};
@@ -45,14 +45,6 @@ pub struct SampleArgs {
     out: PathBuf,
     #[command(flatten)]
     model: ModelArgs,
-}
-
-/// Passes if images can be drawn at a temperature.
-pub fn check_temperature(temperature: f64) -> Result<()> {
-    if temperature >= 0.0 && temperature.is_finite() {
-        return Ok(());
-    }
-    Err(Error::Config(format!("a temperature of {temperature}: give a number from 0, 0.7 for instance")))
 }
 
 pub fn run(args: SampleArgs) -> Result<()> {

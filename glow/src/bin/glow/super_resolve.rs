@@ -1,11 +1,11 @@
 //! `glow super-resolve`: larger images from small ones.
 
 use crate::pictures::picture;
-use crate::sample::{check_temperature, save_single};
+use crate::sample::save_single;
 use crate::saved::{Saved, image_files};
 use candle_core::{DType, Device, Tensor};
 use clap::{Args, ValueEnum};
-use flows_core::cli::{Mean, ModelArgs, plural, print, print_json, work_bar};
+use flows_core::cli::{Mean, ModelArgs, check_temperature, plural, print, print_json, work_bar};
 use flows_core::data::images::{Enlarging, Fit, Images, enlarge, read_image, shrink};
 use flows_core::files::in_folder;
 use flows_core::plot::write_png;

@@ -1,9 +1,9 @@
 //! `ffjord sample` of images.
 
-use super::pictures::samples;
+use super::pictures::{noise, picture};
 use super::saved::Saved;
 use crate::sample::SampleArgs;
-use flows_core::cli::{plural, print, print_json};
+use flows_core::cli::{check_temperature, plural, print, print_json};
 use flows_core::plot::write_png;
 use flows_core::{Error, Result, Rng};
 use serde_json::json;
@@ -19,11 +19,16 @@ pub fn run(args: SampleArgs) -> Result<()> {
     if out.extension().is_none_or(|e| !e.eq_ignore_ascii_case("png")) {
         return Err(Error::file(&out, "images are written side by side as .png; give the file this extension"));
     }
+    let temperature = args.temperature.unwrap_or(1.0);
+    check_temperature(temperature)?;
     let (saved, _) = Saved::open(&args.model)?;
-    let picture = samples(&saved.model, count, count.isqrt(), &mut Rng::seed(args.seed))?;
+    let noise = (noise(&saved.model, count, &mut Rng::seed(args.seed))? * temperature)?;
+    let picture = picture(&saved.model.decode(&noise)?, count.isqrt())?;
     write_png(&picture, &out)?;
     match output.json {
-        true => print_json(&json!({ "model": saved.path, "images": count, "seed": args.seed, "out": out })),
+        true => print_json(
+            &json!({ "model": saved.path, "images": count, "temperature": temperature, "seed": args.seed, "out": out }),
+        ),
         false => print(format_args!("{} drawn in {}", plural(count, "image"), out.display())),
     }
 }
