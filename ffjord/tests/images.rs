@@ -22,7 +22,8 @@ fn model(shape: [usize; 3], scales: usize, equalize: bool, solver: Solver, rng: 
         activation: Activation::Tanh,
         ..ConvConfig::default()
     };
-    let flow = CnfSettings { field: FieldConfig::Conv(field), solver, end_time: 1.0, ..CnfSettings::default() };
+    let field = FieldConfig::Conv(field);
+    let flow = CnfSettings { field, solver, end_time: 1.0, train_end_time: true, ..CnfSettings::default() };
     let config = ImageConfig { shape, alpha: 0.05, equalize, scales, flows: 1, flow };
     let model = ImageModel::on(config, DType::F64, CPU, rng)?;
     perturb(model.parameters(), 0.3, rng)?;

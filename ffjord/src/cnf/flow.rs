@@ -155,7 +155,7 @@ impl Cnf {
 
     /// The forward direction by the solver of evaluation, with the divergence that `probe` gives.
     pub(crate) fn forward_by(&self, z: &Tensor, probe: Probe) -> Result<(Tensor, Tensor)> {
-        let times = [self.settings.end_time, 0.0];
+        let times = [self.end_time()?, 0.0];
         self.run("the latent of a continuous flow", z, None, times, (probe, false))
     }
 

@@ -27,7 +27,7 @@ pub enum Coupling {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Matching {
-    /// Rows that share a time, and among which points are assigned.
+    /// The most rows that share a time, and among which points are assigned; a batch is cut evenly.
     pub group: usize,
     /// A time is that of the base times `u^skew`, u being uniform: above 1 more of them are near the data, on
     /// which the likelihood depends more (Kingma et al. 2021, section 4).
@@ -70,11 +70,12 @@ fn groups(
     let (matching, end_time) = (settings.matching, settings.end_time);
     let (rows, dim) = x.dims2()?;
     let x = x.detach().to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
+    // Of even size, so that no part of the times counts less than another.
     let count = rows.div_ceil(matching.group);
-    let drawn: Vec<_> = x
-        .chunks(matching.group * dim)
-        .enumerate()
-        .map(|(i, x)| {
+    let first = |i: usize| i * rows / count * dim;
+    let drawn: Vec<_> = (0..count)
+        .map(|i| {
+            let x = &x[first(i)..first(i + 1)];
             let z: Vec<f64> = x.iter().map(|_| rng.normal()).collect();
             (x, z, ((i as f64 + rng.uniform()) / count as f64).powf(matching.skew))
         })
@@ -187,7 +188,7 @@ mod tests {
             let matching = Matching { skew: 1.5, ..Matching::default() };
             let settings = CnfSettings { end_time: 0.7, matching, ..CnfSettings::default() };
             let groups = groups(&field, &settings, &x, coupling, &mut rng)?;
-            assert!(groups.iter().all(|group| (0.0..0.7).contains(&group.t)) && groups.len() == 3);
+            assert!(groups.iter().all(|group| (0.0..0.7).contains(&group.t) && group.rows == 50) && groups.len() == 3);
             let (got, want) = (by_kernels::<f64>(&field, &groups, &x)?, composed(&field, &groups, &x)?);
             assert!(difference(&want, &got)? < 1e-12);
             let (got, want) = (got.backward()?, want.backward()?);
