@@ -13,6 +13,24 @@ use std::f64::consts::PI;
 
 const CPU: &Device = &Device::Cpu;
 
+#[test]
+fn dropout_is_that_of_training_alone() -> Result<()> {
+    let network = NetworkConfig::Residual { hidden: 16, blocks: 1, activation: Activation::Silu, dropout: 0.5 };
+    let model: Model = Nsf { layers: 2, network, ..Nsf::default() }.into();
+    for features in [1, 3] {
+        let rng = &mut Rng::seed(0);
+        let flow = Flow::new(FlowConfig { context: Some(2), ..FlowConfig::new(features, model.clone()) }, rng)?;
+        perturb(flow.parameters(), 0.3, rng)?;
+        let x = rng.normal_tensor((4, features), DType::F32, CPU)?;
+        let context = rng.normal_tensor((4, 2), DType::F32, CPU)?;
+        let [once, again] = [0, 0].map(|_| flow.log_prob(&x, Some(&context)));
+        assert_eq!(difference(&once?, &again?)?, 0.0);
+        let [once, again] = [0, 0].map(|_| flow.log_prob_training(&x, Some(&context), rng));
+        assert!(difference(&once?, &again?)? > 1e-4, "{features}");
+    }
+    Ok(())
+}
+
 /// The flow of this name, small enough for a test where its defaults are not, and smooth: a kink would
 /// spoil the differences that gradients are compared with.
 fn model(name: &str) -> Result<Model> {

@@ -217,8 +217,13 @@ impl Coupling {
         let batch = check_event("the input of a coupling", v, &self.shape)?;
         let (split, univariate, network, kept_map) = match &self.kind {
             Kind::Coupled { split, univariate, network, kept_map } => (split, univariate, network, kept_map),
-            Kind::Single(map) if direction == Direction::Forward => return map.forward(v, context),
-            Kind::Single(map) => return map.inverse(v, context),
+            Kind::Single(map) => {
+                return match (direction, rng) {
+                    (Direction::Forward, _) => map.forward(v, context),
+                    (Direction::Inverse, Some(rng)) => map.inverse_training(v, context, rng),
+                    (Direction::Inverse, None) => map.inverse(v, context),
+                };
+            }
         };
         let (kept, moved) = split.split(&v.flatten_from(1)?)?;
         // The network sees the kept part on its data side, in both directions.

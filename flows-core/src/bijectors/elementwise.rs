@@ -3,7 +3,7 @@
 use super::univariate::Univariate;
 use super::{Bijector, check_context, check_event};
 use crate::nn::{Init, Network, NetworkConfig, Output, Scope};
-use crate::{Result, Structure, ops};
+use crate::{Result, Rng, Structure, ops};
 use candle_core::Tensor;
 use std::sync::Arc;
 
@@ -70,13 +70,18 @@ impl Elementwise {
         &self,
         v: &Tensor,
         context: Option<&Tensor>,
+        rng: Option<&mut Rng>,
         apply: impl Fn(&Tensor, &Tensor) -> Result<(Tensor, Tensor)>,
     ) -> Result<(Tensor, Tensor)> {
         let batch = check_event("the input of an element-wise map", v, &self.shape)?;
         let parameters = match &self.source {
             Source::Weights(p) | Source::Nothing(p) => p.clone(),
             Source::Context(width, network) => {
-                let raw = network.forward(check_context(context, *width, batch)?, None)?;
+                let context = check_context(context, *width, batch)?;
+                let raw = match rng {
+                    Some(rng) => network.forward_training(context, None, rng)?,
+                    None => network.forward(context, None)?,
+                };
                 raw.reshape((batch, self.shape.iter().product::<usize>(), self.univariate.parameters()))?
             }
         };
@@ -92,11 +97,15 @@ impl Bijector for Elementwise {
     }
 
     fn forward(&self, z: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        self.run(z, context, |z, p| self.univariate.forward(z, p))
+        self.run(z, context, None, |z, p| self.univariate.forward(z, p))
     }
 
     fn inverse(&self, x: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        self.run(x, context, |x, p| self.univariate.inverse(x, p))
+        self.run(x, context, None, |x, p| self.univariate.inverse(x, p))
+    }
+
+    fn inverse_training(&self, x: &Tensor, context: Option<&Tensor>, rng: &mut Rng) -> Result<(Tensor, Tensor)> {
+        self.run(x, context, Some(rng), |x, p| self.univariate.inverse(x, p))
     }
 
     fn structure(&self) -> Structure {

@@ -102,7 +102,7 @@ pub fn elementwise(cases: &mut Vec<Case>) -> Result<()> {
         });
         cases.push(case.within(-6.0, 4.0));
     }
-    for range in [[-0.5, 0.5], [0.0, 1.0]] {
+    for range in [[0.0, 1.0], [-1.0, 2.0]] {
         let case = Case::new(format!("equalisation of colours of {range:?}"), move |scope| {
             Ok(Box::new(Equalize::new([2, 3, 2], 4, range, scope)?))
         });
