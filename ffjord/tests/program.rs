@@ -100,6 +100,36 @@ fn a_resumed_run_is_the_same_to_the_bit() {
     assert!(model("whole") == model("part"));
     fails(here, &format!("train {table} --out whole"), 2, &["--resume", "--overwrite"]);
     fails(here, "animate whole --out way.gif", 2, &["3 columns"]);
+    // Columns go by their names.
+    let table = fs::read_to_string(here.join("table.csv")).unwrap();
+    let turned = |line: &str| line.split(',').rev().collect::<Vec<_>>().join(",") + "\n";
+    fs::write(here.join("turned.csv"), table.lines().map(turned).collect::<String>()).unwrap();
+    let nats = |data: &str| json(here, &format!("eval whole --data {data} --json"))["result"]["log_likelihood"].clone();
+    assert_eq!(nats("table.csv"), nats("turned.csv"));
+    fs::write(here.join("other.csv"), table.replace("age", "year")).unwrap();
+    fails(here, "eval whole --data other.csv", 2, &["`height`, `weight`, `year`"]);
+}
+
+#[test]
+fn flow_matching_is_a_share_of_the_steps_that_stays() {
+    let folder = folder();
+    let here = folder.path();
+    let settings = TINY.replace("evaluate_every = 10", "evaluate_every = 1");
+    let settings = settings.replace("method = \"bosh3\", rtol = 1e-2, atol = 1e-2", "method = \"rk4\", step = 0.5");
+    fs::write(here.join("half.toml"), format!("matching = 0.5\n{settings}")).unwrap();
+    let results = json(here, "train --config half.toml --out run --json -q");
+    // Two steps of four evaluations, though flow matching has none and each step is followed by an evaluation.
+    assert_eq!(results["solver"]["evaluations_forward"], 8.0);
+    let steps = || {
+        let settings: toml::Table = fs::read_to_string(here.join("run/config.toml")).unwrap().parse().unwrap();
+        (settings["matching_steps"].as_integer(), settings["train"]["steps"].as_integer())
+    };
+    assert_eq!(steps(), (Some(10), Some(20)));
+    succeeds(here, "train --resume --out run --steps 30 -q");
+    assert_eq!(steps(), (Some(10), Some(30)));
+    fs::write(here.join("more.toml"), "matching = 1.0").unwrap();
+    succeeds(here, "train --resume --out run --config more.toml --steps 32 -q");
+    assert_eq!(steps(), (Some(32), Some(32)));
 }
 
 #[test]
@@ -109,10 +139,10 @@ fn a_density_has_the_preset_of_its_name() {
     let matching = |data: &str| {
         succeeds(here, &format!("train --data {data} --config tiny.toml --out {data} -q"));
         let settings: toml::Table = fs::read_to_string(here.join(data).join("config.toml")).unwrap().parse().unwrap();
-        settings["matching"].as_float().unwrap()
+        settings["matching_steps"].as_integer().unwrap()
     };
-    assert!(matching("checkerboard") > 0.0);
-    assert_eq!(matching("rings"), 0.0);
+    assert!(matching("checkerboard") > 0);
+    assert_eq!(matching("rings"), 0);
 }
 
 #[test]
@@ -163,6 +193,10 @@ fn equations_by_name() {
     fails(here, "solve harmonic --tolerance 0", 2, &["1e-5"]);
     fails(here, "solve harmonic --end 0", 2, &["end time"]);
     fails(here, "solve harmonic --initial 1", 2, &["2 values"]);
+    fails(here, "solve harmonic --initial 1,nan", 2, &["finite"]);
+    fails(here, "solve harmonic --step 0.5", 2, &["--step"]);
+    fails(here, "solve harmonic --method rk4 --tolerance 1e-9", 2, &["--tolerance"]);
+    fails(here, "solve harmonic --plot way.gif", 2, &[".svg"]);
     fails(here, "solve harmonic --method leapfrog", 2, &["dopri5"]);
 }
 

@@ -84,12 +84,14 @@ fn a_conditional_model_from_training_to_pictures() {
     succeeds(here, "score run --data table.csv --out scores.csv");
     let scores = fs::read_to_string(here.join("scores.csv")).unwrap();
     let mut lines = scores.lines();
-    assert_eq!(lines.next(), Some("log_likelihood,percentile"));
-    let percentiles: Vec<f64> = lines.map(|line| line.split_once(',').unwrap().1.parse().unwrap()).collect();
+    assert_eq!(lines.next(), Some("row,log_likelihood,percentile"));
+    let percentiles: Vec<f64> = lines.map(|line| line.rsplit_once(',').unwrap().1.parse().unwrap()).collect();
     assert!(percentiles.len() == 80 && percentiles.iter().all(|p| (0.0..=100.0).contains(p)));
     assert!(percentiles.contains(&0.0) && percentiles.iter().any(|p| *p > 90.0));
     assert_eq!(succeeds(here, "score run --data table.csv"), scores);
+    assert!(scores.lines().nth(80).is_some_and(|line| line.starts_with("80,")), "{scores}");
     succeeds(here, "score run --data table.csv --reference table.csv --out scores.npy");
+    fails(here, "score run --data table.csv --out ./table.csv", 2, &["would be lost"]);
     fs::write(here.join("odd.csv"), "height,weight,group\n900,-900,1\n").unwrap();
     let odd = json(here, "score run --data odd.csv --json");
     assert_eq!(odd["percentile"][0].as_f64(), Some(0.0));

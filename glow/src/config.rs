@@ -121,6 +121,9 @@ pub struct GlowConfig {
     /// The number of classes, if the model is conditional on them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub classes: Option<usize>,
+    /// What these are called, if it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class_names: Option<Vec<String>>,
     /// Channels of [`ClassFeatures`](crate::ClassFeatures), which all couplings and priors are given. Without them only
     /// the last level's normal distribution knows the class.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -156,6 +159,7 @@ impl GlowConfig {
             top_mixing: None,
             equalize: false,
             classes: None,
+            class_names: None,
             class_features: None,
             condition: None,
             logit: None,
@@ -229,6 +233,9 @@ impl GlowConfig {
         }
         if self.equalize && self.logit.is_some() {
             return bad("colours that are equalised are logits already: leave out `equalize` or `logit`".into());
+        }
+        if self.class_names.as_ref().is_some_and(|names| Some(names.len()) != self.classes) {
+            return bad("`class_names` has a name for each of the `classes`: give as many, or leave it out".into());
         }
         if self.classes == Some(0) {
             return bad("0 `classes`: give at least 1, or leave it out".into());

@@ -68,6 +68,7 @@ impl Glow {
     }
 
     fn build(config: GlowConfig, parameters: Parameters) -> Result<Self> {
+        config.check()?;
         let part = |i: usize| {
             let level: usize = config.level_shape(i).iter().product();
             if i + 1 == config.levels { level } else { level / 2 }

@@ -4,7 +4,6 @@ use candle_core::{DType, Device, Tensor};
 use flows_core::bijectors::Bijector;
 use flows_core::distributions::Distribution;
 use flows_core::nn::{Network, Parameters};
-use flows_core::ops::log_sigmoid;
 use flows_core::testing::{Case, difference, gradient_difference, measure, perturb};
 use flows_core::train::{FlowLoss, Loss, Memory};
 use flows_core::{Result, Rng};

@@ -117,6 +117,9 @@ fn a_model_from_training_to_pictures() {
     fails(here, "edit run images/disks/5.png", &["--with", "--direction"]);
     fails(here, "edit run images/disks/5.png --direction run/model.safetensors", &["glow-direction"]);
 
+    fails(here, "export run --out run/model.safetensors", &["would be lost"]);
+    fails(here, "reconstruct run images/disks/5.png --out images/disks/5.png", &["would be lost"]);
+    fails(here, "sample run --count 4 --out drawn.jpg", &[".png"]);
     // Out to PyTorch's layout and back it is the same model.
     succeeds(here, "export run --out torch.safetensors");
     assert!(succeeds(here, "import torch.safetensors --size 8,8 --out again.safetensors").contains("2 levels"));
@@ -142,6 +145,18 @@ fn classes_condition_a_model() {
     succeeds(here, "sample run --out all.png");
     succeeds(here, "sample run --class 1 --count 4 --out disks.png");
     fails(here, "sample run --class 2 --out none.png", &["no class 2"]);
+    fails(here, "sample run --columns 3 --out none.png", &["--columns"]);
+    fails(here, "sample run --class 0 --count 18446744073709551615", &["--count"]);
+    // Classes go by their names.
+    for (class, known) in [("disks", true), ("rings", false)] {
+        let folder = here.join(format!("only-{class}")).join(class);
+        fs::create_dir_all(&folder).unwrap();
+        fs::copy(here.join("images/disks/5.png"), folder.join("5.png")).unwrap();
+        match known {
+            true => drop(succeeds(here, &format!("eval run --data only-{class}"))),
+            false => fails(here, &format!("eval run --data only-{class}"), &["`rings`", "`bars`, `disks`"]),
+        }
+    }
     fails(here, "interpolate run", &["2 classes", "--class"]);
     fails(here, "export run", &["classes"]);
 }

@@ -1,8 +1,9 @@
 //! Arguments that mean the same in every program.
 
-use super::settings::{overlay, read_settings};
+use super::settings::{overlay, parse_settings, read_settings};
 use super::{Presets, note};
 use clap::Args;
+use serde::de::DeserializeOwned;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
@@ -91,6 +92,17 @@ impl RunArgs {
             return Err(crate::Error::Config(message));
         }
         Ok(settings)
+    }
+
+    /// Settings that [`Self::layer`] gave as a value of their type.
+    ///
+    /// # Errors
+    /// As [`parse_settings`], naming the file of `--config`.
+    pub fn parse<T: DeserializeOwned>(&self, settings: Table) -> crate::Result<T> {
+        parse_settings(settings).map_err(|e| match &self.config {
+            Some(path) => crate::Error::file(path, e),
+            None => e,
+        })
     }
 
     /// The folder of the run on this data: that of `--out`, else in `runs` one of the last part of the data's name,

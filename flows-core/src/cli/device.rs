@@ -83,11 +83,13 @@ impl DeviceArgs {
     /// Sets the number of threads of the process, and gives the device.
     ///
     /// # Errors
-    /// As [`DeviceName::open`], and when the threads are 0 or have been set before.
+    /// As [`DeviceName::open`], and when the threads are 0 or above 1024, or have been set before.
     pub fn open(&self) -> Result<Device> {
         if let Some(threads) = self.threads {
-            if threads == 0 {
-                return Err(Error::Config("0 threads cannot compute: give `--threads` at least 1".into()));
+            if !(1..=1024).contains(&threads) {
+                return Err(Error::Config(format!(
+                    "{threads} threads cannot compute: give `--threads` from 1 to 1024"
+                )));
             }
             // The kernels and the matrix products alike take their threads from this pool.
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();

@@ -2,19 +2,21 @@
 
 use super::settings::{overlay, parse_settings, read_settings, write_settings};
 use super::{Interrupt, Losses, OutputArgs, ProgressBar, RunArgs, count, loss_figure, loss_panel};
-use crate::files::in_folder;
+use crate::files::{in_folder, write_atomically};
 use crate::train::{Checkpoint, Metrics, Observer, Outcome, TensorBoard, Trainer};
 use crate::{Error, Result};
 use serde::{Serialize, de::DeserializeOwned};
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 use toml::Table;
 
 /// The metrics of a run have at most about so many lines.
 const LINES: u64 = 10_000;
 
 /// What a run writes, event files aside.
-const FILES: [&str; 8] = [
+const FILES: [&str; 9] = [
     "config.toml",
     "metrics.jsonl",
     "results.json",
@@ -22,11 +24,12 @@ const FILES: [&str; 8] = [
     "training.safetensors",
     "loss.png",
     "density.png",
+    "particles.png",
     "samples.png",
 ];
 
-/// Settings that a run keeps when it is resumed.
-const KEPT: [&str; 2] = ["data", "seed"];
+/// Settings that a run keeps when it is resumed: they decide the data and its parts.
+const KEPT: [&str; 9] = ["data", "seed", "samples", "proportions", "most", "rows", "images", "standardize", "context"];
 
 /// What the names of event files begin with.
 const EVENTS: &str = "events.out.tfevents.";
@@ -76,7 +79,9 @@ impl RunFolder {
         let folder = Self::new(args.place(data), args)?;
         let mut settings = folder.settings()?;
         args.override_with(&mut settings, Table::new());
-        let settings = parse_settings(settings).map_err(|e| Error::file(folder.config(), e))?;
+        // Those of the run were read once before.
+        let of = folder.over.clone().unwrap_or_else(|| folder.config());
+        let settings = parse_settings(settings).map_err(|e| Error::file(of, e))?;
         Ok((folder, settings))
     }
 
@@ -95,6 +100,11 @@ impl RunFolder {
     /// The file of settings.
     pub fn config(&self) -> PathBuf {
         self.path.join("config.toml")
+    }
+
+    /// When the run was saved last.
+    fn saved(&self) -> Option<SystemTime> {
+        fs::metadata(self.path.join("training.safetensors")).and_then(|file| file.modified()).ok()
     }
 
     /// The file of metrics.
@@ -129,7 +139,8 @@ impl RunFolder {
     /// When the folder cannot be written to.
     pub fn begin(&self, settings: &impl Serialize) -> Result<Replaced> {
         let config = in_folder(&self.path, "config.toml")?;
-        let replaced = Replaced(self.clone());
+        let before = self.resume.then(|| fs::read(&config).ok().map(|text| (text, self.saved()))).flatten();
+        let replaced = Replaced { folder: self.clone(), before };
         if !self.resume {
             replaced.settle();
             for path in self.files() {
@@ -227,26 +238,30 @@ impl RunFolder {
 }
 
 /// The run that another replaces: gone when this is dropped if the other has been saved, else back
-/// in its place.
+/// in its place. So are the settings of a run that is resumed with others.
 #[derive(Debug)]
 #[must_use]
-pub struct Replaced(RunFolder);
+pub struct Replaced {
+    folder: RunFolder,
+    /// The settings of a run that is resumed, and when it was saved.
+    before: Option<(Vec<u8>, Option<SystemTime>)>,
+}
 
 impl Replaced {
     fn settle(&self) {
-        let aside = self.0.path.join(REPLACED);
+        let aside = self.folder.path.join(REPLACED);
         if !aside.exists() {
             return;
         }
-        if self.0.path.join("model.safetensors").exists() {
+        if self.folder.path.join("model.safetensors").exists() {
             fs::remove_dir_all(&aside).ok();
             return;
         }
-        for path in self.0.files() {
+        for path in self.folder.files() {
             fs::remove_file(path).ok();
         }
         for entry in fs::read_dir(&aside).into_iter().flatten().flatten() {
-            fs::rename(entry.path(), self.0.path.join(entry.file_name())).ok();
+            fs::rename(entry.path(), self.folder.path.join(entry.file_name())).ok();
         }
         // Only if everything is back: a folder that is not empty stays.
         fs::remove_dir(&aside).ok();
@@ -256,6 +271,10 @@ impl Replaced {
 impl Drop for Replaced {
     fn drop(&mut self) {
         self.settle();
+        if let Some((settings, _)) = self.before.take().filter(|(_, saved)| *saved == self.folder.saved()) {
+            let config = self.folder.config();
+            write_atomically(&config, |file| file.write_all(&settings).map_err(|e| Error::unwritten(&config, e))).ok();
+        }
     }
 }
 
@@ -283,11 +302,16 @@ mod tests {
         assert_eq!(RunFolder::new(&path, &changed).unwrap().settings().unwrap()["batch"], 3.into());
         fs::write(&over, "seed = 2").unwrap();
         assert!(RunFolder::new(&path, &changed).unwrap().settings().unwrap_err().to_string().contains("`seed`"));
-        drop(resumed.begin(&settings).unwrap());
+        // A run that is resumed with other settings and not saved keeps its own.
+        let other = Table::from_iter([("seed".to_string(), 2.into())]);
+        drop(resumed.begin(&other).unwrap());
+        assert_eq!(resumed.settings().unwrap(), settings);
+        let run = resumed.begin(&settings).unwrap();
+        fs::write(path.join("training.safetensors"), "saved").unwrap();
+        drop(run);
         assert!(path.join("model.safetensors").exists());
         // A run that ends without having been saved gives its place back to the one before it.
         let model = || fs::read_to_string(path.join("model.safetensors")).ok();
-        let other = Table::from_iter([("seed".to_string(), 2.into())]);
         for saved in [false, true] {
             fs::write(path.join("loss.png"), "old").unwrap();
             let run = RunFolder::new(&path, &overwrite).unwrap().begin(&other).unwrap();

@@ -1,4 +1,4 @@
-//! Ctrl-C.
+//! Ctrl-C, and the signals by which a system asks a program to end.
 
 use super::note;
 use crate::train::{Observer, StepEvent};
@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Turns Ctrl-C into a request to stop, which the next step of a training run grants.
+/// Turns Ctrl-C into a request to stop, which the next step of a training run grants; so do SIGTERM and SIGHUP.
 ///
 /// While there is one, the first Ctrl-C asks and a second ends the program at once; when it is dropped
 /// Ctrl-C ends the program at once.

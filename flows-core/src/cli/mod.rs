@@ -5,6 +5,7 @@
 //! watches the run through [`RunFolder::observers`]. Its allocator is [`Allocator`].
 
 mod args;
+mod columns;
 mod device;
 mod exit;
 mod folder;
@@ -19,6 +20,7 @@ mod progress;
 mod settings;
 
 pub use args::{OutputArgs, RunArgs};
+pub use columns::in_order;
 pub use device::{DeviceArgs, DeviceName};
 pub use exit::{main, prepare_process, status};
 pub use folder::{Replaced, RunFolder};
@@ -31,6 +33,6 @@ pub use mean::Mean;
 /// the time of a small flow with the system's.
 pub use mimalloc::MiMalloc as Allocator;
 pub use model::{ModelArgs, model_file, settings_of_run};
-pub use output::{count, duration, note, plural, print, print_json, write_json};
+pub use output::{check_out, check_png, count, duration, note, plural, print, print_json, write_json};
 pub use progress::{ProgressBar, work_bar};
 pub use settings::{Presets, check_count, check_temperature, overlay, parse_settings, read_settings, write_settings};

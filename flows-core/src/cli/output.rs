@@ -37,6 +37,29 @@ pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     write_atomically(path, |file| writeln!(file, "{text}").map_err(|e| Error::unwritten(path, e)))
 }
 
+/// Passes if a command that writes to `out` does not write over what it reads.
+///
+/// # Errors
+/// When `out` is one of the `inputs`.
+pub fn check_out(out: &Path, inputs: impl IntoIterator<Item = impl AsRef<Path>>) -> Result<()> {
+    let Ok(out) = out.canonicalize() else { return Ok(()) };
+    match inputs.into_iter().any(|input| input.as_ref().canonicalize().is_ok_and(|input| input == out)) {
+        true => Err(Error::file(out, "is what the command reads and would be lost; choose another --out")),
+        false => Ok(()),
+    }
+}
+
+/// Passes if a picture can be written under this name.
+///
+/// # Errors
+/// When it does not end in .png.
+pub fn check_png(out: &Path) -> Result<()> {
+    match out.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png")) {
+        true => Ok(()),
+        false => Err(Error::file(out, "is the name of another kind of file: pictures are .png")),
+    }
+}
+
 /// Writes a line to standard error; nothing can be done where that fails.
 pub fn note(text: impl Display) {
     writeln!(stderr().lock(), "{text}").ok();

@@ -4,6 +4,7 @@ use super::table::{Table, not_finite, place};
 use crate::{Error, Result};
 use ::csv::{self, ByteRecord, ReaderBuilder, Trim, WriterBuilder};
 use candle_core::{DType, Device, Tensor};
+use std::fmt::Debug;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::Path;
@@ -116,6 +117,12 @@ fn not_a_number(place: &str, cell: &[u8], first: bool) -> Error {
     })
 }
 
+/// The shortest text that gives the number back.
+fn shortest(number: &impl Debug) -> String {
+    let text = format!("{number:?}");
+    text.strip_suffix(".0").map_or(text.clone(), str::to_string)
+}
+
 /// Writes `data`, of two dimensions in f32 or f64, with a header if there are names; every number in
 /// the fewest digits that give it back. `path` is what an error calls the place.
 pub(super) fn write(path: &Path, out: impl Write, columns: Option<&[String]>, data: &Tensor) -> Result<()> {
@@ -125,9 +132,9 @@ pub(super) fn write(path: &Path, out: impl Write, columns: Option<&[String]>, da
         out.write_record(columns).map_err(cannot)?;
     }
     if data.dtype() == DType::F32 {
-        data.to_vec2::<f32>()?.iter().try_for_each(|row| out.serialize(row)).map_err(cannot)?;
+        data.to_vec2::<f32>()?.iter().try_for_each(|row| out.write_record(row.iter().map(shortest))).map_err(cannot)?;
     } else {
-        data.to_vec2::<f64>()?.iter().try_for_each(|row| out.serialize(row)).map_err(cannot)?;
+        data.to_vec2::<f64>()?.iter().try_for_each(|row| out.write_record(row.iter().map(shortest))).map_err(cannot)?;
     }
     out.flush().map_err(|e| cannot(e.into()))
 }

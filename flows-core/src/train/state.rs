@@ -19,7 +19,10 @@ pub(super) struct Progress {
     pub(super) evaluation_rng: Rng,
     /// The best evaluation as the bits of an f64: JSON would round it.
     pub(super) best: Option<u64>,
-    /// Evaluations since then.
+    /// The last evaluation likewise.
+    #[serde(default)]
+    pub(super) last: Option<u64>,
+    /// Evaluations since the best.
     pub(super) stale: u64,
     pub(super) skipped: u64,
     pub(super) skipped_in_a_row: u64,

@@ -69,6 +69,7 @@ impl Trainer {
             rng,
             evaluation_rng,
             best: None,
+            last: None,
             stale: 0,
             skipped: 0,
             skipped_in_a_row: 0,
@@ -108,6 +109,11 @@ impl Trainer {
     /// The best evaluation so far.
     pub fn best(&self) -> Option<f64> {
         self.progress.best.map(f64::from_bits)
+    }
+
+    /// The evaluation of the weights that are kept: the best if `keep_best`, else the last.
+    pub fn kept(&self) -> Option<f64> {
+        if self.config.keep_best { self.best() } else { self.progress.last.map(f64::from_bits) }
     }
 
     /// Trains to the end, to the patience's end, or until the observer asks to stop; then saves.
@@ -239,6 +245,7 @@ impl Trainer {
             None => work()?,
         };
         self.scheduler.observe(value);
+        self.progress.last = Some(value.to_bits());
         if better {
             self.progress.best = Some(value.to_bits());
             self.progress.stale = 0;

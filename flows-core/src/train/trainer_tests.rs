@@ -166,6 +166,22 @@ fn the_best_weights_are_restored_and_patience_ends_the_run() {
 }
 
 #[test]
+fn what_is_reported_is_of_the_weights_that_are_kept() {
+    for keep_best in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let model = Model::new();
+        let config = TrainConfig { steps: 3, evaluate_every: Some(1), keep_best, ..Default::default() };
+        let mut trainer = trainer(&model, &config, folder.path(), 0);
+        let mut figures = [5.0, 3.0, 4.0].into_iter();
+        let mut evaluate = |_: &mut Rng| Ok(figures.next().unwrap());
+        trainer.run(|_, rng| model.loss(rng), Some(&mut evaluate), &mut ()).unwrap();
+        assert_eq!(trainer.kept(), Some(if keep_best { 3.0 } else { 4.0 }));
+        trainer.resume().unwrap();
+        assert_eq!(trainer.kept(), Some(if keep_best { 3.0 } else { 4.0 }));
+    }
+}
+
+#[test]
 fn steps_that_are_not_finite_are_left_out_then_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let model = Model::new();

@@ -25,6 +25,24 @@ fn source(path: &Path) -> ImageSource {
 }
 
 #[test]
+fn classes_go_by_their_names() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["b/one.pgm", "c/two.pgm", "b/three.pgm"] {
+        let path = folder.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, b"P5 1 1 255 \x07").unwrap();
+    }
+    let images = source(folder.path()).test(&Fit::default(), None)?;
+    assert_eq!(images.labels(), Some(&[0, 0, 1][..]));
+    let names = ["a", "c", "b"].map(String::from);
+    let named = images.clone().named(&names)?;
+    assert_eq!((named.labels(), &named.classes[..]), (Some(&[2, 2, 1][..]), &names[..]));
+    let error = images.named(&names[..2]).unwrap_err().to_string();
+    assert!(error.contains("`b`, `c`") && error.contains("`a`, `c`"), "{error}");
+    Ok(())
+}
+
+#[test]
 fn the_files_of_mnist_are_read() -> Result<()> {
     let folder = tempfile::tempdir().unwrap();
     let here = folder.path();

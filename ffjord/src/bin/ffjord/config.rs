@@ -2,6 +2,7 @@
 
 use crate::particles::Energy;
 use candle_core::{DType, Device};
+use ffjord::field::Divergence;
 use ffjord::{CnfSettings, Coupling, Model, ModelConfig};
 use flows_core::cli::{Presets, check_count};
 use flows_core::data::{Dataset, Proportions, Source};
@@ -40,8 +41,11 @@ pub struct RunConfig {
     pub flows: usize,
     /// The share of the steps, from the first on, that are of flow matching, without a solver; the rest are of
     /// maximum likelihood.
-    #[serde(default)]
-    pub matching: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub matching: Option<f64>,
+    /// The same as a number of steps, which the share becomes when a run begins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub matching_steps: Option<u64>,
     /// Which points flow matching takes together.
     #[serde(default)]
     pub coupling: Coupling,
@@ -64,19 +68,19 @@ fn default_flows() -> usize {
     1
 }
 
-/// The steps that a share of all is.
-pub fn matching_steps(share: f64, steps: u64) -> u64 {
-    (share * steps as f64).round() as u64
-}
-
-/// Passes if it is a share of the steps.
-pub fn check_matching(share: f64) -> Result<()> {
-    if (0.0..=1.0).contains(&share) {
-        return Ok(());
+/// The steps of flow matching among all: `count` if it is known, else a `share`; of a run that is resumed the share
+/// is one that it is resumed with, and goes first.
+///
+/// # Errors
+/// When the share is none.
+pub fn matching_steps(share: Option<f64>, count: Option<u64>, steps: u64, resumed: bool) -> Result<u64> {
+    if let Some(share) = share.filter(|share| !(0.0..=1.0).contains(share)) {
+        let message =
+            format!("`matching` is the share of the steps that are of flow matching: {share} is not of 0 to 1");
+        return Err(Error::Config(message));
     }
-    Err(Error::Config(format!(
-        "`matching` is the share of the steps that are of flow matching: {share} is not of 0 to 1"
-    )))
+    let of_all = share.map(|share| (share * steps as f64).round() as u64);
+    Ok(if resumed { of_all.or(count) } else { count.or(of_all) }.unwrap_or(0))
 }
 
 /// The generators of a run, independent of each other.
@@ -117,9 +121,11 @@ impl RunConfig {
         Ok(model)
     }
 
-    /// The steps of flow matching.
-    pub fn matching_steps(&self) -> u64 {
-        matching_steps(self.matching, self.train.steps)
+    /// The same with the steps of flow matching as a number.
+    pub fn settled(mut self, resumed: bool) -> Result<Self> {
+        let steps = matching_steps(self.matching.take(), self.matching_steps, self.train.steps, resumed)?;
+        self.matching_steps = Some(steps);
+        Ok(self)
     }
 
     /// Passes if a run can be made of these settings, whatever the data.
@@ -127,15 +133,16 @@ impl RunConfig {
         if self.batch == 0 {
             return Err(Error::Config("`batch` must be at least 1".into()));
         }
-        check_matching(self.matching)?;
-        if self.matching > 0.0 && self.flows > 1 {
+        if self.matching_steps.is_some_and(|steps| steps > 0) && self.flows > 1 {
             return Err(Error::Config("flow matching trains a single flow: set `flows = 1` or `matching = 0`".into()));
         }
         if self.most.is_some_and(|most| most.contains(&0)) {
             return Err(Error::Config("`most` must leave at least 1 row to each part".into()));
         }
         let features = self.flow.field.space().unwrap_or(1).saturating_mul(2);
-        let config = ModelConfig { features, columns: None, flows: self.flows, flow: self.flow.clone() };
+        // A bottleneck is one beside the columns, which are not known here.
+        let flow = CnfSettings { divergence: Divergence::default(), ..self.flow.clone() };
+        let config = ModelConfig { features, columns: None, flows: self.flows, flow };
         let trial = Model::new(config, &mut Rng::seed(0))?;
         Trainer::new(trial.parameters(), self.train.clone(), Rng::seed(0)).map(drop)
     }

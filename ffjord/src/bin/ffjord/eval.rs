@@ -4,7 +4,7 @@ use crate::images;
 use crate::saved::Saved;
 use candle_core::{DType, Device};
 use clap::Args;
-use flows_core::cli::{Likelihood, ModelArgs, SkipArgs, log_likelihoods, print, print_json};
+use flows_core::cli::{Likelihood, ModelArgs, SkipArgs, in_order, log_likelihoods, print, print_json};
 use flows_core::data::{Dataset, Examples, Source};
 use flows_core::{Error, Result, Rng};
 use serde_json::json;
@@ -51,10 +51,6 @@ pub fn run(args: EvalArgs) -> Result<()> {
     let output = args.model.output;
     let (saved, device) = Saved::open(&args.model)?;
     let (rows, name) = rows(&saved, args.data.as_deref(), &device)?;
-    let (features, got) = (saved.model.config().features, rows.features());
-    if features != got {
-        return Err(Error::Data(format!("{name} has {got} columns, but the model has {features}")));
-    }
     let values = log_likelihoods(&saved.model, &rows, output.quiet)?;
     let cost = saved.model.take_cost();
     let evaluations = cost.forward as f64 / cost.solves.max(1) as f64;
@@ -77,5 +73,11 @@ fn rows(saved: &Saved, data: Option<&str>, device: &Device) -> Result<(Examples,
     let source: Source = text.parse()?;
     let table = source.rows(SAMPLES, &mut Rng::seed(0))?;
     let data = Dataset::from_parts([table.clone(), table.clone(), table])?;
-    Ok((data.to(DType::F32, device).map_err(source.named())?.test, text.to_string()))
+    let data = data.to(DType::F32, device).map_err(source.named())?;
+    let (config, got) = (saved.model.config(), data.test.features());
+    if config.features != got {
+        return Err(Error::Data(format!("{text} has {got} columns, but the model has {}", config.features)));
+    }
+    let x = in_order(&data.test.x, data.columns.as_deref(), config.columns.as_deref(), text)?;
+    Ok((Examples { x, ..data.test }, text.to_string()))
 }

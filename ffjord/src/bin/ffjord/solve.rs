@@ -25,12 +25,12 @@ pub struct SolveArgs {
     /// dopri5, tsit5, bosh3, adaptive-heun, or with fixed steps euler, midpoint, rk4
     #[arg(long, value_name = "M", default_value_t = Method::Dopri5)]
     method: Method,
-    /// Relative and absolute tolerance of adaptive methods
-    #[arg(long, value_name = "TOL", default_value_t = 1e-6, allow_negative_numbers = true)]
-    tolerance: f64,
-    /// The largest step of methods with fixed ones
-    #[arg(long, value_name = "H", default_value_t = 0.01, allow_negative_numbers = true)]
-    step: f64,
+    /// Relative and absolute tolerance of adaptive methods [default: 1e-6]
+    #[arg(long, value_name = "TOL", allow_negative_numbers = true)]
+    tolerance: Option<f64>,
+    /// The largest step of methods with fixed ones [default: 0.01]
+    #[arg(long, value_name = "H", allow_negative_numbers = true)]
+    step: Option<f64>,
     /// The first time
     #[arg(long, value_name = "T", default_value_t = 0.0, allow_negative_numbers = true)]
     begin: f64,
@@ -103,7 +103,24 @@ pub fn run(args: SolveArgs) -> Result<()> {
         let message = format!("the state has {} values ({}): give as many by --initial", names.len(), names.join(", "));
         return Err(Error::Config(message));
     }
-    let solver = Solver { step: args.step, max_steps: args.max_steps, ..Solver::new(args.method, args.tolerance) };
+    if ![begin, end].iter().chain(&initial).all(|number| number.is_finite()) {
+        return Err(Error::Config("times and the state at the first are numbers: give finite ones".into()));
+    }
+    if args.plot.as_ref().is_some_and(|path| path.extension().is_none_or(|e| e != "png" && e != "svg")) {
+        return Err(Error::Config("--plot draws a .png or an .svg: give the file one of these extensions".into()));
+    }
+    let (tolerance, step) = (args.tolerance.unwrap_or(1e-6), args.step.unwrap_or(0.01));
+    let setting = match (args.method.is_adaptive(), args.tolerance, args.step) {
+        (true, _, Some(_)) => {
+            return Err(Error::Config(format!("{} chooses its steps: leave out --step", args.method)));
+        }
+        (false, Some(_), _) => {
+            return Err(Error::Config(format!("{} has fixed steps: give --step, not --tolerance", args.method)));
+        }
+        (true, ..) => ("tolerance", tolerance),
+        (false, ..) => ("step", step),
+    };
+    let solver = Solver { step, max_steps: args.max_steps, ..Solver::new(args.method, tolerance) };
     let last = args.points - 1;
     let times: Vec<f64> = (0..=last)
         .map(|i| if i == last { end } else { begin + (end - begin) * f64::from(i) / f64::from(last) })
@@ -111,7 +128,7 @@ pub fn run(args: SolveArgs) -> Result<()> {
     let Solution { states, stats, status } = solver.solve(|_, y: &Vec<f64>| Ok(problem.slope(y)), initial, &times)?;
     if output.json {
         print_json(&json!({
-            "method": args.method, "tolerance": args.tolerance, "result": status, "stats": stats,
+            "method": args.method, setting.0: setting.1, "result": status, "stats": stats,
             "variables": names, "times": times[..states.len()], "states": states,
         }))?;
     } else {
@@ -127,7 +144,7 @@ pub fn run(args: SolveArgs) -> Result<()> {
         stats.evaluations, stats.accepted, stats.rejected
     ));
     if let Some(path) = &args.plot {
-        let mut panel = Panel::new(format!("{}, {}", args.method, args.tolerance)).labels("t", "");
+        let mut panel = Panel::new(format!("{}, {} {:e}", args.method, setting.0, setting.1)).labels("t", "");
         for (i, name) in names.iter().enumerate() {
             let points: Vec<(f64, f64)> = times.iter().zip(&states).map(|(t, y)| (*t, y[i])).collect();
             panel = panel.line(&points, Colour::series(i), *name);

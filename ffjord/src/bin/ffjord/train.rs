@@ -10,7 +10,7 @@ use clap::Args;
 use ffjord::Model;
 use flows_core::cli::{
     DeviceArgs, Exact, FitArgs, Interrupt, Likelihood, Mean, OutputArgs, ProgressBar, RunArgs, RunFolder, SkipArgs,
-    count, duration, log_likelihoods, parse_settings, plural, print, print_json, write_json,
+    count, duration, log_likelihoods, plural, print, print_json, write_json,
 };
 use flows_core::data::{Dataset, Shuffle, Source, Toy};
 use flows_core::train::{Outcome, Trainer, forward_kl};
@@ -145,7 +145,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
     let trainer = Trainer::new(model.parameters(), config.train.clone(), generators.training)?;
     let (mut trainer, done) = folder.trainer(trainer, Model::KIND, model.config(), &CHANGEABLE)?;
     let _replaced = folder.begin(&config)?;
-    let (steps, matching) = (config.train.steps, config.matching_steps());
+    let (steps, matching) = (config.train.steps, config.matching_steps.unwrap_or(0));
     note(format!(
         "model  {}, {}: {}, {} of {}",
         plural(config.flows, "continuous flow"),
@@ -163,7 +163,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
         let mut observers = folder.observers((done, steps), &args.run, bar, &interrupt)?;
         observers.push(Box::new(Watch::new(costs.clone(), args.output.quiet)));
         let mut evaluate = |_: &mut _| {
-            costs.collect(0);
+            costs.set_aside();
             let values = log_likelihoods(&model, &data.validation, true);
             costs.discard();
             Ok(-Mean::of(&values?).mean)
@@ -194,7 +194,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
         steps: trainer.step(),
         early_stopped: outcome == Outcome::EarlyStopped,
         seconds: trainer.seconds(),
-        validation: trainer.best(),
+        validation: trainer.kept(),
         solver: costs.means(),
         test: Likelihood::of(&values, model.dimensions()),
         boltzmann,
@@ -221,6 +221,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
 fn settle(args: &TrainArgs) -> Result<(RunFolder, RunConfig)> {
     if args.run.resume {
         let (folder, config): (_, RunConfig) = RunFolder::resumed(&args.run, Toy::Pinwheel.name())?;
+        let config = config.settled(true)?;
         config.check()?;
         return Ok((folder, config));
     }
@@ -231,8 +232,8 @@ fn settle(args: &TrainArgs) -> Result<(RunFolder, RunConfig)> {
         _ => "toy",
     };
     let settings = args.run.layer(PRESETS, preset, "rows", flags)?;
-    let config: RunConfig = parse_settings(settings)?;
-    let config = RunConfig { data: config.data.absolute()?, ..config };
+    let config: RunConfig = args.run.parse(settings)?;
+    let config = RunConfig { data: config.data.absolute()?, ..config }.settled(false)?;
     let folder = RunFolder::new(args.run.place(&config.data.to_string()), &args.run)?;
     config.check()?;
     Ok((folder, config))

@@ -6,7 +6,7 @@ use flows_core::cli::{count, note};
 use flows_core::train::{Observer, StepEvent};
 use serde::Serialize;
 use std::ops::ControlFlow;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The costs of the steps of training, evaluations of the model left out.
 #[derive(Clone)]
@@ -14,6 +14,8 @@ pub struct Costs {
     flows: Vec<Cnf>,
     /// Since the last line, and of the whole run, with the steps they are of.
     sums: Arc<Mutex<[(Cost, u64); 2]>>,
+    /// What the step that is not yet counted has cost.
+    step: Arc<Mutex<Cost>>,
 }
 
 /// The means a step of likelihood training.
@@ -31,16 +33,24 @@ impl Costs {
 
     /// Those of the solves of these flows.
     pub fn of(flows: Vec<Cnf>) -> Self {
-        Self { flows, sums: Arc::default() }
+        Self { flows, sums: Arc::default(), step: Arc::default() }
     }
 
-    /// Adds what the model's solves have cost since the last call, those of `steps` of training. Steps of flow
-    /// matching, which solve nothing, do not count.
-    pub fn collect(&self, steps: u64) {
+    /// Sets aside what a step has cost so far, before solves that are none of training.
+    pub fn set_aside(&self) {
         let cost = self.flows.iter().map(Cnf::take_cost).fold(Cost::default(), Cost::plus);
-        let steps = if cost.solves > 0 { steps } else { 0 };
-        for (sum, done) in self.sums.lock().unwrap_or_else(PoisonError::into_inner).iter_mut() {
-            (*sum, *done) = (sum.plus(cost), *done + steps);
+        let mut step = lock(&self.step);
+        *step = step.plus(cost);
+    }
+
+    /// Adds what a step of training has cost. One of flow matching, which solves nothing, does not count.
+    fn count(&self) {
+        self.set_aside();
+        let cost = std::mem::take(&mut *lock(&self.step));
+        if cost.solves > 0 {
+            for (sum, steps) in lock(&self.sums).iter_mut() {
+                (*sum, *steps) = (sum.plus(cost), *steps + 1);
+            }
         }
     }
 
@@ -53,15 +63,20 @@ impl Costs {
 
     /// The means of the whole run, since it was started or resumed; none before the first step.
     pub fn means(&self) -> Option<Means> {
-        let [_, whole] = *self.sums.lock().unwrap_or_else(PoisonError::into_inner);
+        let [_, whole] = *lock(&self.sums);
         Means::of(whole)
     }
 
     /// The means since the last call.
     fn recent(&self) -> Option<Means> {
-        let recent = &mut self.sums.lock().unwrap_or_else(PoisonError::into_inner)[0];
+        let recent = &mut lock(&self.sums)[0];
         Means::of(std::mem::take(recent))
     }
+}
+
+/// The mutex's value, whichever thread has failed.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Means {
@@ -91,7 +106,7 @@ impl Watch {
 
 impl Observer for Watch {
     fn step(&mut self, event: &StepEvent) -> Result<ControlFlow<()>> {
-        self.costs.collect(1);
+        self.costs.count();
         let Some(validation) = event.validation else { return Ok(ControlFlow::Continue(())) };
         if let (Some(means), false) = (self.costs.recent(), self.quiet) {
             let Means { evaluations_forward: forward, evaluations_backward: backward, step_size } = means;

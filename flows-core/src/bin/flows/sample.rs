@@ -1,10 +1,9 @@
 //! `flows sample`: new rows.
 
-use crate::columns::in_order;
 use crate::saved::{Saved, whole};
 use candle_core::{DType, Device, Tensor};
 use clap::Args;
-use flows_core::cli::{ModelArgs, plural, print, print_json, work_bar};
+use flows_core::cli::{ModelArgs, check_out, in_order, plural, print, print_json, work_bar};
 use flows_core::data::{Source, Table, read_table, write_table};
 use flows_core::distributions::draw;
 use flows_core::flows::Flow;
@@ -47,6 +46,9 @@ pub struct SampleArgs {
 
 pub fn run(args: SampleArgs) -> Result<()> {
     let ModelArgs { output, .. } = args.model;
+    if let Some(out) = &args.out {
+        check_out(out, &args.context)?;
+    }
     let (saved, _) = Saved::of(&args.model)?;
     let context = contexts(&saved.flow, &args)?;
     let data = samples(&saved.flow, context.as_ref(), &args)?;

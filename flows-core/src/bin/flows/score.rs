@@ -5,7 +5,7 @@ use crate::saved::{DataArgs, Saved, unread};
 use candle_core::{Device, Tensor};
 use clap::Args;
 use flows_core::Result;
-use flows_core::cli::{ModelArgs, log_likelihoods, plural, print, print_json};
+use flows_core::cli::{ModelArgs, check_out, log_likelihoods, plural, print, print_json};
 use flows_core::data::{Table, write_table};
 use serde_json::json;
 use std::path::PathBuf;
@@ -14,12 +14,12 @@ use std::path::PathBuf;
 ///
 /// A row's percentile is the share of the training rows, in percent, that the model finds less likely
 /// than the row: 50 is ordinary, 0 is less likely than anything the model has learnt from. Without --out
-/// the table goes to standard output as CSV, one line a row of the data, in its order.
+/// the table goes to standard output as CSV, one line a row of the data, counted from 1, in its order.
 #[derive(Args)]
 #[command(after_long_help = "\
 Examples:
   flows score runs/sensors --data today.csv --out scores.csv
-  flows score runs/sensors --data today.csv | sort -t, -g -k2 | head    (the most unusual)
+  flows score runs/sensors --data today.csv | tail -n +2 | sort -t, -g -k2 | head    (the most unusual)
   flows score model.safetensors --data today.npy --reference train.npy --out scores.npy")]
 pub struct ScoreArgs {
     #[command(flatten)]
@@ -36,6 +36,9 @@ pub struct ScoreArgs {
 
 pub fn run(args: ScoreArgs) -> Result<()> {
     let ModelArgs { output, .. } = args.model;
+    if let Some(out) = &args.out {
+        check_out(out, args.data.data.iter().chain(&args.reference))?;
+    }
     let (saved, device) = Saved::of(&args.model)?;
     let (rows, name) = saved.rows(&args.data, &device)?;
     let reference = match &args.reference {
@@ -54,9 +57,9 @@ pub fn run(args: ScoreArgs) -> Result<()> {
     known.sort_unstable_by(f64::total_cmp);
     let percentile = |score: &f64| 100.0 * known.partition_point(|k| k < score) as f64 / known.len() as f64;
     let percentiles: Vec<f64> = scores.iter().map(percentile).collect();
-    let pairs: Vec<Vec<f64>> = scores.iter().zip(&percentiles).map(|(s, p)| vec![*s, *p]).collect();
-    let columns = Some(vec!["log_likelihood".into(), "percentile".into()]);
-    let table = Table { columns, data: Tensor::new(pairs, &Device::Cpu)? };
+    let lines = scores.iter().zip(&percentiles).enumerate().map(|(i, (s, p))| vec![(i + 1) as f64, *s, *p]);
+    let columns = Some(["row", "log_likelihood", "percentile"].map(String::from).to_vec());
+    let table = Table { columns, data: Tensor::new(lines.collect::<Vec<_>>(), &Device::Cpu)? };
     if let Some(out) = &args.out {
         write_table(out, &table)?;
     }

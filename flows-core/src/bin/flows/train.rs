@@ -7,7 +7,7 @@ use clap::Args;
 use flows_core::Result;
 use flows_core::cli::{
     DeviceArgs, Exact, Interrupt, Likelihood, Mean, OutputArgs, ProgressBar, RunArgs, RunFolder, count, duration,
-    log_likelihoods, parse_settings, plural, print, print_json, write_json,
+    log_likelihoods, plural, print, print_json, write_json,
 };
 use flows_core::data::{Dataset, Shuffle, Source, Toy};
 use flows_core::flows::{Flow, Model};
@@ -139,7 +139,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
         steps: trainer.step(),
         early_stopped: outcome == Outcome::EarlyStopped,
         seconds: trainer.seconds(),
-        validation: trainer.best(),
+        validation: trainer.kept(),
         test: Likelihood::of(&values, flow.config().features),
         exact: toy.map(|toy| Exact::of(toy, &data.test, &values)).transpose()?,
         columns: data.columns.clone(),
@@ -174,7 +174,7 @@ fn settle(args: &TrainArgs) -> Result<(RunFolder, RunConfig)> {
     }
     let table = args.data.as_ref().is_some_and(|data| data.parse::<Toy>().is_err());
     let settings = args.run.layer(PRESETS, if table { "table" } else { "toy" }, "rows", flags)?;
-    let config: RunConfig = parse_settings(settings)?;
+    let config: RunConfig = args.run.parse(settings)?;
     let config = RunConfig { data: config.data.absolute()?, ..config };
     let folder = RunFolder::new(args.run.place(&config.data.to_string()), &args.run)?;
     config.check()?;

@@ -131,6 +131,23 @@ impl Images {
         Ok(Tensor::from_vec(warped, images.shape(), &Device::Cpu)?)
     }
 
+    /// The same with the numbers that these classes have in `names`; as they are without classes.
+    ///
+    /// # Errors
+    /// When a class is not among them.
+    pub fn named(self, names: &[String]) -> Result<Self> {
+        let Some(labels) = self.labels.as_ref().filter(|_| self.classes != names) else { return Ok(self) };
+        let place = |class: &String| {
+            names.iter().position(|name| name == class).map(|place| place as u32).ok_or_else(|| {
+                let (got, known) = (self.classes.join("`, `"), names.join("`, `"));
+                Error::Data(format!("the images are of the classes `{got}`, but the model knows `{known}`"))
+            })
+        };
+        let places = self.classes.iter().map(place).collect::<Result<Vec<_>>>()?;
+        let labels = labels.iter().map(|&label| places[label as usize]).collect();
+        Ok(Self { labels: Some(labels), classes: names.to_vec(), ..self })
+    }
+
     /// The classes of these images as a context, (B, 1) of u32.
     ///
     /// # Errors

@@ -148,11 +148,11 @@ impl RunConfig {
 
     /// The config of the model of these images.
     pub fn glow(&self, splits: &Splits) -> GlowConfig {
-        self.glow_of(splits.train.shape(), splits.train.classes.len())
+        self.glow_of(splits.train.shape(), &splits.train.classes)
     }
 
-    /// The config of the model of images of this shape and so many classes.
-    fn glow_of(&self, shape: [usize; 3], classes: usize) -> GlowConfig {
+    /// The config of the model of images of this shape and these classes.
+    fn glow_of(&self, shape: [usize; 3], classes: &[String]) -> GlowConfig {
         let ModelConfig { bits, levels, steps, top_steps, hidden, coupling, mixing, .. } = self.model;
         let ModelConfig { equalize, logit, dequantizer, condition, conditional, class_features, .. } = self.model;
         GlowConfig {
@@ -168,7 +168,8 @@ impl RunConfig {
             equalize,
             logit,
             dequantizer,
-            classes: conditional.then_some(classes),
+            classes: conditional.then_some(classes.len()),
+            class_names: conditional.then(|| classes.to_vec()),
             class_features: class_features.filter(|_| conditional),
             condition,
         }
@@ -206,7 +207,7 @@ impl RunConfig {
         let side = 1usize.checked_shl(levels as u32).unwrap_or(0);
         let side = side.max(condition.map_or(0, |condition| condition.scale));
         let [height, width] = self.fit.size.unwrap_or([side; 2]);
-        self.glow_of([1, height, width], 1).check()?;
+        self.glow_of([1, height, width], &[String::new()]).check()?;
         // All that is wrong with the training shows on a small model.
         let trial = GlowConfig { levels: 1, steps: 1, hidden: 1, ..GlowConfig::new([1, 2, 2]) };
         let trial = Glow::new(trial, &mut Rng::seed(0))?;

@@ -2,13 +2,14 @@
 
 use crate::pictures::picture;
 use crate::saved::{Saved, image_files};
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 use clap::Args;
-use flows_core::cli::{ModelArgs, plural, print, print_json, work_bar};
+use flows_core::cli::{ModelArgs, check_out, check_png, plural, print, print_json, work_bar};
 use flows_core::files::{load_model, save_model};
 use flows_core::plot::write_png;
 use flows_core::{Error, Result, Rng};
 use glow::{Glow, GlowConfig};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
@@ -47,7 +48,7 @@ pub struct EditArgs {
     #[arg(long, value_name = "FILE", requires = "with")]
     save: Option<PathBuf>,
     /// How much of the direction is added, separated by commas
-    #[arg(long, value_name = "A,B,...", value_delimiter = ',', allow_negative_numbers = true)]
+    #[arg(long, value_name = "A,B,...", value_delimiter = ',', allow_hyphen_values = true)]
     #[arg(default_values_t = [-1.0, -0.5, 0.0, 0.5, 1.0])]
     strengths: Vec<f64>,
     /// The class of the images, for a model with classes
@@ -69,10 +70,15 @@ pub fn run(args: EditArgs) -> Result<()> {
     if args.strengths.iter().any(|strength| !strength.is_finite()) {
         return Err(Error::Config("a strength is a number: --strengths=-1,0,1".into()));
     }
+    check_png(&args.out)?;
     let saved = Saved::open(&args.model)?;
+    let files = if args.images.is_empty() { Vec::new() } else { image_files(&args.images)? };
+    check_out(&args.out, &files)?;
+    let read = [Some(&saved.path), args.direction.as_ref()];
+    args.save.as_ref().map_or(Ok(()), |path| check_out(path, read.into_iter().flatten()))?;
     let mut rng = Rng::seed(args.seed);
     let direction = match (&args.direction, &args.with, &args.without) {
-        (Some(path), ..) => load(path, saved.glow.config())?,
+        (Some(path), ..) => load(path, &saved.glow)?,
         (None, Some(with), Some(without)) => {
             let mut mean = |path: &Path| -> Result<Tensor> {
                 let z = noise(&saved, &image_files(std::slice::from_ref(&path.to_path_buf()))?, &args, &mut rng)?;
@@ -86,11 +92,10 @@ pub fn run(args: EditArgs) -> Result<()> {
         }
     };
     if let Some(path) = &args.save {
-        let config = serde_json::to_string(saved.glow.config()).map_err(|e| Error::file(path, e))?;
+        let config = serde_json::to_string(&Origin::of(&saved.glow)?).map_err(|e| Error::file(path, e))?;
         save_model(path, KIND, &config, &[("direction".to_string(), direction.clone())])?;
     }
     let length = direction.sqr()?.sum_all()?.sqrt()?.to_dtype(DType::F64)?.to_scalar::<f64>()?;
-    let files = if args.images.is_empty() { Vec::new() } else { image_files(&args.images)? };
     if !files.is_empty() {
         let z = noise(&saved, &files, &args, &mut rng)?;
         let direction = direction.to_device(&saved.device)?.to_dtype(z.dtype())?;
@@ -123,14 +128,32 @@ pub fn run(args: EditArgs) -> Result<()> {
     print(kept.chain(edited).collect::<Vec<_>>().join("\n"))
 }
 
-/// The direction in a file, (1, D), which must be of such a model.
-fn load(path: &Path, config: &GlowConfig) -> Result<Tensor> {
+/// What a direction is of.
+#[derive(PartialEq, Serialize, Deserialize)]
+struct Origin {
+    config: GlowConfig,
+    /// The sum of the squares of all weights, in hexadecimal digits, by which other weights are told.
+    weights: String,
+}
+
+impl Origin {
+    fn of(glow: &Glow) -> Result<Self> {
+        let mut sum = 0.0;
+        for (_, weights) in glow.parameters().tensors() {
+            sum += weights.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.sqr()?.sum_all()?.to_scalar::<f64>()?;
+        }
+        Ok(Self { config: glow.config().clone(), weights: format!("{:016x}", sum.to_bits()) })
+    }
+}
+
+/// The direction in a file, (1, D), which must be of this model.
+fn load(path: &Path, glow: &Glow) -> Result<Tensor> {
     let file = load_model(path)?;
     file.expect_kind(KIND)?;
-    if file.config::<GlowConfig>()? != *config {
+    if file.config::<Origin>().ok() != Some(Origin::of(glow)?) {
         return Err(Error::file(path, "is a direction of another model; learn it again by --with and --without"));
     }
-    match file.tensors.get("direction").filter(|t| t.dims() == [1, config.dims()]) {
+    match file.tensors.get("direction").filter(|t| t.dims() == [1, glow.config().dims()]) {
         Some(direction) => Ok(direction.clone()),
         None => Err(Error::file(path, "holds no direction; learn it again by --with and --without")),
     }

@@ -2,7 +2,7 @@
 
 use candle_core::Device;
 use clap::Args;
-use flows_core::cli::{OutputArgs, count, model_file, print, print_json};
+use flows_core::cli::{OutputArgs, check_out, count, model_file, print, print_json};
 use flows_core::files::write_atomically;
 use flows_core::hub;
 use flows_core::{Error, Result};
@@ -62,6 +62,7 @@ pub fn import(args: ImportArgs) -> Result<()> {
         _ => return Err(Error::Config("--size takes a height and a width: --size 64,64".into())),
     };
     let path = hub::resolve(&args.file)?;
+    check_out(&args.out, [&path])?;
     let tensors = read_state_dict(&path)?;
     let glow = Glow::from_state_dict(tensors, side, args.bits, &Device::Cpu).map_err(|e| match e {
         Error::Data(message) => Error::file(&path, message),
@@ -83,7 +84,9 @@ pub fn import(args: ImportArgs) -> Result<()> {
 }
 
 pub fn export(args: ExportArgs) -> Result<()> {
-    let glow = Glow::load(model_file(&args.model)?, &Device::Cpu)?;
+    let model = model_file(&args.model)?;
+    check_out(&args.out, [&model])?;
+    let glow = Glow::load(model, &Device::Cpu)?;
     let tensors: HashMap<String, _> = state_dict(&glow)?.into_iter().collect();
     let metadata = Some(HashMap::from([("format".to_string(), "pt".to_string())]));
     let bytes = safetensors::serialize(&tensors, metadata).map_err(|e| Error::file(&args.out, e))?;

@@ -4,7 +4,7 @@ use crate::pictures::picture;
 use crate::saved::Saved;
 use candle_core::{DType, Tensor};
 use clap::Args;
-use flows_core::cli::{ModelArgs, check_temperature, plural, print, print_json};
+use flows_core::cli::{ModelArgs, check_out, check_temperature, plural, print, print_json};
 use flows_core::plot::{write_gif, write_png};
 use flows_core::{Error, Result, Rng};
 use serde_json::json;
@@ -63,6 +63,7 @@ pub fn run(args: InterpolateArgs) -> Result<()> {
         Some("png") => false,
         _ => return Err(Error::file(&args.out, "is neither a .png nor a .gif by its name; choose one of these")),
     };
+    check_out(&args.out, &args.images)?;
     let saved = Saved::open(&args.model)?;
     let path = noise(&saved, &args)?;
     let context = saved.class(args.class, path.dim(0)?)?;

@@ -4,7 +4,7 @@ use crate::pictures::picture;
 use crate::saved::{Saved, image_files};
 use candle_core::{DType, Tensor};
 use clap::Args;
-use flows_core::cli::{ModelArgs, plural, print, print_json};
+use flows_core::cli::{ModelArgs, check_out, check_png, plural, print, print_json};
 use flows_core::plot::write_png;
 use flows_core::{Result, Rng};
 use serde_json::json;
@@ -38,8 +38,10 @@ pub struct ReconstructArgs {
 
 pub fn run(args: ReconstructArgs) -> Result<()> {
     let output = args.model.output;
+    check_png(&args.out)?;
     let saved = Saved::open(&args.model)?;
     let files = image_files(&args.images)?;
+    check_out(&args.out, &files)?;
     let images = files.iter().map(|path| saved.image(path)).collect::<Result<Vec<_>>>()?;
     let images = Tensor::cat(&images, 0)?;
     let count = images.dim(0)?;

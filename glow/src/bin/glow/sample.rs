@@ -3,15 +3,18 @@
 use crate::pictures::{grid, picture};
 use crate::saved::Saved;
 use clap::Args;
-use flows_core::cli::{ModelArgs, check_temperature, plural, print, print_json, work_bar};
+use flows_core::cli::{ModelArgs, check_png, check_temperature, count, plural, print, print_json, work_bar};
 use flows_core::files::in_folder;
 use flows_core::plot::write_png;
 use flows_core::{Error, Result, Rng};
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Images that are drawn at once.
 const CHUNK: usize = 64;
+
+/// The most images that one command draws.
+const MOST: usize = 100_000;
 
 /// Draw new images from a model
 ///
@@ -47,17 +50,31 @@ pub struct SampleArgs {
     model: ModelArgs,
 }
 
+/// Whether images go into one picture: else `out` is a folder.
+pub fn one_picture(out: &Path) -> Result<bool> {
+    let folder = out.is_dir() || out.extension().is_none();
+    if !folder {
+        check_png(out)?;
+    }
+    Ok(!folder)
+}
+
 pub fn run(args: SampleArgs) -> Result<()> {
     let output = args.model.output;
     check_temperature(args.temperature)?;
-    if args.count == 0 || args.columns == Some(0) {
-        return Err(Error::Config("0 images are wanted; give --count and --columns at least 1".into()));
+    if !(1..=MOST).contains(&args.count) || args.columns.is_some_and(|columns| !(1..=MOST).contains(&columns)) {
+        return Err(Error::Config(format!("give --count and --columns from 1 to {}", count(MOST))));
     }
     let saved = Saved::open(&args.model)?;
     let (glow, mut rng) = (&saved.glow, Rng::seed(args.seed));
+    let by_class = glow.config().classes.is_some() && args.class.is_none();
+    if by_class && args.columns.is_some() {
+        let message = "a model with classes draws one a column: leave out --columns, or name a --class";
+        return Err(Error::Config(message.into()));
+    }
     let columns = args.columns.unwrap_or(args.count.isqrt().max(1));
-    let one_picture = args.out.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png"));
-    let written = if one_picture && glow.config().classes.is_some() && args.class.is_none() {
+    let one_picture = one_picture(&args.out)?;
+    let written = if one_picture && by_class {
         write_png(&grid(glow, args.temperature, args.count, columns, &mut rng)?, &args.out)?;
         1
     } else if one_picture {

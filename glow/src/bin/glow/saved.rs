@@ -100,6 +100,10 @@ impl Saved {
                 let source: ImageSource = text.parse()?;
                 let unpadded = source.unpadded(&fit)?;
                 let images = args.skip.reading(output, |skip| source.test(&fit, skip))?;
+                let images = match &self.glow.config().class_names {
+                    Some(names) => images.named(names).map_err(|e| Error::Data(format!("{text}: {e}")))?,
+                    None => images,
+                };
                 Ok(Found { images, name: text.clone(), unpadded })
             }
             None => {

@@ -1,11 +1,11 @@
 //! `glow super-resolve`: larger images from small ones.
 
 use crate::pictures::picture;
-use crate::sample::save_single;
+use crate::sample::{one_picture, save_single};
 use crate::saved::{Saved, image_files};
 use candle_core::{DType, Device, Tensor};
 use clap::{Args, ValueEnum};
-use flows_core::cli::{Mean, ModelArgs, check_temperature, plural, print, print_json, work_bar};
+use flows_core::cli::{Mean, ModelArgs, check_out, check_temperature, plural, print, print_json, work_bar};
 use flows_core::data::images::{Enlarging, Fit, Images, enlarge, read_image, shrink};
 use flows_core::files::in_folder;
 use flows_core::plot::write_png;
@@ -19,6 +19,9 @@ use std::path::{Path, PathBuf};
 /// Rows of the picture of a run, and answers in each.
 const ROWS: usize = 8;
 const ANSWERS: usize = 4;
+
+/// The most answers to an image.
+const MOST: usize = 1000;
 
 /// Draw larger images that a small one may be of
 ///
@@ -89,16 +92,17 @@ struct Answered {
 pub fn run(args: SuperResolveArgs) -> Result<()> {
     let output = args.model.output;
     check_temperature(args.temperature)?;
-    if args.count == 0 {
-        return Err(Error::Config("0 answers are wanted; give --count at least 1".into()));
+    if !(1..=MOST).contains(&args.count) {
+        return Err(Error::Config(format!("give --count from 1 to {MOST} answers")));
     }
     let saved = Saved::open(&args.model)?;
     let glow = &saved.glow;
     let scale = scale(glow)?;
     let files = image_files(&args.images)?;
+    check_out(&args.out, &files)?;
     let mut rng = Rng::seed(args.seed);
     let bar = work_bar(files.len(), "drawing", output.quiet || files.len() < 8);
-    let one_picture = args.out.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png"));
+    let one_picture = one_picture(&args.out)?;
     let (mut rows, mut figures) = (Vec::new(), Vec::new());
     for (number, path) in files.iter().enumerate() {
         let (small, original) = match args.from {

@@ -8,7 +8,7 @@ use clap::Args;
 use flows_core::Result;
 use flows_core::cli::{
     DeviceArgs, FitArgs, Interrupt, OutputArgs, ProgressBar, RunArgs, RunFolder, SkipArgs, describe_images, duration,
-    parse_settings, plural, print, print_json, write_json,
+    plural, print, print_json, write_json,
 };
 use flows_core::data::Shuffle;
 use flows_core::data::images::ImageSource;
@@ -223,7 +223,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
         early_stopped: outcome == Outcome::EarlyStopped,
         seconds: trainer.seconds(),
         images_per_second: images as f64 / trainer.seconds(),
-        validation: trainer.best(),
+        validation: trainer.kept(),
         test: Bits::of(&glow, &values, 1, config.data.unpadded(&config.fit)?),
         out: out.to_path_buf(),
     };
@@ -242,7 +242,7 @@ fn settle(args: &TrainArgs) -> Result<(RunFolder, RunConfig)> {
         return Ok((folder, config));
     }
     let settings = args.run.layer(PRESETS, "digits", "images", flags(args)?)?;
-    let config: RunConfig = parse_settings(settings)?;
+    let config: RunConfig = args.run.parse(settings)?;
     let config = RunConfig { data: config.data.absolute()?, ..config };
     let folder = RunFolder::new(args.run.place(&config.data.to_string()), &args.run)?;
     config.check()?;

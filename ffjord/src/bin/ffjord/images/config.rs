@@ -1,6 +1,6 @@
 //! The settings of a run over images: what its `config.toml` holds.
 
-use crate::config::{check_matching, matching_steps};
+use crate::config::matching_steps;
 use candle_core::{DType, Device};
 use ffjord::{CnfSettings, Coupling, ImageConfig, ImageModel};
 use flows_core::cli::{Presets, check_count};
@@ -31,8 +31,11 @@ pub struct RunConfig {
     pub batch: usize,
     /// The share of the steps, from the first on, that are of flow matching, without a solver; the rest are of
     /// maximum likelihood.
-    #[serde(default)]
-    pub matching: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub matching: Option<f64>,
+    /// The same as a number of steps, which the share becomes when a run begins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub matching_steps: Option<u64>,
     /// Which points flow matching takes together.
     #[serde(default)]
     pub coupling: Coupling,
@@ -120,9 +123,11 @@ impl RunConfig {
         ImageConfig { shape, alpha, equalize, scales, flows, flow: self.flow.clone() }
     }
 
-    /// The steps of flow matching.
-    pub fn matching_steps(&self) -> u64 {
-        matching_steps(self.matching, self.train.steps)
+    /// The same with the steps of flow matching as a number.
+    pub fn settled(mut self, resumed: bool) -> Result<Self> {
+        let steps = matching_steps(self.matching.take(), self.matching_steps, self.train.steps, resumed)?;
+        self.matching_steps = Some(steps);
+        Ok(self)
     }
 
     /// Passes if a run can be made of these settings, whatever the images.
@@ -130,8 +135,7 @@ impl RunConfig {
         if self.batch == 0 || self.evaluated.contains(&0) {
             return Err(Error::Config("`batch` and both numbers of `evaluated` must be at least 1".into()));
         }
-        check_matching(self.matching)?;
-        if self.matching > 0.0 && (self.model.scales > 1 || self.model.flows > 1) {
+        if self.matching_steps.is_some_and(|steps| steps > 0) && (self.model.scales > 1 || self.model.flows > 1) {
             return Err(Error::Config(
                 "flow matching trains a single flow: set `model.scales = 1` and `model.flows = 1`, or `matching = 0`"
                     .into(),

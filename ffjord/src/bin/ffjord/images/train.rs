@@ -9,8 +9,7 @@ use crate::watch::{Costs, Means, Watch};
 use ffjord::ImageModel;
 use flows_core::Result;
 use flows_core::cli::{
-    Interrupt, ProgressBar, RunFolder, describe_images, duration, parse_settings, plural, print, print_json,
-    read_settings, write_json,
+    Interrupt, ProgressBar, RunFolder, describe_images, duration, plural, print, print_json, read_settings, write_json,
 };
 use flows_core::data::images::ImageSource;
 use flows_core::data::{Shuffle, Toy};
@@ -82,7 +81,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
     let trainer = Trainer::new(model.parameters(), config.train.clone(), generators.training)?;
     let (mut trainer, done) = folder.trainer(trainer, ImageModel::KIND, model.config(), &CHANGEABLE)?;
     let _replaced = folder.begin(&config)?;
-    let (steps, matching) = (config.train.steps, config.matching_steps());
+    let (steps, matching) = (config.train.steps, config.matching_steps.unwrap_or(0));
     let size = config.batch.min(splits.train.len());
     note(format!(
         "model  {}, {}: {}, {} of {}",
@@ -107,7 +106,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
         let mut observers = folder.observers((done, steps), &args.run, bar, &interrupt)?;
         observers.push(Box::new(Watch::new(costs.clone(), args.output.quiet)));
         let mut evaluate = |_: &mut _| {
-            costs.collect(0);
+            costs.set_aside();
             // The same noise each time, so that evaluations can be compared.
             let rng = &mut generators.evaluation.clone();
             let values = log_likelihoods(&model, &splits.validation, validation, rng, true)?;
@@ -136,7 +135,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
         steps: trainer.step(),
         early_stopped: outcome == Outcome::EarlyStopped,
         seconds: trainer.seconds(),
-        validation: trainer.best(),
+        validation: trainer.kept(),
         solver: costs.means(),
         test: Bits::of(&model, &values),
         out: out.to_path_buf(),
@@ -152,14 +151,15 @@ pub fn run(args: TrainArgs) -> Result<()> {
 fn settle(args: &TrainArgs) -> Result<(RunFolder, RunConfig)> {
     if args.run.resume {
         let (folder, config): (_, RunConfig) = RunFolder::resumed(&args.run, "digits")?;
+        let config = config.settled(true)?;
         config.check()?;
         return Ok((folder, config));
     }
     let data = args.data.iter().map(|data| ("data".to_string(), Value::from(data.clone())));
     let flags = data.chain([("fit".to_string(), Value::Table(args.fit.settings()?))]).collect();
     let settings = args.run.layer(PRESETS, "digits", "images", flags)?;
-    let config: RunConfig = parse_settings(settings)?;
-    let config = RunConfig { data: config.data.absolute()?, ..config };
+    let config: RunConfig = args.run.parse(settings)?;
+    let config = RunConfig { data: config.data.absolute()?, ..config }.settled(false)?;
     let folder = RunFolder::new(args.run.place(&config.data.to_string()), &args.run)?;
     config.check()?;
     Ok((folder, config))
