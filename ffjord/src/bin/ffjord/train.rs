@@ -225,6 +225,10 @@ fn settle(args: &TrainArgs) -> Result<(RunFolder, RunConfig)> {
         config.check()?;
         return Ok((folder, config));
     }
+    if let Some(Err(error)) = args.data.as_ref().map(|data| data.parse::<Source>()) {
+        let images = "or of images: digits, uci-digits, a folder of them, an IDX or a .parquet file";
+        return Err(Error::Config(format!("{error}; {images}")));
+    }
     let flags = args.data.iter().map(|data| ("data".to_string(), Value::from(data.clone()))).collect();
     let preset = match args.data.as_deref().map(str::parse::<Toy>) {
         Some(Err(_)) => "table",

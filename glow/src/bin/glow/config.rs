@@ -204,8 +204,9 @@ impl RunConfig {
         self.fit.check()?;
         self.warp.check()?;
         let ModelConfig { levels, condition, .. } = self.model;
-        let side = 1usize.checked_shl(levels as u32).unwrap_or(0);
-        let side = side.max(condition.map_or(0, |condition| condition.scale));
+        // Large enough for all that can be, so that the rest is named.
+        let scale = condition.map_or(1, |condition| condition.scale.clamp(1, 64).next_power_of_two());
+        let side = scale.max(1 << levels.min(10));
         let [height, width] = self.fit.size.unwrap_or([side; 2]);
         self.glow_of([1, height, width], &[String::new()]).check()?;
         // All that is wrong with the training shows on a small model.
