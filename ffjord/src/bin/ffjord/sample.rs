@@ -13,7 +13,7 @@ use std::path::PathBuf;
 
 /// Draw new rows or images from a model
 ///
-/// The same seed draws the same rows. Without --out the rows go to standard output as CSV.
+/// The same seed draws the same rows. Without --out rows go to standard output as CSV, and images to samples.png.
 #[derive(Args)]
 #[command(after_long_help = "\
 Examples:
