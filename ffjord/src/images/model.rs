@@ -22,9 +22,9 @@ const BLOCK: usize = 64;
 /// A trainable density over images (C, H, W) whose colours lie in [0, 1], and one bijection between them and
 /// vectors of standard normal numbers: the multi-scale flow of Grathwohl et al. (2019, section 4.2).
 ///
-/// On the way to the base an image passes the logit (or, in its place, histogram equalisation), a shift and scale that are the same for all colours, and
-/// at each scale continuous flows, a squeeze, continuous flows, and half of the channels leaves; at the last
-/// scale there are flows only. [`Distribution::log_prob`] of all but the smallest images estimates the
+/// On the way to the base an image passes the logit (or, in its place, histogram equalisation), a shift and scale that
+/// are the same for all colours, and at each scale continuous flows, a squeeze, continuous flows, and half of the
+/// channels leaves; at the last scale there are flows only. [`Distribution::log_prob`] of all but the smallest images estimates the
 /// divergence, by noise that is the same at every call; [`Self::score`] draws it.
 ///
 /// ```
@@ -110,7 +110,8 @@ impl ImageModel {
         &*self.colours
     }
 
-    /// Sets shift and scale, one for all colours, and the shares of colours if they are equalised, from images x (B, C, H, W) with colours in [0, 1].
+    /// Sets shift and scale, one for all colours, and the shares of colours if they are equalised, from images x
+    /// (B, C, H, W) with colours in [0, 1].
     ///
     /// # Errors
     /// When a shape is wrong or a value is not finite.

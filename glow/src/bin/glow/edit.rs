@@ -132,17 +132,20 @@ pub fn run(args: EditArgs) -> Result<()> {
 #[derive(PartialEq, Serialize, Deserialize)]
 struct Origin {
     config: GlowConfig,
-    /// The sum of the squares of all weights, in hexadecimal digits, by which other weights are told.
+    /// A hash of all weights (FNV-1a over their bits), by which others are told.
     weights: String,
 }
 
 impl Origin {
     fn of(glow: &Glow) -> Result<Self> {
-        let mut sum = 0.0;
+        let mut hash = 0xcbf2_9ce4_8422_2325u64;
         for (_, weights) in glow.parameters().tensors() {
-            sum += weights.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.sqr()?.sum_all()?.to_scalar::<f64>()?;
+            let weights = weights.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten_all()?;
+            for weight in weights.to_vec1::<f64>()? {
+                hash = (hash ^ weight.to_bits()).wrapping_mul(0x100_0000_01b3);
+            }
         }
-        Ok(Self { config: glow.config().clone(), weights: format!("{:016x}", sum.to_bits()) })
+        Ok(Self { config: glow.config().clone(), weights: format!("{hash:016x}") })
     }
 }
 
