@@ -196,7 +196,7 @@ fn from_training_to_an_animation() {
     fails(here, "sample run --temperature -1", &["temperature"]);
     succeeds(here, "animate run --frames 3 --particles 4 --out way.gif");
     assert!(fs::read(here.join("way.gif")).unwrap().starts_with(b"GIF89a"));
-    // Half of the steps are of flow matching; with likelihood added to these when resumed, the run is the same to the bit.
+    // Half of the steps are of flow matching; with likelihood added to these, the run is the same to the bit.
     fs::write(here.join("first.toml"), TINY.replace("matching = 0.5", "matching = 1")).unwrap();
     succeeds(here, "train --data bars.npy --config first.toml --out part --steps 6 -q");
     fs::write(here.join("more.toml"), "matching = 0.5").unwrap();

@@ -10,9 +10,9 @@ use candle_core::{DType, Device, Tensor, Var};
 /// Histogram equalisation: `z = logit(F(x))`, F being the distribution function of the density that has the share p_k
 /// of channel c everywhere in the bin of colour k, `F(x) = p_0 + ... + p_(k-1) + p_k f` for the point f of bin k.
 ///
-/// `log|det dz/dx| = sum ln(bins p_k / (h - l)) - ln F - ln(1 - F)` over all colours of the range [l, h]. Noise that is uniform within a bin, as
-/// dequantisation adds, stays uniform on the unit interval, so a colour that most pixels have takes as much of it as it
-/// takes of the data; an affine map can only make a narrow uniform bin a wide one.
+/// `log|det dz/dx| = sum ln(bins p_k / (h - l)) - ln F - ln(1 - F)` over all colours of the range [l, h]. Noise that is
+/// uniform within a bin, as dequantisation adds, stays uniform on the unit interval, so a colour that most pixels have
+/// takes as much of it as it takes of the data; an affine map can only make a narrow uniform bin a wide one.
 ///
 /// Shares are `1e-7 + (1 - 1e-7 bins - 2e-6) softmax(log_shares)`, and 1e-6 lies beyond either end of the colours: what
 /// is further out than that has no density. [`Bijector::initialize`] sets the shares to those of its batch, once, and
