@@ -57,10 +57,10 @@ fn presets() -> String {
 ///
 /// Ends with the log-likelihood of the test rows, by the exact divergence, and leaves in the folder --out: the model,
 /// the settings (config.toml), the metrics (metrics.jsonl), the loss curve (loss.png), the results (results.json),
-/// for data in the plane density.png, and for particles particles.png. At every evaluation a line tells how often the field was evaluated,
-/// forward and backward, and how large the solver's steps were. Ctrl-C saves and ends; --resume goes on where a run
-/// was saved last, and gives the model that an uninterrupted run would have given; with --config it can have another
-/// solver from there on, such as one of more steps (`flow.solver.max_steps`).
+/// for data in the plane density.png, and for particles particles.png. At every evaluation a line tells how often the
+/// field was evaluated, forward and backward, and how large the solver's steps were. Ctrl-C saves and ends; --resume
+/// goes on where a run was saved last, and gives the model that an uninterrupted run would have given; with --config it
+/// can have another solver from there on, such as one of more steps (`flow.solver.max_steps`).
 ///
 /// Data is standardized within the model. Of a table 8 rows in 10 are trained on, 1 chooses the best weights, and 1
 /// is tested on. A row of particles has the positions of all, particle by particle; the density is one of
