@@ -117,6 +117,17 @@ fn activations_are_recomputed() {
     assert_eq!(failures(Case::recomputes), NONE);
 }
 
+/// Run where there is one: `cargo test --features cuda`.
+#[cfg(feature = "cuda")]
+#[test]
+fn devices_agree() -> Result<()> {
+    let device = candle_core::Device::new_cuda(0)?;
+    // Rows have steps of their own on the CPU alone.
+    let on_the_cpu = |case: &Case| case.name().starts_with("steps of each row");
+    assert_eq!(failures(|case| if on_the_cpu(case) { Ok(()) } else { case.agrees_on(&device) }), NONE);
+    Ok(())
+}
+
 #[test]
 fn structures_count() {
     assert_eq!(failures(Case::structure_counts), NONE);

@@ -15,7 +15,13 @@ use std::process::{Command, Output, Stdio};
 
 const CPU: &Device = &Device::Cpu;
 
-fn model(shape: [usize; 3], scales: usize, equalize: bool, solver: Solver, rng: &mut Rng) -> Result<ImageModel> {
+fn model(
+    shape: [usize; 3],
+    scales: usize,
+    [equalize, whiten]: [bool; 2],
+    solver: Solver,
+    rng: &mut Rng,
+) -> Result<ImageModel> {
     let field = ConvConfig {
         hidden: vec![6],
         layer: TimeLayer::ConcatSquash,
@@ -24,7 +30,7 @@ fn model(shape: [usize; 3], scales: usize, equalize: bool, solver: Solver, rng: 
     };
     let field = FieldConfig::Conv(field);
     let flow = CnfSettings { field, solver, end_time: 1.0, train_end_time: true, ..CnfSettings::default() };
-    let config = ImageConfig { shape, alpha: 0.05, equalize, scales, flows: 1, flow };
+    let config = ImageConfig { shape, alpha: 0.05, equalize, whiten, scales, flows: 1, flow };
     let model = ImageModel::on(config, DType::F64, CPU, rng)?;
     perturb(model.parameters(), 0.3, rng)?;
     Ok(model)
@@ -36,9 +42,9 @@ fn images(shape: &[usize], rng: &mut Rng) -> Result<Tensor> {
 
 #[test]
 fn densities_are_those_of_the_jacobian() -> Result<()> {
-    for equalize in [false, true] {
+    for colours in [[false, false], [true, false], [false, true], [true, true]] {
         let rng = &mut Rng::seed(0);
-        let model = model([1, 4, 4], 2, equalize, Solver::new(Method::Dopri5, 1e-9), rng)?;
+        let model = model([1, 4, 4], 2, colours, Solver::new(Method::Dopri5, 1e-9), rng)?;
         let x = images(&[3, 1, 4, 4], rng)?;
         model.standardize(&x)?;
         assert_eq!(model.flows().len(), 3);
@@ -59,10 +65,10 @@ fn densities_are_those_of_the_jacobian() -> Result<()> {
 
 #[test]
 fn the_loss_has_the_gradient_of_its_differences() -> Result<()> {
-    for equalize in [false, true] {
+    for colours in [[false, false], [true, false], [false, true], [true, true]] {
         let rng = &mut Rng::seed(1);
         let solver = Solver { method: Method::Rk4, step: 0.5, ..Solver::default() };
-        let model = model([1, 4, 4], 2, equalize, solver, rng)?;
+        let model = model([1, 4, 4], 2, colours, solver, rng)?;
         let x = images(&[2, 1, 4, 4], rng)?;
         model.standardize(&x)?;
         let loss = || Ok(model.log_prob_training(&x, None, &mut Rng::seed(2))?.mean_all()?);
@@ -76,7 +82,7 @@ fn the_loss_has_the_gradient_of_its_differences() -> Result<()> {
 #[test]
 fn the_estimate_is_right_on_average() -> Result<()> {
     let rng = &mut Rng::seed(3);
-    let model = model([1, 9, 9], 1, false, Solver::new(Method::Dopri5, 1e-5), rng)?;
+    let model = model([1, 9, 9], 1, [false, false], Solver::new(Method::Dopri5, 1e-5), rng)?;
     let x = images(&[1, 1, 9, 9], rng)?;
     let steps = 200;
     let estimates: Vec<f64> =
@@ -99,7 +105,7 @@ fn the_estimate_is_right_on_average() -> Result<()> {
 #[test]
 fn paths_go_from_noise_to_images() -> Result<()> {
     let rng = &mut Rng::seed(4);
-    let model = model([1, 4, 4], 2, true, Solver::new(Method::Dopri5, 1e-7), rng)?;
+    let model = model([1, 4, 4], 2, [true, false], Solver::new(Method::Dopri5, 1e-7), rng)?;
     let z = rng.normal_tensor((2, 16), DType::F64, CPU)?;
     let states = model.path(&z, &[0.0, 0.1, 1.0 / 3.0, 0.7, 1.0])?;
     let noise = model.colours().forward(&z.reshape((2, 1, 4, 4))?, None)?.0;
@@ -113,7 +119,7 @@ fn paths_go_from_noise_to_images() -> Result<()> {
 #[test]
 fn a_saved_model_is_the_same() -> Result<()> {
     let rng = &mut Rng::seed(5);
-    let model = model([1, 4, 4], 1, true, Solver::default(), rng)?;
+    let model = model([1, 4, 4], 1, [true, true], Solver::default(), rng)?;
     let x = images(&[2, 1, 4, 4], rng)?;
     model.standardize(&x)?;
     let folder = tempfile::tempdir().expect("a folder");

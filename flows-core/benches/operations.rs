@@ -38,7 +38,8 @@ type Operation = fn(&Tensor, &Tensor) -> Result<Tensor>;
 
 fn main() -> Result<()> {
     flows_core::cli::prepare_process();
-    rayon::scope(|_| measure())
+    flows_core::cli::set_threads(None)?;
+    measure()
 }
 
 fn measure() -> Result<()> {

@@ -134,6 +134,15 @@ fn training_passes_are_exact() {
     each(Case::recomputes);
 }
 
+/// Run where there is one: `cargo test --features cuda`.
+#[cfg(feature = "cuda")]
+#[test]
+fn devices_agree() -> Result<()> {
+    let device = Device::new_cuda(0)?;
+    each(|case| case.agrees_on(&device));
+    Ok(())
+}
+
 #[test]
 fn structures_count_the_weights() {
     each(Case::structure_counts);

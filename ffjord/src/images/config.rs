@@ -18,6 +18,9 @@ pub struct ImageConfig {
     /// [`Equalize`](flows_core::bijectors::Equalize).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub equalize: bool,
+    /// Whether the flows work on whitened images: [`Whiten`](flows_core::bijectors::Whiten).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub whiten: bool,
     /// Scales: all but the last squeeze the image and let half of its channels leave.
     pub scales: usize,
     /// Continuous flows before each squeeze, and as many behind it.

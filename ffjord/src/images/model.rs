@@ -4,7 +4,7 @@ use super::ImageConfig;
 use super::scale::{ScaleFlow, flows};
 use crate::{Cnf, Cost, Coupling};
 use candle_core::{DType, Device, Tensor};
-use flows_core::bijectors::{Bijector, Chain, Equalize, Logit, Reshape, Standardize};
+use flows_core::bijectors::{Bijector, Chain, Equalize, Logit, Reshape, Standardize, Whiten};
 use flows_core::distributions::{Distribution, StandardNormal, Transformed};
 use flows_core::files::{load_model, save_model};
 use flows_core::nn::Parameters;
@@ -23,7 +23,7 @@ const BLOCK: usize = 64;
 /// vectors of standard normal numbers: the multi-scale flow of Grathwohl et al. (2019, section 4.2).
 ///
 /// On the way to the base an image passes the logit (or, in its place, histogram equalisation), a shift and scale that
-/// are the same for all colours, and at each scale continuous flows, a squeeze, continuous flows, and half of the
+/// are the same for all colours, a whitening if the config says so, and at each scale continuous flows, a squeeze, continuous flows, and half of the
 /// channels leaves; at the last scale there are flows only. [`Distribution::log_prob`] of all but the smallest images
 /// estimates the divergence, by noise that is the same at every call; [`Self::score`] draws it.
 ///
@@ -33,7 +33,7 @@ const BLOCK: usize = 64;
 /// use flows_core::{Rng, distributions::Distribution};
 /// let field = FieldConfig::Conv(ConvConfig { hidden: vec![8], ..ConvConfig::default() });
 /// let flow = CnfSettings { field, ..CnfSettings::default() };
-/// let config = ImageConfig { shape: [1, 8, 8], alpha: 1e-6, equalize: false, scales: 2, flows: 1, flow };
+/// let config = ImageConfig { shape: [1, 8, 8], alpha: 1e-6, equalize: false, whiten: false, scales: 2, flows: 1, flow };
 /// let mut rng = Rng::seed(0);
 /// let model = ImageModel::new(config, &mut rng)?;
 /// let images = model.sample(2, None, &mut rng)?;
@@ -49,6 +49,7 @@ pub struct ImageModel {
     /// The same with their weights as constants, for use rather than training.
     detached: Vec<ScaleFlow>,
     standardize: Standardize,
+    whiten: Option<Whiten>,
     /// What makes unbounded numbers of colours.
     colours: Box<dyn Bijector>,
     distribution: Transformed,
@@ -79,15 +80,17 @@ impl ImageModel {
             false => both(Logit::new(&config.shape, config.alpha, COLOURS)?),
             true => both(Equalize::new(config.shape, LEVELS, COLOURS, &scope.enter("equalize"))?),
         };
+        let whiten = config.whiten.then(|| Whiten::new(config.shape, &scope.enter("whiten"))).transpose()?;
         let [flows, detached] =
             [scope, parameters.detached().scope()].map(|scope| flows(&config, &scope.enter("scales")));
         let (flows, detached) = (flows?, detached?);
         let mut chain: Vec<Box<dyn Bijector>> = vec![Box::new(Reshape::flatten(&config.shape))];
         chain.extend(flows.iter().map(|flow| Box::new(flow.clone()) as Box<dyn Bijector>));
+        chain.extend(whiten.clone().map(|whiten| Box::new(whiten) as Box<dyn Bijector>));
         chain.extend([Box::new(standardize.clone()) as Box<dyn Bijector>, chained]);
         let base = StandardNormal::new([config.dims()], dtype, device)?;
         let distribution = Transformed::new(Box::new(base), Box::new(Chain::new(chain)?))?;
-        Ok(Self { config, parameters, flows, detached, standardize, colours, distribution })
+        Ok(Self { config, parameters, flows, detached, standardize, whiten, colours, distribution })
     }
 
     /// The config it was made from.
@@ -110,8 +113,8 @@ impl ImageModel {
         &*self.colours
     }
 
-    /// Sets shift and scale, one for all colours, and the shares of colours if they are equalised, from images x
-    /// (B, C, H, W) with colours in [0, 1].
+    /// Sets shift and scale, one for all colours, the shares of colours if they are equalised and the spectrum if they
+    /// are whitened, from images x (B, C, H, W) with colours in [0, 1].
     ///
     /// # Errors
     /// When a shape is wrong or a value is not finite.
@@ -122,7 +125,9 @@ impl ImageModel {
         // Two images of these colours have this mean and this deviation in every place.
         let [channels, height, width] = self.config.shape;
         let two = Tensor::new(&[mean - deviation, mean + deviation], &Device::Cpu)?;
-        self.standardize.fit(&two.reshape((2, 1, 1, 1))?.broadcast_as((2, channels, height, width))?)
+        self.standardize.fit(&two.reshape((2, 1, 1, 1))?.broadcast_as((2, channels, height, width))?)?;
+        let Some(whiten) = &self.whiten else { return Ok(()) };
+        whiten.fit(&self.standardize.inverse(&self.colours.inverse(x, None)?.0, None)?.0)
     }
 
     /// The loss of flow matching for images x (B, C, H, W), a scalar: training without a solver.
@@ -133,7 +138,7 @@ impl ImageModel {
         let [flow] = &self.flows[..] else {
             return Err(several_flows());
         };
-        let z = self.standardize.inverse(&self.colours.inverse(x, None)?.0, None)?.0;
+        let z = self.unbounded(x)?.0;
         flow.matching_loss(&z, coupling, rng)
     }
 
@@ -149,9 +154,7 @@ impl ImageModel {
     /// When a shape is wrong or a solver cannot go on.
     pub fn score(&self, x: &Tensor, rng: &mut Rng) -> Result<Tensor> {
         in_blocks(x, |x| {
-            let (v, colours) = self.colours.inverse(x, None)?;
-            let (mut v, scale) = self.standardize.inverse(&v, None)?;
-            let mut log_det = (colours + scale)?;
+            let (mut v, mut log_det) = self.unbounded(x)?;
             for flow in self.detached.iter().rev() {
                 let (next, part) = flow.estimate(&v.detach(), rng)?;
                 (v, log_det) = (next, (log_det + part)?);
@@ -197,9 +200,24 @@ impl ImageModel {
                 }
                 at = seen.into_iter().next_back().unwrap_or(at);
             }
-            let image = |v: &Tensor| Ok(self.colours.forward(&self.standardize.forward(v, None)?.0, None)?.0.detach());
-            states.iter().map(image).collect()
+            states.iter().map(|v| self.image(v)).collect()
         })
+    }
+
+    /// What the flows begin with on the way to the base, and its log-determinant.
+    fn unbounded(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
+        let (v, colours) = self.colours.inverse(x, None)?;
+        let (v, scale) = self.standardize.inverse(&v, None)?;
+        let log_det = (colours + scale)?;
+        let Some(whiten) = &self.whiten else { return Ok((v, log_det)) };
+        let (v, white) = whiten.inverse(&v, None)?;
+        Ok((v, (log_det + white)?))
+    }
+
+    /// The image that belongs to what the flows end with on the way from the base.
+    fn image(&self, v: &Tensor) -> Result<Tensor> {
+        let v = self.whiten.as_ref().map_or(Ok(v.clone()), |whiten| Ok::<_, Error>(whiten.forward(v, None)?.0))?;
+        Ok(self.colours.forward(&self.standardize.forward(&v, None)?.0, None)?.0.detach())
     }
 
     /// Colours of whole numbers 0 to 255, (B, C, H, W), spread uniformly over the width of a value: what the

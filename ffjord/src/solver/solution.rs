@@ -42,8 +42,8 @@ impl fmt::Display for Status {
             ),
             Self::TooManySteps { t, limit } => write!(
                 f,
-                "the solver took {limit} steps and is at time {t} only: raise `rtol` and `atol`, or `max_steps` if \
-                 the equation needs so many"
+                "the solver took {limit} steps and is at time {t} only: raise `rtol` and `atol` (or `step`, with a \
+                 method of fixed steps), or `max_steps` if the equation needs so many"
             ),
             Self::NotFinite { t } => write!(
                 f,

@@ -42,6 +42,7 @@ mod standardize;
 mod sylvester;
 mod triangular;
 pub mod univariate;
+mod whiten;
 
 pub use actnorm::ActNorm;
 pub use autoregressive::Autoregressive;
@@ -76,6 +77,7 @@ pub use stack::Stack;
 pub use standardize::Standardize;
 pub use sylvester::{Sylvester, SylvesterBasis};
 pub use triangular::Triangular;
+pub use whiten::Whiten;
 
 /// An invertible, differentiable map z -> x, possibly conditioned on a context.
 ///

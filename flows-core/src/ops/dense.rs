@@ -115,7 +115,8 @@ impl Affine {
             Some(mask) => (&self.weight * mask.mask(&self.weight)?)?,
             None => self.weight.clone(),
         };
-        Ok(x.matmul(&weight.t()?)?.broadcast_add(&self.bias)?)
+        // Some devices multiply contiguous rows alone.
+        Ok(x.contiguous()?.matmul(&weight.t()?)?.broadcast_add(&self.bias)?)
     }
 
     /// `out = W x + b`, or `out += W x + b`, for rows x.

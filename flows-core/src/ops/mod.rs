@@ -2,6 +2,7 @@
 
 mod accumulate;
 mod affine;
+mod awake;
 mod channels;
 mod conv;
 mod coupled;

@@ -9,6 +9,7 @@ use candle_core::{DType, Device, Tensor};
 use std::path::Path;
 
 mod batches;
+mod devices;
 mod exactness;
 mod training;
 

@@ -1,6 +1,6 @@
 //! Linear maps and normalisations.
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use flows_core::bijectors::*;
 use flows_core::nn::Scope;
 use flows_core::testing::Case;
@@ -51,7 +51,7 @@ pub fn linears(cases: &mut Vec<Case>) -> Result<()> {
 
 pub fn normalisations(cases: &mut Vec<Case>) -> Result<()> {
     let batch = |shape: &[usize], scope: &Scope| -> Result<Tensor> {
-        let x = Rng::seed(1).normal_tensor([&[9], shape].concat(), scope.dtype(), &Device::Cpu)?;
+        let x = Rng::seed(1).normal_tensor([&[9], shape].concat(), scope.dtype(), scope.device())?;
         Ok(((x * 3.0)? + 2.0)?)
     };
     for shape in [&[1][..], &[5], &[2, 3], &[3, 2, 2]] {
@@ -69,6 +69,13 @@ pub fn normalisations(cases: &mut Vec<Case>) -> Result<()> {
         cases.push(Case::new(format!("standardize {shape:?}"), move |s| {
             let layer = Standardize::new(shape, s)?;
             layer.fit(&batch(shape, s)?)?;
+            Ok(Box::new(layer))
+        }));
+    }
+    for shape in [[3, 4, 6], [1, 1, 5]] {
+        cases.push(Case::new(format!("whitening of {shape:?}"), move |s| {
+            let layer = Whiten::new(shape, s)?;
+            layer.fit(&batch(&shape, s)?)?;
             Ok(Box::new(layer))
         }));
     }

@@ -112,3 +112,14 @@ fn structures_count() -> Result<()> {
     all(registry()?, Case::structure_counts);
     Ok(())
 }
+
+/// Run where there is one: `cargo test --features cuda`.
+#[cfg(feature = "cuda")]
+#[test]
+fn devices_agree() -> Result<()> {
+    let device = candle_core::Device::new_cuda(0)?;
+    all(registry()?, |case| case.agrees_on(&device));
+    all(deep(), |case| case.agrees_on(&device));
+    all(nested(), |case| case.agrees_on(&device));
+    Ok(())
+}

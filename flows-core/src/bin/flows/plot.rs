@@ -74,7 +74,7 @@ struct LossArgs {
     output: OutputArgs,
 }
 
-/// What the vertical axis of a loss curve shows.
+/// What the vertical axis of a run's loss curve shows.
 pub const UNIT: &str = "negative log-likelihood (nats)";
 
 pub fn run(args: PlotArgs) -> Result<()> {
@@ -124,5 +124,6 @@ fn loss(args: &LossArgs) -> Result<Figure> {
         Ok((name, Losses::read(&file)?))
     };
     let runs: Vec<_> = args.runs.iter().map(read).collect::<Result<_>>()?;
-    Ok(loss_figure(vec![loss_panel(&runs, &[], UNIT)]))
+    // The runs may be another program's: of images, in bits a colour, for instance.
+    Ok(loss_figure(vec![loss_panel(&runs, &[], "loss")]))
 }

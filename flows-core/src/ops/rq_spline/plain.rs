@@ -11,7 +11,7 @@ impl RqSpline {
         let (batch, n) = x.dims2()?;
         let parameters = parameters.broadcast_as((batch, n, self.settings.parameters()))?.contiguous()?;
         let inside = x.ge(low)?.mul(&x.le(high)?)?;
-        let at = x.clamp(low, high)?;
+        let at = inside.where_cond(x, &x.detach().clamp(low, high)?)?;
         // Edges and sizes of the bins along one axis, (B, N, K) each.
         let sum_before = strictly_upper(k, x)?;
         let axis = |start: usize| -> Result<(Tensor, Tensor)> {
@@ -32,9 +32,14 @@ impl RqSpline {
             Ends::Periodic => Tensor::cat(&[&free, &free.narrow(2, 0, 1)?], 2)?,
         };
         let starts = if self.direction == Direction::Forward { &x0 } else { &y0 };
-        let inner = starts.narrow(2, 1, k - 1)?.detach();
-        let index =
-            at.unsqueeze(2)?.broadcast_ge(&inner)?.to_dtype(DType::F32)?.sum_keepdim(2)?.to_dtype(DType::U32)?;
+        let index = match k {
+            // There are no tensors without elements on some devices.
+            1 => Tensor::zeros((batch, n, 1), DType::U32, x.device())?,
+            _ => {
+                let inner = starts.narrow(2, 1, k - 1)?.detach();
+                at.unsqueeze(2)?.broadcast_ge(&inner)?.to_dtype(DType::F32)?.sum_keepdim(2)?.to_dtype(DType::U32)?
+            }
+        };
         let pick = |t: &Tensor, index: &Tensor| -> Result<Tensor> { Ok(t.contiguous()?.gather(index, 2)?.squeeze(2)?) };
         let (x0, width, y0, height) =
             (pick(&x0, &index)?, pick(&width, &index)?, pick(&y0, &index)?, pick(&height, &index)?);

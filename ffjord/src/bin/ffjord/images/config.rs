@@ -63,6 +63,9 @@ pub struct ModelConfig {
     /// Whether colours are equalised in place of the logit.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub equalize: bool,
+    /// Whether the flows work on whitened images.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub whiten: bool,
     /// Scales.
     pub scales: usize,
     /// Flows before each squeeze, and as many behind it.
@@ -119,8 +122,8 @@ impl RunConfig {
     }
 
     fn model_of(&self, shape: [usize; 3]) -> ImageConfig {
-        let ModelConfig { alpha, equalize, scales, flows } = self.model;
-        ImageConfig { shape, alpha, equalize, scales, flows, flow: self.flow.clone() }
+        let ModelConfig { alpha, equalize, whiten, scales, flows } = self.model;
+        ImageConfig { shape, alpha, equalize, whiten, scales, flows, flow: self.flow.clone() }
     }
 
     /// The same with the steps of flow matching as a number.
