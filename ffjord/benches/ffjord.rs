@@ -70,7 +70,6 @@ impl Workload {
 
 fn main() {
     flows_core::cli::prepare_process();
-    flows_core::cli::set_threads(None).expect("a pool of threads");
     let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("criterion");
     let mut criterion = Criterion::default()
         .sample_size(20)

@@ -40,7 +40,6 @@ fn flows(c: &mut Criterion) {
 
 fn main() {
     flows_core::cli::prepare_process();
-    flows_core::cli::set_threads(None).expect("a pool of threads");
     let start = SystemTime::now();
     let criterion = Criterion::default().sample_size(20).warm_up_time(Duration::from_millis(500));
     flows(&mut criterion.output_directory(&report::folder()).configure_from_args());

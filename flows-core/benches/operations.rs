@@ -38,8 +38,7 @@ type Operation = fn(&Tensor, &Tensor) -> Result<Tensor>;
 
 fn main() -> Result<()> {
     flows_core::cli::prepare_process();
-    flows_core::cli::set_threads(None)?;
-    measure()
+    rayon::scope(|_| measure())
 }
 
 fn measure() -> Result<()> {

@@ -53,7 +53,6 @@ impl Workload {
 
 fn main() {
     flows_core::cli::prepare_process();
-    flows_core::cli::set_threads(None).expect("a pool of threads");
     let start = SystemTime::now();
     let criterion = Criterion::default().sample_size(20).warm_up_time(Duration::from_millis(500));
     let mut criterion = criterion.output_directory(&report::folder()).configure_from_args();

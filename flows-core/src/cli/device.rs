@@ -85,28 +85,17 @@ impl DeviceArgs {
     /// # Errors
     /// As [`DeviceName::open`], and when the threads are 0 or above 1024, or have been set before.
     pub fn open(&self) -> Result<Device> {
-        set_threads(self.threads)?;
-        self.device.open()
-    }
-}
-
-/// Makes the pool that the kernels and matrix products take their threads from: so many, by default as many as
-/// `RAYON_NUM_THREADS` says or there are cores, the calling thread among them.
-///
-/// A thread outside of the pool would be put to sleep and woken at each operation. To be called at the start of `main`.
-///
-/// # Errors
-/// When the threads are 0 or above 1024, or there is a pool already and `threads` is given.
-pub fn set_threads(threads: Option<usize>) -> Result<()> {
-    if let Some(threads) = threads.filter(|threads| !(1..=1024).contains(threads)) {
-        return Err(Error::Config(format!("{threads} threads cannot compute: give `--threads` from 1 to 1024")));
-    }
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.unwrap_or(0)).use_current_thread().build_global();
-    match (pool, threads) {
-        (Err(e), Some(threads)) => {
-            Err(Error::Config(format!("{threads} threads cannot be had ({e}); leave out `--threads`")))
+        if let Some(threads) = self.threads {
+            if !(1..=1024).contains(&threads) {
+                return Err(Error::Config(format!(
+                    "{threads} threads cannot compute: give `--threads` from 1 to 1024"
+                )));
+            }
+            // The kernels and the matrix products alike take their threads from this pool.
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+            pool.map_err(|e| Error::Config(format!("{threads} threads cannot be had ({e}); leave out `--threads`")))?;
         }
-        _ => Ok(()),
+        self.device.open()
     }
 }
 

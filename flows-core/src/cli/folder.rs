@@ -36,6 +36,8 @@ const EVENTS: &str = "events.out.tfevents.";
 
 /// Where the run that is being replaced is until the new one has been saved.
 const REPLACED: &str = ".replaced";
+/// The same until all of it is there.
+const MOVING: &str = ".replacing";
 
 /// The folder that holds one training run: `config.toml`, `metrics.jsonl`, `model.safetensors`,
 /// `training.safetensors`, `results.json`, pictures, event files.
@@ -62,7 +64,10 @@ impl RunFolder {
         if args.resume && !folder.config().exists() {
             return Err(Error::Config(format!("{shown} holds no run to resume; check --out, or leave out --resume")));
         }
-        if !args.resume && !args.overwrite && (!folder.files().is_empty() || folder.path.join(REPLACED).exists()) {
+        if !args.resume
+            && !args.overwrite
+            && (!folder.files().is_empty() || [MOVING, REPLACED].iter().any(|name| folder.path.join(name).exists()))
+        {
             return Err(Error::Config(format!(
                 "{shown} holds a run already; go on with it by --resume, replace it by --overwrite, or choose another \
                  folder by --out"
@@ -143,10 +148,13 @@ impl RunFolder {
         let replaced = Replaced { folder: self.clone(), before };
         if !self.resume {
             replaced.settle();
-            for path in self.files() {
+            let (moving, files) = (self.path.join(MOVING), self.files());
+            for path in &files {
                 let name = path.file_name().unwrap_or_default().to_string_lossy();
-                let aside = in_folder(&self.path.join(REPLACED), &name)?;
-                fs::rename(&path, aside).map_err(|e| Error::unwritten(&path, e))?;
+                fs::rename(path, in_folder(&moving, &name)?).map_err(|e| Error::unwritten(path, e))?;
+            }
+            if !files.is_empty() {
+                fs::rename(&moving, self.path.join(REPLACED)).map_err(|e| Error::unwritten(&moving, e))?;
             }
         }
         write_settings(&config, settings)?;
@@ -249,6 +257,8 @@ pub struct Replaced {
 
 impl Replaced {
     fn settle(&self) {
+        // A run of which only a part could be set aside.
+        self.put_back(MOVING);
         let aside = self.folder.path.join(REPLACED);
         if !aside.exists() {
             return;
@@ -260,6 +270,12 @@ impl Replaced {
         for path in self.folder.files() {
             fs::remove_file(path).ok();
         }
+        self.put_back(REPLACED);
+    }
+
+    /// Files that were set aside take their place again.
+    fn put_back(&self, name: &str) {
+        let aside = self.folder.path.join(name);
         for entry in fs::read_dir(&aside).into_iter().flatten().flatten() {
             fs::rename(entry.path(), self.folder.path.join(entry.file_name())).ok();
         }
@@ -325,6 +341,12 @@ mod tests {
             assert_eq!(resumed.settings().unwrap() == settings, !saved);
             assert!(!path.join(REPLACED).exists());
         }
+        // One that could be set aside in part alone comes back whole.
+        fs::create_dir(path.join(MOVING)).unwrap();
+        fs::rename(path.join("model.safetensors"), path.join(MOVING).join("model.safetensors")).unwrap();
+        drop(RunFolder::new(&path, &overwrite).unwrap().begin(&other).unwrap());
+        assert_eq!(model().unwrap(), "new");
+        assert!(![MOVING, REPLACED].iter().any(|name| path.join(name).exists()));
         assert!(RunFolder::new(path.join("notes.txt"), &new).unwrap_err().to_string().contains("is a file"));
     }
 }

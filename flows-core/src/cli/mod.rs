@@ -21,7 +21,7 @@ mod settings;
 
 pub use args::{OutputArgs, RunArgs};
 pub use columns::in_order;
-pub use device::{DeviceArgs, DeviceName, set_threads};
+pub use device::{DeviceArgs, DeviceName};
 pub use exit::{main, prepare_process, status};
 pub use folder::{Replaced, RunFolder};
 pub use images::{FitArgs, SkipArgs, describe_images};

@@ -2,6 +2,7 @@
 
 use super::Distribution;
 use super::checks::check_rows;
+use crate::ops::has_gpu;
 use crate::{Error, Result, Rng};
 use candle_core::Tensor;
 use rayon::prelude::*;
@@ -34,11 +35,13 @@ pub fn draw(distribution: &dyn Distribution, count: usize, context: Option<&Tens
     check_rows(context, count)?;
     let distribution = distribution.detached().unwrap_or(distribution);
     let generators: Vec<Rng> = (0..count.div_ceil(BLOCK)).map(|_| rng.fork()).collect();
-    in_blocks(count, context.is_none_or(|c| c.device().is_cpu()), |block| {
-        let context = context.map(|c| c.narrow(0, block.start, block.len())).transpose()?;
-        let mut rng = generators[block.start / BLOCK].clone();
-        distribution.sample(block.len(), context.as_ref(), &mut rng)
-    })
+    let sample = |rows: Range<usize>, rng: &mut Rng| {
+        let context = context.map(|c| c.narrow(0, rows.start, rows.len())).transpose()?;
+        distribution.sample(rows.len(), context.as_ref(), rng)
+    };
+    // Threads have queues of their own on a GPU, which do not wait for each other. One row tells where they are drawn.
+    let on_cpu = !has_gpu() || count <= BLOCK || sample(0..1, &mut generators[0].clone())?.device().is_cpu();
+    in_blocks(count, on_cpu, |block| sample(block.clone(), &mut generators[block.start / BLOCK].clone()))
 }
 
 /// The results for blocks of rows, one below the other.
@@ -50,7 +53,6 @@ fn in_blocks(rows: usize, side_by_side: bool, f: impl Fn(Range<usize>) -> Result
     let blocks = rows.div_ceil(BLOCK);
     let parts: Vec<Tensor> = match side_by_side {
         true => (0..blocks).into_par_iter().map(block).collect::<Result<_>>()?,
-        // A GPU does one thing at a time.
         false => (0..blocks).map(block).collect::<Result<_>>()?,
     };
     Ok(Tensor::cat(&parts, 0)?)

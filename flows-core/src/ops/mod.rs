@@ -2,7 +2,6 @@
 
 mod accumulate;
 mod affine;
-mod awake;
 mod channels;
 mod conv;
 mod coupled;
@@ -39,6 +38,11 @@ pub mod kernel {
     pub use super::functions::Functions;
     pub use super::matmul::{Operand, product};
     pub use super::simd::dispatch;
+}
+
+/// Whether tensors can be elsewhere than on the CPU.
+pub(crate) fn has_gpu() -> bool {
+    candle_core::utils::cuda_is_available() || candle_core::utils::metal_is_available()
 }
 
 pub use accumulate::Sums;

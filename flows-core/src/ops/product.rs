@@ -22,7 +22,8 @@ pub fn product(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     if ours && k > 0 {
         return Ok(a.contiguous()?.apply_op2(&b.contiguous()?, Product)?);
     }
-    Ok(a.matmul(b)?)
+    // Some devices multiply contiguous rows alone.
+    Ok(a.contiguous()?.matmul(&b.contiguous()?)?)
 }
 
 struct Product;

@@ -115,6 +115,16 @@ fn written<T: Real>(len: usize, write: &(dyn Fn(usize, &mut [MaybeUninit<T>]) + 
     out
 }
 
+/// The `len` elements that `write` writes, of which it returns how many it has written, each once: memory is not cleared
+/// first, which one thread would do.
+pub(crate) fn filled<T: Real>(len: usize, write: impl FnOnce(&mut [MaybeUninit<T>]) -> usize) -> Vec<T> {
+    let mut out = Vec::with_capacity(len);
+    assert_eq!(write(&mut out.spare_capacity_mut()[..len]), len, "an operation left out a part of its result");
+    // SAFETY: as many different elements as there are have been written.
+    unsafe { out.set_len(len) };
+    out
+}
+
 /// Calls `f` with the parts of `out`, of `size` elements, and where they begin, on all threads; the
 /// parts are the same for any number of threads.
 pub(crate) fn chunks<T: Send>(out: &mut [T], size: usize, f: &(dyn Fn(usize, &mut [T]) + Sync)) {

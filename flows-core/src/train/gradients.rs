@@ -1,6 +1,6 @@
 //! A loss with its gradients, from one graph or from one for each piece of a batch.
 
-use crate::ops::{Sums, backward};
+use crate::ops::{Sums, backward, has_gpu};
 use crate::{Error, Result, Rng};
 use candle_core::{DType, Device, Tensor, backprop::GradStore};
 use rayon::prelude::*;
@@ -56,7 +56,11 @@ impl LossGradients {
             }))?;
             Ok((total, sums))
         };
-        let parts = ranges.into_par_iter().map(piece).collect::<Result<Vec<_>>>()?;
+        let parts = match ranges.len() {
+            // Threads have queues of their own on a GPU, which do not wait for each other.
+            1 if has_gpu() => ranges.into_iter().map(piece).collect::<Result<Vec<_>>>()?,
+            _ => ranges.into_par_iter().map(piece).collect::<Result<Vec<_>>>()?,
+        };
         // In the order of the rows, whichever thread was first.
         let mut sums = Sums::default();
         let mut total = Self::sum(parts.into_iter().map(|(part, part_sums)| {

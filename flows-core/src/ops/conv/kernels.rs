@@ -7,10 +7,11 @@
 use super::super::cpu::Real;
 use super::super::fused::Fused;
 use super::super::matmul::{Operand, product};
-use super::super::simd::dispatch;
+use super::super::simd::{dispatch, filled};
 use super::gather::{gather, rows, scatter};
 use super::geometry::{Geometry, Task, Tiling, mirrored};
 use rayon::prelude::*;
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 /// About so many places are worked on at a time.
@@ -34,24 +35,29 @@ pub(super) struct Finish<'a, T> {
 impl<T: Real> Finish<'_, T> {
     pub(super) const NONE: Self = Self { bias: None, activation: Fused::Identity };
 
-    fn write(&self, channel: usize, from: &[T], to: &mut [T]) {
-        let bias = self.bias.map_or(T::zero(), |bias| bias[channel]);
+    /// Writes a row; its length.
+    fn write(&self, channel: usize, from: &[T], to: &mut [MaybeUninit<T>]) -> usize {
+        assert_eq!(from.len(), to.len());
+        let (bias, count) = (self.bias.map_or(T::zero(), |bias| bias[channel]), to.len());
         let pairs = to.iter_mut().zip(from);
         match self.activation {
-            Fused::Identity => pairs.for_each(|(to, &y)| *to = y + bias),
+            Fused::Identity => pairs.for_each(|(to, &y)| {
+                to.write(y + bias);
+            }),
             Fused::Relu => pairs.for_each(|(to, &y)| {
                 let y = y + bias;
-                *to = if y < T::zero() { T::zero() } else { y };
+                to.write(if y < T::zero() { T::zero() } else { y });
             }),
             Fused::Tanh => dispatch(
                 #[inline(always)]
                 || {
                     for (to, &y) in pairs {
-                        *to = (y + bias).fast_tanh();
+                        to.write((y + bias).fast_tanh());
                     }
                 },
             ),
         }
+        count
     }
 }
 
@@ -123,7 +129,7 @@ fn gathered<T: Real>(x: &[T], weights: Weights<'_, T>, geometry: &Geometry, fini
     // Sums over some of the inputs each, where there are few outputs to divide the work by.
     let parts = if tiling.len() * outputs.div_ceil(group) < 2 { TASKS.min(inputs.div_ceil(each)) } else { 1 };
     let part = inputs.div_ceil(each).div_ceil(parts) * each;
-    let sum = |columns: &mut Vec<T>, out: &mut [T], task: &Task<'_, T>, from: Range<usize>| {
+    let sum = |columns: &mut Vec<T>, out: &mut [T], task: &Task<'_, MaybeUninit<T>>, from: Range<usize>| {
         let n = task.tile.columns();
         for start in from.clone().step_by(each) {
             let channels = start..from.end.min(start + each);
@@ -138,40 +144,37 @@ fn gathered<T: Real>(x: &[T], weights: Weights<'_, T>, geometry: &Geometry, fini
             product(out, n, weights, columns, start > from.start);
         }
     };
-    let mut y = vec![T::zero(); batch * outputs * places];
-    tiling.tasks(&mut y, outputs, group).into_par_iter().for_each_init(
-        || (Vec::new(), Vec::new()),
-        |(columns, out), task| {
-            let n = task.tile.columns();
-            let len = task.channels.len() * n;
-            if parts == 1 {
-                if out.len() < len {
-                    out.resize(len, T::zero());
-                }
-                sum(columns, &mut out[..len], &task, 0..inputs);
-            } else {
-                let starts = (0..inputs).step_by(part).collect::<Vec<_>>().into_par_iter();
-                let sums = starts.map_init(Vec::new, |columns, start| {
-                    let mut out = vec![T::zero(); len];
-                    sum(columns, &mut out, &task, start..inputs.min(start + part));
-                    out
-                });
-                let sums: Vec<Vec<T>> = sums.collect();
-                out.clear();
+    let make = |(columns, out): &mut (Vec<T>, Vec<T>), task: Task<'_, MaybeUninit<T>>| {
+        let n = task.tile.columns();
+        let len = task.channels.len() * n;
+        if parts == 1 {
+            if out.len() < len {
                 out.resize(len, T::zero());
-                sums.iter().for_each(|sum| out.iter_mut().zip(sum).for_each(|(out, &sum)| *out += sum));
             }
-            let mut from = task.rows.into_iter();
-            let length = task.tile.places.len();
-            for image in 0..task.tile.images.len() {
-                for (channel, out) in task.channels.clone().zip(out.chunks_exact(n)) {
-                    let Some(to) = from.next() else { return };
-                    finish.write(channel, &out[image * length..][..length], to);
-                }
-            }
-        },
-    );
-    y
+            sum(columns, &mut out[..len], &task, 0..inputs);
+        } else {
+            let starts = (0..inputs).step_by(part).collect::<Vec<_>>().into_par_iter();
+            let sums = starts.map_init(Vec::new, |columns, start| {
+                let mut out = vec![T::zero(); len];
+                sum(columns, &mut out, &task, start..inputs.min(start + part));
+                out
+            });
+            let sums: Vec<Vec<T>> = sums.collect();
+            out.clear();
+            out.resize(len, T::zero());
+            sums.iter().for_each(|sum| out.iter_mut().zip(sum).for_each(|(out, &sum)| *out += sum));
+        }
+        let length = task.tile.places.len();
+        let of_image = |image: usize| {
+            let channels = task.channels.clone().zip(out.chunks_exact(n));
+            channels.map(move |(channel, out)| (channel, &out[image * length..][..length]))
+        };
+        let rows = (0..task.tile.images.len()).flat_map(of_image);
+        rows.zip(task.rows).map(|((channel, from), to)| finish.write(channel, from, to)).sum::<usize>()
+    };
+    filled(batch * outputs * places, |y| {
+        tiling.tasks(y, outputs, group).into_par_iter().map_init(Default::default, make).sum()
+    })
 }
 
 /// The matrix that `gather` wrote, (`width`, n).
@@ -190,51 +193,39 @@ fn scattered<T: Real>(y: &[T], weight: &[T], geometry: &Geometry, finish: Finish
     let group = inputs.div_ceil(groups).max(64.min(inputs).div_ceil(taps));
     let images_each = tiling.tile(0).images.len();
     let images = Tiling::whole(batch, geometry.input, images_each * plane);
-    let mut x = vec![T::zero(); batch * inputs * plane];
-    let tasks = images.tasks(&mut x, inputs, group);
-    tasks.into_par_iter().for_each_init(
-        || (Vec::new(), Vec::new(), Vec::new()),
-        |(columns, out, copied), task| {
-            let channels = task.channels.len();
-            let width = channels * taps;
-            let len = task.tile.images.len() * channels * plane;
-            out.clear();
-            out.resize(len, T::zero());
-            let first = task.channels.start * taps;
-            let weight = &weight[first..(outputs - 1) * inputs * taps + first + width];
-            let weight = Operand::strided(weight, outputs, width, inputs * taps);
-            let narrow =
-                Tiling::new(task.tile.images.len(), geometry.output, (COLUMNS * ROWS / width.max(ROWS)).max(16));
-            for tile in (0..narrow.len()).map(|index| narrow.tile(index)) {
-                let n = tile.columns();
-                if columns.len() < width * n {
-                    columns.resize(width * n, T::zero());
-                }
-                let mut there = tile.clone();
-                there.images = task.tile.images.start + tile.images.start..task.tile.images.start + tile.images.end;
-                let y = rows(y, [outputs, places], &there, 0..outputs, copied);
-                let columns = &mut columns[..width * n];
-                if geometry.is_strided() {
-                    product(columns, width, y.t(), weight, false);
-                } else {
-                    product(columns, n, weight.t(), y, false);
-                }
-                let image = channels * plane;
-                scatter(
-                    columns,
-                    geometry,
-                    &tile,
-                    channels,
-                    &mut out[tile.images.start * image..tile.images.end * image],
-                );
+    let make = |(columns, out, copied): &mut (Vec<T>, Vec<T>, Vec<T>), task: Task<'_, MaybeUninit<T>>| {
+        let channels = task.channels.len();
+        let width = channels * taps;
+        let len = task.tile.images.len() * channels * plane;
+        out.clear();
+        out.resize(len, T::zero());
+        let first = task.channels.start * taps;
+        let weight = &weight[first..(outputs - 1) * inputs * taps + first + width];
+        let weight = Operand::strided(weight, outputs, width, inputs * taps);
+        let narrow = Tiling::new(task.tile.images.len(), geometry.output, (COLUMNS * ROWS / width.max(ROWS)).max(16));
+        for tile in (0..narrow.len()).map(|index| narrow.tile(index)) {
+            let n = tile.columns();
+            if columns.len() < width * n {
+                columns.resize(width * n, T::zero());
             }
-            let rows = (0..task.tile.images.len()).flat_map(|_| task.channels.clone());
-            for ((channel, from), to) in rows.zip(out.chunks_exact(plane)).zip(task.rows) {
-                finish.write(channel, from, to);
+            let mut there = tile.clone();
+            there.images = task.tile.images.start + tile.images.start..task.tile.images.start + tile.images.end;
+            let y = rows(y, [outputs, places], &there, 0..outputs, copied);
+            let columns = &mut columns[..width * n];
+            if geometry.is_strided() {
+                product(columns, width, y.t(), weight, false);
+            } else {
+                product(columns, n, weight.t(), y, false);
             }
-        },
-    );
-    x
+            let image = channels * plane;
+            scatter(columns, geometry, &tile, channels, &mut out[tile.images.start * image..tile.images.end * image]);
+        }
+        let rows = (0..task.tile.images.len()).flat_map(|_| task.channels.clone()).zip(out.chunks_exact(plane));
+        rows.zip(task.rows).map(|((channel, from), to)| finish.write(channel, from, to)).sum::<usize>()
+    };
+    filled(batch * inputs * plane, |x| {
+        images.tasks(x, inputs, group).into_par_iter().map_init(Default::default, make).sum()
+    })
 }
 
 fn correlated<T: Real>(x: &[T], y: &[T], geometry: &Geometry) -> Vec<T> {
@@ -244,13 +235,8 @@ fn correlated<T: Real>(x: &[T], y: &[T], geometry: &Geometry) -> Vec<T> {
     let tiling = Tiling::new(batch, geometry.output, COLUMNS);
     // Runs of tiles, whose sums are added in order.
     let run = tiling.len().div_ceil(TASKS.div_ceil(inputs.div_ceil(group)));
-    let mut weights = vec![T::zero(); outputs * inputs * taps];
-    let mut groups: Vec<_> =
-        (0..inputs).step_by(group).map(|start| (start..inputs.min(start + group), vec![])).collect();
-    for row in weights.chunks_mut(inputs * taps) {
-        groups.iter_mut().zip(row.chunks_mut(group * taps)).for_each(|((_, rows), row)| rows.push(row));
-    }
-    groups.into_par_iter().for_each(|(channels, to)| {
+    let starts: Vec<_> = (0..tiling.len()).step_by(run).collect();
+    let make = |(channels, to): (Range<usize>, Vec<&mut [MaybeUninit<T>]>)| {
         let width = channels.len() * taps;
         let task = |(columns, copied): &mut (Vec<T>, Vec<T>), first: usize| {
             let mut sums = vec![T::zero(); outputs * width];
@@ -267,17 +253,22 @@ fn correlated<T: Real>(x: &[T], y: &[T], geometry: &Geometry) -> Vec<T> {
             }
             sums
         };
-        let starts: Vec<_> = (0..tiling.len()).step_by(run).collect();
-        let sums: Vec<_> = starts.into_par_iter().map_init(Default::default, task).collect();
-        let Some((first, rest)) = sums.split_first() else { return };
-        for (o, to) in to.into_iter().enumerate() {
-            to.copy_from_slice(&first[o * width..][..width]);
-            for sums in rest {
-                to.iter_mut().zip(&sums[o * width..]).for_each(|(to, &sum)| *to += sum);
-            }
+        let mut sums: Vec<_> =
+            starts.par_iter().map_init(Default::default, |scratch, &first| task(scratch, first)).collect();
+        let mut sums = sums.drain(..);
+        let mut total = sums.next().unwrap_or_else(|| vec![T::zero(); outputs * width]);
+        sums.for_each(|part| total.iter_mut().zip(part).for_each(|(total, part)| *total += part));
+        let rows = to.into_iter().zip(total.chunks_exact(width));
+        rows.map(|(to, from)| to.iter_mut().zip(from).map(|(to, &from)| to.write(from)).count()).sum::<usize>()
+    };
+    filled(outputs * inputs * taps, |weights| {
+        let mut groups: Vec<_> =
+            (0..inputs).step_by(group).map(|start| (start..inputs.min(start + group), vec![])).collect();
+        for row in weights.chunks_mut(inputs * taps) {
+            groups.iter_mut().zip(row.chunks_mut(group * taps)).for_each(|((_, rows), row)| rows.push(row));
         }
-    });
-    weights
+        groups.into_par_iter().map(make).sum()
+    })
 }
 
 /// The sum of each channel of y (B, channels, `places`).

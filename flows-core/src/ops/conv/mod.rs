@@ -10,7 +10,6 @@ mod network;
 mod plain;
 
 use super::accumulate;
-use super::awake::awake;
 use super::cpu::{Real, with_slice};
 use super::elements;
 use super::fused::Fused;
@@ -267,7 +266,7 @@ impl Convolution {
     fn evaluate<T: Real>(&self, x: &[T], weight: &[T], bias: &[T]) -> CpuStorage {
         let finish = Finish { bias: Some(bias), activation: self.activation };
         let run = if self.transposed { kernels::inputs } else { kernels::outputs };
-        T::storage(awake(|| run(x, weight, &self.geometry, finish)))
+        T::storage(run(x, weight, &self.geometry, finish))
     }
 
     /// The gradients of those of x, weight and bias that `wanted` says.
@@ -283,8 +282,7 @@ impl Convolution {
             })
         };
         let of_bias = || wanted[2].then(|| kernels::channel_sums(&grad, self.channels(), height * width));
-        let all = || rayon::join(of_x, || rayon::join(of_weight, of_bias));
-        let (of_x, (of_weight, of_bias)) = awake(all);
+        let (of_x, (of_weight, of_bias)) = rayon::join(of_x, || rayon::join(of_weight, of_bias));
         [of_x, of_weight, of_bias]
     }
 

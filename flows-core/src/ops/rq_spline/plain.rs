@@ -11,7 +11,9 @@ impl RqSpline {
         let (batch, n) = x.dims2()?;
         let parameters = parameters.broadcast_as((batch, n, self.settings.parameters()))?.contiguous()?;
         let inside = x.ge(low)?.mul(&x.le(high)?)?;
-        let at = inside.where_cond(x, &x.detach().clamp(low, high)?)?;
+        // What is no number stays so: it may be lost by a clamp.
+        let number = x.eq(x)?;
+        let at = inside.where_cond(x, &number.where_cond(&x.detach().clamp(low, high)?, &x.detach())?)?;
         // Edges and sizes of the bins along one axis, (B, N, K) each.
         let sum_before = strictly_upper(k, x)?;
         let axis = |start: usize| -> Result<(Tensor, Tensor)> {
@@ -46,6 +48,7 @@ impl RqSpline {
         let (d0, d1) = (pick(&slopes.narrow(2, 0, k)?, &index)?, pick(&slopes.narrow(2, 1, k)?, &index)?);
         let s = (&height / &width)?;
         let twist = ((&d0 + &d1)? - (&s * 2.0)?)?;
+        let least = if x.dtype() == DType::F64 { f64::MIN_POSITIVE } else { f64::from(f32::MIN_POSITIVE) };
         let xi = match self.direction {
             Direction::Forward => ((&at - &x0)? / &width)?,
             Direction::Inverse => {
@@ -55,10 +58,12 @@ impl RqSpline {
                 let b = ((&height * &d0)? - &excess)?;
                 let c = (&s * &dy)?.neg()?;
                 // The discriminant is at least (h d)^2 > 0 up to rounding.
-                let root = (b.sqr()? - (a * &c)?.affine(4.0, 0.0)?)?.maximum(f64::MIN_POSITIVE)?.sqrt()?;
+                let root = (b.sqr()? - (a * &c)?.affine(4.0, 0.0)?)?.maximum(least)?.sqrt()?;
                 ((c * 2.0)? / (b.neg()? - root)?)?
             }
         };
+        // Rounding may leave a point just outside of its bin.
+        let xi = (&xi + (xi.clamp(0.0, 1.0)? - &xi)?.detach())?;
         let rest = xi.affine(-1.0, 1.0)?;
         let q = (&xi * &rest)?;
         let quotient = ((&s * xi.sqr()?)? + (&d0 * &q)?)?;
@@ -72,7 +77,7 @@ impl RqSpline {
         match ends {
             Ends::Linear => Ok((inside.where_cond(&value, x)?, inside.where_cond(&log, &log.zeros_like()?)?)),
             Ends::Closed | Ends::Periodic => {
-                let never = (log.zeros_like()? + f64::NEG_INFINITY)?;
+                let never = number.where_cond(&(log.zeros_like()? + f64::NEG_INFINITY)?, &x.detach())?;
                 Ok((inside.where_cond(&value, &at.detach())?, inside.where_cond(&log, &never)?))
             }
         }

@@ -47,7 +47,10 @@ pub(super) fn figure(detail: &Detail, device: &Device, quiet: bool, rng: &mut Rn
         let kl = divergence(&flow, energy, &mut rng.clone())?;
         Ok((flow, Fit { energy, layers, kl, starts: vec![kl], seconds: start.elapsed().as_secs_f64() }))
     };
-    let fits = jobs.into_par_iter().map(work).collect::<Result<Vec<_>>>()?;
+    let fits = match device.is_cpu() {
+        true => jobs.into_par_iter().map(work).collect::<Result<Vec<_>>>()?,
+        false => jobs.into_iter().map(work).collect::<Result<Vec<_>>>()?,
+    };
     progress.finish_and_clear();
 
     let grid = Grid::new((-4.0, 4.0), (-4.0, 4.0), detail.grid)?;
