@@ -202,7 +202,7 @@ impl Model {
         let [cnf] = &self.parts.flows[..] else {
             return Err(Error::Config("flow matching trains a single flow: set `flows = 1` or `matching = 0`".into()));
         };
-        cnf.matching_loss(&self.parts.frame.bijector().inverse(x, None)?.0, coupling, rng)
+        cnf.matching_loss(&self.parts.frame.bijector().inverse(x, None)?.0, None, coupling, rng)
     }
 
     /// What the solves have cost since this was last asked.

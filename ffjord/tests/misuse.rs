@@ -90,6 +90,7 @@ fn settings_and_times_that_cannot_be() -> Result<()> {
     let solver = |rtol, atol| CnfSettings { solver: Solver { rtol, atol, ..Solver::default() }, ..Default::default() };
     for (settings, word) in [
         (solver(0.0, 0.0), "1e-5"),
+        (solver(1e-5, 0.0), "above 0"),
         (solver(-1e-5, 1e-5), "1e-5"),
         (solver(f64::NAN, 1e-5), "1e-5"),
         (CnfSettings { end_time: 0.0, ..CnfSettings::default() }, "end_time"),
@@ -98,11 +99,9 @@ fn settings_and_times_that_cannot_be() -> Result<()> {
         let error = build(settings).expect_err("bad use");
         assert!(error.is_bad_use() && error.to_string().contains(word), "{error}");
     }
-    // One of both is enough.
+    // The absolute one is enough.
     let x = Tensor::ones((4, 2), DType::F32, &Device::Cpu)?;
-    for settings in [solver(0.0, 1e-5), solver(1e-5, 0.0)] {
-        assert!(build(settings)?.inverse(&x, None).is_ok());
-    }
+    assert!(build(solver(0.0, 1e-5))?.inverse(&x, None).is_ok());
     for times in [&[0.0, 0.0][..], &[0.2], &[], &[0.0, f64::NAN]] {
         let error = build(CnfSettings::default())?.trajectory(&x, None, times).unwrap_err();
         assert!(error.is_bad_use() && error.to_string().contains("times"), "{error}");

@@ -18,6 +18,10 @@ pub struct Cost {
     pub rejected: usize,
     /// The time that all solves went through.
     pub time: f64,
+    /// Seconds that the solves took.
+    pub seconds_forward: f64,
+    /// Seconds that the ways back took.
+    pub seconds_backward: f64,
 }
 
 impl Cost {
@@ -38,6 +42,8 @@ impl Cost {
             accepted: self.accepted + other.accepted,
             rejected: self.rejected + other.rejected,
             time: self.time + other.time,
+            seconds_forward: self.seconds_forward + other.seconds_forward,
+            seconds_backward: self.seconds_backward + other.seconds_backward,
         }
     }
 

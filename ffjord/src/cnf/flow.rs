@@ -10,6 +10,7 @@ use flows_core::bijectors::Bijector;
 use flows_core::nn::{Init, Scope};
 use flows_core::{Error, Result, Rng, Structure};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 /// The continuous flow of Chen et al. (2018) and Grathwohl et al. (2019): points move along
 /// `dx/dt = f(t, x)` from the data at time 0 to the base at time T, and
@@ -130,15 +131,21 @@ impl Cnf {
     /// The loss of flow matching for data x (B, D), a scalar: the mean square, over the numbers of the
     /// batch, of what the field lacks to the velocity from a point of the data to one of the base.
     ///
+    /// Its gradients are those for the weights, and for whatever the context was computed from.
+    ///
     /// # Errors
-    /// When a shape is wrong, or the flow is conditional.
-    pub fn matching_loss(&self, x: &Tensor, coupling: Coupling, rng: &mut Rng) -> Result<Tensor> {
-        if self.field.context() > 0 {
-            return Err(Error::Config("flow matching knows no context: train this flow by its likelihood".into()));
-        }
-        self.check("the data of a continuous flow", x, None)?;
+    /// When a shape is wrong, or a context is missing that is needed.
+    pub fn matching_loss(
+        &self,
+        x: &Tensor,
+        context: Option<&Tensor>,
+        coupling: Coupling,
+        rng: &mut Rng,
+    ) -> Result<Tensor> {
+        self.check("the data of a continuous flow", x, context)?;
+        let context = context.filter(|_| self.field.context() > 0);
         let settings = CnfSettings { end_time: self.end_time()?, ..self.settings.clone() };
-        matching::loss(self.field(), &settings, x, coupling, rng)
+        matching::loss(self.field(), &settings, (x, context), coupling, rng)
     }
 
     /// `(z, log|det dz/dx|)` for points x (B, D) that are at time `t`, of (0, T]; at 0 this is the inverse.
@@ -228,8 +235,12 @@ impl Cnf {
         };
         // A solver looks at the largest norm of its parts; one that is not finite ends it.
         let start = (x.clone(), Tensor::zeros(x.dim(0)?, x.dtype(), x.device())?);
+        let begun = Instant::now();
         let solution = solver.run(f, start, &times, End::Exact, &mut |_| ())?.finished()?;
-        self.cost.lock().unwrap_or_else(PoisonError::into_inner).add_forward(&solution.stats, times);
+        let mut cost = self.cost.lock().unwrap_or_else(PoisonError::into_inner);
+        cost.add_forward(&solution.stats, times);
+        cost.seconds_forward += begun.elapsed().as_secs_f64();
+        drop(cost);
         solution.states.into_iter().next_back().ok_or_else(|| Error::Config("a solve without an end".into()))
     }
 }

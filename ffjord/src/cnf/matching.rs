@@ -5,6 +5,7 @@ use super::operation::Known;
 use crate::assignment::assign;
 use crate::field::{Batch, Evaluator, Gradients, Number, Penalty, VectorField, Vectors, value, weights};
 use candle_core::{DType, Shape, Tensor};
+use flows_core::ops::kernel::with_slice;
 use flows_core::{Error, Result, Rng};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -52,6 +53,8 @@ impl Matching {
 /// Points on their ways, and where they head for.
 struct Group {
     t: f64,
+    /// The first of the batch that is its, and how many are.
+    first: usize,
     rows: usize,
     /// (rows, D) each, in f64.
     at: Vec<f64>,
@@ -72,15 +75,15 @@ fn groups(
     let x = x.detach().to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
     // Of even size, so that no part of the times counts less than another.
     let count = rows.div_ceil(matching.group);
-    let first = |i: usize| i * rows / count * dim;
+    let first = |i: usize| i * rows / count;
     let drawn: Vec<_> = (0..count)
         .map(|i| {
-            let x = &x[first(i)..first(i + 1)];
+            let x = &x[first(i) * dim..first(i + 1) * dim];
             let z: Vec<f64> = x.iter().map(|_| rng.normal()).collect();
-            (x, z, ((i as f64 + rng.uniform()) / count as f64).powf(matching.skew))
+            (first(i), x, z, ((i as f64 + rng.uniform()) / count as f64).powf(matching.skew))
         })
         .collect();
-    let group = |(x, z, share): (&[f64], Vec<f64>, f64)| {
+    let group = |(first, x, z, share): (usize, &[f64], Vec<f64>, f64)| {
         let rows = x.len() / dim;
         let partner: Vec<usize> = match coupling {
             Coupling::Independent => (0..rows).collect(),
@@ -99,6 +102,7 @@ fn groups(
         let pairs = || x.iter().zip(&z);
         Group {
             t: share * end_time,
+            first,
             rows,
             at: pairs().map(|(x, z)| (1.0 - share) * x + share * z).collect(),
             velocity: pairs().map(|(x, z)| (z - x) / end_time).collect(),
@@ -107,54 +111,69 @@ fn groups(
     Ok(drawn.into_par_iter().map(group).collect())
 }
 
-/// `mean |f(t, x_t) - velocity|^2` over the batch x (B, D), and over its numbers; a scalar with a
-/// gradient for the weights.
+/// `mean |f(t, x_t) - velocity|^2` over the batch x (B, D), given its context, and over its numbers; a scalar with
+/// gradients for the weights and the context.
 pub(super) fn loss(
     field: &dyn VectorField,
     settings: &CnfSettings,
-    x: &Tensor,
+    (x, context): (&Tensor, Option<&Tensor>),
     coupling: Coupling,
     rng: &mut Rng,
 ) -> Result<Tensor> {
     let groups = groups(field, settings, x, coupling, rng)?;
     match (x.device().is_cpu(), x.dtype()) {
-        (true, DType::F32) => by_kernels::<f32>(field, &groups, x),
-        (true, DType::F64) => by_kernels::<f64>(field, &groups, x),
-        _ => composed(field, &groups, x),
+        (true, DType::F32) => by_kernels::<f32>(field, &groups, (x, context)),
+        (true, DType::F64) => by_kernels::<f64>(field, &groups, (x, context)),
+        _ => composed(field, &groups, (x, context)),
     }
 }
 
-fn by_kernels<T: Number>(field: &dyn VectorField, groups: &[Group], x: &Tensor) -> Result<Tensor> {
+fn by_kernels<T: Number>(
+    field: &dyn VectorField,
+    groups: &[Group],
+    (x, context): (&Tensor, Option<&Tensor>),
+) -> Result<Tensor> {
     let weights = weights(field)?;
+    let given = context.map_or(Ok(Vec::new()), |context| with_slice::<T, _>(&context.contiguous()?, <[T]>::to_vec))?;
+    let width = given.len() / x.dim(0)?;
     let evaluator = Evaluator::<T>::new(field, &weights)?;
     let scale = 1.0 / x.elem_count() as f64;
-    let part = |group: &Group| -> Result<(f64, Vec<T>)> {
+    let part = |group: &Group| -> Result<(f64, Vec<T>, Vec<T>)> {
         let at: Vec<T> = group.at.iter().map(|v| T::of(*v)).collect();
-        let batch = Batch { z: &at, context: &[], vectors: Vectors::None, penalty: Penalty::default() };
+        let given = &given[group.first * width..(group.first + group.rows) * width];
+        let batch = Batch { z: &at, context: given, vectors: Vectors::None, penalty: Penalty::default() };
         let error = |start: usize, value: &[T]| {
             value.iter().zip(&group.velocity[start..]).map(|(f, v)| f.wide() - v).collect::<Vec<f64>>()
         };
         let seeds = |start: usize, value: &[T]| {
             error(start, value).into_iter().map(|e| T::of(2.0 * scale * e)).collect::<Vec<T>>()
         };
-        let Gradients { value, weights, .. } = evaluator.value_gradients(group.t, batch, &seeds)?;
-        Ok((scale * error(0, &value).iter().map(|e| e * e).sum::<f64>(), weights))
+        let Gradients { value, weights, context, .. } = evaluator.value_gradients(group.t, batch, &seeds)?;
+        Ok((scale * error(0, &value).iter().map(|e| e * e).sum::<f64>(), weights, context))
     };
     // In the order of the rows, whichever thread was first.
     let parts: Vec<_> = groups.par_iter().map(part).collect();
-    let (mut value, mut gradient) = (0.0, vec![T::zero(); evaluator.weights()]);
+    let (mut value, mut gradient, mut of_context) = (0.0, vec![T::zero(); evaluator.weights()], Vec::new());
     for part in parts {
-        let (loss, weights) = part?;
+        let (loss, weights, context) = part?;
         value += loss;
         gradient.iter_mut().zip(weights).for_each(|(sum, v)| *sum += v);
+        of_context.extend(context);
     }
     let gradient = T::tensor(gradient, weights.shape())?;
-    let value = T::tensor(vec![T::of(value)], &Shape::from(()))?;
-    Ok(weights.apply_op2(&value, Known { gradient })?)
+    let scalar = |value: f64| T::tensor(vec![T::of(value)], &Shape::from(()));
+    let loss = weights.apply_op2(&scalar(value)?, Known { gradient })?;
+    match context.filter(|context| context.track_op()) {
+        Some(context) => {
+            let gradient = T::tensor(of_context, context.shape())?;
+            Ok((loss + context.apply_op2(&scalar(0.0)?, Known { gradient })?)?)
+        }
+        None => Ok(loss),
+    }
 }
 
 /// The same by candle's operations, for other devices and as the tests' reference.
-fn composed(field: &dyn VectorField, groups: &[Group], x: &Tensor) -> Result<Tensor> {
+fn composed(field: &dyn VectorField, groups: &[Group], (x, context): (&Tensor, Option<&Tensor>)) -> Result<Tensor> {
     let (mut sum, dim) = (Tensor::zeros((), x.dtype(), x.device())?, x.dim(1)?);
     for group in groups {
         let tensor = |values: &[f64]| {
@@ -163,7 +182,8 @@ fn composed(field: &dyn VectorField, groups: &[Group], x: &Tensor) -> Result<Ten
                 .to_device(x.device())
         };
         let at = tensor(&group.at)?;
-        let value = value(field, group.t, &at, None)?;
+        let given = context.map(|context| context.narrow(0, group.first, group.rows)).transpose()?;
+        let value = value(field, group.t, &at, given.as_ref())?;
         sum = (sum + (value - tensor(&group.velocity)?)?.sqr()?.sum_all()?)?;
     }
     Ok((sum / x.elem_count() as f64)?)
@@ -173,7 +193,7 @@ fn composed(field: &dyn VectorField, groups: &[Group], x: &Tensor) -> Result<Ten
 mod tests {
     use super::*;
     use crate::field::{Mlp, MlpConfig};
-    use candle_core::Device;
+    use candle_core::{Device, Var};
     use flows_core::nn::Parameters;
     use flows_core::testing::difference;
 
@@ -182,17 +202,28 @@ mod tests {
         let mut rng = Rng::seed(0);
         let parameters = Parameters::new(DType::F64, &Device::Cpu, rng.fork());
         let config = MlpConfig { hidden: vec![9], ..MlpConfig::default() };
-        let field = Mlp::new(2, None, &config, &parameters.scope())?;
+        let fields = [
+            Mlp::new(2, None, &config, &parameters.scope().enter("plain"))?,
+            Mlp::new(2, Some(3), &config, &parameters.scope().enter("given"))?,
+        ];
         let x = rng.normal_tensor((150, 2), DType::F64, &Device::Cpu)?;
-        for coupling in [Coupling::Independent, Coupling::Optimal] {
+        let source = Var::from_tensor(&rng.normal_tensor((150, 3), DType::F64, &Device::Cpu)?)?;
+        let couplings = [Coupling::Independent, Coupling::Optimal];
+        for (field, coupling) in fields.iter().flat_map(|field| couplings.map(|coupling| (field, coupling))) {
+            let context = (source.as_tensor() * 2.0)?;
+            let context = (field.context() > 0).then_some(&context);
             let matching = Matching { skew: 1.5, ..Matching::default() };
             let settings = CnfSettings { end_time: 0.7, matching, ..CnfSettings::default() };
-            let groups = groups(&field, &settings, &x, coupling, &mut rng)?;
+            let groups = groups(field, &settings, &x, coupling, &mut rng)?;
             assert!(groups.iter().all(|group| (0.0..0.7).contains(&group.t) && group.rows == 50) && groups.len() == 3);
-            let (got, want) = (by_kernels::<f64>(&field, &groups, &x)?, composed(&field, &groups, &x)?);
+            let (got, want) =
+                (by_kernels::<f64>(field, &groups, (&x, context))?, composed(field, &groups, (&x, context))?);
             assert!(difference(&want, &got)? < 1e-12);
             let (got, want) = (got.backward()?, want.backward()?);
-            for (name, var) in parameters.trainable() {
+            let own = if context.is_some() { "given" } else { "plain" };
+            let weights = parameters.trainable().into_iter().filter(|(name, _)| name.starts_with(own));
+            let context = context.map(|_| ("the context's source".to_string(), source.clone()));
+            for (name, var) in weights.chain(context) {
                 let (Some(got), Some(want)) = (got.get(&var), want.get(&var)) else { panic!("{name}") };
                 assert!(difference(want, got)? < 1e-12, "{name}");
             }

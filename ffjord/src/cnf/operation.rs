@@ -10,6 +10,7 @@ use flows_core::{Error, Result};
 use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 /// A solve to be done.
 pub(super) struct Job<'a> {
@@ -150,7 +151,9 @@ where
         let solution = job.solver.run(f, start, &job.times, End::Exact, &mut seen)?;
         Ok((finished(solution, part, rows)?, steps))
     };
+    let begun = Instant::now();
     let solved = parts.par_iter().map(work).collect::<Result<Vec<_>>>()?;
+    cost.lock().unwrap_or_else(PoisonError::into_inner).seconds_forward += begun.elapsed().as_secs_f64();
     let (mut z, mut integral, mut steps) = (Vec::with_capacity(rows * (dim + 1)), Vec::new(), Vec::new());
     for (solution, taken) in solved {
         cost.lock().unwrap_or_else(PoisonError::into_inner).add_forward(&solution.stats, job.times);
@@ -252,6 +255,7 @@ where
         end: &Tensor,
         gradient: &Tensor,
     ) -> Result<[Option<Tensor>; 3]> {
+        let begun = Instant::now();
         let (rows, dim) = x.dims2()?;
         let mut held = Held::<T>::of(&self.probe, x, context)?;
         let width = held.context.len() / rows;
@@ -292,7 +296,10 @@ where
         if self.train_end_time {
             found.weights.push(T::of(found.end_time));
         }
-        self.cost.lock().unwrap_or_else(PoisonError::into_inner).backward += found.evaluations;
+        let mut cost = self.cost.lock().unwrap_or_else(PoisonError::into_inner);
+        cost.backward += found.evaluations;
+        cost.seconds_backward += begun.elapsed().as_secs_f64();
+        drop(cost);
         let tensor = |values: Vec<T>, like: &Tensor| T::tensor(values, like.shape());
         Ok([
             Some(tensor(found.z, x)?),

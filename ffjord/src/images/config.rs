@@ -1,9 +1,10 @@
 //! The settings of a density over images.
 
 use crate::CnfSettings;
-use crate::field::{ConvConfig, FieldConfig};
+use crate::field::{ConvConfig, FieldConfig, Penalty};
 use flows_core::{Error, Result};
 use serde::{Deserialize, Serialize};
+use std::f64::consts::LN_2;
 
 /// All that says which density over images an [`ImageModel`](super::ImageModel) is; its parameters are the
 /// rest.
@@ -25,7 +26,7 @@ pub struct ImageConfig {
     pub scales: usize,
     /// Continuous flows before each squeeze, and as many behind it.
     pub flows: usize,
-    /// What each of them is.
+    /// What each of them is. Its `penalty` is one on bits a colour, as published, not on the nats of a whole image.
     pub flow: CnfSettings,
 }
 
@@ -44,6 +45,8 @@ impl ImageConfig {
     /// The settings of a flow of images of `shape`.
     pub(super) fn flow_of(&self, shape: [usize; 3]) -> CnfSettings {
         let mut flow = self.flow.clone();
+        let nats = self.dims() as f64 * LN_2;
+        flow.penalty = Penalty { kinetic: flow.penalty.kinetic * nats, jacobian: flow.penalty.jacobian * nats };
         if let FieldConfig::Conv(ConvConfig { shape: of_field, .. }) = &mut flow.field {
             *of_field = Some(shape);
         }

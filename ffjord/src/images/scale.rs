@@ -116,7 +116,7 @@ impl ScaleFlow {
 
     /// The loss of flow matching for images (B, C, H, W).
     pub(super) fn matching_loss(&self, x: &Tensor, coupling: crate::Coupling, rng: &mut Rng) -> Result<Tensor> {
-        self.cnf.matching_loss(&self.apart(x)?.moves, coupling, rng)
+        self.cnf.matching_loss(&self.apart(x)?.moves, None, coupling, rng)
     }
 }
 

@@ -15,13 +15,13 @@ pub struct Tolerance {
 impl Tolerance {
     pub(super) fn check(self) -> Result<()> {
         let usable = |v: f64| v.is_finite() && v >= 0.0;
-        if usable(self.rtol) && usable(self.atol) && self.rtol + self.atol > 0.0 {
+        if usable(self.rtol) && usable(self.atol) && self.atol > 0.0 {
             return Ok(());
         }
         let Self { rtol, atol } = self;
         Err(Error::Config(format!(
-            "a relative tolerance of {rtol} and an absolute one of {atol} cannot be met: give numbers of at least 0, \
-             not both 0, such as 1e-5"
+            "a relative tolerance of {rtol} and an absolute one of {atol} cannot be met: give numbers such as 1e-5, \
+             the absolute one above 0, since a component that is 0 has no relative error"
         )))
     }
 }

@@ -47,7 +47,7 @@ impl Solver {
 
     /// The solution of `dy/dt = f(t, y)`, `y(times[0]) = y`, at `times`, which all rise or all fall.
     ///
-    /// Steps, error and output between steps are those of torchdiffeq's adaptive solvers: the same
+    /// Steps, error and output between steps are those of torchdiffeq's dopri5: by that method the same
     /// equation takes the same number of evaluations. A solve that cannot go on is no error but a
     /// [`Status`].
     ///

@@ -6,9 +6,9 @@ use clap::Parser;
 use std::process::ExitCode;
 
 /// Parses the arguments, runs the program, and shows its error, if it ends with one.
-pub fn main<Args: Parser>(run: impl FnOnce(Args) -> Result<()>) -> ExitCode {
+pub fn main<Args: Parser + Send>(run: impl FnOnce(Args) -> Result<()> + Send) -> ExitCode {
     prepare_process();
-    match run(Args::parse()) {
+    match with_stack(run, Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             match &error {
@@ -19,6 +19,21 @@ pub fn main<Args: Parser>(run: impl FnOnce(Args) -> Result<()>) -> ExitCode {
         }
     }
 }
+
+/// Calls `run` on a thread whose stack is large: candle follows a graph by recursion, as deep as a chain of operations
+/// is long, such as those of a solver's steps.
+fn with_stack<Args: Send>(run: impl FnOnce(Args) -> Result<()> + Send, args: Args) -> Result<()> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("main".into()).stack_size(STACK);
+        let thread = thread.spawn_scoped(scope, || run(args)).map_err(|e| {
+            Error::Io(format!("a thread with a stack of {STACK} bytes cannot be had ({e}): raise the limit of memory"))
+        })?;
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// Bytes, of which the system gives those that are used.
+const STACK: usize = 1 << 29;
 
 /// Variables of the environment that candle and [`Allocator`](super::Allocator) read at the start of a program.
 const ENVIRONMENT: [(&str, &str); 2] = [

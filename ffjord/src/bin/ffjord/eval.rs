@@ -30,11 +30,11 @@ pub struct EvalArgs {
     #[arg(long, value_name = "D", help_heading = "Data")]
     pub data: Option<String>,
     /// Evaluate the first so many images of a model of images alone
-    #[arg(long, value_name = "N", help_heading = "Data")]
-    pub count: Option<usize>,
-    /// What the noise of images and the estimate of their divergence derive from
-    #[arg(long, value_name = "S", default_value_t = 0, allow_negative_numbers = true)]
-    pub seed: u64,
+    #[arg(long, value_name = "N", help_heading = "Data", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+    /// What the noise of images and the estimate of their divergence derive from [default: 0]
+    #[arg(long, value_name = "S", allow_negative_numbers = true)]
+    pub seed: Option<u64>,
     #[command(flatten)]
     pub model: ModelArgs,
     #[command(flatten)]
@@ -45,8 +45,8 @@ pub fn run(args: EvalArgs) -> Result<()> {
     if images::is_model(&args.model)? {
         return images::eval(args);
     }
-    if args.count.is_some() || args.skip.skip_bad {
-        return Err(Error::Config("--count and --skip-bad are for models of images: leave them out".into()));
+    if args.count.is_some() || args.seed.is_some() || args.skip.skip_bad {
+        return Err(Error::Config("--count, --seed and --skip-bad are for models of images: leave them out".into()));
     }
     let output = args.model.output;
     let (saved, device) = Saved::open(&args.model)?;

@@ -262,11 +262,8 @@ fn summary(results: &Results) -> String {
     if let Some(boltzmann) = results.boltzmann {
         text += &format!("{}\n", boltzmann.text());
     }
-    if let Some(Means { evaluations_forward, evaluations_backward, step_size }) = results.solver {
-        text += &format!(
-            "solver               {evaluations_forward:.1} evaluations forward and {evaluations_backward:.1} backward \
-             a step of likelihood, step size {step_size:.3}\n"
-        );
+    if let Some(means) = results.solver {
+        text += &format!("solver               {means}, means of a step of likelihood\n");
     }
     let stopped = if results.early_stopped { ", when validation did not get better any more" } else { "" };
     let (steps, time) = (plural(results.steps as usize, "step"), duration(results.seconds));

@@ -5,6 +5,7 @@ use flows_core::Result;
 use flows_core::cli::{count, note};
 use flows_core::train::{Observer, StepEvent};
 use serde::Serialize;
+use std::fmt::{self, Display, Formatter};
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -23,6 +24,8 @@ pub struct Costs {
 pub struct Means {
     pub evaluations_forward: f64,
     pub evaluations_backward: f64,
+    pub milliseconds_forward: f64,
+    pub milliseconds_backward: f64,
     pub step_size: f64,
 }
 
@@ -85,8 +88,22 @@ impl Means {
         (steps > 0 && cost.accepted > 0).then(|| Self {
             evaluations_forward: a_step(cost.forward),
             evaluations_backward: a_step(cost.backward),
+            milliseconds_forward: 1e3 * cost.seconds_forward / steps as f64,
+            milliseconds_backward: 1e3 * cost.seconds_backward / steps as f64,
             step_size: cost.mean_step(),
         })
+    }
+}
+
+impl Display for Means {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Self { evaluations_forward, evaluations_backward, step_size, .. } = self;
+        let [forward, backward] = [self.milliseconds_forward, self.milliseconds_backward];
+        write!(
+            f,
+            "evaluations {evaluations_forward:.1} forward in {forward:.0} ms, {evaluations_backward:.1} backward in \
+             {backward:.0} ms  step size {step_size:.3}"
+        )
     }
 }
 
@@ -108,14 +125,11 @@ impl Observer for Watch {
     fn step(&mut self, event: &StepEvent) -> Result<ControlFlow<()>> {
         self.costs.count();
         let Some(validation) = event.validation else { return Ok(ControlFlow::Continue(())) };
-        if let (Some(means), false) = (self.costs.recent(), self.quiet) {
-            let Means { evaluations_forward: forward, evaluations_backward: backward, step_size } = means;
+        let means = self.costs.recent().map_or("flow matching".to_string(), |means| means.to_string());
+        if !self.quiet {
             let time = 1e3 * (event.seconds - self.last.0) / (event.step - self.last.1) as f64;
-            note(format_args!(
-                "step {:>6}  validation {validation:.3}  evaluations {forward:.1} forward, {backward:.1} backward  \
-                 step size {step_size:.3}  {time:.0} ms a step",
-                count(event.step as usize)
-            ));
+            let step = count(event.step as usize);
+            note(format_args!("step {step:>6}  validation {validation:.3}  {means}  {time:.0} ms a step"));
         }
         self.last = (event.seconds, event.step);
         Ok(ControlFlow::Continue(()))

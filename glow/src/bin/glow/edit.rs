@@ -73,18 +73,22 @@ pub fn run(args: EditArgs) -> Result<()> {
     check_png(&args.out)?;
     let saved = Saved::open(&args.model)?;
     let files = if args.images.is_empty() { Vec::new() } else { image_files(&args.images)? };
-    check_out(&args.out, &files)?;
-    let read = [Some(&saved.path), args.direction.as_ref()];
-    args.save.as_ref().map_or(Ok(()), |path| check_out(path, read.into_iter().flatten()))?;
+    let named =
+        |path: &Option<PathBuf>| path.as_ref().map_or(Ok(Vec::new()), |path| image_files(std::slice::from_ref(path)));
+    let (with, without) = (named(&args.with)?, named(&args.without)?);
+    let read = [Some(&saved.path), args.direction.as_ref()].into_iter().flatten();
+    let read: Vec<&PathBuf> = read.chain(&files).chain(&with).chain(&without).collect();
+    check_out(&args.out, &read)?;
+    args.save.as_ref().map_or(Ok(()), |path| check_out(path, &read))?;
     let mut rng = Rng::seed(args.seed);
     let direction = match (&args.direction, &args.with, &args.without) {
         (Some(path), ..) => load(path, &saved.glow)?,
-        (None, Some(with), Some(without)) => {
-            let mut mean = |path: &Path| -> Result<Tensor> {
-                let z = noise(&saved, &image_files(std::slice::from_ref(&path.to_path_buf()))?, &args, &mut rng)?;
+        (None, Some(_), Some(_)) => {
+            let mut mean = |files: &[PathBuf]| -> Result<Tensor> {
+                let z = noise(&saved, files, &args, &mut rng)?;
                 Ok((z.sum_keepdim(0)? / z.dim(0)? as f64)?)
             };
-            (mean(with)? - mean(without)?)?
+            (mean(&with)? - mean(&without)?)?
         }
         _ => {
             let message = "give the images --with and --without the attribute, or a --direction that was saved";

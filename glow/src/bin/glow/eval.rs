@@ -3,7 +3,7 @@
 use crate::config::context;
 use crate::saved::{ImageArgs, Saved};
 use clap::Args;
-use flows_core::cli::{Mean, ModelArgs, plural, print, print_json, work_bar};
+use flows_core::cli::{Mean, ModelArgs, check_out, plural, print, print_json, work_bar};
 use flows_core::data::images::Images;
 use flows_core::files::write_atomically;
 use flows_core::{Error, Result, Rng};
@@ -171,6 +171,12 @@ fn write_scores(path: &Path, images: &Images, bits: &[f64], others: &[f64]) -> R
 pub fn run(args: EvalArgs) -> Result<()> {
     let output = args.model.output;
     let saved = Saved::open(&args.model)?;
+    if let Some(scores) = &args.scores {
+        if scores.extension().is_none_or(|extension| !extension.eq_ignore_ascii_case("csv")) {
+            return Err(Error::file(scores, "is the name of another kind of file: scores are .csv"));
+        }
+        check_out(scores, [&saved.path])?;
+    }
     let found = saved.images(&args.images, output)?;
     let all: Vec<u32> = (0..found.images.len() as u32).collect();
     let (draws, quiet) = (args.draws as usize, output.quiet);

@@ -2,6 +2,7 @@
 
 use crate::config::matching_steps;
 use candle_core::{DType, Device};
+use ffjord::field::{Divergence, FieldConfig};
 use ffjord::{CnfSettings, Coupling, ImageConfig, ImageModel};
 use flows_core::cli::{Presets, check_count};
 use flows_core::data::images::{Fit, ImageSource, Splits};
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 /// The presets by name.
 pub const PRESETS: Presets = Presets::new(include_str!("presets.toml"));
 
-/// Images by which shift, scale and shares of the colours are set.
+/// Images of 32 x 32 colours by which shift, scale, shares of the colours and spectrum are set; fewer larger ones.
 const FIRST: usize = 512;
 
 /// All that decides a run, the machine aside.
@@ -116,7 +117,9 @@ impl RunConfig {
         let config = self.model_of(splits.train.shape());
         let model = ImageModel::on(config, DType::F32, device, &mut generators.weights)?;
         let rng = &mut generators.first;
-        let first: Vec<u32> = rng.permutation(splits.train.len()).into_iter().take(FIRST).collect();
+        let [_, height, width] = splits.train.shape();
+        let count = (FIRST * 1024 / (height * width)).clamp(16, FIRST);
+        let first: Vec<u32> = rng.permutation(splits.train.len()).into_iter().take(count).collect();
         model.standardize(&model.dequantize(&splits.train.tensor(&first, || false)?, rng)?)?;
         Ok(model)
     }
@@ -148,8 +151,16 @@ impl RunConfig {
             return Err(Error::Config("with a learning rate of 0 nothing is learnt: set it above 0".into()));
         }
         self.fit.check()?;
-        let side = 1usize.checked_shl(3 + self.model.scales as u32).unwrap_or(0);
-        let trial = ImageModel::new(self.model_of([1, side, side]), &mut Rng::seed(0))?;
+        // Large enough for all that can be; what the images alone decide shows when they are read.
+        let strides = match &self.flow.field {
+            FieldConfig::Conv(conv) => conv.strides.iter().filter(|stride| **stride == 2).count(),
+            _ => 0,
+        };
+        let side = 1 << (self.model.scales + strides).clamp(3, 10);
+        let [height, width] = self.fit.size.unwrap_or([side; 2]);
+        let flow = CnfSettings { divergence: Divergence::default(), ..self.flow.clone() };
+        let trial = ImageConfig { flow, whiten: false, ..self.model_of([1, height, width]) };
+        let trial = ImageModel::new(trial, &mut Rng::seed(0))?;
         Trainer::new(trial.parameters(), self.train.clone(), Rng::seed(0)).map(drop)
     }
 }

@@ -86,9 +86,15 @@ pub fn run(args: EvalArgs) -> Result<()> {
             (args.skip.reading(output, |skip| source.test(&fit, skip))?, word.clone())
         }
     };
-    let rng = &mut Rng::seed(args.seed);
+    let rng = &mut Rng::seed(args.seed.unwrap_or(0));
     saved.model.take_cost();
-    let values = log_likelihoods(&saved.model, &images, args.count.unwrap_or(usize::MAX), rng, output.quiet)?;
+    let values = log_likelihoods(
+        &saved.model,
+        &images,
+        args.count.map_or(usize::MAX, |count| count as usize),
+        rng,
+        output.quiet,
+    )?;
     let result = Bits::of(&saved.model, &values);
     let cost = saved.model.take_cost();
     let evaluations = cost.forward as f64 / cost.solves.max(1) as f64;
