@@ -33,7 +33,7 @@ fn moved(x: &Tensor, order: &[u32], turn: &Tensor, shift: f64) -> Result<Tensor>
 fn flows_of_particles_keep_what_every_bijector_promises() -> Result<()> {
     let case = Case::new("particles", |scope| {
         let settings = CnfSettings {
-            field: GraphConfig { dimension: 2, width: 3, layers: 2, range: 1.0 }.into(),
+            field: GraphConfig { dimension: 2, width: 3, layers: 2, range: 1.0, features: 0 }.into(),
             solver: Solver::new(Method::Dopri5, 1e-11),
             ..CnfSettings::default()
         };

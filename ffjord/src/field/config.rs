@@ -2,7 +2,7 @@
 
 use super::{Activation, ConvConfig, ConvField, Graph, GraphConfig, Mlp, VectorField};
 use flows_core::nn::Scope;
-use flows_core::{Error, Result};
+use flows_core::Result;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
@@ -29,10 +29,7 @@ impl FieldConfig {
         Ok(match self {
             Self::Mlp(config) => Arc::new(Mlp::new(dim, context, config, scope)?),
             Self::Conv(config) => Arc::new(ConvField::of_numbers(dim, context, config, scope)?),
-            Self::Graph(_) if context.is_some() => {
-                return Err(Error::Config("a graph field knows no context: leave it out".into()));
-            }
-            Self::Graph(config) => Arc::new(Graph::new(dim, config, scope)?),
+            Self::Graph(config) => Arc::new(Graph::new(dim, context, config, scope)?),
         })
     }
 

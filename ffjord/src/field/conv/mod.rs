@@ -50,10 +50,12 @@ impl Default for ConvConfig {
 }
 
 /// `f(t, z)` for images z (C, H, W) as vectors of D = C H W numbers: convolutions that see time as
-/// [`TimeLayer`] says, and a smooth activation between them (Grathwohl et al. 2019, appendix B).
+/// [`TimeLayer`] says, and a smooth activation between them (Grathwohl et al. 2019, appendix B). The numbers of a
+/// context are further channels of the images, constant each.
 #[derive(Clone, Debug)]
 pub struct ConvField {
     shape: [usize; 3],
+    context: usize,
     config: ConvConfig,
     layers: Vec<Layer>,
     /// p and q.
@@ -61,15 +63,16 @@ pub struct ConvField {
 }
 
 impl ConvField {
-    /// A field over images of `shape` (C, H, W), all weights uniform within one over the root of the numbers
+    /// A field over images of `shape` (C, H, W), given a context of this width if there is one, all weights uniform within one over the root of the numbers
     /// that an output depends on.
     ///
     /// # Errors
     /// When a size is 0, the strides do not fit the layers or the images, or names are taken in `scope`.
-    pub fn new(shape: [usize; 3], config: &ConvConfig, scope: &Scope) -> Result<Self> {
+    pub fn new(shape: [usize; 3], context: Option<usize>, config: &ConvConfig, scope: &Scope) -> Result<Self> {
         let bad = |message: String| Err(Error::Config(message));
-        let channels = [&shape[..1], &config.hidden[..], &shape[..1]].concat();
-        if shape.contains(&0) || channels.contains(&0) {
+        let given = context.unwrap_or(0);
+        let channels = [&[shape[0] + given], &config.hidden[..], &shape[..1]].concat();
+        if shape.contains(&0) || context == Some(0) || channels.contains(&0) {
             return bad(
                 "a field over images needs a size of at least 1 on every side, and no layer of 0 channels".into()
             );
@@ -117,29 +120,30 @@ impl ConvField {
             return bad(format!("the layers turn {shape:?} to {height} x {width}: undo each stride of 2 by one of -2"));
         }
         let linear = config.linear.then(|| scope.weight("linear", 2, Init::Values(vec![-1.0, 2.0]))).transpose()?;
-        Ok(Self { shape, config: config.clone(), layers, linear })
+        Ok(Self { shape, context: given, config: config.clone(), layers, linear })
     }
 
     /// The field over `dim` numbers, which must be those of the images that the config names.
     ///
     /// # Errors
-    /// As [`Self::new`], or when the numbers are others or there is to be a context.
+    /// As [`Self::new`], or when the numbers are others.
     pub(super) fn of_numbers(dim: usize, context: Option<usize>, config: &ConvConfig, scope: &Scope) -> Result<Self> {
         let Some(shape) = config.shape.filter(|shape| shape.iter().product::<usize>() == dim) else {
             let message =
                 format!("a field over images of {dim} colours needs their `shape`: give channels, height and width");
             return Err(Error::Config(message));
         };
-        if context.is_some() {
-            return Err(Error::Config("a field over images takes no context: leave it out".into()));
-        }
-        Self::new(shape, config, scope)
+        Self::new(shape, context, config, scope)
     }
 }
 
 impl VectorField for ConvField {
     fn dim(&self) -> usize {
         self.shape.iter().product()
+    }
+
+    fn context(&self) -> usize {
+        self.context
     }
 
     fn reach(&self) -> f64 {
@@ -151,7 +155,7 @@ impl VectorField for ConvField {
     }
 
     /// Values and tangents lie one below the other, so that there is one convolution a layer.
-    fn evaluate(&self, weights: &[Tensor], t: &Tensor, z: &Dual, _: Option<&Tensor>) -> Result<Dual> {
+    fn evaluate(&self, weights: &[Tensor], t: &Tensor, z: &Dual, context: Option<&Tensor>) -> Result<Dual> {
         let (z, tangents) = (z.value(), z.tangents());
         let (rows, dim) = z.dims2()?;
         let count = tangents.map_or(Ok(0), |tangents| tangents.dim(0))?;
@@ -163,6 +167,14 @@ impl VectorField for ConvField {
         let mut h = stacked.reshape(((1 + count) * rows, channels, height, width))?;
         let (mut kept, mut weights) = (Vec::new(), weights);
         let whole = h.clone();
+        if let Some(context) = context {
+            let planes =
+                context.reshape((rows, self.context, 1, 1))?.broadcast_as((rows, self.context, height, width))?;
+            // It does not move along the tangents.
+            let still = Tensor::zeros((count * rows, self.context, height, width), z.dtype(), z.device())?;
+            let further = if count > 0 { Tensor::cat(&[planes, still], 0)? } else { planes.contiguous()? };
+            h = Tensor::cat(&[h, further], 1)?;
+        }
         for (l, layer) in self.layers.iter().enumerate() {
             let (own, rest) = weights.split_at(layer.tensors().count());
             weights = rest;

@@ -22,18 +22,24 @@ fn fields() -> Vec<(String, [usize; 3], ConvConfig)> {
 #[test]
 fn fields_are_differentiated_exactly() -> Result<()> {
     let mut rng = Rng::seed(0);
-    for (name, shape, config) in fields() {
+    for ((name, shape, config), context) in fields().into_iter().flat_map(|f| [(f.clone(), None), (f, Some(2))]) {
         let parameters = Parameters::new(DType::F64, &Device::Cpu, rng.fork());
-        let field = ConvField::new(shape, &config, &parameters.scope())?;
+        let field = ConvField::new(shape, context, &config, &parameters.scope())?;
         perturb(&parameters, 0.2, &mut rng)?;
         assert_eq!(field.structure().total(), parameters.count(), "{name}");
         let (rows, dim) = (3, field.dim());
         let tensor = |shape: &[usize], rng: &mut Rng| rng.normal_tensor(shape, DType::F64, &Device::Cpu);
         let z = Var::from_tensor(&tensor(&[rows, dim], &mut rng)?)?;
         let (t, tangents) = (Var::new(0.7, &Device::Cpu)?, tensor(&[2, rows, dim], &mut rng)?);
+        let given = Var::from_tensor(&tensor(&[rows, 2], &mut rng)?)?;
         let (of_value, of_products) = (tensor(&[rows, dim], &mut rng)?, tensor(&[2, rows, dim], &mut rng)?);
         let run = |z: &Tensor, tangents: Option<&Tensor>| {
-            field.evaluate(&field.tensors(), &t, &Dual::new(z.clone(), tangents.cloned())?, None)
+            field.evaluate(
+                &field.tensors(),
+                &t,
+                &Dual::new(z.clone(), tangents.cloned())?,
+                context.map(|_| given.as_tensor()),
+            )
         };
         let found = run(&z, Some(&tangents))?;
         let products = found.tangents().expect("products");
@@ -52,8 +58,9 @@ fn fields_are_differentiated_exactly() -> Result<()> {
             Ok(((found.value() * &of_value)?.sum_all()? + (products * &of_products)?.sum_all()?)?)
         };
         let ignored = config.layer == TimeLayer::Ignore && !config.linear;
-        let inputs = [("z", &z), ("t", &t)];
-        let d = gradient_difference(loss, &parameters, &inputs[..2 - usize::from(ignored)], &mut Rng::seed(1))?;
+        let inputs = [Some(("z", &z)), (!ignored).then_some(("t", &t)), context.map(|_| ("context", &given))];
+        let inputs: Vec<_> = inputs.into_iter().flatten().collect();
+        let d = gradient_difference(loss, &parameters, &inputs, &mut Rng::seed(1))?;
         assert!(d < 1e-8, "{name}: {d}");
     }
     Ok(())
@@ -88,7 +95,7 @@ fn layers_that_do_not_fit_are_errors() -> Result<()> {
         count += 1;
         let (hidden, strides) = (hidden.to_vec(), strides.to_vec());
         let config = ConvConfig { hidden, strides, skips, ..ConvConfig::default() };
-        ConvField::new(shape, &config, &parameters.scope().enter(count))
+        ConvField::new(shape, None, &config, &parameters.scope().enter(count))
     };
     assert!(build([1, 4, 4], &[3, 3], &[2, 1, -2], true).is_ok());
     for (shape, hidden, strides, skips) in [

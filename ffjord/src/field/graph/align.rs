@@ -6,8 +6,8 @@ use crate::assignment::assign;
 /// Turns the configuration z into one as near to x as may be, both given by their (N - 1) D coordinates:
 /// the best order of the particles and the best rotation or reflection in turn, which ends where
 /// neither brings z nearer by itself (Klein, Kramer & Noe, Equivariant Flow Matching, 2023, take one
-/// turn).
-pub(super) fn align((n, d): (usize, usize), x: &[f64], z: &mut [f64]) {
+/// turn). Particles that are not `alike` keep their order.
+pub(super) fn align((n, d): (usize, usize), alike: bool, x: &[f64], z: &mut [f64]) {
     const TURNS: usize = 2;
     let basis = centred_basis(n);
     let particles = |coordinates: &[f64]| -> Vec<f64> {
@@ -21,10 +21,12 @@ pub(super) fn align((n, d): (usize, usize), x: &[f64], z: &mut [f64]) {
     };
     let (fixed, mut moved) = (particles(x), particles(z));
     for _ in 0..TURNS {
-        let distance = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum();
-        let costs = fixed.chunks_exact(d).map(|a| moved.chunks_exact(d).map(|b| distance(a, b)).collect());
-        let order = assign(&costs.collect::<Vec<_>>());
-        moved = order.iter().flat_map(|&i| &moved[i * d..(i + 1) * d]).copied().collect();
+        if alike {
+            let distance = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum();
+            let costs = fixed.chunks_exact(d).map(|a| moved.chunks_exact(d).map(|b| distance(a, b)).collect());
+            let order = assign(&costs.collect::<Vec<_>>());
+            moved = order.iter().flat_map(|&i| &moved[i * d..(i + 1) * d]).copied().collect();
+        }
         let mut product = vec![0.0; d * d];
         for (a, b) in fixed.chunks_exact(d).zip(moved.chunks_exact(d)) {
             for (row, &a) in product.chunks_exact_mut(d).zip(a) {
@@ -132,14 +134,14 @@ mod tests {
                 })
                 .collect();
             let mut z = coordinates(&turned);
-            align((n, d), &x, &mut z);
+            align((n, d), true, &x, &mut z);
             assert!(x.iter().zip(&z).all(|(a, b)| (a - b).abs() < 1e-9), "{n} particles");
             // Whatever it is given, its size stays.
             let mut other: Vec<f64> = (0..x.len()).map(|_| rng.normal()).collect();
             let size = |v: &[f64]| v.iter().map(|v| v * v).sum::<f64>();
             let distance = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f64>();
             let before = (size(&other), distance(&x, &other));
-            align((n, d), &x, &mut other);
+            align((n, d), true, &x, &mut other);
             assert!((size(&other) - before.0).abs() < 1e-9 && distance(&x, &other) < before.1);
         }
     }

@@ -12,17 +12,25 @@ pub(super) struct Composed<'a> {
     weights: &'a [Tensor],
     t: &'a Tensor,
     count: usize,
+    /// A row for each particle.
+    context: Option<Tensor>,
     /// Of each edge the particles that it starts from and ends at.
     ends: [Tensor; 2],
 }
 
 impl<'a> Composed<'a> {
-    pub(super) fn new(places: &'a Places, weights: &'a [Tensor], t: &'a Tensor, count: usize) -> Result<Self> {
+    pub(super) fn new(
+        places: &'a Places,
+        weights: &'a [Tensor],
+        t: &'a Tensor,
+        count: usize,
+        context: Option<Tensor>,
+    ) -> Result<Self> {
         let n = places.particles;
         let edges = || (0..n).flat_map(|i| (0..n).filter(move |j| *j != i).map(move |j| (i as u32, j as u32)));
         let ends = |ends: Vec<u32>| Tensor::from_vec(ends, n * (n - 1), t.device());
         let ends = [ends(edges().map(|e| e.0).collect())?, ends(edges().map(|e| e.1).collect())?];
-        Ok(Self { places, weights, t, count, ends })
+        Ok(Self { places, weights, t, count, context, ends })
     }
 
     /// The rows of the particles at one end of the edges.
@@ -43,6 +51,11 @@ impl Machine for Composed<'_> {
         let row = (self.weights[weight].broadcast_mul(self.t)? + &self.weights[bias])?;
         let rows = (self.count * self.places.particles, row.elem_count());
         Dual::new(row.broadcast_as(rows)?.contiguous()?, None)
+    }
+
+    fn given(&mut self, h: Dual, weight: usize) -> Result<Dual> {
+        let Some(context) = &self.context else { return Ok(h) };
+        h.shift(&ops::product(context, &self.weights[weight].t()?)?)
     }
 
     fn linear(&mut self, x: &Dual, weight: usize, bias: Option<usize>) -> Result<Dual> {

@@ -92,6 +92,9 @@ pub(super) trait Machine {
     /// `w t + b`, a row for each particle.
     fn of_time(&mut self, weight: usize, bias: usize) -> Result<Self::Value, Self::Failure>;
 
+    /// `h + W c`, c being what the context says of each particle, if there is one.
+    fn given(&mut self, h: Self::Value, weight: usize) -> Result<Self::Value, Self::Failure>;
+
     /// `W x + b`.
     fn linear(&mut self, x: &Self::Value, weight: usize, bias: Option<usize>) -> Result<Self::Value, Self::Failure>;
 

@@ -30,11 +30,19 @@ pub struct GraphConfig {
     pub layers: usize,
     /// How far all layers together can push one particle away from another.
     pub range: f64,
+    /// Numbers that the context has of each particle, its kind for instance: those of one particle behind those of
+    /// another. The rest of the context is of the whole configuration.
+    #[serde(skip_serializing_if = "none")]
+    pub features: usize,
+}
+
+fn none(features: &usize) -> bool {
+    *features == 0
 }
 
 impl Default for GraphConfig {
     fn default() -> Self {
-        Self { dimension: 3, width: 32, layers: 3, range: 15.0 }
+        Self { dimension: 3, width: 32, layers: 3, range: 15.0, features: 0 }
     }
 }
 
@@ -46,6 +54,9 @@ impl Default for GraphConfig {
 /// `x_i <- x_i + sum_j (x_i - x_j) / sqrt(|x_i - x_j|^2 + 1) phi_x(m_ij)`, and their features,
 /// `h_i <- h_i + phi_h(h_i, sum_j m_ij)`, which start as a map of time. The field is how far all layers
 /// have moved the particles. It is smooth where particles meet: hence the root, in place of a distance.
+/// A context is added to the features that the particles start with, by a linear map: what it says of the whole
+/// configuration to those of all, what it says of a particle to its own, and then the order of the particles counts as
+/// far as that tells them apart.
 ///
 /// A configuration of N particles in space of D dimensions is given by its (N - 1) D coordinates in an
 /// orthonormal basis of the configurations whose centre is 0 ([`ZeroCentre`](crate::ZeroCentre) goes
@@ -53,6 +64,7 @@ impl Default for GraphConfig {
 #[derive(Clone, Debug)]
 pub struct Graph {
     dim: usize,
+    context: usize,
     config: GraphConfig,
     tensors: Vec<Tensor>,
     places: Places,
@@ -62,12 +74,13 @@ pub struct Graph {
 const OF_LAYER: usize = 16;
 
 impl Graph {
-    /// A field over the `dim` = (N - 1) D coordinates of configurations.
+    /// A field over the `dim` = (N - 1) D coordinates of configurations, given a context of this width if there is one.
     ///
     /// # Errors
-    /// When `dim` is no such number, a setting is 0, or names are taken in `scope`.
-    pub fn new(dim: usize, config: &GraphConfig, scope: &Scope) -> Result<Self> {
-        let &GraphConfig { dimension, width, layers, range } = config;
+    /// When `dim` is no such number, a setting is 0, the context is too narrow for the features, or names are taken in
+    /// `scope`.
+    pub fn new(dim: usize, context: Option<usize>, config: &GraphConfig, scope: &Scope) -> Result<Self> {
+        let &GraphConfig { dimension, width, layers, range, features } = config;
         if dimension == 0 || width == 0 || !(1..=100).contains(&layers) || !(range.is_finite() && range > 0.0) {
             let message = "a graph field has a `dimension`, a `width` and a `range` above 0, and 1 to 100 `layers`";
             return Err(Error::Config(message.into()));
@@ -78,6 +91,14 @@ impl Graph {
                  taken off and with no more than {MOST} numbers: set the `dimension` of the field"
             )));
         }
+        let (particles, context) = (dim / dimension + 1, context.unwrap_or(0));
+        let Some(shared) = features.checked_mul(particles).and_then(|of_particles| context.checked_sub(of_particles))
+        else {
+            return Err(Error::Config(format!(
+                "{features} `features` of each of {particles} particles are more than the {context} numbers of the \
+                 context: give such a context, or lower `features`"
+            )));
+        };
         let (fan, one) = (Init::fan_in(width, 1.0), Init::fan_in(1, 1.0));
         let mut tensors = Vec::new();
         let of_time = scope.enter("time");
@@ -110,15 +131,32 @@ impl Graph {
                 add("update", "bias", &[width], &fan)?;
             }
         }
-        let places = Places::new(dim / dimension + 1, dimension, tensors.iter().map(Tensor::elem_count));
-        Ok(Self { dim, config: config.clone(), tensors, places })
+        let known = features + shared;
+        if known > 0 {
+            let init = Init::fan_in(known, 1.0);
+            tensors.push(scope.enter("context").weight("weight", (width, known), init)?);
+        }
+        let places = Places::new(particles, dimension, tensors.iter().map(Tensor::elem_count));
+        Ok(Self { dim, context, config: config.clone(), tensors, places })
+    }
+
+    /// What the context (B, C) says of each particle, its own features first: (B N, ...).
+    fn of_particles(&self, context: &Tensor) -> Result<Tensor> {
+        let (rows, width) = context.dims2()?;
+        let (n, features) = (self.places.particles, self.config.features);
+        let own = context.narrow(1, 0, n * features)?.reshape((rows, n, features))?;
+        let shared = context.narrow(1, n * features, width - n * features)?;
+        let shared = shared.unsqueeze(1)?.broadcast_as((rows, n, width - n * features))?;
+        let parts: Vec<Tensor> = [own, shared].into_iter().filter(|part| part.elem_count() > 0).collect();
+        Ok(Tensor::cat(&parts, 2)?.flatten_to(1)?)
     }
 
     /// The field's program.
     fn run<M: Machine>(&self, m: &mut M, z: &M::Value) -> std::result::Result<M::Value, M::Failure> {
         let layers = self.config.layers;
         let mut x = m.constant(z, Constant::Embed, self.config.dimension)?;
-        let mut h = m.of_time(0, 1)?;
+        let h = m.of_time(0, 1)?;
+        let mut h = m.given(h, self.tensors.len() - 1)?;
         let mut start = None;
         for l in 0..layers {
             let w = |i: usize| 2 + l * OF_LAYER + i;
@@ -161,17 +199,22 @@ impl VectorField for Graph {
         self.dim
     }
 
+    fn context(&self) -> usize {
+        self.context
+    }
+
     fn tensors(&self) -> Vec<Tensor> {
         self.tensors.clone()
     }
 
-    fn evaluate(&self, weights: &[Tensor], t: &Tensor, z: &Dual, _: Option<&Tensor>) -> Result<Dual> {
-        let mut machine = Composed::new(&self.places, weights, t, z.value().dim(0)?)?;
+    fn evaluate(&self, weights: &[Tensor], t: &Tensor, z: &Dual, context: Option<&Tensor>) -> Result<Dual> {
+        let context = context.map(|context| self.of_particles(context)).transpose()?;
+        let mut machine = Composed::new(&self.places, weights, t, z.value().dim(0)?, context)?;
         self.run(&mut machine, z)
     }
 
     fn align(&self, x: &[f64], z: &mut [f64]) {
-        align::align((self.places.particles, self.places.dimension), x, z);
+        align::align((self.places.particles, self.places.dimension), self.config.features == 0, x, z);
     }
 
     fn structure(&self) -> Structure {
@@ -181,7 +224,7 @@ impl VectorField for Graph {
     }
 
     fn kernels(&self) -> Option<Kernels<'_>> {
-        Some(Kernels::of(self))
+        (self.context == 0).then(|| Kernels::of(self))
     }
 }
 

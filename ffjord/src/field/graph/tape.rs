@@ -300,6 +300,11 @@ impl<T: Real> Machine for Tape<'_, T> {
         self.push(Operation::OfTime { weight, bias }, row.len(), out)
     }
 
+    /// Fields that are given a context have no kernels.
+    fn given(&mut self, h: usize, _: usize) -> Result<usize, Infallible> {
+        Ok(h)
+    }
+
     fn linear(&mut self, x: &usize, weight: usize, bias: Option<usize>) -> Result<usize, Infallible> {
         let (inputs, matrix) = (self.nodes[*x].width, self.weight(weight));
         let width = matrix.len() / inputs;

@@ -12,7 +12,7 @@ fn values(t: &Tensor) -> Result<Vec<f64>> {
 fn field(particles: usize, dimension: usize, layers: usize, rng: &mut Rng) -> Result<(Graph, Parameters)> {
     let parameters = Parameters::new(DType::F64, &Device::Cpu, rng.fork());
     let config = GraphConfig { dimension, width: 5, layers, ..GraphConfig::default() };
-    let field = Graph::new((particles - 1) * dimension, &config, &parameters.scope())?;
+    let field = Graph::new((particles - 1) * dimension, None, &config, &parameters.scope())?;
     perturb(&parameters, 0.1, rng)?;
     Ok((field, parameters))
 }
@@ -75,6 +75,45 @@ fn fields_are_differentiated_exactly() -> Result<()> {
     Ok(())
 }
 
+/// A context has its gradient, and features that go with their particles let the field go with them.
+#[test]
+fn a_context_is_of_particles_and_of_all() -> Result<()> {
+    let mut rng = Rng::seed(2);
+    let (n, d) = (3, 2);
+    for (features, width) in [(0, 2), (1, 3), (2, 7)] {
+        let parameters = Parameters::new(DType::F64, &Device::Cpu, rng.fork());
+        let config = GraphConfig { dimension: d, width: 4, layers: 2, features, ..GraphConfig::default() };
+        let field = Graph::new((n - 1) * d, Some(width), &config, &parameters.scope())?;
+        perturb(&parameters, 0.1, &mut rng)?;
+        assert_eq!(field.structure().total(), parameters.count());
+        let mut var =
+            |shape: &[usize]| Ok::<_, Error>(Var::from_tensor(&rng.normal_tensor(shape, DType::F64, &Device::Cpu)?)?);
+        let (z, c, e) = (var(&[5, (n - 1) * d])?, var(&[5, width])?, var(&[5, (n - 1) * d])?);
+        let both = |z: &Tensor, c: &Tensor| composed(&field, 0.4, z, Some(c), &Probe::Basis, Penalty::default());
+        let loss = || {
+            let (value, divergence) = both(&z, &c)?;
+            Ok(((value * e.as_tensor())?.sum_all()? + divergence.sum_all()?)?)
+        };
+        let d_loss = gradient_difference(loss, &parameters, &[("z", &z), ("c", &c)], &mut Rng::seed(1))?;
+        assert!(d_loss < 1e-7, "{features}, {width}: {d_loss}");
+        // Particles 0 and 2 exchanged: an orthogonal map of the coordinates.
+        let basis = Tensor::new(centred_basis(n), &Device::Cpu)?.reshape((n - 1, n))?;
+        let exchange = |of_particles: &Tensor| of_particles.index_select(&Tensor::new(&[2u32, 1, 0], &Device::Cpu)?, 1);
+        let moved = |z: &Tensor| {
+            let at = basis.t()?.contiguous()?.broadcast_matmul(&z.reshape((5, n - 1, d))?)?;
+            Ok::<_, Error>(basis.broadcast_matmul(&exchange(&at)?)?.reshape((5, (n - 1) * d))?)
+        };
+        let own = exchange(&c.narrow(1, 0, n * features)?.reshape((5, n, features))?)?.reshape((5, n * features))?;
+        let moved_context = Tensor::cat(&[&own, &c.narrow(1, n * features, width - n * features)?], 1)?;
+        let (value, divergence) = both(&z, &c)?;
+        let (there, divergence_there) = both(&moved(&z)?, &moved_context)?;
+        assert!(difference(&moved(&value)?, &there)? < 1e-12 && difference(&divergence, &divergence_there)? < 1e-11);
+        let told_apart = difference(&both(&moved(&z)?, &c)?.1, &divergence)? > 1e-6;
+        assert_eq!(told_apart, features > 0);
+    }
+    Ok(())
+}
+
 /// The divergence is the trace of the Jacobian that autograd gives.
 #[test]
 fn the_divergence_is_a_trace() -> Result<()> {
@@ -95,7 +134,7 @@ fn the_divergence_is_a_trace() -> Result<()> {
 fn sizes_that_cannot_be_are_errors() -> Result<()> {
     let build = |dim: usize, config: GraphConfig| {
         let parameters = Parameters::new(DType::F32, &Device::Cpu, Rng::seed(0));
-        Graph::new(dim, &config, &parameters.scope()).map(drop)
+        Graph::new(dim, None, &config, &parameters.scope()).map(drop)
     };
     assert!(build(6, GraphConfig::default()).is_ok());
     let error = build(7, GraphConfig::default()).unwrap_err().to_string();
@@ -105,6 +144,7 @@ fn sizes_that_cannot_be_are_errors() -> Result<()> {
         GraphConfig { width: 0, ..GraphConfig::default() },
         GraphConfig { layers: 0, ..GraphConfig::default() },
         GraphConfig { range: f64::NAN, ..GraphConfig::default() },
+        GraphConfig { features: 1, ..GraphConfig::default() },
     ] {
         assert!(build(6, config).is_err());
     }
