@@ -1,8 +1,8 @@
 //! The settings of a field.
 
 use super::{Activation, ConvConfig, ConvField, Graph, GraphConfig, Mlp, VectorField};
-use flows_core::nn::Scope;
 use flows_core::Result;
+use flows_core::nn::Scope;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};

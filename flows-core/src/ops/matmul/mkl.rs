@@ -23,41 +23,34 @@ pub type Gemm<T> = unsafe extern "C" fn(
     c_int,
 );
 
+macro_rules! product {
+    ($name:ident, $number:ty) => {
+        unsafe extern "C" {
+            /// The product of matrices.
+            pub fn $name(
+                layout: c_int,
+                transposed_a: c_int,
+                transposed_b: c_int,
+                rows: c_int,
+                columns: c_int,
+                inner: c_int,
+                alpha: $number,
+                a: *const $number,
+                stride_a: c_int,
+                b: *const $number,
+                stride_b: c_int,
+                beta: $number,
+                c: *mut $number,
+                stride_c: c_int,
+            );
+        }
+    };
+}
+
+product!(cblas_sgemm, f32);
+product!(cblas_dgemm, f64);
+
 unsafe extern "C" {
-    /// The product of matrices of f32.
-    pub fn cblas_sgemm(
-        layout: c_int,
-        transposed_a: c_int,
-        transposed_b: c_int,
-        rows: c_int,
-        columns: c_int,
-        inner: c_int,
-        alpha: f32,
-        a: *const f32,
-        stride_a: c_int,
-        b: *const f32,
-        stride_b: c_int,
-        beta: f32,
-        c: *mut f32,
-        stride_c: c_int,
-    );
-    /// The product of matrices of f64.
-    pub fn cblas_dgemm(
-        layout: c_int,
-        transposed_a: c_int,
-        transposed_b: c_int,
-        rows: c_int,
-        columns: c_int,
-        inner: c_int,
-        alpha: f64,
-        a: *const f64,
-        stride_a: c_int,
-        b: *const f64,
-        stride_b: c_int,
-        beta: f64,
-        c: *mut f64,
-        stride_c: c_int,
-    );
     /// Sets the threads that the library may use for calls from this one; returns how many they were.
     fn MKL_Set_Num_Threads_Local(threads: c_int) -> c_int;
 }
