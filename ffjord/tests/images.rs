@@ -142,7 +142,7 @@ const TINY: &str = r#"
 batch = 8
 matching = 0.5
 evaluated = [4, 6]
-model = { alpha = 1e-6, scales = 1, flows = 1 }
+model = { alpha = 1e-6, whiten = true, scales = 1, flows = 1 }
 train = { steps = 12, evaluate_every = 6, checkpoint_every = 6 }
 [flow]
 solver = { method = "rk4", step = 0.5 }

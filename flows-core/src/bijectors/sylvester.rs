@@ -157,7 +157,7 @@ fn product(v: &Tensor, m: &Tensor) -> Result<Tensor> {
     if m.dim(0)? == 1 {
         return ops::product(v, &m.squeeze(0)?);
     }
-    Ok(v.unsqueeze(1)?.matmul(m)?.squeeze(1)?)
+    Ok(v.contiguous()?.unsqueeze(1)?.matmul(m)?.squeeze(1)?)
 }
 
 impl Terms {

@@ -20,6 +20,8 @@ const COLUMNS: usize = 480;
 const LEAST: usize = 256;
 /// About so many rows of columns are gathered for one product.
 const ROWS: usize = 288;
+/// Not fewer than about so many are scattered, since each group of channels copies all that it is made of.
+const FEWEST: usize = 108;
 /// So many channels at most are made by one task.
 const GROUP: usize = 256;
 /// About so many tasks are made of a product, which keeps some threads busy.
@@ -189,8 +191,9 @@ fn scattered<T: Real>(y: &[T], weight: &[T], geometry: &Geometry, finish: Finish
     // A task makes whole images, of some channels.
     let some = (batch * places).div_ceil(TASKS).clamp(LEAST, COLUMNS);
     let tiling = Tiling::whole(batch, geometry.output, some);
-    let groups = TASKS.div_ceil(tiling.len()).clamp(inputs.div_ceil(ROWS.div_ceil(taps)), inputs);
-    let group = inputs.div_ceil(groups).max(64.min(inputs).div_ceil(taps));
+    let most = inputs.div_ceil(FEWEST.div_ceil(taps));
+    let groups = TASKS.div_ceil(tiling.len()).min(most).max(inputs.div_ceil(ROWS.div_ceil(taps)));
+    let group = inputs.div_ceil(groups);
     let images_each = tiling.tile(0).images.len();
     let images = Tiling::whole(batch, geometry.input, images_each * plane);
     let make = |(columns, out, copied): &mut (Vec<T>, Vec<T>, Vec<T>), task: Task<'_, MaybeUninit<T>>| {
