@@ -20,7 +20,7 @@ const COLUMNS: usize = 480;
 const LEAST: usize = 256;
 /// About so many rows of columns are gathered for one product.
 const ROWS: usize = 288;
-/// Not fewer than about so many are scattered, since each group of channels copies all that it is made of.
+/// Not fewer than about so many are scattered by one task, since each task copies all that they are made of.
 const FEWEST: usize = 108;
 /// So many channels at most are made by one task.
 const GROUP: usize = 256;
