@@ -23,7 +23,7 @@ use std::time::Instant;
 /// tolerance below 1e-6 is taken to be that.
 ///
 /// On the CPU a solve is one operation with the network's own kernels; on other devices, and with
-/// [`Gradient::Plain`], it is a graph of candle's operations.
+/// [`Gradient::Plain`], it is a graph of candle's operations, and a row that is not finite ends the solve of its batch.
 #[derive(Clone, Debug)]
 pub struct Cnf {
     shape: [usize; 1],
