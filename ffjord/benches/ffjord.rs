@@ -11,7 +11,7 @@ use candle_core::{DType, Device, Tensor};
 use criterion::Criterion;
 use ffjord::field::{Divergence, GraphConfig};
 use ffjord::solver::{Method, Solver};
-use ffjord::{CnfSettings, Coupling, Gradient, Model, ModelConfig};
+use ffjord::{CnfSettings, ContinuousFlow, ContinuousFlowConfig, Coupling, Gradient};
 use flows_core::distributions::{draw, score};
 use flows_core::train::{Loss, Optimizer, OptimizerConfig, forward_kl};
 use flows_core::{Result, Rng};
@@ -23,7 +23,7 @@ static ALLOCATOR: flows_core::cli::Allocator = flows_core::cli::Allocator;
 const ROWS: usize = 512;
 
 struct Workload {
-    model: Model,
+    model: ContinuousFlow,
     x: Tensor,
     optimizer: Optimizer,
     rng: Rng,
@@ -43,7 +43,7 @@ impl Workload {
     }
 
     fn of((rows, features): (usize, usize), flow: CnfSettings, rng: &mut Rng) -> Result<Self> {
-        let model = Model::new(ModelConfig { features, columns: None, flows: 1, flow }, rng)?;
+        let model = ContinuousFlow::new(ContinuousFlowConfig { features, columns: None, flows: 1, flow }, rng)?;
         let x = rng.normal_tensor((rows, features), DType::F32, &Device::Cpu)?;
         let optimizer = Optimizer::new(OptimizerConfig::adam(1e-3), model.parameters())?;
         Ok(Self { model, x, optimizer, rng: rng.fork() })

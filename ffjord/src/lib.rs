@@ -10,6 +10,6 @@ mod particles;
 pub mod solver;
 
 pub use cnf::{Cnf, CnfSettings, Cost, Coupling, Gradient, Matching};
-pub use images::{ImageConfig, ImageModel};
-pub use model::{Model, ModelConfig};
+pub use images::{ImageConfig, ImageDensity, ImageModel};
+pub use model::{ContinuousDensity, ContinuousFlow, ContinuousFlowConfig};
 pub use particles::ZeroCentre;

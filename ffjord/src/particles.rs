@@ -2,8 +2,9 @@
 
 use crate::field::{MOST, centred_basis};
 use candle_core::{DType, Device, Tensor};
-use flows_core::bijectors::{Bijector, check_event};
+use flows_core::bijectors::{Bijector, Direction, Mode};
 use flows_core::nn::{Buffer, Scope};
+use flows_core::shape::check_event;
 use flows_core::{Error, Result, Structure, ops};
 
 /// From the (N - 1) D coordinates of a configuration to the N D of its particles, particle by particle,
@@ -66,6 +67,17 @@ impl ZeroCentre {
     fn log_det(&self, rows: usize) -> Result<Tensor> {
         Ok((self.scale.get().log()? * self.latent[0] as f64)?.broadcast_as(rows)?)
     }
+
+    fn to_data(&self, z: &Tensor) -> Result<(Tensor, Tensor)> {
+        let rows = check_event("the coordinates of configurations", z, &self.latent)?;
+        Ok((ops::product(z, &self.basis)?.broadcast_mul(&self.scale.get())?, self.log_det(rows)?))
+    }
+
+    fn to_latent(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
+        let rows = check_event("configurations", x, &self.data)?;
+        let z = ops::product(x, &self.basis.t()?)?.broadcast_div(&self.scale.get())?;
+        Ok((z, self.log_det(rows)?.neg()?))
+    }
 }
 
 impl Bijector for ZeroCentre {
@@ -77,15 +89,17 @@ impl Bijector for ZeroCentre {
         &self.data
     }
 
-    fn forward(&self, z: &Tensor, _: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        let rows = check_event("the coordinates of configurations", z, &self.latent)?;
-        Ok((ops::product(z, &self.basis)?.broadcast_mul(&self.scale.get())?, self.log_det(rows)?))
-    }
-
-    fn inverse(&self, x: &Tensor, _: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        let rows = check_event("configurations", x, &self.data)?;
-        let z = ops::product(x, &self.basis.t()?)?.broadcast_div(&self.scale.get())?;
-        Ok((z, self.log_det(rows)?.neg()?))
+    fn map(
+        &self,
+        direction: Direction,
+        input: &Tensor,
+        _: Option<&Tensor>,
+        _: &mut Mode<'_>,
+    ) -> Result<(Tensor, Tensor)> {
+        match direction {
+            Direction::Forward => self.to_data(input),
+            Direction::Inverse => self.to_latent(input),
+        }
     }
 
     fn structure(&self) -> Structure {

@@ -3,7 +3,7 @@
 use candle_core::{DType, Device};
 use ffjord::field::{Activation, Divergence, MlpConfig, TimeLayer};
 use ffjord::solver::{Method, Solver};
-use ffjord::{Cnf, CnfSettings, Gradient, Model, ModelConfig};
+use ffjord::{Cnf, CnfSettings, ContinuousFlow, ContinuousFlowConfig, Gradient};
 use flows_core::bijectors::Chain;
 use flows_core::distributions::Distribution;
 use flows_core::testing::{Case, difference, perturb};
@@ -160,11 +160,11 @@ fn settings_that_cannot_be_are_errors() {
 #[test]
 fn detached_models_are_the_same() -> Result<()> {
     let flow = CnfSettings { solver: Solver::new(Method::Dopri5, 1e-9), ..CnfSettings::default() };
-    let config = ModelConfig { features: 2, columns: None, flows: 2, flow };
-    let model = Model::on(config, DType::F64, &Device::Cpu, &mut Rng::seed(0))?;
+    let config = ContinuousFlowConfig { features: 2, columns: None, flows: 2, flow };
+    let model = ContinuousFlow::on(config, DType::F64, &Device::Cpu, &mut Rng::seed(0))?;
     perturb(model.parameters(), 0.3, &mut Rng::seed(1))?;
     let x = Rng::seed(2).normal_tensor((6, 2), DType::F64, &Device::Cpu)?;
-    let detached = model.detached().expect("a twin");
+    let detached = model.detached();
     let (want, got) = (model.log_prob(&x, None)?, detached.log_prob(&x, None)?);
     assert!(want.track_op() && !got.track_op());
     assert_eq!(want.to_vec1::<f64>()?, got.to_vec1::<f64>()?);

@@ -4,7 +4,7 @@ use candle_core::{DType, Device, Tensor, Var};
 use ffjord::field::{Activation, Bottleneck, Divergence, Dual, GraphConfig, Mlp, MlpConfig, Penalty, VectorField};
 use ffjord::solver::{Method, Solver};
 use ffjord::{Cnf, CnfSettings, Gradient};
-use flows_core::bijectors::Bijector;
+use flows_core::bijectors::{Bijector, Direction, Mode};
 use flows_core::nn::Parameters;
 use flows_core::testing::{difference, gradient_difference};
 use flows_core::{Result, Rng, Structure};
@@ -54,7 +54,7 @@ fn pass(settings: &CnfSettings, bare: Option<&MlpConfig>) -> Result<Vec<Tensor>>
     let mut rng = Rng::seed(2);
     let x = Var::from_tensor(&rng.normal_tensor((20, 2), DType::F64, &Device::Cpu)?)?;
     let context = Var::from_tensor(&rng.normal_tensor((20, 1), DType::F64, &Device::Cpu)?)?;
-    let (z, log_det) = cnf.inverse_training(&x, Some(&context), &mut rng)?;
+    let (z, log_det) = cnf.map(Direction::Inverse, &x, Some(&context), &mut Mode::training(&mut rng))?;
     let loss = ((z.sqr()?.sum_all()? * 0.5)? - log_det.sum_all()?)?;
     let gradients = loss.backward()?;
     let mut found = vec![z, log_det];
@@ -158,7 +158,7 @@ fn the_gradient_of_the_end_time_is_that_of_differences() -> Result<()> {
         assert_eq!(name, "sqrt_end_time");
         let x = Rng::seed(2).normal_tensor((3, 2), DType::F64, &Device::Cpu)?;
         let passes: [&dyn Fn() -> Result<(Tensor, Tensor)>; 4] = [
-            &|| cnf.inverse_training(&x, None, &mut Rng::seed(3)),
+            &|| cnf.map(Direction::Inverse, &x, None, &mut Mode::training(&mut Rng::seed(3))),
             &|| cnf.inverse(&x, None),
             &|| cnf.forward(&x, None),
             &|| cnf.to_base(&x, 0.2, None),
@@ -187,7 +187,8 @@ fn an_end_time_that_cannot_be_is_an_error() -> Result<()> {
     let x = Tensor::ones((2, 2), DType::F64, &Device::Cpu)?;
     for (value, word) in [(0.4, "steer"), (0.0, "learning rate"), (f64::NAN, "learning rate")] {
         root.set(&Tensor::new(&[value], &Device::Cpu)?)?;
-        let error = cnf.inverse_training(&x, None, &mut Rng::seed(0)).unwrap_err().to_string();
+        let error =
+            cnf.map(Direction::Inverse, &x, None, &mut Mode::training(&mut Rng::seed(0))).unwrap_err().to_string();
         assert!(error.contains(word) && error.contains("train_end_time"), "{error}");
     }
     root.set(&Tensor::new(&[-0.3], &Device::Cpu)?)?;

@@ -48,7 +48,7 @@ fn densities_are_those_of_the_jacobian() -> Result<()> {
         let x = images(&[3, 1, 4, 4], rng)?;
         model.standardize(&x)?;
         assert_eq!(model.flows().len(), 3);
-        let bijector = model.transformed().expect("a flow").bijector();
+        let bijector = model.bijector();
         let (z, log_det) = bijector.inverse(&x, None)?;
         assert!(difference(&jacobian_log_det(|x| Ok(bijector.inverse(x, None)?.0), &x)?, &log_det)? < 1e-6);
         let (back, forward) = bijector.forward(&z, None)?;
@@ -91,11 +91,11 @@ fn the_estimate_is_right_on_average() -> Result<()> {
     let deviation = (estimates.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / f64::from(steps)).sqrt();
     assert!(deviation > 1e-3);
     // The exact divergence, and what the logit adds.
-    let bijector = model.transformed().expect("a flow").bijector();
+    let bijector = model.bijector();
     let (z, _) = bijector.inverse(&x, None)?;
     let v = model.colours().inverse(&x, None)?;
     let (_, exact) = model.flows()[0].inverse(&v.0.flatten_from(1)?, None)?;
-    let base = model.transformed().expect("a flow").base().log_prob(&z, None)?;
+    let base = model.base().log_prob(&z, None)?;
     let want = (base + exact)?.add(&v.1)?.to_vec1::<f64>()?[0];
     let error = deviation / f64::from(steps).sqrt();
     assert!((mean - want).abs() < 4.0 * error, "{mean} +- {error}, not {want}");

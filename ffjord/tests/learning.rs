@@ -3,7 +3,7 @@
 use candle_core::DType;
 use ffjord::field::MlpConfig;
 use ffjord::solver::{Method, Solver};
-use ffjord::{CnfSettings, Coupling, Model, ModelConfig};
+use ffjord::{CnfSettings, ContinuousFlow, ContinuousFlowConfig, Coupling};
 use flows_core::data::Toy;
 use flows_core::distributions::score;
 use flows_core::train::{OptimizerConfig, Schedule, TrainConfig, Trainer, forward_kl};
@@ -19,7 +19,7 @@ fn short(toy: Toy, matching: u64, steps: u64) -> Result<f64> {
         evaluation: Some(Solver::new(Method::Dopri5, 1e-4)),
         ..CnfSettings::default()
     };
-    let model = Model::new(ModelConfig { features: 2, columns: None, flows: 1, flow }, &mut rng)?;
+    let model = ContinuousFlow::new(ContinuousFlowConfig { features: 2, columns: None, flows: 1, flow }, &mut rng)?;
     model.standardize(&toy.sample(5000, &mut rng)?)?;
     let config = TrainConfig {
         steps: matching + steps,

@@ -3,8 +3,8 @@
 use candle_core::{DType, Device, Tensor, Var};
 use ffjord::field::{Activation, Dual, MlpConfig, TimeLayer, VectorField};
 use ffjord::solver::{Method, Solver};
-use ffjord::{Cnf, CnfSettings, Gradient, Model, ModelConfig};
-use flows_core::bijectors::Bijector;
+use ffjord::{Cnf, CnfSettings, ContinuousFlow, ContinuousFlowConfig, Gradient};
+use flows_core::bijectors::{Bijector, Direction, Mode};
 use flows_core::distributions::Distribution;
 use flows_core::nn::Parameters;
 use flows_core::{Error, Result, Rng, Structure};
@@ -47,7 +47,10 @@ fn fields_that_explode() -> Result<()> {
         let settings = CnfSettings { end_time: 5.0, gradient, row_steps, ..CnfSettings::default() };
         let cnf = Cnf::with_field(Explosion(Tensor::ones(1, DType::F64, &Device::Cpu)?), &settings)?;
         diverges(cnf.inverse(&x, None), &["rtol"]);
-        diverges(cnf.inverse_training(&x, None, &mut Rng::seed(0)), &["learning rate", "clip_norm", "penalty"]);
+        diverges(
+            cnf.map(Direction::Inverse, &x, None, &mut Mode::training(&mut Rng::seed(0))),
+            &["learning rate", "clip_norm", "penalty"],
+        );
         assert!(cnf.trajectory(&x, None, &[0.0, 5.0]).is_err());
     }
     // Weights that have grown without bound, or are not finite.
@@ -61,7 +64,10 @@ fn fields_that_explode() -> Result<()> {
             var.set(&(var.as_tensor() * size)?)?;
         }
         let x = Tensor::ones((4, 2), DType::F32, &Device::Cpu)?;
-        diverges(cnf.inverse_training(&x, None, &mut Rng::seed(0)), &["not finite", "learning rate"]);
+        diverges(
+            cnf.map(Direction::Inverse, &x, None, &mut Mode::training(&mut Rng::seed(0))),
+            &["not finite", "learning rate"],
+        );
         assert!(cnf.forward(&x, None).is_err());
     }
     Ok(())
@@ -118,7 +124,7 @@ fn data_without_numbers() -> Result<()> {
         let cnf = Cnf::new(2, &settings, None, &parameters.scope())?;
         for rows in [[[0.5f32, 1.0], [f32::NAN, 0.0]], [[f32::NAN; 2], [f32::INFINITY; 2]]] {
             let x = Var::new(&rows, &Device::Cpu)?;
-            let (z, log_det) = cnf.inverse_training(&x, None, &mut Rng::seed(0))?;
+            let (z, log_det) = cnf.map(Direction::Inverse, &x, None, &mut Mode::training(&mut Rng::seed(0)))?;
             for ((row, z), log_det) in rows.iter().zip(z.to_vec2::<f32>()?).zip(log_det.to_vec1::<f32>()?) {
                 let numbers = row.iter().all(|v| v.is_finite());
                 assert!(z.iter().chain([&log_det]).all(|v| v.is_finite() == numbers), "{row:?}: {z:?} {log_det}");
@@ -130,8 +136,8 @@ fn data_without_numbers() -> Result<()> {
             }
         }
     }
-    let config = ModelConfig { features: 2, columns: None, flows: 2, flow: CnfSettings::default() };
-    let model = Model::new(config, &mut Rng::seed(0))?;
+    let config = ContinuousFlowConfig { features: 2, columns: None, flows: 2, flow: CnfSettings::default() };
+    let model = ContinuousFlow::new(config, &mut Rng::seed(0))?;
     let x = Tensor::new(&[[f32::NAN, 0.0], [0.0, 0.0]], &Device::Cpu)?;
     let log_prob = model.log_prob(&x, None)?.to_vec1::<f32>()?;
     assert!(log_prob[0].is_nan() && log_prob[1].is_finite());

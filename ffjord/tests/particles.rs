@@ -3,21 +3,21 @@
 use candle_core::{DType, Device, Tensor};
 use ffjord::field::GraphConfig;
 use ffjord::solver::{Method, Solver};
-use ffjord::{Cnf, CnfSettings, Coupling, Model, ModelConfig};
+use ffjord::{Cnf, CnfSettings, ContinuousFlow, ContinuousFlowConfig, Coupling};
 use flows_core::distributions::Distribution;
 use flows_core::testing::{Case, difference, perturb};
 use flows_core::train::{OptimizerConfig, TrainConfig, Trainer, forward_kl};
 use flows_core::{Result, Rng};
 
-fn model(particles: usize, dimension: usize, tolerance: f64, dtype: DType, rng: &mut Rng) -> Result<Model> {
+fn model(particles: usize, dimension: usize, tolerance: f64, dtype: DType, rng: &mut Rng) -> Result<ContinuousFlow> {
     let flow = CnfSettings {
         field: GraphConfig { dimension, width: 16, layers: 2, ..GraphConfig::default() }.into(),
         end_time: 1.0,
         solver: Solver::new(Method::Dopri5, tolerance),
         ..CnfSettings::default()
     };
-    let config = ModelConfig { features: particles * dimension, columns: None, flows: 1, flow };
-    Model::on(config, dtype, &Device::Cpu, rng)
+    let config = ContinuousFlowConfig { features: particles * dimension, columns: None, flows: 1, flow };
+    ContinuousFlow::on(config, dtype, &Device::Cpu, rng)
 }
 
 /// x (B, N D) with its particles in another order, turned and reflected by `turn` (D, D), and moved.

@@ -4,7 +4,7 @@ use candle_core::{DType, Device, Tensor, Var};
 use ffjord::field::{Divergence, Dual, MlpConfig, VectorField};
 use ffjord::solver::{Method, Solver};
 use ffjord::{Cnf, CnfSettings, Cost, Gradient};
-use flows_core::bijectors::Bijector;
+use flows_core::bijectors::{Bijector, Direction, Mode};
 use flows_core::nn::{Init, Parameters};
 use flows_core::testing::difference;
 use flows_core::{Result, Rng, Structure};
@@ -94,7 +94,7 @@ fn the_adjoint_of_each_row_comes_as_close_as_its_tolerance() -> Result<()> {
             let mut rng = Rng::seed(2);
             let x = Var::from_tensor(&rng.normal_tensor((70, 2), DType::F64, &Device::Cpu)?)?;
             let context = Var::from_tensor(&rng.normal_tensor((70, 1), DType::F64, &Device::Cpu)?)?;
-            let (z, log_det) = cnf.inverse_training(&x, Some(&context), &mut rng)?;
+            let (z, log_det) = cnf.map(Direction::Inverse, &x, Some(&context), &mut Mode::training(&mut rng))?;
             let gradients = ((z.sqr()?.sum_all()? * 0.5)? - log_det.sum_all()?)?.backward()?;
             let leaves = parameters.trainable().into_iter().map(|(_, var)| var).chain([x, context]);
             leaves.map(|var| Ok(gradients.get(&var).expect("a gradient").clone())).collect::<Result<Vec<_>>>()

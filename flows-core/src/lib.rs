@@ -15,12 +15,18 @@ pub mod distributions;
 pub mod files;
 pub mod flows;
 pub mod hub;
+pub mod model;
 pub mod nn;
 pub mod ops;
 pub mod plot;
+pub mod shape;
 pub mod testing;
 pub mod train;
 
 pub use error::{Error, Result};
+pub use model::{Config, Model};
 pub use random::Rng;
 pub use structure::Structure;
+
+pub use candle_core;
+pub use rand_distr;

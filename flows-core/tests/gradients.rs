@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Tensor, backprop::GradStore};
 use flows_core::distributions::Distribution;
 use flows_core::flows::*;
-use flows_core::nn::{Activation, Mlp, Network, NetworkConfig, Output, Parameters};
+use flows_core::nn::{Activation, Mlp, Mode, Network, NetworkConfig, Output, Parameters};
 use flows_core::testing::{difference, perturb};
 use flows_core::train::{LossGradients, forward_kl};
 use flows_core::{Result, Rng};
@@ -15,14 +15,14 @@ const ROWS: usize = 6;
 fn flows(context: Option<usize>) -> Result<Vec<(&'static str, Flow)>> {
     let network = || NetworkConfig::Mlp { hidden: vec![8], activation: Activation::Tanh };
     let build = |name: &&'static str| {
-        let model = match Model::named(name)? {
-            Model::Nsf(m) => Nsf { layers: 2, network: NetworkConfig::residual(8, 1), ..m }.into(),
-            Model::Iaf(m) => Iaf { layers: 2, network: network(), ..m }.into(),
-            Model::Maf(m) => Maf { layers: 2, network: network(), batch_norm: false, ..m }.into(),
-            Model::NsfAutoregressive(m) => NsfAutoregressive { layers: 2, network: network(), ..m }.into(),
-            Model::Naf(_) => Naf { layers: 2, network: network(), units: 3 }.into(),
-            Model::Bnaf(m) => Bnaf { layers: 2, factor: 3, ..m }.into(),
-            Model::Umnn(m) => Umnn { layers: 2, network: network(), embedding: 3, integrand: vec![6], ..m }.into(),
+        let model = match NamedFlow::named(name)? {
+            NamedFlow::Nsf(m) => Nsf { layers: 2, network: NetworkConfig::residual(8, 1), ..m }.into(),
+            NamedFlow::Iaf(m) => Iaf { layers: 2, network: network(), ..m }.into(),
+            NamedFlow::Maf(m) => Maf { layers: 2, network: network(), batch_norm: false, ..m }.into(),
+            NamedFlow::NsfAutoregressive(m) => NsfAutoregressive { layers: 2, network: network(), ..m }.into(),
+            NamedFlow::Naf(_) => Naf { layers: 2, network: network(), units: 3 }.into(),
+            NamedFlow::Bnaf(m) => Bnaf { layers: 2, factor: 3, ..m }.into(),
+            NamedFlow::Umnn(m) => Umnn { layers: 2, network: network(), embedding: 3, integrand: vec![6], ..m }.into(),
             other => other,
         };
         let config = FlowConfig { context, ..FlowConfig::new(3, model) };
@@ -30,7 +30,7 @@ fn flows(context: Option<usize>) -> Result<Vec<(&'static str, Flow)>> {
         perturb(flow.parameters(), 0.05, &mut Rng::seed(2))?;
         Ok((*name, flow))
     };
-    Model::NAMES.iter().map(build).collect()
+    NamedFlow::NAMES.iter().map(build).collect()
 }
 
 /// Fails unless `got` has the gradients of `want` for every weight of the flow.
@@ -98,7 +98,7 @@ fn of_pieces_that_share_a_graph() -> Result<()> {
 fn of_two_losses_of_one_network() -> Result<()> {
     let parameters = Parameters::new(DType::F64, CPU, Rng::seed(0));
     let network = Mlp::new(3, &[16], Output::new(2), None, Activation::Tanh, &parameters.scope())?;
-    let h = network.forward(&Rng::seed(1).normal_tensor((64, 3), DType::F64, CPU)?, None)?;
+    let h = network.forward(&Rng::seed(1).normal_tensor((64, 3), DType::F64, CPU)?, None, &mut Mode::evaluation())?;
     let losses = [h.sum_all()?, h.sqr()?.sum_all()?];
     let want = [losses[0].backward()?, losses[1].backward()?];
     for _ in 0..200 {

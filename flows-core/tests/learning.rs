@@ -3,7 +3,7 @@
 use candle_core::{DType, Tensor};
 use flows_core::data::{Dataset, Energy, Shuffle, Toy};
 use flows_core::distributions::Distribution;
-use flows_core::flows::{Flow, FlowConfig, Model, Nsf, RealNvp};
+use flows_core::flows::{Flow, FlowConfig, NamedFlow, Nsf, RealNvp};
 use flows_core::nn::NetworkConfig;
 use flows_core::train::{OptimizerConfig, Schedule, TrainConfig, Trainer, forward_kl, reverse_kl};
 use flows_core::{Result, Rng};
@@ -38,7 +38,7 @@ fn a_spline_flow_learns_two_moons() -> Result<()> {
 #[test]
 fn a_coupling_flow_fits_an_energy_by_reverse_kl() -> Result<()> {
     let mut rng = Rng::seed(0);
-    let model: Model = RealNvp { layers: 6, network: NetworkConfig::mlp([32, 32]), max_log_scale: 3.0 }.into();
+    let model: NamedFlow = RealNvp { layers: 6, network: NetworkConfig::mlp([32, 32]), max_log_scale: 3.0 }.into();
     let flow = Flow::new(FlowConfig::new(2, model), &mut rng)?;
     let mut trainer = Trainer::new(flow.parameters(), settings(2000, 5e-3), rng.fork())?;
     let target = |x: &Tensor| Energy::U2.log_density(x);

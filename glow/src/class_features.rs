@@ -1,7 +1,7 @@
 //! What a Glow learns of each class.
 
 use candle_core::{DType, Tensor};
-use flows_core::nn::{Init, Network, Scope};
+use flows_core::nn::{Init, Mode, Network, Scope};
 use flows_core::{Error, Result, Structure};
 
 /// Features of each class at several sizes, which are weights themselves: a picture of the class in every channel.
@@ -26,7 +26,7 @@ impl ClassFeatures {
 }
 
 impl Network for ClassFeatures {
-    fn forward(&self, x: &Tensor, _: Option<&Tensor>) -> Result<Tensor> {
+    fn forward(&self, x: &Tensor, _: Option<&Tensor>, _: &mut Mode<'_>) -> Result<Tensor> {
         Ok(self.features.index_select(&class_of_rows(Some(x), x.dim(0)?, self.features.dim(0)?)?, 0)?)
     }
 

@@ -167,6 +167,11 @@ impl GlowConfig {
         }
     }
 
+    /// Whether the model is given classes or images of lower resolution.
+    pub fn is_conditional(&self) -> bool {
+        self.classes.is_some() || self.condition.is_some()
+    }
+
     /// Channels, height and width of the image that the model is given, if it is.
     pub fn condition_shape(&self) -> Option<[usize; 3]> {
         let [channels, height, width] = self.shape;

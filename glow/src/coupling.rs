@@ -5,9 +5,10 @@ use crate::conv::{last_layer_from, layer, weights};
 use crate::injector::features;
 use candle_core::Tensor;
 use flows_core::bijectors::univariate::{LogisticMixture, RqSpline, Univariate};
-use flows_core::bijectors::{Bijector, check_event};
+use flows_core::bijectors::{Bijector, Direction, Mode};
 use flows_core::nn::Scope;
-use flows_core::ops::{ConvLayer, Coupled, Direction, conv_network, coupled, sum_event};
+use flows_core::ops::{ConvLayer, Coupled, conv_network, coupled, sum_event};
+use flows_core::shape::check_event;
 use flows_core::{Error, Result, Structure};
 
 /// A coupling layer over images: the first half of the channels stays, and a network of convolutions of it, 3x3, 1x1
@@ -88,17 +89,29 @@ impl ImageCoupling {
         ];
         Ok(Self { shape, features, map, network })
     }
+}
 
-    fn run(&self, v: &Tensor, context: Option<&Tensor>, direction: Direction) -> Result<(Tensor, Tensor)> {
-        let batch = check_event("the input of a coupling", v, &self.shape)?;
+impl Bijector for ImageCoupling {
+    fn latent_shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn map(
+        &self,
+        direction: Direction,
+        input: &Tensor,
+        context: Option<&Tensor>,
+        _: &mut Mode<'_>,
+    ) -> Result<(Tensor, Tensor)> {
+        let batch = check_event("the input of a coupling", input, &self.shape)?;
         let [channels, height, width] = self.shape;
         let half = channels / 2;
-        let mut seen = v.narrow(1, 0, half)?;
+        let mut seen = input.narrow(1, 0, half)?;
         if self.features > 0 {
             seen = Tensor::cat(&[&seen, features(context, batch, [self.features, height, width])?], 1)?;
         }
         let parameters = conv_network(&seen, self.network.clone())?.flatten_from(1)?;
-        let (flat, kept) = (v.flatten_from(1)?, half * height * width);
+        let (flat, kept) = (input.flatten_from(1)?, half * height * width);
         let (out, log_det) = match &self.map {
             Map::Affine(map) => coupled(&flat, &parameters, kept, *map, direction)?,
             Map::Family(family) => {
@@ -111,21 +124,7 @@ impl ImageCoupling {
                 (Tensor::cat(&[&flat.narrow(1, 0, kept)?, &moved], 1)?, sum_event(&log)?)
             }
         };
-        Ok((out.reshape(v.shape())?, log_det))
-    }
-}
-
-impl Bijector for ImageCoupling {
-    fn latent_shape(&self) -> &[usize] {
-        &self.shape
-    }
-
-    fn forward(&self, z: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        self.run(z, context, Direction::Forward)
-    }
-
-    fn inverse(&self, x: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        self.run(x, context, Direction::Inverse)
+        Ok((out.reshape(input.shape())?, log_det))
     }
 
     fn structure(&self) -> Structure {

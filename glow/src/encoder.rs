@@ -3,9 +3,10 @@
 use crate::GlowConfig;
 use crate::conv::weights;
 use candle_core::Tensor;
-use flows_core::bijectors::{Bijector, Squeeze, check_event};
-use flows_core::nn::{Init, Network, Scope};
+use flows_core::bijectors::{Bijector, Squeeze};
+use flows_core::nn::{Init, Mode, Network, Scope};
 use flows_core::ops::{ConvLayer, Fused, Outside, conv_network};
+use flows_core::shape::check_event;
 use flows_core::{Error, Result, Structure};
 
 /// Features of an image at several sizes: a 3x3 convolution, residual blocks `x + w * relu(v * x)`, and for each size a
@@ -103,7 +104,7 @@ fn layer(channels: usize, outputs: usize, activation: Fused, scope: &Scope) -> R
 }
 
 impl Network for Encoder {
-    fn forward(&self, x: &Tensor, _: Option<&Tensor>) -> Result<Tensor> {
+    fn forward(&self, x: &Tensor, _: Option<&Tensor>, _: &mut Mode<'_>) -> Result<Tensor> {
         check_event("the image that a Glow is given", x, &self.shape)?;
         let mut v = conv_network(x, vec![self.first.clone()])?;
         for block in &self.blocks {
@@ -158,7 +159,7 @@ impl Features {
 }
 
 impl Network for Features {
-    fn forward(&self, x: &Tensor, _: Option<&Tensor>) -> Result<Tensor> {
+    fn forward(&self, x: &Tensor, _: Option<&Tensor>, _: &mut Mode<'_>) -> Result<Tensor> {
         self.among(x)
     }
 
@@ -172,7 +173,7 @@ impl Network for Features {
 pub(crate) struct WithFeatures(pub(crate) Features);
 
 impl Network for WithFeatures {
-    fn forward(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
+    fn forward(&self, x: &Tensor, context: Option<&Tensor>, _: &mut Mode<'_>) -> Result<Tensor> {
         let missing = || Error::Config("this Glow is given an image or a class: its features are missing".into());
         Ok(Tensor::cat(&[x, &self.0.among(context.ok_or_else(missing)?)?], 1)?)
     }

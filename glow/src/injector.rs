@@ -2,9 +2,10 @@
 
 use crate::conv::{last_layer, layer, weights};
 use candle_core::Tensor;
-use flows_core::bijectors::{Bijector, check_event};
+use flows_core::bijectors::{Bijector, Direction, Mode};
 use flows_core::nn::Scope;
-use flows_core::ops::{ConvLayer, Coupled, Direction, conv_network, coupled};
+use flows_core::ops::{ConvLayer, Coupled, conv_network, coupled};
+use flows_core::shape::check_event;
 use flows_core::{Error, Result, Structure};
 
 /// An affine map of all channels, as features alone say, which are the context (B, F, H, W) (Lugmayr et al., SRFlow,
@@ -35,15 +36,6 @@ impl AffineInjector {
         ];
         Ok(Self { shape, network })
     }
-
-    fn run(&self, v: &Tensor, context: Option<&Tensor>, direction: Direction) -> Result<(Tensor, Tensor)> {
-        let batch = check_event("the input of an injector", v, &self.shape)?;
-        let [_, height, width] = self.shape;
-        let features = features(context, batch, [self.network[0].weight.dim(1)?, height, width])?;
-        let parameters = conv_network(features, self.network.clone())?.flatten_from(1)?;
-        let (out, log_det) = coupled(&v.flatten_from(1)?, &parameters, 0, Coupled::Sigmoid, direction)?;
-        Ok((out.reshape(v.shape())?, log_det))
-    }
 }
 
 /// The context, once it is known to be features of this shape.
@@ -62,12 +54,19 @@ impl Bijector for AffineInjector {
         &self.shape
     }
 
-    fn forward(&self, z: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        self.run(z, context, Direction::Forward)
-    }
-
-    fn inverse(&self, x: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        self.run(x, context, Direction::Inverse)
+    fn map(
+        &self,
+        direction: Direction,
+        input: &Tensor,
+        context: Option<&Tensor>,
+        _: &mut Mode<'_>,
+    ) -> Result<(Tensor, Tensor)> {
+        let batch = check_event("the input of an injector", input, &self.shape)?;
+        let [_, height, width] = self.shape;
+        let features = features(context, batch, [self.network[0].weight.dim(1)?, height, width])?;
+        let parameters = conv_network(features, self.network.clone())?.flatten_from(1)?;
+        let (out, log_det) = coupled(&input.flatten_from(1)?, &parameters, 0, Coupled::Sigmoid, direction)?;
+        Ok((out.reshape(input.shape())?, log_det))
     }
 
     fn structure(&self) -> Structure {

@@ -1,130 +1,84 @@
-//! A Glow as people use it: config, parameters and distribution in one.
+//! The density of images that a Glow is.
 
 use crate::{GlowConfig, dequantizer, flow};
 use candle_core::{DType, Device, Tensor};
-use flows_core::bijectors::Bijector;
 use flows_core::distributions::{Distribution, StandardNormal, Transformed};
-use flows_core::files::{load_model, save_model};
-use flows_core::nn::Parameters;
+use flows_core::nn::Scope;
 use flows_core::ops::log_sum_exp;
 use flows_core::train::{FlowLoss, LossGradients, Memory};
-use flows_core::{Error, Result, Rng, Structure};
+use flows_core::{Config, Error, Model, Result, Rng, Structure};
 use rayon::prelude::*;
-use std::collections::HashMap;
 use std::f64::consts::LN_2;
-use std::ops::Range;
-use std::path::Path;
+use std::ops::{Deref, Range};
 
 /// A trainable density over images (C, H, W) whose colours lie in [-1/2, 1/2], and one bijection between them and
 /// vectors of standard normal numbers.
 ///
 /// A model with classes takes them as context, (B, 1) of u32; one that is given images of lower resolution takes what
-/// [`Glow::given`] makes of them.
+/// [`GlowDensity::given`] makes of them.
+pub type Glow = Model<GlowConfig>;
+
+/// What a [`GlowConfig`] builds.
 #[derive(Debug)]
-pub struct Glow {
+pub struct GlowDensity {
     config: GlowConfig,
-    parameters: Parameters,
-    distribution: Transformed,
+    images: Transformed,
     /// The distribution of the noise within the values of colours, if it is learnt.
     noise: Option<Transformed>,
-    /// The distribution with its weights as constants.
-    detached: Transformed,
     parts: Vec<usize>,
+    dtype: DType,
+    device: Device,
 }
 
-impl Glow {
-    /// The `kind` that the file of a Glow names.
-    pub const KIND: &str = "glow";
+impl Config for GlowConfig {
+    const KIND: &'static str = "glow";
+    type Built = GlowDensity;
 
-    /// A Glow of f32 on the CPU whose weights are drawn from `rng`.
-    ///
-    /// # Errors
-    /// When the config names a size that cannot be.
-    pub fn new(config: GlowConfig, rng: &mut Rng) -> Result<Self> {
-        Self::on(config, DType::F32, &Device::Cpu, rng)
-    }
-
-    /// A Glow of this type on this device.
-    ///
-    /// # Errors
-    /// As [`Self::new`].
-    pub fn on(config: GlowConfig, dtype: DType, device: &Device, rng: &mut Rng) -> Result<Self> {
-        Self::build(config, Parameters::new(dtype, device, rng.fork()))
-    }
-
-    /// A Glow with these weights and buffers by name.
-    ///
-    /// # Errors
-    /// When one is missing, superfluous or of another shape.
-    pub fn with_tensors(
-        config: GlowConfig,
-        dtype: DType,
-        device: &Device,
-        tensors: HashMap<String, Tensor>,
-    ) -> Result<Self> {
-        let glow = Self::build(config, Parameters::saved(dtype, device, tensors))?;
-        glow.parameters.check_saved()?;
-        Ok(glow)
-    }
-
-    fn build(config: GlowConfig, parameters: Parameters) -> Result<Self> {
-        config.check()?;
+    fn build(&self, scope: &Scope) -> Result<GlowDensity> {
+        self.check()?;
+        let (dtype, device) = (scope.dtype(), scope.device());
         let part = |i: usize| {
-            let level: usize = config.level_shape(i).iter().product();
-            if i + 1 == config.levels { level } else { level / 2 }
+            let level: usize = self.level_shape(i).iter().product();
+            if i + 1 == self.levels { level } else { level / 2 }
         };
-        let parts = (0..config.levels).map(part).collect();
-        let (distribution, noise) = Self::distributions(&config, &parameters)?;
-        let (detached, _) = Self::distributions(&config, &parameters.detached())?;
-        Ok(Self { config, parameters, distribution, noise, detached, parts })
-    }
-
-    /// The density of images, and that of the noise within the values of colours if it is learnt.
-    fn distributions(config: &GlowConfig, parameters: &Parameters) -> Result<(Transformed, Option<Transformed>)> {
-        let (scope, dtype, device) = (parameters.scope(), parameters.dtype(), parameters.device());
-        let base = StandardNormal::new([config.dims()], dtype, device)?;
-        let distribution = Transformed::new(Box::new(base), flow(config, &scope)?)?;
+        let images = Transformed::new(StandardNormal::new([self.dims()], dtype, device)?, flow(self, scope)?)?;
+        let images = if self.is_conditional() { images } else { images.without_context() };
         let noise = |_| -> Result<Transformed> {
-            let noise = dequantizer(config, &scope.enter("dequantizer"))?;
-            Transformed::new(Box::new(StandardNormal::new(config.level_shape(0), dtype, device)?), noise)
+            let base = StandardNormal::new(self.level_shape(0), dtype, device)?;
+            Transformed::new(base, dequantizer(self, &scope.enter("dequantizer"))?)
         };
-        Ok((distribution, config.dequantizer.map(noise).transpose()?))
+        let noise = self.dequantizer.map(noise).transpose()?;
+        let parts = (0..self.levels).map(part).collect();
+        Ok(GlowDensity { config: self.clone(), images, noise, parts, dtype, device: device.clone() })
     }
 
-    /// The config it was made from.
-    pub fn config(&self) -> &GlowConfig {
-        &self.config
+    fn root(&self) -> Structure {
+        let [channels, height, width] = self.shape;
+        Structure::new("Glow", format!("over images of {channels} x {height} x {width}, {} bits", self.bits))
     }
+}
 
-    /// Its weights and buffers.
-    pub fn parameters(&self) -> &Parameters {
-        &self.parameters
+impl Deref for GlowDensity {
+    type Target = Transformed;
+
+    fn deref(&self) -> &Transformed {
+        &self.images
     }
+}
 
-    /// The bijection between vectors of noise and images.
-    pub fn bijector(&self) -> &dyn Bijector {
-        self.distribution.bijector()
+impl Distribution for GlowDensity {
+    flows_core::delegate_distribution!(|self| self.images);
+
+    fn structure(&self) -> Structure {
+        let noise = self.noise.iter().map(|noise| Structure::new("Dequantizer", "").part(noise.structure()));
+        Structure::new("Density", "").part(self.images.structure()).parts(noise)
     }
+}
 
+impl GlowDensity {
     /// The lengths of the parts of a vector of noise, from the first level (the finest) on.
     pub fn parts(&self) -> &[usize] {
         &self.parts
-    }
-
-    /// Sets shift and scale of every actnorm from a first batch of images.
-    ///
-    /// # Errors
-    /// As [`Distribution::log_prob`].
-    pub fn initialize(&self, x: &Tensor, context: Option<&Tensor>) -> Result<()> {
-        self.distribution.initialize(x, context).map(drop)
-    }
-
-    /// The noise that belongs to images, (B, D).
-    ///
-    /// # Errors
-    /// As [`Distribution::log_prob`].
-    pub fn latent(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
-        self.distribution.latent(x, context)
     }
 
     /// The images that belong to noise (B, D).
@@ -140,31 +94,31 @@ impl Glow {
     /// # Errors
     /// As [`Distribution::sample`].
     pub fn sample_at(&self, temperature: f64, count: usize, context: Option<&Tensor>, rng: &mut Rng) -> Result<Tensor> {
-        let (dtype, device) = (self.parameters.dtype(), self.parameters.device());
+        let (dtype, device) = (self.dtype, &self.device);
         let z = rng.tensor((count, self.config.dims()), dtype, device, |rng| temperature * rng.normal())?;
         self.decode_all(&z, context)
     }
 
-    /// [`Self::decode`] for any number of rows, without a graph, blocks of them side by side.
+    /// [`Self::decode`] for any number of rows, blocks of them side by side; for the [`detached`](Model::detached) twin.
     ///
     /// # Errors
     /// As [`Self::decode`].
     pub fn decode_all(&self, z: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
         self.in_blocks(z.dims().first().copied().unwrap_or(0), |block| {
             let context = context.map(|c| c.narrow(0, block.start, block.len())).transpose()?;
-            Ok(self.detached.bijector().forward(&z.narrow(0, block.start, block.len())?, context.as_ref())?.0)
+            Ok(self.bijector().forward(&z.narrow(0, block.start, block.len())?, context.as_ref())?.0)
         })
     }
 
-    /// The log-densities of any number of images, (B), for use rather than training: no graph is kept, and blocks of
-    /// images are evaluated side by side.
+    /// The log-densities of any number of images, (B), blocks of them side by side; for the
+    /// [`detached`](Model::detached) twin, which keeps no graph.
     ///
     /// # Errors
     /// As [`Distribution::log_prob`].
     pub fn score(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
         self.in_blocks(x.dims().first().copied().unwrap_or(0), |block| {
             let context = context.map(|c| c.narrow(0, block.start, block.len())).transpose()?;
-            self.detached.log_prob(&x.narrow(0, block.start, block.len())?, context.as_ref())
+            self.images.log_prob(&x.narrow(0, block.start, block.len())?, context.as_ref())
         })
     }
 
@@ -180,7 +134,7 @@ impl Glow {
         let size = rows.div_ceil(rows.div_ceil(most).next_multiple_of(2));
         let block = |i: usize| Ok(f(i * size..rows.min((i + 1) * size))?.detach());
         let blocks = rows.div_ceil(size);
-        let parts: Vec<Tensor> = match self.parameters.device().is_cpu() {
+        let parts: Vec<Tensor> = match self.device.is_cpu() {
             true => (0..blocks).into_par_iter().map(block).collect::<Result<_>>()?,
             // A GPU does one thing at a time.
             false => (0..blocks).map(block).collect::<Result<_>>()?,
@@ -194,7 +148,7 @@ impl Glow {
     /// # Errors
     /// When a tensor cannot be made.
     pub fn dequantize(&self, images: &Tensor, rng: &mut Rng) -> Result<Tensor> {
-        let (dtype, device) = (self.parameters.dtype(), self.parameters.device());
+        let (dtype, device) = (self.dtype, &self.device);
         let (bins, step) = (self.config.bins(), 256.0 / self.config.bins());
         let levels = images.to_dtype(DType::U8)?.flatten_all()?.to_vec1::<u8>()?;
         let values = levels.into_iter().map(|v| ((f64::from(v) / step).floor() + rng.uniform()) / bins - 0.5);
@@ -211,7 +165,7 @@ impl Glow {
     /// When the shape is another.
     pub fn with_noise(&self, images: &Tensor, rng: &mut Rng) -> Result<(Tensor, Option<Tensor>)> {
         let Some(noise) = &self.noise else { return Ok((self.dequantize(images, rng)?, None)) };
-        let (dtype, device, bins) = (self.parameters.dtype(), self.parameters.device(), self.config.bins());
+        let (dtype, device, bins) = (self.dtype, &self.device, self.config.bins());
         let values = images.to_dtype(DType::F64)?.affine(bins / 256.0, 0.0)?.floor()?;
         let values = values.to_dtype(dtype)?.to_device(device)?;
         let middles = values.affine(1.0 / bins, 0.5 / bins - 0.5)?;
@@ -249,7 +203,7 @@ impl Glow {
     /// As [`Distribution::log_prob`].
     pub fn loss(&self, memory: Memory, images: &Tensor, context: Option<&Tensor>, rng: &mut Rng) -> Result<FlowLoss> {
         let (x, log_density) = self.with_noise(images, rng)?;
-        let loss = memory.forward_kl(self, &x, context, rng)?;
+        let loss = memory.forward_kl(&self.images, &x, context, rng)?;
         let Some(log_density) = log_density else { return Ok(loss) };
         let of_noise = log_density.mean_all()?;
         Ok(match loss {
@@ -281,7 +235,7 @@ impl Glow {
         if small.dims().get(1..) != Some(&shape) {
             return Err(Error::shape("the image that a Glow is given", small.dims(), format!("(B, {shape:?})")));
         }
-        let (dtype, device) = (self.parameters.dtype(), self.parameters.device());
+        let (dtype, device) = (self.dtype, &self.device);
         Ok(small.to_dtype(DType::F64)?.affine(1.0 / 256.0, 0.5 / 256.0 - 0.5)?.to_dtype(dtype)?.to_device(device)?)
     }
 
@@ -305,70 +259,5 @@ impl Glow {
     pub fn bits(&self, log_prob: f64) -> f64 {
         let dims = self.config.dims() as f64;
         (dims * self.config.bins().ln() - log_prob) / (dims * LN_2)
-    }
-
-    /// Writes weights, buffers and config to one file.
-    ///
-    /// # Errors
-    /// When the file cannot be written; then an older one of the name is still whole.
-    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
-        let config = serde_json::to_string(&self.config).map_err(|e| Error::Config(e.to_string()))?;
-        save_model(path.as_ref(), Self::KIND, &config, &self.parameters.tensors())
-    }
-
-    /// The Glow that [`Self::save`] or a training run wrote, on this device.
-    ///
-    /// # Errors
-    /// When the file is missing, broken, of another kind or of a newer format.
-    pub fn load(path: impl AsRef<Path>, device: &Device) -> Result<Self> {
-        let file = load_model(path.as_ref())?;
-        file.expect_kind(Self::KIND)?;
-        let dtype = file.tensors.values().map(Tensor::dtype).find(|t| t.is_float()).unwrap_or(DType::F32);
-        let config = file.config()?;
-        Self::with_tensors(config, dtype, device, file.tensors).map_err(|e| Error::file(path.as_ref(), e))
-    }
-
-    /// What it is made of.
-    pub fn structure(&self) -> Structure {
-        let [channels, height, width] = self.config.shape;
-        let details = format!("over images of {channels} x {height} x {width}, {} bits", self.config.bits);
-        let noise = self.noise.iter().map(|noise| Structure::new("Dequantizer", "").part(noise.structure()));
-        Structure::new("Glow", details).part(self.distribution.structure()).parts(noise)
-    }
-}
-
-impl Distribution for Glow {
-    fn event_shape(&self) -> &[usize] {
-        self.distribution.event_shape()
-    }
-
-    fn log_prob(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
-        self.distribution.log_prob(x, context)
-    }
-
-    fn log_prob_training(&self, x: &Tensor, context: Option<&Tensor>, rng: &mut Rng) -> Result<Tensor> {
-        self.distribution.log_prob_training(x, context, rng)
-    }
-
-    fn detached(&self) -> Option<&dyn Distribution> {
-        Some(&self.detached)
-    }
-
-    fn transformed(&self) -> Option<&Transformed> {
-        Some(&self.distribution)
-    }
-
-    fn sample(&self, count: usize, context: Option<&Tensor>, rng: &mut Rng) -> Result<Tensor> {
-        self.distribution.sample(count, context, rng)
-    }
-
-    fn sample_with_log_prob(&self, count: usize, context: Option<&Tensor>, rng: &mut Rng) -> Result<(Tensor, Tensor)> {
-        self.distribution.sample_with_log_prob(count, context, rng)
-    }
-}
-
-impl std::fmt::Display for Glow {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.structure().fmt(f)
     }
 }

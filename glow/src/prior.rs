@@ -3,9 +3,10 @@
 use crate::class_features::class_of_rows;
 use crate::conv::{last_layer, weights};
 use candle_core::Tensor;
-use flows_core::bijectors::{Bijector, check_event};
+use flows_core::bijectors::{Bijector, Direction, Mode};
 use flows_core::nn::{Init, Scope};
-use flows_core::ops::{ConvLayer, Coupled, Direction, conv_network, coupled};
+use flows_core::ops::{ConvLayer, Coupled, conv_network, coupled};
+use flows_core::shape::check_event;
 use flows_core::{Error, Result, Structure};
 
 /// `x = m + z e^l` for the half of the channels that leaves a level, m and l being a 3x3 convolution of the half that
@@ -14,12 +15,12 @@ use flows_core::{Error, Result, Structure};
 /// Weights: `weight` (2C, C, 3, 3), `bias`, `log_scale` (2C). Where there are features too, the context is both, and so
 /// are the inputs of the convolution.
 #[derive(Debug)]
-pub struct SplitPrior {
+pub struct NormalPrior {
     shape: [usize; 3],
     layer: ConvLayer,
 }
 
-impl SplitPrior {
+impl NormalPrior {
     /// The prior of a half of this shape.
     ///
     /// # Errors
@@ -35,12 +36,6 @@ impl SplitPrior {
     pub fn given(shape: [usize; 3], channels: usize, scope: &Scope) -> Result<Self> {
         Ok(Self { shape, layer: last_layer(channels, 2 * shape[0], scope)? })
     }
-
-    fn run(&self, v: &Tensor, context: Option<&Tensor>, direction: Direction) -> Result<(Tensor, Tensor)> {
-        check_event("the half that leaves", v, &self.shape)?;
-        let stays = context.ok_or_else(|| Error::Config("a split prior needs the half that stays".into()))?;
-        normal(v, &conv_network(stays, vec![self.layer.clone()])?, direction)
-    }
 }
 
 /// The map of v given all means, then all log-deviations along the channels.
@@ -49,17 +44,21 @@ fn normal(v: &Tensor, parameters: &Tensor, direction: Direction) -> Result<(Tens
     Ok((out.reshape(v.shape())?, log_det))
 }
 
-impl Bijector for SplitPrior {
+impl Bijector for NormalPrior {
     fn latent_shape(&self) -> &[usize] {
         &self.shape
     }
 
-    fn forward(&self, z: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        self.run(z, context, Direction::Forward)
-    }
-
-    fn inverse(&self, x: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        self.run(x, context, Direction::Inverse)
+    fn map(
+        &self,
+        direction: Direction,
+        input: &Tensor,
+        context: Option<&Tensor>,
+        _: &mut Mode<'_>,
+    ) -> Result<(Tensor, Tensor)> {
+        check_event("the half that leaves", input, &self.shape)?;
+        let stays = context.ok_or_else(|| Error::Config("a split prior needs the half that stays".into()))?;
+        normal(input, &conv_network(stays, vec![self.layer.clone()])?, direction)
     }
 
     fn structure(&self) -> Structure {
@@ -90,11 +89,23 @@ impl TopPrior {
         let classes = classes.map(|n| scope.weight("classes", (n, width), Init::Zeros)).transpose()?;
         Ok(Self { shape, layer: last_layer(shape[0], width, scope)?, classes })
     }
+}
 
-    fn run(&self, v: &Tensor, context: Option<&Tensor>, direction: Direction) -> Result<(Tensor, Tensor)> {
-        let batch = check_event("the top of a Glow", v, &self.shape)?;
+impl Bijector for TopPrior {
+    fn latent_shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn map(
+        &self,
+        direction: Direction,
+        input: &Tensor,
+        context: Option<&Tensor>,
+        _: &mut Mode<'_>,
+    ) -> Result<(Tensor, Tensor)> {
+        let batch = check_event("the top of a Glow", input, &self.shape)?;
         let [channels, height, width] = self.shape;
-        let zeros = Tensor::zeros((1, channels, height, width), v.dtype(), v.device())?;
+        let zeros = Tensor::zeros((1, channels, height, width), input.dtype(), input.device())?;
         let shared = conv_network(&zeros, vec![self.layer.clone()])?;
         let shared = shared.broadcast_as((batch, 2 * channels, height, width))?;
         let parameters = match &self.classes {
@@ -104,21 +115,7 @@ impl TopPrior {
                 shared.broadcast_add(&own.reshape((batch, 2 * channels, 1, 1))?)?
             }
         };
-        normal(v, &parameters, direction)
-    }
-}
-
-impl Bijector for TopPrior {
-    fn latent_shape(&self) -> &[usize] {
-        &self.shape
-    }
-
-    fn forward(&self, z: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        self.run(z, context, Direction::Forward)
-    }
-
-    fn inverse(&self, x: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        self.run(x, context, Direction::Inverse)
+        normal(input, &parameters, direction)
     }
 
     fn structure(&self) -> Structure {

@@ -99,65 +99,53 @@ fn missing(name: &str) -> Error {
     Error::Data(format!("the state dict has no `{name}`: it is not in the layout of rosinality/glow-pytorch"))
 }
 
-impl Glow {
-    /// The model of a state dict in the layout of rosinality/glow-pytorch, in f32, for images of `side` (height,
-    /// width) and colours of `bits`, which a state dict does not say.
-    ///
-    /// # Errors
-    /// When a tensor is missing, superfluous or of another shape.
-    pub fn from_state_dict(
-        tensors: HashMap<String, Tensor>,
-        side: [usize; 2],
-        bits: u32,
-        device: &Device,
-    ) -> Result<Self> {
-        let mut state = State::new(tensors);
-        let config = state.config(side, bits)?;
-        let mut ours = Vec::new();
-        for i in 0..config.levels {
-            let (there, here) = (format!("blocks.{i}"), format!("levels.{i}"));
-            for k in 0..config.steps {
-                let (there, here) = (format!("{there}.flows.{k}"), format!("{here}.{k}"));
-                let scale = state.values(&format!("{there}.actnorm.scale"))?;
-                if scale.contains(&0.0) {
-                    return Err(Error::Data(format!(
-                        "`{there}.actnorm.scale` has a 0, so the flow cannot be inverted"
-                    )));
-                }
-                let n = scale.len();
-                let initialized = state.take(&format!("{there}.actnorm.initialized"))?.to_dtype(DType::U8)?;
-                ours.push((format!("{here}.actnorm.initialized"), initialized.reshape(1)?));
-                ours.push((
-                    format!("{here}.actnorm.shift"),
-                    state.take(&format!("{there}.actnorm.loc"))?.flatten_all()?,
-                ));
-                let logs: Vec<f64> = scale.iter().map(|s| s.abs().ln()).collect();
-                ours.push((format!("{here}.actnorm.log_scale"), Tensor::new(logs, &Device::Cpu)?));
-                let signs: Vec<f64> = scale.iter().map(|s| s.signum()).collect();
-                convolution(&mut state, &there, &here, n, &signs, &mut ours)?;
-                for (theirs, own) in [("net.0.", "0."), ("net.2.", "1."), ("net.4.conv.", "2.")] {
-                    for part in ["weight", "bias"] {
-                        let tensor = state.take(&format!("{there}.coupling.{theirs}{part}"))?;
-                        ours.push((format!("{here}.coupling.{own}{part}"), tensor));
-                    }
-                }
-                let scale = state.take(&format!("{there}.coupling.net.4.scale"))?.flatten_all()?;
-                ours.push((format!("{here}.coupling.2.log_scale"), scale));
+/// The model of a state dict in the layout of rosinality/glow-pytorch, in f32, for images of `side` (height,
+/// width) and colours of `bits`, which a state dict does not say.
+///
+/// # Errors
+/// When a tensor is missing, superfluous or of another shape.
+pub fn from_state_dict(tensors: HashMap<String, Tensor>, side: [usize; 2], bits: u32, device: &Device) -> Result<Glow> {
+    let mut state = State::new(tensors);
+    let config = state.config(side, bits)?;
+    let mut ours = Vec::new();
+    for i in 0..config.levels {
+        let (there, here) = (format!("blocks.{i}"), format!("levels.{i}"));
+        for k in 0..config.steps {
+            let (there, here) = (format!("{there}.flows.{k}"), format!("{here}.{k}"));
+            let scale = state.values(&format!("{there}.actnorm.scale"))?;
+            if scale.contains(&0.0) {
+                return Err(Error::Data(format!("`{there}.actnorm.scale` has a 0, so the flow cannot be inverted")));
             }
-            for part in ["weight", "bias"] {
-                let tensor = state.take(&format!("{there}.prior.conv.{part}"))?;
-                ours.push((format!("{here}.prior.{part}"), tensor));
+            let n = scale.len();
+            let initialized = state.take(&format!("{there}.actnorm.initialized"))?.to_dtype(DType::U8)?;
+            ours.push((format!("{here}.actnorm.initialized"), initialized.reshape(1)?));
+            ours.push((format!("{here}.actnorm.shift"), state.take(&format!("{there}.actnorm.loc"))?.flatten_all()?));
+            let logs: Vec<f64> = scale.iter().map(|s| s.abs().ln()).collect();
+            ours.push((format!("{here}.actnorm.log_scale"), Tensor::new(logs, &Device::Cpu)?));
+            let signs: Vec<f64> = scale.iter().map(|s| s.signum()).collect();
+            convolution(&mut state, &there, &here, n, &signs, &mut ours)?;
+            for (theirs, own) in [("net.0.", "0."), ("net.2.", "1."), ("net.4.conv.", "2.")] {
+                for part in ["weight", "bias"] {
+                    let tensor = state.take(&format!("{there}.coupling.{theirs}{part}"))?;
+                    ours.push((format!("{here}.coupling.{own}{part}"), tensor));
+                }
             }
-            let scale = state.take(&format!("{there}.prior.scale"))?.flatten_all()?;
-            ours.push((format!("{here}.prior.log_scale"), scale));
+            let scale = state.take(&format!("{there}.coupling.net.4.scale"))?.flatten_all()?;
+            ours.push((format!("{here}.coupling.2.log_scale"), scale));
         }
-        if let Some(name) = state.0.keys().min() {
-            return Err(Error::Data(format!(
-                "`{name}` has no place in a Glow: the file is not in the layout of rosinality/glow-pytorch"
-            )));
+        for part in ["weight", "bias"] {
+            let tensor = state.take(&format!("{there}.prior.conv.{part}"))?;
+            ours.push((format!("{here}.prior.{part}"), tensor));
         }
-        Self::with_tensors(config, DType::F32, device, ours.into_iter().collect())
+        let scale = state.take(&format!("{there}.prior.scale"))?.flatten_all()?;
+        ours.push((format!("{here}.prior.log_scale"), scale));
     }
+    if let Some(name) = state.0.keys().min() {
+        return Err(Error::Data(format!(
+            "`{name}` has no place in a Glow: the file is not in the layout of rosinality/glow-pytorch"
+        )));
+    }
+    Glow::with_tensors(config, DType::F32, device, ours.into_iter().collect())
 }
 
 /// Takes over the 1x1 convolution of a step, its columns multiplied with `signs`.

@@ -2,11 +2,12 @@
 
 use crate::encoder::{Features, WithFeatures};
 use crate::{
-    AffineInjector, ClassFeatures, Condition, Encoder, GlowConfig, ImageCoupling, Mixing, SplitPrior, TopPrior,
+    AffineInjector, ClassFeatures, Condition, Encoder, GlowConfig, ImageCoupling, Mixing, NormalPrior, TopPrior,
 };
 use flows_core::Result;
 use flows_core::bijectors::{
-    ActNorm, Bijector, Chain, Conv1x1, Embed, Equalize, Level, Logit, MultiScale, Order, Permutation, Squeeze, Start,
+    ActNorm, Bijector, Chain, Conv1x1, Embed, Equalize, Level, Logit, MultiScale, Order, Permutation, SplitPrior,
+    Squeeze, Start,
 };
 use flows_core::nn::{Network, Scope};
 
@@ -76,14 +77,14 @@ fn level(config: &GlowConfig, index: usize, scope: &Scope) -> Result<Level> {
         steps.push(Box::new(ImageCoupling::conditional(shape, kind, config.hidden, given, &scope)?));
     }
     let (scope, half) = (scope.enter("prior"), [channels / 2, height, width]);
-    let mut prior: Option<Box<dyn Bijector>> = None;
+    let mut split: Option<SplitPrior> = None;
     match (index + 1 == config.levels, features) {
         (true, None) => steps.push(Box::new(TopPrior::new(shape, config.classes, &scope)?)),
-        (true, Some(_)) => steps.push(Box::new(SplitPrior::given(shape, given, &scope)?)),
-        (false, None) => prior = Some(Box::new(SplitPrior::new(half, &scope)?)),
+        (true, Some(_)) => steps.push(Box::new(NormalPrior::given(shape, given, &scope)?)),
+        (false, None) => split = Some(SplitPrior::new(Box::new(NormalPrior::new(half, &scope)?))),
         (false, Some(features)) => {
-            let normal = SplitPrior::given(half, half[0] + given, &scope)?;
-            prior = Some(Box::new(Embed::new(Box::new(WithFeatures(features)), Box::new(normal))));
+            let normal = NormalPrior::given(half, half[0] + given, &scope)?;
+            split = Some(SplitPrior::embedded(Box::new(WithFeatures(features)), Box::new(normal)));
         }
     }
     steps.reverse();
@@ -91,7 +92,7 @@ fn level(config: &GlowConfig, index: usize, scope: &Scope) -> Result<Level> {
     if let Some(features) = features {
         flow = Box::new(Embed::new(Box::new(features), flow));
     }
-    Ok(Level { flow, prior })
+    Ok(Level { flow, prior: split })
 }
 
 fn mixing(mixing: Mixing, shape: &[usize], scope: &Scope) -> Result<Box<dyn Bijector>> {

@@ -6,7 +6,7 @@ use flows_core::distributions::Distribution;
 use flows_core::nn::Parameters;
 use flows_core::testing::difference;
 use flows_core::{Error, Result};
-use glow::{Glow, TopPrior, levels, read_state_dict};
+use glow::{Glow, TopPrior, from_state_dict, levels, read_state_dict};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
@@ -124,7 +124,7 @@ fn check(path: &Path) -> Result<()> {
     let state = read_state_dict(&model)?;
     let x = tensor("x")?;
     let (batch, _, height, width) = x.dims4()?;
-    let glow = Glow::from_state_dict(state.clone(), [height, width], 8, &Device::Cpu)?;
+    let glow = from_state_dict(state.clone(), [height, width], 8, &Device::Cpu)?;
     // What the file says of the model is what was found in the state dict.
     let metadata = header.metadata().clone().unwrap_or_default();
     let said: serde_json::Value = serde_json::from_str(metadata.get("config").ok_or_else(|| bad("no config"))?)
@@ -157,7 +157,7 @@ fn check(path: &Path) -> Result<()> {
     }
     // Out and in again it is the same model.
     let exported = glow::state_dict(&glow)?.into_iter().collect();
-    let again = Glow::from_state_dict(exported, [height, width], 8, &Device::Cpu)?;
+    let again = from_state_dict(exported, [height, width], 8, &Device::Cpu)?;
     close("log_prob after an export", &log_prob, &again.log_prob(x, None)?)
 }
 

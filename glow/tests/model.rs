@@ -3,13 +3,13 @@
 use candle_core::{DType, Device, Tensor};
 use flows_core::bijectors::Bijector;
 use flows_core::distributions::Distribution;
-use flows_core::nn::{Network, Parameters};
+use flows_core::nn::{Mode, Network, Parameters};
 use flows_core::testing::{Case, difference, gradient_difference, measure, perturb};
 use flows_core::train::{FlowLoss, Loss, Memory};
 use flows_core::{Result, Rng};
 use glow::{
     AffineInjector, Condition, CouplingKind, Dequantizer, Encoder, Glow, GlowConfig, ImageCoupling, Mixing, TopPrior,
-    dequantizer, flow, state_dict,
+    dequantizer, flow, from_state_dict, state_dict,
 };
 use std::collections::HashMap;
 
@@ -249,10 +249,10 @@ fn files_and_state_dicts_hold_the_whole_model() -> Result<()> {
         }
         let side = [config.shape[1], config.shape[2]];
         let module = state.iter().map(|(name, t)| (format!("module.{name}"), t.clone())).collect();
-        let again = Glow::from_state_dict(module, side, 8, CPU)?;
+        let again = from_state_dict(module, side, 8, CPU)?;
         assert!(difference(&want, &again.log_prob(&x, None)?)? < 1e-5, "{name}");
         state.remove("blocks.0.prior.scale");
-        let error = Glow::from_state_dict(state, side, 8, CPU).unwrap_err().to_string();
+        let error = from_state_dict(state, side, 8, CPU).unwrap_err().to_string();
         assert!(error.contains("blocks.0.prior.scale"), "{error}");
     }
     Ok(())
@@ -297,7 +297,9 @@ fn features_lie_where_the_image_does() -> Result<()> {
     perturb(&parameters, 0.3, &mut Rng::seed(1))?;
     let zeros = Tensor::zeros((1, 1, 4, 4), DType::F64, CPU)?;
     let impulse = zeros.slice_assign(&[0..1, 0..1, 0..1, 3..4], &Tensor::ones((1, 1, 1, 1), DType::F64, CPU)?)?;
-    let change = (encoder.forward(&impulse, None)? - encoder.forward(&zeros, None)?)?.abs()?;
+    let change = (encoder.forward(&impulse, None, &mut Mode::evaluation())?
+        - encoder.forward(&zeros, None, &mut Mode::evaluation())?)?
+    .abs()?;
     let mut start = 0;
     for side in [16usize, 4] {
         let part = change.narrow(1, start, 2 * side * side)?.reshape((2, side, side))?.sum(0)?.to_vec2::<f64>()?;

@@ -6,7 +6,7 @@ use super::{CnfSettings, Cost, Coupling, Gradient, matching};
 use crate::field::{Divergence, Penalty, Probe, VectorField, composed, composed_at, no_bottleneck, value};
 use crate::solver::{End, Solver};
 use candle_core::{DType, Tensor};
-use flows_core::bijectors::Bijector;
+use flows_core::bijectors::{Bijector, Direction, Mode};
 use flows_core::nn::{Init, Scope};
 use flows_core::{Error, Result, Rng, Structure};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,8 +16,8 @@ use std::time::Instant;
 /// `dx/dt = f(t, x)` from the data at time 0 to the base at time T, and
 /// `log|det dz/dx|` is the integral of the divergence of f on the way.
 ///
-/// Likelihoods and samples use the exact divergence; training ([`Bijector::inverse_training`]) that of
-/// the settings, less the penalty if there is one. The steps of the solver are common to a batch unless the
+/// Likelihoods and samples use the exact divergence; training that of the
+/// settings, less the penalty if there is one. The steps of the solver are common to a batch unless the
 /// settings say `row_steps`, so a row's result depends on the others by as much as the tolerance; a row that
 /// is not finite, or beyond 1e12 where the activation has no bound, has NaN and no say in the steps. In f32 a
 /// tolerance below 1e-6 is taken to be that.
@@ -160,16 +160,9 @@ impl Cnf {
         self.run("the points of a continuous flow", x, context, times, (Probe::Basis, false))
     }
 
-    /// The forward direction by the solver of evaluation, with the divergence that `probe` gives.
-    pub(crate) fn forward_by(&self, z: &Tensor, probe: Probe) -> Result<(Tensor, Tensor)> {
-        let times = [self.end_time()?, 0.0];
-        self.run("the latent of a continuous flow", z, None, times, (probe, false))
-    }
-
-    /// The same of the inverse direction.
-    pub(crate) fn inverse_by(&self, x: &Tensor, probe: Probe) -> Result<(Tensor, Tensor)> {
-        let times = [0.0, self.end_time()?];
-        self.run("the data of a continuous flow", x, None, times, (probe, false))
+    /// A direction by the solver of evaluation, with the divergence that `probe` gives.
+    pub(crate) fn map_by(&self, direction: Direction, input: &Tensor, probe: Probe) -> Result<(Tensor, Tensor)> {
+        self.run(name(direction), input, None, times(direction, self.end_time()?), (probe, false))
     }
 
     fn solver(&self, training: bool, dtype: DType) -> Solver {
@@ -214,7 +207,8 @@ impl Cnf {
         self.check(what, x, context)?;
         let context = context.filter(|_| self.field.context() > 0);
         let solver = self.solver(training, x.dtype());
-        let penalty = if training { self.settings.penalty } else { Penalty::default() };
+        // It is for likelihoods, which are those of points on their way to the base.
+        let penalty = if training && times[0] < times[1] { self.settings.penalty } else { Penalty::default() };
         let end_time = self.root.as_ref().map(Tensor::sqr).transpose()?;
         if x.device().is_cpu() && self.settings.gradient != Gradient::Plain {
             let gradient = self.settings.gradient;
@@ -245,29 +239,23 @@ impl Cnf {
     }
 }
 
-impl Bijector for Cnf {
-    fn latent_shape(&self) -> &[usize] {
-        &self.shape
-    }
-
-    fn forward(&self, z: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        let times = [self.end_time()?, 0.0];
-        self.run("the latent of a continuous flow", z, context, times, (Probe::Basis, false))
-    }
-
-    fn inverse(&self, x: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        let times = [0.0, self.end_time()?];
-        self.run("the data of a continuous flow", x, context, times, (Probe::Basis, false))
-    }
-
-    fn inverse_training(&self, x: &Tensor, context: Option<&Tensor>, rng: &mut Rng) -> Result<(Tensor, Tensor)> {
-        let what = "the data of a continuous flow";
-        self.check(what, x, context)?;
+impl Cnf {
+    /// A step of training: the divergence is estimated, and the end time shifted at random if it is steered.
+    fn run_training(
+        &self,
+        direction: Direction,
+        input: &Tensor,
+        context: Option<&Tensor>,
+        rng: &mut Rng,
+    ) -> Result<(Tensor, Tensor)> {
+        let what = name(direction);
+        self.check(what, input, context)?;
         let probe = match (self.settings.divergence, self.field.bottleneck()) {
             (divergence @ Divergence::BottleneckGaussian, Some(parts)) => {
-                divergence.draw(&Tensor::zeros((x.dim(0)?, parts.width()), x.dtype(), x.device())?, rng)?
+                let shape = (input.dim(0)?, parts.width());
+                divergence.draw(&Tensor::zeros(shape, input.dtype(), input.device())?, rng)?
             }
-            (divergence, _) => divergence.draw(x, rng)?,
+            (divergence, _) => divergence.draw(input, rng)?,
         };
         let (end_time, steer) = (self.end_time()?, self.settings.steer);
         if steer >= end_time {
@@ -275,13 +263,51 @@ impl Bijector for Cnf {
             return Err(Error::Diverged(format!("the end time has become {end_time} give or take {steer}, {message}")));
         }
         let end_time = if steer == 0.0 { end_time } else { end_time + steer * (2.0 * rng.uniform() - 1.0) };
-        self.run(what, x, context, [0.0, end_time], (probe, true)).map_err(|error| match error {
+        self.run(what, input, context, times(direction, end_time), (probe, true)).map_err(|error| match error {
             Error::Diverged(message) => Error::Diverged(format!(
                 "{message}. If training has made the field so: lower the learning rate, clip the gradients \
                  (`clip_norm`), or smooth the field (`penalty`)"
             )),
             error => error,
         })
+    }
+}
+
+/// What an error message calls the input of a direction.
+fn name(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Forward => "the latent of a continuous flow",
+        Direction::Inverse => "the data of a continuous flow",
+    }
+}
+
+/// The first and last time of a solve: 0 at the data, the end time at the base.
+fn times(direction: Direction, end_time: f64) -> [f64; 2] {
+    match direction {
+        Direction::Forward => [end_time, 0.0],
+        Direction::Inverse => [0.0, end_time],
+    }
+}
+
+impl Bijector for Cnf {
+    fn latent_shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn map(
+        &self,
+        direction: Direction,
+        input: &Tensor,
+        context: Option<&Tensor>,
+        mode: &mut Mode<'_>,
+    ) -> Result<(Tensor, Tensor)> {
+        match mode.rng() {
+            Some(rng) => self.run_training(direction, input, context, rng),
+            None => {
+                let times = times(direction, self.end_time()?);
+                self.run(name(direction), input, context, times, (Probe::Basis, false))
+            }
+        }
     }
 
     fn structure(&self) -> Structure {

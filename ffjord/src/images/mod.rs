@@ -5,4 +5,4 @@ mod model;
 mod scale;
 
 pub use config::ImageConfig;
-pub use model::ImageModel;
+pub use model::{ImageDensity, ImageModel};

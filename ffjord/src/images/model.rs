@@ -1,16 +1,16 @@
-//! A continuous flow of images as people use it: config, parameters and distribution in one.
+//! Continuous flows of images.
 
 use super::ImageConfig;
 use super::scale::{ScaleFlow, flows};
 use crate::{Cnf, Cost, Coupling};
 use candle_core::{DType, Device, Tensor};
-use flows_core::bijectors::{Bijector, Chain, Equalize, Logit, Reshape, Standardize, Whiten};
+use flows_core::bijectors::{Bijector, Chain, Direction, Equalize, Logit, Reshape, Standardize, Whiten};
 use flows_core::distributions::{Distribution, StandardNormal, Transformed};
-use flows_core::files::{load_model, save_model};
-use flows_core::nn::Parameters;
-use flows_core::{Error, Result, Rng, Structure};
+use flows_core::nn::Scope;
+use flows_core::{Config, Error, Model, Result, Rng, Structure};
 use std::f64::consts::LN_2;
-use std::path::Path;
+use std::ops::Deref;
+use std::sync::Arc;
 
 /// Values of a colour.
 const LEVELS: usize = 256;
@@ -40,69 +40,53 @@ const BLOCK: usize = 64;
 /// assert_eq!((images.dims(), model.score(&images, &mut rng)?.dims()), (&[2, 1, 8, 8][..], &[2][..]));
 /// # Ok::<(), flows_core::Error>(())
 /// ```
+pub type ImageModel = Model<ImageConfig>;
+
+/// What an [`ImageConfig`] builds.
 #[derive(Debug)]
-pub struct ImageModel {
+pub struct ImageDensity {
     config: ImageConfig,
-    parameters: Parameters,
     /// From the base to the data.
     flows: Vec<ScaleFlow>,
-    /// The same with their weights as constants, for use rather than training.
-    detached: Vec<ScaleFlow>,
     standardize: Standardize,
     whiten: Option<Whiten>,
     /// What makes unbounded numbers of colours.
-    colours: Box<dyn Bijector>,
-    distribution: Transformed,
+    colours: Arc<dyn Bijector>,
+    transformed: Transformed,
+    dtype: DType,
+    device: Device,
 }
 
-impl ImageModel {
-    /// The `kind` that a model's file names.
-    pub const KIND: &str = "ffjord-images";
+impl Config for ImageConfig {
+    const KIND: &'static str = "ffjord-images";
+    type Built = ImageDensity;
 
-    /// A model of f32 on the CPU whose weights are drawn from `rng`.
-    ///
-    /// # Errors
-    /// When the config names a size or a setting that cannot be.
-    pub fn new(config: ImageConfig, rng: &mut Rng) -> Result<Self> {
-        Self::on(config, DType::F32, &Device::Cpu, rng)
-    }
-
-    /// A model of this type on this device.
-    ///
-    /// # Errors
-    /// As [`Self::new`].
-    pub fn on(config: ImageConfig, dtype: DType, device: &Device, rng: &mut Rng) -> Result<Self> {
-        config.check()?;
-        let parameters = Parameters::new(dtype, device, rng.fork());
-        let scope = parameters.scope();
-        let standardize = Standardize::new(&config.shape, &scope.enter("data"))?;
-        let (chained, colours): (Box<dyn Bijector>, Box<dyn Bijector>) = match config.equalize {
-            false => both(Logit::new(&config.shape, config.alpha, COLOURS)?),
-            true => both(Equalize::new(config.shape, LEVELS, COLOURS, &scope.enter("equalize"))?),
+    fn build(&self, scope: &Scope) -> Result<ImageDensity> {
+        self.check()?;
+        let (dtype, device) = (scope.dtype(), scope.device().clone());
+        let standardize = Standardize::new(&self.shape, &scope.enter("data"))?;
+        let colours: Arc<dyn Bijector> = match self.equalize {
+            false => Arc::new(Logit::new(&self.shape, self.alpha, COLOURS)?),
+            true => Arc::new(Equalize::new(self.shape, LEVELS, COLOURS, &scope.enter("equalize"))?),
         };
-        let whiten = config.whiten.then(|| Whiten::new(config.shape, &scope.enter("whiten"))).transpose()?;
-        let [flows, detached] =
-            [scope, parameters.detached().scope()].map(|scope| flows(&config, &scope.enter("scales")));
-        let (flows, detached) = (flows?, detached?);
-        let mut chain: Vec<Box<dyn Bijector>> = vec![Box::new(Reshape::flatten(&config.shape))];
+        let whiten = self.whiten.then(|| Whiten::new(self.shape, &scope.enter("whiten"))).transpose()?;
+        let flows = flows(self, &scope.enter("scales"))?;
+        let mut chain: Vec<Box<dyn Bijector>> = vec![Box::new(Reshape::flatten(&self.shape))];
         chain.extend(flows.iter().map(|flow| Box::new(flow.clone()) as Box<dyn Bijector>));
         chain.extend(whiten.clone().map(|whiten| Box::new(whiten) as Box<dyn Bijector>));
-        chain.extend([Box::new(standardize.clone()) as Box<dyn Bijector>, chained]);
-        let base = StandardNormal::new([config.dims()], dtype, device)?;
-        let distribution = Transformed::new(Box::new(base), Box::new(Chain::new(chain)?))?;
-        Ok(Self { config, parameters, flows, detached, standardize, whiten, colours, distribution })
+        chain.extend([Box::new(standardize.clone()) as Box<dyn Bijector>, Box::new(colours.clone())]);
+        let base = StandardNormal::new([self.dims()], dtype, &device)?;
+        let transformed = Transformed::new(base, Chain::new(chain)?)?.without_context();
+        Ok(ImageDensity { config: self.clone(), flows, standardize, whiten, colours, transformed, dtype, device })
     }
 
-    /// The config it was made from.
-    pub fn config(&self) -> &ImageConfig {
-        &self.config
+    fn root(&self) -> Structure {
+        let [channels, height, width] = self.shape;
+        Structure::new("ffjord", format!("over images of {channels} x {height} x {width}"))
     }
+}
 
-    /// Its weights and buffers.
-    pub fn parameters(&self) -> &Parameters {
-        &self.parameters
-    }
-
+impl ImageDensity {
     /// The continuous flows, from the base to the data.
     pub fn flows(&self) -> Vec<Cnf> {
         self.flows.iter().map(|flow| flow.cnf().clone()).collect()
@@ -144,7 +128,7 @@ impl ImageModel {
 
     /// What the solves have cost since this was last asked.
     pub fn take_cost(&self) -> Cost {
-        self.flows.iter().chain(&self.detached).map(|flow| flow.cnf().take_cost()).fold(Cost::default(), Cost::plus)
+        self.flows.iter().map(|flow| flow.cnf().take_cost()).fold(Cost::default(), Cost::plus)
     }
 
     /// The log-densities of images x (B, C, H, W), (B), for use rather than training: the divergence of all
@@ -155,11 +139,11 @@ impl ImageModel {
     pub fn score(&self, x: &Tensor, rng: &mut Rng) -> Result<Tensor> {
         in_blocks(x, |x| {
             let (mut v, mut log_det) = self.unbounded(x)?;
-            for flow in self.detached.iter().rev() {
-                let (next, part) = flow.estimate(&v.detach(), rng)?;
+            for flow in self.flows.iter().rev() {
+                let (next, part) = flow.estimate(Direction::Inverse, &v.detach(), rng)?;
                 (v, log_det) = (next, (log_det + part)?);
             }
-            let log_prob = (self.distribution.base().log_prob(&v.flatten_from(1)?, None)? + log_det)?;
+            let log_prob = (self.base().log_prob(&v.flatten_from(1)?, None)? + log_det)?;
             Ok(vec![log_prob.detach()])
         })
         .map(|mut found| found.remove(0))
@@ -179,13 +163,13 @@ impl ImageModel {
     /// # Errors
     /// When a shape is wrong or a solver cannot go on.
     pub fn path(&self, z: &Tensor, shares: &[f64]) -> Result<Vec<Tensor>> {
-        let count = self.detached.len() as f64;
+        let count = self.flows.len() as f64;
         let reshape = Reshape::flatten(&self.config.shape);
         in_blocks(z, |z| {
             let mut at = reshape.forward(z, None)?.0;
             let mut states = Vec::new();
-            for (i, flow) in self.detached.iter().enumerate() {
-                let (end, first, last) = (flow.cnf().end_time()?, i == 0, i + 1 == self.detached.len());
+            for (i, flow) in self.flows.iter().enumerate() {
+                let (end, first, last) = (flow.cnf().end_time()?, i == 0, i + 1 == self.flows.len());
                 // How far each share is within this flow.
                 let within = shares.iter().map(|share| share * count - i as f64);
                 let within = within.filter(|at| (first || *at > 0.0) && (last || *at <= 1.0));
@@ -226,7 +210,7 @@ impl ImageModel {
     /// # Errors
     /// When a tensor cannot be made.
     pub fn dequantize(&self, images: &Tensor, rng: &mut Rng) -> Result<Tensor> {
-        let (dtype, device) = (self.parameters.dtype(), self.parameters.device());
+        let (dtype, device) = (self.dtype, &self.device);
         let levels = images.to_dtype(DType::U8)?.flatten_all()?.to_vec1::<u8>()?;
         let values: Vec<f64> = levels.into_iter().map(|v| (f64::from(v) + rng.uniform()) / LEVELS as f64).collect();
         Ok(Tensor::from_vec(values, images.shape(), &Device::Cpu)?.to_dtype(dtype)?.to_device(device)?)
@@ -236,41 +220,6 @@ impl ImageModel {
     pub fn bits(&self, log_prob: f64) -> f64 {
         ((LEVELS as f64).ln() - log_prob / self.config.dims() as f64) / LN_2
     }
-
-    /// Writes weights, buffers and config to one file.
-    ///
-    /// # Errors
-    /// When the file cannot be written; then an older one of the name is still whole.
-    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
-        let config = serde_json::to_string(&self.config).map_err(|e| Error::Config(e.to_string()))?;
-        save_model(path.as_ref(), Self::KIND, &config, &self.parameters.tensors())
-    }
-
-    /// The model that [`Self::save`] or a training run wrote, on this device.
-    ///
-    /// # Errors
-    /// When the file is missing, broken, of another kind or of a newer format.
-    pub fn load(path: impl AsRef<Path>, device: &Device) -> Result<Self> {
-        let path = path.as_ref();
-        let file = load_model(path)?;
-        file.expect_kind(Self::KIND)?;
-        let dtype = file.tensors.values().map(Tensor::dtype).find(|t| t.is_float()).unwrap_or(DType::F32);
-        let loaded = Self::on(file.config()?, dtype, device, &mut Rng::seed(0))
-            .and_then(|model| model.parameters.load(&file.tensors).map(|()| model));
-        loaded.map_err(|e| Error::file(path, e))
-    }
-
-    /// What it is made of.
-    pub fn structure(&self) -> Structure {
-        let [channels, height, width] = self.config.shape;
-        let details = format!("over images of {channels} x {height} x {width}");
-        Structure::new("ffjord", details).part(self.distribution.structure())
-    }
-}
-
-/// The same map twice.
-fn both<B: Bijector + Clone + 'static>(map: B) -> (Box<dyn Bijector>, Box<dyn Bijector>) {
-    (Box::new(map.clone()), Box::new(map))
 }
 
 fn several_flows() -> Error {
@@ -292,29 +241,53 @@ fn in_blocks(x: &Tensor, mut f: impl FnMut(&Tensor) -> Result<Vec<Tensor>>) -> R
     (0..blocks[0].len()).map(part).collect()
 }
 
-impl Distribution for ImageModel {
+impl Deref for ImageDensity {
+    type Target = Transformed;
+
+    fn deref(&self) -> &Transformed {
+        &self.transformed
+    }
+}
+
+impl Distribution for ImageDensity {
     fn event_shape(&self) -> &[usize] {
-        self.distribution.event_shape()
+        self.transformed.event_shape()
     }
 
     fn log_prob(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
-        self.distribution.log_prob(x, context)
+        self.transformed.log_prob(x, context)
     }
 
     fn log_prob_training(&self, x: &Tensor, context: Option<&Tensor>, rng: &mut Rng) -> Result<Tensor> {
-        self.distribution.log_prob_training(x, context, rng)
-    }
-
-    fn transformed(&self) -> Option<&Transformed> {
-        Some(&self.distribution)
+        self.transformed.log_prob_training(x, context, rng)
     }
 
     fn sample(&self, count: usize, _: Option<&Tensor>, rng: &mut Rng) -> Result<Tensor> {
-        let (dtype, device) = (self.parameters.dtype(), self.parameters.device());
-        self.decode(&rng.normal_tensor((count, self.config.dims()), dtype, device)?)
+        self.decode(&rng.normal_tensor((count, self.config.dims()), self.dtype, &self.device)?)
     }
 
     fn sample_with_log_prob(&self, count: usize, context: Option<&Tensor>, rng: &mut Rng) -> Result<(Tensor, Tensor)> {
-        self.distribution.sample_with_log_prob(count, context, rng)
+        self.transformed.sample_with_log_prob(count, context, rng)
+    }
+
+    fn sample_with_log_prob_training(
+        &self,
+        count: usize,
+        context: Option<&Tensor>,
+        rng: &mut Rng,
+    ) -> Result<(Tensor, Tensor)> {
+        self.transformed.sample_with_log_prob_training(count, context, rng)
+    }
+
+    fn dtype(&self) -> Option<DType> {
+        Some(self.dtype)
+    }
+
+    fn device(&self) -> Device {
+        self.device.clone()
+    }
+
+    fn structure(&self) -> Structure {
+        self.transformed.structure()
     }
 }

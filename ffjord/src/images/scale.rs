@@ -4,7 +4,7 @@ use super::ImageConfig;
 use crate::Cnf;
 use crate::field::{Divergence, Probe};
 use candle_core::Tensor;
-use flows_core::bijectors::{Bijector, Squeeze};
+use flows_core::bijectors::{Bijector, Direction, Mode, Squeeze};
 use flows_core::nn::Scope;
 use flows_core::{Error, Result, Rng, Structure};
 
@@ -102,9 +102,9 @@ impl ScaleFlow {
         Ok((self.together(&parts, &moved)?, log_det))
     }
 
-    /// The inverse with a divergence estimated by noise of `rng`.
-    pub(super) fn estimate(&self, x: &Tensor, rng: &mut Rng) -> Result<(Tensor, Tensor)> {
-        self.within(x, |v| self.cnf.inverse_by(v, probe(v, rng)?))
+    /// A direction with a divergence estimated by noise of `rng`.
+    pub(super) fn estimate(&self, direction: Direction, input: &Tensor, rng: &mut Rng) -> Result<(Tensor, Tensor)> {
+        self.within(input, |v| self.cnf.map_by(direction, v, probe(v, rng)?))
     }
 
     /// The images at `times` of the flow, the first of which is that of `start`.
@@ -131,16 +131,17 @@ impl Bijector for ScaleFlow {
         &self.image
     }
 
-    fn forward(&self, z: &Tensor, _: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        self.within(z, |v| self.cnf.forward_by(v, probe(v, &mut Rng::seed(0))?))
-    }
-
-    fn inverse(&self, x: &Tensor, _: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        self.estimate(x, &mut Rng::seed(0))
-    }
-
-    fn inverse_training(&self, x: &Tensor, context: Option<&Tensor>, rng: &mut Rng) -> Result<(Tensor, Tensor)> {
-        self.within(x, |v| self.cnf.inverse_training(v, context, rng))
+    fn map(
+        &self,
+        direction: Direction,
+        input: &Tensor,
+        context: Option<&Tensor>,
+        mode: &mut Mode<'_>,
+    ) -> Result<(Tensor, Tensor)> {
+        match mode.rng() {
+            None => self.estimate(direction, input, &mut Rng::seed(0)),
+            Some(_) => self.within(input, |v| self.cnf.map(direction, v, context, mode)),
+        }
     }
 
     fn structure(&self) -> Structure {

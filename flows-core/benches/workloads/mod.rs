@@ -4,8 +4,8 @@ use candle_core::{DType, Device, Tensor};
 use flows_core::bijectors::univariate::{Affine, RqSpline};
 use flows_core::bijectors::{Autoregressive, Bijector, Chain, Coupling, Mask};
 use flows_core::distributions::{Distribution, StandardNormal, Transformed, draw, score};
-use flows_core::flows::{Flow, FlowConfig, Maf, Model, Nsf, NsfAutoregressive, RealNvp};
-use flows_core::nn::{Activation, Linear, Mlp, Network, NetworkConfig, Output, Parameters};
+use flows_core::flows::{Flow, FlowConfig, Maf, NamedFlow, Nsf, NsfAutoregressive, RealNvp};
+use flows_core::nn::{Activation, Linear, Mlp, Mode, Network, NetworkConfig, Output, Parameters};
 use flows_core::train::{LossGradients, Optimizer, OptimizerConfig, forward_kl};
 use flows_core::{Result, Rng, ops};
 use std::sync::Arc;
@@ -22,7 +22,7 @@ pub struct Workload {
 }
 
 impl Workload {
-    fn new(features: usize, batch: usize, model: impl Into<Model>) -> Result<Self> {
+    fn new(features: usize, batch: usize, model: impl Into<NamedFlow>) -> Result<Self> {
         let mut rng = Rng::seed(0);
         let flow = Flow::new(FlowConfig::new(features, model), &mut rng)?;
         let parameters = flow.parameters().clone();
@@ -138,7 +138,7 @@ impl VaeIaf {
         let [mean, log_scale, context] = &*heads;
         let loss = LossGradients::of_pieces(x.dim(0)?, PIECES, rng, |rows, rng| {
             let x = x.narrow(0, rows.start, rows.len())?;
-            let h = encoder.forward(&x, None)?.relu()?;
+            let h = encoder.forward(&x, None, &mut Mode::evaluation())?.relu()?;
             let s = log_scale.forward(&h)?;
             let noise = rng.normal_tensor(s.shape(), DType::F32, &Device::Cpu)?;
             let z0 = (mean.forward(&h)? + (&noise * s.exp()?)?)?;
@@ -146,7 +146,7 @@ impl VaeIaf {
             let (z, log_det) = flow.inverse(&z0, Some(&context.forward(&h)?))?;
             let log_q = ((noise.sqr()?.sum(1)? * -0.5)? - (s.sum(1)? + log_det)?)?;
             let log_prior = (z.sqr()?.sum(1)? * -0.5)?;
-            let logits = decoder.forward(&z, None)?;
+            let logits = decoder.forward(&z, None, &mut Mode::evaluation())?;
             let log_x = ((&x * &logits)? - ops::softplus(&logits)?)?.sum(1)?;
             Ok(((log_q - log_prior)? - log_x)?.mean_all()?)
         })?;

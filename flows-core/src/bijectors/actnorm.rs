@@ -1,8 +1,9 @@
 //! Normalisation by a first batch.
 
-use super::linear::{channels, shared_log_det};
-use super::{Bijector, check_event};
+use super::linear::channels;
+use super::{Bijector, Direction, Mode};
 use crate::nn::{Buffer, Init, Scope};
+use crate::shape::{check_event, shared_log_det};
 use crate::{Error, Result, Structure, ops};
 use candle_core::{DType, Device, Tensor, Var};
 
@@ -77,6 +78,19 @@ impl ActNorm {
     fn log_det(&self) -> Result<Tensor> {
         Ok((self.log_scale.sum_all()? * self.shape[1..].iter().product::<usize>() as f64)?)
     }
+
+    fn to_data(&self, z: &Tensor) -> Result<(Tensor, Tensor)> {
+        let batch = check_event("z", z, &self.shape)?;
+        let x = ops::channel_affine(z, &self.log_scale.neg()?.exp()?, &self.shift.neg()?)?;
+        Ok((x, shared_log_det(&self.log_det()?.neg()?, batch)?))
+    }
+
+    fn to_latent(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
+        let batch = check_event("x", x, &self.shape)?;
+        let scale = self.log_scale.exp()?;
+        let z = ops::channel_affine(x, &scale, &(&scale * &self.shift)?)?;
+        Ok((z, shared_log_det(&self.log_det()?, batch)?))
+    }
 }
 
 impl Bijector for ActNorm {
@@ -84,25 +98,25 @@ impl Bijector for ActNorm {
         &self.shape
     }
 
-    fn forward(&self, z: &Tensor, _: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        let batch = check_event("z", z, &self.shape)?;
-        let x = ops::channel_affine(z, &self.log_scale.neg()?.exp()?, &self.shift.neg()?)?;
-        Ok((x, shared_log_det(&self.log_det()?.neg()?, batch)?))
+    fn map(
+        &self,
+        direction: Direction,
+        input: &Tensor,
+        _: Option<&Tensor>,
+        _: &mut Mode<'_>,
+    ) -> Result<(Tensor, Tensor)> {
+        match direction {
+            Direction::Forward => self.to_data(input),
+            Direction::Inverse => self.to_latent(input),
+        }
     }
 
-    fn inverse(&self, x: &Tensor, _: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        let batch = check_event("x", x, &self.shape)?;
-        let scale = self.log_scale.exp()?;
-        let z = ops::channel_affine(x, &scale, &(&scale * &self.shift)?)?;
-        Ok((z, shared_log_det(&self.log_det()?, batch)?))
-    }
-
-    fn initialize(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
+    fn initialize(&self, x: &Tensor, _: Option<&Tensor>) -> Result<Tensor> {
         check_event("x", x, &self.shape)?;
         if !self.is_initialized()? {
             self.set(x)?;
         }
-        Ok(self.inverse(x, context)?.0)
+        Ok(self.to_latent(x)?.0)
     }
 
     fn structure(&self) -> Structure {

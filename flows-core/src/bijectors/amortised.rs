@@ -1,7 +1,7 @@
 //! Parameters that are weights or, in amortised inference, a linear map of the context.
 
-use super::check_context;
 use crate::nn::{Init, Linear, Output, Scope};
+use crate::shape::check_context;
 use crate::{Error, Result, Structure, ops};
 use candle_core::Tensor;
 

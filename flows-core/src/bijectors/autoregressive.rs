@@ -1,8 +1,9 @@
 //! Autoregressive layers: every dimension is transformed given those before it.
 
 use super::univariate::Univariate;
-use super::{Bijector, check_event};
+use super::{Bijector, Direction, Mode};
 use crate::nn::{Made, Network, NetworkConfig, Output, Scope};
+use crate::shape::check_event;
 use crate::{Result, Rng, Structure, ops};
 use candle_core::{DType, Tensor};
 use std::sync::Arc;
@@ -57,14 +58,17 @@ impl Map {
         self.univariate.inverse(x, &raw.reshape((batch, d, self.univariate.parameters()))?)
     }
 
-    /// The forward direction by one evaluation of the network for each dimension.
-    fn forward_by_passes(&self, z: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
+    /// The forward direction by one evaluation of the network for each dimension, all with the same units dropped.
+    fn forward_by_passes(&self, z: &Tensor, context: Option<&Tensor>, mode: &mut Mode<'_>) -> Result<(Tensor, Tensor)> {
         let ((batch, d), p) = (z.dims2()?, self.univariate.parameters());
+        let rng = mode.rng().filter(|_| self.made.drops_units()).map(Rng::fork);
         // The columns of x that are not known yet are zero; no output that is read depends on them.
         let mut columns = vec![Tensor::zeros((batch, 1), z.dtype(), z.device())?; d];
         let mut logs = Vec::with_capacity(d);
         for d in self.made.sequence() {
-            let raw = self.made.forward(&Tensor::cat(&columns, 1)?, context)?;
+            let mut rng = rng.clone();
+            let mode = &mut Mode::recomputing(rng.as_mut());
+            let raw = self.made.forward(&Tensor::cat(&columns, 1)?, context, mode)?;
             let raw = raw.narrow(1, d * p, p)?.reshape((batch, 1, p))?;
             let (x, log) = self.univariate.forward(&z.narrow(1, d, 1)?.contiguous()?, &raw)?;
             columns[d] = x;
@@ -74,17 +78,14 @@ impl Map {
     }
 }
 
-impl Bijector for Autoregressive {
-    fn latent_shape(&self) -> &[usize] {
-        &self.shape
-    }
-
-    fn forward(&self, z: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
+impl Autoregressive {
+    fn to_data(&self, z: &Tensor, context: Option<&Tensor>, mode: &mut Mode<'_>) -> Result<(Tensor, Tensor)> {
         let batch = check_event("the input of an autoregressive layer", z, &self.shape)?;
         let made = &self.map.made;
         let dtype = z.dtype();
-        if !(z.device().is_cpu() && matches!(dtype, DType::F32 | DType::F64) && made.dtype() == dtype) {
-            return self.map.forward_by_passes(z, context);
+        let is_fused = z.device().is_cpu() && matches!(dtype, DType::F32 | DType::F64) && made.dtype() == dtype;
+        if !is_fused || (mode.is_training() && made.drops_units()) {
+            return self.map.forward_by_passes(z, context, mode);
         }
         let given = made.context_term(context, batch)?;
         let solution = match dtype {
@@ -94,16 +95,29 @@ impl Bijector for Autoregressive {
         gradient::attach(&self.map, z, given.as_ref(), solution)
     }
 
-    fn inverse(&self, x: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
+    fn to_latent(&self, x: &Tensor, context: Option<&Tensor>, mode: &mut Mode<'_>) -> Result<(Tensor, Tensor)> {
         check_event("the input of an autoregressive layer", x, &self.shape)?;
-        let (z, log) = self.map.inverse_given(x, &self.map.made.forward(x, context)?)?;
+        let (z, log) = self.map.inverse_given(x, &self.map.made.forward(x, context, mode)?)?;
         Ok((z, ops::sum_event(&log)?))
     }
+}
 
-    fn inverse_training(&self, x: &Tensor, context: Option<&Tensor>, rng: &mut Rng) -> Result<(Tensor, Tensor)> {
-        check_event("the input of an autoregressive layer", x, &self.shape)?;
-        let (z, log) = self.map.inverse_given(x, &self.map.made.forward_training(x, context, rng)?)?;
-        Ok((z, ops::sum_event(&log)?))
+impl Bijector for Autoregressive {
+    fn latent_shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn map(
+        &self,
+        direction: Direction,
+        input: &Tensor,
+        context: Option<&Tensor>,
+        mode: &mut Mode<'_>,
+    ) -> Result<(Tensor, Tensor)> {
+        match direction {
+            Direction::Forward => self.to_data(input, context, mode),
+            Direction::Inverse => self.to_latent(input, context, mode),
+        }
     }
 
     fn structure(&self) -> Structure {

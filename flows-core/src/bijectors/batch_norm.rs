@@ -1,10 +1,10 @@
 //! Batch normalisation as a bijector.
 
-use super::linear::{channels, shared_log_det};
-use super::{Bijector, Pass, check_event};
+use super::linear::channels;
+use super::{Bijector, Direction, Mode};
 use crate::nn::{Buffer, Init, Scope};
-use crate::ops::{self, Direction};
-use crate::{Error, Result, Rng, Structure};
+use crate::shape::{check_event, shared_log_det};
+use crate::{Error, Result, Structure, ops};
 use candle_core::{DType, Tensor};
 
 /// Added to the variance.
@@ -16,9 +16,10 @@ const EPSILON: f64 = 1e-5;
 /// arXiv:1605.08803, section 3.7; between the layers of MAF, Papamakarios et al. 2017,
 /// arXiv:1705.07057).
 ///
-/// [`Bijector::inverse_training`] takes mean and (biased) variance from its batch, gradients going
-/// through them, and moves the running ones towards them: `running = (1 - momentum) running +
-/// momentum batch`. Both other directions use the running ones, which start at 0 and 1.
+/// In training, the inverse takes mean and (biased) variance from its batch, gradients going through
+/// them, and moves the running ones towards them: `running = (1 - momentum) running + momentum batch`.
+/// In evaluation, and forward, where the batch of x is not known yet, the running ones are used, which
+/// start at 0 and 1.
 /// Weights: `log_gamma` (C), `beta` (C); buffers: `running_mean` (C), `running_variance` (C).
 #[derive(Debug)]
 pub struct BatchNorm {
@@ -65,13 +66,36 @@ impl BatchNorm {
         Ok((z, shared_log_det(&log_det, x.dim(0)?)?))
     }
 
-    fn track(&self, mean: &Tensor, variance: &Tensor) -> Result<()> {
+    fn to_data(&self, z: &Tensor) -> Result<(Tensor, Tensor)> {
+        let batch = check_event("z", z, &self.shape)?;
+        let (log_scale, log_det) = self.scale(&self.running_variance.get())?;
+        let scale = log_scale.neg()?.exp()?;
+        let x = ops::channel_affine(z, &scale, &(self.running_mean.get() - (&self.beta * &scale)?)?)?;
+        Ok((x, shared_log_det(&log_det.neg()?, batch)?))
+    }
+
+    /// The inverse by the statistics of the batch, which move the running ones.
+    fn to_latent_of_batch(&self, x: &Tensor, mode: &Mode<'_>) -> Result<(Tensor, Tensor)> {
+        let batch = check_event("x", x, &self.shape)?;
+        if batch * self.shape[1..].iter().product::<usize>() < 2 {
+            return Err(Error::Data(
+                "batch normalisation cannot train on a batch of one value a channel: \
+                 give larger batches, and drop a last batch of one row"
+                    .into(),
+            ));
+        }
+        let (mean, variance) = ops::channel_moments(x)?;
+        self.track(&mean, &variance, mode)?;
+        self.normalise(x, &mean, &variance)
+    }
+
+    fn track(&self, mean: &Tensor, variance: &Tensor, mode: &Mode<'_>) -> Result<()> {
         // A batch that is not finite must not spoil every later one.
         if !(mean + variance)?.sum_all()?.to_dtype(DType::F64)?.to_scalar::<f64>()?.is_finite() {
             return Ok(());
         }
         for (running, batch) in [(&self.running_mean, mean), (&self.running_variance, variance)] {
-            running.set(&((running.get() * (1.0 - self.momentum))? + (batch.detach() * self.momentum)?)?)?;
+            running.update(&((running.get() * (1.0 - self.momentum))? + (batch.detach() * self.momentum)?)?, mode)?;
         }
         Ok(())
     }
@@ -82,50 +106,21 @@ impl Bijector for BatchNorm {
         &self.shape
     }
 
-    fn forward(&self, z: &Tensor, _: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        let batch = check_event("z", z, &self.shape)?;
-        let (log_scale, log_det) = self.scale(&self.running_variance.get())?;
-        let scale = log_scale.neg()?.exp()?;
-        let x = ops::channel_affine(z, &scale, &(self.running_mean.get() - (&self.beta * &scale)?)?)?;
-        Ok((x, shared_log_det(&log_det.neg()?, batch)?))
-    }
-
-    fn inverse(&self, x: &Tensor, _: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        check_event("x", x, &self.shape)?;
-        self.normalise(x, &self.running_mean.get(), &self.running_variance.get())
-    }
-
-    fn inverse_training(&self, x: &Tensor, _: Option<&Tensor>, _: &mut Rng) -> Result<(Tensor, Tensor)> {
-        let batch = check_event("x", x, &self.shape)?;
-        if batch * self.shape[1..].iter().product::<usize>() < 2 {
-            return Err(Error::Data(
-                "batch normalisation cannot train on a batch of one value a channel: \
-                 give larger batches, and drop a last batch of one row"
-                    .into(),
-            ));
-        }
-        let (mean, variance) = ops::channel_moments(x)?;
-        self.track(&mean, &variance)?;
-        self.normalise(x, &mean, &variance)
-    }
-
-    /// In training, the running statistics move with the pass and not with its way back.
-    fn pass<'a>(
-        &'a self,
+    fn map(
+        &self,
         direction: Direction,
         input: &Tensor,
-        context: Option<&Tensor>,
-        rng: Option<&mut Rng>,
-    ) -> Result<Pass<'a>> {
-        let (Direction::Inverse, Some(rng)) = (direction, rng) else {
-            return Pass::step(self, direction, input, context, None);
-        };
-        let result = self.inverse_training(input, context, rng)?;
-        let pass = Pass::again(input, result, |x, _| {
-            let (mean, variance) = ops::channel_moments(x)?;
-            self.normalise(x, &mean, &variance)
-        });
-        Ok(Pass { repeatable: false, ..pass })
+        _: Option<&Tensor>,
+        mode: &mut Mode<'_>,
+    ) -> Result<(Tensor, Tensor)> {
+        match direction {
+            Direction::Forward => self.to_data(input),
+            Direction::Inverse if mode.is_training() => self.to_latent_of_batch(input, mode),
+            Direction::Inverse => {
+                check_event("x", input, &self.shape)?;
+                self.normalise(input, &self.running_mean.get(), &self.running_variance.get())
+            }
+        }
     }
 
     fn structure(&self) -> Structure {
@@ -136,6 +131,7 @@ impl Bijector for BatchNorm {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Rng;
     use crate::bijectors::linear::check;
     use crate::nn::Parameters;
     use crate::testing::{difference, gradient_difference, perturb};
@@ -147,7 +143,7 @@ mod tests {
             check(shape, |scope| {
                 let layer = BatchNorm::new(shape, 0.3, scope)?;
                 let x = Rng::seed(1).normal_tensor([&[6], shape].concat(), scope.dtype(), &Device::Cpu)?;
-                layer.inverse_training(&((x * 3.0)? + 1.0)?, None, &mut Rng::seed(0))?;
+                layer.map(Direction::Inverse, &((x * 3.0)? + 1.0)?, None, &mut Mode::training(&mut Rng::seed(0)))?;
                 Ok(layer)
             })?;
         }
@@ -161,7 +157,7 @@ mod tests {
             let parameters = Parameters::new(DType::F64, &Device::Cpu, Rng::seed(0));
             let layer = BatchNorm::new(shape, 1.0, &parameters.scope())?;
             let x = ((rng.normal_tensor([&[5], shape].concat(), DType::F64, &Device::Cpu)? * 3.0)? + 2.0)?;
-            let (z, log_det) = layer.inverse_training(&x, None, rng)?;
+            let (z, log_det) = layer.map(Direction::Inverse, &x, None, &mut Mode::training(rng))?;
             let flat = z.transpose(0, 1)?.flatten_from(1)?;
             let zeros = Tensor::zeros(3, DType::F64, &Device::Cpu)?;
             assert!(difference(&zeros, &flat.mean(1)?)? < 1e-12);
@@ -172,7 +168,7 @@ mod tests {
             perturb(&parameters, 0.3, rng)?;
             let (x, weights) = (Var::from_tensor(&x)?, rng.normal_tensor(x.shape().clone(), DType::F64, &Device::Cpu)?);
             let loss = || {
-                let (z, log_det) = layer.inverse_training(&x, None, &mut Rng::seed(0))?;
+                let (z, log_det) = layer.map(Direction::Inverse, &x, None, &mut Mode::training(&mut Rng::seed(0)))?;
                 Ok(((z * &weights)?.sum_all()? + log_det.sum_all()?)?)
             };
             assert!(gradient_difference(loss, &parameters, &[("x", &x)], rng)? < 1e-6);
@@ -185,9 +181,9 @@ mod tests {
         let parameters = Parameters::new(DType::F32, &Device::Cpu, Rng::seed(0));
         let layer = BatchNorm::new(&[2], 0.1, &parameters.scope())?;
         let x = Tensor::new(&[[1f32, f32::NAN]], &Device::Cpu)?;
-        let error = layer.inverse_training(&x, None, &mut Rng::seed(0)).unwrap_err();
+        let error = layer.map(Direction::Inverse, &x, None, &mut Mode::training(&mut Rng::seed(0))).unwrap_err();
         assert!(error.to_string().contains("larger batches"));
-        layer.inverse_training(&Tensor::cat(&[&x, &x], 0)?, None, &mut Rng::seed(0))?;
+        layer.map(Direction::Inverse, &Tensor::cat(&[&x, &x], 0)?, None, &mut Mode::training(&mut Rng::seed(0)))?;
         assert_eq!(layer.running_mean.get().to_vec1::<f32>()?, [0.0, 0.0]);
         assert!(BatchNorm::new(&[2], 0.0, &parameters.scope().enter("b")).is_err());
         assert!(BatchNorm::new(&[], 0.1, &parameters.scope().enter("c")).is_err());

@@ -1,9 +1,10 @@
 //! The block neural autoregressive flow.
 
 use super::univariate::numerical_inverse;
-use super::{Bijector, check_context, check_event};
+use super::{Bijector, Direction, Mode};
 use crate::nn::{Init, Scope};
 use crate::ops::{self, Fused};
+use crate::shape::{check_context, check_event};
 use crate::{Error, Result, Structure};
 use candle_core::{D, Tensor, Var};
 
@@ -149,14 +150,8 @@ impl BlockNeural {
         }
         Ok(Tensor::cat(&columns, 1)?)
     }
-}
 
-impl Bijector for BlockNeural {
-    fn latent_shape(&self) -> &[usize] {
-        &self.shape
-    }
-
-    fn forward(&self, z: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
+    fn to_data(&self, z: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
         check_event("z", z, &self.shape)?;
         let root = Var::from_tensor(&self.search(&z.detach(), context)?)?;
         // One step of Newton's method carries the gradients of the implicit function.
@@ -174,10 +169,29 @@ impl Bijector for BlockNeural {
         Ok((x, ops::sum_event(&log)?.neg()?))
     }
 
-    fn inverse(&self, x: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
+    fn to_latent(&self, x: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
         check_event("x", x, &self.shape)?;
         let (z, log) = self.network(x, context)?;
         Ok((z, ops::sum_event(&log)?))
+    }
+}
+
+impl Bijector for BlockNeural {
+    fn latent_shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn map(
+        &self,
+        direction: Direction,
+        input: &Tensor,
+        context: Option<&Tensor>,
+        _: &mut Mode<'_>,
+    ) -> Result<(Tensor, Tensor)> {
+        match direction {
+            Direction::Forward => self.to_data(input, context),
+            Direction::Inverse => self.to_latent(input, context),
+        }
     }
 
     fn structure(&self) -> Structure {

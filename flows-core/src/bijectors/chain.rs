@@ -1,11 +1,10 @@
 //! One bijector after another.
 
-use super::{Back, Bijector, Pass, Sweep};
-use crate::ops::Direction;
-use crate::{Error, Result, Rng, Structure};
+use super::{Backward, Bijector, Direction, Mode, Recompute, Upstream, Vjp, vjp};
+use crate::{Error, Result, Structure};
 use candle_core::Tensor;
 
-/// Fewest steps of a segment, whose inputs are all at hand on the way back.
+/// Fewest steps between two checkpoints.
 const SEGMENT: usize = 8;
 
 /// The composition of bijectors: `forward` applies them first to last, `inverse` last to first.
@@ -40,57 +39,61 @@ impl Chain {
         &self.steps
     }
 
-    fn fold<'a>(
-        start: &Tensor,
-        steps: impl Iterator<Item = &'a Box<dyn Bijector>>,
-        mut apply: impl FnMut(&dyn Bijector, &Tensor) -> Result<(Tensor, Tensor)>,
-    ) -> Result<(Tensor, Tensor)> {
-        let mut value = start.clone();
-        let mut total = None;
-        for step in steps {
-            let (next, log_det) = apply(step.as_ref(), &value)?;
-            value = next;
-            add(&mut total, log_det)?;
+    /// The steps in the order of a direction, with their places in the chain.
+    fn ordered(&self, direction: Direction) -> Vec<(usize, &dyn Bijector)> {
+        let steps = self.steps.iter().map(Box::as_ref).enumerate();
+        match direction {
+            Direction::Forward => steps.collect(),
+            Direction::Inverse => steps.rev().collect(),
         }
-        Ok((value, some(total)?))
     }
 }
 
-fn add(total: &mut Option<Tensor>, log_det: Tensor) -> Result<()> {
-    *total = Some(match total.take() {
-        None => log_det,
-        Some(sum) => (sum + log_det)?,
-    });
-    Ok(())
+/// The sum of the log-determinants of steps.
+#[derive(Default)]
+struct Total(Option<Tensor>);
+
+impl Total {
+    fn add(&mut self, step: usize, log_det: Tensor) -> Result<()> {
+        self.0 = Some(match self.0.take() {
+            None => log_det,
+            Some(sum) if sum.dims() == log_det.dims() => (sum + log_det)?,
+            Some(sum) => {
+                let what = format!("the log-determinant of step {step} of the chain");
+                return Err(Error::shape(what, log_det.dims(), format!("{:?}", sum.dims())));
+            }
+        });
+        Ok(())
+    }
+
+    /// `new` refuses an empty chain, so there was at least one step.
+    fn get(self) -> Result<Tensor> {
+        self.0.ok_or_else(|| Error::Config("a chain needs at least one bijector".into()))
+    }
 }
 
-/// `new` refuses an empty chain, so there was at least one step.
-fn some(total: Option<Tensor>) -> Result<Tensor> {
-    total.ok_or_else(|| Error::Config("a chain needs at least one bijector".into()))
-}
-
-/// The passes through consecutive steps: the last value, the ways back, and whether all can be repeated.
+/// The value after consecutive steps, and their backward passes.
 fn through<'a>(
-    steps: &[&'a dyn Bijector],
+    steps: &[(usize, &'a dyn Bijector)],
     direction: Direction,
     input: &Tensor,
     context: Option<&Tensor>,
-    mut rng: Option<&mut Rng>,
-    mut log_det: impl FnMut(Tensor) -> Result<()>,
-) -> Result<(Tensor, Vec<Back<'a>>, bool)> {
-    let (mut value, mut ways, mut repeatable) = (input.clone(), Vec::with_capacity(steps.len()), true);
-    for step in steps {
-        let pass = step.pass(direction, &value, context, rng.as_deref_mut())?;
-        value = pass.value;
-        ways.push(pass.back);
-        repeatable &= pass.repeatable;
-        log_det(pass.log_det)?;
+    mode: &mut Mode<'_>,
+    total: &mut Total,
+) -> Result<(Tensor, Vec<Backward<'a>>)> {
+    let mut value = input.clone();
+    let mut backwards = Vec::with_capacity(steps.len());
+    for (i, step) in steps {
+        let (next, log_det, backward) = vjp(*step, direction, &value, context, mode)?.into_parts();
+        value = next;
+        backwards.push(backward);
+        total.add(*i, log_det)?;
     }
-    Ok((value, ways, repeatable))
+    Ok((value, backwards))
 }
 
-fn back(ways: Vec<Back<'_>>, gradient: Tensor, sweep: &mut Sweep<'_>) -> Result<Tensor> {
-    ways.into_iter().rev().try_fold(gradient, |gradient, back| back(gradient, sweep))
+fn backward_through(backwards: Vec<Backward<'_>>, gradient: Tensor, upstream: &mut Upstream<'_>) -> Result<Tensor> {
+    backwards.into_iter().rev().try_fold(gradient, |gradient, backward| backward(gradient, upstream))
 }
 
 impl Bijector for Chain {
@@ -102,60 +105,68 @@ impl Bijector for Chain {
         self.steps[self.steps.len() - 1].data_shape()
     }
 
-    fn forward(&self, z: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        Self::fold(z, self.steps.iter(), |step, v| step.forward(v, context))
-    }
-
-    fn inverse(&self, x: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        Self::fold(x, self.steps.iter().rev(), |step, v| step.inverse(v, context))
-    }
-
-    fn inverse_training(&self, x: &Tensor, context: Option<&Tensor>, rng: &mut Rng) -> Result<(Tensor, Tensor)> {
-        Self::fold(x, self.steps.iter().rev(), |step, v| step.inverse_training(v, context, rng))
+    fn map(
+        &self,
+        direction: Direction,
+        input: &Tensor,
+        context: Option<&Tensor>,
+        mode: &mut Mode<'_>,
+    ) -> Result<(Tensor, Tensor)> {
+        let (mut value, mut total) = (input.clone(), Total::default());
+        for (i, step) in self.ordered(direction) {
+            let (next, log_det) = step.map(direction, &value, context, mode)?;
+            value = next;
+            total.add(i, log_det)?;
+        }
+        Ok((value, total.get()?))
     }
 
     fn initialize(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
         self.steps.iter().rev().try_fold(x.clone(), |v, step| step.initialize(&v, context))
     }
 
-    /// The steps fall into segments of 8 (of the root of their number, if that is more). Of a segment
-    /// only the input is kept; its steps' are found again from that when its turn comes on the way back.
-    fn pass<'a>(
-        &'a self,
-        direction: Direction,
-        input: &Tensor,
-        context: Option<&Tensor>,
-        mut rng: Option<&mut Rng>,
-    ) -> Result<Pass<'a>> {
-        let steps: Vec<&dyn Bijector> = match direction {
-            Direction::Forward => self.steps.iter().map(Box::as_ref).collect(),
-            Direction::Inverse => self.steps.iter().rev().map(Box::as_ref).collect(),
-        };
-        let segments = steps.chunks(SEGMENT.max(steps.len().isqrt()));
-        let last = segments.len() - 1;
-        let (mut v, mut total, mut ways, mut repeatable) = (input.detach(), None, Vec::<Back<'a>>::new(), true);
-        for (i, steps) in segments.enumerate() {
-            let mut drawn = rng.as_deref().cloned();
-            let log_det = |log_det| add(&mut total, log_det);
-            let (value, segment, same) = through(steps, direction, &v, context, rng.as_deref_mut(), log_det)?;
-            let input = std::mem::replace(&mut v, value);
-            repeatable &= same;
-            // The turn of the last comes at once.
-            if i == last || !same {
-                ways.extend(segment);
-                continue;
-            }
-            let steps = steps.to_vec();
-            ways.push(Box::new(move |gradient, sweep| {
-                let (_, ways, _) = through(&steps, direction, &input, sweep.context, drawn.as_mut(), |_| Ok(()))?;
-                back(ways, gradient, sweep)
-            }));
-        }
-        let back = Box::new(move |gradient, sweep: &mut Sweep<'_>| back(ways, gradient, sweep));
-        Ok(Pass { value: v, log_det: some(total)?, back, repeatable })
+    fn recompute(&self) -> Option<&dyn Recompute> {
+        Some(self)
     }
 
     fn structure(&self) -> Structure {
         Structure::new("Chain", format!("of {}", self.steps.len())).parts(self.steps.iter().map(|s| s.structure()))
+    }
+}
+
+impl Recompute for Chain {
+    /// The steps fall into segments of 8, or of the root of their number if that is more. The input of a segment is its
+    /// checkpoint, from which the backward pass computes the inputs of its steps.
+    fn vjp<'a>(
+        &'a self,
+        direction: Direction,
+        input: &Tensor,
+        context: Option<&Tensor>,
+        mode: &mut Mode<'_>,
+    ) -> Result<Vjp<'a>> {
+        let steps = self.ordered(direction);
+        let segments = steps.chunks(SEGMENT.max(steps.len().isqrt()));
+        let last = segments.len() - 1;
+        let (mut value, mut total, mut backwards) = (input.detach(), Total::default(), Vec::<Backward<'a>>::new());
+        for (i, steps) in segments.enumerate() {
+            let mut rng = mode.rng().cloned();
+            let (next, segment) = through(steps, direction, &value, context, mode, &mut total)?;
+            let checkpoint = std::mem::replace(&mut value, next);
+            // The backward pass begins with the last segment, whose inputs are there still.
+            if i == last {
+                backwards.extend(segment);
+                continue;
+            }
+            let steps = steps.to_vec();
+            backwards.push(Box::new(move |gradient, upstream| {
+                let mode = &mut Mode::recomputing(rng.as_mut());
+                let context = upstream.context;
+                let (_, backwards) = through(&steps, direction, &checkpoint, context, mode, &mut Total::default())?;
+                backward_through(backwards, gradient, upstream)
+            }));
+        }
+        let backward =
+            Box::new(move |gradient, upstream: &mut Upstream<'_>| backward_through(backwards, gradient, upstream));
+        Ok(Vjp::new(&value, &total.get()?, backward))
     }
 }

@@ -1,9 +1,9 @@
 //! Bijectors side by side.
 
-use super::reshape::no_log_det;
-use super::{Bijector, Pass, check_event, pass::Apply};
-use crate::ops::Direction;
-use crate::{Error, Result, Rng, Structure};
+use super::vjp::Apply;
+use super::{Bijector, Direction, Mode, Recompute, Vjp};
+use crate::shape::{check_event, zero_log_det};
+use crate::{Error, Result, Structure};
 use candle_core::Tensor;
 
 /// Bijectors on consecutive parts along the event's first axis; log-determinants add up.
@@ -32,7 +32,7 @@ impl Concatenate {
         let event = if direction == Direction::Forward { &self.latent } else { &self.data };
         check_event("the input of a concatenation", v, event)?;
         let mut values = Vec::with_capacity(self.parts.len());
-        let mut total = no_log_det(v)?;
+        let mut total = zero_log_det(v)?;
         let mut start = 0;
         for part in &self.parts {
             let shape = if direction == Direction::Forward { part.latent_shape() } else { part.data_shape() };
@@ -71,30 +71,22 @@ impl Bijector for Concatenate {
         &self.data
     }
 
-    fn forward(&self, z: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        self.run(Direction::Forward, z, &mut |part, z| part.forward(z, context))
-    }
-
-    fn inverse(&self, x: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        self.run(Direction::Inverse, x, &mut |part, x| part.inverse(x, context))
-    }
-
-    fn inverse_training(&self, x: &Tensor, context: Option<&Tensor>, rng: &mut Rng) -> Result<(Tensor, Tensor)> {
-        self.run(Direction::Inverse, x, &mut |part, x| part.inverse_training(x, context, rng))
-    }
-
-    fn initialize(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
-        Ok(self.run(Direction::Inverse, x, &mut |part, x| Ok((part.initialize(x, context)?, no_log_det(x)?)))?.0)
-    }
-
-    fn pass<'a>(
-        &'a self,
+    fn map(
+        &self,
         direction: Direction,
         input: &Tensor,
         context: Option<&Tensor>,
-        rng: Option<&mut Rng>,
-    ) -> Result<Pass<'a>> {
-        Pass::of_parts(direction, input, context, rng, |direction, v, apply| self.run(direction, v, apply))
+        mode: &mut Mode<'_>,
+    ) -> Result<(Tensor, Tensor)> {
+        self.run(direction, input, &mut |part, v| part.map(direction, v, context, mode))
+    }
+
+    fn initialize(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
+        Ok(self.run(Direction::Inverse, x, &mut |part, x| Ok((part.initialize(x, context)?, zero_log_det(x)?)))?.0)
+    }
+
+    fn recompute(&self) -> Option<&dyn Recompute> {
+        Some(self)
     }
 
     fn structure(&self) -> Structure {
@@ -102,9 +94,22 @@ impl Bijector for Concatenate {
     }
 }
 
+impl Recompute for Concatenate {
+    fn vjp<'a>(
+        &'a self,
+        direction: Direction,
+        input: &Tensor,
+        context: Option<&Tensor>,
+        mode: &mut Mode<'_>,
+    ) -> Result<Vjp<'a>> {
+        Vjp::of_parts(direction, input, context, mode, |direction, v, apply| self.run(direction, v, apply))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Rng;
     use crate::bijectors::{Inverse, Planar, Radial, Reshape};
     use crate::nn::Parameters;
     use crate::testing::{measure, perturb};

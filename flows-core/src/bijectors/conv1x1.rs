@@ -1,10 +1,11 @@
 //! Invertible 1x1 convolutions.
 
-use super::linear::{Start, entries_weight, shared_log_det};
+use super::linear::{Start, entries_weight};
 use super::matrix::finite_log_det;
-use super::{Bijector, check_event};
+use super::{Bijector, Direction, Mode};
 use crate::nn::{Buffer, Init, Scope};
 use crate::ops::{self, Triangle};
+use crate::shape::{check_event, shared_log_det};
 use crate::{Error, Result, Structure};
 use candle_core::Tensor;
 
@@ -115,22 +116,37 @@ fn check_shape(shape: &[usize]) -> Result<usize> {
     }
 }
 
-impl Bijector for Conv1x1 {
-    fn latent_shape(&self) -> &[usize] {
-        &self.shape
-    }
-
-    fn forward(&self, z: &Tensor, _: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
+impl Conv1x1 {
+    fn to_data(&self, z: &Tensor) -> Result<(Tensor, Tensor)> {
         let batch = check_event("z", z, &self.shape)?;
         let log_det = self.log_det()?.neg()?;
         let x = self.apply(&ops::inverse(&self.matrix()?)?, z)?;
         Ok((x, shared_log_det(&log_det, batch)?))
     }
 
-    fn inverse(&self, x: &Tensor, _: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
+    fn to_latent(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
         let batch = check_event("x", x, &self.shape)?;
         let log_det = self.log_det()?;
         Ok((self.apply(&self.matrix()?, x)?, shared_log_det(&log_det, batch)?))
+    }
+}
+
+impl Bijector for Conv1x1 {
+    fn latent_shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn map(
+        &self,
+        direction: Direction,
+        input: &Tensor,
+        _: Option<&Tensor>,
+        _: &mut Mode<'_>,
+    ) -> Result<(Tensor, Tensor)> {
+        match direction {
+            Direction::Forward => self.to_data(input),
+            Direction::Inverse => self.to_latent(input),
+        }
     }
 
     fn structure(&self) -> Structure {

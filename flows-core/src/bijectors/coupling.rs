@@ -1,10 +1,10 @@
 //! Coupling layers: one part of the event transforms the other.
 
 use super::univariate::Univariate;
-use super::{Bijector, Elementwise, check_event};
+use super::{Bijector, Direction, Elementwise, Mode};
 use crate::nn::{Network, NetworkConfig, Output, Scope};
-use crate::ops::Direction;
-use crate::{Error, Result, Rng, Structure, ops};
+use crate::shape::check_event;
+use crate::{Error, Result, Structure, ops};
 use candle_core::Tensor;
 use std::sync::Arc;
 
@@ -206,37 +206,33 @@ impl Coupling {
         }
         Ok(self)
     }
+}
 
-    fn run(
+impl Bijector for Coupling {
+    fn latent_shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn map(
         &self,
-        v: &Tensor,
-        context: Option<&Tensor>,
         direction: Direction,
-        rng: Option<&mut Rng>,
+        input: &Tensor,
+        context: Option<&Tensor>,
+        mode: &mut Mode<'_>,
     ) -> Result<(Tensor, Tensor)> {
-        let batch = check_event("the input of a coupling", v, &self.shape)?;
+        let batch = check_event("the input of a coupling", input, &self.shape)?;
         let (split, univariate, network, kept_map) = match &self.kind {
             Kind::Coupled { split, univariate, network, kept_map } => (split, univariate, network, kept_map),
-            Kind::Single(map) => {
-                return match (direction, rng) {
-                    (Direction::Forward, _) => map.forward(v, context),
-                    (Direction::Inverse, Some(rng)) => map.inverse_training(v, context, rng),
-                    (Direction::Inverse, None) => map.inverse(v, context),
-                };
-            }
+            Kind::Single(map) => return map.map(direction, input, context, mode),
         };
-        let (kept, moved) = split.split(&v.flatten_from(1)?)?;
+        let (kept, moved) = split.split(&input.flatten_from(1)?)?;
+        let (kept_out, kept_log) = match kept_map {
+            None => (kept.clone(), None),
+            Some(map) => map.map(direction, &kept, None, mode).map(|(v, log)| (v, Some(log)))?,
+        };
         // The network sees the kept part on its data side, in both directions.
-        let (kept_out, kept_log) = match (kept_map, direction) {
-            (None, _) => (kept.clone(), None),
-            (Some(map), Direction::Forward) => map.forward(&kept, None).map(|(v, l)| (v, Some(l)))?,
-            (Some(map), Direction::Inverse) => map.inverse(&kept, None).map(|(v, l)| (v, Some(l)))?,
-        };
         let seen = if direction == Direction::Forward { &kept_out } else { &kept };
-        let raw = match rng {
-            Some(rng) => network.forward_training(seen, context, rng)?,
-            None => network.forward(seen, context)?,
-        };
+        let raw = network.forward(seen, context, mode)?;
         let raw = raw.reshape((batch, split.moved, univariate.parameters()))?;
         let (moved, log) = match direction {
             Direction::Forward => univariate.forward(&moved, &raw)?,
@@ -247,25 +243,7 @@ impl Coupling {
             Some(kept) => (log_det + kept)?,
             None => log_det,
         };
-        Ok((split.join(&kept_out, &moved)?.reshape(v.shape())?, log_det))
-    }
-}
-
-impl Bijector for Coupling {
-    fn latent_shape(&self) -> &[usize] {
-        &self.shape
-    }
-
-    fn forward(&self, z: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        self.run(z, context, Direction::Forward, None)
-    }
-
-    fn inverse(&self, x: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        self.run(x, context, Direction::Inverse, None)
-    }
-
-    fn inverse_training(&self, x: &Tensor, context: Option<&Tensor>, rng: &mut Rng) -> Result<(Tensor, Tensor)> {
-        self.run(x, context, Direction::Inverse, Some(rng))
+        Ok((split.join(&kept_out, &moved)?.reshape(input.shape())?, log_det))
     }
 
     fn structure(&self) -> Structure {

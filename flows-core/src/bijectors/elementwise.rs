@@ -1,9 +1,10 @@
 //! A univariate family applied to every element.
 
 use super::univariate::Univariate;
-use super::{Bijector, check_context, check_event};
+use super::{Bijector, Direction, Mode};
 use crate::nn::{Init, Network, NetworkConfig, Output, Scope};
-use crate::{Result, Rng, Structure, ops};
+use crate::shape::{check_context, check_event};
+use crate::{Result, Structure, ops};
 use candle_core::Tensor;
 use std::sync::Arc;
 
@@ -65,30 +66,6 @@ impl Elementwise {
         let source = Source::Context(context, network.build(context, None, output, &scope.enter("conditioner"))?);
         Ok(Self { univariate, shape: shape.to_vec(), source })
     }
-
-    fn run(
-        &self,
-        v: &Tensor,
-        context: Option<&Tensor>,
-        rng: Option<&mut Rng>,
-        apply: impl Fn(&Tensor, &Tensor) -> Result<(Tensor, Tensor)>,
-    ) -> Result<(Tensor, Tensor)> {
-        let batch = check_event("the input of an element-wise map", v, &self.shape)?;
-        let parameters = match &self.source {
-            Source::Weights(p) | Source::Nothing(p) => p.clone(),
-            Source::Context(width, network) => {
-                let context = check_context(context, *width, batch)?;
-                let raw = match rng {
-                    Some(rng) => network.forward_training(context, None, rng)?,
-                    None => network.forward(context, None)?,
-                };
-                raw.reshape((batch, self.shape.iter().product::<usize>(), self.univariate.parameters()))?
-            }
-        };
-        // Not flattened: a scalar event has no dimension to flatten from.
-        let (value, log) = apply(&v.reshape((batch, parameters.dim(1)?))?, &parameters)?;
-        Ok((value.reshape(v.shape())?, ops::sum_event(&log)?))
-    }
 }
 
 impl Bijector for Elementwise {
@@ -96,16 +73,28 @@ impl Bijector for Elementwise {
         &self.shape
     }
 
-    fn forward(&self, z: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        self.run(z, context, None, |z, p| self.univariate.forward(z, p))
-    }
-
-    fn inverse(&self, x: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        self.run(x, context, None, |x, p| self.univariate.inverse(x, p))
-    }
-
-    fn inverse_training(&self, x: &Tensor, context: Option<&Tensor>, rng: &mut Rng) -> Result<(Tensor, Tensor)> {
-        self.run(x, context, Some(rng), |x, p| self.univariate.inverse(x, p))
+    fn map(
+        &self,
+        direction: Direction,
+        input: &Tensor,
+        context: Option<&Tensor>,
+        mode: &mut Mode<'_>,
+    ) -> Result<(Tensor, Tensor)> {
+        let batch = check_event("the input of an element-wise map", input, &self.shape)?;
+        let parameters = match &self.source {
+            Source::Weights(p) | Source::Nothing(p) => p.clone(),
+            Source::Context(width, network) => {
+                let raw = network.forward(check_context(context, *width, batch)?, None, mode)?;
+                raw.reshape((batch, self.shape.iter().product::<usize>(), self.univariate.parameters()))?
+            }
+        };
+        // Not flattened: a scalar event has no dimension to flatten from.
+        let flat = input.reshape((batch, parameters.dim(1)?))?;
+        let (value, log) = match direction {
+            Direction::Forward => self.univariate.forward(&flat, &parameters)?,
+            Direction::Inverse => self.univariate.inverse(&flat, &parameters)?,
+        };
+        Ok((value.reshape(input.shape())?, ops::sum_event(&log)?))
     }
 
     fn structure(&self) -> Structure {

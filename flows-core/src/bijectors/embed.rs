@@ -1,18 +1,14 @@
 //! A context seen through a network.
 
-use super::{Bijector, Pass, Sweep, add_gradients, leaf};
+use super::{Bijector, Direction, Mode, Recompute, Upstream, Vjp, add_gradients, leaf, vjp};
 use crate::nn::Network;
-use crate::ops::Direction;
-use crate::{Error, Result, Rng, Structure};
-use candle_core::{Tensor, Var};
+use crate::{Error, Result, Structure};
+use candle_core::Tensor;
 
 /// A bijector whose context is the output of a network: `x = f(z; network(context))`.
 ///
 /// A chain inside shares one evaluation of the network. The network may take contexts of any shape
 /// (B, ...) to whatever the bijector wants, often (B, width).
-///
-/// As the prior of a [`Level`](super::Level) it is conditioned on two tensors: the network's input is
-/// then the half that stays, and the network's context that of the model.
 #[derive(Debug)]
 pub struct Embed {
     network: Box<dyn Network>,
@@ -25,58 +21,37 @@ impl Embed {
         Self { network, bijector }
     }
 
-    /// The bijector without its network.
-    pub(super) fn bijector(&self) -> &dyn Bijector {
-        self.bijector.as_ref()
+    fn embed(&self, context: Option<&Tensor>, mode: &mut Mode<'_>) -> Result<Tensor> {
+        embed(self.network.as_ref(), context, mode)
     }
+}
 
-    /// What the network makes of the context, or of the half of a split that stays and of the context.
-    pub(super) fn embed(
-        &self,
-        half: Option<&Tensor>,
-        context: Option<&Tensor>,
-        rng: Option<&mut Rng>,
-    ) -> Result<Tensor> {
-        let missing = || Error::Config("this flow is conditional: give a context, one row for each event".into());
-        let (seen, beside) = match half {
-            Some(half) => (half, context),
-            None => (context.ok_or_else(missing)?, None),
-        };
-        match rng {
-            Some(rng) => self.network.forward_training(seen, beside, rng),
-            None => self.network.forward(seen, beside),
-        }
-    }
+fn embed(network: &dyn Network, context: Option<&Tensor>, mode: &mut Mode<'_>) -> Result<Tensor> {
+    let missing = || Error::Config("this flow is conditional: give a context, one row for each event".into());
+    network.forward(context.ok_or_else(missing)?, None, mode)
+}
 
-    /// [`Bijector::pass`], maybe as the prior of a split given the half that stays: a leaf, whose gradient
-    /// is among the others.
-    ///
-    /// The network is evaluated again on the way back, once for all steps inside.
-    pub(super) fn pass_beside<'a>(
-        &'a self,
-        direction: Direction,
-        input: &Tensor,
-        half: Option<Var>,
-        context: Option<&Tensor>,
-        rng: Option<&mut Rng>,
-    ) -> Result<Pass<'a>> {
-        let mut rng = rng.filter(|_| direction == Direction::Inverse);
-        let mut drawn = rng.as_deref().cloned();
-        let embed = move |context: Option<&Tensor>, rng: Option<&mut Rng>| {
-            self.embed(half.as_ref().map(Var::as_tensor), context, rng)
-        };
-        let embedded = embed(context, rng.as_deref_mut())?.detach();
-        let Pass { value, log_det, back, repeatable } = self.bijector.pass(direction, input, Some(&embedded), rng)?;
-        let back = move |gradient: Tensor, sweep: &mut Sweep<'_>| {
-            let embedded = embed(sweep.context, drawn.as_mut())?;
-            let context = leaf(&embedded)?;
-            let gradient = back(gradient, &mut sweep.given(&context))?;
-            let of_context = sweep.take(&context)?;
-            add_gradients(&(embedded * of_context)?.sum_all()?, sweep.gradients)?;
-            Ok(gradient)
-        };
-        Ok(Pass { value, log_det, back: Box::new(back), repeatable })
-    }
+/// [`vjp`] of `bijector` given what `embed` makes of the context, which the backward pass evaluates once more.
+pub(super) fn embedded_vjp<'a>(
+    bijector: &'a dyn Bijector,
+    direction: Direction,
+    input: &Tensor,
+    context: Option<&Tensor>,
+    mode: &mut Mode<'_>,
+    embed: impl Fn(Option<&Tensor>, &mut Mode<'_>) -> Result<Tensor> + 'a,
+) -> Result<Vjp<'a>> {
+    let mut rng = mode.rng().cloned();
+    let embedded = embed(context, mode)?.detach();
+    let (value, log_det, backward) = vjp(bijector, direction, input, Some(&embedded), mode)?.into_parts();
+    let backward = move |gradient, upstream: &mut Upstream<'_>| {
+        let embedded = embed(upstream.context, &mut Mode::recomputing(rng.as_mut()))?;
+        let context = leaf(&embedded)?;
+        let gradient = backward(gradient, &mut upstream.with_context(&context))?;
+        let of_context = upstream.take(&context)?;
+        add_gradients(&(embedded * of_context)?.sum_all()?, upstream.gradients)?;
+        Ok(gradient)
+    };
+    Ok(Vjp::new(&value, &log_det, Box::new(backward)))
 }
 
 impl Bijector for Embed {
@@ -88,38 +63,38 @@ impl Bijector for Embed {
         self.bijector.data_shape()
     }
 
-    fn forward(&self, z: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        self.bijector.forward(z, Some(&self.embed(None, context, None)?))
-    }
-
-    fn inverse(&self, x: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        self.bijector.inverse(x, Some(&self.embed(None, context, None)?))
-    }
-
-    fn inverse_training(&self, x: &Tensor, context: Option<&Tensor>, rng: &mut Rng) -> Result<(Tensor, Tensor)> {
-        let context = self.embed(None, context, Some(&mut *rng))?;
-        self.bijector.inverse_training(x, Some(&context), rng)
-    }
-
-    fn initialize(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
-        self.bijector.initialize(x, Some(&self.embed(None, context, None)?))
-    }
-
-    fn pass<'a>(
-        &'a self,
+    fn map(
+        &self,
         direction: Direction,
         input: &Tensor,
         context: Option<&Tensor>,
-        rng: Option<&mut Rng>,
-    ) -> Result<Pass<'a>> {
-        self.pass_beside(direction, input, None, context, rng)
+        mode: &mut Mode<'_>,
+    ) -> Result<(Tensor, Tensor)> {
+        let context = self.embed(context, mode)?;
+        self.bijector.map(direction, input, Some(&context), mode)
     }
 
-    fn as_embed(&self) -> Option<&Embed> {
+    fn initialize(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
+        self.bijector.initialize(x, Some(&self.embed(context, &mut Mode::evaluation())?))
+    }
+
+    fn recompute(&self) -> Option<&dyn Recompute> {
         Some(self)
     }
 
     fn structure(&self) -> Structure {
         Structure::new("Embed", "").part(self.network.structure()).part(self.bijector.structure())
+    }
+}
+
+impl Recompute for Embed {
+    fn vjp<'a>(
+        &'a self,
+        direction: Direction,
+        input: &Tensor,
+        context: Option<&Tensor>,
+        mode: &mut Mode<'_>,
+    ) -> Result<Vjp<'a>> {
+        embedded_vjp(self.bijector.as_ref(), direction, input, context, mode, |context, mode| self.embed(context, mode))
     }
 }

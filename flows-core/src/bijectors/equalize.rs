@@ -1,9 +1,10 @@
 //! The distribution of the colours of single pixels.
 
 use super::logit::check_range;
-use super::{Bijector, check_event};
+use super::{Bijector, Direction, Mode};
 use crate::nn::{Buffer, Init, Scope};
 use crate::ops::{ln, log_sigmoid, log_softmax, sigmoid, sum_event};
+use crate::shape::check_event;
 use crate::{Error, Result, Structure};
 use candle_core::{DType, Device, Tensor, Var};
 
@@ -133,14 +134,8 @@ impl Equalize {
         Var::from_tensor(&self.log_shares)?.set(&logs)?;
         self.initialized.set(&Tensor::ones(1, DType::U8, self.log_shares.device())?)
     }
-}
 
-impl Bijector for Equalize {
-    fn latent_shape(&self) -> &[usize] {
-        &self.shape
-    }
-
-    fn forward(&self, z: &Tensor, _: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
+    fn to_data(&self, z: &Tensor) -> Result<(Tensor, Tensor)> {
         check_event("the input of an equalisation", z, &self.shape)?;
         let shares = self.shares()?;
         let colour = self.find(&z.detach(), &shares)?;
@@ -158,7 +153,7 @@ impl Bijector for Equalize {
         Ok((x, log_det.neg()?))
     }
 
-    fn inverse(&self, x: &Tensor, _: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
+    fn to_latent(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
         check_event("the input of an equalisation", x, &self.shape)?;
         let (colour, rest) = self.split(x)?;
         let Shares { own, below, above } = self.shares()?.at(&self.number(&colour)?)?;
@@ -173,13 +168,32 @@ impl Bijector for Equalize {
         let never = (log_det.zeros_like()? + f64::NEG_INFINITY)?;
         Ok(((log_u - log_v)?, outside.where_cond(&never, &log_det)?))
     }
+}
 
-    fn initialize(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
+impl Bijector for Equalize {
+    fn latent_shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn map(
+        &self,
+        direction: Direction,
+        input: &Tensor,
+        _: Option<&Tensor>,
+        _: &mut Mode<'_>,
+    ) -> Result<(Tensor, Tensor)> {
+        match direction {
+            Direction::Forward => self.to_data(input),
+            Direction::Inverse => self.to_latent(input),
+        }
+    }
+
+    fn initialize(&self, x: &Tensor, _: Option<&Tensor>) -> Result<Tensor> {
         check_event("the input of an equalisation", x, &self.shape)?;
         if self.initialized.get().to_vec1::<u8>()? == [0] {
             self.set(&x.detach())?;
         }
-        Ok(self.inverse(x, context)?.0)
+        Ok(self.to_latent(x)?.0)
     }
 
     fn structure(&self) -> Structure {

@@ -1,7 +1,8 @@
 //! Affine maps that are not trained.
 
 use super::linear::check_dim;
-use super::{Bijector, check_event};
+use super::{Bijector, Direction, Mode};
+use crate::shape::check_event;
 use crate::{Error, Result, Structure, ops};
 use candle_core::{Device, Tensor};
 
@@ -118,22 +119,37 @@ fn as_in(t: &Tensor, like: &Tensor) -> Result<Tensor> {
     Ok(t.to_dtype(like.dtype())?.to_device(like.device())?)
 }
 
-impl Bijector for FixedAffine {
-    fn latent_shape(&self) -> &[usize] {
-        &self.shape
-    }
-
-    fn forward(&self, z: &Tensor, _: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
+impl FixedAffine {
+    fn to_data(&self, z: &Tensor) -> Result<(Tensor, Tensor)> {
         let batch = check_event("z", z, &self.shape)?;
         let x = super::linear::times_rows(&as_in(&self.matrix, z)?, z, Some(&as_in(&self.shift, z)?))?;
         Ok((x, self.log_dets(1.0, z, batch)?))
     }
 
-    fn inverse(&self, x: &Tensor, _: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
+    fn to_latent(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
         let batch = check_event("x", x, &self.shape)?;
         let centred = x.broadcast_sub(&as_in(&self.shift, x)?)?;
         let z = super::linear::times_rows(&as_in(&self.inverse, x)?, &centred, None)?;
         Ok((z, self.log_dets(-1.0, x, batch)?))
+    }
+}
+
+impl Bijector for FixedAffine {
+    fn latent_shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn map(
+        &self,
+        direction: Direction,
+        input: &Tensor,
+        _: Option<&Tensor>,
+        _: &mut Mode<'_>,
+    ) -> Result<(Tensor, Tensor)> {
+        match direction {
+            Direction::Forward => self.to_data(input),
+            Direction::Inverse => self.to_latent(input),
+        }
     }
 
     fn structure(&self) -> Structure {

@@ -1,9 +1,9 @@
 //! Products of reflections.
 
 use super::linear::check_dim;
-use super::reshape::no_log_det;
-use super::{Bijector, check_event};
+use super::{Bijector, Direction, Mode};
 use crate::nn::{Init, Scope};
+use crate::shape::{check_event, zero_log_det};
 use crate::{Error, Result, Structure, ops};
 use candle_core::Tensor;
 
@@ -56,6 +56,16 @@ impl Householder {
         let along = ops::linear(&x, &self.q, None, ops::Fused::Identity)?;
         Ok((&x - ops::product(&along, &solved)?)?)
     }
+
+    fn to_data(&self, z: &Tensor) -> Result<(Tensor, Tensor)> {
+        check_event("z", z, &self.shape)?;
+        Ok((self.apply(z, false)?, zero_log_det(z)?))
+    }
+
+    fn to_latent(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
+        check_event("x", x, &self.shape)?;
+        Ok((self.apply(x, true)?, zero_log_det(x)?))
+    }
 }
 
 impl Bijector for Householder {
@@ -63,14 +73,17 @@ impl Bijector for Householder {
         &self.shape
     }
 
-    fn forward(&self, z: &Tensor, _: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        check_event("z", z, &self.shape)?;
-        Ok((self.apply(z, false)?, no_log_det(z)?))
-    }
-
-    fn inverse(&self, x: &Tensor, _: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        check_event("x", x, &self.shape)?;
-        Ok((self.apply(x, true)?, no_log_det(x)?))
+    fn map(
+        &self,
+        direction: Direction,
+        input: &Tensor,
+        _: Option<&Tensor>,
+        _: &mut Mode<'_>,
+    ) -> Result<(Tensor, Tensor)> {
+        match direction {
+            Direction::Forward => self.to_data(input),
+            Direction::Inverse => self.to_latent(input),
+        }
     }
 
     fn structure(&self) -> Structure {

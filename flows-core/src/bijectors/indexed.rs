@@ -1,9 +1,9 @@
 //! A bijector on some elements of the event.
 
-use super::reshape::{batched, no_log_det};
-use super::{Bijector, Pass, check_event, pass::Apply};
-use crate::ops::Direction;
-use crate::{Error, Result, Rng, Structure};
+use super::vjp::Apply;
+use super::{Bijector, Direction, Mode, Recompute, Vjp};
+use crate::shape::{batch_shape, check_event, zero_log_det};
+use crate::{Error, Result, Structure};
 use candle_core::{Device, Tensor};
 
 /// A bijector on the elements at some indices of the flattened event; the others pass unchanged.
@@ -55,7 +55,7 @@ impl Indexed {
         let event = if direction == Direction::Forward { self.part.latent_shape() } else { self.part.data_shape() };
         let batch = check_event("the input of an indexed bijector", v, &self.shape)?;
         let sorted = v.flatten_from(1)?.contiguous()?.index_select(&self.front.to_device(v.device())?, 1)?;
-        let part = sorted.narrow(1, 0, self.count)?.reshape(batched(batch, event))?;
+        let part = sorted.narrow(1, 0, self.count)?.reshape(batch_shape(batch, event))?;
         let rest = sorted.narrow(1, self.count, sorted.dim(1)? - self.count)?;
         let (part, log_det) = apply(self.part.as_ref(), &part)?;
         let joined = Tensor::cat(&[&part.reshape((batch, self.count))?, &rest], 1)?;
@@ -69,30 +69,22 @@ impl Bijector for Indexed {
         &self.shape
     }
 
-    fn forward(&self, z: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        self.run(Direction::Forward, z, &mut |part, z| part.forward(z, context))
-    }
-
-    fn inverse(&self, x: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        self.run(Direction::Inverse, x, &mut |part, x| part.inverse(x, context))
-    }
-
-    fn inverse_training(&self, x: &Tensor, context: Option<&Tensor>, rng: &mut Rng) -> Result<(Tensor, Tensor)> {
-        self.run(Direction::Inverse, x, &mut |part, x| part.inverse_training(x, context, rng))
-    }
-
-    fn initialize(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
-        Ok(self.run(Direction::Inverse, x, &mut |part, x| Ok((part.initialize(x, context)?, no_log_det(x)?)))?.0)
-    }
-
-    fn pass<'a>(
-        &'a self,
+    fn map(
+        &self,
         direction: Direction,
         input: &Tensor,
         context: Option<&Tensor>,
-        rng: Option<&mut Rng>,
-    ) -> Result<Pass<'a>> {
-        Pass::of_parts(direction, input, context, rng, |direction, v, apply| self.run(direction, v, apply))
+        mode: &mut Mode<'_>,
+    ) -> Result<(Tensor, Tensor)> {
+        self.run(direction, input, &mut |part, v| part.map(direction, v, context, mode))
+    }
+
+    fn initialize(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
+        Ok(self.run(Direction::Inverse, x, &mut |part, x| Ok((part.initialize(x, context)?, zero_log_det(x)?)))?.0)
+    }
+
+    fn recompute(&self) -> Option<&dyn Recompute> {
+        Some(self)
     }
 
     fn structure(&self) -> Structure {
@@ -101,9 +93,22 @@ impl Bijector for Indexed {
     }
 }
 
+impl Recompute for Indexed {
+    fn vjp<'a>(
+        &'a self,
+        direction: Direction,
+        input: &Tensor,
+        context: Option<&Tensor>,
+        mode: &mut Mode<'_>,
+    ) -> Result<Vjp<'a>> {
+        Vjp::of_parts(direction, input, context, mode, |direction, v, apply| self.run(direction, v, apply))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Rng;
     use crate::bijectors::Radial;
     use crate::nn::Parameters;
     use crate::testing::{measure, perturb};

@@ -1,14 +1,10 @@
 //! A bijector the other way round.
 
-use super::{Bijector, Pass};
-use crate::ops::Direction;
-use crate::{Result, Rng, Structure};
+use super::{Bijector, Direction, Mode, Recompute, Vjp, vjp};
+use crate::{Result, Structure};
 use candle_core::Tensor;
 
 /// The inverse of a bijector: `x = f^-1(z)`, with the log-determinants exchanged.
-///
-/// What the bijector does in training alone (dropout, statistics of the batch) belongs to its
-/// `inverse`, which is `forward` here, so a step of maximum likelihood takes the plain pass.
 #[derive(Debug)]
 pub struct Inverse(pub Box<dyn Bijector>);
 
@@ -21,25 +17,33 @@ impl Bijector for Inverse {
         self.0.latent_shape()
     }
 
-    fn forward(&self, z: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        self.0.inverse(z, context)
-    }
-
-    fn inverse(&self, x: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        self.0.forward(x, context)
-    }
-
-    fn pass<'a>(
-        &'a self,
+    fn map(
+        &self,
         direction: Direction,
         input: &Tensor,
         context: Option<&Tensor>,
-        _: Option<&mut Rng>,
-    ) -> Result<Pass<'a>> {
-        self.0.pass(direction.opposite(), input, context, None)
+        mode: &mut Mode<'_>,
+    ) -> Result<(Tensor, Tensor)> {
+        self.0.map(direction.opposite(), input, context, mode)
+    }
+
+    fn recompute(&self) -> Option<&dyn Recompute> {
+        Some(self)
     }
 
     fn structure(&self) -> Structure {
         Structure::new("Inverse", "").part(self.0.structure())
+    }
+}
+
+impl Recompute for Inverse {
+    fn vjp<'a>(
+        &'a self,
+        direction: Direction,
+        input: &Tensor,
+        context: Option<&Tensor>,
+        mode: &mut Mode<'_>,
+    ) -> Result<Vjp<'a>> {
+        vjp(self.0.as_ref(), direction.opposite(), input, context, mode)
     }
 }

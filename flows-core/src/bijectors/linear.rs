@@ -62,11 +62,6 @@ pub(super) fn times_rows(w: &Tensor, x: &Tensor, bias: Option<&Tensor>) -> Resul
     ops::linear(x, w, bias, ops::Fused::Identity)
 }
 
-/// The log-determinant that all rows share, (B).
-pub(super) fn shared_log_det(log_det: &Tensor, batch: usize) -> Result<Tensor> {
-    Ok(log_det.broadcast_as(batch)?)
-}
-
 /// Measures a bijector at random points, with its weights off their start.
 #[cfg(test)]
 pub(super) fn check<B: super::Bijector>(shape: &[usize], build: impl Fn(&Scope) -> Result<B>) -> Result<()> {

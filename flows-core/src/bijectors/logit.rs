@@ -1,6 +1,7 @@
 //! Colours as unbounded numbers.
 
-use super::{Bijector, check_event};
+use super::{Bijector, Direction, Mode};
+use crate::shape::check_event;
 use crate::{Error, Result, Structure, ops};
 use candle_core::{DType, Tensor};
 
@@ -48,12 +49,8 @@ pub(super) fn check_range([low, high]: [f64; 2]) -> Result<()> {
     Err(Error::Config(format!("colours from {low} to {high}: give a lower end, then a higher one")))
 }
 
-impl Bijector for Logit {
-    fn latent_shape(&self) -> &[usize] {
-        &self.shape
-    }
-
-    fn forward(&self, z: &Tensor, _: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
+impl Logit {
+    fn to_data(&self, z: &Tensor) -> Result<(Tensor, Tensor)> {
         check_event("the latent of a logit", z, &self.shape)?;
         let scale = 1.0 / self.slope();
         let x = ops::sigmoid(z)?.affine(scale, self.range[0] - self.a * scale)?;
@@ -61,7 +58,7 @@ impl Bijector for Logit {
         Ok((x, (ops::sum_event(&log)? - self.log_det())?))
     }
 
-    fn inverse(&self, x: &Tensor, _: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
+    fn to_latent(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
         check_event("the data of a logit", x, &self.shape)?;
         let ([low, high], slope) = (self.range, self.slope());
         // p and 1 - p by the distances from the ends, which near them have digits that p itself has lost.
@@ -74,6 +71,25 @@ impl Bijector for Logit {
         let log = (&up + &down)?.neg()?;
         let log = outside.where_cond(&(log.zeros_like()? + f64::NEG_INFINITY)?, &log)?;
         Ok(((up - down)?, (ops::sum_event(&log)? + self.log_det())?))
+    }
+}
+
+impl Bijector for Logit {
+    fn latent_shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn map(
+        &self,
+        direction: Direction,
+        input: &Tensor,
+        _: Option<&Tensor>,
+        _: &mut Mode<'_>,
+    ) -> Result<(Tensor, Tensor)> {
+        match direction {
+            Direction::Forward => self.to_data(input),
+            Direction::Inverse => self.to_latent(input),
+        }
     }
 
     fn structure(&self) -> Structure {

@@ -1,10 +1,11 @@
 //! A matrix in its LU decomposition.
 
-use super::linear::{Start, check_dim, entries_weight, shared_log_det, times_rows};
+use super::linear::{Start, check_dim, entries_weight, times_rows};
 use super::permutation::{Order, inverted};
-use super::{Bijector, check_event};
+use super::{Bijector, Direction, Mode};
 use crate::nn::{Buffer, Init, Scope};
 use crate::ops::{self, Triangle};
+use crate::shape::{check_event, shared_log_det};
 use crate::{Result, Structure};
 use candle_core::Tensor;
 
@@ -70,14 +71,8 @@ impl LuLinear {
     fn u(&self, diagonal: &Tensor) -> Result<Tensor> {
         self.above.matrix(&self.upper, Some(diagonal))
     }
-}
 
-impl Bijector for LuLinear {
-    fn latent_shape(&self) -> &[usize] {
-        &self.shape
-    }
-
-    fn forward(&self, z: &Tensor, _: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
+    fn to_data(&self, z: &Tensor) -> Result<(Tensor, Tensor)> {
         let batch = check_event("z", z, &self.shape)?;
         let diagonal = self.diagonal()?;
         let x = ops::solve_triangular_rows(&self.l()?, &z.broadcast_sub(&self.bias)?, false, true, false)?;
@@ -88,7 +83,7 @@ impl Bijector for LuLinear {
         Ok((x, shared_log_det(&diagonal.log()?.sum_all()?.neg()?, batch)?))
     }
 
-    fn inverse(&self, x: &Tensor, _: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
+    fn to_latent(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
         let batch = check_event("x", x, &self.shape)?;
         let diagonal = self.diagonal()?;
         let mut w = ops::lu_product(&self.lower, &self.upper, &diagonal)?;
@@ -98,6 +93,25 @@ impl Bijector for LuLinear {
         }
         let z = times_rows(&w, x, Some(&self.bias))?;
         Ok((z, shared_log_det(&diagonal.log()?.sum_all()?, batch)?))
+    }
+}
+
+impl Bijector for LuLinear {
+    fn latent_shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn map(
+        &self,
+        direction: Direction,
+        input: &Tensor,
+        _: Option<&Tensor>,
+        _: &mut Mode<'_>,
+    ) -> Result<(Tensor, Tensor)> {
+        match direction {
+            Direction::Forward => self.to_data(input),
+            Direction::Inverse => self.to_latent(input),
+        }
     }
 
     fn structure(&self) -> Structure {

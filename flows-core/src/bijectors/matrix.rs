@@ -1,8 +1,9 @@
 //! A full matrix.
 
-use super::linear::{Start, check_dim, shared_log_det, times_rows};
-use super::{Bijector, check_event};
+use super::linear::{Start, check_dim, times_rows};
+use super::{Bijector, Direction, Mode};
 use crate::nn::{Init, Scope};
+use crate::shape::{check_event, shared_log_det};
 use crate::{Error, Result, Structure, ops};
 use candle_core::{DType, Tensor};
 
@@ -46,22 +47,37 @@ pub(super) fn finite_log_det(weight: &Tensor, name: &str) -> Result<Tensor> {
     Ok(log_det)
 }
 
-impl Bijector for Matrix {
-    fn latent_shape(&self) -> &[usize] {
-        &self.shape
-    }
-
-    fn forward(&self, z: &Tensor, _: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
+impl Matrix {
+    fn to_data(&self, z: &Tensor) -> Result<(Tensor, Tensor)> {
         let batch = check_event("z", z, &self.shape)?;
         let x = times_rows(&self.weight, z, Some(&self.bias))?;
         Ok((x, shared_log_det(&self.log_det()?, batch)?))
     }
 
-    fn inverse(&self, x: &Tensor, _: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
+    fn to_latent(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
         let batch = check_event("x", x, &self.shape)?;
         let log_det = self.log_det()?.neg()?;
         let z = ops::solve_rows(&self.weight, &x.broadcast_sub(&self.bias)?)?;
         Ok((z, shared_log_det(&log_det, batch)?))
+    }
+}
+
+impl Bijector for Matrix {
+    fn latent_shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn map(
+        &self,
+        direction: Direction,
+        input: &Tensor,
+        _: Option<&Tensor>,
+        _: &mut Mode<'_>,
+    ) -> Result<(Tensor, Tensor)> {
+        match direction {
+            Direction::Forward => self.to_data(input),
+            Direction::Inverse => self.to_latent(input),
+        }
     }
 
     fn structure(&self) -> Structure {

@@ -4,9 +4,9 @@
 //! (x -> z). Both return the value and their own log|det Jacobian| in one pass, so the second of
 //! the one is minus the second of the other.
 
-use crate::ops::Direction;
-use crate::{Error, Result, Rng, Structure};
+use crate::{Result, Structure};
 use candle_core::Tensor;
+use std::sync::Arc;
 
 mod actnorm;
 mod amortised;
@@ -30,7 +30,6 @@ mod lu_linear;
 mod matrix;
 mod multi_scale;
 mod orthogonal;
-mod pass;
 mod permutation;
 mod planar;
 mod radial;
@@ -42,6 +41,7 @@ mod standardize;
 mod sylvester;
 mod triangular;
 pub mod univariate;
+mod vjp;
 mod whiten;
 
 pub use actnorm::ActNorm;
@@ -63,10 +63,8 @@ pub use linear::Start;
 pub use logit::Logit;
 pub use lu_linear::LuLinear;
 pub use matrix::Matrix;
-pub use multi_scale::{Level, MultiScale};
+pub use multi_scale::{Level, MultiScale, SplitPrior};
 pub use orthogonal::Orthogonal;
-pub use pass::{Back, Pass, Sweep};
-pub(crate) use pass::{add_gradients, leaf};
 pub use permutation::{Order, Permutation};
 pub use planar::Planar;
 pub use radial::Radial;
@@ -77,11 +75,62 @@ pub use stack::Stack;
 pub use standardize::Standardize;
 pub use sylvester::{Sylvester, SylvesterBasis};
 pub use triangular::Triangular;
+pub use vjp::{Backward, Recompute, Upstream, Vjp, vjp};
+pub(crate) use vjp::{add_gradients, leaf};
 pub use whiten::Whiten;
+
+pub use crate::nn::Mode;
+pub use crate::ops::Direction;
 
 /// An invertible, differentiable map z -> x, possibly conditioned on a context.
 ///
-/// To write one, say its shapes, its two directions and its [`Structure`]; the rest has defaults.
+/// To write one, say its shapes, how it maps in a direction, and its [`Structure`]; the rest has defaults.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use flows_core::bijectors::{Bijector, Direction, Mode};
+/// use flows_core::shape::check_event;
+/// use flows_core::{Result, Structure};
+///
+/// /// `x = e^z` of D numbers.
+/// #[derive(Debug)]
+/// struct Exp([usize; 1]);
+///
+/// impl Bijector for Exp {
+///     fn latent_shape(&self) -> &[usize] {
+///         &self.0
+///     }
+///
+///     fn map(
+///         &self,
+///         direction: Direction,
+///         input: &Tensor,
+///         _context: Option<&Tensor>,
+///         _mode: &mut Mode<'_>,
+///     ) -> Result<(Tensor, Tensor)> {
+///         check_event("the input of an exponential", input, &self.0)?;
+///         match direction {
+///             Direction::Forward => Ok((input.exp()?, input.sum(1)?)),
+///             Direction::Inverse => {
+///                 let z = input.log()?;
+///                 let log_det = z.sum(1)?.neg()?;
+///                 Ok((z, log_det))
+///             }
+///         }
+///     }
+///
+///     fn structure(&self) -> Structure {
+///         Structure::new("Exp", format!("of {}", self.0[0]))
+///     }
+/// }
+///
+/// let exp = Exp([2]);
+/// let z = Tensor::new(&[[0.0f64, 1.0]], &Device::Cpu)?;
+/// let (x, log_det) = exp.forward(&z, None)?;
+/// assert_eq!(log_det.to_vec1::<f64>()?, [1.0]);
+/// assert_eq!(exp.inverse(&x, None)?.0.to_vec2::<f64>()?, [[0.0, 1.0]]);
+/// # Ok::<(), flows_core::Error>(())
+/// ```
 pub trait Bijector: std::fmt::Debug + Send + Sync {
     /// The shape of one z, without the batch.
     fn latent_shape(&self) -> &[usize];
@@ -91,57 +140,49 @@ pub trait Bijector: std::fmt::Debug + Send + Sync {
         self.latent_shape()
     }
 
-    /// `(x, log|det dx/dz|)` for z of shape (B, latent...); shapes (B, data...) and (B).
+    /// The image of a batch in a direction, and the log-determinant of the map in that direction: of z of shape
+    /// (B, latent...) it is `(x, log|det dx/dz|)`, of x of shape (B, data...) it is `(z, log|det dz/dx|)`.
+    ///
+    /// In training a bijector may drop units, take statistics of the batch or estimate its log-determinant, drawing
+    /// from the generator of the mode; buffers are changed by [`Buffer::update`](crate::nn::Buffer::update) alone.
     ///
     /// # Errors
     /// When a shape is wrong, or a context is missing that is needed.
-    fn forward(&self, z: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)>;
+    fn map(
+        &self,
+        direction: Direction,
+        input: &Tensor,
+        context: Option<&Tensor>,
+        mode: &mut Mode<'_>,
+    ) -> Result<(Tensor, Tensor)>;
 
-    /// `(z, log|det dz/dx|)` for x of shape (B, data...); shapes (B, latent...) and (B).
+    /// `(x, log|det dx/dz|)` for z of shape (B, latent...), in evaluation; shapes (B, data...) and (B).
     ///
     /// # Errors
-    /// When a shape is wrong, or a context is missing that is needed.
-    fn inverse(&self, x: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)>;
+    /// As [`Self::map`].
+    fn forward(&self, z: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
+        self.map(Direction::Forward, z, context, &mut Mode::evaluation())
+    }
 
-    /// The inverse as a step of maximum likelihood takes it: with dropout, statistics of the
-    /// batch and random estimators of the log-determinant, where a bijector has them.
+    /// `(z, log|det dz/dx|)` for x of shape (B, data...), in evaluation; shapes (B, latent...) and (B).
     ///
     /// # Errors
-    /// As [`Self::inverse`].
-    fn inverse_training(&self, x: &Tensor, context: Option<&Tensor>, rng: &mut Rng) -> Result<(Tensor, Tensor)> {
-        let _ = rng;
-        self.inverse(x, context)
+    /// As [`Self::map`].
+    fn inverse(&self, x: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
+        self.map(Direction::Inverse, x, context, &mut Mode::evaluation())
     }
 
     /// Sets what depends on data (actnorm's scale and shift) from a first batch, unless that was
     /// done before, and returns the batch's z.
     ///
     /// # Errors
-    /// As [`Self::inverse`].
+    /// As [`Self::map`].
     fn initialize(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
         Ok(self.inverse(x, context)?.0)
     }
 
-    /// A direction as a step of training takes it that is to keep no activations: `inverse` (or, with
-    /// a generator, `inverse_training`) or `forward`, without the graph, and the way back.
-    ///
-    /// By default the input is kept, and the way back runs the direction again. A bijector whose
-    /// training changes buffers needs a pass of its own, that does so once.
-    ///
-    /// # Errors
-    /// As [`Self::inverse`].
-    fn pass<'a>(
-        &'a self,
-        direction: Direction,
-        input: &Tensor,
-        context: Option<&Tensor>,
-        rng: Option<&mut Rng>,
-    ) -> Result<Pass<'a>> {
-        Pass::step(self, direction, input, context, rng)
-    }
-
-    /// The [`Embed`] that this is, if it is one: as the prior of a split it can be given more.
-    fn as_embed(&self) -> Option<&Embed> {
+    /// A vector-Jacobian product of its own, for training that recomputes activations; combinators have one.
+    fn recompute(&self) -> Option<&dyn Recompute> {
         None
     }
 
@@ -149,39 +190,42 @@ pub trait Bijector: std::fmt::Debug + Send + Sync {
     fn structure(&self) -> Structure;
 }
 
-/// Passes if `tensor`, which the message calls `what`, is a batch of `event`s of floating point numbers; gives the
-/// batch size.
-///
-/// # Errors
-/// When it is not.
-pub fn check_event(what: &str, tensor: &Tensor, event: &[usize]) -> Result<usize> {
-    // Candle panics at functions of whole numbers.
-    if !tensor.dtype().is_float() {
-        return Err(Error::Data(format!("{what} is of type {:?}: convert it to f32 or f64", tensor.dtype())));
-    }
-    check_shape(what, tensor, event)
-}
+/// What points at a bijector is one, so that models can share parts.
+macro_rules! pointer {
+    ($pointer:ident) => {
+        impl<B: Bijector + ?Sized> Bijector for $pointer<B> {
+            fn latent_shape(&self) -> &[usize] {
+                (**self).latent_shape()
+            }
 
-/// [`check_event`] for events of any type.
-pub(crate) fn check_shape(what: &str, tensor: &Tensor, event: &[usize]) -> Result<usize> {
-    match tensor.dims() {
-        // Candle panics at sums over nothing.
-        [0, ..] => Err(Error::Data(format!("{what} has no row: give at least one"))),
-        [batch, rest @ ..] if rest == event => Ok(*batch),
-        got => {
-            let want: String = event.iter().map(|d| format!(", {d}")).collect();
-            Err(Error::shape(what, got, format!("(B{want})")))
+            fn data_shape(&self) -> &[usize] {
+                (**self).data_shape()
+            }
+
+            fn map(
+                &self,
+                direction: Direction,
+                input: &Tensor,
+                context: Option<&Tensor>,
+                mode: &mut Mode<'_>,
+            ) -> Result<(Tensor, Tensor)> {
+                (**self).map(direction, input, context, mode)
+            }
+
+            fn initialize(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
+                (**self).initialize(x, context)
+            }
+
+            fn recompute(&self) -> Option<&dyn Recompute> {
+                (**self).recompute()
+            }
+
+            fn structure(&self) -> Structure {
+                (**self).structure()
+            }
         }
-    }
+    };
 }
 
-/// The context, or an error that says which part needs one; its width is checked to be `width`.
-pub(crate) fn check_context(context: Option<&Tensor>, width: usize, batch: usize) -> Result<&Tensor> {
-    let Some(context) = context else {
-        return Err(Error::Config(format!("this flow is conditional: give a context of shape ({batch}, {width})")));
-    };
-    match context.dims() {
-        [rows, w] if *w == width && *rows == batch => Ok(context),
-        got => Err(Error::shape("the context", got, format!("({batch}, {width})"))),
-    }
-}
+pointer!(Box);
+pointer!(Arc);

@@ -1,9 +1,10 @@
 //! Models that let half of the channels leave at each level.
 
-use super::reshape::{batched, no_log_det};
-use super::{Bijector, Pass, Sweep, check_event, leaf};
-use crate::ops::Direction;
-use crate::{Error, Result, Rng, Structure};
+use super::embed::embedded_vjp;
+use super::{Bijector, Direction, Mode, Recompute, Upstream, Vjp, leaf, vjp};
+use crate::nn::Network;
+use crate::shape::{batch_shape, check_event, zero_log_det};
+use crate::{Error, Result, Structure};
 use candle_core::Tensor;
 
 /// One level of a [`MultiScale`] model.
@@ -11,12 +12,40 @@ use candle_core::Tensor;
 pub struct Level {
     /// The flow of the level, usually a chain whose data side ends in a [`Squeeze`](super::Squeeze).
     pub flow: Box<dyn Bijector>,
-    /// What maps the half that leaves to noise, given the half that stays as context (B, C/2, ...);
-    /// without it the half leaves as it is.
-    ///
-    /// An [`Embed`](super::Embed) is given the model's context as well: its network gets the half that
-    /// stays as input and the model's context as context.
-    pub prior: Option<Box<dyn Bijector>>,
+    /// What maps the half that leaves to noise; without it the half leaves as it is.
+    pub prior: Option<SplitPrior>,
+}
+
+/// A bijector between noise and the half of the channels that leaves a level, given the half that stays.
+#[derive(Debug)]
+pub struct SplitPrior {
+    network: Option<Box<dyn Network>>,
+    bijector: Box<dyn Bijector>,
+}
+
+impl SplitPrior {
+    /// `bijector`, whose context is the half that stays, (B, C/2, ...).
+    pub fn new(bijector: Box<dyn Bijector>) -> Self {
+        Self { network: None, bijector }
+    }
+
+    /// `bijector`, whose context is what `network` makes of the half that stays, its input, and of the model's context.
+    pub fn embedded(network: Box<dyn Network>, bijector: Box<dyn Bijector>) -> Self {
+        Self { network: Some(network), bijector }
+    }
+
+    /// The bijector's context.
+    fn embed(&self, half: &Tensor, context: Option<&Tensor>, mode: &mut Mode<'_>) -> Result<Tensor> {
+        self.network.as_ref().map_or_else(|| Ok(half.clone()), |network| network.forward(half, context, mode))
+    }
+
+    fn structure(&self) -> Structure {
+        let part = match &self.network {
+            None => self.bijector.structure(),
+            Some(network) => Structure::new("Embed", "").part(network.structure()).part(self.bijector.structure()),
+        };
+        Structure::new("Split prior", "").part(part)
+    }
 }
 
 /// The multi-scale architecture of RealNVP (Dinh et al., 2016, section 3.6) and Glow, as one
@@ -56,10 +85,10 @@ impl MultiScale {
                 return Err(Error::shape(format!("the data of level {}", i + 1), next.flow.data_shape(), want));
             }
             if let Some(prior) = &level.prior
-                && prior.data_shape() != half
+                && prior.bijector.data_shape() != half
             {
-                let want = format!("the {half:?} that leave");
-                return Err(Error::shape(format!("the split prior of level {i}"), prior.data_shape(), want));
+                let (got, want) = (prior.bijector.data_shape(), format!("the {half:?} that leave"));
+                return Err(Error::shape(format!("the split prior of level {i}"), got, want));
             }
             parts.push(half.iter().product());
         }
@@ -78,13 +107,14 @@ impl MultiScale {
         &self.levels
     }
 
+    /// The inverse, each part of it by `apply`.
     fn to_latent<'a>(
         &'a self,
         x: &Tensor,
         mut apply: impl FnMut(Part<'a, '_>, &Tensor) -> Result<(Tensor, Tensor)>,
     ) -> Result<(Tensor, Tensor)> {
         check_event("the data of a multi-scale model", x, self.data_shape())?;
-        let mut total = no_log_det(x)?;
+        let mut total = zero_log_det(x)?;
         let mut parts = Vec::with_capacity(self.levels.len());
         let mut v = x.clone();
         for (i, level) in self.levels.iter().enumerate() {
@@ -100,7 +130,7 @@ impl MultiScale {
             let leaving = match &level.prior {
                 None => leaving,
                 Some(prior) => {
-                    let (noise, log_det) = apply(Part::Prior(prior.as_ref(), &v), &leaving)?;
+                    let (noise, log_det) = apply(Part::Prior(prior, &v), &leaving)?;
                     total = (total + log_det)?;
                     noise
                 }
@@ -109,6 +139,39 @@ impl MultiScale {
         }
         Ok((Tensor::cat(&parts, 1)?, total))
     }
+
+    fn to_data(&self, z: &Tensor, context: Option<&Tensor>, mode: &mut Mode<'_>) -> Result<(Tensor, Tensor)> {
+        let batch = check_event("the latent of a multi-scale model", z, &self.latent)?;
+        let mut total = zero_log_det(z)?;
+        let mut end = self.latent[0];
+        let mut stays: Option<Tensor> = None;
+        for (level, &size) in self.levels.iter().zip(&self.parts).rev() {
+            end -= size;
+            let part = z.narrow(1, end, size)?.contiguous()?;
+            let v = match stays {
+                None => part.reshape(batch_shape(batch, level.flow.latent_shape()))?,
+                Some(stays) => {
+                    let leaving = match &level.prior {
+                        None => part.reshape(stays.shape())?,
+                        Some(prior) => {
+                            let noise = part.reshape(batch_shape(batch, prior.bijector.latent_shape()))?;
+                            let part = Part::Prior(prior, &stays);
+                            let (leaving, log_det) = part.map(Direction::Forward, &noise, context, mode)?;
+                            total = (total + log_det)?;
+                            leaving
+                        }
+                    };
+                    Tensor::cat(&[&stays, &leaving], 1)?
+                }
+            };
+            let (x, log_det) = level.flow.map(Direction::Forward, &v, context, mode)?;
+            total = (total + log_det)?;
+            stays = Some(x);
+        }
+        // `new` refuses a model without levels.
+        let x = stays.ok_or_else(|| Error::Config("a multi-scale model needs at least one level".into()))?;
+        Ok((x, total))
+    }
 }
 
 /// What a level applies.
@@ -116,19 +179,27 @@ impl MultiScale {
 enum Part<'a, 'b> {
     Flow(&'a dyn Bijector),
     /// The split prior, and the half that stays.
-    Prior(&'a dyn Bijector, &'b Tensor),
+    Prior(&'a SplitPrior, &'b Tensor),
 }
 
 impl<'a> Part<'a, '_> {
-    /// The bijector and its context, given that of the model; in training if there is a generator.
-    fn given(self, context: Option<&Tensor>, rng: Option<&mut Rng>) -> Result<(&'a dyn Bijector, Option<Tensor>)> {
+    /// The bijector and its context, given that of the model.
+    fn given(self, context: Option<&Tensor>, mode: &mut Mode<'_>) -> Result<(&'a dyn Bijector, Option<Tensor>)> {
         Ok(match self {
             Self::Flow(flow) => (flow, context.cloned()),
-            Self::Prior(prior, half) => match prior.as_embed() {
-                Some(embed) => (embed.bijector(), Some(embed.embed(Some(half), context, rng)?)),
-                None => (prior, Some(half.clone())),
-            },
+            Self::Prior(prior, half) => (prior.bijector.as_ref(), Some(prior.embed(half, context, mode)?)),
         })
+    }
+
+    fn map(
+        self,
+        direction: Direction,
+        input: &Tensor,
+        context: Option<&Tensor>,
+        mode: &mut Mode<'_>,
+    ) -> Result<(Tensor, Tensor)> {
+        let (bijector, given) = self.given(context, mode)?;
+        bijector.map(direction, input, given.as_ref(), mode)
     }
 }
 
@@ -151,130 +222,108 @@ impl Bijector for MultiScale {
         self.levels[0].flow.data_shape()
     }
 
-    fn forward(&self, z: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        let batch = check_event("the latent of a multi-scale model", z, &self.latent)?;
-        let mut total = no_log_det(z)?;
-        let mut end = self.latent[0];
-        let mut stays: Option<Tensor> = None;
-        for (level, &size) in self.levels.iter().zip(&self.parts).rev() {
-            end -= size;
-            let part = z.narrow(1, end, size)?.contiguous()?;
-            let v = match stays {
-                None => part.reshape(batched(batch, level.flow.latent_shape()))?,
-                Some(stays) => {
-                    let leaving = match &level.prior {
-                        None => part.reshape(stays.shape())?,
-                        Some(prior) => {
-                            let noise = part.reshape(batched(batch, prior.latent_shape()))?;
-                            let (prior, given) = Part::Prior(prior.as_ref(), &stays).given(context, None)?;
-                            let (leaving, log_det) = prior.forward(&noise, given.as_ref())?;
-                            total = (total + log_det)?;
-                            leaving
-                        }
-                    };
-                    Tensor::cat(&[&stays, &leaving], 1)?
-                }
-            };
-            let (x, log_det) = level.flow.forward(&v, context)?;
-            total = (total + log_det)?;
-            stays = Some(x);
+    fn map(
+        &self,
+        direction: Direction,
+        input: &Tensor,
+        context: Option<&Tensor>,
+        mode: &mut Mode<'_>,
+    ) -> Result<(Tensor, Tensor)> {
+        match direction {
+            Direction::Forward => self.to_data(input, context, mode),
+            Direction::Inverse => self.to_latent(input, |part, v| part.map(direction, v, context, mode)),
         }
-        // `new` refuses a model without levels.
-        let x = stays.ok_or_else(|| Error::Config("a multi-scale model needs at least one level".into()))?;
-        Ok((x, total))
-    }
-
-    fn inverse(&self, x: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        self.to_latent(x, |part, v| {
-            let (bijector, given) = part.given(context, None)?;
-            bijector.inverse(v, given.as_ref())
-        })
-    }
-
-    fn inverse_training(&self, x: &Tensor, context: Option<&Tensor>, rng: &mut Rng) -> Result<(Tensor, Tensor)> {
-        self.to_latent(x, |part, v| {
-            let (bijector, given) = part.given(context, Some(&mut *rng))?;
-            bijector.inverse_training(v, given.as_ref(), rng)
-        })
     }
 
     fn initialize(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
         let apply = |part: Part<'_, '_>, v: &Tensor| {
-            let (bijector, given) = part.given(context, None)?;
-            Ok((bijector.initialize(v, given.as_ref())?, no_log_det(v)?))
+            let (bijector, given) = part.given(context, &mut Mode::evaluation())?;
+            Ok((bijector.initialize(v, given.as_ref())?, zero_log_det(v)?))
         };
         Ok(self.to_latent(x, apply)?.0)
     }
 
-    /// The inverse goes back level by level; `forward` is run again as a whole.
-    fn pass<'a>(
+    fn recompute(&self) -> Option<&dyn Recompute> {
+        Some(self)
+    }
+
+    fn structure(&self) -> Structure {
+        let levels = self.levels.iter().zip(&self.parts).enumerate().map(|(i, (level, size))| {
+            let node = Structure::new(format!("Level {i}"), format!("{:?}, {size} to z", level.flow.data_shape()));
+            let prior = level.prior.iter().map(SplitPrior::structure);
+            node.part(level.flow.structure()).parts(prior)
+        });
+        Structure::new("Multi-scale", format!("{:?}", self.data_shape())).parts(levels)
+    }
+}
+
+impl Recompute for MultiScale {
+    /// The inverse is recomputed level by level, `forward` as a whole.
+    fn vjp<'a>(
         &'a self,
         direction: Direction,
         input: &Tensor,
         context: Option<&Tensor>,
-        mut rng: Option<&mut Rng>,
-    ) -> Result<Pass<'a>> {
+        mode: &mut Mode<'_>,
+    ) -> Result<Vjp<'a>> {
         if direction == Direction::Forward {
-            return Pass::step(self, direction, input, context, rng);
+            let mut rng = mode.rng().cloned();
+            let result = self.to_data(&input.detach(), context, mode)?;
+            return Ok(Vjp::checkpoint(input, result, move |z, context| {
+                self.to_data(z, context, &mut Mode::recomputing(rng.as_mut()))
+            }));
         }
-        let (mut ways, mut repeatable) = (Vec::new(), true);
+        let mut backwards = Vec::new();
         let (value, log_det) = self.to_latent(&input.detach(), |part, v| {
-            let rng = rng.as_deref_mut();
             let (pass, half) = match part {
-                Part::Flow(flow) => (flow.pass(direction, v, context, rng)?, None),
+                Part::Flow(flow) => (vjp(flow, direction, v, context, mode)?, None),
                 Part::Prior(prior, half) => {
                     let half = leaf(half)?;
-                    let pass = match prior.as_embed() {
-                        Some(embed) => embed.pass_beside(direction, v, Some(half.clone()), context, rng)?,
-                        None => prior.pass(direction, v, Some(&half), rng)?.given(&half),
+                    let given = half.clone();
+                    let embed = move |context: Option<&Tensor>, mode: &mut Mode<'_>| prior.embed(&given, context, mode);
+                    let bijector = prior.bijector.as_ref();
+                    let pass = match &prior.network {
+                        Some(_) => embedded_vjp(bijector, direction, v, context, mode, embed)?,
+                        None => vjp(bijector, direction, v, Some(&half), mode)?.with_context(&half),
                     };
                     (pass, Some(half))
                 }
             };
-            repeatable &= pass.repeatable;
-            ways.push((pass.back, half));
-            Ok((pass.value, pass.log_det))
+            let (value, log_det, backward) = pass.into_parts();
+            backwards.push((backward, half));
+            Ok((value, log_det))
         })?;
-        let back = move |gradient: Tensor, sweep: &mut Sweep<'_>| {
-            let lost = || Error::Config("a level of a multi-scale model has no way back".into());
+        let backward = move |gradient: Tensor, upstream: &mut Upstream<'_>| {
+            let lost = || Error::Config("a level of a multi-scale model has no backward pass".into());
             let batch = gradient.dim(0)?;
             let mut end = self.latent[0];
-            // The gradient for the half that stays.
+            // The gradient of the half that stays.
             let mut stays: Option<Tensor> = None;
             for (level, &size) in self.levels.iter().zip(&self.parts).rev() {
                 end -= size;
                 let part = gradient.narrow(1, end, size)?.contiguous()?;
                 let h = match stays {
-                    None => part.reshape(batched(batch, level.flow.latent_shape()))?,
+                    None => part.reshape(batch_shape(batch, level.flow.latent_shape()))?,
                     Some(mut stays) => {
                         let leaving = match &level.prior {
                             None => part.reshape(stays.shape())?,
                             Some(prior) => {
-                                let Some((back, Some(half))) = ways.pop() else { return Err(lost()) };
-                                let noise = part.reshape(batched(batch, prior.latent_shape()))?;
-                                let leaving = back(noise, sweep)?;
-                                stays = (stays + sweep.take(&half)?)?;
+                                let Some((backward, Some(half))) = backwards.pop() else { return Err(lost()) };
+                                let noise = part.reshape(batch_shape(batch, prior.bijector.latent_shape()))?;
+                                let leaving = backward(noise, upstream)?;
+                                stays = (stays + upstream.take(&half)?)?;
                                 leaving
                             }
                         };
                         Tensor::cat(&[&stays, &leaving], 1)?
                     }
                 };
-                let (back, _) = ways.pop().ok_or_else(lost)?;
-                stays = Some(back(h, sweep)?);
+                let (backward, _) = backwards.pop().ok_or_else(lost)?;
+                stays = Some(backward(h, upstream)?);
             }
             stays.ok_or_else(lost)
         };
-        Ok(Pass { value, log_det, back: Box::new(back), repeatable })
-    }
-
-    fn structure(&self) -> Structure {
-        let levels = self.levels.iter().zip(&self.parts).enumerate().map(|(i, (level, size))| {
-            let node = Structure::new(format!("Level {i}"), format!("{:?}, {size} to z", level.flow.data_shape()));
-            let prior = level.prior.iter().map(|prior| Structure::new("Split prior", "").part(prior.structure()));
-            node.part(level.flow.structure()).parts(prior)
-        });
-        Structure::new("Multi-scale", format!("{:?}", self.data_shape())).parts(levels)
+        Ok(Vjp::new(&value, &log_det, Box::new(backward)))
     }
 }
 

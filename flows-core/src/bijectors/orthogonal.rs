@@ -1,10 +1,10 @@
 //! Rotations.
 
 use super::linear::{Start, check_dim, entries_weight, times_rows};
-use super::reshape::no_log_det;
-use super::{Bijector, check_event};
+use super::{Bijector, Direction, Mode};
 use crate::nn::Scope;
 use crate::ops::{self, Triangle};
+use crate::shape::{check_event, zero_log_det};
 use crate::{Result, Structure};
 use candle_core::Tensor;
 
@@ -44,6 +44,16 @@ impl Orthogonal {
         let a = (&lower - lower.t()?)?;
         ops::solve(&(&self.identity + &a)?, &(&self.identity - &a)?)
     }
+
+    fn to_data(&self, z: &Tensor) -> Result<(Tensor, Tensor)> {
+        check_event("z", z, &self.shape)?;
+        Ok((times_rows(&self.matrix()?, z, None)?, zero_log_det(z)?))
+    }
+
+    fn to_latent(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
+        check_event("x", x, &self.shape)?;
+        Ok((times_rows(&self.matrix()?.t()?, x, None)?, zero_log_det(x)?))
+    }
 }
 
 impl Bijector for Orthogonal {
@@ -51,14 +61,17 @@ impl Bijector for Orthogonal {
         &self.shape
     }
 
-    fn forward(&self, z: &Tensor, _: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        check_event("z", z, &self.shape)?;
-        Ok((times_rows(&self.matrix()?, z, None)?, no_log_det(z)?))
-    }
-
-    fn inverse(&self, x: &Tensor, _: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        check_event("x", x, &self.shape)?;
-        Ok((times_rows(&self.matrix()?.t()?, x, None)?, no_log_det(x)?))
+    fn map(
+        &self,
+        direction: Direction,
+        input: &Tensor,
+        _: Option<&Tensor>,
+        _: &mut Mode<'_>,
+    ) -> Result<(Tensor, Tensor)> {
+        match direction {
+            Direction::Forward => self.to_data(input),
+            Direction::Inverse => self.to_latent(input),
+        }
     }
 
     fn structure(&self) -> Structure {

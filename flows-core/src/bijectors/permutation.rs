@@ -1,8 +1,8 @@
 //! Fixed permutations.
 
-use super::reshape::no_log_det;
-use super::{Bijector, check_event};
+use super::{Bijector, Direction, Mode};
 use crate::nn::{Buffer, Scope};
+use crate::shape::{check_event, zero_log_det};
 use crate::{Error, Result, Structure};
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
@@ -67,6 +67,18 @@ impl Permutation {
         };
         Ok(Self { shape: shape.to_vec(), permutation: order.buffer(n, scope)? })
     }
+
+    fn to_data(&self, z: &Tensor) -> Result<(Tensor, Tensor)> {
+        check_event("z", z, &self.shape)?;
+        let x = z.contiguous()?.index_select(&inverted(&self.permutation.get())?, 1)?;
+        Ok((x, zero_log_det(z)?))
+    }
+
+    fn to_latent(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
+        check_event("x", x, &self.shape)?;
+        let z = x.contiguous()?.index_select(&self.permutation.get(), 1)?;
+        Ok((z, zero_log_det(x)?))
+    }
 }
 
 impl Bijector for Permutation {
@@ -74,16 +86,17 @@ impl Bijector for Permutation {
         &self.shape
     }
 
-    fn forward(&self, z: &Tensor, _: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        check_event("z", z, &self.shape)?;
-        let x = z.contiguous()?.index_select(&inverted(&self.permutation.get())?, 1)?;
-        Ok((x, no_log_det(z)?))
-    }
-
-    fn inverse(&self, x: &Tensor, _: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        check_event("x", x, &self.shape)?;
-        let z = x.contiguous()?.index_select(&self.permutation.get(), 1)?;
-        Ok((z, no_log_det(x)?))
+    fn map(
+        &self,
+        direction: Direction,
+        input: &Tensor,
+        _: Option<&Tensor>,
+        _: &mut Mode<'_>,
+    ) -> Result<(Tensor, Tensor)> {
+        match direction {
+            Direction::Forward => self.to_data(input),
+            Direction::Inverse => self.to_latent(input),
+        }
     }
 
     fn structure(&self) -> Structure {

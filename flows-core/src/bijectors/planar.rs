@@ -1,9 +1,10 @@
 //! Planar flows.
 
 use super::amortised::{Amortised, column, dot, epsilon};
-use super::{Bijector, check_event};
+use super::{Bijector, Direction, Mode};
 use crate::nn::Scope;
 use crate::ops::{increasing_roots, planar, planar_is_fused, softplus};
+use crate::shape::check_event;
 use crate::{Error, Result, Structure};
 use candle_core::Tensor;
 
@@ -74,18 +75,14 @@ fn composed(z: &Tensor, terms: Terms) -> Result<(Tensor, Tensor)> {
     Ok((x, terms.derivative(&t)?.log()?.squeeze(1)?))
 }
 
-impl Bijector for Planar {
-    fn latent_shape(&self) -> &[usize] {
-        &self.shape
-    }
-
-    fn forward(&self, z: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
+impl Planar {
+    fn to_data(&self, z: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
         let batch = check_event("the latent of a planar flow", z, &self.shape)?;
         let [w, u, b] = self.parameters.get(batch, context)?;
         if planar_is_fused(z, &w) { planar(z, [&w, &u, &b]) } else { composed(z, Terms::new([w, u, b])?) }
     }
 
-    fn inverse(&self, x: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
+    fn to_latent(&self, x: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
         let batch = check_event("the data of a planar flow", x, &self.shape)?;
         let terms = Terms::new(self.parameters.get(batch, context)?)?;
         let wx = dot(x, &terms.w)?;
@@ -106,6 +103,25 @@ impl Bijector for Planar {
         let t = (root - step)?.broadcast_add(&terms.b)?.tanh()?;
         let z = (x - terms.u.broadcast_mul(&t)?)?;
         Ok((z, terms.derivative(&t)?.log()?.neg()?.squeeze(1)?))
+    }
+}
+
+impl Bijector for Planar {
+    fn latent_shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn map(
+        &self,
+        direction: Direction,
+        input: &Tensor,
+        context: Option<&Tensor>,
+        _: &mut Mode<'_>,
+    ) -> Result<(Tensor, Tensor)> {
+        match direction {
+            Direction::Forward => self.to_data(input, context),
+            Direction::Inverse => self.to_latent(input, context),
+        }
     }
 
     fn structure(&self) -> Structure {

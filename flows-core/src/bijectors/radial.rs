@@ -1,9 +1,10 @@
 //! Radial flows.
 
 use super::amortised::{Amortised, dot, epsilon};
-use super::{Bijector, check_event};
+use super::{Bijector, Direction, Mode};
 use crate::nn::Scope;
 use crate::ops::softplus;
+use crate::shape::check_event;
 use crate::{Error, Result, Structure};
 use candle_core::{D, Tensor};
 
@@ -72,14 +73,8 @@ impl Radial {
         let radial = (((&far + (&near * 2.0)?)? * &far)? + near * sum)?.log()?;
         Ok((tangential.affine(self.shape[0] as f64 - 1.0, 0.0)? + radial)?.squeeze(1)?)
     }
-}
 
-impl Bijector for Radial {
-    fn latent_shape(&self) -> &[usize] {
-        &self.shape
-    }
-
-    fn forward(&self, z: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
+    fn to_data(&self, z: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
         let batch = check_event("the latent of a radial flow", z, &self.shape)?;
         let terms = self.terms(z, batch, context)?;
         let pull = ((&terms.sum - &terms.alpha)? / (&terms.alpha + &terms.distance)?)?;
@@ -87,7 +82,7 @@ impl Bijector for Radial {
         Ok((x, self.log_det(&terms.distance, &terms)?))
     }
 
-    fn inverse(&self, x: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
+    fn to_latent(&self, x: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
         let batch = check_event("the data of a radial flow", x, &self.shape)?;
         let terms = self.terms(x, batch, context)?;
         // Of the two forms of the root, the one without cancellation.
@@ -98,6 +93,25 @@ impl Bijector for Radial {
         let pull = ((&terms.sum - &terms.alpha)? / (&terms.sum + &r)?)?;
         let z = (x - terms.offset.broadcast_mul(&pull)?)?;
         Ok((z, self.log_det(&r, &terms)?.neg()?))
+    }
+}
+
+impl Bijector for Radial {
+    fn latent_shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn map(
+        &self,
+        direction: Direction,
+        input: &Tensor,
+        context: Option<&Tensor>,
+        _: &mut Mode<'_>,
+    ) -> Result<(Tensor, Tensor)> {
+        match direction {
+            Direction::Forward => self.to_data(input, context),
+            Direction::Inverse => self.to_latent(input, context),
+        }
     }
 
     fn structure(&self) -> Structure {

@@ -1,6 +1,7 @@
 //! The same elements in another shape.
 
-use super::{Bijector, check_event};
+use super::{Bijector, Direction, Mode};
+use crate::shape::{batch_shape, check_event, zero_log_det};
 use crate::{Error, Result, Structure};
 use candle_core::Tensor;
 
@@ -36,6 +37,16 @@ impl Reshape {
     pub fn flatten(data: &[usize]) -> Self {
         Self { latent: vec![data.iter().product()], data: data.to_vec() }
     }
+
+    fn to_data(&self, z: &Tensor) -> Result<(Tensor, Tensor)> {
+        let batch = check_event("the latent of a reshape", z, &self.latent)?;
+        Ok((z.reshape(batch_shape(batch, &self.data))?, zero_log_det(z)?))
+    }
+
+    fn to_latent(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
+        let batch = check_event("the data of a reshape", x, &self.data)?;
+        Ok((x.reshape(batch_shape(batch, &self.latent))?, zero_log_det(x)?))
+    }
 }
 
 impl Bijector for Reshape {
@@ -47,27 +58,20 @@ impl Bijector for Reshape {
         &self.data
     }
 
-    fn forward(&self, z: &Tensor, _: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        let batch = check_event("the latent of a reshape", z, &self.latent)?;
-        Ok((z.reshape(batched(batch, &self.data))?, no_log_det(z)?))
-    }
-
-    fn inverse(&self, x: &Tensor, _: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        let batch = check_event("the data of a reshape", x, &self.data)?;
-        Ok((x.reshape(batched(batch, &self.latent))?, no_log_det(x)?))
+    fn map(
+        &self,
+        direction: Direction,
+        input: &Tensor,
+        _: Option<&Tensor>,
+        _: &mut Mode<'_>,
+    ) -> Result<(Tensor, Tensor)> {
+        match direction {
+            Direction::Forward => self.to_data(input),
+            Direction::Inverse => self.to_latent(input),
+        }
     }
 
     fn structure(&self) -> Structure {
         Structure::new("Reshape", format!("{:?} -> {:?}", self.latent, self.data))
     }
-}
-
-/// (B, event...).
-pub(super) fn batched(batch: usize, event: &[usize]) -> Vec<usize> {
-    [&[batch], event].concat()
-}
-
-/// The log-determinant of a map that keeps volumes: zeros, (B).
-pub(super) fn no_log_det(v: &Tensor) -> Result<Tensor> {
-    Ok(Tensor::zeros(v.dim(0)?, v.dtype(), v.device())?)
 }

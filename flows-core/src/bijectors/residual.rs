@@ -1,9 +1,9 @@
 //! Invertible residual networks.
 
-use super::{Bijector, Pass, check_event};
-use crate::nn::{LipschitzActivation, LipschitzMlp, LipschitzPass, Scope};
-use crate::ops::{self, Direction};
-use crate::{Error, Result, Rng, Structure};
+use super::{Bijector, Direction, Mode};
+use crate::nn::{LipschitzActivation, LipschitzMlp, NormalizedMlp, Scope};
+use crate::shape::check_event;
+use crate::{Error, Result, Rng, Structure, ops};
 use candle_core::{DType, Tensor};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -76,31 +76,31 @@ impl Residual {
     }
 
     /// `(x + g(x), ln det(I + J))`; `shift` is the context's term in g.
-    fn exact(&self, x: &Tensor, shift: Option<&Tensor>, pass: &LipschitzPass) -> Result<(Tensor, Tensor)> {
-        let (g, slopes) = pass.forward(x, shift)?;
-        let jacobian = transposed_jacobian(pass, &slopes, x)?;
+    fn exact(&self, x: &Tensor, shift: Option<&Tensor>, network: &NormalizedMlp) -> Result<(Tensor, Tensor)> {
+        let (g, slopes) = network.forward(x, shift)?;
+        let jacobian = transposed_jacobian(network, &slopes, x)?;
         let (inverse, log_det) = inverses(&jacobian)?;
         // The derivative of ln det A is the transposed inverse of A.
         let change = (inverse.transpose(1, 2)? * (&jacobian - jacobian.detach())?)?;
         Ok(((x + g)?, (log_det + ops::sum_event(&change)?)?))
     }
 
-    /// `(x + g(x), an estimate of ln det(I + J))`, or the exact one if there is no roulette.
-    fn estimated(
+    /// `(x + g(x), ln det(I + J))`, the second by the estimator in training if there is one.
+    fn apply(
         &self,
         x: &Tensor,
         shift: Option<&Tensor>,
-        pass: &LipschitzPass,
-        rng: &mut Rng,
+        network: &NormalizedMlp,
+        mode: &mut Mode<'_>,
     ) -> Result<(Tensor, Tensor)> {
-        let Some(roulette) = self.roulette else { return self.exact(x, shift, pass) };
-        let (g, slopes) = pass.forward(x, shift)?;
-        let log_det = self.estimate(roulette, pass, &slopes, x, rng)?;
+        let (Some(roulette), Some(rng)) = (self.roulette, mode.rng()) else { return self.exact(x, shift, network) };
+        let (g, slopes) = network.forward(x, shift)?;
+        let log_det = self.estimate(roulette, network, &slopes, x, rng)?;
         Ok(((x + g)?, log_det))
     }
 
     /// The fixed point of `x = z - g(x)`, near enough for one step of Newton's method.
-    fn fixed_point(&self, z: &Tensor, shift: Option<&Tensor>, pass: &LipschitzPass) -> Result<Tensor> {
+    fn fixed_point(&self, z: &Tensor, shift: Option<&Tensor>, network: &NormalizedMlp) -> Result<Tensor> {
         let (c, double) = (self.coefficient, z.dtype() == DType::F64);
         let (enough, epsilon) = if double { (1e-9, f64::EPSILON) } else { (1e-5, f64::from(f32::EPSILON)) };
         // The distance to the fixed point is at most the last change times c / (1 - c); a change
@@ -110,7 +110,7 @@ impl Residual {
         let size = (z.abs()? + 1.0)?;
         let mut x = z.clone();
         for _ in 0..limit {
-            let next = (z - pass.forward(&x, shift)?.0)?;
+            let next = (z - network.forward(&x, shift)?.0)?;
             let change = ((&next - &x)?.abs()? / (next.abs()? + &size)?)?.to_dtype(DType::F64)?;
             x = next;
             let change: Vec<f64> = change.flatten_all()?.to_vec1()?;
@@ -128,7 +128,7 @@ impl Residual {
     fn estimate(
         &self,
         roulette: Roulette,
-        pass: &LipschitzPass,
+        network: &NormalizedMlp,
         slopes: &[Tensor],
         x: &Tensor,
         rng: &mut Rng,
@@ -139,7 +139,7 @@ impl Residual {
         let mut power = v.clone();
         let mut sum: Option<Tensor> = None;
         for k in 1..=terms {
-            power = pass.jvp(slopes, &power)?;
+            power = network.jvp(slopes, &power)?;
             let weight =
                 if k % 2 == 0 { -1.0 } else { 1.0 } / (k as f64 * roulette.survival(k.saturating_sub(CERTAIN)));
             let term = ops::sum_event(&(&power * &v)?)?.affine(weight, 0.0)?;
@@ -153,11 +153,11 @@ impl Residual {
 }
 
 /// J^T of each row, (B, D, D).
-fn transposed_jacobian(pass: &LipschitzPass, slopes: &[Tensor], x: &Tensor) -> Result<Tensor> {
+fn transposed_jacobian(network: &NormalizedMlp, slopes: &[Tensor], x: &Tensor) -> Result<Tensor> {
     let (batch, dim) = x.dims2()?;
     let basis = Tensor::eye(dim, x.dtype(), x.device())?.unsqueeze(0)?;
     // Without a hidden layer the Jacobian is the same for all rows.
-    Ok(pass.jvp(slopes, &basis)?.broadcast_as((batch, dim, dim))?.contiguous()?)
+    Ok(network.jvp(slopes, &basis)?.broadcast_as((batch, dim, dim))?.contiguous()?)
 }
 
 /// `((I + A)^-1, ln det(I + A))` of each A of (B, D, D) with norm below 1, in f64 and without graph.
@@ -189,57 +189,43 @@ fn invert(a: &mut [f64], n: usize) -> f64 {
     log_det
 }
 
+impl Residual {
+    fn to_data(&self, z: &Tensor, context: Option<&Tensor>, mode: &mut Mode<'_>) -> Result<(Tensor, Tensor)> {
+        let batch = check_event("the latent of a residual flow", z, &self.shape)?;
+        let shift = self.network.context_term(context, batch)?;
+        let network = self.network.normalized(mode)?;
+        let root = self.fixed_point(&z.detach(), shift.as_ref().map(Tensor::detach).as_ref(), &network.detach())?;
+        let (g, slopes) = network.forward(&root, shift.as_ref())?;
+        let (inverse, _) = inverses(&transposed_jacobian(&network.detach(), &detached(&slopes), &root)?)?;
+        let rest = ((&root + g)? - z)?;
+        let x = (&root - rest.unsqueeze(1)?.matmul(&inverse)?.squeeze(1)?)?;
+        let (_, log_det) = self.apply(&x, shift.as_ref(), &network, mode)?;
+        Ok((x, log_det.neg()?))
+    }
+
+    fn to_latent(&self, x: &Tensor, context: Option<&Tensor>, mode: &mut Mode<'_>) -> Result<(Tensor, Tensor)> {
+        let batch = check_event("the data of a residual flow", x, &self.shape)?;
+        let shift = self.network.context_term(context, batch)?;
+        self.apply(x, shift.as_ref(), &self.network.normalized(mode)?, mode)
+    }
+}
+
 impl Bijector for Residual {
     fn latent_shape(&self) -> &[usize] {
         &self.shape
     }
 
-    fn forward(&self, z: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        let batch = check_event("the latent of a residual flow", z, &self.shape)?;
-        let shift = self.network.context_term(context, batch)?;
-        let pass = self.network.pass()?;
-        let root = self.fixed_point(&z.detach(), shift.as_ref().map(Tensor::detach).as_ref(), &pass.detach())?;
-        let (g, slopes) = pass.forward(&root, shift.as_ref())?;
-        let (inverse, _) = inverses(&transposed_jacobian(&pass.detach(), &detached(&slopes), &root)?)?;
-        let rest = ((&root + g)? - z)?;
-        let x = (&root - rest.unsqueeze(1)?.matmul(&inverse)?.squeeze(1)?)?;
-        let (_, log_det) = self.exact(&x, shift.as_ref(), &pass)?;
-        Ok((x, log_det.neg()?))
-    }
-
-    fn inverse(&self, x: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        let batch = check_event("the data of a residual flow", x, &self.shape)?;
-        let shift = self.network.context_term(context, batch)?;
-        self.exact(x, shift.as_ref(), &self.network.pass()?)
-    }
-
-    fn inverse_training(&self, x: &Tensor, context: Option<&Tensor>, rng: &mut Rng) -> Result<(Tensor, Tensor)> {
-        let batch = check_event("the data of a residual flow", x, &self.shape)?;
-        let shift = self.network.context_term(context, batch)?;
-        self.estimated(x, shift.as_ref(), &self.network.pass_training()?, rng)
-    }
-
-    /// The way back of a pass of training has the weights that the pass has normalized: another
-    /// power iteration would end a little further.
-    fn pass<'a>(
-        &'a self,
+    fn map(
+        &self,
         direction: Direction,
         input: &Tensor,
         context: Option<&Tensor>,
-        rng: Option<&mut Rng>,
-    ) -> Result<Pass<'a>> {
-        let (Direction::Inverse, Some(rng)) = (direction, rng) else {
-            return Pass::step(self, direction, input, context, None);
-        };
-        let batch = check_event("the data of a residual flow", input, &self.shape)?;
-        let shift = self.network.context_term(context, batch)?;
-        let (pass, mut drawn) = (self.network.pass_training()?, rng.clone());
-        let result = self.estimated(input, shift.as_ref(), &pass, rng)?;
-        let pass = Pass::again(input, result, move |x, context| {
-            let shift = self.network.context_term(context, batch)?;
-            self.estimated(x, shift.as_ref(), &pass, &mut drawn)
-        });
-        Ok(Pass { repeatable: false, ..pass })
+        mode: &mut Mode<'_>,
+    ) -> Result<(Tensor, Tensor)> {
+        match direction {
+            Direction::Forward => self.to_data(input, context, mode),
+            Direction::Inverse => self.to_latent(input, context, mode),
+        }
     }
 
     fn structure(&self) -> Structure {
@@ -319,7 +305,7 @@ mod tests {
             let exact = observe(flow.inverse(&x, Some(&given))?.1)?;
             let mut draws = Vec::with_capacity(DRAWS);
             for _ in 0..DRAWS {
-                draws.push(observe(flow.inverse_training(&x, Some(&given), &mut rng)?.1)?);
+                draws.push(observe(flow.map(Direction::Inverse, &x, Some(&given), &mut Mode::training(&mut rng))?.1)?);
             }
             for (i, exact) in exact.into_iter().enumerate() {
                 let mean = draws.iter().map(|d| d[i]).sum::<f64>() / DRAWS as f64;

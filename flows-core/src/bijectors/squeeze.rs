@@ -1,7 +1,7 @@
 //! Space to channels, as multi-scale models do between their levels.
 
-use super::reshape::{batched, no_log_det};
-use super::{Bijector, check_event};
+use super::{Bijector, Direction, Mode};
+use crate::shape::{batch_shape, check_event, zero_log_det};
 use crate::{Error, Result, Structure};
 use candle_core::Tensor;
 
@@ -51,6 +51,22 @@ impl Squeeze {
         blocks.extend(space.iter().flat_map(|size| [size / factor, factor]));
         Ok(Self { data: data.to_vec(), latent, blocks, factor })
     }
+
+    fn to_data(&self, z: &Tensor) -> Result<(Tensor, Tensor)> {
+        let batch = check_event("the latent of a squeeze", z, &self.latent)?;
+        let x = match self.blocks[..] {
+            [c, h, f, w, _] => z.reshape(batch_shape(batch, &[c, f, f, h, w]))?.permute([0, 1, 4, 2, 5, 3])?,
+            _ => z.reshape(batch_shape(batch, &[self.data[0], self.factor, self.latent[1]]))?.transpose(2, 3)?,
+        };
+        Ok((x.contiguous()?.reshape(batch_shape(batch, &self.data))?, zero_log_det(z)?))
+    }
+
+    fn to_latent(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
+        let batch = check_event("the data of a squeeze", x, &self.data)?;
+        let z = x.reshape(batch_shape(batch, &self.blocks))?;
+        let z = if self.blocks.len() == 5 { z.permute([0, 1, 3, 5, 2, 4])? } else { z.transpose(2, 3)? };
+        Ok((z.contiguous()?.reshape(batch_shape(batch, &self.latent))?, zero_log_det(x)?))
+    }
 }
 
 impl Bijector for Squeeze {
@@ -62,20 +78,17 @@ impl Bijector for Squeeze {
         &self.data
     }
 
-    fn forward(&self, z: &Tensor, _: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        let batch = check_event("the latent of a squeeze", z, &self.latent)?;
-        let x = match self.blocks[..] {
-            [c, h, f, w, _] => z.reshape(batched(batch, &[c, f, f, h, w]))?.permute([0, 1, 4, 2, 5, 3])?,
-            _ => z.reshape(batched(batch, &[self.data[0], self.factor, self.latent[1]]))?.transpose(2, 3)?,
-        };
-        Ok((x.contiguous()?.reshape(batched(batch, &self.data))?, no_log_det(z)?))
-    }
-
-    fn inverse(&self, x: &Tensor, _: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        let batch = check_event("the data of a squeeze", x, &self.data)?;
-        let z = x.reshape(batched(batch, &self.blocks))?;
-        let z = if self.blocks.len() == 5 { z.permute([0, 1, 3, 5, 2, 4])? } else { z.transpose(2, 3)? };
-        Ok((z.contiguous()?.reshape(batched(batch, &self.latent))?, no_log_det(x)?))
+    fn map(
+        &self,
+        direction: Direction,
+        input: &Tensor,
+        _: Option<&Tensor>,
+        _: &mut Mode<'_>,
+    ) -> Result<(Tensor, Tensor)> {
+        match direction {
+            Direction::Forward => self.to_data(input),
+            Direction::Inverse => self.to_latent(input),
+        }
     }
 
     fn structure(&self) -> Structure {

@@ -1,9 +1,9 @@
 //! Bijectors on the slices of an axis.
 
-use super::reshape::no_log_det;
-use super::{Bijector, Pass, check_event, pass::Apply};
-use crate::ops::Direction;
-use crate::{Error, Result, Rng, Structure};
+use super::vjp::Apply;
+use super::{Bijector, Direction, Mode, Recompute, Vjp};
+use crate::shape::{check_event, zero_log_det};
+use crate::{Error, Result, Structure};
 use candle_core::Tensor;
 
 /// n bijectors of one event shape, each on its slice of events (n, shape...); log-determinants add up.
@@ -40,7 +40,7 @@ impl Stack {
         let event = if direction == Direction::Forward { &self.latent } else { &self.data };
         check_event("the input of a stack", v, event)?;
         let mut values = Vec::with_capacity(self.parts.len());
-        let mut total = no_log_det(v)?;
+        let mut total = zero_log_det(v)?;
         for (i, part) in self.parts.iter().enumerate() {
             let (value, log_det) = apply(part.as_ref(), &v.narrow(1, i, 1)?.squeeze(1)?)?;
             values.push(value);
@@ -59,30 +59,22 @@ impl Bijector for Stack {
         &self.data
     }
 
-    fn forward(&self, z: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        self.run(Direction::Forward, z, &mut |part, z| part.forward(z, context))
-    }
-
-    fn inverse(&self, x: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        self.run(Direction::Inverse, x, &mut |part, x| part.inverse(x, context))
-    }
-
-    fn inverse_training(&self, x: &Tensor, context: Option<&Tensor>, rng: &mut Rng) -> Result<(Tensor, Tensor)> {
-        self.run(Direction::Inverse, x, &mut |part, x| part.inverse_training(x, context, rng))
-    }
-
-    fn initialize(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
-        Ok(self.run(Direction::Inverse, x, &mut |part, x| Ok((part.initialize(x, context)?, no_log_det(x)?)))?.0)
-    }
-
-    fn pass<'a>(
-        &'a self,
+    fn map(
+        &self,
         direction: Direction,
         input: &Tensor,
         context: Option<&Tensor>,
-        rng: Option<&mut Rng>,
-    ) -> Result<Pass<'a>> {
-        Pass::of_parts(direction, input, context, rng, |direction, v, apply| self.run(direction, v, apply))
+        mode: &mut Mode<'_>,
+    ) -> Result<(Tensor, Tensor)> {
+        self.run(direction, input, &mut |part, v| part.map(direction, v, context, mode))
+    }
+
+    fn initialize(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
+        Ok(self.run(Direction::Inverse, x, &mut |part, x| Ok((part.initialize(x, context)?, zero_log_det(x)?)))?.0)
+    }
+
+    fn recompute(&self) -> Option<&dyn Recompute> {
+        Some(self)
     }
 
     fn structure(&self) -> Structure {
@@ -90,9 +82,22 @@ impl Bijector for Stack {
     }
 }
 
+impl Recompute for Stack {
+    fn vjp<'a>(
+        &'a self,
+        direction: Direction,
+        input: &Tensor,
+        context: Option<&Tensor>,
+        mode: &mut Mode<'_>,
+    ) -> Result<Vjp<'a>> {
+        Vjp::of_parts(direction, input, context, mode, |direction, v, apply| self.run(direction, v, apply))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Rng;
     use crate::bijectors::{Planar, Radial};
     use crate::nn::Parameters;
     use crate::testing::{measure, perturb};

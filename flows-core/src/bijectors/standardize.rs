@@ -1,7 +1,8 @@
 //! The fixed shift and scale of data columns.
 
-use super::{Bijector, check_event};
+use super::{Bijector, Direction, Mode};
 use crate::nn::{Buffer, Network, Scope};
+use crate::shape::check_event;
 use crate::{Error, Result, Structure};
 use candle_core::{DType, Tensor};
 
@@ -59,6 +60,16 @@ impl Standardize {
     fn log_det(&self, batch: usize) -> Result<Tensor> {
         Ok(self.scale.get().log()?.sum_all()?.broadcast_as(batch)?)
     }
+
+    fn to_data(&self, z: &Tensor) -> Result<(Tensor, Tensor)> {
+        let batch = check_event("z", z, &self.shape)?;
+        Ok((z.broadcast_mul(&self.scale.get())?.broadcast_add(&self.shift.get())?, self.log_det(batch)?))
+    }
+
+    fn to_latent(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
+        let batch = check_event("x", x, &self.shape)?;
+        Ok((x.broadcast_sub(&self.shift.get())?.broadcast_div(&self.scale.get())?, self.log_det(batch)?.neg()?))
+    }
 }
 
 impl Bijector for Standardize {
@@ -66,14 +77,17 @@ impl Bijector for Standardize {
         &self.shape
     }
 
-    fn forward(&self, z: &Tensor, _: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        let batch = check_event("z", z, &self.shape)?;
-        Ok((z.broadcast_mul(&self.scale.get())?.broadcast_add(&self.shift.get())?, self.log_det(batch)?))
-    }
-
-    fn inverse(&self, x: &Tensor, _: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        let batch = check_event("x", x, &self.shape)?;
-        Ok((x.broadcast_sub(&self.shift.get())?.broadcast_div(&self.scale.get())?, self.log_det(batch)?.neg()?))
+    fn map(
+        &self,
+        direction: Direction,
+        input: &Tensor,
+        _: Option<&Tensor>,
+        _: &mut Mode<'_>,
+    ) -> Result<(Tensor, Tensor)> {
+        match direction {
+            Direction::Forward => self.to_data(input),
+            Direction::Inverse => self.to_latent(input),
+        }
     }
 
     fn structure(&self) -> Structure {
@@ -82,7 +96,7 @@ impl Bijector for Standardize {
 }
 
 impl Network for Standardize {
-    fn forward(&self, x: &Tensor, _: Option<&Tensor>) -> Result<Tensor> {
+    fn forward(&self, x: &Tensor, _: Option<&Tensor>, _: &mut Mode<'_>) -> Result<Tensor> {
         Ok(Bijector::inverse(self, x, None)?.0)
     }
 

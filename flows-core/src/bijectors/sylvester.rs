@@ -1,10 +1,10 @@
 //! Sylvester flows: planar flows of many hidden units.
 
 use super::amortised::{Amortised, epsilon};
-use super::reshape::batched;
-use super::{Bijector, check_event};
+use super::{Bijector, Direction, Mode};
 use crate::nn::Scope;
 use crate::ops::{self, elements, increasing_roots};
+use crate::shape::{batch_shape, check_event};
 use crate::{Error, Result, Structure};
 use candle_core::{DType, Tensor};
 use rayon::prelude::*;
@@ -117,7 +117,7 @@ impl Sylvester {
 
     fn terms(&self, batch: usize, context: Option<&Tensor>) -> Result<Terms> {
         let [d1, d2, full, b] = self.parameters.get(batch, context)?;
-        let full = full.reshape(batched(full.dim(0)?, &[self.units, self.units]))?;
+        let full = full.reshape(batch_shape(full.dim(0)?, &[self.units, self.units]))?;
         let (r1, r2) = (ops::tanh(&d1)?, ops::tanh(&d2)?);
         // Rounding may take the slope below its bound of 0.
         let slope = ((&r1 * &r2)? + 1.0)?.maximum(epsilon(&r1))?;
@@ -256,19 +256,15 @@ fn transposed_inverse(a: &mut [f64], out: &mut [f64], m: usize) {
     }
 }
 
-impl Bijector for Sylvester {
-    fn latent_shape(&self) -> &[usize] {
-        &self.shape
-    }
-
-    fn forward(&self, z: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
+impl Sylvester {
+    fn to_data(&self, z: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
         let batch = check_event("the latent of a Sylvester flow", z, &self.shape)?;
         let terms = self.terms(batch, context)?;
         let t = terms.hidden(&product(z, &terms.q)?)?;
         Ok(((z + terms.lift(&terms.push(&t)?)?)?, terms.log_det(&t)?))
     }
 
-    fn inverse(&self, x: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
+    fn to_latent(&self, x: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
         let batch = check_event("the data of a Sylvester flow", x, &self.shape)?;
         let terms = self.terms(batch, context)?;
         let y = product(x, &terms.q)?;
@@ -278,6 +274,25 @@ impl Bijector for Sylvester {
         let step = product(&(&rest - rest.detach())?, &inverse)?;
         let t = terms.hidden(&(root - step)?)?;
         Ok(((x - terms.lift(&terms.push(&t)?)?)?, terms.log_det(&t)?.neg()?))
+    }
+}
+
+impl Bijector for Sylvester {
+    fn latent_shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn map(
+        &self,
+        direction: Direction,
+        input: &Tensor,
+        context: Option<&Tensor>,
+        _: &mut Mode<'_>,
+    ) -> Result<(Tensor, Tensor)> {
+        match direction {
+            Direction::Forward => self.to_data(input, context),
+            Direction::Inverse => self.to_latent(input, context),
+        }
     }
 
     fn structure(&self) -> Structure {

@@ -1,9 +1,10 @@
 //! A lower-triangular matrix of positive diagonal.
 
-use super::linear::{check_dim, entries_weight, shared_log_det, times_rows};
-use super::{Bijector, check_event};
+use super::linear::{check_dim, entries_weight, times_rows};
+use super::{Bijector, Direction, Mode};
 use crate::nn::{Init, Scope};
 use crate::ops::{self, Triangle};
+use crate::shape::{check_event, shared_log_det};
 use crate::{Result, Structure};
 use candle_core::Tensor;
 
@@ -45,6 +46,19 @@ impl Triangular {
     pub fn matrix(&self) -> Result<Tensor> {
         self.triangle.matrix(&self.lower, Some(&self.log_diagonal.exp()?))
     }
+
+    fn to_data(&self, z: &Tensor) -> Result<(Tensor, Tensor)> {
+        let batch = check_event("z", z, &self.shape)?;
+        let x = times_rows(&self.matrix()?, z, Some(&self.bias))?;
+        Ok((x, shared_log_det(&self.log_diagonal.sum_all()?, batch)?))
+    }
+
+    fn to_latent(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
+        let batch = check_event("x", x, &self.shape)?;
+        let centred = x.broadcast_sub(&self.bias)?;
+        let z = ops::solve_triangular_rows(&self.matrix()?, &centred, false, false, false)?;
+        Ok((z, shared_log_det(&self.log_diagonal.sum_all()?.neg()?, batch)?))
+    }
 }
 
 impl Bijector for Triangular {
@@ -52,17 +66,17 @@ impl Bijector for Triangular {
         &self.shape
     }
 
-    fn forward(&self, z: &Tensor, _: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        let batch = check_event("z", z, &self.shape)?;
-        let x = times_rows(&self.matrix()?, z, Some(&self.bias))?;
-        Ok((x, shared_log_det(&self.log_diagonal.sum_all()?, batch)?))
-    }
-
-    fn inverse(&self, x: &Tensor, _: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        let batch = check_event("x", x, &self.shape)?;
-        let centred = x.broadcast_sub(&self.bias)?;
-        let z = ops::solve_triangular_rows(&self.matrix()?, &centred, false, false, false)?;
-        Ok((z, shared_log_det(&self.log_diagonal.sum_all()?.neg()?, batch)?))
+    fn map(
+        &self,
+        direction: Direction,
+        input: &Tensor,
+        _: Option<&Tensor>,
+        _: &mut Mode<'_>,
+    ) -> Result<(Tensor, Tensor)> {
+        match direction {
+            Direction::Forward => self.to_data(input),
+            Direction::Inverse => self.to_latent(input),
+        }
     }
 
     fn structure(&self) -> Structure {

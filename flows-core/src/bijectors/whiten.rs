@@ -1,9 +1,9 @@
 //! Images whose numbers are uncorrelated.
 
-use super::linear::shared_log_det;
-use super::{Bijector, check_event};
+use super::{Bijector, Direction, Mode};
 use crate::nn::{Buffer, Scope};
 use crate::ops::{self, Fused};
+use crate::shape::{check_event, shared_log_det};
 use crate::{Error, Result, Structure};
 use candle_core::{DType, Device, Tensor};
 use std::f64::consts::PI;
@@ -135,21 +135,36 @@ fn along_both(x: &Tensor, [a, b]: &[Tensor; 2]) -> Result<Tensor> {
     across(&across(x, b)?, a)
 }
 
-impl Bijector for Whiten {
-    fn latent_shape(&self) -> &[usize] {
-        &self.shape
-    }
-
-    fn forward(&self, z: &Tensor, _: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
+impl Whiten {
+    fn to_data(&self, z: &Tensor) -> Result<(Tensor, Tensor)> {
         let batch = check_event("z", z, &self.shape)?;
         let coloured = self.mix(&self.rescale(z, Tensor::broadcast_mul)?, &self.channels.get())?;
         Ok((coloured.broadcast_add(&self.mean()?)?, shared_log_det(&self.log_det()?, batch)?))
     }
 
-    fn inverse(&self, x: &Tensor, _: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
+    fn to_latent(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
         let batch = check_event("x", x, &self.shape)?;
         let plain = self.mix(&x.broadcast_sub(&self.mean()?)?, &ops::inverse(&self.channels.get())?)?;
         Ok((self.rescale(&plain, Tensor::broadcast_div)?, shared_log_det(&self.log_det()?.neg()?, batch)?))
+    }
+}
+
+impl Bijector for Whiten {
+    fn latent_shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn map(
+        &self,
+        direction: Direction,
+        input: &Tensor,
+        _: Option<&Tensor>,
+        _: &mut Mode<'_>,
+    ) -> Result<(Tensor, Tensor)> {
+        match direction {
+            Direction::Forward => self.to_data(input),
+            Direction::Inverse => self.to_latent(input),
+        }
     }
 
     fn structure(&self) -> Structure {

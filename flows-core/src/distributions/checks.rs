@@ -1,7 +1,7 @@
 //! What the distributions check and mask in the same way.
 
-use crate::bijectors::check_shape;
 use crate::ops::sum_event;
+use crate::shape::check_shape;
 use crate::{Error, Result};
 use candle_core::{DType, Tensor};
 

@@ -5,8 +5,8 @@ use super::checks::{
     at_least_one, batch_shape, check_alike, check_batch, check_rows, check_values, event_shape, values_of,
 };
 use super::conditional_normal::Located;
-use crate::bijectors::check_context;
 use crate::nn::{Init, Scope};
+use crate::shape::check_context;
 use crate::{Error, Result, Rng};
 use candle_core::Tensor;
 

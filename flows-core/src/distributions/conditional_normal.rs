@@ -2,9 +2,9 @@
 
 use super::Distribution;
 use super::checks::{LN_2PI, at_least_one, batch_shape, check_batch, event_shape};
-use crate::bijectors::check_context;
 use crate::nn::{Init, Scope};
 use crate::ops::{self, Fused, linear, sum_event};
+use crate::shape::check_context;
 use crate::{Result, Rng};
 use candle_core::Tensor;
 

@@ -1,7 +1,8 @@
 //! Distributions: bases, targets and [`Transformed`], a base pushed through a bijector.
 
-use crate::{Result, Rng};
-use candle_core::Tensor;
+use crate::{Result, Rng, Structure};
+use candle_core::{DType, Device, Tensor};
+use std::sync::Arc;
 
 mod bernoulli;
 mod categorical;
@@ -79,13 +80,132 @@ pub trait Distribution: std::fmt::Debug + Send + Sync {
         Ok((x, log_prob))
     }
 
+    /// [`Self::sample_with_log_prob`] as a step of training takes it, for a loss over draws of one's own.
+    ///
+    /// # Errors
+    /// As [`Self::sample`].
+    fn sample_with_log_prob_training(
+        &self,
+        count: usize,
+        context: Option<&Tensor>,
+        rng: &mut Rng,
+    ) -> Result<(Tensor, Tensor)> {
+        self.sample_with_log_prob(count, context, rng)
+    }
+
     /// The same distribution with its parameters as constants, if it has such a twin: what that gives keeps no graph.
     fn detached(&self) -> Option<&dyn Distribution> {
         None
     }
 
-    /// The base and bijector that this is made of, if it is a flow and nothing else.
-    fn transformed(&self) -> Option<&Transformed> {
+    /// The type of events, where there is one alone.
+    fn dtype(&self) -> Option<DType> {
         None
     }
+
+    /// Where draws are made.
+    fn device(&self) -> Device {
+        Device::Cpu
+    }
+
+    /// What this is made of, for people to read.
+    fn structure(&self) -> Structure {
+        let debug = format!("{self:?}");
+        Structure::new(debug.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default(), "")
+    }
 }
+
+/// The methods of a [`Distribution`] that another one gives, all but `detached` and `structure`.
+///
+/// ```
+/// use flows_core::distributions::{Distribution, Transformed};
+/// #[derive(Debug)]
+/// struct Named {
+///     name: &'static str,
+///     flow: Transformed,
+/// }
+///
+/// impl Distribution for Named {
+///     flows_core::delegate_distribution!(|self| self.flow);
+/// }
+/// ```
+#[macro_export]
+macro_rules! delegate_distribution {
+    (|$this:ident| $inner:expr) => {
+        fn event_shape(&$this) -> &[usize] {
+            $inner.event_shape()
+        }
+
+        fn log_prob(
+            &$this,
+            x: &$crate::candle_core::Tensor,
+            context: Option<&$crate::candle_core::Tensor>,
+        ) -> $crate::Result<$crate::candle_core::Tensor> {
+            $inner.log_prob(x, context)
+        }
+
+        fn log_prob_training(
+            &$this,
+            x: &$crate::candle_core::Tensor,
+            context: Option<&$crate::candle_core::Tensor>,
+            rng: &mut $crate::Rng,
+        ) -> $crate::Result<$crate::candle_core::Tensor> {
+            $inner.log_prob_training(x, context, rng)
+        }
+
+        fn sample(
+            &$this,
+            count: usize,
+            context: Option<&$crate::candle_core::Tensor>,
+            rng: &mut $crate::Rng,
+        ) -> $crate::Result<$crate::candle_core::Tensor> {
+            $inner.sample(count, context, rng)
+        }
+
+        fn sample_with_log_prob(
+            &$this,
+            count: usize,
+            context: Option<&$crate::candle_core::Tensor>,
+            rng: &mut $crate::Rng,
+        ) -> $crate::Result<($crate::candle_core::Tensor, $crate::candle_core::Tensor)> {
+            $inner.sample_with_log_prob(count, context, rng)
+        }
+
+        fn sample_with_log_prob_training(
+            &$this,
+            count: usize,
+            context: Option<&$crate::candle_core::Tensor>,
+            rng: &mut $crate::Rng,
+        ) -> $crate::Result<($crate::candle_core::Tensor, $crate::candle_core::Tensor)> {
+            $inner.sample_with_log_prob_training(count, context, rng)
+        }
+
+        fn dtype(&$this) -> Option<$crate::candle_core::DType> {
+            $inner.dtype()
+        }
+
+        fn device(&$this) -> $crate::candle_core::Device {
+            $inner.device()
+        }
+    };
+}
+
+/// What points at a distribution is one, so that models can share parts.
+macro_rules! pointer {
+    ($pointer:ident) => {
+        impl<D: Distribution + ?Sized> Distribution for $pointer<D> {
+            delegate_distribution!(|self| (**self));
+
+            fn detached(&self) -> Option<&dyn Distribution> {
+                (**self).detached()
+            }
+
+            fn structure(&self) -> Structure {
+                (**self).structure()
+            }
+        }
+    };
+}
+
+pointer!(Box);
+pointer!(Arc);

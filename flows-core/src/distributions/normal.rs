@@ -62,6 +62,14 @@ impl Distribution for StandardNormal {
         check_rows(context, count)?;
         self.sample_tempered(count, 1.0, rng)
     }
+
+    fn dtype(&self) -> Option<DType> {
+        Some(self.dtype)
+    }
+
+    fn device(&self) -> Device {
+        self.device.clone()
+    }
 }
 
 /// Independent normal elements with a mean and a standard deviation each:

@@ -2,9 +2,10 @@
 
 use super::Distribution;
 use super::checks::{check_batch, check_rows, zero_where_undefined};
-use crate::bijectors::{Bijector, check_event};
+use crate::bijectors::{Bijector, Direction, Mode};
+use crate::shape::check_event;
 use crate::{Error, Result, Rng, Structure};
-use candle_core::Tensor;
+use candle_core::{DType, Device, Tensor};
 
 /// The distribution of `x = f(z)` for z of the base and a bijector f:
 /// `log p(x) = log p_base(z) + log|det dz/dx|`, `z = f^-1(x)`.
@@ -15,6 +16,7 @@ use candle_core::Tensor;
 pub struct Transformed {
     base: Box<dyn Distribution>,
     bijector: Box<dyn Bijector>,
+    takes_context: bool,
 }
 
 impl Transformed {
@@ -22,12 +24,19 @@ impl Transformed {
     ///
     /// # Errors
     /// When the base's events have not the bijector's latent shape.
-    pub fn new(base: Box<dyn Distribution>, bijector: Box<dyn Bijector>) -> Result<Self> {
+    pub fn new(base: impl Distribution + 'static, bijector: impl Bijector + 'static) -> Result<Self> {
         if base.event_shape() != bijector.latent_shape() {
             let want = format!("the bijector's latent shape {:?}", bijector.latent_shape());
             return Err(Error::shape("an event of the base", base.event_shape(), want));
         }
-        Ok(Self { base, bijector })
+        Ok(Self { base: Box::new(base), bijector: Box::new(bijector), takes_context: true })
+    }
+
+    /// The same flow, for which a context is an error: without that it would be ignored, and the flow be one of the
+    /// marginal.
+    #[must_use]
+    pub fn without_context(self) -> Self {
+        Self { takes_context: false, ..self }
     }
 
     /// The distribution of z.
@@ -59,9 +68,21 @@ impl Transformed {
         self.bijector.initialize(x, context)
     }
 
-    /// Fails unless x is a batch of events with as many rows of context, if any.
+    /// Fails unless x is a batch of events of the base's type with as many rows of context, if any.
     pub(crate) fn check(&self, x: &Tensor, context: Option<&Tensor>) -> Result<()> {
-        check_batch(x, self.event_shape(), context).map(drop)
+        check_batch(x, self.event_shape(), context)?;
+        self.check_context(context)?;
+        check_type("x", x, self.base.dtype())
+    }
+
+    /// Fails if a context comes that would be ignored, or is of another type than the flow.
+    pub(crate) fn check_context(&self, context: Option<&Tensor>) -> Result<()> {
+        let Some(context) = context else { return Ok(()) };
+        if !self.takes_context {
+            return Err(Error::Config("this flow is not conditional: give no context, or train one that is".into()));
+        }
+        // Classes may be of any type.
+        if context.dtype().is_float() { check_type("the context", context, self.base.dtype()) } else { Ok(()) }
     }
 
     /// The log-density of x in training, from its z and `log|det dz/dx|`.
@@ -72,15 +93,29 @@ impl Transformed {
         context: Option<&Tensor>,
         rng: &mut Rng,
     ) -> Result<Tensor> {
+        check_log_det(&log_det, x)?;
         zero_where_undefined(&(self.base.log_prob_training(&z, context, rng)? + log_det)?, x)
     }
+}
 
-    /// What the flow is made of, for people to read.
-    pub fn structure(&self) -> Structure {
-        let debug = format!("{:?}", self.base);
-        let name = debug.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
-        Structure::new("Transformed", format!("base {name}")).part(self.bijector.structure())
+/// Fails if a tensor is of another floating point type than the flow.
+fn check_type(what: &str, tensor: &Tensor, dtype: Option<DType>) -> Result<()> {
+    match dtype {
+        Some(dtype) if dtype != tensor.dtype() => Err(Error::Data(format!(
+            "{what} is of type {:?}, but the flow is of {dtype:?}: convert it by `to_dtype`",
+            tensor.dtype()
+        ))),
+        _ => Ok(()),
     }
+}
+
+/// Fails unless a log-determinant is (B), for a bijector of one's own.
+fn check_log_det(log_det: &Tensor, v: &Tensor) -> Result<()> {
+    let batch = v.dim(0)?;
+    if log_det.dims() == [batch] {
+        return Ok(());
+    }
+    Err(Error::shape("the log-determinant of the bijector", log_det.dims(), format!("({batch})")))
 }
 
 impl Distribution for Transformed {
@@ -91,30 +126,67 @@ impl Distribution for Transformed {
     fn log_prob(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
         self.check(x, context)?;
         let (z, log_det) = self.bijector.inverse(x, context)?;
+        check_log_det(&log_det, x)?;
         zero_where_undefined(&(self.base.log_prob(&z, context)? + log_det)?, x)
     }
 
     fn log_prob_training(&self, x: &Tensor, context: Option<&Tensor>, rng: &mut Rng) -> Result<Tensor> {
         self.check(x, context)?;
-        let z = self.bijector.inverse_training(x, context, rng)?;
+        let z = self.bijector.map(Direction::Inverse, x, context, &mut Mode::training(rng))?;
         self.log_prob_training_at(z, x, context, rng)
-    }
-
-    fn transformed(&self) -> Option<&Transformed> {
-        Some(self)
     }
 
     fn sample(&self, count: usize, context: Option<&Tensor>, rng: &mut Rng) -> Result<Tensor> {
         check_rows(context, count)?;
+        self.check_context(context)?;
         let z = self.base.sample(count, context, rng)?;
         Ok(self.bijector.forward(&z, context)?.0)
     }
 
     fn sample_with_log_prob(&self, count: usize, context: Option<&Tensor>, rng: &mut Rng) -> Result<(Tensor, Tensor)> {
         check_rows(context, count)?;
+        self.check_context(context)?;
         let (z, log_prob) = self.base.sample_with_log_prob(count, context, rng)?;
-        let (x, log_det) = self.bijector.forward(&z, context)?;
+        self.push(&z, log_prob, context, &mut Mode::evaluation())
+    }
+
+    fn sample_with_log_prob_training(
+        &self,
+        count: usize,
+        context: Option<&Tensor>,
+        rng: &mut Rng,
+    ) -> Result<(Tensor, Tensor)> {
+        check_rows(context, count)?;
+        self.check_context(context)?;
+        let (z, log_prob) = self.base.sample_with_log_prob_training(count, context, rng)?;
+        self.push(&z, log_prob, context, &mut Mode::training(rng))
+    }
+
+    fn dtype(&self) -> Option<DType> {
+        self.base.dtype()
+    }
+
+    fn device(&self) -> Device {
+        self.base.device()
+    }
+
+    fn structure(&self) -> Structure {
+        Structure::new("Transformed", "").part(self.base.structure()).part(self.bijector.structure())
+    }
+}
+
+impl Transformed {
+    /// The x of z and its log-density, from that of z.
+    fn push(
+        &self,
+        z: &Tensor,
+        log_prob: Tensor,
+        context: Option<&Tensor>,
+        mode: &mut Mode<'_>,
+    ) -> Result<(Tensor, Tensor)> {
+        let (x, log_det) = self.bijector.map(Direction::Forward, z, context, mode)?;
         check_event("the bijector's output", &x, self.event_shape())?;
+        check_log_det(&log_det, z)?;
         Ok((x, (log_prob - log_det)?))
     }
 }

@@ -1,10 +1,12 @@
 //! The neural circular spline flow, for angles.
 
-use super::{Architecture, Base, chain};
+use super::{Architecture, chain};
 use crate::Result;
 use crate::bijectors::univariate::{RqSpline, Univariate};
 use crate::bijectors::{Bijector, Coupling, Mask};
+use crate::distributions::{BoxUniform, Distribution};
 use crate::nn::{NetworkConfig, Scope};
+use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 use std::f64::consts::PI;
 use std::sync::Arc;
@@ -38,7 +40,12 @@ impl Architecture for CircularSpline {
         })
     }
 
-    fn base(&self) -> Base {
-        Base::Circle
+    fn base(&self, features: usize, scope: &Scope) -> Result<Box<dyn Distribution>> {
+        let bound = Tensor::full(PI, features, scope.device())?.to_dtype(scope.dtype())?;
+        Ok(Box::new(BoxUniform::new(&bound.neg()?, &bound)?))
+    }
+
+    fn is_standardized(&self) -> bool {
+        false
     }
 }

@@ -1,5 +1,4 @@
-//! Named flows: for each paper a serialisable config with its defaults, and [`Flow`], the model
-//! that a config and a store of parameters make.
+//! Named flows: for each paper a serialisable config with its defaults, and [`Flow`], the model that it makes.
 
 mod autoregressive;
 mod block_neural;
@@ -17,7 +16,7 @@ pub use autoregressive::{Iaf, Maf, NsfAutoregressive};
 pub use block_neural::Bnaf;
 pub use circular_spline::CircularSpline;
 pub use coupling::{Nice, Nsf, RealNvp};
-pub use flow::{Flow, FlowConfig};
+pub use flow::{Flow, FlowConfig, FlowDensity};
 pub use gaussianization::Gaussianization;
 pub use integral::Umnn;
 pub use neural::Naf;
@@ -26,6 +25,7 @@ pub use residual::Residual;
 pub use sylvester::Sylvester;
 
 use crate::bijectors::Bijector;
+use crate::distributions::{Distribution, StandardNormal};
 use crate::nn::Scope;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -44,19 +44,18 @@ pub trait Architecture {
         true
     }
 
-    /// What the flow's base is a distribution of.
-    fn base(&self) -> Base {
-        Base::Normal
+    /// The base of the flow, over `features` numbers: the standard normal, if not said otherwise.
+    ///
+    /// # Errors
+    /// When the type is neither f32 nor f64.
+    fn base(&self, features: usize, scope: &Scope) -> Result<Box<dyn Distribution>> {
+        Ok(Box::new(StandardNormal::new([features], scope.dtype(), scope.device())?))
     }
-}
 
-/// The base of a flow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Base {
-    /// The standard normal.
-    Normal,
-    /// Uniform on [-pi, pi) in every dimension: for angles.
-    Circle,
+    /// Whether data are brought to mean 0 and deviation 1 before the flow; not if they are angles.
+    fn is_standardized(&self) -> bool {
+        true
+    }
 }
 
 macro_rules! architectures {
@@ -64,12 +63,12 @@ macro_rules! architectures {
         /// One of the named architectures with its settings, told apart by `kind` when written down.
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
         #[serde(tag = "kind")]
-        pub enum Model {
+        pub enum NamedFlow {
             $($(#[$doc])* #[serde(rename = $text)] $name($name),)*
         }
 
-        impl Model {
-            /// The names that [`Model::named`] knows.
+        impl NamedFlow {
+            /// The names that [`NamedFlow::named`] knows.
             pub const NAMES: &[&str] = &[$($text),*];
 
             /// The architecture of this name with the defaults of its paper.
@@ -83,7 +82,7 @@ macro_rules! architectures {
                 }
             }
 
-            /// The name, as [`Model::named`] takes it.
+            /// The name, as [`NamedFlow::named`] takes it.
             pub fn name(&self) -> &'static str {
                 match self {
                     $(Self::$name(_) => $text,)*
@@ -98,7 +97,7 @@ macro_rules! architectures {
             }
         }
 
-        $(impl From<$name> for Model {
+        $(impl From<$name> for NamedFlow {
             fn from(model: $name) -> Self {
                 Self::$name(model)
             }

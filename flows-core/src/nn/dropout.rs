@@ -1,5 +1,6 @@
 //! Dropout: only in training passes, with the generator they are given.
 
+use super::Mode;
 use crate::{Error, Result, Rng};
 use candle_core::Tensor;
 
@@ -20,9 +21,9 @@ impl Dropout {
         self.0 > 0.0
     }
 
-    /// `x` where there is no generator: the pass is not one of training.
-    pub(super) fn apply(self, x: Tensor, rng: Option<&mut Rng>) -> Result<Tensor> {
-        let Some(rng) = rng.filter(|_| self.is_active()) else { return Ok(x) };
+    /// `x` itself in evaluation.
+    pub(super) fn apply(self, x: Tensor, mode: &mut Mode<'_>) -> Result<Tensor> {
+        let Some(rng) = mode.rng().filter(|_| self.is_active()) else { return Ok(x) };
         let kept = 1.0 / (1.0 - self.0);
         let draw = |rng: &mut Rng| if rng.uniform() < self.0 { 0.0 } else { kept };
         let mask = rng.tensor(x.shape().clone(), x.dtype(), x.device(), draw)?;

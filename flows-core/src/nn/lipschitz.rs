@@ -1,6 +1,6 @@
 //! Networks with a bounded Lipschitz constant and a derivative that can be differentiated.
 
-use super::{Buffer, Init, Scope};
+use super::{Buffer, Init, Mode, Scope};
 use crate::{Error, Result, Structure, ops};
 use candle_core::{DType, Tensor};
 use serde::{Deserialize, Serialize};
@@ -25,7 +25,7 @@ pub enum LipschitzActivation {
 /// in x does not depend on.
 ///
 /// Sigma comes from the power iteration (Miyato et al., 2018), run to a tolerance from vectors that
-/// are saved with the model. Derivatives are taken forward, by [`LipschitzPass::jvp`], in operations
+/// are saved with the model. Derivatives are taken forward, by [`NormalizedMlp::jvp`], in operations
 /// whose own gradients are right; candle has no second derivatives.
 #[derive(Debug)]
 pub struct LipschitzMlp {
@@ -103,41 +103,32 @@ impl LipschitzMlp {
     /// When it takes one that is missing or of another shape.
     pub fn context_term(&self, context: Option<&Tensor>, batch: usize) -> Result<Option<Tensor>> {
         let Some(weight) = &self.context else { return Ok(None) };
-        let context = crate::bijectors::check_context(context, weight.dim(1)?, batch)?;
+        let context = crate::shape::check_context(context, weight.dim(1)?, batch)?;
         Ok(Some(ops::linear(context, weight, None, ops::Fused::Identity)?))
     }
 
-    /// The network with its weights as they are now.
+    /// The network with its weights as they are now, normalized. In training the singular vectors are saved, for the
+    /// next power iteration to start from.
     ///
     /// # Errors
     /// When a tensor cannot be made.
-    pub fn pass(&self) -> Result<LipschitzPass> {
-        self.normalized(false)
-    }
-
-    /// [`Self::pass`] that also saves the singular vectors, for the next power iteration to start from.
-    ///
-    /// # Errors
-    /// When a tensor cannot be made.
-    pub fn pass_training(&self) -> Result<LipschitzPass> {
-        self.normalized(true)
-    }
-
-    fn normalized(&self, save: bool) -> Result<LipschitzPass> {
+    pub fn normalized(&self, mode: &Mode<'_>) -> Result<NormalizedMlp> {
         let layers = self.layers.iter().map(|layer| {
-            let (u, v) = layer.singular_vectors(self.tolerance)?;
-            if save {
-                // Copies: a weight of zeros leaves the buffers' own tensors.
-                layer.left.set(&u.copy()?)?;
-                layer.right.set(&v.copy()?)?;
-            }
+            let (u, v) = match mode.is_training() && !mode.updates_buffers() {
+                // Those of the pass whose activations are recomputed.
+                true => (layer.left.get(), layer.right.get()),
+                false => layer.singular_vectors(self.tolerance)?,
+            };
+            // Copies: a weight of zeros leaves the buffers' own tensors.
+            layer.left.update(&u.copy()?, mode)?;
+            layer.right.update(&v.copy()?, mode)?;
             let sigma = ops::product(&ops::product(&u.unsqueeze(0)?, &layer.weight)?, &v.unsqueeze(1)?)?;
             let scale = (sigma.maximum(self.bound)?.recip()? * self.bound)?;
             let steepness = layer.beta.as_ref().map(ops::softplus).transpose()?;
             let weight = layer.weight.broadcast_mul(&scale)?.t()?.contiguous()?;
             Ok(Normalized { weight, bias: layer.bias.clone(), steepness })
         });
-        Ok(LipschitzPass { layers: layers.collect::<Result<_>>()?, activation: self.activation })
+        Ok(NormalizedMlp { layers: layers.collect::<Result<_>>()?, activation: self.activation })
     }
 
     /// What this is made of.
@@ -201,7 +192,7 @@ fn normalize(v: &mut [f64]) -> f64 {
 
 /// A [`LipschitzMlp`] with the weights of one moment, normalized.
 #[derive(Clone, Debug)]
-pub struct LipschitzPass {
+pub struct NormalizedMlp {
     layers: Vec<Normalized>,
     activation: LipschitzActivation,
 }
@@ -215,7 +206,7 @@ struct Normalized {
     steepness: Option<Tensor>,
 }
 
-impl LipschitzPass {
+impl NormalizedMlp {
     /// The same numbers as constants of the graph.
     pub fn detach(&self) -> Self {
         let layers = self.layers.iter().map(|l| Normalized {
@@ -298,7 +289,7 @@ mod tests {
             let parameters = Parameters::new(DType::F64, &Device::Cpu, Rng::seed(0));
             let network = LipschitzMlp::new(3, &[16, 16], Some(2), 0.9, activation, 1e-9, &parameters.scope())?;
             perturb(&parameters, 3.0, &mut rng)?;
-            let pass = network.pass()?;
+            let pass = network.normalized(&Mode::evaluation())?;
             let x = rng.normal_tensor((64, 3), DType::F64, &Device::Cpu)?;
             let v = rng.normal_tensor((64, 1, 3), DType::F64, &Device::Cpu)?;
             let context = rng.normal_tensor((64, 2), DType::F64, &Device::Cpu)?;

@@ -1,9 +1,9 @@
 //! MADE: a network whose outputs for dimension d see only the dimensions before d.
 
 use super::dropout::Dropout;
-use super::{Activation, Init, Linear, Network, Output, Scope};
+use super::{Activation, Init, Linear, Mode, Network, Output, Scope};
 use crate::ops::{self, Affine, Fused, Staircase, Step, dense};
-use crate::{Error, Result, Rng, Structure};
+use crate::{Error, Result, Structure};
 use candle_core::{DType, Tensor};
 use std::sync::Arc;
 
@@ -172,14 +172,19 @@ impl Made {
     /// What the context adds to the first layer, (B, hidden), if the network takes one.
     pub(crate) fn context_term(&self, context: Option<&Tensor>, batch: usize) -> Result<Option<Tensor>> {
         let Some(weight) = &self.context else { return Ok(None) };
-        let context = crate::bijectors::check_context(context, weight.dim(1)?, batch)?;
+        let context = crate::shape::check_context(context, weight.dim(1)?, batch)?;
         Ok(Some(ops::linear(context, weight, None, Fused::Identity)?))
     }
 
-    /// The output for x and what [`Self::context_term`] gave; with dropout if there is a generator.
-    pub(crate) fn run(&self, x: &Tensor, context: Option<&Tensor>, mut rng: Option<&mut Rng>) -> Result<Tensor> {
+    /// Whether a training step drops units.
+    pub(crate) fn drops_units(&self) -> bool {
+        self.dropout.is_active()
+    }
+
+    /// The output for x and what [`Self::context_term`] gave.
+    pub(crate) fn run(&self, x: &Tensor, context: Option<&Tensor>, mode: &mut Mode<'_>) -> Result<Tensor> {
         let (activation, residual) = (self.settings.activation, self.settings.residual);
-        if let (Some(f), false) = (activation.fused(), rng.is_some() && self.dropout.is_active()) {
+        if let (Some(f), false) = (activation.fused(), mode.is_training() && self.drops_units()) {
             return dense(x, context, self.steps(f)?);
         }
         let identity = |layer: &Masked, h: &Tensor| layer.forward(h, None, Fused::Identity);
@@ -187,7 +192,7 @@ impl Made {
         if residual {
             for block in self.hidden.chunks(2) {
                 let inner = activation.apply(&identity(&block[0], &activation.apply(&h)?)?)?;
-                let inner = self.dropout.apply(inner, rng.as_deref_mut())?;
+                let inner = self.dropout.apply(inner, mode)?;
                 h = (h + identity(&block[1], &inner)?)?;
             }
             return identity(&self.last, &h);
@@ -212,12 +217,8 @@ impl Made {
 }
 
 impl Network for Made {
-    fn forward(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
-        self.run(x, self.context_term(context, x.dim(0)?)?.as_ref(), None)
-    }
-
-    fn forward_training(&self, x: &Tensor, context: Option<&Tensor>, rng: &mut Rng) -> Result<Tensor> {
-        self.run(x, self.context_term(context, x.dim(0)?)?.as_ref(), Some(rng))
+    fn forward(&self, x: &Tensor, context: Option<&Tensor>, mode: &mut Mode<'_>) -> Result<Tensor> {
+        self.run(x, self.context_term(context, x.dim(0)?)?.as_ref(), mode)
     }
 
     fn structure(&self) -> Structure {

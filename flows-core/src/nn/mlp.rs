@@ -1,6 +1,6 @@
 //! The plain multi-layer perceptron.
 
-use super::{Activation, Linear, Network, Output, Scope};
+use super::{Activation, Linear, Mode, Network, Output, Scope};
 use crate::ops::{Fused, Step, dense};
 use crate::{Error, Result, Structure};
 use candle_core::Tensor;
@@ -38,7 +38,7 @@ impl Mlp {
 }
 
 impl Network for Mlp {
-    fn forward(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
+    fn forward(&self, x: &Tensor, context: Option<&Tensor>, _: &mut Mode<'_>) -> Result<Tensor> {
         let mut h = with_context(x, context, self.context)?;
         let (last, hidden) = self.layers.split_last().ok_or_else(|| Error::Config("the MLP has no layer".into()))?;
         if let Some(f) = self.activation.fused() {

@@ -1,6 +1,6 @@
 //! The ordered, named store of weights and buffers: what is saved is all there is.
 
-use super::Init;
+use super::{Init, Mode};
 use crate::ops::{MOST, elements};
 use crate::{Error, Result, Rng};
 use candle_core::{DType, Device, Shape, Tensor, Var};
@@ -196,6 +196,11 @@ impl Scope {
         &self.parameters.device
     }
 
+    /// Whether what is made here are the constants of a twin: see [`Parameters::detached`].
+    pub fn is_detached(&self) -> bool {
+        self.parameters.detached
+    }
+
     /// A new weight, which training adjusts.
     ///
     /// # Errors
@@ -280,7 +285,16 @@ impl Buffer {
         self.0.as_detached_tensor()
     }
 
-    /// Replaces the value.
+    /// Replaces the value in a training step, where that is done once: not when activations are recomputed, nor in
+    /// evaluation.
+    ///
+    /// # Errors
+    /// When shape or type differ.
+    pub fn update(&self, value: &Tensor, mode: &Mode<'_>) -> Result<()> {
+        if mode.updates_buffers() { self.set(value) } else { Ok(()) }
+    }
+
+    /// Replaces the value: to fit it to data, not in a pass.
     ///
     /// # Errors
     /// When shape or type differ.

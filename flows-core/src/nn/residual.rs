@@ -2,9 +2,9 @@
 
 use super::dropout::Dropout;
 use super::mlp::with_context;
-use super::{Activation, Linear, Network, Output, Scope};
+use super::{Activation, Linear, Mode, Network, Output, Scope};
 use crate::ops::{Fused, Step, dense};
-use crate::{Result, Rng, Structure};
+use crate::{Result, Structure};
 use candle_core::Tensor;
 
 /// A linear layer, pre-activation residual blocks `h + W2 f(W1 f(h))`, and a linear layer.
@@ -61,10 +61,12 @@ impl ResidualNet {
             context,
         })
     }
+}
 
-    fn run(&self, x: &Tensor, context: Option<&Tensor>, mut rng: Option<&mut Rng>) -> Result<Tensor> {
+impl Network for ResidualNet {
+    fn forward(&self, x: &Tensor, context: Option<&Tensor>, mode: &mut Mode<'_>) -> Result<Tensor> {
         let x = with_context(x, context, self.context)?;
-        if let (Some(f), false) = (self.activation.fused(), rng.is_some() && self.dropout.is_active()) {
+        if let (Some(f), false) = (self.activation.fused(), mode.is_training() && self.dropout.is_active()) {
             let linear = |layer: &Linear| Ok(Step::Linear(layer.affine()?, Fused::Identity));
             let block = |[a, b]: &[Linear; 2]| Ok(Step::Residual([a.affine()?, b.affine()?], f));
             let steps = [linear(&self.first)].into_iter().chain(self.blocks.iter().map(block));
@@ -73,20 +75,10 @@ impl ResidualNet {
         let mut h = self.first.forward(&x)?;
         for [first, second] in &self.blocks {
             let inner = first.forward_with(&self.activation.apply(&h)?, self.activation)?;
-            let inner = self.dropout.apply(inner, rng.as_deref_mut())?;
+            let inner = self.dropout.apply(inner, mode)?;
             h = (h + second.forward(&inner)?)?;
         }
         self.last.forward(&h)
-    }
-}
-
-impl Network for ResidualNet {
-    fn forward(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
-        self.run(x, context, None)
-    }
-
-    fn forward_training(&self, x: &Tensor, context: Option<&Tensor>, rng: &mut Rng) -> Result<Tensor> {
-        self.run(x, context, Some(rng))
     }
 
     fn structure(&self) -> Structure {

@@ -2,9 +2,9 @@
 
 use super::objective::{at_least_one, excess, rows};
 use super::{Loss, LossGradients, conditional_reverse_kl, forward_kl, reverse_kl};
-use crate::bijectors::{Pass, Sweep, add_gradients, leaf};
-use crate::distributions::{Distribution, Transformed};
-use crate::ops::{Direction, Sums};
+use crate::bijectors::{Direction, Mode, Upstream, Vjp, add_gradients, leaf, vjp};
+use crate::distributions::Transformed;
+use crate::ops::Sums;
 use crate::{Result, Rng};
 use candle_core::{Tensor, Var, backprop::GradStore};
 use serde::{Deserialize, Serialize};
@@ -13,12 +13,10 @@ use serde::{Deserialize, Serialize};
 ///
 /// Both give the same gradients. Recomputing takes up to two thirds more time, and memory for the
 /// activations of one step, whatever the number of steps: of the inputs of a chain's n steps it keeps
-/// n / 8, finds the others again, eight at a time, and makes the graph of one step at a time
-/// (checkpoints: Chen et al., 2016, arXiv:1604.06174). Going back by the inverses would keep none, but
-/// their rounding grows from step to step where a flow is badly conditioned, and crosses kinks of
-/// activations and knots of splines that lie near.
-///
-/// A distribution that is more than a flow (a mixture of them, say) keeps its graph.
+/// n / 8 as checkpoints, recomputes the others, eight at a time, and makes the graph of one step at a time
+/// (Chen et al., 2016, arXiv:1604.06174). Inverting the steps would need no checkpoint, but the rounding of
+/// inverses grows from step to step where a flow is badly conditioned, and crosses kinks of activations and
+/// knots of splines that lie near.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Memory {
@@ -30,21 +28,21 @@ pub enum Memory {
 }
 
 impl Memory {
-    /// [`forward_kl`], its gradients being those for the distribution's weights and whatever x and the context
-    /// were computed from.
+    /// [`forward_kl`], its gradients being those of the flow's weights and of whatever x and the context were computed
+    /// from.
     ///
     /// # Errors
     /// As [`forward_kl`].
     pub fn forward_kl(
         self,
-        distribution: &dyn Distribution,
+        flow: &Transformed,
         x: &Tensor,
         context: Option<&Tensor>,
         rng: &mut Rng,
     ) -> Result<FlowLoss> {
-        Ok(match (self, distribution.transformed()) {
-            (Self::Recompute, Some(flow)) => FlowLoss::Known(recomputed_forward_kl(flow, x, context, rng)?),
-            _ => FlowLoss::Graph(forward_kl(distribution, x, context, rng)?),
+        Ok(match self {
+            Self::Recompute => FlowLoss::Known(recomputed_forward_kl(flow, x, context, rng)?),
+            Self::Store => FlowLoss::Graph(forward_kl(flow, x, context, rng)?),
         })
     }
 
@@ -54,17 +52,17 @@ impl Memory {
     /// As [`reverse_kl`].
     pub fn reverse_kl(
         self,
-        distribution: &dyn Distribution,
+        flow: &Transformed,
         log_density: impl Fn(&Tensor) -> Result<Tensor>,
         samples: usize,
         rng: &mut Rng,
     ) -> Result<FlowLoss> {
-        Ok(match (self, distribution.transformed()) {
-            (Self::Recompute, Some(flow)) => {
+        Ok(match self {
+            Self::Recompute => {
                 let samples = at_least_one(samples)?;
                 FlowLoss::Known(recomputed_reverse_kl(flow, log_density, samples, None, rng)?)
             }
-            _ => FlowLoss::Graph(reverse_kl(distribution, log_density, samples, rng)?),
+            Self::Store => FlowLoss::Graph(reverse_kl(flow, log_density, samples, rng)?),
         })
     }
 
@@ -74,17 +72,17 @@ impl Memory {
     /// As [`conditional_reverse_kl`].
     pub fn conditional_reverse_kl(
         self,
-        distribution: &dyn Distribution,
+        flow: &Transformed,
         log_density: impl Fn(&Tensor, &Tensor) -> Result<Tensor>,
         context: &Tensor,
         rng: &mut Rng,
     ) -> Result<FlowLoss> {
-        Ok(match (self, distribution.transformed()) {
-            (Self::Recompute, Some(flow)) => {
+        Ok(match self {
+            Self::Recompute => {
                 let (log_density, samples) = (|x: &Tensor| log_density(x, context), rows(context)?);
                 FlowLoss::Known(recomputed_reverse_kl(flow, log_density, samples, Some(context), rng)?)
             }
-            _ => FlowLoss::Graph(conditional_reverse_kl(distribution, log_density, context, rng)?),
+            Self::Store => FlowLoss::Graph(conditional_reverse_kl(flow, log_density, context, rng)?),
         })
     }
 }
@@ -122,13 +120,14 @@ fn recomputed_forward_kl(
 ) -> Result<LossGradients> {
     flow.check(x, context)?;
     let given = Given::of(context)?;
-    let pass = flow.bijector().pass(Direction::Inverse, &x.detach(), given.context(), Some(&mut *rng))?;
+    let x_detached = x.detach();
+    let pass = vjp(flow.bijector(), Direction::Inverse, &x_detached, given.context(), &mut Mode::training(&mut *rng))?;
     let ends = Ends::of(&pass)?;
     let z = (ends.value.as_tensor().clone(), ends.log_det.as_tensor().clone());
-    let log_prob = flow.log_prob_training_at(z, &x.detach(), given.context(), rng)?;
+    let log_prob = flow.log_prob_training_at(z, &x_detached, given.context(), rng)?;
     let mut result = LossGradients::of(&log_prob.mean_all()?.neg()?)?;
     if let Some(gradients) = &mut result.gradients {
-        let x_gradient = ends.back(pass, given.context(), gradients)?;
+        let x_gradient = ends.backward(pass, given.context(), gradients)?;
         push(x, Some(x_gradient), gradients)?;
         given.push(gradients)?;
     }
@@ -143,13 +142,13 @@ fn recomputed_reverse_kl(
     rng: &mut Rng,
 ) -> Result<LossGradients> {
     let given = Given::of(context)?;
-    let (z, log_base) = flow.base().sample_with_log_prob(samples, given.context(), rng)?;
-    let pass = flow.bijector().pass(Direction::Forward, &z.detach(), given.context(), None)?;
+    let (z, log_base) = flow.base().sample_with_log_prob_training(samples, given.context(), rng)?;
+    let pass = vjp(flow.bijector(), Direction::Forward, &z, given.context(), &mut Mode::training(rng))?;
     let ends = Ends::of(&pass)?;
     let log_q = (log_base - ends.log_det.as_tensor())?;
     let mut result = LossGradients::of(&excess((ends.value.as_tensor().clone(), log_q), log_density)?)?;
     if let Some(gradients) = &mut result.gradients {
-        let z_gradient = ends.back(pass, given.context(), gradients)?;
+        let z_gradient = ends.backward(pass, given.context(), gradients)?;
         push(&z, Some(z_gradient), gradients)?;
         given.push(gradients)?;
     }
@@ -188,16 +187,16 @@ struct Ends {
 }
 
 impl Ends {
-    fn of(pass: &Pass<'_>) -> Result<Self> {
+    fn of(pass: &Vjp<'_>) -> Result<Self> {
         Ok(Self { value: leaf(&pass.value)?, log_det: leaf(&pass.log_det)? })
     }
 
-    /// The gradient for the pass's input.
-    fn back(self, pass: Pass<'_>, context: Option<&Tensor>, gradients: &mut GradStore) -> Result<Tensor> {
+    /// The gradient of the pass's input.
+    fn backward(self, pass: Vjp<'_>, context: Option<&Tensor>, gradients: &mut GradStore) -> Result<Tensor> {
         let nothing = self.log_det.zeros_like()?;
-        let mut sweep = Sweep { log_det: &nothing, context, gradients };
-        let (gradient, log_det) = (sweep.take(&self.value)?, sweep.take(&self.log_det)?);
-        (pass.back)(gradient, &mut Sweep { log_det: &log_det, ..sweep })
+        let mut upstream = Upstream { log_det: &nothing, context, gradients };
+        let (gradient, log_det) = (upstream.take(&self.value)?, upstream.take(&self.log_det)?);
+        pass.backward(gradient, &mut Upstream { log_det: &log_det, ..upstream })
     }
 }
 

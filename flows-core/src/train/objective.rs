@@ -31,7 +31,7 @@ pub fn reverse_kl(
     samples: usize,
     rng: &mut Rng,
 ) -> Result<Tensor> {
-    let draws = distribution.sample_with_log_prob(at_least_one(samples)?, None, rng)?;
+    let draws = distribution.sample_with_log_prob_training(at_least_one(samples)?, None, rng)?;
     excess(draws, log_density)
 }
 
@@ -48,7 +48,7 @@ pub fn conditional_reverse_kl(
     context: &Tensor,
     rng: &mut Rng,
 ) -> Result<Tensor> {
-    let draws = distribution.sample_with_log_prob(rows(context)?, Some(context), rng)?;
+    let draws = distribution.sample_with_log_prob_training(rows(context)?, Some(context), rng)?;
     excess(draws, |x| log_density(x, context))
 }
 

@@ -22,11 +22,11 @@ fn level(data: &[usize], prior: bool, scope: &Scope) -> Result<Level> {
     let norm = ActNorm::new(&half, &scope.enter("norm"))?;
     let flow = Box::new(Chain::new(vec![Box::new(norm), Box::new(squeeze)])?);
     half[0] /= 2;
-    let prior = prior.then(|| -> Result<Box<dyn Bijector>> {
+    let prior = prior.then(|| -> Result<SplitPrior> {
         let (scope, n) = (scope.enter("prior"), half.iter().product());
         let network = Mlp::new(n, &[6], Output::new(3), None, Activation::Tanh, &scope.enter("network"))?;
         let affine = Elementwise::conditional(&half, Arc::new(Affine::default()), 3, &mlp(), &scope)?;
-        Ok(Box::new(Embed::new(Box::new(Flatten(Box::new(network))), Box::new(affine))))
+        Ok(SplitPrior::embedded(Box::new(Flatten(Box::new(network))), Box::new(affine)))
     });
     Ok(Level { flow, prior: prior.transpose()? })
 }

@@ -63,7 +63,7 @@ pub fn normalisations(cases: &mut Vec<Case>) -> Result<()> {
         cases.push(Case::new(format!("fresh actnorm {shape:?}"), move |s| Ok(Box::new(ActNorm::new(shape, s)?))));
         cases.push(Case::new(format!("batch norm {shape:?}"), move |s| {
             let layer = BatchNorm::new(shape, 0.3, s)?;
-            layer.inverse_training(&batch(shape, s)?, None, &mut Rng::seed(0))?;
+            layer.map(Direction::Inverse, &batch(shape, s)?, None, &mut Mode::training(&mut Rng::seed(0)))?;
             Ok(Box::new(layer))
         }));
         cases.push(Case::new(format!("standardize {shape:?}"), move |s| {

@@ -1,7 +1,7 @@
 //! Networks for the cases.
 
 use candle_core::Tensor;
-use flows_core::nn::{Activation, Network, NetworkConfig};
+use flows_core::nn::{Activation, Mode, Network, NetworkConfig};
 use flows_core::{Result, Structure};
 
 /// Conditioners are smooth here: a kink would spoil the differences that gradients are compared with.
@@ -18,8 +18,8 @@ pub fn residual_net() -> NetworkConfig {
 pub struct Flatten(pub Box<dyn Network>);
 
 impl Network for Flatten {
-    fn forward(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
-        self.0.forward(&x.flatten_from(1)?, context)
+    fn forward(&self, x: &Tensor, context: Option<&Tensor>, mode: &mut Mode<'_>) -> Result<Tensor> {
+        self.0.forward(&x.flatten_from(1)?, context, mode)
     }
 
     fn structure(&self) -> Structure {

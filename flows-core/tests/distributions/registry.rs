@@ -2,7 +2,7 @@
 
 use crate::CPU;
 use candle_core::{DType, Tensor};
-use flows_core::bijectors::Bijector;
+use flows_core::bijectors::{Bijector, Direction, Mode};
 use flows_core::distributions::*;
 use flows_core::nn::{Init, Parameters, Scope};
 use flows_core::testing::perturb;
@@ -20,14 +20,23 @@ impl Bijector for Exponential {
         &self.event
     }
 
-    fn forward(&self, z: &Tensor, _: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        let log_x = z.broadcast_mul(&self.weight)?;
-        Ok((log_x.exp()?, log_x.broadcast_add(&self.weight.log()?)?.sum(1)?))
-    }
-
-    fn inverse(&self, x: &Tensor, _: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        let log_x = x.log()?;
-        Ok((log_x.broadcast_div(&self.weight)?, log_x.broadcast_add(&self.weight.log()?)?.sum(1)?.neg()?))
+    fn map(
+        &self,
+        direction: Direction,
+        input: &Tensor,
+        _: Option<&Tensor>,
+        _: &mut Mode<'_>,
+    ) -> Result<(Tensor, Tensor)> {
+        match direction {
+            Direction::Forward => {
+                let log_x = input.broadcast_mul(&self.weight)?;
+                Ok((log_x.exp()?, log_x.broadcast_add(&self.weight.log()?)?.sum(1)?))
+            }
+            Direction::Inverse => {
+                let log_x = input.log()?;
+                Ok((log_x.broadcast_div(&self.weight)?, log_x.broadcast_add(&self.weight.log()?)?.sum(1)?.neg()?))
+            }
+        }
     }
 
     fn structure(&self) -> Structure {

@@ -3,7 +3,7 @@
 use crate::particles::Energy;
 use candle_core::{DType, Device};
 use ffjord::field::Divergence;
-use ffjord::{CnfSettings, Coupling, Model, ModelConfig};
+use ffjord::{CnfSettings, ContinuousFlow, ContinuousFlowConfig, Coupling};
 use flows_core::cli::{Presets, check_count};
 use flows_core::data::{Dataset, Proportions, Source};
 use flows_core::train::{TrainConfig, Trainer};
@@ -118,10 +118,10 @@ impl RunConfig {
     }
 
     /// The model for the data, its weights drawn anew.
-    pub fn build(&self, data: &Dataset, device: &Device) -> Result<Model> {
+    pub fn build(&self, data: &Dataset, device: &Device) -> Result<ContinuousFlow> {
         let (features, columns) = (data.train.features(), data.columns.clone());
-        let config = ModelConfig { features, columns, flows: self.flows, flow: self.flow.clone() };
-        let model = Model::on(config, DType::F32, device, &mut self.generators().weights)?;
+        let config = ContinuousFlowConfig { features, columns, flows: self.flows, flow: self.flow.clone() };
+        let model = ContinuousFlow::on(config, DType::F32, device, &mut self.generators().weights)?;
         model.standardize(&data.train.x)?;
         Ok(model)
     }
@@ -147,8 +147,8 @@ impl RunConfig {
         let features = self.flow.field.space().unwrap_or(1).saturating_mul(2);
         // A bottleneck is one beside the columns, which are not known here.
         let flow = CnfSettings { divergence: Divergence::default(), ..self.flow.clone() };
-        let config = ModelConfig { features, columns: None, flows: self.flows, flow };
-        let trial = Model::new(config, &mut Rng::seed(0))?;
+        let config = ContinuousFlowConfig { features, columns: None, flows: self.flows, flow };
+        let trial = ContinuousFlow::new(config, &mut Rng::seed(0))?;
         Trainer::new(trial.parameters(), self.train.clone(), Rng::seed(0)).map(drop)
     }
 }

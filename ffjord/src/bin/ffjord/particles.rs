@@ -1,7 +1,7 @@
 //! Configurations of particles: their energy, and a model beside its data.
 
 use candle_core::{DType, Device, Tensor};
-use ffjord::Model;
+use ffjord::ContinuousFlow;
 use flows_core::cli::Mean;
 use flows_core::data::Dataset;
 use flows_core::distributions::{Distribution, draw};
@@ -79,7 +79,7 @@ pub struct Boltzmann {
 impl Boltzmann {
     /// From `count` samples of the model, and the test rows.
     pub fn of(
-        model: &Model,
+        model: &ContinuousFlow,
         energy: Energy,
         dimension: usize,
         test: &Tensor,
@@ -114,7 +114,7 @@ impl Boltzmann {
 
 /// The distances of all pairs, and the energies if they are known, of the test rows and of samples.
 pub fn figure(
-    model: &Model,
+    model: &ContinuousFlow,
     dimension: usize,
     energy: Option<Energy>,
     data: &Dataset,

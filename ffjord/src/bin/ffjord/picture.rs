@@ -1,7 +1,7 @@
 //! A model over the plane beside its data.
 
 use candle_core::{DType, Device, Tensor};
-use ffjord::Model;
+use ffjord::ContinuousFlow;
 use flows_core::cli::log_likelihoods;
 use flows_core::data::{Dataset, Examples, Source, Toy};
 use flows_core::distributions::draw;
@@ -17,7 +17,7 @@ const PANEL: u32 = 300;
 
 /// Data, the exact density if it is known, the model's density and samples of it; nothing unless the
 /// data is in the plane.
-pub fn figure(model: &Model, source: &Source, data: &Dataset, rng: &mut Rng) -> Result<Option<Figure>> {
+pub fn figure(model: &ContinuousFlow, source: &Source, data: &Dataset, rng: &mut Rng) -> Result<Option<Figure>> {
     if model.config().features != 2 {
         return Ok(None);
     }
@@ -43,7 +43,7 @@ pub fn figure(model: &Model, source: &Source, data: &Dataset, rng: &mut Rng) -> 
     Ok(Some(figure.panel(panel("density of the model").density(density(model, window)?))))
 }
 
-fn density(model: &Model, window: Window) -> Result<Field> {
+fn density(model: &ContinuousFlow, window: Window) -> Result<Field> {
     let grid = Grid::new(window[0], window[1], SIDE)?;
     let values = log_likelihoods(
         model,

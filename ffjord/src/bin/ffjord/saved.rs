@@ -2,14 +2,14 @@
 
 use crate::config::RunConfig;
 use candle_core::Device;
-use ffjord::Model;
+use ffjord::ContinuousFlow;
 use flows_core::cli::{ModelArgs, settings_of_run};
 use flows_core::{Error, Result};
 use std::path::PathBuf;
 
 /// A model and where it was found.
 pub struct Saved {
-    pub model: Model,
+    pub model: ContinuousFlow,
     pub path: PathBuf,
 }
 
@@ -17,7 +17,7 @@ impl Saved {
     /// The model that the arguments name, and the device that it is on.
     pub fn open(args: &ModelArgs) -> Result<(Self, Device)> {
         let (path, device) = args.open()?;
-        Ok((Self { model: Model::load(&path, &device)?, path }, device))
+        Ok((Self { model: ContinuousFlow::load(&path, &device)?, path }, device))
     }
 
     /// The settings of the run that made the model.

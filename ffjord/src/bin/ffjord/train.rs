@@ -7,7 +7,7 @@ use crate::particles::{self, Boltzmann};
 use crate::picture;
 use crate::watch::{Costs, Means, Watch};
 use clap::Args;
-use ffjord::Model;
+use ffjord::ContinuousFlow;
 use flows_core::cli::{
     DeviceArgs, Exact, FitArgs, Interrupt, Likelihood, Mean, OutputArgs, ProgressBar, RunArgs, RunFolder, SkipArgs,
     count, duration, log_likelihoods, plural, print, print_json, write_json,
@@ -143,7 +143,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
     let mut generators = config.generators();
     let mut shuffle = Shuffle::new(data.train.len(), config.batch, config.seed)?;
     let trainer = Trainer::new(model.parameters(), config.train.clone(), generators.training)?;
-    let (mut trainer, done) = folder.trainer(trainer, Model::KIND, model.config(), &CHANGEABLE)?;
+    let (mut trainer, done) = folder.trainer(trainer, ContinuousFlow::KIND, model.config(), &CHANGEABLE)?;
     let _replaced = folder.begin(&config)?;
     let (steps, matching) = (config.train.steps, config.matching_steps.unwrap_or(0));
     note(format!(

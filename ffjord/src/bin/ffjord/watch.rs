@@ -1,6 +1,6 @@
 //! What the solver does while a model trains.
 
-use ffjord::{Cnf, Cost, Model};
+use ffjord::{Cnf, ContinuousFlow, Cost};
 use flows_core::Result;
 use flows_core::cli::{count, note};
 use flows_core::train::{Observer, StepEvent};
@@ -30,7 +30,7 @@ pub struct Means {
 }
 
 impl Costs {
-    pub fn new(model: &Model) -> Self {
+    pub fn new(model: &ContinuousFlow) -> Self {
         Self::of(model.flows().to_vec())
     }
 

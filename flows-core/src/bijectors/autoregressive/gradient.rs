@@ -14,7 +14,7 @@
 
 use super::Map;
 use super::sequential::ROWS;
-use crate::nn::with_steps;
+use crate::nn::{Mode, with_steps};
 use crate::ops::cpu::{Real, with_slice, with_slices};
 use crate::ops::{Known, Left};
 use crate::{Result, ops};
@@ -53,7 +53,7 @@ fn attach_now(
     given: Option<&Tensor>,
     solution: &(Tensor, Tensor),
 ) -> Result<(Tensor, Tensor)> {
-    let raw = map.made.run(&solution.0, given, None)?;
+    let raw = map.made.run(&solution.0, given, &mut Mode::evaluation())?;
     let (back, log) = map.inverse_given(&solution.0, &raw)?;
     let given = given.map(Tensor::detach);
     let op = Solution { map: map.clone(), solution: solution.clone(), raw: raw.detach(), given };

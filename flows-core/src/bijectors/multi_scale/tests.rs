@@ -1,6 +1,7 @@
 use super::*;
+use crate::Rng;
 use crate::bijectors::univariate::Affine;
-use crate::bijectors::{Chain, Elementwise, Embed, Indexed, Radial, Reshape, Squeeze};
+use crate::bijectors::{Chain, Elementwise, Indexed, Radial, Reshape, Squeeze};
 use crate::nn::{Activation, Mlp, Network, NetworkConfig, Output, Parameters, Scope};
 use crate::testing::{Case, difference, measure, perturb};
 use candle_core::{DType, Device};
@@ -11,7 +12,7 @@ use std::sync::Arc;
 struct Flatten;
 
 impl Network for Flatten {
-    fn forward(&self, x: &Tensor, _: Option<&Tensor>) -> Result<Tensor> {
+    fn forward(&self, x: &Tensor, _: Option<&Tensor>, _: &mut Mode<'_>) -> Result<Tensor> {
         Ok(x.flatten_from(1)?)
     }
 
@@ -27,12 +28,12 @@ fn level(data: &[usize], prior: bool, scope: &Scope) -> Result<Level> {
     let step = Indexed::new(Box::new(Radial::new(n, None, &scope.enter("flow"))?), &shape, 0..n)?;
     let flow = Box::new(Chain::new(vec![Box::new(step), Box::new(squeeze)])?);
     let half = [shape[0] / 2, shape[1], shape[2]];
-    let prior: Option<Box<dyn Bijector>> = match prior {
+    let prior = match prior {
         false => None,
         true => {
             let radial = Radial::new(n / 2, Some(n / 2), &scope.enter("prior"))?;
             let affine = Chain::new(vec![Box::new(radial), Box::new(Reshape::flatten(&half))])?;
-            Some(Box::new(Embed::new(Box::new(Flatten), Box::new(affine))))
+            Some(SplitPrior::embedded(Box::new(Flatten), Box::new(affine)))
         }
     };
     Ok(Level { flow, prior })
@@ -78,8 +79,8 @@ fn the_second_half_leaves_first() -> Result<()> {
 struct Both(Mlp);
 
 impl Network for Both {
-    fn forward(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
-        self.0.forward(&x.flatten_from(1)?, context)
+    fn forward(&self, x: &Tensor, context: Option<&Tensor>, mode: &mut Mode<'_>) -> Result<Tensor> {
+        self.0.forward(&x.flatten_from(1)?, context, mode)
     }
 
     fn structure(&self) -> Structure {
@@ -92,7 +93,7 @@ fn conditional(scope: &Scope) -> Result<Box<dyn Bijector>> {
     let (affine, linear) = (Arc::new(Affine::default()), NetworkConfig::mlp([]));
     let affine = Elementwise::conditional(&[2, 2, 2], affine, 3, &linear, &scope.enter("affine"))?;
     let first = level(&[1, 4, 4], false, &scope.enter(0))?;
-    let prior: Option<Box<dyn Bijector>> = Some(Box::new(Embed::new(Box::new(Both(network)), Box::new(affine))));
+    let prior = Some(SplitPrior::embedded(Box::new(Both(network)), Box::new(affine)));
     let levels = vec![Level { prior, ..first }, level(&[2, 2, 2], false, &scope.enter(1))?];
     Ok(Box::new(MultiScale::new(levels)?))
 }

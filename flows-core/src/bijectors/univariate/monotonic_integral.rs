@@ -2,7 +2,7 @@
 
 use super::deep_sigmoid::positive;
 use super::{Univariate, numerical_inverse};
-use crate::nn::{Activation, Mlp, Network, Output, Scope};
+use crate::nn::{Activation, Mlp, Mode, Network, Output, Scope};
 use crate::ops;
 use crate::{Error, Result, Structure};
 use candle_core::{D, Tensor};
@@ -47,7 +47,7 @@ impl MonotonicIntegral {
         let (b, n, m) = t.dims3()?;
         let h = h.unsqueeze(2)?.broadcast_as((b, n, m, self.embedding))?;
         let input = Tensor::cat(&[&t.unsqueeze(3)?, &h.contiguous()?], 3)?.reshape((b * n * m, 1 + self.embedding))?;
-        let raw = self.network.forward(&input, None)?.reshape((b, n, m))?;
+        let raw = self.network.forward(&input, None, &mut Mode::evaluation())?.reshape((b, n, m))?;
         Ok(positive(&raw)?.1)
     }
 }

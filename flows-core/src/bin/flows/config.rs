@@ -3,7 +3,7 @@
 use candle_core::{DType, Device};
 use flows_core::cli::{Presets, check_count};
 use flows_core::data::{Dataset, Proportions, Source};
-use flows_core::flows::{Base, Flow, FlowConfig, Model};
+use flows_core::flows::{Flow, FlowConfig, NamedFlow};
 use flows_core::train::{TrainConfig, Trainer};
 use flows_core::{Error, Result, Rng};
 use serde::{Deserialize, Serialize};
@@ -42,7 +42,7 @@ pub struct RunConfig {
     #[serde(default)]
     pub proportions: Proportions,
     /// The architecture.
-    pub model: Model,
+    pub model: NamedFlow,
     /// How it is trained.
     #[serde(default)]
     pub train: TrainConfig,
@@ -84,7 +84,7 @@ impl RunConfig {
         let data = data.with_context(&self.context)?;
         let usable = || {
             data.check_resolution()?;
-            if self.model.architecture().base() == Base::Circle {
+            if !self.model.architecture().is_standardized() {
                 data.check_angles()?;
             }
             data.to(DType::F32, device)

@@ -6,7 +6,7 @@ use candle_core::{DType, Device};
 use clap::Args;
 use flows_core::cli::{ModelArgs, model_file, settings_of_run};
 use flows_core::data::{Dataset, Examples, Source, Table};
-use flows_core::flows::{Base, Flow};
+use flows_core::flows::Flow;
 use flows_core::{Error, Result, Rng};
 use std::path::PathBuf;
 
@@ -78,7 +78,7 @@ impl Saved {
     /// All rows of a table, the test rows of a folder, or samples of a 2-D density.
     fn read(&self, source: &Source, context: &[String], device: &Device) -> Result<Dataset> {
         let data = whole(source.rows(SAMPLES, &mut Rng::seed(0))?)?.with_context(context)?;
-        if self.flow.config().model.architecture().base() == Base::Circle {
+        if !self.flow.config().model.architecture().is_standardized() {
             data.check_angles().map_err(source.named())?;
         }
         data.to(DType::F32, device).map_err(source.named())

@@ -10,7 +10,7 @@ use flows_core::cli::{
     log_likelihoods, plural, print, print_json, write_json,
 };
 use flows_core::data::{Dataset, Shuffle, Source, Toy};
-use flows_core::flows::{Flow, Model};
+use flows_core::flows::{Flow, NamedFlow};
 use flows_core::train::{LossGradients, Outcome, Trainer};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -54,7 +54,7 @@ pub struct TrainArgs {
     no_standardize: bool,
     /// The architecture, with the settings of its paper unless the preset has it
     #[arg(long, value_name = "M", conflicts_with = "resume")]
-    #[arg(value_parser = clap::builder::PossibleValuesParser::new(Model::NAMES))]
+    #[arg(value_parser = clap::builder::PossibleValuesParser::new(NamedFlow::NAMES))]
     model: Option<String>,
     #[command(flatten)]
     run: RunArgs,

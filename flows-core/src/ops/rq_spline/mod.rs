@@ -4,6 +4,7 @@ mod bin;
 mod kernel;
 mod plain;
 
+use super::Direction;
 use super::transformer::transform;
 use crate::{Error, Result};
 use candle_core::Tensor;
@@ -59,26 +60,6 @@ impl RqSplineSettings {
             Ends::Linear => Some(knot - 1),
             Ends::Closed => Some(knot),
             Ends::Periodic => Some(knot % self.bins),
-        }
-    }
-}
-
-/// Which way a map runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Direction {
-    /// From the base to the data.
-    Forward,
-    /// From the data to the base.
-    Inverse,
-}
-
-impl Direction {
-    /// The other one.
-    #[must_use]
-    pub fn opposite(self) -> Self {
-        match self {
-            Self::Forward => Self::Inverse,
-            Self::Inverse => Self::Forward,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What a batch may be, and that its rows keep to themselves.
 
 use super::{CPU, Case, Pass, close, require};
+use crate::bijectors::{Direction, Mode};
 use crate::{Result, Rng};
 use candle_core::{DType, Tensor, Var};
 
@@ -49,7 +50,9 @@ impl Case {
         let passes: [(&str, &[usize], Pass<'_>); 4] = [
             ("forward", bijector.latent_shape(), &|z, c| bijector.forward(z, c)),
             ("inverse", bijector.data_shape(), &|x, c| bijector.inverse(x, c)),
-            ("inverse_training", bijector.data_shape(), &|x, c| bijector.inverse_training(x, c, &mut Rng::seed(0))),
+            ("inverse in training", bijector.data_shape(), &|x, c| {
+                bijector.map(Direction::Inverse, x, c, &mut Mode::training(&mut Rng::seed(0)))
+            }),
             ("initialize", bijector.data_shape(), &|x, c| Ok((bijector.initialize(x, c)?, x.clone()))),
         ];
         for (name, event, pass) in passes {

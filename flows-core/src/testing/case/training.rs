@@ -1,8 +1,7 @@
 //! Passes of training, and what learns from them.
 
 use super::{CPU, Case, all_finite, close, require};
-use crate::bijectors::{Sweep, add_gradients, leaf};
-use crate::ops::Direction;
+use crate::bijectors::{Direction, Mode, Upstream, add_gradients, leaf, vjp};
 use crate::{Result, Rng};
 use candle_core::{DType, Tensor, Var, backprop::GradStore};
 use std::collections::HashMap;
@@ -18,7 +17,8 @@ impl Case {
             let (bijector, parameters) = self.model(dtype)?;
             let context = self.context(ROWS, dtype)?;
             let x = bijector.forward(&self.latent(&*bijector, ROWS, dtype)?, context.as_ref())?.0.detach();
-            let (z, log_det) = bijector.inverse_training(&x, context.as_ref(), &mut Rng::seed(0))?;
+            let (z, log_det) =
+                bijector.map(Direction::Inverse, &x, context.as_ref(), &mut Mode::training(&mut Rng::seed(0)))?;
             let gradients = (z.sqr()?.sum_all()? - log_det.sum_all()?)?.backward();
             let gradients = if parameters.count() == 0 { continue } else { gradients? };
             for (name, var) in parameters.trainable() {
@@ -49,19 +49,21 @@ impl Case {
             close("initialize again", &z, &bijector.initialize(&x, context.as_ref())?, tolerance)?;
             // Whatever a pass saves (running statistics, singular vectors) must not change this one.
             let before = parameters.snapshot()?;
-            let (z, log_det) = bijector.inverse_training(&x, context.as_ref(), &mut Rng::seed(8))?;
+            let (z, log_det) =
+                bijector.map(Direction::Inverse, &x, context.as_ref(), &mut Mode::training(&mut Rng::seed(8)))?;
             require(z.dims() == latent && log_det.dims() == [ROWS], || format!("{z:?} in training"))?;
             require(all_finite(&z)? && all_finite(&log_det)?, || "not finite in training".into())?;
             parameters.load(&before.into_iter().collect())?;
-            let (again, again_log_det) = bijector.inverse_training(&x, context.as_ref(), &mut Rng::seed(8))?;
+            let (again, again_log_det) =
+                bijector.map(Direction::Inverse, &x, context.as_ref(), &mut Mode::training(&mut Rng::seed(8)))?;
             close("training with a seed", &z, &again, 0.0)?;
             close("training with a seed", &log_det, &again_log_det, 0.0)?;
         }
         Ok(())
     }
 
-    /// A pass that keeps no activations gives the values and, on its way back, the gradients of one
-    /// that does, for weights, input and context, and leaves the same in buffers and generator.
+    /// Recomputing activations gives the values and gradients of keeping them, in both directions, evaluation and
+    /// training, for weights, input and context, and leaves the same in buffers and generator.
     ///
     /// # Errors
     /// When it does not.
@@ -71,45 +73,53 @@ impl Case {
         let before: HashMap<_, _> = parameters.snapshot()?.into_iter().collect();
         let z = self.latent(&*bijector, ROWS, DType::F64)?;
         let context = self.context(ROWS, DType::F64)?.map(|context| Var::from_tensor(&context)).transpose()?;
-        let given = context.as_ref().map(Var::as_tensor);
-        let x = bijector.forward(&z, given)?.0;
-        for (direction, at, training) in
-            [(Direction::Forward, &z, false), (Direction::Inverse, &x, false), (Direction::Inverse, &x, true)]
-        {
-            let at = leaf(at)?;
-            let mut rng = Rng::seed(8);
-            let mut other = rng.clone();
-            parameters.load(&before)?;
-            let (value, log_det) = match direction {
-                Direction::Forward => bijector.forward(&at, given)?,
-                Direction::Inverse if training => bijector.inverse_training(&at, given, &mut rng)?,
-                Direction::Inverse => bijector.inverse(&at, given)?,
-            };
-            let mut draw = Rng::seed(1);
-            let mut like = |t: &Tensor| draw.normal_tensor(t.shape().clone(), DType::F64, CPU);
-            let (of_value, of_log_det) = (like(&value)?, like(&log_det)?);
-            let mut stored = GradStore::default();
-            add_gradients(&((&value * &of_value)?.sum_all()? + (&log_det * &of_log_det)?.sum_all()?)?, &mut stored)?;
-            let after = parameters.snapshot()?;
+        let x = bijector.forward(&z, context.as_ref().map(Var::as_tensor))?.0;
+        for (direction, at) in [(Direction::Forward, &z), (Direction::Inverse, &x)] {
+            for training in [false, true] {
+                self.recomputes_in(direction, training, &leaf(at)?, context.as_ref(), &before)?;
+            }
+        }
+        Ok(())
+    }
 
-            parameters.load(&before)?;
-            let pass = bijector.pass(direction, &at, given, training.then_some(&mut other))?;
-            close("the value of a pass", &value, &pass.value, 0.0)?;
-            close("the log-determinant of a pass", &log_det, &pass.log_det, 0.0)?;
-            let mut gradients = GradStore::default();
-            let mut sweep = Sweep { log_det: &of_log_det, context: given, gradients: &mut gradients };
-            let of_input = (pass.back)(of_value, &mut sweep)?;
-            gradients.insert(&at, of_input);
-            for ((name, tensor), (_, again)) in after.iter().zip(parameters.tensors()) {
-                close(&format!("`{name}` after a pass"), tensor, &again, 0.0)?;
-            }
-            require(rng == other, || "another generator after a pass".into())?;
-            let inputs = [("the input", Some(&at)), ("the context", context.as_ref())];
-            let inputs = inputs.into_iter().filter_map(|(name, var)| Some((name.to_string(), var?.clone())));
-            for (name, var) in parameters.trainable().into_iter().chain(inputs) {
-                let get = |store: &GradStore| store.get(&var).cloned().map_or_else(|| var.zeros_like(), Ok);
-                close(&format!("the gradient for `{name}` in {direction:?}"), &get(&stored)?, &get(&gradients)?, 1e-9)?;
-            }
+    fn recomputes_in(
+        &self,
+        direction: Direction,
+        training: bool,
+        at: &Var,
+        context: Option<&Var>,
+        before: &HashMap<String, Tensor>,
+    ) -> Result<()> {
+        let (bijector, parameters) = self.model(DType::F64)?;
+        let given = context.map(Var::as_tensor);
+        let (mut rng, mut other) = (Rng::seed(8), Rng::seed(8));
+        let mode = |rng| if training { Mode::training(rng) } else { Mode::evaluation() };
+        parameters.load(before)?;
+        let (value, log_det) = bijector.map(direction, at, given, &mut mode(&mut rng))?;
+        let mut draw = Rng::seed(1);
+        let mut like = |t: &Tensor| draw.normal_tensor(t.shape().clone(), DType::F64, CPU);
+        let (of_value, of_log_det) = (like(&value)?, like(&log_det)?);
+        let mut stored = GradStore::default();
+        add_gradients(&((&value * &of_value)?.sum_all()? + (&log_det * &of_log_det)?.sum_all()?)?, &mut stored)?;
+        let after = parameters.snapshot()?;
+
+        parameters.load(before)?;
+        let pass = vjp(&*bijector, direction, at, given, &mut mode(&mut other))?;
+        close("the value of a pass", &value, &pass.value, 0.0)?;
+        close("the log-determinant of a pass", &log_det, &pass.log_det, 0.0)?;
+        let mut gradients = GradStore::default();
+        let mut upstream = Upstream { log_det: &of_log_det, context: given, gradients: &mut gradients };
+        let of_input = pass.backward(of_value, &mut upstream)?;
+        gradients.insert(at, of_input);
+        for ((name, tensor), (_, again)) in after.iter().zip(parameters.tensors()) {
+            close(&format!("`{name}` after a pass"), tensor, &again, 0.0)?;
+        }
+        require(rng == other, || "another generator after a pass".into())?;
+        let inputs = [("the input", Some(at)), ("the context", context)];
+        let inputs = inputs.into_iter().filter_map(|(name, var)| Some((name.to_string(), var?.clone())));
+        for (name, var) in parameters.trainable().into_iter().chain(inputs) {
+            let get = |store: &GradStore| store.get(&var).cloned().map_or_else(|| var.zeros_like(), Ok);
+            close(&format!("the gradient for `{name}` in {direction:?}"), &get(&stored)?, &get(&gradients)?, 1e-9)?;
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use flows_core::cli::{OutputArgs, check_out, count, model_file, print, print_jso
 use flows_core::files::write_atomically;
 use flows_core::hub;
 use flows_core::{Error, Result};
-use glow::{Glow, read_state_dict, state_dict};
+use glow::{Glow, from_state_dict, read_state_dict, state_dict};
 use serde_json::json;
 use std::collections::HashMap;
 use std::io::Write;
@@ -64,7 +64,7 @@ pub fn import(args: ImportArgs) -> Result<()> {
     let path = hub::resolve(&args.file)?;
     check_out(&args.out, [&path])?;
     let tensors = read_state_dict(&path)?;
-    let glow = Glow::from_state_dict(tensors, side, args.bits, &Device::Cpu).map_err(|e| match e {
+    let glow = from_state_dict(tensors, side, args.bits, &Device::Cpu).map_err(|e| match e {
         Error::Data(message) => Error::file(&path, message),
         other => other,
     })?;

@@ -47,7 +47,7 @@ pub struct RunConfig {
     #[serde(default)]
     pub fit: Fit,
     /// The model, its flows aside.
-    pub model: ModelConfig,
+    pub model: ContinuousFlowConfig,
     /// What each flow is.
     pub flow: CnfSettings,
     /// How the model is trained.
@@ -58,7 +58,7 @@ pub struct RunConfig {
 /// What says which model it is, the images and the flows aside.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ModelConfig {
+pub struct ContinuousFlowConfig {
     /// How far the logit stays away from black and white.
     pub alpha: f64,
     /// Whether colours are equalised in place of the logit.
@@ -125,7 +125,7 @@ impl RunConfig {
     }
 
     fn model_of(&self, shape: [usize; 3]) -> ImageConfig {
-        let ModelConfig { alpha, equalize, whiten, scales, flows } = self.model;
+        let ContinuousFlowConfig { alpha, equalize, whiten, scales, flows } = self.model;
         ImageConfig { shape, alpha, equalize, whiten, scales, flows, flow: self.flow.clone() }
     }
 

@@ -3,7 +3,7 @@
 use super::Detail;
 use candle_core::{DType, Device, Tensor};
 use flows_core::bijectors::univariate::Affine;
-use flows_core::bijectors::{Autoregressive, Bijector, Coupling, FixedAffine, Mask, Planar, Radial};
+use flows_core::bijectors::{Autoregressive, Bijector, Coupling, Direction, FixedAffine, Mask, Mode, Planar, Radial};
 use flows_core::distributions::{Distribution, StandardNormal, Transformed};
 use flows_core::nn::{Activation, NetworkConfig, Parameters, Scope};
 use flows_core::plot::{Colour, Grid, Panel, points};
@@ -144,15 +144,22 @@ impl Bijector for Exponential {
         &[1]
     }
 
-    fn forward(&self, x: &Tensor, _: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        Ok((x.exp()?, x.squeeze(1)?))
-    }
-
-    fn inverse(&self, y: &Tensor, _: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        // Where y is not positive, ln 0: a density of zero.
-        let x = y.relu()?.log()?;
-        let log_det = x.neg()?.squeeze(1)?;
-        Ok((x, log_det))
+    fn map(
+        &self,
+        direction: Direction,
+        input: &Tensor,
+        _: Option<&Tensor>,
+        _: &mut Mode<'_>,
+    ) -> Result<(Tensor, Tensor)> {
+        match direction {
+            Direction::Forward => Ok((input.exp()?, input.squeeze(1)?)),
+            Direction::Inverse => {
+                // Where input is not positive, ln 0: a density of zero.
+                let x = input.relu()?.log()?;
+                let log_det = x.neg()?.squeeze(1)?;
+                Ok((x, log_det))
+            }
+        }
     }
 
     fn structure(&self) -> Structure {
