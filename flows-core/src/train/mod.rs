@@ -73,6 +73,7 @@ mod objective;
 mod observer;
 mod optimizer;
 mod optimizer_config;
+mod ranks;
 mod rule;
 mod schedule;
 mod slices;
@@ -95,6 +96,9 @@ pub use objective::{conditional_reverse_kl, forward_kl, reverse_kl};
 pub use observer::{Observer, StepEvent};
 pub use optimizer::Optimizer;
 pub use optimizer_config::OptimizerConfig;
+#[cfg(feature = "mpi")]
+pub use ranks::Mpi;
+pub use ranks::{Communicator, Ranks};
 pub use schedule::{Schedule, Scheduler, SchedulerState};
 pub use snapshot::Snapshot;
 pub use soft_update::soft_update;

@@ -34,9 +34,8 @@ impl Trainer {
     /// not finite in any case.
     pub(super) fn save(&mut self) -> Result<()> {
         self.check_finite()?;
-        let Some(Checkpoint { model: path, training, kind, config, .. }) = self.checkpoint.clone() else {
-            return Ok(());
-        };
+        let Some(checkpoint) = self.checkpoint.clone().filter(|checkpoint| checkpoint.writes) else { return Ok(()) };
+        let Checkpoint { model: path, training, kind, config, .. } = checkpoint;
         let step = self.progress.step;
         let mut snapshot = Snapshot::new(&kind, &config)?
             .at_step(step)
