@@ -6,7 +6,7 @@ use flows_core::nn::{NetworkConfig, Output, Parameters};
 use flows_core::train::{Checkpoint, Mpi, OptimizerConfig, Ranks, TrainConfig, Trainer};
 use flows_core::{Error, Result, Rng};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Command;
 
 const ROWS: usize = 512;
 
@@ -52,7 +52,7 @@ fn rank() {
 }
 
 /// The test [`rank`] as that many processes; none if there is no `mpirun`.
-fn start(ranks: usize, folder: &Path, fail: bool) -> Option<Output> {
+fn start(ranks: usize, folder: &Path, fail: bool) -> Option<std::process::Output> {
     let mut command = Command::new("mpirun");
     command.args(["-n", &ranks.to_string()]).arg(std::env::current_exe().unwrap());
     command.args(["--exact", "rank", "--ignored", "--nocapture"]).env(FOLDER, folder).env("RAYON_NUM_THREADS", "1");
