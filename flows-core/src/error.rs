@@ -32,6 +32,8 @@ pub enum Error {
         path: PathBuf,
         /// What is wrong with it and the remedy.
         message: String,
+        /// The error beneath, if there is one.
+        source: Option<Box<dyn std::error::Error + Send + Sync>>,
     },
     /// A disk, a device or a network that failed, through no fault of the input.
     #[error("{0}")]
@@ -42,6 +44,9 @@ pub enum Error {
     /// The user asked to stop (Ctrl-C) and the work was saved.
     #[error("interrupted; {0}")]
     Interrupted(String),
+    /// A fault of this library, not of its use: the message names the assumption that does not hold.
+    #[error("internal error: {0}. This is a bug: please report it with what led to it")]
+    Internal(String),
     /// An error of the tensor library.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
@@ -55,7 +60,16 @@ impl Error {
 
     /// A [`Error::File`] for `path`.
     pub fn file(path: impl Into<PathBuf>, message: impl std::fmt::Display) -> Self {
-        Self::File { path: path.into(), message: message.to_string() }
+        Self::File { path: path.into(), message: message.to_string(), source: None }
+    }
+
+    /// The same with the error beneath, which the message need not repeat in full.
+    #[must_use]
+    pub fn with_source(self, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        match self {
+            Self::File { path, message, .. } => Self::File { path, message, source: Some(error.into()) },
+            other => other,
+        }
     }
 
     /// The [`Error::Io`] of a file that cannot be written.

@@ -57,7 +57,7 @@ where
     };
     let solution = solver.run(f, start, &[times[1], times[0]], End::Exact, &mut |_| ())?.finished()?;
     let Some(((start, z), Unmeasured((weights, context)))) = solution.states.into_iter().next_back() else {
-        return Err(Error::Config("a solve without an end".into()));
+        return Err(Error::Internal("a solve without an end".into()));
     };
     if train_end_time && sign < 0.0 {
         end_time = of_time(&start, &z)?;

@@ -235,7 +235,7 @@ impl Cnf {
         cost.add_forward(&solution.stats, times);
         cost.seconds_forward += begun.elapsed().as_secs_f64();
         drop(cost);
-        solution.states.into_iter().next_back().ok_or_else(|| Error::Config("a solve without an end".into()))
+        solution.states.into_iter().next_back().ok_or_else(|| Error::Internal("a solve without an end".into()))
     }
 }
 

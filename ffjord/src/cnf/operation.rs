@@ -158,7 +158,7 @@ where
     for (solution, taken) in solved {
         cost.lock().unwrap_or_else(PoisonError::into_inner).add_forward(&solution.stats, job.times);
         let Some(end) = solution.states.into_iter().next_back() else {
-            return Err(Error::Config("a solve without an end".into()));
+            return Err(Error::Internal("a solve without an end".into()));
         };
         z.extend(end.0);
         integral.extend(end.1);

@@ -92,7 +92,7 @@ impl Mlp {
     /// Some of the layers, given all weights.
     fn run(&self, layers: Range<usize>, weights: &[Tensor], t: &Tensor, mut x: Dual) -> Result<Dual> {
         let mut weights = weights.iter();
-        let mut next = || weights.next().ok_or_else(|| Error::Config("a network was given too few weights".into()));
+        let mut next = || weights.next().ok_or_else(|| Error::Internal("a network was given too few weights".into()));
         for (l, layer) in self.layers.iter().enumerate() {
             let (weight, bias) = (next()?, next()?);
             let shift = layer.shift.as_ref().map(|_| next()).transpose()?;

@@ -171,7 +171,7 @@ impl Solver {
                 rejected += 1;
                 let Step { y: before, k, .. } = step;
                 y = before;
-                slope = k.into_iter().next().ok_or_else(|| Error::Config("a method without stages".into()))?;
+                slope = k.into_iter().next().ok_or_else(|| Error::Internal("a method without stages".into()))?;
             }
         }
         Ok((Status::Finished, [accepted, rejected]))

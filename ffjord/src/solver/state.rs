@@ -67,7 +67,7 @@ impl State for Tensor {
         match (sum, terms.first()) {
             (Some(sum), _) => Ok(sum),
             (None, Some((_, k))) => Ok(k.zeros_like()?),
-            (None, None) => Err(flows_core::Error::Config("a sum of no states has no shape".into())),
+            (None, None) => Err(flows_core::Error::Internal("a sum of no states has no shape".into())),
         }
     }
 

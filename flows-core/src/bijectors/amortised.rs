@@ -67,7 +67,7 @@ impl<const N: usize> Amortised<N> {
 }
 
 fn array<const N: usize>(parts: Vec<Tensor>) -> Result<[Tensor; N]> {
-    parts.try_into().map_err(|_| Error::Config(format!("a flow needs {N} vectors of parameters")))
+    parts.try_into().map_err(|_| Error::Internal(format!("a flow has other than {N} vectors of parameters")))
 }
 
 /// The products of rows, (R, D) and (S, D) to (max(R, S), 1), where R or S may be 1.

@@ -48,7 +48,7 @@ impl Conv1x1 {
     /// When the shape has fewer than two dimensions or no channel.
     pub fn new(shape: &[usize], start: Start, scope: &Scope) -> Result<Self> {
         let channels = check_shape(shape)?;
-        let values = start.matrix(channels, &mut scope.rng());
+        let values = start.matrix(channels, scope);
         let weight = scope.weight("weight", (channels, channels), Init::Values(values))?;
         Ok(Self { shape: shape.to_vec(), kernel: Kernel::Plain(weight) })
     }
@@ -59,7 +59,7 @@ impl Conv1x1 {
     /// When the shape has fewer than two dimensions or no channel.
     pub fn lu(shape: &[usize], start: Start, scope: &Scope) -> Result<Self> {
         let n = check_shape(shape)?;
-        let lu = ops::lu(&start.matrix(n, &mut scope.rng()), n)?;
+        let lu = ops::lu(&start.matrix(n, scope), n)?;
         let below = Triangle::lower(n, scope.device())?;
         let above = Triangle::upper(n, scope.device())?;
         let diagonal: Vec<f64> = lu.upper.iter().step_by(n + 1).copied().collect();

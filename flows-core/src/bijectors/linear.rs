@@ -2,7 +2,7 @@
 
 use crate::nn::{Init, Scope};
 use crate::ops::{self, Triangle};
-use crate::{Error, Result, Rng};
+use crate::{Error, Result};
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
@@ -18,12 +18,12 @@ pub enum Start {
 }
 
 impl Start {
-    /// The values of an n x n matrix, row-major: the identity or a random orthogonal matrix.
-    pub(super) fn matrix(self, n: usize, rng: &mut Rng) -> Vec<f64> {
-        match self {
-            Self::Identity => (0..n * n).map(|e| f64::from(u8::from(e / n == e % n))).collect(),
-            Self::Random => ops::orthogonal(n, rng),
-        }
+    /// The values of an n x n matrix, row-major: the identity, which also stands in for values that are
+    /// stored already, or a random orthogonal matrix.
+    pub(super) fn matrix(self, n: usize, scope: &Scope) -> Vec<f64> {
+        // The identity draws as well: what is made next starts alike.
+        let drawn = scope.draw(|rng| matches!(self, Self::Random).then(|| ops::orthogonal(n, rng)));
+        drawn.flatten().unwrap_or_else(|| (0..n * n).map(|e| f64::from(u8::from(e / n == e % n))).collect())
     }
 
     /// Zeros, or numbers uniform within `bound`.
@@ -65,6 +65,7 @@ pub(super) fn times_rows(w: &Tensor, x: &Tensor, bias: Option<&Tensor>) -> Resul
 /// Measures a bijector at random points, with its weights off their start.
 #[cfg(test)]
 pub(super) fn check<B: super::Bijector>(shape: &[usize], build: impl Fn(&Scope) -> Result<B>) -> Result<()> {
+    use crate::Rng;
     use candle_core::{DType, Device};
     let rng = &mut Rng::seed(11);
     let parameters = crate::nn::Parameters::new(DType::F64, &Device::Cpu, Rng::seed(3));

@@ -25,7 +25,7 @@ impl Matrix {
     /// When `dim` is 0.
     pub fn new(dim: usize, start: Start, scope: &Scope) -> Result<Self> {
         check_dim(dim)?;
-        let values = start.matrix(dim, &mut scope.rng());
+        let values = start.matrix(dim, scope);
         let weight = scope.weight("weight", (dim, dim), Init::Values(values))?;
         Ok(Self { shape: [dim], weight, bias: scope.weight("bias", dim, Init::Zeros)? })
     }

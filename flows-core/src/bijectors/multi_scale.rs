@@ -294,7 +294,7 @@ impl Recompute for MultiScale {
             Ok((value, log_det))
         })?;
         let backward = move |gradient: Tensor, upstream: &mut Upstream<'_>| {
-            let lost = || Error::Config("a level of a multi-scale model has no backward pass".into());
+            let lost = || Error::Internal("a level of a multi-scale model has no backward pass".into());
             let batch = gradient.dim(0)?;
             let mut end = self.latent[0];
             // The gradient of the half that stays.

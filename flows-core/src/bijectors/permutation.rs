@@ -4,7 +4,7 @@ use super::{Bijector, Direction, Mode};
 use crate::nn::{Buffer, Scope};
 use crate::shape::{check_event, zero_log_det};
 use crate::{Error, Result, Structure};
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use serde::{Deserialize, Serialize};
 
 /// An order of n things.
@@ -25,8 +25,11 @@ impl Order {
     /// # Errors
     /// When a given order does not have each of 0 to `n - 1` once.
     pub(super) fn buffer(&self, n: usize, scope: &Scope) -> Result<Buffer> {
-        let order = match self {
-            Self::Random => scope.rng().permutation(n),
+        let tensor = |order: Vec<u32>| Ok(Tensor::from_vec(order, n, scope.device())?);
+        let order: Vec<u32> = match self {
+            Self::Random => {
+                return scope.drawn_buffer("permutation", n, DType::U32, |rng| tensor(rng.permutation(n)));
+            }
             Self::Reverse => (0..n as u32).rev().collect(),
             Self::Given(order) => order.clone(),
         };
@@ -35,7 +38,7 @@ impl Order {
         if !sorted.into_iter().eq(0..n as u32) {
             return Err(Error::Config(format!("a permutation of {n} things needs each of 0 to n - 1 once: {order:?}")));
         }
-        scope.buffer("permutation", &Tensor::from_vec(order, n, scope.device())?)
+        scope.buffer("permutation", &tensor(order)?)
     }
 }
 
@@ -110,7 +113,7 @@ mod tests {
     use crate::bijectors::linear::check;
     use crate::nn::Parameters;
     use crate::{Rng, testing::difference};
-    use candle_core::{DType, Device};
+    use candle_core::Device;
 
     #[test]
     fn is_exact() -> Result<()> {

@@ -5,7 +5,7 @@ use super::{Bijector, Direction, Mode};
 use crate::nn::Scope;
 use crate::ops::{increasing_roots, planar, planar_is_fused, softplus};
 use crate::shape::check_event;
-use crate::{Error, Result, Structure};
+use crate::{Error, Result, Rng, Structure};
 use candle_core::Tensor;
 
 /// The planar flow of Rezende & Mohamed (2015): `x = z + u' tanh(w.z + b)`,
@@ -41,11 +41,14 @@ impl Planar {
         if dim == 0 {
             return Err(Error::Config("a planar flow needs at least one dimension".into()));
         }
-        let mut rng = scope.rng();
-        let w: Vec<f64> = (0..dim).map(|_| rng.normal() / (dim as f64).sqrt()).collect();
-        // softplus(w.u) = 1 makes u' the part of u orthogonal to w: nothing but the noise.
-        let unit = 1f64.exp_m1().ln() / w.iter().map(|w| w * w).sum::<f64>().max(f64::MIN_POSITIVE);
-        let u = w.iter().map(|w| unit * w + 1e-2 * rng.normal()).collect();
+        let start = |rng: &mut Rng| {
+            let w: Vec<f64> = (0..dim).map(|_| rng.normal() / (dim as f64).sqrt()).collect();
+            // softplus(w.u) = 1 makes u' the part of u orthogonal to w: nothing but the noise.
+            let unit = 1f64.exp_m1().ln() / w.iter().map(|w| w * w).sum::<f64>().max(f64::MIN_POSITIVE);
+            let u = w.iter().map(|w| unit * w + 1e-2 * rng.normal()).collect();
+            (w, u)
+        };
+        let (w, u) = scope.draw(start).unwrap_or_else(|| (vec![0.0; dim], vec![0.0; dim]));
         let parameters = Amortised::new([("w", w), ("u", u), ("b", vec![0.0])], context, scope)?;
         Ok(Self { shape: [dim], parameters })
     }
@@ -138,7 +141,6 @@ fn bracket(y: f64, c: f64) -> (f64, f64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Rng;
     use crate::nn::Parameters;
     use crate::testing::{difference, measure, perturb};
     use candle_core::{DType, Device, Var};

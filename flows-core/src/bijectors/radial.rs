@@ -5,7 +5,7 @@ use super::{Bijector, Direction, Mode};
 use crate::nn::Scope;
 use crate::ops::softplus;
 use crate::shape::check_event;
-use crate::{Error, Result, Structure};
+use crate::{Error, Result, Rng, Structure};
 use candle_core::{D, Tensor};
 
 /// The radial flow of Rezende & Mohamed (2015), a contraction or expansion around a point z0:
@@ -44,10 +44,10 @@ impl Radial {
         if dim == 0 {
             return Err(Error::Config("a radial flow needs at least one dimension".into()));
         }
-        let mut rng = scope.rng();
-        let z0 = (0..dim).map(|_| rng.normal()).collect();
+        let start = |rng: &mut Rng| ((0..dim).map(|_| rng.normal()).collect(), rng.normal());
+        let (z0, noise) = scope.draw(start).unwrap_or_else(|| (vec![0.0; dim], 0.0));
         // softplus(beta) = alpha is the identity.
-        let beta = 1f64.exp_m1().ln() + 1e-2 * rng.normal();
+        let beta = 1f64.exp_m1().ln() + 1e-2 * noise;
         let parts = [("z0", z0), ("alpha", vec![1.0]), ("beta", vec![beta])];
         Ok(Self { shape: [dim], parameters: Amortised::new(parts, context, scope)? })
     }
@@ -122,7 +122,6 @@ impl Bijector for Radial {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Rng;
     use crate::nn::Parameters;
     use crate::testing::{difference, measure, perturb};
     use candle_core::{DType, Device, Var};

@@ -5,7 +5,7 @@ use super::{Bijector, Direction, Mode};
 use crate::nn::Scope;
 use crate::ops::{self, elements, increasing_roots};
 use crate::shape::{batch_shape, check_event};
-use crate::{Error, Result, Structure};
+use crate::{Error, Result, Rng, Structure};
 use candle_core::{DType, Tensor};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -77,7 +77,7 @@ impl Sylvester {
     /// # Errors
     /// When a size is 0, there are more columns than dimensions, or a name is taken in `scope`.
     pub fn new(dim: usize, basis: SylvesterBasis, context: Option<usize>, scope: &Scope) -> Result<Self> {
-        let mut rng = scope.rng();
+        let mut rng = scope.draw(|rng| rng.clone());
         let (units, columns, flip) = match basis {
             SylvesterBasis::Orthogonal { columns } => (columns, columns, false),
             SylvesterBasis::Householder { reflections } => (dim, reflections, false),
@@ -88,8 +88,9 @@ impl Sylvester {
             return Err(Error::Config(format!("{basis:?} does not fit {dim} dimensions: take 1 to {most}")));
         }
         elements(&[dim, dim.max(columns)])?;
-        let mut around =
-            |n: usize, centre: f64, std: f64| -> Vec<f64> { (0..n).map(|_| centre + std * rng.normal()).collect() };
+        let mut around = |n: usize, centre: f64, std: f64| -> Vec<f64> {
+            (0..n).map(|_| centre + std * rng.as_mut().map_or(0.0, Rng::normal)).collect()
+        };
         let parts = [
             ("diagonal1", around(units, 0.0, 1e-2)),
             ("diagonal2", around(units, 0.5, 1e-2)),
@@ -310,7 +311,6 @@ impl Bijector for Sylvester {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Rng;
     use crate::nn::Parameters;
     use crate::testing::{difference, measure, perturb};
     use candle_core::Device;

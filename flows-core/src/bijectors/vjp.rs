@@ -121,7 +121,7 @@ impl<'a> Vjp<'a> {
             let mut backwards = backwards.into_iter();
             let input = run(direction.opposite(), &gradient, &mut |_, gradient| match backwards.next() {
                 Some(backward) => Ok((backward(gradient.contiguous()?, upstream)?, zero_log_det(gradient)?)),
-                None => Err(Error::Config("a part has no backward pass".into())),
+                None => Err(Error::Internal("a part has no backward pass".into())),
             });
             Ok(input?.0)
         };

@@ -1,10 +1,12 @@
 //! Files: written whole or not at all, and the format of saved models.
 
 mod atomic;
+mod finite;
 mod model;
 mod tensors;
 
 pub use atomic::write_atomically;
+pub(crate) use finite::is_finite;
 pub use model::{ModelFile, load_model, save_model};
 pub(crate) use model::{metadata, save_model_at};
 pub(crate) use tensors::{read_tensors, write_tensors};

@@ -1,6 +1,7 @@
 //! One file is one model: weights, buffers, and in the metadata what it takes to build it.
 
 use super::MODEL;
+use super::finite::check_finite;
 use super::tensors::{Contents, VERSION, read_tensors, write_tensors};
 use crate::{Error, Result};
 use candle_core::Tensor;
@@ -44,7 +45,7 @@ impl ModelFile {
         serde_json::from_str(&self.config).map_err(|error| {
             let message =
                 format!("has settings that this build does not understand ({error}); use the build that made it");
-            Error::file(&self.path, message)
+            Error::file(&self.path, message).with_source(error)
         })
     }
 }
@@ -54,7 +55,8 @@ impl ModelFile {
 /// The file is written beside `path`, synced and renamed: a crash leaves the old file or the new.
 ///
 /// # Errors
-/// When `config` is not JSON or the file cannot be written.
+/// When `config` is not JSON, a tensor holds NaN or infinity ([`Error::Diverged`], which names it), or the
+/// file cannot be written. The file is then as it was.
 pub fn save_model(path: &Path, kind: &str, config: &str, tensors: &[(String, Tensor)]) -> Result<()> {
     save_model_at(path, kind, config, None, tensors)
 }
@@ -69,6 +71,7 @@ pub(crate) fn save_model_at(
     if let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(config) {
         return Err(Error::Config(format!("the settings of the model are not JSON ({error})")));
     }
+    check_finite(tensors)?;
     let mut metadata = metadata(MODEL, kind, config);
     if let Some(step) = step {
         metadata.insert("step", step.to_string());
@@ -134,6 +137,23 @@ mod tests {
         save_model(&path, "demo", r#"{"width":[1,2]}"#, &tensors()).unwrap();
         assert_eq!(first, std::fs::read(&path).unwrap());
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn numbers_that_are_not_finite_are_not_saved() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.safetensors");
+        save_model(&path, "demo", "{}", &tensors()).unwrap();
+        let before = std::fs::read(&path).unwrap();
+        for dtype in [DType::F32, DType::F64, DType::BF16] {
+            for bad in [f64::NAN, f64::INFINITY] {
+                let spoilt = Tensor::new(&[1.0, bad], &Device::Cpu).unwrap().to_dtype(dtype).unwrap();
+                let tensors = [tensors(), vec![("layer.spoilt".into(), spoilt)]].concat();
+                let error = save_model(&path, "demo", "{}", &tensors).unwrap_err();
+                assert!(matches!(&error, Error::Diverged(message) if message.contains("`layer.spoilt`")), "{error}");
+                assert_eq!(std::fs::read(&path).unwrap(), before);
+            }
+        }
     }
 
     #[test]

@@ -55,11 +55,11 @@ pub(crate) fn write_tensors(
 /// file that is missing or broken.
 pub(crate) fn read_tensors(path: &Path, format: &str, remedy: &str) -> Result<Contents> {
     let bytes = std::fs::read(path).map_err(|error| match error.kind() {
-        ErrorKind::NotFound => Error::file(path, format!("does not exist; {remedy}")),
-        _ => Error::file(path, format!("cannot be read ({error}); {remedy}")),
+        ErrorKind::NotFound => Error::file(path, format!("does not exist; {remedy}")).with_source(error),
+        _ => Error::file(path, format!("cannot be read ({error}); {remedy}")).with_source(error),
     })?;
     let unusable = |error: SafeTensorError| {
-        let why = match error {
+        let why = match &error {
             _ if bytes.is_empty() => "is empty".to_string(),
             SafeTensorError::MetadataIncompleteBuffer => "is cut short or has a tail that does not belong to it".into(),
             SafeTensorError::HeaderTooSmall | SafeTensorError::InvalidHeaderLength => {
@@ -67,7 +67,7 @@ pub(crate) fn read_tensors(path: &Path, format: &str, remedy: &str) -> Result<Co
             }
             error => format!("is not a safetensors file ({error})"),
         };
-        Error::file(path, format!("{why}; {remedy}"))
+        Error::file(path, format!("{why}; {remedy}")).with_source(error)
     };
     let (_, header) = SafeTensors::read_metadata(&bytes).map_err(unusable)?;
     let metadata = header.metadata().clone().unwrap_or_default();
@@ -92,6 +92,6 @@ pub(crate) fn read_tensors(path: &Path, format: &str, remedy: &str) -> Result<Co
         None => return Err(Error::file(path, format!("does not say its version; {remedy}"))),
     }
     let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)
-        .map_err(|error| Error::file(path, format!("holds a tensor that cannot be read ({error}); {remedy}")))?;
+        .map_err(|e| Error::file(path, format!("holds a tensor that cannot be read ({e}); {remedy}")).with_source(e))?;
     Ok(Contents { metadata, tensors })
 }

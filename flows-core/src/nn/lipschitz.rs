@@ -72,12 +72,15 @@ impl LipschitzMlp {
         if widths.contains(&0) {
             return Err(Error::Config(format!("a network of widths {widths:?} is empty")));
         }
-        let mut rng = scope.rng();
+        let mut rng = scope.draw(|rng| rng.clone());
         let mut layers = Vec::with_capacity(widths.len() - 1);
         for (i, pair) in widths.windows(2).enumerate() {
             let (inputs, outputs, scope) = (pair[0], pair[1], scope.enter(format!("layer{i}")));
             let activated = i + 2 < widths.len() && activation == LipschitzActivation::LipSwish;
-            let mut start = |n: usize| rng.normal_tensor(n, scope.dtype(), scope.device());
+            let mut start = |n: usize| match &mut rng {
+                Some(rng) => rng.normal_tensor(n, scope.dtype(), scope.device()),
+                None => Ok(Tensor::zeros(n, scope.dtype(), scope.device())?),
+            };
             layers.push(Layer {
                 weight: scope.weight("weight", (outputs, inputs), Init::fan_in(inputs, 1.0))?,
                 bias: scope.weight("bias", outputs, Init::fan_in(inputs, 1.0))?,

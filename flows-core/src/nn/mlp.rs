@@ -40,7 +40,7 @@ impl Mlp {
 impl Network for Mlp {
     fn forward(&self, x: &Tensor, context: Option<&Tensor>, _: &mut Mode<'_>) -> Result<Tensor> {
         let mut h = with_context(x, context, self.context)?;
-        let (last, hidden) = self.layers.split_last().ok_or_else(|| Error::Config("the MLP has no layer".into()))?;
+        let (last, hidden) = self.layers.split_last().ok_or_else(|| Error::Internal("the MLP has no layer".into()))?;
         if let Some(f) = self.activation.fused() {
             let hidden = hidden.iter().map(|layer| Ok(Step::Linear(layer.affine()?, f)));
             let last = Ok(Step::Linear(last.affine()?, Fused::Identity));

@@ -1,4 +1,4 @@
-//! The ordered, named store of weights and buffers: what is saved is all there is.
+//! The ordered, named store of weights and buffers.
 
 use super::{Init, Mode};
 use crate::ops::{MOST, elements};
@@ -36,7 +36,8 @@ pub struct Parameters {
 #[derive(Debug)]
 struct Store {
     entries: IndexMap<String, Entry>,
-    rng: Rng,
+    /// What starting values are drawn from; none where they are read from a file.
+    rng: Option<Rng>,
     /// Elements of all entries.
     total: usize,
     /// The values of a file, each taken by the entry of its name.
@@ -63,8 +64,12 @@ fn fitting<'a>(name: &str, tensor: Option<&'a Tensor>, shape: &Shape) -> Result<
     match tensor {
         Some(tensor) if tensor.shape() == shape => Ok(tensor),
         Some(tensor) => Err(Error::shape(format!("`{name}`"), tensor.dims(), format!("{:?}", shape.dims()))),
-        None => Err(Error::Config(format!("the tensor `{name}` is missing: {REMEDY}"))),
+        None => Err(missing(name)),
     }
+}
+
+fn missing(name: &str) -> Error {
+    Error::Config(format!("the tensor `{name}` is missing: {REMEDY}"))
 }
 
 fn superfluous(name: &str) -> Error {
@@ -76,16 +81,32 @@ const REMEDY: &str = "the file was made with other settings; use those, or anoth
 impl Parameters {
     /// An empty store; weights will be of `dtype` on `device`, drawn from `rng`.
     pub fn new(dtype: DType, device: &Device, rng: Rng) -> Self {
-        let store = Store { entries: IndexMap::new(), rng, total: 0, saved: None };
+        Self::with(dtype, device, Some(rng), None)
+    }
+
+    /// An empty store whose weights and buffers get the values of these tensors, by name; one that has
+    /// no value here cannot be made. This is how a model is built from a file.
+    pub fn saved(dtype: DType, device: &Device, tensors: HashMap<String, Tensor>) -> Self {
+        Self::with(dtype, device, None, Some(tensors))
+    }
+
+    fn with(dtype: DType, device: &Device, rng: Option<Rng>, saved: Option<HashMap<String, Tensor>>) -> Self {
+        let store = Store { entries: IndexMap::new(), rng, total: 0, saved };
         Self { dtype, device: device.clone(), store: Arc::new(Mutex::new(store)), detached: false }
     }
 
-    /// An empty store in which what is made has the values of these tensors, by name; what they lack
-    /// cannot be made. The way to build a model from a file.
-    pub fn saved(dtype: DType, device: &Device, tensors: HashMap<String, Tensor>) -> Self {
-        let parameters = Self::new(dtype, device, Rng::seed(0));
-        parameters.lock().saved = Some(tensors);
-        parameters
+    /// A store for a copy of the model on another device: build the model again from its scope.
+    ///
+    /// Weights and buffers start at the values that they have here and are independent from then on,
+    /// so this also makes a target network, which [`soft_update`](crate::train::soft_update) moves.
+    pub fn to_device(&self, device: &Device) -> Self {
+        Self::saved(self.dtype, device, self.tensors().into_iter().collect())
+    }
+
+    /// A store for a copy of the model whose weights are of another type: build the model again from
+    /// its scope, as with [`Self::to_device`].
+    pub fn to_dtype(&self, dtype: DType) -> Self {
+        Self::saved(dtype, &self.device, self.tensors().into_iter().collect())
     }
 
     /// The same store, the weights of which are constants to what is built from it: a second model that
@@ -131,6 +152,16 @@ impl Parameters {
     pub fn trainable(&self) -> Vec<(String, Var)> {
         let store = self.lock();
         store.entries.iter().filter(|(_, e)| e.trainable).map(|(n, e)| (n.clone(), e.var.clone())).collect()
+    }
+
+    /// The buffers, in order, as tensors that share this store's memory.
+    pub(crate) fn buffers(&self) -> Vec<Tensor> {
+        self.lock().entries.values().filter(|e| !e.trainable).map(|e| e.var.as_detached_tensor()).collect()
+    }
+
+    /// Whether the two are one store.
+    pub(crate) fn shares_memory_with(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.store, &other.store)
     }
 
     /// Weights and buffers, in order, as tensors that share this store's memory.
@@ -218,7 +249,10 @@ impl Scope {
             }
             match store.take(&self.full(name), &shape)? {
                 Some(saved) => saved.to_dtype(self.dtype())?.to_device(self.device())?,
-                None => init.tensor(&shape, self.dtype(), self.device(), &mut store.rng)?,
+                None => {
+                    let rng = store.rng.as_mut().ok_or_else(|| missing(&self.full(name)))?;
+                    init.tensor(&shape, self.dtype(), self.device(), rng)?
+                }
             }
         };
         let var = Var::from_tensor(&tensor)?;
@@ -242,10 +276,63 @@ impl Scope {
         Ok(Buffer(var))
     }
 
-    /// A generator for what a layer fixes at random (a permutation, say) when it is made.
-    pub fn rng(&self) -> Rng {
-        // What a detached layer would draw is in its buffers.
-        if self.parameters.detached { Rng::seed(0) } else { self.parameters.lock().rng.fork() }
+    /// A new buffer with the value that `draw` gives, a tensor of this shape and type, when the model is
+    /// first made. A twin, or a model that is read from a file, takes the stored value and draws nothing.
+    ///
+    /// ```
+    /// use candle_core::{DType, Device, Tensor};
+    /// use flows_core::{nn::Parameters, Rng};
+    /// let parameters = Parameters::new(DType::F32, &Device::Cpu, Rng::seed(0));
+    /// let order = |parameters: &Parameters| {
+    ///     let draw = |rng: &mut Rng| Ok(Tensor::from_vec(rng.permutation(9), 9, &Device::Cpu)?);
+    ///     parameters.scope().drawn_buffer("order", 9, DType::U32, draw)?.get().to_vec1::<u32>().map_err(flows_core::Error::from)
+    /// };
+    /// assert_eq!(order(&parameters)?, order(&parameters.detached())?);
+    /// # Ok::<(), flows_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of `draw`, or when the name is taken.
+    pub fn drawn_buffer(
+        &self,
+        name: &str,
+        shape: impl Into<Shape>,
+        dtype: DType,
+        draw: impl FnOnce(&mut Rng) -> Result<Tensor>,
+    ) -> Result<Buffer> {
+        let value = match self.draw(draw) {
+            Some(value) => value?,
+            // Only shape and type of what is stored already are looked at.
+            None => Tensor::zeros(shape, dtype, self.device())?,
+        };
+        self.buffer(name, &value)
+    }
+
+    /// What `draw` gives, if the tensors of the model get their first values; `None` if they have them
+    /// already, in a twin or a model that is read from a file.
+    ///
+    /// For starting values that several tensors share. Whatever depends on the draw must become a weight
+    /// or a buffer, for these alone are the same in the twin and after a load.
+    pub fn draw<T>(&self, draw: impl FnOnce(&mut Rng) -> T) -> Option<T> {
+        self.rng().ok().map(|mut rng| draw(&mut rng))
+    }
+
+    /// A generator for a model that is never copied or loaded; elsewhere take [`Self::drawn_buffer`].
+    ///
+    /// # Errors
+    /// In a twin and in a model that is read from a file, where it would draw other numbers than those
+    /// the model was made with.
+    pub fn rng(&self) -> Result<Rng> {
+        let forked = if self.parameters.detached { None } else { self.parameters.lock().rng.as_mut().map(Rng::fork) };
+        forked.ok_or_else(|| self.nothing_to_draw_from())
+    }
+
+    fn nothing_to_draw_from(&self) -> Error {
+        let layer = if self.prefix.is_empty() { "the model" } else { &self.prefix };
+        Error::Config(format!(
+            "`{layer}` draws numbers although its weights and buffers have their values already, so it would differ \
+             from the model as it was made: keep what is drawn in a buffer, by `Scope::drawn_buffer`"
+        ))
     }
 
     /// The tensor that an earlier model made under this name.
@@ -300,5 +387,68 @@ impl Buffer {
     /// When shape or type differ.
     pub fn set(&self, value: &Tensor) -> Result<()> {
         Ok(self.0.set(&value.detach())?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A layer whose noise is in no buffer.
+    fn forgetful(parameters: &Parameters) -> Result<f64> {
+        let scope = parameters.scope().enter("layer");
+        scope.weight("weight", 2, Init::Zeros)?;
+        Ok(scope.rng()?.normal())
+    }
+
+    /// A layer whose noise is in one.
+    fn mindful(parameters: &Parameters) -> Result<Vec<f64>> {
+        let scope = parameters.scope().enter("layer");
+        scope.weight("weight", 2, Init::Zeros)?;
+        let draw = |rng: &mut Rng| rng.normal_tensor(2, DType::F64, &Device::Cpu);
+        Ok(scope.drawn_buffer("noise", 2, DType::F64, draw)?.get().to_vec1()?)
+    }
+
+    #[test]
+    fn a_draw_that_is_not_kept_is_an_error_in_a_copy() -> Result<()> {
+        let new = || Parameters::new(DType::F64, &Device::Cpu, Rng::seed(3));
+        let parameters = new();
+        forgetful(&parameters)?;
+        for copy in [parameters.detached(), parameters.to_device(&Device::Cpu)] {
+            let message = forgetful(&copy).unwrap_err().to_string();
+            assert!(message.contains("`layer`") && message.contains("drawn_buffer"), "{message}");
+        }
+        let parameters = new();
+        let noise = mindful(&parameters)?;
+        // Drawn from the fork that `rng` would have given.
+        assert_eq!(noise[0], forgetful(&new())?);
+        let copy = parameters.to_device(&Device::Cpu);
+        assert_eq!((mindful(&parameters.detached())?, mindful(&copy)?), (noise.clone(), noise));
+        copy.check_saved()?;
+        let message = copy.scope().weight("late", 1, Init::Zeros).unwrap_err().to_string();
+        assert!(message.contains("`late` is missing"), "{message}");
+        Ok(())
+    }
+
+    #[test]
+    fn a_copy_is_independent_and_may_have_another_type() -> Result<()> {
+        let build = |parameters: &Parameters| {
+            let scope = parameters.scope();
+            let flag = scope.buffer("flag", &Tensor::new(&[1u8], &Device::Cpu)?)?;
+            Ok::<_, Error>((scope.weight("w", 3, Init::Normal(1.0))?, flag))
+        };
+        let parameters = Parameters::new(DType::F64, &Device::Cpu, Rng::seed(0));
+        let (w, flag) = build(&parameters)?;
+        let single = parameters.to_dtype(DType::F32);
+        let (copy, copied) = build(&single)?;
+        assert_eq!((copy.dtype(), copied.get().dtype()), (DType::F32, DType::U8));
+        let same = parameters.to_device(&Device::Cpu);
+        build(&same)?;
+        let before = w.to_vec1::<f64>()?;
+        same.trainable()[0].1.set(&w.zeros_like()?)?;
+        single.trainable()[0].1.set(&copy.zeros_like()?)?;
+        copied.set(&Tensor::new(&[0u8], &Device::Cpu)?)?;
+        assert_eq!((w.to_vec1::<f64>()?, flag.get().to_vec1::<u8>()?), (before, vec![1]));
+        Ok(())
     }
 }

@@ -1,5 +1,6 @@
 //! Where a training run is saved.
 
+use super::Ranks;
 use crate::files::in_folder;
 use crate::{Error, Result};
 use serde::Serialize;
@@ -19,6 +20,8 @@ pub struct Checkpoint {
     pub(super) kind: String,
     pub(super) config: String,
     pub(super) changeable: &'static [&'static str],
+    /// Whether this process writes the files.
+    pub(super) writes: bool,
 }
 
 impl Checkpoint {
@@ -31,7 +34,7 @@ impl Checkpoint {
         let config = serde_json::to_string(config)
             .map_err(|error| Error::Config(format!("the settings of the model are not JSON ({error})")))?;
         let (model, training) = (in_folder(&folder, "model.safetensors")?, folder.join("training.safetensors"));
-        Ok(Self { folder, model, training, kind: kind.into(), config, changeable: &[] })
+        Ok(Self { folder, model, training, kind: kind.into(), config, changeable: &[], writes: true })
     }
 
     /// Lets a run go on whose model had other values of these settings, each a dotted name as `flow.solver`: those
@@ -39,6 +42,13 @@ impl Checkpoint {
     #[must_use]
     pub fn changeable(mut self, settings: &'static [&'static str]) -> Self {
         self.changeable = settings;
+        self
+    }
+
+    /// Has rank 0 alone write the files; all ranks resume from them.
+    #[must_use]
+    pub fn written_by(mut self, ranks: &Ranks) -> Self {
+        self.writes = ranks.is_first();
         self
     }
 

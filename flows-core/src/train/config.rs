@@ -1,6 +1,6 @@
 //! The settings of a training run.
 
-use super::{EmaConfig, Memory, OptimizerConfig, Schedule};
+use super::{EmaConfig, Memory, OptimizerConfig, ParameterGroup, Schedule};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +12,9 @@ pub struct TrainConfig {
     pub steps: u64,
     /// The optimiser.
     pub optimizer: OptimizerConfig,
+    /// Weights with a learning rate of their own, or none; where groups overlap the last counts.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<ParameterGroup>,
     /// How the learning rate changes.
     pub schedule: Schedule,
     /// The largest norm of the gradient; longer ones are scaled down.
@@ -39,6 +42,7 @@ impl Default for TrainConfig {
         Self {
             steps: 1000,
             optimizer: OptimizerConfig::default(),
+            groups: Vec::new(),
             schedule: Schedule::default(),
             clip_norm: None,
             ema: None,
@@ -58,9 +62,6 @@ impl TrainConfig {
         let bad = |message: &str| Err(Error::Config(message.into()));
         if self.accumulate == 0 {
             return bad("`accumulate` is 0, but a step needs at least 1 batch");
-        }
-        if self.clip_norm.is_some_and(|norm| norm.is_nan() || norm <= 0.0) {
-            return bad("`clip_norm` must be above 0; leave it out for no clipping");
         }
         if self.evaluate_every == Some(0) || self.checkpoint_every == Some(0) || self.patience == Some(0) {
             return bad(

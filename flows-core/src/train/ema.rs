@@ -35,12 +35,26 @@ pub struct Ema {
     averages: Vec<(String, Var, Tensor)>,
 }
 
+/// A state that was read but is not in use yet.
+pub(super) struct EmaState {
+    updates: u64,
+    averages: Vec<Tensor>,
+}
+
 impl Ema {
     /// The average of the weights that `parameters` has by now.
     ///
     /// # Errors
     /// When the decay is not of [0, 1).
     pub fn new(config: EmaConfig, parameters: &Parameters) -> Result<Self> {
+        Self::over(config, parameters.trainable())
+    }
+
+    /// The average of these weights, a part of a store's for example.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn over(config: EmaConfig, weights: Vec<(String, Var)>) -> Result<Self> {
         if !(0.0..1.0).contains(&config.decay) {
             return Err(Error::Config(format!("the decay of the EMA is {}, but must be of [0, 1)", config.decay)));
         }
@@ -48,7 +62,7 @@ impl Ema {
             let average = var.as_detached_tensor().copy()?;
             Ok((name, var, average))
         };
-        let averages = parameters.trainable().into_iter().map(copy).collect::<Result<_>>()?;
+        let averages = weights.into_iter().map(copy).collect::<Result<_>>()?;
         Ok(Self { config, updates: 0, averages })
     }
 
@@ -106,11 +120,17 @@ impl Ema {
         Ok(std::iter::once(("ema".to_string(), updates)).chain(averages).collect())
     }
 
-    /// Takes up the state that [`Self::state`] gave; other names are ignored.
+    /// Goes on from the state that [`Self::state`] gave; other names are ignored.
     ///
     /// # Errors
     /// When a tensor is missing or of another shape; then nothing is changed.
     pub fn load_state(&mut self, state: &HashMap<String, Tensor>) -> Result<()> {
+        let state = self.read_state(state)?;
+        self.set_state(state);
+        Ok(())
+    }
+
+    pub(super) fn read_state(&self, state: &HashMap<String, Tensor>) -> Result<EmaState> {
         let find = |name: &str, shape: &[usize]| match state.get(name) {
             Some(tensor) if tensor.dims() == shape => Ok(tensor),
             Some(_) => Err(Error::Config(format!("`{name}` has another shape: it was saved for another model"))),
@@ -123,18 +143,30 @@ impl Ema {
             let average = find(&format!("ema.{name}"), var.dims())?;
             Ok(average.to_dtype(var.dtype())?.to_device(var.device())?.contiguous()?.copy()?)
         });
-        let averages = averages.collect::<Result<Vec<_>>>()?;
-        self.updates = updates.unsigned_abs();
-        for ((_, _, average), loaded) in self.averages.iter_mut().zip(averages) {
+        Ok(EmaState { updates: updates.unsigned_abs(), averages: averages.collect::<Result<_>>()? })
+    }
+
+    pub(super) fn set_state(&mut self, state: EmaState) {
+        self.updates = state.updates;
+        for ((_, _, average), loaded) in self.averages.iter_mut().zip(state.averages) {
             *average = loaded;
         }
-        Ok(())
     }
 }
 
-fn fused<T: Real>(average: &Tensor, var: &Var, share: f64) -> candle_core::Result<()> {
+/// `weight = weight + share (towards - weight)`, in place.
+pub(super) fn lerp(weight: &Var, towards: &Tensor, share: f64) -> Result<()> {
+    match (weight.device(), weight.dtype()) {
+        (Device::Cpu, DType::F32) => fused::<f32>(weight, towards, share)?,
+        (Device::Cpu, DType::F64) => fused::<f64>(weight, towards, share)?,
+        _ => weight.set(&composed(weight, towards, share)?.detach())?,
+    }
+    Ok(())
+}
+
+fn fused<T: Real>(average: &Tensor, weights: &Tensor, share: f64) -> candle_core::Result<()> {
     let share = T::from_f64(share);
-    with_mut_and(average, var, |average, weights: &[T]| {
+    with_mut_and(average, weights, |average, weights: &[T]| {
         let update = |(average, weights): (&mut [T], &[T])| {
             average.iter_mut().zip(weights).for_each(|(a, w)| *a += (*w - *a) * share);
         };
@@ -147,8 +179,9 @@ fn fused<T: Real>(average: &Tensor, var: &Var, share: f64) -> candle_core::Resul
     })
 }
 
-fn composed(average: &Tensor, var: &Var, share: f64) -> candle_core::Result<Tensor> {
-    average + (var.as_detached_tensor() - average)?.affine(share, 0.0)?
+fn composed(average: &Tensor, weights: &Tensor, share: f64) -> candle_core::Result<Tensor> {
+    let average = average.detach();
+    &average + (weights.detach() - &average)?.affine(share, 0.0)?
 }
 
 #[cfg(test)]

@@ -43,26 +43,10 @@ impl LossGradients {
         rng: &mut Rng,
         loss: impl Fn(Range<usize>, &mut Rng) -> Result<L> + Sync,
     ) -> Result<Self> {
-        let size = rows.div_ceil(pieces.max(1)).max(1);
-        let ranges: Vec<(Range<usize>, Rng)> =
-            (0..rows).step_by(size).map(|start| (start..rows.min(start + size), rng.fork())).collect();
-        let piece = |(piece, mut rng): (Range<usize>, Rng)| {
-            let mut sums = Sums::default();
-            let block = if pieces > 1 { BLOCK } else { piece.len() };
-            let blocks = piece.clone().step_by(block).map(|start| start..piece.end.min(start + block));
-            let total = Self::sum(blocks.map(|block| {
-                let share = block.len() as f64 / rows as f64;
-                loss(block, &mut rng)?.times(share)?.gradients_beside(&mut sums)
-            }))?;
-            Ok((total, sums))
-        };
-        let parts = match ranges.len() {
-            // Threads have queues of their own on a GPU, which do not wait for each other.
-            1 if has_gpu() => ranges.into_iter().map(piece).collect::<Result<Vec<_>>>()?,
-            _ => ranges.into_par_iter().map(piece).collect::<Result<Vec<_>>>()?,
-        };
+        let pieces = Pieces::cut(rows, pieces, rng);
         // In the order of the rows, whichever thread was first.
         let mut sums = Sums::default();
+        let parts = pieces.gradients(0..pieces.len(), loss)?;
         let mut total = Self::sum(parts.into_iter().map(|(part, part_sums)| {
             sums.add(part_sums);
             Ok(part)
@@ -91,6 +75,49 @@ impl LossGradients {
             _ => None,
         };
         Ok(())
+    }
+}
+
+/// The rows of a batch, cut into pieces with a generator each.
+pub(super) struct Pieces {
+    rows: usize,
+    /// Rows of a graph.
+    block: usize,
+    pieces: Vec<(Range<usize>, Rng)>,
+}
+
+impl Pieces {
+    pub(super) fn cut(rows: usize, pieces: usize, rng: &mut Rng) -> Self {
+        let size = rows.div_ceil(pieces.max(1)).max(1);
+        let block = if pieces > 1 { BLOCK } else { size };
+        let pieces = (0..rows).step_by(size).map(|start| (start..rows.min(start + size), rng.fork())).collect();
+        Self { rows, block, pieces }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.pieces.len()
+    }
+
+    /// The parts that these pieces have in the loss and its gradients.
+    pub(super) fn gradients<L: Loss>(
+        &self,
+        which: Range<usize>,
+        loss: impl Fn(Range<usize>, &mut Rng) -> Result<L> + Sync,
+    ) -> Result<Vec<(LossGradients, Sums)>> {
+        let gradients = |(piece, rng): &(Range<usize>, Rng)| {
+            let (mut rng, mut sums) = (rng.clone(), Sums::default());
+            let blocks = piece.clone().step_by(self.block).map(|start| start..piece.end.min(start + self.block));
+            let total = LossGradients::sum(blocks.map(|block| {
+                let share = block.len() as f64 / self.rows as f64;
+                loss(block, &mut rng)?.times(share)?.gradients_beside(&mut sums)
+            }))?;
+            Ok((total, sums))
+        };
+        match &self.pieces[which] {
+            // Threads have queues of their own on a GPU, which do not wait for each other.
+            pieces @ [_] if has_gpu() => pieces.iter().map(gradients).collect(),
+            pieces => pieces.par_iter().map(gradients).collect(),
+        }
     }
 }
 

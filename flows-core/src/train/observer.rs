@@ -47,6 +47,23 @@ impl Observer for () {
     }
 }
 
+/// A closure watches:
+///
+/// ```
+/// use flows_core::train::{Observer, StepEvent};
+/// use std::ops::ControlFlow::{Break, Continue};
+/// let mut losses = Vec::new();
+/// let observer: &mut dyn Observer = &mut |event: &StepEvent| {
+///     losses.push(event.loss);
+///     Ok(if event.loss < 0.1 { Break(()) } else { Continue(()) })
+/// };
+/// ```
+impl<F: FnMut(&StepEvent) -> Result<ControlFlow<()>>> Observer for F {
+    fn step(&mut self, event: &StepEvent) -> Result<ControlFlow<()>> {
+        self(event)
+    }
+}
+
 /// All of them watch; one is enough to end the run.
 impl Observer for Vec<Box<dyn Observer + '_>> {
     fn step(&mut self, event: &StepEvent) -> Result<ControlFlow<()>> {

@@ -1,19 +1,39 @@
 //! Gradient descent over the weights of a model.
 
-use super::OptimizerConfig;
+use super::{OptimizerConfig, ParameterGroup};
+use crate::files::is_finite;
 use crate::nn::Parameters;
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor, Var, backprop::GradStore};
 use rayon::prelude::*;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Fewer numbers than this are updated sooner than another thread is awake.
 const SIDE_BY_SIDE: usize = 1 << 16;
 
-/// An optimiser over all weights of a model.
+/// An optimiser over weights of a model.
 ///
 /// A weight that a step gives no gradient is left alone, and so are its moments; each weight
 /// counts its own steps, so that the corrections of Adam are right for it.
+///
+/// Several optimisers may work side by side, each on a store of its own or on a part of one:
+///
+/// ```
+/// use candle_core::{DType, Device};
+/// use flows_core::nn::{Init, Parameters};
+/// use flows_core::train::{Optimizer, OptimizerConfig, ParameterGroup};
+/// use flows_core::Rng;
+/// let parameters = Parameters::new(DType::F32, &Device::Cpu, Rng::seed(0));
+/// for layer in ["encoder", "decoder", "temperature"] {
+///     parameters.scope().enter(layer).weight("w", 3, Init::Zeros)?;
+/// }
+/// let (temperature, rest) = parameters.trainable().into_iter().partition(|(name, _)| name.starts_with("temp"));
+/// let optimizer = Optimizer::over(OptimizerConfig::adam(1e-3), rest)?
+///     .with_groups(&[ParameterGroup::new("encoder", 0.1)])?
+///     .with_group(|name| name.ends_with("bias"), 1.0, None)?;
+/// let slow = Optimizer::over(OptimizerConfig::sgd(1e-4), temperature)?;
+/// # Ok::<(), flows_core::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Optimizer {
     config: OptimizerConfig,
@@ -24,10 +44,15 @@ pub struct Optimizer {
 struct Weight {
     name: String,
     var: Var,
-    decays: bool,
+    /// Of the learning rate; 0 for a weight that is frozen.
+    lr_factor: f64,
+    weight_decay: f64,
     steps: i64,
     moments: Vec<Tensor>,
 }
+
+/// A state that was read but is not in use yet: steps and moments of each weight.
+pub(super) struct OptimizerState(Vec<(i64, Vec<Tensor>)>);
 
 impl Optimizer {
     /// An optimiser over the weights that `parameters` has by now.
@@ -35,14 +60,75 @@ impl Optimizer {
     /// # Errors
     /// When a setting is out of its range, or the device cannot hold the state.
     pub fn new(config: OptimizerConfig, parameters: &Parameters) -> Result<Self> {
+        Self::over(config, parameters.trainable())
+    }
+
+    /// An optimiser over these weights, a part of a store's or those of several stores.
+    ///
+    /// # Errors
+    /// As [`Self::new`], or when two weights have one name.
+    pub fn over(config: OptimizerConfig, weights: Vec<(String, Var)>) -> Result<Self> {
         config.validate()?;
+        let mut names = HashSet::new();
+        if let Some((name, _)) = weights.iter().find(|(name, _)| !names.insert(name.as_str())) {
+            return Err(Error::Config(format!("an optimiser has two weights `{name}`: give one of them another name")));
+        }
         let weight = |(name, var): (String, Var)| {
-            let decays = config.decays(&name, var.rank());
+            let weight_decay = config.weight_decay_of(&name, var.rank());
             let moments = config.moments().iter().map(|_| var.zeros_like()).collect::<candle_core::Result<_>>()?;
-            Ok(Weight { name, var, decays, steps: 0, moments })
+            Ok(Weight { name, var, lr_factor: 1.0, weight_decay, steps: 0, moments })
         };
-        let weights = parameters.trainable().into_iter().map(weight).collect::<Result<_>>()?;
+        let weights = weights.into_iter().map(weight).collect::<Result<_>>()?;
         Ok(Self { config, weights })
+    }
+
+    /// Gives groups of weights a learning rate of their own; where groups overlap the last counts.
+    ///
+    /// # Errors
+    /// When a group has no weight, or as [`Self::with_group`].
+    pub fn with_groups(self, groups: &[ParameterGroup]) -> Result<Self> {
+        groups.iter().try_fold(self, |optimizer, group| {
+            if !optimizer.weights.iter().any(|weight| group.contains(&weight.name)) {
+                let first = optimizer.weights.first().map(|weight| weight.name.as_str()).unwrap_or_default();
+                return Err(Error::Config(format!(
+                    "no weight is named `{0}` or `{0}.(something)`, the prefix of a group: give the first parts of the \
+                     names of the model's weights, of which `{first}` is one",
+                    group.prefix
+                )));
+            }
+            optimizer.with_group(|name| group.contains(name), group.lr_factor, group.weight_decay)
+        })
+    }
+
+    /// Trains the weights whose name `contains` holds at `lr_factor` times the learning rate, 0 to freeze
+    /// them, and with another weight decay, if one is given.
+    ///
+    /// # Errors
+    /// When a number is negative or not finite, or the optimiser does not know weight decay.
+    pub fn with_group(
+        mut self,
+        contains: impl Fn(&str) -> bool,
+        lr_factor: f64,
+        weight_decay: Option<f64>,
+    ) -> Result<Self> {
+        for (name, value) in [("lr_factor", lr_factor), ("weight_decay", weight_decay.unwrap_or(0.0))] {
+            if !(0.0..f64::INFINITY).contains(&value) {
+                return Err(Error::Config(format!(
+                    "the `{name}` of a group is {value}, but must be finite and at least 0"
+                )));
+            }
+        }
+        if weight_decay.is_some() && !matches!(self.config, OptimizerConfig::AdamW { .. }) {
+            return Err(Error::Config("the `weight_decay` of a group needs the optimiser `adamw`".into()));
+        }
+        let config = &self.config;
+        for weight in self.weights.iter_mut().filter(|weight| contains(&weight.name)) {
+            weight.lr_factor = lr_factor;
+            if let (Some(decay), true) = (weight_decay, config.decays(&weight.name, weight.var.rank())) {
+                weight.weight_decay = decay;
+            }
+        }
+        Ok(self)
     }
 
     /// The settings.
@@ -50,18 +136,41 @@ impl Optimizer {
         &self.config
     }
 
-    /// Moves every weight that has a gradient by one step at the learning rate `lr`.
+    /// The weights that are not frozen.
+    pub(super) fn moving(&self) -> Vec<(String, Var)> {
+        let moving = self.weights.iter().filter(|weight| weight.lr_factor > 0.0);
+        moving.map(|weight| (weight.name.clone(), weight.var.clone())).collect()
+    }
+
+    /// Moves every weight that has a gradient and is not frozen by one step at the learning rate `lr`.
     ///
     /// # Errors
-    /// When a gradient has another shape than its weight.
+    /// When a gradient is not finite; then nothing is changed. When one has another shape than its weight.
     pub fn step(&mut self, grads: &GradStore, lr: f64) -> Result<()> {
+        for weight in self.weights.iter().filter(|weight| weight.lr_factor > 0.0) {
+            if let Some(grad) = grads.get(&weight.var)
+                && !is_finite(grad)?
+            {
+                let name = &weight.name;
+                return Err(Error::Diverged(format!(
+                    "the gradient of the weight `{name}` is not finite, so nothing was changed: leave the step out, lower \
+                     the learning rate or clip the gradients, and look for values that are not finite in the data"
+                )));
+            }
+        }
+        self.step_finite(grads, lr)
+    }
+
+    /// [`Self::step`] for gradients that are known to be finite.
+    pub(super) fn step_finite(&mut self, grads: &GradStore, lr: f64) -> Result<()> {
         let config = &self.config;
         let step = |weight: &mut Weight| match grads.get(&weight.var) {
-            Some(grad) => {
+            Some(grad) if weight.lr_factor > 0.0 => {
                 weight.steps += 1;
-                config.rule(lr, weight.steps, weight.decays).apply(&weight.var, grad, &weight.moments)
+                let rule = config.rule(lr * weight.lr_factor, weight.steps, weight.weight_decay);
+                rule.apply(&weight.var, grad, &weight.moments)
             }
-            None => Ok(()),
+            _ => Ok(()),
         };
         let count: usize = self.weights.iter().map(|w| w.var.elem_count()).sum();
         if count < SIDE_BY_SIDE || self.weights.iter().any(|w| !w.var.device().is_cpu()) {
@@ -87,11 +196,17 @@ impl Optimizer {
         Ok(state)
     }
 
-    /// Takes up the state that [`Self::state`] gave; other names than `optimizer...` are ignored.
+    /// Goes on from the state that [`Self::state`] gave; names that do not begin with `optimizer.` are ignored.
     ///
     /// # Errors
     /// When the state is of another optimiser or another model; then nothing is changed.
     pub fn load_state(&mut self, state: &HashMap<String, Tensor>) -> Result<()> {
+        let state = self.read_state(state)?;
+        self.set_state(state);
+        Ok(())
+    }
+
+    pub(super) fn read_state(&self, state: &HashMap<String, Tensor>) -> Result<OptimizerState> {
         let moments = self.config.moments();
         let other =
             |what: String| Error::Config(format!("{what}: it was saved by another optimiser or for another model"));
@@ -116,11 +231,14 @@ impl Optimizer {
         if state.keys().filter(|name| name.starts_with("optimizer.")).count() != known {
             return Err(other("the optimiser's state has tensors without a place here".into()));
         }
-        for ((weight, steps), moments) in self.weights.iter_mut().zip(steps).zip(loaded) {
+        Ok(OptimizerState(steps.into_iter().zip(loaded).collect()))
+    }
+
+    pub(super) fn set_state(&mut self, OptimizerState(state): OptimizerState) {
+        for (weight, (steps, moments)) in self.weights.iter_mut().zip(state) {
             weight.steps = steps;
             weight.moments = moments;
         }
-        Ok(())
     }
 }
 
@@ -230,7 +348,7 @@ mod tests {
                     let moments: Vec<Tensor> = config.moments().iter().map(|_| var.zeros_like().unwrap()).collect();
                     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
                     for (i, grad) in gradients.iter().enumerate() {
-                        let rule = config.rule(0.1, i as i64 + 1, true);
+                        let rule = config.rule(0.1, i as i64 + 1, config.weight_decay_of("weight", 2));
                         let done = pool.install(|| match fused {
                             true => rule.apply(&var, grad, &moments),
                             false => rule.composed(&var, grad, &moments),
@@ -260,6 +378,72 @@ mod tests {
         assert!(adam.load_state(&state(OptimizerConfig::sgd(0.1))).is_err());
         let mut sgd = Optimizer::new(OptimizerConfig::sgd(0.1), &parameters).unwrap();
         assert!(sgd.load_state(&state(OptimizerConfig::adam(0.1))).is_err());
+    }
+
+    /// Weights `a.w`, `b.w` and `b.bias`, of two dimensions but for the bias.
+    fn three() -> (Parameters, Vec<Tensor>) {
+        let parameters = Parameters::new(DType::F64, &Device::Cpu, Rng::seed(0));
+        let scope = parameters.scope();
+        let w = |layer: &str| scope.enter(layer).weight("w", (1, 1), Init::Constant(0.5)).unwrap();
+        let weights = vec![w("a"), w("b"), scope.enter("b").weight("bias", 1, Init::Constant(0.5)).unwrap()];
+        (parameters, weights)
+    }
+
+    fn scalars(weights: &[Tensor]) -> Vec<f64> {
+        weights.iter().map(|w| w.flatten_all().unwrap().to_vec1::<f64>().unwrap()[0]).collect()
+    }
+
+    #[test]
+    fn groups_have_rates_of_their_own() {
+        let gradients = [0.3, -1.2, 2.0];
+        for config in all() {
+            let (parameters, weights) = three();
+            let groups = [ParameterGroup::frozen("b"), ParameterGroup::new("b.w", 0.25)];
+            let mut optimizer = Optimizer::new(config.clone(), &parameters).unwrap().with_groups(&groups).unwrap();
+            for g in gradients {
+                optimizer.step(&grads(&weights.iter().map(|w| (w, vec![g])).collect::<Vec<_>>()), 0.1).unwrap();
+            }
+            let want = [reference(&config, &gradients, 0.1, true), reference(&config, &gradients, 0.025, true), 0.5];
+            for (got, want) in scalars(&weights).iter().zip(want) {
+                assert!((got - want).abs() < 1e-14, "{config:?}: {got} is not {want}");
+            }
+            assert_eq!(optimizer.weights[2].steps, 0);
+        }
+        // A weight decay of the group's own.
+        let (parameters, weights) = three();
+        let decay = |weight_decay| ParameterGroup { weight_decay: Some(weight_decay), ..ParameterGroup::new("b", 1.0) };
+        let config = OptimizerConfig::adamw(0.1, 0.3);
+        let mut optimizer = Optimizer::new(config.clone(), &parameters).unwrap().with_groups(&[decay(0.7)]).unwrap();
+        optimizer.step(&grads(&weights.iter().map(|w| (w, vec![1.0])).collect::<Vec<_>>()), 0.1).unwrap();
+        let of = |weight_decay| reference(&OptimizerConfig::adamw(0.1, weight_decay), &[1.0], 0.1, true);
+        for (got, want) in scalars(&weights).iter().zip([of(0.3), of(0.7), of(0.0)]) {
+            assert!((got - want).abs() < 1e-14, "{got} is not {want}");
+        }
+        let said = |config: OptimizerConfig, group: ParameterGroup, part: &str| {
+            let error = Optimizer::new(config, &parameters).unwrap().with_groups(&[group]).unwrap_err().to_string();
+            assert!(error.contains(part), "{error}");
+        };
+        said(OptimizerConfig::adam(0.1), decay(0.1), "needs the optimiser `adamw`");
+        said(config.clone(), decay(f64::NAN), "weight_decay");
+        said(config.clone(), ParameterGroup::new("b", -1.0), "lr_factor");
+        said(config, ParameterGroup::frozen("c"), "`a.w` is one");
+    }
+
+    #[test]
+    fn gradients_that_are_not_finite_are_refused() {
+        for bad in [f64::NAN, f64::NEG_INFINITY] {
+            let (parameters, weights) = three();
+            let gradients = grads(&[(&weights[0], vec![1.0]), (&weights[1], vec![bad])]);
+            let mut optimizer = Optimizer::new(OptimizerConfig::adam(0.1), &parameters).unwrap();
+            let error = optimizer.step(&gradients, 0.1).unwrap_err();
+            assert!(matches!(error, Error::Diverged(_)) && error.to_string().contains("`b.w`"), "{error}");
+            assert_eq!(scalars(&weights), [0.5; 3]);
+            assert!(optimizer.weights.iter().all(|w| w.steps == 0));
+            // A frozen weight is not looked at.
+            let mut optimizer = optimizer.with_groups(&[ParameterGroup::frozen("b")]).unwrap();
+            optimizer.step(&gradients, 0.1).unwrap();
+            assert!(scalars(&weights)[0] < 0.5);
+        }
     }
 
     #[test]

@@ -181,17 +181,22 @@ impl OptimizerConfig {
         (*decay_vectors || rank >= 2) && !exclude.iter().any(|part| dotted.contains(&format!(".{part}.")))
     }
 
-    pub(super) fn rule(&self, lr: f64, step: i64, decays: bool) -> Rule {
+    /// The weight decay of the weight of this name.
+    pub(super) fn weight_decay_of(&self, name: &str, rank: usize) -> f64 {
+        match self {
+            Self::AdamW { weight_decay, .. } if self.decays(name, rank) => *weight_decay,
+            _ => 0.0,
+        }
+    }
+
+    /// Step number `step` (1, 2, ...) of a weight.
+    pub(super) fn rule(&self, lr: f64, step: i64, weight_decay: f64) -> Rule {
         // Whoever takes more steps than an i32 counts has corrections of 1.
         let correction = |beta: f64| 1.0 - beta.powi(step.try_into().unwrap_or(i32::MAX));
         match *self {
             Self::Adam { beta1, beta2, eps, .. } | Self::AdamW { beta1, beta2, eps, .. } => {
-                let (l2, decay) = match *self {
-                    Self::Adam { l2, .. } => (l2, 0.0),
-                    Self::AdamW { weight_decay, .. } if decays => (0.0, weight_decay),
-                    _ => (0.0, 0.0),
-                };
-                let keep = 1.0 - lr * decay;
+                let l2 = if let Self::Adam { l2, .. } = *self { l2 } else { 0.0 };
+                let keep = 1.0 - lr * weight_decay;
                 let (rate, root) = (lr / correction(beta1), 1.0 / correction(beta2).sqrt());
                 Rule::Adam { beta1, beta2, eps, l2, keep, rate, root }
             }
@@ -267,7 +272,7 @@ mod tests {
             let grad = Rng::seed(2).normal_tensor(7, dtype, &Device::Cpu)?;
             let step = |fused: bool| -> Result<Tensor> {
                 let (var, m, v) = (Var::from_tensor(&start)?, start.zeros_like()?, start.zeros_like()?);
-                let rule = adam.rule(0.1, 1, false);
+                let rule = adam.rule(0.1, 1, 0.0);
                 if fused {
                     rule.apply(&var, &grad, &[m, v])?
                 } else {

@@ -144,5 +144,5 @@ fn two_moments<T: Real>(
 }
 
 fn moments_missing() -> crate::Error {
-    crate::Error::Config("an optimiser's state is of another kind of optimiser".into())
+    crate::Error::Internal("a weight has other moments than its optimiser's".into())
 }

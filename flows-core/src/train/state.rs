@@ -1,7 +1,8 @@
 //! Saving a training run, and going on exactly where it was.
 
-use super::{Checkpoint, Ema, Optimizer, SchedulerState, Trainer};
-use crate::files::{TRAINING, metadata, read_tensors, save_model_at, write_tensors};
+use super::snapshot::REMEDY;
+use super::{Checkpoint, Snapshot, Trainer};
+use crate::files::save_model_at;
 use crate::{Error, Result, Rng};
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
@@ -28,35 +29,25 @@ pub(super) struct Progress {
     pub(super) skipped_in_a_row: u64,
 }
 
-/// The JSON in the metadata of a training file.
-#[derive(Serialize, Deserialize)]
-struct State {
-    progress: Progress,
-    scheduler: SchedulerState,
-}
-
 impl Trainer {
-    /// Saves the run, then the model to use, if there is a place for them; refuses weights that are
+    /// Saves the run, then the model to use, if there is a place for them; refuses tensors that are
     /// not finite in any case.
     pub(super) fn save(&mut self) -> Result<()> {
-        self.check_weights()?;
-        let Some(checkpoint) = self.checkpoint.clone() else { return Ok(()) };
-        let state = State { progress: self.progress.clone(), scheduler: self.scheduler.state().clone() };
-        let state = serde_json::to_string(&state).map_err(|error| Error::unwritten(&checkpoint.training, error))?;
-        let mut metadata = metadata(TRAINING, &checkpoint.kind, &checkpoint.config);
-        metadata.insert("step", self.progress.step.to_string());
-        metadata.insert("state", state);
-        let mut tensors = prefixed("weights.", &self.parameters.tensors());
-        tensors.extend(self.optimizer.state()?);
-        if let Some(ema) = &self.ema {
-            tensors.extend(ema.state()?);
-        }
+        self.check_finite()?;
+        let Some(checkpoint) = self.checkpoint.clone().filter(|checkpoint| checkpoint.writes) else { return Ok(()) };
+        let Checkpoint { model: path, training, kind, config, .. } = checkpoint;
+        let step = self.progress.step;
+        let mut snapshot = Snapshot::new(&kind, &config)?
+            .at_step(step)
+            .with_value("progress", &self.progress)?
+            .with_value("scheduler", self.scheduler.state())?
+            .with_tensors("weights", self.parameters.tensors())?
+            .with_named(self.training.state()?);
         if let Some(best) = &self.best {
-            tensors.extend(prefixed("best.", best));
+            snapshot = snapshot.with_tensors("best", best.clone())?;
         }
-        write_tensors(&checkpoint.training, &metadata, &tensors)?;
-        let model = self.model_tensors()?;
-        save_model_at(&checkpoint.model, &checkpoint.kind, &checkpoint.config, Some(self.progress.step), &model)
+        snapshot.write(&training)?;
+        save_model_at(&path, &kind, &config, Some(step), &self.model_tensors()?)
     }
 
     /// Goes back to where the run of this trainer's [`Checkpoint`] was saved last, and gives the
@@ -71,38 +62,24 @@ impl Trainer {
         let Some(Checkpoint { training: path, kind, config, changeable, .. }) = self.checkpoint.clone() else {
             return Err(Error::Config("there is nothing to resume from: give the trainer a checkpoint".into()));
         };
-        let remedy = "start the run anew, without resuming";
-        let contents = read_tensors(&path, TRAINING, remedy)?;
-        let found = |name: &str| contents.metadata.get(name).map(String::as_str).unwrap_or_default();
-        if found("kind") != kind {
-            let message = format!("is a run of a model of kind `{}`, not `{kind}`; {remedy}", found("kind"));
-            return Err(Error::file(&path, message));
-        }
-        if fixed(found("config"), changeable) != fixed(&config, changeable) {
+        let snapshot = Snapshot::read(&path, &kind)?;
+        let found = snapshot.config();
+        if fixed(found, changeable) != fixed(&config, changeable) {
             let message = format!(
-                "is a run of a model with other settings ({} there, {config} here): use the same, or {remedy}",
-                found("config")
+                "is a run of a model with other settings ({found} there, {config} here): use the same, or {REMEDY}"
             );
             return Err(Error::file(&path, message));
         }
-        let State { progress, scheduler } = serde_json::from_str(found("state"))
-            .map_err(|error| Error::file(&path, format!("does not say where the run was ({error}); {remedy}")))?;
+        let (progress, scheduler) = (snapshot.value("progress")?, snapshot.value("scheduler")?);
         let of_run = |error: Error| match error {
             error @ Error::Candle(_) => error,
-            error => Error::file(&path, format!("does not fit this run: {error}; use the same settings, or {remedy}")),
+            error => Error::file(&path, format!("does not fit this run: {error}; use the same settings, or {REMEDY}")),
         };
-        // Everything is made beside what is there, and taken only when all of it is.
-        let tensors = contents.tensors;
-        let mut optimizer = Optimizer::new(self.config.optimizer.clone(), &self.parameters)?;
-        optimizer.load_state(&tensors).map_err(of_run)?;
-        let mut ema = None;
-        if let Some(config) = &self.config.ema {
-            ema.insert(Ema::new(config.clone(), &self.parameters)?).load_state(&tensors).map_err(of_run)?;
-        }
-        let best = self.best_of(without_prefix("best.", &tensors)).map_err(of_run)?;
-        self.parameters.load(&without_prefix("weights.", &tensors)).map_err(of_run)?;
-        self.optimizer = optimizer;
-        self.ema = ema;
+        // Everything is read before anything is changed.
+        let state = self.training.read_state(&snapshot.named()).map_err(of_run)?;
+        let best = self.best_of(snapshot.tensors("best")).map_err(of_run)?;
+        self.parameters.load(&snapshot.tensors("weights")).map_err(of_run)?;
+        self.training.set_state(state);
         self.best = best;
         self.scheduler.load_state(scheduler);
         self.progress = progress;
@@ -136,13 +113,4 @@ fn fixed(text: &str, changeable: &[&str]) -> Option<Value> {
         }
     }
     Some(settings)
-}
-
-fn prefixed(prefix: &str, tensors: &[(String, Tensor)]) -> Vec<(String, Tensor)> {
-    tensors.iter().map(|(name, tensor)| (format!("{prefix}{name}"), tensor.clone())).collect()
-}
-
-fn without_prefix(prefix: &str, tensors: &HashMap<String, Tensor>) -> HashMap<String, Tensor> {
-    let of_prefix = tensors.iter().filter_map(|(name, t)| Some((name.strip_prefix(prefix)?.to_string(), t.clone())));
-    of_prefix.collect()
 }

@@ -1,14 +1,11 @@
 //! The training loop.
 
-use super::slices::assign;
 use super::state::Progress;
-use super::{
-    Checkpoint, Ema, Loss, LossGradients, Observer, Optimizer, Scheduler, StepEvent, TrainConfig, clip_by_norm,
-    gradient_norm,
-};
+use super::{Checkpoint, Ema, Loss, Observer, Optimizer, Scheduler, Step, StepEvent, StepOutcome, TrainConfig};
+use crate::files::is_finite;
 use crate::nn::Parameters;
 use crate::{Error, Result, Rng};
-use candle_core::{Tensor, Var, backprop::GradStore};
+use candle_core::Tensor;
 use std::time::Instant;
 
 /// A validation figure, lower is better; the generator is the same at every call.
@@ -27,9 +24,8 @@ pub enum Outcome {
 
 /// Trains the weights of one store.
 ///
-/// A step draws `accumulate` batches, takes the gradient of their mean loss, clips it, moves the
-/// weights and averages them. A step whose loss or gradient is not finite is left out: weights,
-/// buffers and averages stay as they were; too many in a row are an [`Error::Diverged`].
+/// A step draws `accumulate` batches and minimises their mean loss by a [`Step`]. One whose loss or
+/// gradient is not finite is left out; too many in a row are an [`Error::Diverged`].
 ///
 /// At its end, whatever the [`Outcome`], the model has the weights to use: those of the best
 /// evaluation (`keep_best`), else the averages (`ema`), else the last.
@@ -37,16 +33,13 @@ pub enum Outcome {
 pub struct Trainer {
     pub(super) parameters: Parameters,
     pub(super) config: TrainConfig,
-    pub(super) optimizer: Optimizer,
+    pub(super) training: Step,
     pub(super) scheduler: Scheduler,
-    pub(super) ema: Option<Ema>,
     pub(super) progress: Progress,
     pub(super) best: Option<Vec<(String, Tensor)>>,
     pub(super) checkpoint: Option<Checkpoint>,
     /// The weights are those to use, no longer those of the last step.
     pub(super) over: bool,
-    weights: Vec<(String, Var)>,
-    buffers: Vec<Tensor>,
 }
 
 impl Trainer {
@@ -56,12 +49,14 @@ impl Trainer {
     /// When a setting cannot be used, or there is nothing to train.
     pub fn new(parameters: &Parameters, config: TrainConfig, mut rng: Rng) -> Result<Self> {
         config.validate()?;
-        let weights = parameters.trainable();
-        if weights.is_empty() {
-            return Err(Error::Config("the model has no weights to train".into()));
+        let optimizer = Optimizer::new(config.optimizer.clone(), parameters)?.with_groups(&config.groups)?;
+        let mut training = Step::new(optimizer, parameters)?;
+        if let Some(norm) = config.clip_norm {
+            training = training.with_clip_norm(norm)?;
         }
-        let is_buffer = |name: &str| !weights.iter().any(|(weight, _)| weight == name);
-        let buffers = parameters.tensors().into_iter().filter(|(name, _)| is_buffer(name)).map(|(_, t)| t).collect();
+        if let Some(ema) = config.ema.clone() {
+            training = training.with_ema(Ema::new(ema, parameters)?);
+        }
         let evaluation_rng = rng.fork();
         let progress = Progress {
             step: 0,
@@ -75,17 +70,14 @@ impl Trainer {
             skipped_in_a_row: 0,
         };
         Ok(Self {
-            optimizer: Optimizer::new(config.optimizer.clone(), parameters)?,
+            training,
             scheduler: Scheduler::new(config.schedule.clone(), config.steps)?,
-            ema: config.ema.clone().map(|ema| Ema::new(ema, parameters)).transpose()?,
             parameters: parameters.clone(),
             config,
             progress,
             best: None,
             checkpoint: None,
             over: false,
-            weights,
-            buffers,
         })
     }
 
@@ -146,7 +138,7 @@ impl Trainer {
                 break;
             }
             let lr = self.config.optimizer.lr() * self.scheduler.factor(self.progress.step);
-            let (loss, grad_norm) = self.advance(&mut loss, lr)?;
+            let StepOutcome { loss, grad_norm } = self.advance(&mut loss, lr)?;
             let step = self.progress.step;
             let due = |every: Option<u64>| every.is_some_and(|every| step.is_multiple_of(every));
             let validation = match &mut evaluate {
@@ -178,55 +170,37 @@ impl Trainer {
         }
         self.save()?;
         self.over = true;
-        if self.best.is_some() || self.ema.is_some() {
+        if self.best.is_some() || self.training.ema().is_some() {
             let model = self.model_tensors()?.into_iter().collect();
             self.parameters.load(&model)?;
         }
         Ok(outcome)
     }
 
-    /// One step: the loss and the norm of its gradient.
-    fn advance<L: Loss>(&mut self, loss: &mut impl FnMut(u64, &mut Rng) -> Result<L>, lr: f64) -> Result<(f64, f64)> {
-        // A loss that is not finite has often spoilt a running mean as well.
-        let buffers = self.buffers.iter().map(Tensor::copy).collect::<candle_core::Result<Vec<_>>>()?;
-        let LossGradients { value, gradients } = self.gradients(loss)?;
-        let mut norm = f64::NAN;
-        self.progress.step += 1;
-        if let Some(mut grads) = gradients {
-            norm = match self.config.clip_norm {
-                Some(max_norm) => clip_by_norm(&self.weights, &mut grads, max_norm)?,
-                None => gradient_norm(&self.weights, &grads)?,
-            };
-            if norm.is_finite() {
-                self.optimizer.step(&grads, lr)?;
-                if let Some(ema) = &mut self.ema {
-                    ema.update()?;
-                }
-                self.progress.skipped_in_a_row = 0;
-                return Ok((value, norm));
+    /// One step.
+    fn advance<L: Loss>(&mut self, loss: &mut impl FnMut(u64, &mut Rng) -> Result<L>, lr: f64) -> Result<StepOutcome> {
+        let (batches, progress) = (self.config.accumulate, &mut self.progress);
+        let outcome = self.training.minimize_at(lr, || {
+            let first = progress.step * batches;
+            let mut total = loss(first, &mut progress.rng)?.gradients()?;
+            for i in 1..batches {
+                total.add(loss(first + i, &mut progress.rng)?.gradients()?)?;
             }
+            if batches > 1 { total.times(1.0 / batches as f64) } else { Ok(total) }
+        })?;
+        progress.step += 1;
+        if outcome.taken() {
+            progress.skipped_in_a_row = 0;
+            return Ok(outcome);
         }
-        for (buffer, before) in self.buffers.iter().zip(&buffers) {
-            assign(buffer, before)?;
+        progress.skipped += 1;
+        progress.skipped_in_a_row += 1;
+        if progress.skipped_in_a_row > self.config.max_skipped {
+            let StepOutcome { loss, grad_norm } = outcome;
+            let what = if loss.is_finite() { "the gradient is not finite" } else { "the loss is not finite" };
+            return Err(self.diverged(what, &format!("loss {loss}, learning rate {lr:e}, gradient norm {grad_norm}")));
         }
-        self.progress.skipped += 1;
-        self.progress.skipped_in_a_row += 1;
-        if self.progress.skipped_in_a_row > self.config.max_skipped {
-            let what = if value.is_finite() { "the gradient is not finite" } else { "the loss is not finite" };
-            return Err(self.diverged(what, &format!("loss {value}, learning rate {lr:e}, gradient norm {norm}")));
-        }
-        Ok((value, norm))
-    }
-
-    /// The mean loss over the batches of a step, and its gradients if it is finite.
-    fn gradients<L: Loss>(&mut self, loss: &mut impl FnMut(u64, &mut Rng) -> Result<L>) -> Result<LossGradients> {
-        let batches = self.config.accumulate;
-        let first = self.progress.step * batches;
-        let mut total = loss(first, &mut self.progress.rng)?.gradients()?;
-        for i in 1..batches {
-            total.add(loss(first + i, &mut self.progress.rng)?.gradients()?)?;
-        }
-        if batches > 1 { total.times(1.0 / batches as f64) } else { Ok(total) }
+        Ok(outcome)
     }
 
     /// Evaluates the averages if there are any, and keeps the best.
@@ -240,7 +214,7 @@ impl Trainer {
             let weights = if better && keep { Some(parameters.snapshot()?) } else { None };
             Ok((value, better, weights))
         };
-        let (value, better, weights) = match &mut self.ema {
+        let (value, better, weights) = match self.training.ema_mut() {
             Some(ema) => ema.applied(work)?,
             None => work()?,
         };
@@ -258,23 +232,22 @@ impl Trainer {
 
     /// The tensors of the model to use.
     pub(super) fn model_tensors(&mut self) -> Result<Vec<(String, Tensor)>> {
-        match (&self.best, &mut self.ema) {
+        match (&self.best, self.training.ema_mut()) {
             (Some(best), _) => Ok(best.clone()),
             (None, Some(ema)) => ema.applied(|| self.parameters.snapshot()),
             (None, None) => Ok(self.parameters.tensors()),
         }
     }
 
-    /// Refuses weights that are not finite, so that they are never saved over good ones.
-    pub(super) fn check_weights(&self) -> Result<()> {
-        let mut values = GradStore::default();
-        for (_, var) in &self.weights {
-            values.insert(var, var.as_detached_tensor());
+    /// Refuses weights and buffers that are not finite, so that they are never saved over good ones.
+    pub(super) fn check_finite(&self) -> Result<()> {
+        for (name, tensor) in self.parameters.tensors() {
+            if !is_finite(&tensor)? {
+                let figures = format!("learning rate {:e}", self.config.optimizer.lr());
+                return Err(self.diverged(&format!("the tensor `{name}` is not finite"), &figures));
+            }
         }
-        if gradient_norm(&self.weights, &values)?.is_finite() {
-            return Ok(());
-        }
-        Err(self.diverged("the weights are not finite", &format!("learning rate {:e}", self.config.optimizer.lr())))
+        Ok(())
     }
 
     fn diverged(&self, what: &str, figures: &str) -> Error {

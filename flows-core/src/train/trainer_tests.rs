@@ -140,6 +140,70 @@ fn a_resumed_run_is_the_same_to_the_bit() {
 }
 
 #[test]
+fn the_layout_of_a_training_file_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = Model::new();
+    train(&model, &mut trainer(&model, &configs()[0], folder.path(), 5), &mut ()).unwrap();
+    let bytes = std::fs::read(folder.path().join("training.safetensors")).unwrap();
+    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
+    let metadata = header.metadata().clone().unwrap();
+    let mut keys: Vec<_> = metadata.keys().map(String::as_str).collect();
+    keys.sort_unstable();
+    assert_eq!(keys, ["config", "format", "kind", "state", "step", "version"]);
+    assert_eq!((metadata["format"].as_str(), metadata["step"].as_str()), ("flows-training", "20"));
+    let state: serde_json::Value = serde_json::from_str(&metadata["state"]).unwrap();
+    assert!(state["progress"]["rng"].is_object() && state["scheduler"]["reductions"].is_u64());
+    let weights = ["first.weight", "first.bias", "second.weight", "second.bias"];
+    let of = |prefix: &str| weights.map(|name| format!("{prefix}.{name}"));
+    let moments = [of("optimizer.m"), of("optimizer.v"), of("ema"), of("weights"), of("best")].concat();
+    let rest = ["optimizer.steps", "ema", "weights.seen", "best.seen"].map(String::from).to_vec();
+    let mut want = [moments, rest].concat();
+    let mut names: Vec<_> = header.tensors().into_keys().collect();
+    names.sort_unstable();
+    want.sort_unstable();
+    assert_eq!(names, want);
+}
+
+#[test]
+fn groups_are_trained_and_resumed_with_their_rates() {
+    use super::super::ParameterGroup;
+    let config = TrainConfig {
+        groups: vec![ParameterGroup::frozen("first"), ParameterGroup::new("second.bias", 0.1)],
+        ..configs().remove(1)
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let whole = Model::new();
+    let start = whole.bits();
+    train(&whole, &mut trainer(&whole, &config, &folder.path().join("a"), 5), &mut ()).unwrap();
+    let end = whole.bits();
+    assert_eq!((&start[..2], start[2] == end[2], start[3] == end[3]), (&end[..2], false, false));
+    let place = folder.path().join("b");
+    let model = Model::new();
+    train(&model, &mut trainer(&model, &config, &place, 5), &mut StopAt(7)).unwrap();
+    let model = Model::new();
+    let mut resumed = trainer(&model, &config, &place, 8);
+    resumed.resume().unwrap();
+    train(&model, &mut resumed, &mut ()).unwrap();
+    assert_eq!(model.bits(), end);
+    let all = TrainConfig { groups: vec![ParameterGroup::frozen("first"), ParameterGroup::frozen("second")], ..config };
+    let error = Trainer::new(&model.parameters, all, Rng::seed(0)).unwrap_err();
+    assert!(error.to_string().contains("no weights to train"), "{error}");
+}
+
+#[test]
+fn closures_watch_a_run() {
+    let model = Model::new();
+    let mut trainer = Trainer::new(&model.parameters, TrainConfig::default(), Rng::seed(0)).unwrap();
+    let mut seen = Vec::new();
+    let mut observer = |event: &StepEvent| {
+        seen.push(event.step);
+        Ok(if event.step == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    };
+    let outcome = trainer.run(|_, rng| model.loss(rng), None, &mut observer).unwrap();
+    assert_eq!((outcome, seen), (Outcome::Interrupted, vec![1, 2, 3]));
+}
+
+#[test]
 fn the_best_weights_are_restored_and_patience_ends_the_run() {
     let folder = tempfile::tempdir().unwrap();
     let model = Model::new();

@@ -127,7 +127,7 @@ impl Layer {
                 let shift = ((bias * &gate)? + shift.broadcast_mul(t)?)?;
                 (weight, given(shift, Some(gate)))
             }
-            _ => return Err(Error::Config("a layer was given other weights than its own".into())),
+            _ => return Err(Error::Internal("a layer was given other weights than its own".into())),
         })
     }
 }

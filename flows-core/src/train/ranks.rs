@@ -1,0 +1,277 @@
+//! Training on several processes, the ranks of a run, each of which works on a part of every batch.
+
+#[cfg(feature = "mpi")]
+mod mpi;
+#[cfg(test)]
+mod tests;
+
+#[cfg(feature = "mpi")]
+pub use mpi::Mpi;
+
+use super::gradients::Pieces;
+use super::{Loss, LossGradients, Observer, StepEvent};
+use crate::{Error, Result, Rng};
+use candle_core::{Device, Tensor, Var, backprop::GradStore};
+use serde::{Serialize, de::DeserializeOwned};
+use std::fmt::Debug;
+use std::ops::{ControlFlow, Range};
+use std::rc::Rc;
+
+/// What joins the ranks of a run: messages, which arrive in the order in which they were sent.
+pub trait Communicator: Debug {
+    /// The number of this process: 0, 1, ...
+    fn rank(&self) -> usize;
+
+    /// How many ranks there are.
+    fn size(&self) -> usize;
+
+    /// Sends a message; may wait until it is received.
+    ///
+    /// # Errors
+    /// When the other rank is gone.
+    fn send(&self, to: usize, message: &[u8]) -> Result<()>;
+
+    /// The next message of another rank.
+    ///
+    /// # Errors
+    /// As [`Self::send`].
+    fn receive(&self, from: usize) -> Result<Vec<u8>>;
+
+    /// Ends all ranks at once, for they would wait for this one.
+    fn abort(&self, status: u8) -> !;
+}
+
+/// The ranks of a run, seen from one of them.
+///
+/// All ranks run the same loop from the same seed on the same data. [`Self::gradients`] divides the
+/// pieces of each batch among them and adds up in the order of the pieces, so that weights are the same
+/// to the bit on every rank, and the same for 1, 2 and 4 ranks of a run of 4 pieces (on processors that
+/// have the same kernels). Rank 0 alone writes files, and what one rank alone knows (that its user asked
+/// to stop) the others learn by [`Self::any`].
+///
+/// Each method is called by all ranks, in the same order.
+#[derive(Clone, Debug)]
+pub struct Ranks(Option<Rc<dyn Communicator>>);
+
+impl Ranks {
+    /// A run of one process.
+    pub fn alone() -> Self {
+        Self(None)
+    }
+
+    /// A run of several processes.
+    pub fn new(communicator: impl Communicator + 'static) -> Self {
+        Self(if communicator.size() > 1 { Some(Rc::new(communicator)) } else { None })
+    }
+
+    /// The number of this process.
+    pub fn rank(&self) -> usize {
+        self.0.as_ref().map_or(0, |ranks| ranks.rank())
+    }
+
+    /// How many ranks there are.
+    pub fn size(&self) -> usize {
+        self.0.as_ref().map_or(1, |ranks| ranks.size())
+    }
+
+    /// Whether this is rank 0, which writes the files.
+    pub fn is_first(&self) -> bool {
+        self.rank() == 0
+    }
+
+    /// The part of `count` things, in order, that this rank works on.
+    pub fn part(&self, count: usize) -> Range<usize> {
+        let (rank, size) = (self.rank(), self.size());
+        // Products of 128 bits: counts go up to the size of memory.
+        let bound = |rank: usize| (count as u128 * rank as u128 / size as u128) as usize;
+        bound(rank)..bound(rank + 1)
+    }
+
+    /// [`LossGradients::of_pieces`] with the pieces divided among the ranks: all get the gradients for
+    /// `weights`, the same to the bit. A batch of one piece is worked on by every rank.
+    ///
+    /// # Errors
+    /// Those of `loss`, on whichever rank, and when a rank is gone.
+    pub fn gradients<L: Loss>(
+        &self,
+        weights: &[(String, Var)],
+        rows: usize,
+        pieces: usize,
+        rng: &mut Rng,
+        loss: impl Fn(Range<usize>, &mut Rng) -> Result<L> + Sync,
+    ) -> Result<LossGradients> {
+        if self.0.is_none() || pieces <= 1 || rows <= 1 {
+            return LossGradients::of_pieces(rows, pieces, rng, loss);
+        }
+        let pieces = Pieces::cut(rows, pieces, rng);
+        let (parts, infinite) = match pieces.gradients(self.part(pieces.len()), loss) {
+            Ok(parts) => {
+                let infinite = parts.iter().any(|(part, _)| part.gradients.is_none());
+                (parts, Ok(infinite))
+            }
+            Err(error) => (Vec::new(), Err(error)),
+        };
+        let infinite = self.any(infinite)?;
+        // As bits, which JSON keeps; none as long as no rank has had a piece.
+        let value = self.fold(|before: Option<Option<u64>>| {
+            let mut values =
+                before.flatten().map(f64::from_bits).into_iter().chain(parts.iter().map(|(part, _)| part.value));
+            let first = values.next();
+            Ok(first.map(|first| values.fold(first, |sum, value| sum + value).to_bits()))
+        })?;
+        let value = value.map_or(f64::NAN, f64::from_bits);
+        if infinite {
+            return Ok(LossGradients { value, gradients: None });
+        }
+        // Candle's gradients and those that were summed in place are added up apart, as in one process.
+        let apart = |(part, sums): (LossGradients, crate::ops::Sums)| {
+            let mut summed = GradStore::default();
+            sums.finish(&mut summed)?;
+            Ok([part.gradients.unwrap_or_default(), summed])
+        };
+        let mut parts = parts.into_iter().map(apart).collect::<Result<Vec<_>>>()?;
+        let totals = self.fold_each(weights.len(), |i, before| {
+            let var = &weights[i].1;
+            let mut totals = before.map_or_else(|| Ok([None, None]), |before| decode(before, var))?;
+            for part in &mut parts {
+                for (total, store) in totals.iter_mut().zip(part) {
+                    if let Some(gradient) = store.remove(var) {
+                        *total = Some(match total.take() {
+                            Some(total) => (total + gradient)?,
+                            None => gradient,
+                        });
+                    }
+                }
+            }
+            encode(&totals)
+        })?;
+        let mut gradients = GradStore::default();
+        for ((_, var), total) in weights.iter().zip(totals) {
+            let total = match decode(total, var)? {
+                [Some(a), Some(b)] => Some((a + b)?),
+                [a, b] => a.or(b),
+            };
+            total.and_then(|total| gradients.insert(var, total));
+        }
+        Ok(LossGradients { value, gradients: Some(gradients) })
+    }
+
+    /// Whether it is so on any rank. An error of one rank is an error on all.
+    ///
+    /// # Errors
+    /// That of this rank, or one that names the rank that has one.
+    pub fn any(&self, own: Result<bool>) -> Result<bool> {
+        let failure = own.as_ref().err().map(|error| format!("rank {} of the run failed: {error}", self.rank()));
+        let (any, failed): (bool, Option<String>) = self.fold(|before: Option<(bool, Option<String>)>| {
+            let (any, failed) = before.unwrap_or_default();
+            Ok((any || matches!(own, Ok(true)), failed.or(failure)))
+        })?;
+        own?;
+        failed.map_or(Ok(any), |message| Err(Error::Io(message)))
+    }
+
+    /// What rank 0 has: a seed that was drawn, for example.
+    ///
+    /// # Errors
+    /// When a rank is gone.
+    pub fn of_first<T: Serialize + DeserializeOwned>(&self, own: T) -> Result<T> {
+        self.fold(|before| Ok(before.unwrap_or(own)))
+    }
+
+    /// The numbers of all ranks, those of rank 0 first.
+    ///
+    /// # Errors
+    /// When a rank is gone.
+    pub fn gather(&self, own: &[f64]) -> Result<Vec<f64>> {
+        let own = own.iter().flat_map(|value| value.to_le_bytes());
+        let all = self.fold_each(1, |_, before| Ok(before.into_iter().flatten().chain(own.clone()).collect()))?;
+        let value = |bytes: &[u8]| f64::from_le_bytes(std::array::from_fn(|i| bytes[i]));
+        Ok(all.concat().chunks_exact(8).map(value).collect())
+    }
+
+    /// An observer for all ranks: the run ends on all where it is to end on one.
+    pub fn observer<'a>(&'a self, own: &'a mut dyn Observer) -> impl Observer + 'a {
+        move |event: &StepEvent| {
+            let stop = own.step(event).map(|flow| flow.is_break());
+            Ok(if self.any(stop)? { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        }
+    }
+
+    /// Ends the processes of all ranks if the work of this one ended with an error: they would wait for
+    /// it. `report` shows the error and gives the exit status.
+    pub fn finish<T>(&self, result: Result<T>, report: impl FnOnce(&Error) -> u8) -> Result<T> {
+        if let (Some(ranks), Err(error)) = (&self.0, &result) {
+            ranks.abort(report(error));
+        }
+        result
+    }
+
+    /// A value that goes from rank to rank, each of which makes the next of it; all get the last.
+    fn fold<T: Serialize + DeserializeOwned>(&self, next: impl FnOnce(Option<T>) -> Result<T>) -> Result<T> {
+        let broken = |error: serde_json::Error| Error::Internal(format!("a message between ranks is broken ({error})"));
+        let mut next = Some(next);
+        let values = self.fold_each(1, |_, before| {
+            let before = before.map(|before| serde_json::from_slice(&before)).transpose().map_err(broken)?;
+            let next = next.take().ok_or_else(|| Error::Internal("a message was asked for twice".into()))?;
+            serde_json::to_vec(&next(before)?).map_err(broken)
+        })?;
+        serde_json::from_slice(&values.concat()).map_err(broken)
+    }
+
+    /// `count` messages that go from rank to rank, each of which makes the next of it; all get the last
+    /// of each. While one rank works on a message the one before it works on the next.
+    fn fold_each(
+        &self,
+        count: usize,
+        mut next: impl FnMut(usize, Option<Vec<u8>>) -> Result<Vec<u8>>,
+    ) -> Result<Vec<Vec<u8>>> {
+        let Some(ranks) = &self.0 else { return (0..count).map(|i| next(i, None)).collect() };
+        let (rank, last) = (ranks.rank(), ranks.size() - 1);
+        let mut messages = Vec::new();
+        for i in 0..count {
+            let before = if rank > 0 { Some(ranks.receive(rank - 1)?) } else { None };
+            let message = next(i, before)?;
+            if rank < last {
+                ranks.send(rank + 1, &message)?;
+            } else {
+                messages.push(message);
+            }
+        }
+        // And back, the last rank first.
+        for i in 0..count {
+            if rank < last {
+                messages.push(ranks.receive(rank + 1)?);
+            }
+            if rank > 0 {
+                ranks.send(rank - 1, &messages[i])?;
+            }
+        }
+        Ok(messages)
+    }
+}
+
+/// Two gradients of one weight, either of which may be missing, as bytes.
+fn encode(gradients: &[Option<Tensor>; 2]) -> Result<Vec<u8>> {
+    let mut bytes: Vec<u8> = gradients.iter().map(|gradient| u8::from(gradient.is_some())).collect();
+    for gradient in gradients.iter().flatten() {
+        bytes.extend_from_slice(&safetensors::View::data(&gradient.to_device(&Device::Cpu)?));
+    }
+    Ok(bytes)
+}
+
+fn decode(bytes: Vec<u8>, var: &Var) -> Result<[Option<Tensor>; 2]> {
+    let size = var.elem_count() * var.dtype().size_in_bytes();
+    let tensor = |bytes: &[u8]| Tensor::from_raw_buffer(bytes, var.dtype(), var.dims(), var.device());
+    let (has, values) = bytes.split_at(bytes.len().min(2));
+    Ok(match has {
+        [0, 0] => [None, None],
+        [1, 0] if values.len() == size => [Some(tensor(values)?), None],
+        [0, 1] if values.len() == size => [None, Some(tensor(values)?)],
+        [1, 1] if values.len() == 2 * size => [Some(tensor(&values[..size])?), Some(tensor(&values[size..])?)],
+        _ => {
+            return Err(Error::Internal(
+                "the ranks of a run do not train the same model: start all with the same program and settings".into(),
+            ));
+        }
+    })
+}

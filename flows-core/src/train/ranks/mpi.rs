@@ -1,0 +1,72 @@
+//! Ranks that an MPI launcher (`mpirun`, `srun`) has started.
+
+use super::Communicator;
+use crate::{Error, Result};
+use mpi::environment::{Universe, initialize};
+use mpi::topology::SimpleCommunicator;
+use mpi::traits::{Communicator as _, Destination, Source};
+use std::fmt;
+
+/// Bytes of one message of MPI's, which counts in an i32; longer messages are several.
+const MOST: usize = 1 << 30;
+
+/// All processes of an MPI job. MPI ends with this value, so it must outlive the run.
+pub struct Mpi {
+    world: SimpleCommunicator,
+    _universe: Universe,
+}
+
+impl Mpi {
+    /// Joins the other processes; a process that no launcher has started is alone.
+    ///
+    /// # Errors
+    /// When it has been called before.
+    pub fn start() -> Result<Self> {
+        let universe = initialize().ok_or_else(|| Error::Internal("MPI was started twice".into()))?;
+        Ok(Self { world: universe.world(), _universe: universe })
+    }
+}
+
+impl fmt::Debug for Mpi {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Mpi(rank {} of {})", self.rank(), self.size())
+    }
+}
+
+// A failure within MPI, the loss of a process included, ends the job: that is its default, so there is
+// no error to give.
+impl Communicator for Mpi {
+    fn rank(&self) -> usize {
+        self.world.rank() as usize
+    }
+
+    fn size(&self) -> usize {
+        self.world.size() as usize
+    }
+
+    fn send(&self, to: usize, message: &[u8]) -> Result<()> {
+        let to = self.world.process_at_rank(to as i32);
+        message.chunks(MOST).for_each(|part| to.send(part));
+        // A part that is not full is the last.
+        if message.len().is_multiple_of(MOST) {
+            to.send::<[u8]>(&[]);
+        }
+        Ok(())
+    }
+
+    fn receive(&self, from: usize) -> Result<Vec<u8>> {
+        let from = self.world.process_at_rank(from as i32);
+        let (mut message, _) = from.receive_vec::<u8>();
+        let mut full = message.len() == MOST;
+        while full {
+            let (part, _) = from.receive_vec::<u8>();
+            full = part.len() == MOST;
+            message.extend(part);
+        }
+        Ok(message)
+    }
+
+    fn abort(&self, status: u8) -> ! {
+        self.world.abort(i32::from(status))
+    }
+}

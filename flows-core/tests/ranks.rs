@@ -1,0 +1,93 @@
+//! Training on several processes by MPI, where `mpirun` is found.
+#![cfg(feature = "mpi")]
+
+use candle_core::{DType, Device};
+use flows_core::nn::{NetworkConfig, Output, Parameters};
+use flows_core::train::{Checkpoint, Mpi, OptimizerConfig, Ranks, TrainConfig, Trainer};
+use flows_core::{Error, Result, Rng};
+use std::path::Path;
+use std::process::Command;
+
+const ROWS: usize = 512;
+
+/// Trains a network in `folder` for 8 steps of 4 pieces.
+fn train(ranks: &Ranks, folder: &Path) -> Result<()> {
+    let mut rng = Rng::seed(0);
+    let parameters = Parameters::new(DType::F32, &Device::Cpu, rng.fork());
+    let output = Output { width: 1, gain: 1.0, bias: None };
+    let network = NetworkConfig::mlp([32, 32]).build(2, None, output, &parameters.scope())?;
+    let config = TrainConfig { steps: 8, optimizer: OptimizerConfig::adam(1e-3), ..Default::default() };
+    let checkpoint = Checkpoint::new(folder, "demo", &0)?.written_by(ranks);
+    let mut trainer = Trainer::new(&parameters, config, rng.fork())?.with_checkpoint(checkpoint);
+    let weights = parameters.trainable();
+    let loss = |step: u64, rng: &mut Rng| {
+        if step == 4 && ranks.rank() == 1 && std::env::var_os(FAIL).is_some() {
+            return Err(Error::Data("a row of rank 1 is bad".into()));
+        }
+        let x = rng.normal_tensor((ROWS, 2), DType::F32, &Device::Cpu)?;
+        ranks.gradients(&weights, ROWS, 4, rng, |rows, rng| {
+            let x = x.narrow(0, rows.start, rows.len())?;
+            let noise = rng.normal_tensor((rows.len(), 1), DType::F32, &Device::Cpu)?;
+            Ok(((network.forward(&x, None)? - x.sum_keepdim(1)?)? + noise)?.sqr()?.mean_all()?)
+        })
+    };
+    trainer.run(loss, None, &mut ranks.observer(&mut ()))?;
+    Ok(())
+}
+
+const FOLDER: &str = "FLOWS_TEST_RANKS";
+const FAIL: &str = "FLOWS_TEST_RANKS_FAIL";
+
+/// What each process of the test below does.
+#[test]
+#[ignore = "started by the other test"]
+fn rank() {
+    let Some(folder) = std::env::var_os(FOLDER) else { return };
+    let ranks = Ranks::new(Mpi::start().unwrap());
+    let report = |error: &Error| {
+        eprintln!("rank {}: {error}", ranks.rank());
+        1
+    };
+    ranks.finish(train(&ranks, Path::new(&folder)), report).unwrap();
+}
+
+/// The test [`rank`] as that many processes; none if there is no `mpirun`.
+fn start(ranks: usize, folder: &Path, fail: bool) -> Option<std::process::Output> {
+    let mut command = Command::new("mpirun");
+    command.args(["-n", &ranks.to_string()]).arg(std::env::current_exe().unwrap());
+    command.args(["--exact", "rank", "--ignored", "--nocapture"]).env(FOLDER, folder).env("RAYON_NUM_THREADS", "1");
+    // More ranks than processors, and the user root of a container.
+    for (name, value) in [
+        ("OMPI_MCA_rmaps_base_oversubscribe", "1"),
+        ("OMPI_ALLOW_RUN_AS_ROOT", "1"),
+        ("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1"),
+    ] {
+        command.env(name, value);
+    }
+    if fail {
+        command.env(FAIL, "1");
+    }
+    command.output().ok()
+}
+
+#[test]
+fn weights_are_the_same_to_the_bit_on_1_2_and_4_processes() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name);
+    train(&Ranks::alone(), &place("1")).unwrap();
+    let model = |name: &str| std::fs::read(place(name).join("model.safetensors")).unwrap();
+    for ranks in [2, 4] {
+        let name = ranks.to_string();
+        let Some(output) = start(ranks, &place(&name), false) else {
+            eprintln!("there is no `mpirun`: the test of several processes is passed over");
+            return;
+        };
+        assert!(output.status.success(), "{output:?}");
+        assert!(model(&name) == model("1"), "{ranks} ranks end with other weights than one");
+    }
+    // A rank that fails ends the job and says why.
+    let output = start(2, &place("failed"), true).unwrap();
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && message.contains("rank 1: a row of rank 1 is bad"), "{output:?}");
+    assert!(!place("failed").join("model.safetensors").exists());
+}
