@@ -3,13 +3,17 @@
 
 mod assignment;
 mod cnf;
+mod energy;
 pub mod field;
 mod images;
 mod model;
 mod particles;
 pub mod solver;
+mod training_cost;
 
 pub use cnf::{Cnf, CnfSettings, Cost, Coupling, Gradient, Matching};
+pub use energy::{Boltzmann, Energy, distances};
 pub use images::{ImageConfig, ImageModel};
 pub use model::{Model, ModelConfig};
 pub use particles::ZeroCentre;
+pub use training_cost::{TrainingCost, TrainingCosts};

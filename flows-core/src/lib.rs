@@ -12,12 +12,15 @@ pub mod bijectors;
 pub mod cli;
 pub mod data;
 pub mod distributions;
+pub mod evaluate;
 pub mod files;
 pub mod flows;
 pub mod hub;
+pub mod latent;
 pub mod nn;
 pub mod ops;
 pub mod plot;
+pub mod run;
 pub mod testing;
 pub mod train;
 

@@ -90,3 +90,8 @@ pub(crate) fn thousands(n: usize) -> String {
     }
     out
 }
+
+/// A number of things: `1 row`, `2,000 rows`.
+pub(crate) fn plural(n: usize, noun: &str) -> String {
+    format!("{} {noun}{}", thousands(n), if n == 1 { "" } else { "s" })
+}

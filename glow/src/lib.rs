@@ -11,6 +11,7 @@
 //! # Ok::<(), flows_core::Error>(())
 //! ```
 
+mod answers;
 mod class_features;
 mod config;
 mod conv;
@@ -23,6 +24,7 @@ mod prior;
 mod rosinality;
 mod step;
 
+pub use answers::{Answers, AnswersPsnr};
 pub use class_features::ClassFeatures;
 pub use config::{Condition, CouplingKind, Dequantizer, GlowConfig, Mixing};
 pub use coupling::ImageCoupling;

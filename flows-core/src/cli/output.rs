@@ -1,7 +1,8 @@
 //! Text for people and for programs.
 
+use super::OutputArgs;
 use crate::files::write_atomically;
-use crate::structure::thousands;
+use crate::structure;
 use crate::{Error, Result};
 use serde::Serialize;
 use std::fmt::Display;
@@ -28,6 +29,14 @@ pub fn print_json(value: &impl Serialize) -> Result<()> {
     print(serde_json::to_string_pretty(value).map_err(|e| Error::Config(format!("the results are not JSON ({e})")))?)
 }
 
+/// Prints `value` as JSON if that is wanted, else `text`.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn print_or_json(output: OutputArgs, value: &impl Serialize, text: impl Display) -> Result<()> {
+    if output.json { print_json(value) } else { print(text) }
+}
+
 /// Writes `value` as JSON to the file `path`, whole or not at all.
 ///
 /// # Errors
@@ -49,14 +58,14 @@ pub fn check_out(out: &Path, inputs: impl IntoIterator<Item = impl AsRef<Path>>)
     }
 }
 
-/// Passes if a picture can be written under this name.
+/// Passes if a file by this name is of the kind that a command writes, by its extension: `.png`, say, for pictures.
 ///
 /// # Errors
-/// When it does not end in .png.
-pub fn check_png(out: &Path) -> Result<()> {
-    match out.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png")) {
+/// When it has another extension or none.
+pub fn check_extension(out: &Path, extension: &str, what: &str) -> Result<()> {
+    match out.extension().is_some_and(|found| found.eq_ignore_ascii_case(extension)) {
         true => Ok(()),
-        false => Err(Error::file(out, "is the name of another kind of file: pictures are .png")),
+        false => Err(Error::file(out, format!("is the name of another kind of file: {what} are .{extension}"))),
     }
 }
 
@@ -67,12 +76,12 @@ pub fn note(text: impl Display) {
 
 /// `1234567` as `1,234,567`.
 pub fn count(n: usize) -> String {
-    thousands(n)
+    structure::thousands(n)
 }
 
 /// A number of things: `1 row`, `2,000 rows`.
 pub fn plural(n: usize, noun: &str) -> String {
-    format!("{} {noun}{}", count(n), if n == 1 { "" } else { "s" })
+    structure::plural(n, noun)
 }
 
 /// Seconds as `0.8s`, `42s`, `1m 20s`, `3h 05m` or `2d 04h`.

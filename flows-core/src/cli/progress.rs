@@ -1,7 +1,10 @@
 //! How a training run is going.
 
 use super::{count, duration, note};
-use crate::Result;
+use crate::data::Examples;
+use crate::distributions::Distribution;
+use crate::{Result, evaluate};
+use candle_core::{DType, Tensor};
 use crate::train::{Observer, StepEvent};
 use indicatif::{ProgressBar as Bar, ProgressDrawTarget, ProgressStyle};
 use std::io::{IsTerminal, stderr};
@@ -113,6 +116,38 @@ pub fn work_bar(len: usize, what: &str, quiet: bool) -> Bar {
         bar.set_style(style.progress_chars("━╸─"));
     }
     bar.with_message(what.to_string())
+}
+
+/// What `score` gives for the numbers below `count`, `chunk` at a time, one figure for each (B); a bar shows how far it
+/// is, unless `quiet`.
+///
+/// # Errors
+/// Those of `score`.
+pub fn in_chunks(
+    count: usize,
+    chunk: usize,
+    quiet: bool,
+    mut score: impl FnMut(&[u32]) -> Result<Tensor>,
+) -> Result<Vec<f64>> {
+    let bar = work_bar(count, "evaluating", quiet);
+    let mut values = Vec::with_capacity(count);
+    for numbers in (0..count as u32).collect::<Vec<_>>().chunks(chunk) {
+        values.extend(score(numbers)?.to_dtype(DType::F64)?.to_vec1::<f64>()?);
+        bar.set_position(values.len() as u64);
+    }
+    bar.finish_and_clear();
+    Ok(values)
+}
+
+/// [`evaluate::log_likelihoods`] with a bar where there are many rows, unless `quiet`.
+///
+/// # Errors
+/// As there.
+pub fn log_likelihoods(distribution: &dyn Distribution, rows: &Examples, quiet: bool) -> Result<Vec<f64>> {
+    let bar = work_bar(rows.len(), "evaluating", quiet || rows.len() < 1 << 13);
+    let values = evaluate::log_likelihoods(distribution, rows, |done| bar.set_position(done as u64))?;
+    bar.finish_and_clear();
+    Ok(values)
 }
 
 #[cfg(test)]

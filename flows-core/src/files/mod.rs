@@ -7,7 +7,7 @@ mod tensors;
 pub use atomic::write_atomically;
 pub use model::{ModelFile, load_model, save_model};
 pub(crate) use model::{metadata, save_model_at};
-pub(crate) use tensors::{read_tensors, write_tensors};
+pub(crate) use tensors::{read_metadata, read_tensors, write_tensors};
 
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};

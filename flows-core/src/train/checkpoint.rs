@@ -19,6 +19,7 @@ pub struct Checkpoint {
     pub(super) kind: String,
     pub(super) config: String,
     pub(super) changeable: &'static [&'static str],
+    pub(super) run: Option<String>,
 }
 
 impl Checkpoint {
@@ -31,7 +32,7 @@ impl Checkpoint {
         let config = serde_json::to_string(config)
             .map_err(|error| Error::Config(format!("the settings of the model are not JSON ({error})")))?;
         let (model, training) = (in_folder(&folder, "model.safetensors")?, folder.join("training.safetensors"));
-        Ok(Self { folder, model, training, kind: kind.into(), config, changeable: &[] })
+        Ok(Self { folder, model, training, kind: kind.into(), config, changeable: &[], run: None })
     }
 
     /// Lets a run go on whose model had other values of these settings, each a dotted name as `flow.solver`: those
@@ -39,6 +40,13 @@ impl Checkpoint {
     #[must_use]
     pub fn changeable(mut self, settings: &'static [&'static str]) -> Self {
         self.changeable = settings;
+        self
+    }
+
+    /// Keeps these settings of the run, JSON, beside its state, as `run` in the metadata of the training file.
+    #[must_use]
+    pub fn of_run(mut self, settings: &str) -> Self {
+        self.run = Some(settings.to_string());
         self
     }
 

@@ -46,6 +46,7 @@ impl Trainer {
         let mut metadata = metadata(TRAINING, &checkpoint.kind, &checkpoint.config);
         metadata.insert("step", self.progress.step.to_string());
         metadata.insert("state", state);
+        metadata.extend(checkpoint.run.clone().map(|run| ("run", run)));
         let mut tensors = prefixed("weights.", &self.parameters.tensors());
         tensors.extend(self.optimizer.state()?);
         if let Some(ema) = &self.ema {

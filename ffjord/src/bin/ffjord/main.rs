@@ -1,20 +1,21 @@
 //! The program `ffjord`: continuous normalizing flows.
 
 mod animate;
-mod config;
 mod eval;
 mod images;
-mod losses;
-mod particles;
-mod picture;
+mod kind;
+mod matching;
 mod sample;
-mod saved;
 mod solve;
+mod tables;
 mod train;
-mod watch;
 
+use candle_core::Device;
 use clap::{Parser, Subcommand};
+use ffjord::{ImageModel, Model};
+use flows_core::run::InfoArgs;
 use flows_core::{Result, cli};
+use kind::Kind;
 use std::process::ExitCode;
 
 #[global_allocator]
@@ -36,17 +37,40 @@ enum Command {
     Eval(eval::EvalArgs),
     Sample(sample::SampleArgs),
     Animate(animate::AnimateArgs),
+    #[command(after_long_help = "Example:\n  ffjord info runs/pinwheel")]
+    Info(InfoArgs),
     Solve(solve::SolveArgs),
 }
 
 fn run(args: Args) -> Result<()> {
     match args.command {
-        Command::Train(args) => train::run(*args),
+        Command::Train(args) if Kind::of_run(&args)? == Kind::Images => images::train(*args),
+        Command::Train(args) => tables::train(*args),
         Command::Eval(args) => eval::run(args),
         Command::Sample(args) => sample::run(args),
         Command::Animate(args) => animate::run(args),
+        Command::Info(args) => info(args),
         Command::Solve(args) => solve::run(args),
     }
+}
+
+fn info(args: InfoArgs) -> Result<()> {
+    let path = args.file()?;
+    if Kind::of_model(&path)? == Kind::Images {
+        let model = ImageModel::load(path, &Device::Cpu)?;
+        return args.show(ImageModel::KIND, model.config(), model.parameters(), model.structure());
+    }
+    let model = Model::load(path, &Device::Cpu)?;
+    args.show(Model::KIND, model.config(), model.parameters(), model.structure())
+}
+
+/// The presets, each with what it is for.
+fn presets() -> String {
+    let (rows, images) = (tables::PROGRAM.presets.lines(12), images::PROGRAM.presets.lines(12));
+    format!(
+        "Presets; unless given that of the density's name, else `toy`, and for tables `table`:\n{rows}\n\
+         For images, `digits` unless given:\n{images}\n"
+    )
 }
 
 fn main() -> ExitCode {
@@ -56,10 +80,17 @@ fn main() -> ExitCode {
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
-    use flows_core::testing::check_arguments;
+    use flows_core::run::Settings;
+    use flows_core::testing::{check_arguments, check_presets};
 
     #[test]
     fn arguments_are_consistent_and_explained() -> flows_core::Result<()> {
-        check_arguments(super::Args::command(), &[crate::config::PRESETS, crate::images::PRESETS])
+        check_arguments(super::Args::command(), &[crate::tables::PROGRAM.presets, crate::images::PROGRAM.presets])
+    }
+
+    #[test]
+    fn every_preset_is_a_run_and_survives_its_file() -> flows_core::Result<()> {
+        check_presets(crate::tables::PROGRAM.presets, "rings", crate::tables::RunConfig::check)?;
+        check_presets(crate::images::PROGRAM.presets, "images.npy", crate::images::RunConfig::check)
     }
 }

@@ -1,16 +1,17 @@
 //! `glow eval`: how well a model fits images.
 
-use crate::config::context;
-use crate::saved::{ImageArgs, Saved};
+use crate::config::{RunConfig, context};
+use crate::saved::{Found, ImageArgs, found};
 use clap::Args;
-use flows_core::cli::{Mean, ModelArgs, check_out, plural, print, print_json, work_bar};
+use flows_core::cli::{ModelArgs, check_extension, check_out, in_chunks, plural, print_or_json};
 use flows_core::data::images::Images;
+use flows_core::evaluate::{BitsPerDimension, Mean};
 use flows_core::files::write_atomically;
+use flows_core::run::Saved;
 use flows_core::{Error, Result, Rng};
 use glow::Glow;
 use serde::Serialize;
 use serde_json::json;
-use std::f64::consts::LN_2;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -62,29 +63,23 @@ pub struct Bits {
     /// What the model is given, if it is: the figure is of the images given that.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub given: Option<&'static str>,
-    /// The mean over the images, over all colours of the model's images.
-    pub bits_per_dimension: f64,
-    /// Of that mean.
-    pub standard_error: f64,
-    /// Colours of an image.
-    pub dimensions: usize,
+    /// Over all colours of the model's images, as numbers in [-1/2, 1/2].
+    #[serde(flatten)]
+    pub bits: BitsPerDimension,
     /// The same over the colours that the images had before they were padded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bits_per_unpadded_dimension: Option<f64>,
     /// How many these are.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unpadded_dimensions: Option<usize>,
-    /// The mean log-density of the images as numbers in [-1/2, 1/2].
-    pub log_likelihood: f64,
 }
 
 impl Bits {
-    /// The report on images with these log-densities, bounds by so many draws, which had `unpadded` colours before they were padded, if they
-    /// were.
+    /// The report on images with these log-densities, bounds by so many draws, which had `unpadded` colours before they
+    /// were padded, if they were.
     pub fn of(glow: &Glow, values: &[f64], draws: usize, unpadded: Option<usize>) -> Self {
-        let Mean { mean, standard_error } = Mean::of(values);
         let dimensions = glow.config().dims();
-        let bits_per_dimension = glow.bits(mean);
+        let bits = BitsPerDimension::of(values, dimensions, |mean| glow.bits(mean));
         let unpadded = unpadded.filter(|unpadded| *unpadded != dimensions);
         Self {
             images: values.len(),
@@ -95,18 +90,14 @@ impl Bits {
                 (_, Some(_)) => Some("the smaller image"),
                 (None, None) => None,
             },
-            bits_per_dimension,
-            standard_error: standard_error / (dimensions as f64 * LN_2),
-            dimensions,
-            bits_per_unpadded_dimension: unpadded.map(|n| bits_per_dimension * dimensions as f64 / n as f64),
+            bits,
+            bits_per_unpadded_dimension: unpadded.map(|n| bits.bits_per_dimension * dimensions as f64 / n as f64),
             unpadded_dimensions: unpadded,
-            log_likelihood: mean,
         }
     }
 
     /// For people.
     pub fn text(&self) -> String {
-        let bits = Mean { mean: self.bits_per_dimension, standard_error: self.standard_error }.text();
         let unpadded = self.bits_per_unpadded_dimension.zip(self.unpadded_dimensions);
         let unpadded = unpadded.map_or(String::new(), |(bits, n)| format!(", {bits:.4} over the {n} before padding"));
         let images = plural(self.images, "image");
@@ -119,7 +110,8 @@ impl Bits {
             }
         };
         let given = self.given.map_or(String::new(), |given| format!(" given {given}"));
-        format!("{bits} bits/dim{given} over {} colours{unpadded}  ({images}{bound})", self.dimensions)
+        let bits = self.bits;
+        format!("{bits} bits/dim{given} over {} colours{unpadded}  ({images}{bound})", bits.dimensions)
     }
 }
 
@@ -127,7 +119,6 @@ impl Bits {
 pub fn log_likelihoods(
     glow: &Glow,
     images: &Images,
-    indices: &[u32],
     draws: usize,
     rng: &mut Rng,
     quiet: bool,
@@ -136,20 +127,10 @@ pub fn log_likelihoods(
         let want = format!("the model's {:?}: give --size, and --grey if need be", glow.config().shape);
         return Err(Error::shape("an image", &images.shape(), want));
     }
-    let bar = work_bar(indices.len(), "evaluating", quiet || indices.len() < 8 * CHUNK);
-    let mut values = Vec::with_capacity(indices.len());
-    for chunk in indices.chunks(CHUNK) {
+    in_chunks(images.len(), CHUNK, quiet || images.len() < 8 * CHUNK, |chunk| {
         let colours = images.tensor(chunk, || false)?;
-        let context = context(glow, images, chunk, &colours)?;
-        values.extend(glow.bound(&colours, context.as_ref(), draws, rng)?.to_vec1::<f64>()?);
-        bar.set_position(values.len() as u64);
-    }
-    bar.finish_and_clear();
-    Ok(values)
-}
-
-fn bits_of(glow: &Glow, values: &[f64]) -> Vec<f64> {
-    values.iter().map(|value| glow.bits(*value)).collect()
+        glow.bound(&colours, context(glow, images, chunk, &colours)?.as_ref(), draws, rng)
+    })
 }
 
 /// A line for each image: its name, its bits, and their distance from the mean of `others` in deviations of these.
@@ -170,26 +151,24 @@ fn write_scores(path: &Path, images: &Images, bits: &[f64], others: &[f64]) -> R
 
 pub fn run(args: EvalArgs) -> Result<()> {
     let output = args.model.output;
-    let saved = Saved::open(&args.model)?;
+    let saved = Saved::open(&args.model, Glow::load)?;
     if let Some(scores) = &args.scores {
-        if scores.extension().is_none_or(|extension| !extension.eq_ignore_ascii_case("csv")) {
-            return Err(Error::file(scores, "is the name of another kind of file: scores are .csv"));
-        }
+        check_extension(scores, "csv", "scores")?;
         check_out(scores, [&saved.path])?;
     }
-    let found = saved.images(&args.images, output)?;
-    let all: Vec<u32> = (0..found.images.len() as u32).collect();
-    let (draws, quiet) = (args.draws as usize, output.quiet);
-    let values = log_likelihoods(&saved.glow, &found.images, &all, draws, &mut Rng::seed(args.seed), quiet)?;
-    let result = Bits::of(&saved.glow, &values, draws, found.unpadded);
+    let Found { images, name, unpadded } = found(&saved, &args.images, output)?;
+    let (glow, draws) = (&saved.model, args.draws as usize);
+    let evaluate = |images| log_likelihoods(glow, images, draws, &mut Rng::seed(args.seed), output.quiet);
+    let values = evaluate(&images)?;
+    let result = Bits::of(glow, &values, draws, unpadded);
     if let Some(path) = &args.scores {
-        let others = saved.validation()?;
-        let all: Vec<u32> = (0..others.len() as u32).collect();
-        let others = log_likelihoods(&saved.glow, &others, &all, draws, &mut Rng::seed(args.seed), quiet)?;
-        write_scores(path, &found.images, &bits_of(&saved.glow, &values), &bits_of(&saved.glow, &others))?;
+        let run: Option<RunConfig> = saved.settings()?;
+        let message = "has no config.toml beside it that says its images, to compare others with";
+        let run = run.ok_or_else(|| Error::file(&saved.path, message))?;
+        let others = evaluate(&run.load(Some(&mut |_| {}))?.validation)?;
+        let [bits, others] = [values, others].map(|v| v.into_iter().map(|v| glow.bits(v)).collect::<Vec<_>>());
+        write_scores(path, &images, &bits, &others)?;
     }
-    if output.json {
-        return print_json(&json!({ "model": saved.path, "data": found.name, "result": result }));
-    }
-    print(format_args!("{} of {}", result.text(), found.name))
+    let value = json!({ "model": saved.path, "data": name, "result": result });
+    print_or_json(output, &value, format_args!("{} of {name}", result.text()))
 }
