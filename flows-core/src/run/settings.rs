@@ -111,7 +111,7 @@ pub fn with_decided<C: DeserializeOwned>(
 pub fn without(config: &impl Serialize, decided: &[&str]) -> Table {
     // A config of names, numbers and words is always a table.
     let mut settings = Table::try_from(config).unwrap_or_default();
-    settings.retain(|name, _| !decided.contains(&name.as_str()));
+    settings.retain(|name, _| !decided.contains(&name));
     settings
 }
 
