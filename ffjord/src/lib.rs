@@ -8,12 +8,13 @@ pub mod field;
 mod images;
 mod model;
 mod particles;
+pub mod run;
 pub mod solver;
 mod training_cost;
 
 pub use cnf::{Cnf, CnfSettings, Cost, Coupling, Gradient, Matching};
 pub use energy::{Boltzmann, Energy, distances};
-pub use images::{ImageConfig, ImageModel};
+pub use images::{ImageBits, ImageConfig, ImageModel, log_likelihoods};
 pub use model::{Model, ModelConfig};
 pub use particles::ZeroCentre;
 pub use training_cost::{TrainingCost, TrainingCosts};

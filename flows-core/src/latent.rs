@@ -164,9 +164,11 @@ mod tests {
         save_direction(&path, "test", &found, one.config(), one.parameters())?;
         let load = |kind: &str, dims, flow: &Flow| load_direction(&path, kind, dims, flow.config(), flow.parameters());
         assert_eq!(difference(&load("test", 2, &one)?, &found)?, 0.0);
-        for (error, part) in
-            [(load("test", 2, &other), "another model"), (load("test", 3, &one), "no direction"), (load("a", 2, &one), "`test`")]
-        {
+        for (error, part) in [
+            (load("test", 2, &other), "another model"),
+            (load("test", 3, &one), "no direction"),
+            (load("a", 2, &one), "`test`"),
+        ] {
             let error = error.unwrap_err().to_string();
             assert!(error.contains(part), "{error}");
         }

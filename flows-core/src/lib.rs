@@ -22,6 +22,7 @@ pub mod ops;
 pub mod plot;
 pub mod run;
 pub mod testing;
+pub mod text;
 pub mod train;
 
 pub use error::{Error, Result};

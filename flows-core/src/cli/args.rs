@@ -1,7 +1,6 @@
 //! Arguments that mean the same in every program.
 
 use super::note;
-use crate::{Error, Result};
 use clap::Args;
 use serde::Serialize;
 use std::fmt::Display;
@@ -100,18 +99,7 @@ pub fn unset<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-fn positive(text: &str) -> std::result::Result<f64, String> {
+fn positive(text: &str) -> Result<f64, String> {
     let number = text.parse().ok().filter(|n: &f64| *n > 0.0 && n.is_finite());
     number.ok_or_else(|| "give a positive number, such as 1e-3".into())
-}
-
-/// Passes if noise can have this standard deviation.
-///
-/// # Errors
-/// When it is below 0 or not finite.
-pub fn check_temperature(temperature: f64) -> Result<()> {
-    if temperature >= 0.0 && temperature.is_finite() {
-        return Ok(());
-    }
-    Err(Error::Config(format!("a temperature of {temperature}: give a number from 0, 0.7 for instance")))
 }

@@ -28,7 +28,9 @@ impl Columns<'_> {
         let Self { features, context: given, .. } = *self;
         if (got, context) != (features, given) {
             let remedy = if given > 0 {
-                format!("the model is over {features} given a context of {given}: name the context's columns by --context")
+                format!(
+                    "the model is over {features} given a context of {given}: name the context's columns by --context"
+                )
             } else {
                 format!("the model is over {features} without a context: give data of the same columns")
             };

@@ -15,7 +15,8 @@ mod output;
 mod progress;
 mod rows;
 
-pub use args::{OptimizerFlags, OutputArgs, RunArgs, RunFlags, TrainFlags, check_temperature, unset};
+pub use crate::text::{count, duration, plural};
+pub use args::{OptimizerFlags, OutputArgs, RunArgs, RunFlags, TrainFlags, unset};
 pub use columns::Columns;
 pub use device::{DeviceArgs, DeviceName};
 pub use exit::{main, prepare_process, status};
@@ -25,8 +26,6 @@ pub use interrupt::Interrupt;
 /// the time of a small flow with the system's.
 pub use mimalloc::MiMalloc as Allocator;
 pub use model::{ModelArgs, model_file};
-pub use output::{
-    check_extension, check_out, count, duration, note, plural, print, print_json, print_or_json, write_json,
-};
-pub use progress::{ProgressBar, in_chunks, log_likelihoods, work_bar};
+pub use output::{check_extension, check_out, note, print, print_json, print_or_json, write_json};
+pub use progress::{ProgressBar, log_likelihoods, with_bar, work_bar};
 pub use rows::{describe_rows, draw_rows, write_rows};

@@ -3,9 +3,8 @@
 use super::{count, duration, note};
 use crate::data::Examples;
 use crate::distributions::Distribution;
-use crate::{Result, evaluate};
-use candle_core::{DType, Tensor};
 use crate::train::{Observer, StepEvent};
+use crate::{Result, evaluate};
 use indicatif::{ProgressBar as Bar, ProgressDrawTarget, ProgressStyle};
 use std::io::{IsTerminal, stderr};
 use std::ops::ControlFlow;
@@ -118,25 +117,20 @@ pub fn work_bar(len: usize, what: &str, quiet: bool) -> Bar {
     bar.with_message(what.to_string())
 }
 
-/// What `score` gives for the numbers below `count`, `chunk` at a time, one figure for each (B); a bar shows how far it
-/// is, unless `quiet`.
+/// What long `work` of `len` parts gives, which says how many are done; a bar shows it, unless `quiet`.
 ///
 /// # Errors
-/// Those of `score`.
-pub fn in_chunks(
-    count: usize,
-    chunk: usize,
+/// Those of the work.
+pub fn with_bar<T>(
+    len: usize,
+    what: &str,
     quiet: bool,
-    mut score: impl FnMut(&[u32]) -> Result<Tensor>,
-) -> Result<Vec<f64>> {
-    let bar = work_bar(count, "evaluating", quiet);
-    let mut values = Vec::with_capacity(count);
-    for numbers in (0..count as u32).collect::<Vec<_>>().chunks(chunk) {
-        values.extend(score(numbers)?.to_dtype(DType::F64)?.to_vec1::<f64>()?);
-        bar.set_position(values.len() as u64);
-    }
+    work: impl FnOnce(&mut dyn FnMut(usize)) -> Result<T>,
+) -> Result<T> {
+    let bar = work_bar(len, what, quiet);
+    let value = work(&mut |done| bar.set_position(done as u64))?;
     bar.finish_and_clear();
-    Ok(values)
+    Ok(value)
 }
 
 /// [`evaluate::log_likelihoods`] with a bar where there are many rows, unless `quiet`.
@@ -144,10 +138,9 @@ pub fn in_chunks(
 /// # Errors
 /// As there.
 pub fn log_likelihoods(distribution: &dyn Distribution, rows: &Examples, quiet: bool) -> Result<Vec<f64>> {
-    let bar = work_bar(rows.len(), "evaluating", quiet || rows.len() < 1 << 13);
-    let values = evaluate::log_likelihoods(distribution, rows, |done| bar.set_position(done as u64))?;
-    bar.finish_and_clear();
-    Ok(values)
+    with_bar(rows.len(), "evaluating", quiet || rows.len() < 1 << 13, |progress| {
+        evaluate::log_likelihoods(distribution, rows, progress)
+    })
 }
 
 #[cfg(test)]

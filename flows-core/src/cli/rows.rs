@@ -58,7 +58,11 @@ pub fn write_rows(table: &Table, out: Option<&Path>, mut about: Value, output: O
         (Some(out), json) => {
             write_table(out, table)?;
             about["out"] = json!(out);
-            if json { print_json(&about) } else { print(format_args!("{} drawn in {}", plural(rows, "row"), out.display())) }
+            if json {
+                print_json(&about)
+            } else {
+                print(format_args!("{} drawn in {}", plural(rows, "row"), out.display()))
+            }
         }
         (None, true) => {
             about["columns"] = json!(table.columns);

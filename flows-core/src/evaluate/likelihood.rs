@@ -4,9 +4,10 @@ use super::{Mean, bits_per_dimension};
 use crate::Result;
 use crate::data::Examples;
 use crate::distributions::{Distribution, score};
-use crate::structure::plural;
-use candle_core::DType;
+use crate::text::plural;
+use candle_core::{DType, Tensor};
 use serde::Serialize;
+use std::ops::Range;
 
 /// Rows between two reports of how far it is.
 const CHUNK: usize = 1 << 12;
@@ -18,13 +19,28 @@ const CHUNK: usize = 1 << 12;
 pub fn log_likelihoods(
     distribution: &dyn Distribution,
     rows: &Examples,
-    mut progress: impl FnMut(usize),
+    progress: impl FnMut(usize),
 ) -> Result<Vec<f64>> {
-    let mut values = Vec::with_capacity(rows.len());
-    for start in (0..rows.len()).step_by(CHUNK) {
-        let chunk = rows.rows(start..rows.len().min(start + CHUNK))?;
-        let chunk = score(distribution, &chunk.x, chunk.context.as_ref())?;
-        values.extend(chunk.to_dtype(DType::F64)?.to_vec1::<f64>()?);
+    in_chunks(rows.len(), CHUNK, progress, |chunk| {
+        let chunk = rows.rows(chunk)?;
+        score(distribution, &chunk.x, chunk.context.as_ref())
+    })
+}
+
+/// What `score` gives for the numbers below `count`, `chunk` at a time, one figure for each (B). `progress` is told
+/// after each chunk how many are done.
+///
+/// # Errors
+/// Those of `score`.
+pub fn in_chunks(
+    count: usize,
+    chunk: usize,
+    mut progress: impl FnMut(usize),
+    mut score: impl FnMut(Range<usize>) -> Result<Tensor>,
+) -> Result<Vec<f64>> {
+    let mut values = Vec::with_capacity(count);
+    for start in (0..count).step_by(chunk) {
+        values.extend(score(start..count.min(start + chunk))?.to_dtype(DType::F64)?.to_vec1::<f64>()?);
         progress(values.len());
     }
     Ok(values)

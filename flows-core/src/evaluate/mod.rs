@@ -25,6 +25,6 @@ mod psnr;
 pub use bits::{BitsPerDimension, bits_per_dimension};
 pub use exact::Exact;
 pub use importance::ImportanceWeights;
-pub use likelihood::{Likelihood, log_likelihoods};
+pub use likelihood::{Likelihood, in_chunks, log_likelihoods};
 pub use mean::Mean;
 pub use psnr::psnr;

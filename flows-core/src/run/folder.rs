@@ -134,9 +134,8 @@ impl Folder {
     pub(super) fn make_room(&mut self) -> Result<()> {
         let made: Vec<PathBuf> =
             self.path.ancestors().take_while(|folder| !folder.exists()).map(Path::to_path_buf).collect();
-        fs::create_dir_all(&self.path).map_err(|e| {
-            Error::Io(format!("{}: cannot be made ({e}); choose another folder", self.path.display()))
-        })?;
+        fs::create_dir_all(&self.path)
+            .map_err(|e| Error::Io(format!("{}: cannot be made ({e}); choose another folder", self.path.display())))?;
         if self.lock.is_none() {
             self.lock = Some(Lock::take(&self.path)?);
             self.check_free()?;

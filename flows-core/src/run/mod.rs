@@ -82,7 +82,8 @@ pub use program::{Program, Settings};
 pub use results::{Loss, Trained};
 pub use saved::Saved;
 pub use settings::{
-    Presets, check_at_least_one, check_count, check_training, overlay, parse_settings, read_settings, with_decided, without, write_settings,
+    Presets, check_at_least_one, check_count, check_temperature, check_training, overlay, parse_settings,
+    read_settings, with_decided, without, write_settings,
 };
 pub use training::Run;
 pub use watch::Watch;

@@ -230,7 +230,12 @@ mod tests {
         let (config, over) = (path.join("config.toml"), folder.path().join("over.toml"));
         std::fs::create_dir(&path).unwrap();
         let open = |over: Option<&Path>| {
-            let args = RunArgs { out: Some(path.clone()), resume: true, config: over.map(Path::to_path_buf), ..Default::default() };
+            let args = RunArgs {
+                out: Some(path.clone()),
+                resume: true,
+                config: over.map(Path::to_path_buf),
+                ..Default::default()
+            };
             PROGRAM.open::<Table>(&args, OutputArgs::default(), "a", &Table::new()).map(|(_, settings)| settings)
         };
         let refused = |over: Option<&Path>, words: &[&str]| {

@@ -2,7 +2,7 @@
 
 use crate::files::write_atomically;
 use crate::nn::Parameters;
-use crate::structure::plural;
+use crate::text::plural;
 use crate::train::{TrainConfig, Trainer};
 use crate::{Error, Result, Rng};
 use serde::{Serialize, de::DeserializeOwned};
@@ -159,6 +159,17 @@ pub fn check_training(trial: &Parameters, train: &TrainConfig) -> Result<()> {
         return Err(Error::Config("with a learning rate of 0 nothing is learnt: set it above 0".into()));
     }
     Trainer::new(trial, train.clone(), Rng::seed(0)).map(drop)
+}
+
+/// Passes if noise can have this standard deviation.
+///
+/// # Errors
+/// When it is below 0 or not finite.
+pub fn check_temperature(temperature: f64) -> Result<()> {
+    if temperature >= 0.0 && temperature.is_finite() {
+        return Ok(());
+    }
+    Err(Error::Config(format!("a temperature of {temperature}: give a number from 0, 0.7 for instance")))
 }
 
 fn one_line(error: &impl ToString) -> String {

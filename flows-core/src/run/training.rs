@@ -100,7 +100,11 @@ impl Run {
     /// Says after how many steps a resumed run goes on.
     pub fn note_resumed(&self, done: u64) {
         if self.resumes {
-            self.note(format_args!("going on after step {} of the run in {}", count(done as usize), self.path().display()));
+            self.note(format_args!(
+                "going on after step {} of the run in {}",
+                count(done as usize),
+                self.path().display()
+            ));
         }
     }
 

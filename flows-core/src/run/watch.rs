@@ -1,8 +1,8 @@
 //! Who watches a run.
 
+use crate::Result;
 use crate::cli::{Interrupt, OutputArgs, ProgressBar, plural};
 use crate::train::{Metrics, Observer, StepEvent, TensorBoard};
-use crate::Result;
 use serde::Serialize;
 use std::fmt;
 use std::ops::ControlFlow;

@@ -81,8 +81,7 @@ fn of_plane(args: &AnimateArgs, shares: &[f64]) -> Result<(Vec<RgbImage>, PathBu
     let mut frames = Vec::with_capacity(shares.len());
     for (share, state) in shares.iter().zip(&states) {
         let log_prob = model.log_prob_at(&at, *share)?.detach().to_device(&Device::Cpu)?;
-        let panel =
-            |title: &str| Panel::new(title).x_range(x.0, x.1).y_range(y.0, y.1).equal_aspect().without_ticks();
+        let panel = |title: &str| Panel::new(title).x_range(x.0, x.1).y_range(y.0, y.1).equal_aspect().without_ticks();
         let figure = Figure::new(2, (260, 276))
             .panel(panel("density").density(grid.density(&log_prob)?))
             .panel(panel("particles").scatter(&points(state)?, Colour::BLUE, 0.9, 0.6));

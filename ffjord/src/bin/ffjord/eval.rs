@@ -1,10 +1,10 @@
 //! `ffjord eval`: how well a model fits data.
 
-use crate::images::{self, Bits};
+use crate::images::evaluate;
 use crate::kind::Kind;
-use crate::tables;
 use candle_core::{DType, Device};
 use clap::Args;
+use ffjord::run::{images, tables};
 use ffjord::{Cost, ImageModel, Model};
 use flows_core::cli::{Columns, ModelArgs, SkipArgs, log_likelihoods, print_or_json};
 use flows_core::data::images::{Fit, Framing, ImageSource, Images};
@@ -75,8 +75,7 @@ fn of_images(args: EvalArgs) -> Result<()> {
     let count = args.count.map_or(usize::MAX, |count| count as usize);
     let rng = &mut Rng::seed(args.seed.unwrap_or(0));
     saved.model.take_cost();
-    let values = images::log_likelihoods(&saved.model, &images, count, rng, output.quiet)?;
-    let result = Bits::of(&saved.model, &values);
+    let result = evaluate(&saved.model, &images, count, rng, output.quiet)?;
     let evaluations = evaluations(saved.model.take_cost());
     let value = json!({ "model": saved.path, "data": name, "result": result, "evaluations": evaluations });
     print_or_json(output, &value, format!("{result} of {name}\nevaluations  {evaluations:.1} of the field a solve"))

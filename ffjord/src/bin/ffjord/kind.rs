@@ -1,9 +1,9 @@
 //! What a model is over: the one place that tells.
 
-use crate::images;
 use crate::train::TrainArgs;
 use ffjord::ImageModel;
 use ffjord::field::FieldConfig;
+use ffjord::run::images;
 use flows_core::Result;
 use flows_core::cli::{ModelArgs, model_file};
 use flows_core::data::Toy;
@@ -51,7 +51,7 @@ impl Kind {
             (out, ..) if args.run.resume => {
                 out.as_ref().is_some_and(|out| by_settings(&out.join("config.toml")).unwrap_or(false))
             }
-            (_, Some(preset), _) => images::PROGRAM.presets.get(preset).is_ok(),
+            (_, Some(preset), _) => images::PRESETS.get(preset).is_ok(),
             _ if args.settings.data.as_ref().is_some_and(by_data) => true,
             (_, _, Some(path)) => by_settings(path)?,
             _ => false,

@@ -4,7 +4,6 @@ mod animate;
 mod eval;
 mod images;
 mod kind;
-mod matching;
 mod sample;
 mod solve;
 mod tables;
@@ -64,15 +63,6 @@ fn info(args: InfoArgs) -> Result<()> {
     args.show(Model::KIND, model.config(), model.parameters(), model.structure())
 }
 
-/// The presets, each with what it is for.
-fn presets() -> String {
-    let (rows, images) = (tables::PROGRAM.presets.lines(12), images::PROGRAM.presets.lines(12));
-    format!(
-        "Presets; unless given that of the density's name, else `toy`, and for tables `table`:\n{rows}\n\
-         For images, `digits` unless given:\n{images}\n"
-    )
-}
-
 fn main() -> ExitCode {
     cli::main(run)
 }
@@ -80,17 +70,18 @@ fn main() -> ExitCode {
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
+    use ffjord::run::{images, tables};
     use flows_core::run::Settings;
     use flows_core::testing::{check_arguments, check_presets};
 
     #[test]
     fn arguments_are_consistent_and_explained() -> flows_core::Result<()> {
-        check_arguments(super::Args::command(), &[crate::tables::PROGRAM.presets, crate::images::PROGRAM.presets])
+        check_arguments(super::Args::command(), &[tables::PRESETS, images::PRESETS])
     }
 
     #[test]
     fn every_preset_is_a_run_and_survives_its_file() -> flows_core::Result<()> {
-        check_presets(crate::tables::PROGRAM.presets, "rings", crate::tables::RunConfig::check)?;
-        check_presets(crate::images::PROGRAM.presets, "images.npy", crate::images::RunConfig::check)
+        check_presets(tables::PRESETS, "rings", tables::RunConfig::check)?;
+        check_presets(images::PRESETS, "images.npy", images::RunConfig::check)
     }
 }

@@ -1,8 +1,10 @@
 //! The arguments of `ffjord train`.
 
 use clap::Args;
+use ffjord::run::{images, tables};
 use flows_core::cli::{DeviceArgs, FitFlags, OutputArgs, RunArgs, SkipArgs, plural, unset};
 use flows_core::nn::Parameters;
+use flows_core::run::Loss;
 use serde::Serialize;
 
 const EXAMPLES: &str = "\
@@ -14,6 +16,15 @@ Examples:
   ffjord train --data mnist/ --preset mnist-small --out runs/mnist
   ffjord train --data photos/ --preset digits --size 16,16 --grey --out runs/photos
   ffjord train --out runs/prices --resume";
+
+/// The presets, each with what it is for.
+fn presets() -> String {
+    let (rows, images) = (tables::PRESETS.lines(12), images::PRESETS.lines(12));
+    format!(
+        "Presets; unless given that of the density's name, else `toy`, and for tables `table`:\n{rows}\n\
+         For images, `digits` unless given:\n{images}\n"
+    )
+}
 
 /// Train a continuous flow on data
 ///
@@ -34,7 +45,7 @@ Examples:
 /// Recognition of Handwritten Digits by E. Alpaydin and C. Kaynak (1998), UCI Machine Learning Repository,
 /// https://doi.org/10.24432/C50P49, CC BY 4.0.
 #[derive(Args)]
-#[command(after_long_help = crate::presets() + EXAMPLES)]
+#[command(after_long_help = presets() + EXAMPLES)]
 pub struct TrainArgs {
     #[command(flatten)]
     pub settings: Flags,
@@ -63,7 +74,32 @@ pub struct Flags {
 }
 
 /// What is trained, for people: `size` says how much data a step sees.
-pub fn describe(flows: usize, method: impl std::fmt::Display, parameters: &Parameters, steps: u64, size: String) -> String {
+pub fn describe(
+    flows: usize,
+    method: impl std::fmt::Display,
+    parameters: &Parameters,
+    steps: u64,
+    size: String,
+) -> String {
     let (flows, parameters) = (plural(flows, "continuous flow"), plural(parameters.count(), "parameter"));
     format!("model  {flows}, {method}: {parameters}, {} of {size}", plural(steps as usize, "step"))
 }
+
+/// What the losses are of a run whose first `matching` steps are of flow matching, and the others of likelihood in
+/// this unit, as are all evaluations.
+pub fn losses(matching: u64, unit: &str) -> Vec<Loss> {
+    let matching = (matching > 0).then(|| Loss::until(matching, "squared error of flow matching"));
+    matching.into_iter().chain([Loss::all(unit)]).collect()
+}
+
+/// Settings of a model that may change when a run goes on: its weights are of the field and the times alone.
+pub const CHANGEABLE: [&str; 8] = [
+    "flow.solver",
+    "flow.evaluation",
+    "flow.row_steps",
+    "flow.divergence",
+    "flow.penalty",
+    "flow.steer",
+    "flow.gradient",
+    "flow.matching",
+];

@@ -100,7 +100,11 @@ pub fn run(args: TrainArgs) -> Result<()> {
     let flow = config.build(&data, &device)?;
     let (parameters, steps) = (plural(flow.parameters().count(), "parameter"), config.train.steps);
     let size = plural(config.batch.min(data.train.len()), "row");
-    run.note(format_args!("model  {}: {parameters}, {} of {size}", config.model.name(), plural(steps as usize, "step")));
+    run.note(format_args!(
+        "model  {}: {parameters}, {} of {size}",
+        config.model.name(),
+        plural(steps as usize, "step")
+    ));
     let trainer = Trainer::new(flow.parameters(), config.train.clone(), config.rng(Stream::Training))?;
     let mut trainer = run.start(trainer, Flow::KIND, flow.config(), &config)?;
 

@@ -1,22 +1,18 @@
 //! `glow eval`: how well a model fits images.
 
-use crate::config::{RunConfig, context};
 use crate::saved::{Found, ImageArgs, found};
 use clap::Args;
-use flows_core::cli::{ModelArgs, check_extension, check_out, in_chunks, plural, print_or_json};
+use flows_core::cli::{ModelArgs, check_extension, check_out, print_or_json, with_bar};
 use flows_core::data::images::Images;
-use flows_core::evaluate::{BitsPerDimension, Mean};
+use flows_core::evaluate::Mean;
 use flows_core::files::write_atomically;
 use flows_core::run::Saved;
 use flows_core::{Error, Result, Rng};
-use glow::Glow;
-use serde::Serialize;
+use glow::run::RunConfig;
+use glow::{Bits, Glow, log_likelihoods};
 use serde_json::json;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-
-/// Images from one movement of the bar to the next.
-const CHUNK: usize = 64;
 
 /// Tell how well a model fits images: the bits a colour takes
 ///
@@ -51,85 +47,10 @@ pub struct EvalArgs {
     model: ModelArgs,
 }
 
-/// What an evaluation reports.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct Bits {
-    pub images: usize,
-    /// Draws of the noise of an image, by which the figure is an upper bound.
-    pub draws: usize,
-    /// Whether the noise is that of a dequantizer.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub variational: bool,
-    /// What the model is given, if it is: the figure is of the images given that.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub given: Option<&'static str>,
-    /// Over all colours of the model's images, as numbers in [-1/2, 1/2].
-    #[serde(flatten)]
-    pub bits: BitsPerDimension,
-    /// The same over the colours that the images had before they were padded.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub bits_per_unpadded_dimension: Option<f64>,
-    /// How many these are.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub unpadded_dimensions: Option<usize>,
-}
-
-impl Bits {
-    /// The report on images with these log-densities, bounds by so many draws, which had `unpadded` colours before they
-    /// were padded, if they were.
-    pub fn of(glow: &Glow, values: &[f64], draws: usize, unpadded: Option<usize>) -> Self {
-        let dimensions = glow.config().dims();
-        let bits = BitsPerDimension::of(values, dimensions, |mean| glow.bits(mean));
-        let unpadded = unpadded.filter(|unpadded| *unpadded != dimensions);
-        Self {
-            images: values.len(),
-            draws,
-            variational: glow.config().dequantizer.is_some(),
-            given: match (glow.config().classes, glow.config().condition) {
-                (Some(_), _) => Some("the class"),
-                (_, Some(_)) => Some("the smaller image"),
-                (None, None) => None,
-            },
-            bits,
-            bits_per_unpadded_dimension: unpadded.map(|n| bits.bits_per_dimension * dimensions as f64 / n as f64),
-            unpadded_dimensions: unpadded,
-        }
-    }
-
-    /// For people.
-    pub fn text(&self) -> String {
-        let unpadded = self.bits_per_unpadded_dimension.zip(self.unpadded_dimensions);
-        let unpadded = unpadded.map_or(String::new(), |(bits, n)| format!(", {bits:.4} over the {n} before padding"));
-        let images = plural(self.images, "image");
-        let bound = match (self.variational, self.draws) {
-            (false, 1) => String::new(),
-            (true, 1) => "; an upper bound by learnt noise".into(),
-            (variational, draws) => {
-                let noise = if variational { "learnt noise" } else { "uniform noise" };
-                format!("; an upper bound by {draws} draws of {noise}")
-            }
-        };
-        let given = self.given.map_or(String::new(), |given| format!(" given {given}"));
-        let bits = self.bits;
-        format!("{bits} bits/dim{given} over {} colours{unpadded}  ({images}{bound})", bits.dimensions)
-    }
-}
-
-/// The log-density of each of these images in nats, or rather its bound, the noise drawn from `rng`.
-pub fn log_likelihoods(
-    glow: &Glow,
-    images: &Images,
-    draws: usize,
-    rng: &mut Rng,
-    quiet: bool,
-) -> Result<Vec<f64>> {
-    if images.shape() != glow.config().shape {
-        let want = format!("the model's {:?}: give --size, and --grey if need be", glow.config().shape);
-        return Err(Error::shape("an image", &images.shape(), want));
-    }
-    in_chunks(images.len(), CHUNK, quiet || images.len() < 8 * CHUNK, |chunk| {
-        let colours = images.tensor(chunk, || false)?;
-        glow.bound(&colours, context(glow, images, chunk, &colours)?.as_ref(), draws, rng)
+/// The log-density of each image, the noise drawn from the seed.
+pub fn evaluate(glow: &Glow, images: &Images, draws: usize, rng: &mut Rng, quiet: bool) -> Result<Vec<f64>> {
+    with_bar(images.len(), "evaluating", quiet || images.len() < 512, |progress| {
+        log_likelihoods(glow, images, draws, rng, progress)
     })
 }
 
@@ -158,17 +79,17 @@ pub fn run(args: EvalArgs) -> Result<()> {
     }
     let Found { images, name, unpadded } = found(&saved, &args.images, output)?;
     let (glow, draws) = (&saved.model, args.draws as usize);
-    let evaluate = |images| log_likelihoods(glow, images, draws, &mut Rng::seed(args.seed), output.quiet);
-    let values = evaluate(&images)?;
+    let values_of = |images| evaluate(glow, images, draws, &mut Rng::seed(args.seed), output.quiet);
+    let values = values_of(&images)?;
     let result = Bits::of(glow, &values, draws, unpadded);
     if let Some(path) = &args.scores {
         let run: Option<RunConfig> = saved.settings()?;
         let message = "has no config.toml beside it that says its images, to compare others with";
         let run = run.ok_or_else(|| Error::file(&saved.path, message))?;
-        let others = evaluate(&run.load(Some(&mut |_| {}))?.validation)?;
+        let others = values_of(&run.load(Some(&mut |_| {}))?.validation)?;
         let [bits, others] = [values, others].map(|v| v.into_iter().map(|v| glow.bits(v)).collect::<Vec<_>>());
         write_scores(path, &images, &bits, &others)?;
     }
     let value = json!({ "model": saved.path, "data": name, "result": result });
-    print_or_json(output, &value, format_args!("{} of {name}", result.text()))
+    print_or_json(output, &value, format_args!("{} of {name}", result))
 }

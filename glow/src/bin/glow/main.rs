@@ -1,6 +1,5 @@
 //! The program `glow`: images.
 
-mod config;
 mod edit;
 mod eval;
 mod exchange;
@@ -78,11 +77,11 @@ mod tests {
 
     #[test]
     fn arguments_are_consistent_and_explained() -> flows_core::Result<()> {
-        check_arguments(super::Args::command(), &[crate::config::PROGRAM.presets])
+        check_arguments(super::Args::command(), &[glow::run::PRESETS])
     }
 
     #[test]
     fn every_preset_is_a_run_and_survives_its_file() -> flows_core::Result<()> {
-        check_presets(crate::config::PROGRAM.presets, "images", crate::config::RunConfig::check)
+        check_presets(glow::run::PRESETS, "images", glow::run::RunConfig::check)
     }
 }

@@ -3,10 +3,10 @@
 use crate::pictures::{grid, one_picture, picture};
 use crate::saved::class_of;
 use clap::Args;
-use flows_core::cli::{ModelArgs, check_temperature, count, plural, print_or_json, work_bar};
+use flows_core::cli::{ModelArgs, count, plural, print_or_json, work_bar};
 use flows_core::files::in_folder;
 use flows_core::plot::{write_image, write_png};
-use flows_core::run::Saved;
+use flows_core::run::{Saved, check_temperature};
 use flows_core::{Error, Result, Rng};
 use glow::Glow;
 use serde_json::json;

@@ -1,6 +1,5 @@
 //! The images that go with a model that was saved.
 
-use crate::config::RunConfig;
 use candle_core::Tensor;
 use clap::Args;
 use flows_core::cli::{OutputArgs, SkipArgs, work_bar};
@@ -8,6 +7,7 @@ use flows_core::data::images::{Fit, Framing, ImageSource, Images, read_fitted};
 use flows_core::run::Saved;
 use flows_core::{Error, Result, Rng};
 use glow::Glow;
+use glow::run::RunConfig;
 use std::path::{Path, PathBuf};
 
 /// Images whose noise is found at once.

@@ -4,12 +4,12 @@ use crate::pictures::{one_picture, picture};
 use crate::saved::image;
 use candle_core::{DType, Tensor};
 use clap::{Args, ValueEnum};
-use flows_core::cli::{ModelArgs, check_out, check_temperature, plural, print_or_json, work_bar};
+use flows_core::cli::{ModelArgs, check_out, plural, print_or_json, work_bar};
 use flows_core::data::images::{Fit, Images, image_files, read_fitted, shrink};
 use flows_core::evaluate::Mean;
 use flows_core::files::in_folder;
 use flows_core::plot::{write_image, write_png};
-use flows_core::run::Saved;
+use flows_core::run::{Saved, check_temperature};
 use flows_core::{Error, Result, Rng};
 use glow::{Answers, AnswersPsnr, Glow};
 use image::RgbImage;
@@ -153,7 +153,10 @@ fn small_image(glow: &Glow, path: &Path) -> Result<Tensor> {
             format!(
                 "is of {} x {}, the model is given images of {} x {}: scale it to that size, or give --from high where \
                  it is such as the answers are to be",
-                image.dims()[2], image.dims()[3], want[1], want[2]
+                image.dims()[2],
+                image.dims()[3],
+                want[1],
+                want[2]
             ),
         )),
     }

@@ -1,7 +1,6 @@
 //! `glow train`: a model from images.
 
-use crate::config::{PROGRAM, RunConfig, Stream, context};
-use crate::eval::{Bits, log_likelihoods};
+use crate::eval::evaluate;
 use crate::pictures::grid;
 use crate::super_resolve;
 use clap::Args;
@@ -9,12 +8,24 @@ use flows_core::cli::{DeviceArgs, FitFlags, OutputArgs, RunArgs, SkipArgs, descr
 use flows_core::data::Shuffle;
 use flows_core::data::images::{ImageSource, Images};
 use flows_core::plot::write_png;
-use flows_core::run::{Loss, Trained};
+use flows_core::run::{Loss, Program, Trained};
 use flows_core::train::{Loss as _, LossGradients, Trainer};
 use flows_core::{Result, Rng};
-use glow::Glow;
+use glow::run::{PRESETS, RunConfig, Stream};
+use glow::{Bits, Glow, context};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use std::f64::consts::LN_2;
+
+/// The names that the program's runs go by.
+const PROGRAM: Program = Program {
+    name: "glow",
+    presets: PRESETS,
+    subject: "data",
+    counted: "images",
+    files: &["samples.png"],
+    kept: &["data", "images"],
+    changeable: &[],
+};
 
 /// Samples in the picture.
 const SAMPLES: usize = 64;
@@ -35,7 +46,7 @@ Examples:
 
 /// The presets, each with what it is for.
 fn presets() -> String {
-    format!("Presets, `digits` unless given:\n{}\n", PROGRAM.presets.lines(14))
+    format!("Presets, `digits` unless given:\n{}\n", PRESETS.lines(14))
 }
 
 /// Train a model on images
@@ -198,7 +209,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
     };
     let picture = || picture(&glow, &splits.validation, &config, &run.file("samples.png"));
     let mut validate = |rng: &mut _| {
-        let values = log_likelihoods(&glow, &splits.validation, 1, rng, true)?;
+        let values = evaluate(&glow, &splits.validation, 1, rng, true)?;
         picture()?;
         Ok(Bits::of(&glow, &values, 1, None).bits.bits_per_dimension)
     };
@@ -208,7 +219,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
     drop(watch);
     let trained = run.trained(outcome, &trainer, steps, vec![Loss::all(UNIT)])?;
 
-    let values = log_likelihoods(&glow, &splits.test, 1, &mut config.rng(Stream::Test), args.output.quiet)?;
+    let values = evaluate(&glow, &splits.test, 1, &mut config.rng(Stream::Test), args.output.quiet)?;
     let results = Results {
         data: config.data.clone(),
         shape: glow.config().shape,
@@ -221,7 +232,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
     picture()?;
     let speed = format!(", {:.0} images a second", results.images_per_second);
     let [trained, written] = results.trained.lines(&speed, ", with samples.png");
-    run.report(&results, &[("test", results.test.text()), trained, written])
+    run.report(&results, &[("test", results.test.to_string()), trained, written])
 }
 
 fn describe(glow: &Glow, steps: u64, size: usize) -> String {

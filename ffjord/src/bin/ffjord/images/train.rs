@@ -1,20 +1,29 @@
 //! `ffjord train` over images.
 
-use super::bits::{Bits, log_likelihoods};
-use super::config::{PROGRAM, RunConfig, Stream};
 use super::pictures::samples;
-use crate::matching::losses;
-use crate::train::{TrainArgs, describe};
-use ffjord::{ImageModel, TrainingCost, TrainingCosts};
-use flows_core::Result;
-use flows_core::cli::{describe_images, plural};
+use crate::train::{CHANGEABLE, TrainArgs, describe, losses};
+use ffjord::run::images::{PRESETS, RunConfig, Stream};
+use ffjord::{ImageBits, ImageModel, TrainingCost, TrainingCosts, log_likelihoods};
+use flows_core::cli::{describe_images, plural, with_bar};
 use flows_core::data::Shuffle;
-use flows_core::data::images::ImageSource;
+use flows_core::data::images::{ImageSource, Images};
 use flows_core::plot::write_png;
-use flows_core::run::Trained;
+use flows_core::run::{Program, Trained};
 use flows_core::train::{Trainer, forward_kl};
+use flows_core::{Result, Rng};
 use serde::Serialize;
 use std::f64::consts::LN_2;
+
+/// The names that runs go by.
+const PROGRAM: Program = Program {
+    name: "ffjord",
+    presets: PRESETS,
+    subject: "data",
+    counted: "images",
+    files: &["samples.png"],
+    kept: &["data", "images"],
+    changeable: &CHANGEABLE,
+};
 
 /// Samples in the picture.
 const SAMPLES: usize = 64;
@@ -28,7 +37,7 @@ struct Results {
     trained: Trained,
     /// Of the solver, a step of likelihood.
     solver: Option<TrainingCost>,
-    test: Bits,
+    test: ImageBits,
 }
 
 pub fn run(args: TrainArgs) -> Result<()> {
@@ -59,15 +68,12 @@ pub fn run(args: TrainArgs) -> Result<()> {
         write_png(&picture, run.file("samples.png"))
     };
     let [validation, test] = config.evaluated;
-    let evaluate = |images, count, quiet| {
-        // The same noise each time, so that evaluations can be compared.
-        let values = log_likelihoods(&model, images, count, &mut config.rng(Stream::Evaluation), quiet)?;
-        Ok::<_, flows_core::Error>(Bits::of(&model, &values))
-    };
+    // The same noise each time, so that evaluations can be compared.
+    let bits = |images, count, quiet| evaluate(&model, images, count, &mut config.rng(Stream::Evaluation), quiet);
     let costs = TrainingCosts::of(model.flows());
     let mut validate = |_: &mut _| {
         costs.aside(|| {
-            let bits = evaluate(&splits.validation, validation, true)?.bits;
+            let bits = bits(&splits.validation, validation, true)?.bits;
             picture()?;
             Ok(bits.bits_per_dimension)
         })
@@ -84,7 +90,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
         shape: model.config().shape,
         trained,
         solver: costs.means(),
-        test: evaluate(&splits.test, test, args.output.quiet)?,
+        test: bits(&splits.test, test, args.output.quiet)?,
     };
     run.save_results(&results)?;
     run.draw_losses(&results.trained.losses, &[])?;
@@ -93,4 +99,12 @@ pub fn run(args: TrainArgs) -> Result<()> {
     summary.extend(results.solver.map(|means| ("solver", format!("{means}, means of a step of likelihood"))));
     summary.extend(results.trained.lines("", ", with samples.png"));
     run.report(&results, &summary)
+}
+
+/// The bits of the first `count` images, noise and divergence drawn from `rng`.
+pub fn evaluate(model: &ImageModel, images: &Images, count: usize, rng: &mut Rng, quiet: bool) -> Result<ImageBits> {
+    let values = with_bar(images.len().min(count), "evaluating", quiet, |progress| {
+        log_likelihoods(model, images, count, rng, progress)
+    })?;
+    Ok(ImageBits::of(model, &values))
 }

@@ -34,9 +34,7 @@ pub fn figure(
     let drawn = draw(model, seen.dim(0)?, None, rng)?;
     let parts = [("data", rows(&seen)?, Colour::BLUE), ("samples", rows(&drawn)?, Colour::ORANGE)];
     let compare = |title: &str, of: &dyn Fn(&[f64]) -> Vec<f64>| {
-        let values = parts
-            .each_ref()
-            .map(|(_, rows, _)| -> Vec<f64> { rows.iter().flat_map(|row| of(row)).collect() });
+        let values = parts.each_ref().map(|(_, rows, _)| -> Vec<f64> { rows.iter().flat_map(|row| of(row)).collect() });
         let (low, high) = range(&values[0]);
         let panel = Panel::new(title).x_range(low, high);
         let layers = parts.iter().zip(&values);

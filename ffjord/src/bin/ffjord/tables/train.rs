@@ -1,19 +1,29 @@
 //! `ffjord train` over rows.
 
-use super::config::{PROGRAM, RunConfig, Stream};
 use super::particles;
 use crate::kind::Kind;
-use crate::matching::losses;
-use crate::train::{TrainArgs, describe};
+use crate::train::{CHANGEABLE, TrainArgs, describe, losses};
+use ffjord::run::tables::{PRESETS, RunConfig, Stream};
 use ffjord::{Boltzmann, Model, TrainingCost, TrainingCosts};
 use flows_core::cli::{FitFlags, describe_rows, log_likelihoods, plural};
 use flows_core::data::{Shuffle, Source, Toy};
 use flows_core::distributions::draw;
 use flows_core::evaluate::{Exact, Likelihood, Mean};
-use flows_core::run::{Run, Trained, plane_figure};
+use flows_core::run::{Program, Run, Trained, plane_figure};
 use flows_core::train::{Trainer, forward_kl};
 use flows_core::{Error, Result};
 use serde::Serialize;
+
+/// The names that runs go by.
+const PROGRAM: Program = Program {
+    name: "ffjord",
+    presets: PRESETS,
+    subject: "data",
+    counted: "rows",
+    files: &["density.png", "particles.png"],
+    kept: &["data", "rows", "samples", "most", "proportions"],
+    changeable: &CHANGEABLE,
+};
 
 /// The most samples that a model is compared with a known energy by.
 const SAMPLES: usize = 10_000;
@@ -112,7 +122,7 @@ fn open(args: &TrainArgs) -> Result<(Run, RunConfig)> {
     }
     let preset = match data.map(str::parse::<Toy>) {
         Some(Err(_)) => "table",
-        Some(Ok(toy)) if PROGRAM.presets.get(toy.name()).is_ok() => toy.name(),
+        Some(Ok(toy)) if PRESETS.get(toy.name()).is_ok() => toy.name(),
         _ => "toy",
     };
     PROGRAM.open(&args.run, args.output, preset, &args.settings)
@@ -122,7 +132,8 @@ fn summary(results: &Results) -> Vec<(&'static str, String)> {
     let mut lines = vec![("test log-likelihood", results.test.text(""))];
     if let Some(Exact { log_likelihood, divergence, entropy }) = &results.exact {
         let entropy = format!("(entropy {entropy:.4})");
-        let text = format!("{log_likelihood:.4} nats on the same rows {entropy}: the model is {divergence} short of it");
+        let text =
+            format!("{log_likelihood:.4} nats on the same rows {entropy}: the model is {divergence} short of it");
         lines.push(("exact density", text));
     }
     lines.extend(results.boltzmann.map(|boltzmann| ("exact density", boltzmann.to_string())));

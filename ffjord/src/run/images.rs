@@ -1,26 +1,20 @@
-//! The settings of a run over images: what its `config.toml` holds.
+//! Runs of models of images: what the `config.toml` of one holds, and the images and the model that this makes.
 
-use crate::matching::{CHANGEABLE, matching_steps};
+use super::matching::matching_steps;
+use crate::field::{Divergence, FieldConfig};
+use crate::{CnfSettings, Coupling, ImageConfig, ImageModel};
 use candle_core::{DType, Device};
-use ffjord::field::{Divergence, FieldConfig};
-use ffjord::{CnfSettings, Coupling, ImageConfig, ImageModel};
 use flows_core::data::images::{Fit, ImageSource, Splits};
-use flows_core::run::{Presets, Program, Settings, check_at_least_one, check_count, check_training, stream, with_decided, without};
+use flows_core::run::{
+    Presets, Settings, check_at_least_one, check_count, check_training, stream, with_decided, without,
+};
 use flows_core::train::TrainConfig;
 use flows_core::{Error, Result, Rng};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use toml::Table;
 
-/// The names that runs go by.
-pub const PROGRAM: Program = Program {
-    name: "ffjord",
-    presets: Presets::new(include_str!("presets.toml")),
-    subject: "data",
-    counted: "images",
-    files: &["samples.png"],
-    kept: &["data", "images"],
-    changeable: &CHANGEABLE,
-};
+/// The configurations of `ffjord train --preset` for images, those of the paper among them.
+pub const PRESETS: Presets = Presets::new(include_str!("images.toml"));
 
 /// Images of 32 x 32 colours by which shift, scale, shares of the colours and spectrum are set; fewer larger ones.
 const FIRST: usize = 512;
@@ -85,9 +79,11 @@ fn default_evaluated() -> [usize; 2] {
 }
 
 /// The random streams of a run, in the order in which they fork from its seed.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub enum Stream {
+    /// How the data is dealt to its parts, or drawn.
     Data,
+    /// The weights.
     Weights,
     /// The images that set the numbers of colours, and their noise.
     First,
@@ -100,11 +96,15 @@ pub enum Stream {
 }
 
 impl RunConfig {
+    /// The generator of a stream.
     pub fn rng(&self, of: Stream) -> Rng {
         stream(self.seed, of as usize)
     }
 
-    /// The images in their parts, the same at every call.
+    /// The images in their parts, the same at every call; `skip` takes the errors of files that are passed over.
+    ///
+    /// # Errors
+    /// When they cannot be read, or are not as many as when the run began.
     pub fn load(&self, skip: Option<&mut dyn FnMut(Error)>) -> Result<Splits> {
         let splits = self.data.load(&self.fit, skip, &mut self.rng(Stream::Data))?;
         check_count(self.images, splits.count(), "image", &self.data)?;
@@ -112,6 +112,9 @@ impl RunConfig {
     }
 
     /// The model for the images, its weights drawn anew and its colours' numbers set by the first images.
+    ///
+    /// # Errors
+    /// When the images do not fit the model.
     pub fn build(&self, splits: &Splits, device: &Device) -> Result<ImageModel> {
         let config = self.model_of(splits.train.shape());
         let model = ImageModel::on(config, DType::F32, device, &mut self.rng(Stream::Weights))?;

@@ -1,27 +1,27 @@
-//! The settings of a run: what `config.toml` holds.
+//! Training runs: what the `config.toml` of one holds, and the images and the model that this makes.
+//!
+//! ```
+//! use glow::run::{PRESETS, RunConfig};
+//! let config: RunConfig = flows_core::run::parse_settings(PRESETS.get("digits")?)?;
+//! assert_eq!((config.batch, config.model.levels), (64, 3));
+//! # Ok::<(), flows_core::Error>(())
+//! ```
 
-use candle_core::{DType, Device, Tensor};
-use flows_core::cli::check_temperature;
-use flows_core::data::images::{Fit, ImageSource, Images, Splits, Warp, shrink};
+use crate::evaluate::context;
+use crate::{Glow, GlowConfig};
+use candle_core::{DType, Device};
+use flows_core::data::images::{Fit, ImageSource, Splits, Warp};
 use flows_core::run::{
-    Presets, Program, Settings, check_at_least_one, check_count, check_training, stream, with_decided, without,
+    Presets, Settings, check_at_least_one, check_count, check_temperature, check_training, stream, with_decided,
+    without,
 };
 use flows_core::train::TrainConfig;
 use flows_core::{Error, Result, Rng};
-use glow::{Glow, GlowConfig};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use toml::Table;
 
-/// The names that the program's runs go by.
-pub const PROGRAM: Program = Program {
-    name: "glow",
-    presets: Presets::new(include_str!("presets.toml")),
-    subject: "data",
-    counted: "images",
-    files: &["samples.png"],
-    kept: &["data", "images"],
-    changeable: &[],
-};
+/// The configurations of `glow train --preset`, those of the paper among them.
+pub const PRESETS: Presets = Presets::new(include_str!("presets.toml"));
 
 /// Images that set the actnorms of a model of 32 x 32 colours; fewer larger ones.
 const FIRST: usize = 256;
@@ -93,9 +93,11 @@ fn default_temperature() -> f64 {
 }
 
 /// The random streams of a run, in the order in which they fork from its seed.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub enum Stream {
+    /// How images are dealt to the parts.
     Data,
+    /// The weights.
     Weights,
     /// The images that set the actnorms, and their noise.
     First,
@@ -108,11 +110,15 @@ pub enum Stream {
 }
 
 impl RunConfig {
+    /// The generator of a stream.
     pub fn rng(&self, of: Stream) -> Rng {
         stream(self.seed, of as usize)
     }
 
-    /// The images in their parts, the same at every call.
+    /// The images in their parts, the same at every call; `skip` takes the errors of files that are passed over.
+    ///
+    /// # Errors
+    /// When they cannot be read, or are not as many as when the run began.
     pub fn load(&self, skip: Option<&mut dyn FnMut(Error)>) -> Result<Splits> {
         let splits = self.data.load(&self.fit, skip, &mut self.rng(Stream::Data))?;
         check_count(self.images, splits.count(), "image", &self.data)?;
@@ -135,6 +141,9 @@ impl RunConfig {
     }
 
     /// The model, its weights drawn anew and its actnorms set by the first images.
+    ///
+    /// # Errors
+    /// When the images do not fit the model.
     pub fn build(&self, splits: &Splits, device: &Device) -> Result<Glow> {
         let config = self.glow(splits.train.shape(), &splits.train.classes);
         let glow = Glow::on(config, DType::F32, device, &mut self.rng(Stream::Weights))?;
@@ -169,15 +178,4 @@ impl Settings for RunConfig {
         let trial = GlowConfig { levels: 1, steps: 1, hidden: 1, ..GlowConfig::new([1, 2, 2]) };
         check_training(Glow::new(trial, &mut Rng::seed(0))?.parameters(), &self.train)
     }
-}
-
-/// What the model is given for these images, whose colours are `colours`: their classes, or what they are like at lower
-/// resolution, if it is conditional on either.
-pub fn context(glow: &Glow, images: &Images, indices: &[u32], colours: &Tensor) -> Result<Option<Tensor>> {
-    let GlowConfig { classes, condition, .. } = *glow.config();
-    if let Some(condition) = condition {
-        return glow.given(&shrink(colours, condition.scale)?).map(Some);
-    }
-    let classes = classes.map(|_| Ok(images.context(indices)?.to_device(glow.parameters().device())?));
-    classes.transpose()
 }

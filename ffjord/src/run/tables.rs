@@ -1,25 +1,17 @@
-//! The settings of a run: what `config.toml` holds.
+//! Runs of models over rows: what the `config.toml` of one holds, and the data and the model that this makes.
 
-use crate::matching::{CHANGEABLE, matching_steps};
+use super::matching::matching_steps;
+use crate::field::Divergence;
+use crate::{CnfSettings, Coupling, Energy, Model, ModelConfig};
 use candle_core::{DType, Device};
-use ffjord::field::Divergence;
-use ffjord::{CnfSettings, Coupling, Energy, Model, ModelConfig};
 use flows_core::data::{Dataset, Proportions, Source};
-use flows_core::run::{Presets, Program, Settings, check_at_least_one, check_count, check_training, stream};
+use flows_core::run::{Presets, Settings, check_at_least_one, check_count, check_training, stream};
 use flows_core::train::TrainConfig;
 use flows_core::{Error, Result, Rng};
 use serde::{Deserialize, Serialize};
 
-/// The names that runs go by.
-pub const PROGRAM: Program = Program {
-    name: "ffjord",
-    presets: Presets::new(include_str!("presets.toml")),
-    subject: "data",
-    counted: "rows",
-    files: &["density.png", "particles.png"],
-    kept: &["data", "rows", "samples", "most", "proportions"],
-    changeable: &CHANGEABLE,
-};
+/// The configurations of `ffjord train --preset` for models over rows, those of the paper among them.
+pub const PRESETS: Presets = Presets::new(include_str!("tables.toml"));
 
 /// All that decides a run, the machine aside.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -77,9 +69,11 @@ fn default_flows() -> usize {
 }
 
 /// The random streams of a run, in the order in which they fork from its seed.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub enum Stream {
+    /// How the data is dealt to its parts, or drawn.
     Data,
+    /// The weights.
     Weights,
     /// What the loss draws from.
     Training,
@@ -88,11 +82,15 @@ pub enum Stream {
 }
 
 impl RunConfig {
+    /// The generator of a stream.
     pub fn rng(&self, of: Stream) -> Rng {
         stream(self.seed, of as usize)
     }
 
     /// The data in its three parts, the same at every call.
+    ///
+    /// # Errors
+    /// When it cannot be read, or has not as many rows as when the run began.
     pub fn load(&self, device: &Device) -> Result<Dataset> {
         let mut data = self.data.load(self.samples, self.proportions, &mut self.rng(Stream::Data))?;
         if let Some(most) = self.most {
@@ -105,6 +103,9 @@ impl RunConfig {
     }
 
     /// The model for the data, its weights drawn anew.
+    ///
+    /// # Errors
+    /// When the data does not fit the model.
     pub fn build(&self, data: &Dataset, device: &Device) -> Result<Model> {
         let (features, columns) = (data.train.features(), data.columns.clone());
         let config = ModelConfig { features, columns, flows: self.flows, flow: self.flow.clone() };

@@ -1,26 +1,13 @@
 //! Runs that begin with flow matching.
 
-use flows_core::run::Loss;
 use flows_core::{Error, Result};
-
-/// Settings of a model that may change when a run goes on: its weights are of the field and the times alone.
-pub const CHANGEABLE: [&str; 8] = [
-    "flow.solver",
-    "flow.evaluation",
-    "flow.row_steps",
-    "flow.divergence",
-    "flow.penalty",
-    "flow.steer",
-    "flow.gradient",
-    "flow.matching",
-];
 
 /// The steps of flow matching among all: `count` if it is known, else a `share`; of a run that is resumed the share
 /// is one that it is resumed with, and goes first.
 ///
 /// # Errors
 /// When the share is none, or a run that is new is to have fewer steps than that number.
-pub fn matching_steps(share: Option<f64>, count: Option<u64>, steps: u64, resumed: bool) -> Result<u64> {
+pub(super) fn matching_steps(share: Option<f64>, count: Option<u64>, steps: u64, resumed: bool) -> Result<u64> {
     if let Some(share) = share.filter(|share| !(0.0..=1.0).contains(share)) {
         let message =
             format!("`matching` is the share of the steps that are of flow matching: {share} is not of 0 to 1");
@@ -33,11 +20,4 @@ pub fn matching_steps(share: Option<f64>, count: Option<u64>, steps: u64, resume
         ))),
         _ => Ok(if resumed { of_all.or(count) } else { count.or(of_all) }.unwrap_or(0)),
     }
-}
-
-/// What the losses are of a run whose first `matching` steps are of flow matching, and the others of likelihood in
-/// this unit, as are all evaluations.
-pub fn losses(matching: u64, unit: &str) -> Vec<Loss> {
-    let matching = (matching > 0).then(|| Loss::until(matching, "squared error of flow matching"));
-    matching.into_iter().chain([Loss::all(unit)]).collect()
 }
