@@ -97,11 +97,11 @@ impl Program {
         overlay(&mut settings, over.clone());
         overlay(&mut settings, layer(&args.settings)?);
         let settings = parse(settings, args.config.as_deref().unwrap_or(&config))?;
-        // A run of before this was kept with the checkpoint is known by its settings alone.
-        let saved = read_metadata(&folder.file("training.safetensors")).and_then(|mut saved| saved.remove("run"));
-        let (before, now) = match saved {
-            Some(saved) => (saved, self.kept(&settings)?),
-            None => (self.kept(&parse(own, &config)?)?, self.kept(&settings)?),
+        // A run of before this was saved with its state is known by its settings alone.
+        let now = self.kept(&settings)?;
+        let before = match saved_run(&folder.file("training.safetensors")) {
+            Some(before) => before,
+            None => self.kept(&parse(own, &config)?)?,
         };
         if let Some(name) = difference(&before, &now) {
             let (path, remedy) = match &args.config {
@@ -140,18 +140,25 @@ impl Program {
         settings.get(self.subject).and_then(toml::Value::as_str).map(String::from)
     }
 
-    /// The settings that a resumed run keeps, as JSON.
-    pub(super) fn kept(&self, settings: &impl Serialize) -> Result<String> {
-        let unusable = |e: &dyn std::fmt::Display| Error::Config(format!("the settings cannot be written ({e})"));
-        let settings = Table::try_from(settings).map_err(|e| unusable(&e))?;
-        let kept = ["seed"].iter().chain(self.kept).filter_map(|name| Some((name, settings.get(*name)?)));
-        serde_json::to_string(&kept.collect::<std::collections::BTreeMap<_, _>>()).map_err(|e| unusable(&e))
+    /// The settings that a resumed run keeps.
+    pub(super) fn kept(&self, settings: &impl Serialize) -> Result<Map<String, Value>> {
+        let unusable = |e| Error::Config(format!("the settings are no JSON ({e})"));
+        let Value::Object(mut settings) = serde_json::to_value(settings).map_err(unusable)? else {
+            return Ok(Map::new());
+        };
+        settings.retain(|name, value| (name == "seed" || self.kept.contains(&name.as_str())) && !value.is_null());
+        Ok(settings)
     }
 }
 
-/// The name of a setting that differs between two objects of JSON.
-fn difference(before: &str, now: &str) -> Option<String> {
-    let [before, now] = [before, now].map(|text| serde_json::from_str::<Map<String, Value>>(text).unwrap_or_default());
+/// The settings that the run of this training file keeps, if it was saved with them.
+fn saved_run(training: &Path) -> Option<Map<String, Value>> {
+    let state: Value = serde_json::from_str(read_metadata(training)?.get("state")?).ok()?;
+    state.get("run")?.as_object().cloned()
+}
+
+/// The name of a setting that differs.
+fn difference(before: &Map<String, Value>, now: &Map<String, Value>) -> Option<String> {
     before.keys().chain(now.keys()).find(|name| before.get(*name) != now.get(*name)).cloned()
 }
 
@@ -248,7 +255,7 @@ mod tests {
         std::fs::write(&over, "seed = 2").unwrap();
         refused(Some(&over), &["over.toml", "`seed`", "leave it out"]);
         // The checkpoint knows what the run was.
-        let metadata = std::collections::BTreeMap::from([("run", r#"{"data":"x","seed":1}"#.to_string())]);
+        let metadata = [("state", r#"{"run":{"data":"x","seed":1}}"#.to_string())].into();
         crate::files::write_tensors(&path.join("training.safetensors"), &metadata, &[]).unwrap();
         assert!(open(None).is_ok());
         for (settings, name) in [("seed = 2\ndata = 'x'", "`seed`"), ("seed = 1\ndata = 'y'", "`data`")] {

@@ -7,6 +7,7 @@ use crate::cli::{OutputArgs, RunArgs, count, print, print_json, write_json};
 use crate::train::{Checkpoint, Outcome, Trainer};
 use crate::{Error, Result};
 use serde::Serialize;
+use serde_json::{Map, Value};
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
@@ -21,12 +22,18 @@ pub struct Run {
     /// Whether event files are asked for.
     tensorboard: bool,
     output: OutputArgs,
-    /// The settings that a resumed run keeps, as JSON.
-    kept: String,
+    /// The settings that a resumed run keeps.
+    kept: Map<String, Value>,
 }
 
 impl Run {
-    pub(super) fn new(program: Program, folder: Folder, args: &RunArgs, output: OutputArgs, kept: String) -> Self {
+    pub(super) fn new(
+        program: Program,
+        folder: Folder,
+        args: &RunArgs,
+        output: OutputArgs,
+        kept: Map<String, Value>,
+    ) -> Self {
         Self { program, folder, resumes: args.resume, tensorboard: args.tensorboard, output, kept }
     }
 
@@ -94,7 +101,13 @@ impl Run {
     /// When the folder cannot be made or the config is no JSON.
     pub fn checkpoint(&self, kind: &str, config: &impl Serialize) -> Result<Checkpoint> {
         let checkpoint = Checkpoint::new(self.path(), kind, config)?;
-        Ok(checkpoint.changeable(self.program.changeable).of_run(&self.kept))
+        Ok(checkpoint.changeable(self.program.changeable).of_run(self.kept()))
+    }
+
+    /// The settings that the run keeps when it is resumed. A program that saves what it trains by itself saves them as
+    /// the part `run` of its training file, by which they are known if someone edits `config.toml`.
+    pub fn kept(&self) -> Value {
+        Value::Object(self.kept.clone())
     }
 
     /// Says after how many steps a resumed run goes on.

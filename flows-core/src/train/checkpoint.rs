@@ -19,7 +19,7 @@ pub struct Checkpoint {
     pub(super) kind: String,
     pub(super) config: String,
     pub(super) changeable: &'static [&'static str],
-    pub(super) run: Option<String>,
+    pub(super) run: serde_json::Value,
 }
 
 impl Checkpoint {
@@ -32,7 +32,7 @@ impl Checkpoint {
         let config = serde_json::to_string(config)
             .map_err(|error| Error::Config(format!("the settings of the model are not JSON ({error})")))?;
         let (model, training) = (in_folder(&folder, "model.safetensors")?, folder.join("training.safetensors"));
-        Ok(Self { folder, model, training, kind: kind.into(), config, changeable: &[], run: None })
+        Ok(Self { folder, model, training, kind: kind.into(), config, changeable: &[], run: serde_json::Value::Null })
     }
 
     /// Lets a run go on whose model had other values of these settings, each a dotted name as `flow.solver`: those
@@ -43,10 +43,10 @@ impl Checkpoint {
         self
     }
 
-    /// Keeps these settings of the run, JSON, beside its state, as `run` in the metadata of the training file.
+    /// Keeps these settings of the run beside its state, as the part `run`.
     #[must_use]
-    pub fn of_run(mut self, settings: &str) -> Self {
-        self.run = Some(settings.to_string());
+    pub fn of_run(mut self, settings: serde_json::Value) -> Self {
+        self.run = settings;
         self
     }
 

@@ -33,6 +33,9 @@ pub(super) struct Progress {
 struct State {
     progress: Progress,
     scheduler: SchedulerState,
+    /// What the run is: see [`Checkpoint::of_run`].
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    run: Value,
 }
 
 impl Trainer {
@@ -41,12 +44,12 @@ impl Trainer {
     pub(super) fn save(&mut self) -> Result<()> {
         self.check_weights()?;
         let Some(checkpoint) = self.checkpoint.clone() else { return Ok(()) };
-        let state = State { progress: self.progress.clone(), scheduler: self.scheduler.state().clone() };
+        let (scheduler, run) = (self.scheduler.state().clone(), checkpoint.run.clone());
+        let state = State { progress: self.progress.clone(), scheduler, run };
         let state = serde_json::to_string(&state).map_err(|error| Error::unwritten(&checkpoint.training, error))?;
         let mut metadata = metadata(TRAINING, &checkpoint.kind, &checkpoint.config);
         metadata.insert("step", self.progress.step.to_string());
         metadata.insert("state", state);
-        metadata.extend(checkpoint.run.clone().map(|run| ("run", run)));
         let mut tensors = prefixed("weights.", &self.parameters.tensors());
         tensors.extend(self.optimizer.state()?);
         if let Some(ema) = &self.ema {
@@ -86,7 +89,7 @@ impl Trainer {
             );
             return Err(Error::file(&path, message));
         }
-        let State { progress, scheduler } = serde_json::from_str(found("state"))
+        let State { progress, scheduler, .. } = serde_json::from_str(found("state"))
             .map_err(|error| Error::file(&path, format!("does not say where the run was ({error}); {remedy}")))?;
         let of_run = |error: Error| match error {
             error @ Error::Candle(_) => error,
