@@ -66,7 +66,8 @@ pub struct Boltzmann {
 }
 
 impl Boltzmann {
-    /// From `count` samples of the model, whose rows are particles in a space of this dimension, and the test rows.
+    /// From samples of the model, whose rows are particles in a space of this dimension, and the test rows: as many samples
+    /// as test rows, but at most `most`.
     ///
     /// # Errors
     /// Those of the model, and when the test rows have another shape.
@@ -75,14 +76,14 @@ impl Boltzmann {
         energy: Energy,
         dimension: usize,
         test: &Tensor,
-        count: usize,
+        most: usize,
         rng: &mut Rng,
     ) -> Result<Self> {
         let log_density = |x: &Tensor| {
             let energies = energy.of_rows(x, dimension)?;
             Ok(Tensor::new(energies, &Device::Cpu)?.neg()?)
         };
-        let weights = ImportanceWeights::draw(model, log_density, count, None, rng)?;
+        let weights = ImportanceWeights::draw(model, log_density, most.min(test.dim(0)?), None, rng)?;
         let log_normalizer = weights.log_evidence();
         let mean = Mean::of(&energy.of_rows(test, dimension)?).mean;
         Ok(Self { log_normalizer, efficiency: weights.efficiency(), log_likelihood: -mean - log_normalizer })

@@ -92,6 +92,9 @@ pub fn losses(matching: u64, unit: &str) -> Vec<Loss> {
     matching.into_iter().chain([Loss::all(unit)]).collect()
 }
 
+/// The pictures of runs, which one of another kind replaces as well.
+pub const PICTURES: [&str; 3] = ["density.png", "particles.png", "samples.png"];
+
 /// Settings of a model that may change when a run goes on: its weights are of the field and the times alone.
 pub const CHANGEABLE: [&str; 8] = [
     "flow.solver",

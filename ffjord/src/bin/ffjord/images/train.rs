@@ -1,7 +1,7 @@
 //! `ffjord train` over images.
 
 use super::pictures::samples;
-use crate::train::{CHANGEABLE, TrainArgs, describe, losses};
+use crate::train::{CHANGEABLE, PICTURES, TrainArgs, describe, losses};
 use ffjord::run::images::{PRESETS, RunConfig, Stream};
 use ffjord::{ImageBits, ImageModel, TrainingCost, TrainingCosts, log_likelihoods};
 use flows_core::cli::{describe_images, plural, with_bar};
@@ -20,7 +20,7 @@ const PROGRAM: Program = Program {
     presets: PRESETS,
     subject: "data",
     counted: "images",
-    files: &["samples.png"],
+    files: &PICTURES,
     kept: &["data", "images"],
     changeable: &CHANGEABLE,
 };

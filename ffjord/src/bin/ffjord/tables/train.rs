@@ -2,16 +2,17 @@
 
 use super::particles;
 use crate::kind::Kind;
-use crate::train::{CHANGEABLE, TrainArgs, describe, losses};
+use crate::train::{CHANGEABLE, PICTURES, TrainArgs, describe, losses};
 use ffjord::run::tables::{PRESETS, RunConfig, Stream};
 use ffjord::{Boltzmann, Model, TrainingCost, TrainingCosts};
 use flows_core::cli::{FitFlags, describe_rows, log_likelihoods, plural};
-use flows_core::data::{Shuffle, Source, Toy};
+use flows_core::data::{Dataset, Shuffle, Source, Toy};
 use flows_core::distributions::draw;
 use flows_core::evaluate::{Exact, Likelihood, Mean};
+use flows_core::plot::Figure;
 use flows_core::run::{Program, Run, Trained, plane_figure};
 use flows_core::train::{Trainer, forward_kl};
-use flows_core::{Error, Result};
+use flows_core::{Error, Result, Rng};
 use serde::Serialize;
 
 /// The names that runs go by.
@@ -20,13 +21,16 @@ const PROGRAM: Program = Program {
     presets: PRESETS,
     subject: "data",
     counted: "rows",
-    files: &["density.png", "particles.png"],
+    files: &PICTURES,
     kept: &["data", "rows", "samples", "most", "proportions"],
     changeable: &CHANGEABLE,
 };
 
 /// The most samples that a model is compared with a known energy by.
 const SAMPLES: usize = 10_000;
+
+/// What likelihood is counted in.
+const UNIT: &str = "negative log-likelihood (nats)";
 
 /// What a run ends with: `results.json`.
 #[derive(Serialize)]
@@ -51,7 +55,9 @@ pub fn run(args: TrainArgs) -> Result<()> {
     config.rows = (!matches!(config.data, Source::Toy(_))).then(|| data.rows());
     run.note(format_args!("data   {}: {}", config.data, describe_rows(&data)));
     let kind = Kind::of_rows(&config.flow.field);
-    if let (Kind::Particles(_), repeated @ 1..) = (kind, particles::repeated(&data)?) {
+    if let Kind::Particles(_) = kind
+        && let repeated @ 1.. = particles::repeated(&data)?
+    {
         let rows = plural(repeated, "row");
         run.note(format_args!("note   {rows} of the test are among those to train on: the result flatters the model"));
     }
@@ -76,19 +82,15 @@ pub fn run(args: TrainArgs) -> Result<()> {
     let mut watch = run.watch(trainer.step(), steps)?.with(costs.watch(|line| args.output.note(line)));
     let outcome = trainer.run(loss, Some(&mut validate), &mut watch)?;
     drop(watch);
-    let losses = losses(matching, "negative log-likelihood (nats)");
-    let trained = run.trained(outcome, &trainer, steps, losses)?;
+    let trained = run.trained(outcome, &trainer, steps, losses(matching, UNIT))?;
 
     let values = log_likelihoods(&model, &data.test, args.output.quiet)?;
     let toy = if let Source::Toy(toy) = config.data { Some(toy) } else { None };
     let mut rng = config.rng(Stream::Picture);
-    let boltzmann = match (kind, config.energy) {
-        (Kind::Particles(space), Some(energy)) => {
-            let count = data.test.len().min(SAMPLES);
-            Some(Boltzmann::of(&model, energy, space, &data.test.x, count, &mut rng)?)
-        }
-        _ => None,
-    };
+    let mut boltzmann = None;
+    if let (Kind::Particles(space), Some(energy)) = (kind, config.energy) {
+        boltzmann = Some(Boltzmann::of(&model, energy, space, &data.test.x, SAMPLES, &mut rng)?);
+    }
     let results = Results {
         data: config.data.clone(),
         trained,
@@ -101,13 +103,29 @@ pub fn run(args: TrainArgs) -> Result<()> {
     run.save_results(&results)?;
     let lines: Vec<_> = toy.iter().map(|toy| ("entropy of the data", toy.entropy())).collect();
     run.draw_losses(&results.trained.losses, &lines)?;
-    if let Kind::Particles(space) = kind {
-        particles::figure(&model, space, config.energy, &data, &mut rng)?.write(run.file("particles.png"))?;
-    } else if data.train.features() == 2 {
-        let figure = plane_figure(&model, toy, &data, |count, _| draw(&model, count, None, &mut rng))?;
-        figure.write(run.file("density.png"))?;
+    if let Some((name, figure)) = picture(&model, kind, &config, &data, &mut rng)? {
+        figure.write(run.file(name))?;
     }
     run.report(&results, &summary(&results))
+}
+
+/// The model beside its data, where there is something to see.
+fn picture(
+    model: &Model,
+    kind: Kind,
+    config: &RunConfig,
+    data: &Dataset,
+    rng: &mut Rng,
+) -> Result<Option<(&'static str, Figure)>> {
+    if let Kind::Particles(space) = kind {
+        return Ok(Some(("particles.png", particles::figure(model, space, config.energy, data, rng)?)));
+    }
+    if data.train.features() != 2 {
+        return Ok(None);
+    }
+    let toy = if let Source::Toy(toy) = config.data { Some(toy) } else { None };
+    let figure = plane_figure(model, toy, data, |count, _| draw(model, count, None, rng))?;
+    Ok(Some(("density.png", figure)))
 }
 
 /// The run and its settings.
