@@ -101,9 +101,9 @@ impl Program {
         let now = self.kept(&settings)?;
         let before = match saved_run(&folder.file("training.safetensors")) {
             Some(before) => before,
-            None => self.kept(&parse(own, &config)?)?,
+            None => read_back(&self.kept(&parse(own, &config)?)?),
         };
-        if let Some(name) = difference(&before, &now) {
+        if let Some(name) = difference(&before, &read_back(&now)) {
             let (path, remedy) = match &args.config {
                 Some(path) if over.contains_key(&name) => (path, "leave it out"),
                 _ => (&config, "restore it"),
@@ -155,6 +155,11 @@ impl Program {
 fn saved_run(training: &Path) -> Option<Map<String, Value>> {
     let state: Value = serde_json::from_str(read_metadata(training)?.get("state")?).ok()?;
     state.get("run")?.as_object().cloned()
+}
+
+/// The settings as they are once they were saved: JSON rounds the last digit of some numbers.
+fn read_back(settings: &Map<String, Value>) -> Map<String, Value> {
+    serde_json::to_string(settings).and_then(|text| serde_json::from_str(&text)).unwrap_or_default()
 }
 
 /// The name of a setting that differs.
