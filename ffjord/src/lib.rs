@@ -3,13 +3,18 @@
 
 mod assignment;
 mod cnf;
+mod energy;
 pub mod field;
 mod images;
 mod model;
 mod particles;
+pub mod run;
 pub mod solver;
+mod training_cost;
 
 pub use cnf::{Cnf, CnfSettings, Cost, Coupling, Gradient, Matching};
-pub use images::{ImageConfig, ImageDensity, ImageModel};
+pub use energy::{Boltzmann, Energy, distances};
+pub use images::{ImageBits, ImageConfig, ImageDensity, ImageModel, log_likelihoods};
 pub use model::{ContinuousDensity, ContinuousFlow, ContinuousFlowConfig};
 pub use particles::ZeroCentre;
+pub use training_cost::{TrainingCost, TrainingCosts};

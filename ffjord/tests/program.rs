@@ -79,6 +79,9 @@ fn from_training_to_an_animation() {
     assert_eq!(drawn.lines().count(), 5, "{drawn}");
     assert_eq!(succeeds(here, "sample run --count 5 --seed 3"), drawn);
     succeeds(here, "sample run --count 5 --out drawn.npy");
+    let info = json(here, "info run --json");
+    assert_eq!((&info["kind"], &info["step"]), (&"ffjord".into(), &20.into()));
+    assert!(succeeds(here, "info run").contains("Cnf"));
     succeeds(here, "animate run --frames 3 --particles 20 --out way.gif");
     let gif = fs::read(here.join("way.gif")).unwrap();
     assert!(gif.starts_with(b"GIF89a"));
@@ -189,7 +192,10 @@ fn equations_by_name() {
     let table = succeeds(here, "solve lorenz --method rk4 --end 1 --points 5 --plot lorenz.svg");
     assert!(table.starts_with("t,x,y,z\n") && table.lines().count() == 6);
     assert!(here.join("lorenz.svg").exists());
-    fails(here, "solve van-der-pol --max-steps 5", 1, &["5 steps", "max_steps"]);
+    fails(here, "solve van-der-pol --max-steps 5", 1, &["5 steps", "`rtol` and `atol`", "max_steps"]);
+    let output = run(here, "solve van-der-pol --method rk4 --max-steps 5");
+    let said = text(&output.stderr);
+    assert!(said.contains("raise `step`") && said.contains("max_steps") && !said.contains("rtol"), "{said}");
     fails(here, "solve harmonic --tolerance 0", 2, &["1e-5"]);
     fails(here, "solve harmonic --end 0", 2, &["end time"]);
     fails(here, "solve harmonic --initial 1", 2, &["2 values"]);

@@ -1,5 +1,6 @@
 //! What a model is made of, as a tree for people to read.
 
+use crate::text::count;
 use candle_core::Tensor;
 use std::fmt;
 
@@ -61,7 +62,7 @@ impl Structure {
         }
         match self.total() {
             0 => writeln!(f)?,
-            n => writeln!(f, "  {} parameters", thousands(n))?,
+            n => writeln!(f, "  {} parameters", count(n))?,
         }
         for (i, part) in self.parts.iter().enumerate() {
             let last = i + 1 == self.parts.len();
@@ -76,17 +77,4 @@ impl fmt::Display for Structure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.write(f, "", "")
     }
-}
-
-/// `1234567` as `1,234,567`.
-pub(crate) fn thousands(n: usize) -> String {
-    let digits = n.to_string();
-    let mut out = String::new();
-    for (i, c) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(c);
-    }
-    out
 }

@@ -489,6 +489,78 @@ fn ctrl_c_saves_and_says_how_to_go_on() {
 }
 
 #[test]
+fn one_process_at_a_time_trains_in_a_folder() {
+    let folder = folder();
+    let here = folder.path();
+    fs::write(here.join("long.toml"), TINY.replace("steps = 20", "steps = 2000000")).unwrap();
+    let mut child = started(here, "run", "training.safetensors");
+    for flag in ["--overwrite", "--resume", ""] {
+        let settings = if flag == "--resume" { "" } else { "--config tiny.toml" };
+        fails(here, &format!("train {settings} --out run {flag} -q"), 2, &["in use", "--out"]);
+    }
+    assert!(child.try_wait().unwrap().is_none(), "the run has ended");
+    // What uses a model is in nobody's way.
+    succeeds(here, "sample run --count 2");
+    // A process that dies leaves no lock, and what it was writing is removed.
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let half = here.join("run/.model.safetensors.1.0.tmp");
+    fs::write(&half, "half").unwrap();
+    succeeds(here, "train --config tiny.toml --out run --overwrite -q");
+    assert!(!half.exists() && !here.join("run/.lock").exists());
+}
+
+#[test]
+fn a_run_that_is_never_saved_leaves_nothing() {
+    let folder = folder();
+    let here = folder.path();
+    fails(here, "train --config tiny.toml --lr 1e38 --out runs/new -q", 1, &["diverged"]);
+    assert!(!here.join("runs").exists());
+    fs::create_dir_all(here.join("runs/new")).unwrap();
+    fs::write(here.join("runs/new/notes.txt"), "mine").unwrap();
+    fails(here, "train --config tiny.toml --lr 1e38 --out runs/new -q", 1, &["diverged"]);
+    assert_eq!(fs::read_dir(here.join("runs/new")).unwrap().count(), 1);
+    succeeds(here, "train --config tiny.toml --out runs/new -q");
+}
+
+#[test]
+fn a_resumed_run_is_what_it_was() {
+    let folder = folder();
+    let here = folder.path();
+    succeeds(here, "train --config tiny.toml --out run -q");
+    let config = here.join("run/config.toml");
+    let settings = fs::read_to_string(&config).unwrap();
+    let model = fs::read(here.join("run/model.safetensors")).unwrap();
+    for (from, to) in [("seed = 0", "seed = 7"), ("\"two-moons\"", "\"rings\""), ("[200, 40, 60]", "[300, 40, 60]")] {
+        assert!(settings.contains(from), "{settings}");
+        fs::write(&config, settings.replace(from, to)).unwrap();
+        fails(here, "train --out run --resume --steps 30 -q", 2, &["config.toml", "restore it", "new run"]);
+    }
+    fs::write(&config, settings.replace("seed = 0", "seed = 7")).unwrap();
+    fs::write(here.join("over.toml"), "batch = 8").unwrap();
+    fails(here, "train --out run --resume --config over.toml -q", 2, &["config.toml", "`seed`"]);
+    fs::write(&config, &settings).unwrap();
+    assert_eq!(fs::read(here.join("run/model.safetensors")).unwrap(), model);
+
+    // Bytes in the metrics that are no text are no reason to stop.
+    let path = here.join("run/metrics.jsonl");
+    let metrics = fs::read(&path).unwrap();
+    let half = metrics.len() / 2;
+    fs::write(&path, [&metrics[..half], b"\xff", &metrics[half..]].concat()).unwrap();
+    let output = run(here, "train --out run --resume --steps 30");
+    let said = text(&output.stderr);
+    assert!(output.status.success() && said.contains("1 line that cannot be read"), "{said}");
+    assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 29);
+    succeeds(here, "train --config tiny.toml --steps 30 --out whole -q");
+    // What losses are is written down, so that their axis can say it.
+    let results: Value = serde_json::from_slice(&fs::read(here.join("run/results.json")).unwrap()).unwrap();
+    assert_eq!(results["losses"][0]["unit"], "negative log-likelihood (nats)");
+    succeeds(here, "plot loss run whole --out loss.svg");
+    let picture = fs::read_to_string(here.join("loss.svg")).unwrap();
+    assert!(picture.contains("negative log-likelihood (nats)"), "{picture}");
+}
+
+#[test]
 fn help_teaches() {
     let here = tempfile::tempdir().unwrap();
     for command in ["train", "eval", "score", "sample", "plot", "info"] {

@@ -47,7 +47,7 @@ impl Workload {
     }
 
     fn sample(&mut self) -> Result<()> {
-        self.glow.sample_at(1.0, IMAGES, None, &mut self.rng).map(drop)
+        self.glow.detached().sample_at(1.0, IMAGES, None, &mut self.rng).map(drop)
     }
 }
 

@@ -11,23 +11,28 @@
 //! # Ok::<(), flows_core::Error>(())
 //! ```
 
+mod answers;
 mod class_features;
 mod config;
 mod conv;
 mod coupling;
 mod dequantizer;
 mod encoder;
+mod evaluate;
 mod injector;
 mod model;
 mod prior;
 mod rosinality;
+pub mod run;
 mod step;
 
+pub use answers::{Answers, AnswersPsnr};
 pub use class_features::ClassFeatures;
 pub use config::{Condition, CouplingKind, Dequantizer, GlowConfig, Mixing};
 pub use coupling::ImageCoupling;
 pub use dequantizer::dequantizer;
 pub use encoder::Encoder;
+pub use evaluate::{Bits, context, log_likelihoods};
 pub use injector::AffineInjector;
 pub use model::{Glow, GlowDensity};
 pub use prior::{NormalPrior, TopPrior};

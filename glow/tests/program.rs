@@ -254,6 +254,8 @@ fn images_that_cannot_be_used_are_named() {
     fails(here, "train --preset nothing", &["choose one of"]);
     fails(here, &format!("{train} images --shift 0.6"), &["a shift from 0 to 0.5"]);
     fails(here, &format!("{train} images --size 100000"), &["8192"]);
+    fails(here, &format!("{train} images --depth 0"), &["'0' for '--depth <K>'", "1..=1024"]);
+    fails(here, &format!("{train} images --size 8,8,8"), &["32,32"]);
     fs::write(here.join("cut-idx3-ubyte"), [0, 0, 8, 3, 0, 0, 0, 9, 0, 0, 0, 8, 0, 0, 0, 8, 1, 2]).unwrap();
     fails(here, &format!("{train} cut-idx3-ubyte"), &["cut-idx3-ubyte", "fetch"]);
     fs::write(here.join("no.npy"), b"\x93NUMPY").unwrap();

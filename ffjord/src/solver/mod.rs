@@ -14,6 +14,7 @@
 
 mod control;
 mod dense;
+mod equation;
 mod method;
 mod solution;
 mod solve;
@@ -22,6 +23,7 @@ mod step;
 mod tableau;
 
 pub use control::Tolerance;
+pub use equation::Equation;
 pub use method::Method;
 pub use solution::{Solution, Stats, Status};
 pub(crate) use solve::End;

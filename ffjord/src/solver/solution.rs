@@ -23,6 +23,9 @@ pub enum Status {
         t: f64,
         /// The limit.
         limit: usize,
+        /// Whether the steps were chosen by their error.
+        #[serde(skip)]
+        adaptive: bool,
     },
     /// The state or its slope was not finite.
     NotFinite {
@@ -40,10 +43,11 @@ impl fmt::Display for Status {
                 "the step of the solver underflowed at time {t} (step {step:e}): the equation is too stiff for the \
                  tolerance; raise `rtol` and `atol`, compute in f64, or smooth the field (`penalty`)"
             ),
-            Self::TooManySteps { t, limit } => write!(
+            Self::TooManySteps { t, limit, adaptive } => write!(
                 f,
-                "the solver took {limit} steps and is at time {t} only: raise `rtol` and `atol` (or `step`, with a \
-                 method of fixed steps), or `max_steps` if the equation needs so many"
+                "the solver took {limit} steps and is at time {t} only: raise {}, or `max_steps` if the equation needs \
+                 so many",
+                if *adaptive { "`rtol` and `atol`" } else { "`step`" }
             ),
             Self::NotFinite { t } => write!(
                 f,

@@ -136,7 +136,7 @@ impl Solver {
         let mut ratio = 0.0f64;
         while states.len() < times.len() {
             if accepted + rejected >= self.max_steps {
-                return Ok((Status::TooManySteps { t, limit: self.max_steps }, [accepted, rejected]));
+                return Ok((Status::TooManySteps { t, limit: self.max_steps, adaptive: true }, [accepted, rejected]));
             }
             if t + direction * h == t {
                 let status = if ratio.is_finite() { Status::Underflow { t, step: h } } else { Status::NotFinite { t } };
@@ -194,7 +194,7 @@ impl Solver {
             for i in 0..count as usize {
                 let t = ends[0] + i as f64 * h;
                 if taken == self.max_steps {
-                    return Ok((Status::TooManySteps { t, limit: self.max_steps }, [taken, 0]));
+                    return Ok((Status::TooManySteps { t, limit: self.max_steps, adaptive: false }, [taken, 0]));
                 }
                 let (step, next) = Step::take(f, tableau, (t, h), y, None)?;
                 taken += 1;

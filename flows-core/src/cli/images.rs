@@ -1,42 +1,33 @@
 //! What programs that work on images share.
 
 use super::{OutputArgs, count, plural};
+use crate::Error;
 use crate::data::images::{Images, Splits};
-use crate::{Error, Result};
 use clap::Args;
-use toml::{Table, Value};
+use serde::Serialize;
 
-/// What every subcommand that trains on images takes of a [`Fit`](crate::data::images::Fit).
-#[derive(Args, Clone, Debug, Default)]
+/// What every subcommand that trains on images takes of a [`Fit`](crate::data::images::Fit), laid out as its settings.
+#[derive(Args, Clone, Copy, Debug, Default, PartialEq, Serialize)]
 #[command(next_help_heading = "Images")]
-pub struct FitArgs {
+pub struct FitFlags {
     /// Height and width that images are brought to, separated by a comma
-    #[arg(long, value_name = "H,W", value_delimiter = ',', num_args = 1, conflicts_with = "resume")]
-    pub size: Option<Vec<i64>>,
+    #[arg(long, value_name = "H,W", value_parser = sides, conflicts_with = "resume")]
+    pub size: Option<[usize; 2]>,
     /// Turn colours into grey
-    #[arg(long, conflicts_with = "resume")]
-    pub grey: bool,
+    #[arg(long, num_args = 0, default_missing_value = "true", conflicts_with = "resume")]
+    pub grey: Option<bool>,
 }
 
-impl FitArgs {
-    /// The settings that are given, by their names.
-    ///
-    /// # Errors
-    /// When the size has more than two numbers.
-    pub fn settings(&self) -> Result<Table> {
-        let mut settings = Table::new();
-        if let Some(size) = &self.size {
-            let [height, width] = match size[..] {
-                [side] => [side, side],
-                [height, width] => [height, width],
-                _ => return Err(Error::Config("--size takes a height and a width: --size 32,32".into())),
-            };
-            settings.insert("size".into(), vec![height, width].into());
-        }
-        if self.grey {
-            settings.insert("grey".into(), Value::from(true));
-        }
-        Ok(settings)
+/// A height and a width, separated by a comma, or one number for both.
+///
+/// # Errors
+/// When they are no such numbers.
+pub fn sides(text: &str) -> Result<[usize; 2], String> {
+    let sides: Vec<Option<usize>> = text.split(',').map(|side| side.trim().parse().ok()).collect();
+    match sides[..] {
+        [Some(side)] => Ok([side, side]),
+        [Some(height), Some(width)] => Ok([height, width]),
+        _ => Err("give a height and a width: 32,32".into()),
     }
 }
 

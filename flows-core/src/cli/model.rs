@@ -1,12 +1,10 @@
 //! Models by the word that names them.
 
-use super::settings::{parse_settings, read_settings};
 use super::{DeviceArgs, OutputArgs};
-use crate::{Error, Result, hub};
+use crate::{Result, hub};
 use candle_core::Device;
 use clap::Args;
-use serde::de::DeserializeOwned;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// What every subcommand that uses a model takes.
 #[derive(Args, Clone, Debug)]
@@ -40,16 +38,4 @@ impl ModelArgs {
 pub fn model_file(text: &str) -> Result<PathBuf> {
     let path = hub::resolve(text)?;
     Ok(if path.is_dir() { path.join("model.safetensors") } else { path })
-}
-
-/// The settings of the run that made the model in a file, if they lie beside it.
-///
-/// # Errors
-/// When they cannot be read or are no such settings.
-pub fn settings_of_run<T: DeserializeOwned>(model: &Path) -> Result<Option<T>> {
-    let path = model.with_file_name("config.toml");
-    if !path.exists() {
-        return Ok(None);
-    }
-    parse_settings(read_settings(&path)?).map(Some).map_err(|e| Error::file(path, e))
 }

@@ -1,8 +1,10 @@
 //! How a training run is going.
 
 use super::{count, duration, note};
-use crate::Result;
+use crate::data::Examples;
+use crate::distributions::Distribution;
 use crate::train::{Observer, StepEvent};
+use crate::{Result, evaluate};
 use indicatif::{ProgressBar as Bar, ProgressDrawTarget, ProgressStyle};
 use std::io::{IsTerminal, stderr};
 use std::ops::ControlFlow;
@@ -113,6 +115,32 @@ pub fn work_bar(len: usize, what: &str, quiet: bool) -> Bar {
         bar.set_style(style.progress_chars("━╸─"));
     }
     bar.with_message(what.to_string())
+}
+
+/// What long `work` of `len` parts gives, which says how many are done; a bar shows it, unless `quiet`.
+///
+/// # Errors
+/// Those of the work.
+pub fn with_bar<T>(
+    len: usize,
+    what: &str,
+    quiet: bool,
+    work: impl FnOnce(&mut dyn FnMut(usize)) -> Result<T>,
+) -> Result<T> {
+    let bar = work_bar(len, what, quiet);
+    let value = work(&mut |done| bar.set_position(done as u64))?;
+    bar.finish_and_clear();
+    Ok(value)
+}
+
+/// [`evaluate::log_likelihoods`] with a bar where there are many rows, unless `quiet`.
+///
+/// # Errors
+/// As there.
+pub fn log_likelihoods(distribution: &dyn Distribution, rows: &Examples, quiet: bool) -> Result<Vec<f64>> {
+    with_bar(rows.len(), "evaluating", quiet || rows.len() < 1 << 13, |progress| {
+        evaluate::log_likelihoods(distribution, rows, progress)
+    })
 }
 
 #[cfg(test)]

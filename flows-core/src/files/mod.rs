@@ -9,7 +9,7 @@ pub use atomic::write_atomically;
 pub(crate) use finite::is_finite;
 pub use model::{ModelFile, load_model, save_model};
 pub(crate) use model::{metadata, save_model_at};
-pub(crate) use tensors::{read_tensors, write_tensors};
+pub(crate) use tensors::{read_metadata, read_tensors, write_tensors};
 
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};

@@ -5,7 +5,7 @@ use crate::{Error, Result};
 use candle_core::{Device, Tensor};
 use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors};
 use std::collections::{BTreeMap, HashMap};
-use std::io::{BufWriter, ErrorKind, Write};
+use std::io::{BufWriter, ErrorKind, Read, Write};
 use std::path::Path;
 
 /// The newest version of the format that this build reads, and the one it writes.
@@ -49,6 +49,17 @@ pub(crate) fn write_tensors(
         }
         file.flush().map_err(cannot)
     })
+}
+
+/// The metadata alone; none where the file cannot be read, which who reads the rest of it will say.
+pub(crate) fn read_metadata(path: &Path) -> Option<HashMap<String, String>> {
+    let mut file = std::fs::File::open(path).ok()?;
+    let mut length = [0; 8];
+    file.read_exact(&mut length).ok()?;
+    let mut header = Vec::new();
+    file.take(u64::from_le_bytes(length)).read_to_end(&mut header).ok()?;
+    let header: HashMap<String, serde_json::Value> = serde_json::from_slice(&header).ok()?;
+    serde_json::from_value(header.get("__metadata__")?.clone()).ok()
 }
 
 /// Reads a file of this program; `format` is what its metadata must say, `remedy` what to do about a

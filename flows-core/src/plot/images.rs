@@ -54,6 +54,24 @@ pub fn write_png(image: &RgbImage, path: impl AsRef<Path>) -> Result<()> {
     write_filtered(image, path.as_ref(), FilterType::Adaptive)
 }
 
+/// Writes one image, (1, C, H, W) with values in [0, 1], as a PNG file in its own size.
+///
+/// # Errors
+/// When the shape is another or the file cannot be written.
+pub fn write_image(image: &Tensor, path: impl AsRef<Path>) -> Result<()> {
+    let (count, channels, height, width) = image.dims4()?;
+    if count != 1 || !matches!(channels, 1 | 3) {
+        return Err(Error::shape("an image to be written", image.dims(), "(1, 1, H, W) or (1, 3, H, W)"));
+    }
+    let values = image.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+    let at = |x: u32, y: u32| {
+        let place = y as usize * width + x as usize;
+        let level = |c: usize| (values[c % channels * height * width + place] * 255.0).round() as u8;
+        Rgb([level(0), level(1), level(2)])
+    };
+    write_png(&RgbImage::from_fn(width as u32, height as u32, at), path)
+}
+
 /// [`write_png`] with the filter that suits the image: none for one of flat colours.
 pub(super) fn write_filtered(image: &RgbImage, path: &Path, filter: FilterType) -> Result<()> {
     let mut bytes = Vec::new();

@@ -23,6 +23,7 @@ mod frame;
 mod images;
 mod layer;
 mod loss;
+mod map;
 mod panel;
 mod window;
 
@@ -30,8 +31,9 @@ pub use animation::write_gif;
 pub use colour::Colour;
 pub use field::{Field, Grid};
 pub use figure::{Figure, points};
-pub use images::{image_grid, write_png};
+pub use images::{image_grid, write_image, write_png};
 pub use loss::loss_curve;
+pub use map::{line_map, plane_map};
 pub use panel::Panel;
 pub use window::{Window, window};
 

@@ -1,6 +1,6 @@
 //! Checks that every program must pass.
 
-use crate::cli::{Presets, parse_settings};
+use crate::run::{Presets, parse_settings};
 use crate::{Error, Result};
 use clap::Command;
 use serde::{Serialize, de::DeserializeOwned};

@@ -22,6 +22,7 @@ pub struct Checkpoint {
     pub(super) changeable: &'static [&'static str],
     /// Whether this process writes the files.
     pub(super) writes: bool,
+    pub(super) run: serde_json::Value,
 }
 
 impl Checkpoint {
@@ -34,7 +35,8 @@ impl Checkpoint {
         let config = serde_json::to_string(config)
             .map_err(|error| Error::Config(format!("the settings of the model are not JSON ({error})")))?;
         let (model, training) = (in_folder(&folder, "model.safetensors")?, folder.join("training.safetensors"));
-        Ok(Self { folder, model, training, kind: kind.into(), config, changeable: &[], writes: true })
+        let run = serde_json::Value::Null;
+        Ok(Self { folder, model, training, kind: kind.into(), config, changeable: &[], writes: true, run })
     }
 
     /// Lets a run go on whose model had other values of these settings, each a dotted name as `flow.solver`: those
@@ -49,6 +51,13 @@ impl Checkpoint {
     #[must_use]
     pub fn written_by(mut self, ranks: &Ranks) -> Self {
         self.writes = ranks.is_first();
+        self
+    }
+
+    /// Keeps these settings of the run beside its state, as the part `run`.
+    #[must_use]
+    pub fn of_run(mut self, settings: serde_json::Value) -> Self {
+        self.run = settings;
         self
     }
 

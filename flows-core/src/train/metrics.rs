@@ -19,6 +19,7 @@ pub struct Metrics {
     file: File,
     every: u64,
     skipped: u64,
+    damaged: usize,
 }
 
 impl Metrics {
@@ -29,32 +30,42 @@ impl Metrics {
     pub fn create(path: impl Into<PathBuf>, every: u64) -> Result<Self> {
         let path = path.into();
         let file = File::create(&path).map_err(|error| Error::unwritten(&path, error))?;
-        Ok(Self { path, file, every: every.max(1), skipped: 0 })
+        Ok(Self { path, file, every: every.max(1), skipped: 0, damaged: 0 })
     }
 
-    /// The file of a run that is resumed after `step`: lines of later steps, and a last line that a
-    /// crash cut short, are dropped.
+    /// The file of a run that is resumed after `step`: lines of later steps are dropped, and so are lines that cannot
+    /// be read, such as a last one that a crash cut short ([`Self::damaged`]).
     ///
     /// # Errors
-    /// When it cannot be read or written.
+    /// When the file cannot be read or written.
     pub fn resume(path: impl Into<PathBuf>, every: u64, step: u64) -> Result<Self> {
         #[derive(serde::Deserialize)]
         struct Line {
             step: u64,
         }
         let path = path.into();
-        let text = match std::fs::read_to_string(&path) {
-            Ok(text) => text,
+        // Bytes, since a damaged disk or a crash may have left some that are no UTF-8.
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
             Err(error) if error.kind() == ErrorKind::NotFound => return Self::create(path, every),
             Err(error) => return Err(Error::file(&path, format!("cannot be read ({error})"))),
         };
-        let keep = text.lines().filter(|line| serde_json::from_str::<Line>(line).is_ok_and(|line| line.step <= step));
-        write_atomically(&path, |file| {
-            let written = keep.into_iter().try_for_each(|line| writeln!(file, "{line}"));
-            written.map_err(|error| Error::unwritten(&path, error))
-        })?;
+        let (mut kept, mut damaged) = (Vec::new(), 0);
+        for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            match serde_json::from_slice::<Line>(line) {
+                Ok(Line { step: at }) if at <= step => kept.extend_from_slice(&[line, b"\n"].concat()),
+                Ok(_) => {}
+                Err(_) => damaged += 1,
+            }
+        }
+        write_atomically(&path, |file| file.write_all(&kept).map_err(|error| Error::unwritten(&path, error)))?;
         let file = OpenOptions::new().append(true).open(&path).map_err(|error| Error::unwritten(&path, error))?;
-        Ok(Self { path, file, every: every.max(1), skipped: 0 })
+        Ok(Self { path, file, every: every.max(1), skipped: 0, damaged })
+    }
+
+    /// How many lines of a resumed run could not be read.
+    pub fn damaged(&self) -> usize {
+        self.damaged
     }
 
     /// Appends a line; the record must be an object with a `step` for [`Self::resume`] to keep it.
@@ -91,8 +102,10 @@ mod tests {
         for step in 1..=5 {
             metrics.write(&serde_json::json!({ "step": step, "loss": f64::NAN })).unwrap();
         }
-        std::fs::write(&path, std::fs::read_to_string(&path).unwrap() + "{\"step\":2,\"lo").unwrap();
+        let damaged = [&std::fs::read(&path).unwrap()[..], b"{\"step\":2,\"l\xffoss\":1}\n{\"step\":2,\"lo"].concat();
+        std::fs::write(&path, damaged).unwrap();
         let mut metrics = Metrics::resume(&path, 1, 3).unwrap();
+        assert_eq!(metrics.damaged(), 2);
         metrics.write(&serde_json::json!({ "step": 4 })).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         let steps: Vec<u64> = text

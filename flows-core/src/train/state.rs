@@ -35,7 +35,7 @@ impl Trainer {
     pub(super) fn save(&mut self) -> Result<()> {
         self.check_finite()?;
         let Some(checkpoint) = self.checkpoint.clone().filter(|checkpoint| checkpoint.writes) else { return Ok(()) };
-        let Checkpoint { model: path, training, kind, config, .. } = checkpoint;
+        let Checkpoint { model: path, training, kind, config, run, .. } = checkpoint;
         let step = self.progress.step;
         let mut snapshot = Snapshot::new(&kind, &config)?
             .at_step(step)
@@ -43,6 +43,9 @@ impl Trainer {
             .with_value("scheduler", self.scheduler.state())?
             .with_tensors("weights", self.parameters.tensors())?
             .with_named(self.training.state()?);
+        if !run.is_null() {
+            snapshot = snapshot.with_value("run", &run)?;
+        }
         if let Some(best) = &self.best {
             snapshot = snapshot.with_tensors("best", best.clone())?;
         }

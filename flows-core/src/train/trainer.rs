@@ -88,6 +88,11 @@ impl Trainer {
         self
     }
 
+    /// What it trains.
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
     /// Steps done.
     pub fn step(&self) -> u64 {
         self.progress.step

@@ -1,15 +1,17 @@
 //! `ffjord animate`: the way from the base to the data.
 
-use crate::images;
-use crate::saved::Saved;
+use crate::images::{noise, picture};
+use crate::kind::Kind;
 use candle_core::{DType, Device, Tensor};
 use clap::Args;
-use flows_core::cli::{ModelArgs, plural, print, print_json, work_bar};
+use ffjord::{ContinuousFlow, ImageModel};
+use flows_core::cli::{ModelArgs, check_extension, plural, print_or_json, work_bar};
 use flows_core::plot::{Colour, Figure, Grid, Panel, points, window, write_gif};
+use flows_core::run::Saved;
 use flows_core::{Error, Result, Rng};
 use image::RgbImage;
 use serde_json::json;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Points of the density on each side.
@@ -47,34 +49,39 @@ pub struct AnimateArgs {
 }
 
 pub fn run(args: AnimateArgs) -> Result<()> {
-    if args.out.extension().is_none_or(|e| !e.eq_ignore_ascii_case("gif")) {
-        return Err(Error::file(&args.out, "an animation is written as .gif; give the file this extension"));
-    }
-    if images::is_model(&args.model)? {
-        return images::animate(args);
-    }
-    let output = args.model.output;
-    let (saved, device) = Saved::open(&args.model)?;
-    let Saved { model, path } = &saved;
+    check_extension(&args.out, "gif", "animations")?;
+    let shares: Vec<f64> = (0..args.frames).map(|i| f64::from(i) / f64::from(args.frames - 1)).collect();
+    let (frames, path) = match Kind::of(&args.model)? {
+        Kind::Images => of_images(&args, &shares)?,
+        _ => of_plane(&args, &shares)?,
+    };
+    // Repeated without end.
+    let shown = |i| if i == 0 || i + 1 == shares.len() { REST } else { 1.0 / f64::from(args.rate) };
+    let frames = frames.into_iter().enumerate().map(|(i, frame)| Ok((frame, Duration::from_secs_f64(shown(i)))));
+    write_gif(frames, &args.out)?;
+    let value = json!({ "model": path, "frames": shares.len(), "out": args.out });
+    let text = format!("{} drawn in {}", plural(shares.len(), "frame"), args.out.display());
+    print_or_json(args.model.output, &value, text)
+}
+
+fn of_plane(args: &AnimateArgs, shares: &[f64]) -> Result<(Vec<RgbImage>, PathBuf)> {
+    let Saved { model, path, device } = Saved::open(&args.model, ContinuousFlow::load)?;
     if model.config().features != 2 {
         let message = format!("is a model over {} columns; only one over 2 can be drawn", model.config().features);
         return Err(Error::file(path, message));
     }
-    let shares: Vec<f64> = (0..args.frames).map(|i| f64::from(i) / f64::from(args.frames - 1)).collect();
-    let z = Rng::seed(args.seed).normal_tensor((args.particles.unwrap_or(1500) as usize, 2), DType::F32, &device)?;
-    let states = model.path(&z, &shares)?;
+    let count = args.particles.unwrap_or(1500) as usize;
+    let z = Rng::seed(args.seed).normal_tensor((count, 2), DType::F32, &device)?;
+    let states = model.detached().path(&z, shares)?;
     let (first, last) = (states.first().unwrap_or(&z), states.last().unwrap_or(&z));
-    let window = window(&points(&Tensor::cat(&[first, last], 0)?)?, true);
-    let grid = Grid::new(window[0], window[1], SIDE)?;
+    let [x, y] = window(&points(&Tensor::cat(&[first, last], 0)?)?, true);
+    let grid = Grid::new(x, y, SIDE)?;
     let at = grid.points(DType::F32, &device)?;
-    let bar = work_bar(shares.len(), "drawing", output.quiet);
+    let bar = work_bar(shares.len(), "drawing", args.model.output.quiet);
     let mut frames = Vec::with_capacity(shares.len());
     for (share, state) in shares.iter().zip(&states) {
-        let log_prob = model.log_prob_at(&at, *share)?.detach().to_device(&Device::Cpu)?;
-        let panel = |title: &str| {
-            let [x, y] = window;
-            Panel::new(title).x_range(x.0, x.1).y_range(y.0, y.1).equal_aspect().without_ticks()
-        };
+        let log_prob = model.detached().log_prob_at(&at, *share)?.detach().to_device(&Device::Cpu)?;
+        let panel = |title: &str| Panel::new(title).x_range(x.0, x.1).y_range(y.0, y.1).equal_aspect().without_ticks();
         let figure = Figure::new(2, (260, 276))
             .panel(panel("density").density(grid.density(&log_prob)?))
             .panel(panel("particles").scatter(&points(state)?, Colour::BLUE, 0.9, 0.6));
@@ -82,17 +89,17 @@ pub fn run(args: AnimateArgs) -> Result<()> {
         bar.inc(1);
     }
     bar.finish_and_clear();
-    write(&args.out, frames, f64::from(args.rate))?;
-    let frames = plural(shares.len(), "frame");
-    match output.json {
-        true => print_json(&json!({ "model": path, "frames": shares.len(), "out": args.out })),
-        false => print(format_args!("{frames} drawn in {}", args.out.display())),
-    }
+    Ok((frames, path))
 }
 
-/// Writes the frames, `rate` a second, to be repeated without end.
-pub fn write(path: &Path, frames: Vec<RgbImage>, rate: f64) -> Result<()> {
-    let last = frames.len() - 1;
-    let shown = |i: usize| Duration::from_secs_f64(if i == 0 || i == last { REST } else { 1.0 / rate });
-    write_gif(frames.into_iter().enumerate().map(|(i, frame)| Ok((frame, shown(i)))), path)
+fn of_images(args: &AnimateArgs, shares: &[f64]) -> Result<(Vec<RgbImage>, PathBuf)> {
+    let count = args.particles.unwrap_or(36) as usize;
+    if count > 1024 {
+        let message = format!("{count} images make too large a picture: give at most 1,024 by --particles");
+        return Err(Error::Config(message));
+    }
+    let saved = Saved::open(&args.model, ImageModel::load)?;
+    let states = saved.model.detached().path(&noise(&saved.model, count, &mut Rng::seed(args.seed))?, shares)?;
+    let frames = states.iter().map(|state| picture(state, count.isqrt())).collect::<Result<_>>()?;
+    Ok((frames, saved.path))
 }

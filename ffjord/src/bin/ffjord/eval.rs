@@ -1,11 +1,16 @@
 //! `ffjord eval`: how well a model fits data.
 
-use crate::images;
-use crate::saved::Saved;
+use crate::images::evaluate;
+use crate::kind::Kind;
 use candle_core::{DType, Device};
 use clap::Args;
-use flows_core::cli::{Likelihood, ModelArgs, SkipArgs, in_order, log_likelihoods, print, print_json};
+use ffjord::run::{images, tables};
+use ffjord::{ContinuousFlow, Cost, ImageModel};
+use flows_core::cli::{Columns, ModelArgs, SkipArgs, log_likelihoods, print_or_json};
+use flows_core::data::images::{Fit, Framing, ImageSource, Images};
 use flows_core::data::{Dataset, Examples, Source};
+use flows_core::evaluate::Likelihood;
+use flows_core::run::Saved;
 use flows_core::{Error, Result, Rng};
 use serde_json::json;
 
@@ -42,42 +47,71 @@ pub struct EvalArgs {
 }
 
 pub fn run(args: EvalArgs) -> Result<()> {
-    if images::is_model(&args.model)? {
-        return images::eval(args);
-    }
+    if Kind::of(&args.model)? == Kind::Images { of_images(args) } else { of_rows(args) }
+}
+
+fn of_rows(args: EvalArgs) -> Result<()> {
     if args.count.is_some() || args.seed.is_some() || args.skip.skip_bad {
         return Err(Error::Config("--count, --seed and --skip-bad are for models of images: leave them out".into()));
     }
     let output = args.model.output;
-    let (saved, device) = Saved::open(&args.model)?;
-    let (rows, name) = rows(&saved, args.data.as_deref(), &device)?;
+    let saved = Saved::open(&args.model, ContinuousFlow::load)?;
+    let (rows, name) = rows(&saved, args.data.as_deref(), &saved.device)?;
     let values = log_likelihoods(&saved.model, &rows, output.quiet)?;
-    let cost = saved.model.take_cost();
-    let evaluations = cost.forward as f64 / cost.solves.max(1) as f64;
+    let evaluations = evaluations(saved.model.detached().take_cost());
     let result = Likelihood::of(&values, saved.model.dimensions());
-    if output.json {
-        let result = json!({ "model": saved.path, "data": name, "result": result, "evaluations": evaluations });
-        return print_json(&result);
-    }
-    print(format_args!(
+    let value = json!({ "model": saved.path, "data": name, "result": result, "evaluations": evaluations });
+    let text = format!(
         "log-likelihood  {}\nevaluations     {evaluations:.1} of the field a solve",
         result.text(&format!(" of {name}"))
-    ))
+    );
+    print_or_json(output, &value, text)
 }
 
-fn rows(saved: &Saved, data: Option<&str>, device: &Device) -> Result<(Examples, String)> {
+fn of_images(args: EvalArgs) -> Result<()> {
+    let output = args.model.output;
+    let saved = Saved::open(&args.model, ImageModel::load)?;
+    let (images, name) = found(&saved, &args)?;
+    let count = args.count.map_or(usize::MAX, |count| count as usize);
+    let rng = &mut Rng::seed(args.seed.unwrap_or(0));
+    saved.model.detached().take_cost();
+    let result = evaluate(&saved.model, &images, count, rng, output.quiet)?;
+    let evaluations = evaluations(saved.model.detached().take_cost());
+    let value = json!({ "model": saved.path, "data": name, "result": result, "evaluations": evaluations });
+    print_or_json(output, &value, format!("{result} of {name}\nevaluations  {evaluations:.1} of the field a solve"))
+}
+
+/// Of the field, in a solve.
+fn evaluations(cost: Cost) -> f64 {
+    cost.forward as f64 / cost.solves.max(1) as f64
+}
+
+/// The rows that are named, or those that the model was tested on, and what to call them.
+fn rows(saved: &Saved<ContinuousFlow>, data: Option<&str>, device: &Device) -> Result<(Examples, String)> {
     let Some(text) = data else {
-        let run = saved.run()?;
-        return Ok((run.load(device)?.test, format!("{} (test)", run.data)));
+        return saved.of_run("test rows", "--data", |run: tables::RunConfig| {
+            Ok((run.load(device)?.test, format!("{} (test)", run.data)))
+        });
     };
     let source: Source = text.parse()?;
     let table = source.rows(SAMPLES, &mut Rng::seed(0))?;
     let data = Dataset::from_parts([table.clone(), table.clone(), table])?;
     let data = data.to(DType::F32, device).map_err(source.named())?;
-    let (config, got) = (saved.model.config(), data.test.features());
-    if config.features != got {
-        return Err(Error::Data(format!("{text} has {got} columns, but the model has {}", config.features)));
-    }
-    let x = in_order(&data.test.x, data.columns.as_deref(), config.columns.as_deref(), text)?;
-    Ok((Examples { x, ..data.test }, text.to_string()))
+    let config = saved.model.config();
+    let names = config.columns.as_deref();
+    let columns = Columns { features: config.features, names, context: 0, context_names: None };
+    Ok((columns.of(&data, &data.test, text)?, text.to_string()))
+}
+
+/// The images likewise.
+fn found(saved: &Saved<ImageModel>, args: &EvalArgs) -> Result<(Images, String)> {
+    let output = args.model.output;
+    let Some(word) = &args.data else {
+        return saved.of_run("test images", "--data", |run: images::RunConfig| {
+            Ok((args.skip.reading(output, |skip| run.load(skip))?.test, format!("{} (test)", run.data)))
+        });
+    };
+    let framing = saved.settings()?.map_or(Framing::Crop, |run: images::RunConfig| run.fit.framing);
+    let (source, fit): (ImageSource, _) = (word.parse()?, Fit::to(saved.model.config().shape, framing));
+    Ok((args.skip.reading(output, |skip| source.test(&fit, skip))?, word.clone()))
 }

@@ -1,20 +1,21 @@
 //! The program `ffjord`: continuous normalizing flows.
 
 mod animate;
-mod config;
 mod eval;
 mod images;
-mod losses;
-mod particles;
-mod picture;
+mod kind;
 mod sample;
-mod saved;
 mod solve;
+mod tables;
 mod train;
-mod watch;
 
+use candle_core::Device;
 use clap::{Parser, Subcommand};
+use ffjord::{ContinuousFlow, ImageModel};
+use flows_core::distributions::Distribution;
+use flows_core::run::InfoArgs;
 use flows_core::{Result, cli};
+use kind::Kind;
 use std::process::ExitCode;
 
 #[global_allocator]
@@ -36,17 +37,31 @@ enum Command {
     Eval(eval::EvalArgs),
     Sample(sample::SampleArgs),
     Animate(animate::AnimateArgs),
+    #[command(after_long_help = "Example:\n  ffjord info runs/pinwheel")]
+    Info(InfoArgs),
     Solve(solve::SolveArgs),
 }
 
 fn run(args: Args) -> Result<()> {
     match args.command {
-        Command::Train(args) => train::run(*args),
+        Command::Train(args) if Kind::of_run(&args)? == Kind::Images => images::train(*args),
+        Command::Train(args) => tables::train(*args),
         Command::Eval(args) => eval::run(args),
         Command::Sample(args) => sample::run(args),
         Command::Animate(args) => animate::run(args),
+        Command::Info(args) => info(args),
         Command::Solve(args) => solve::run(args),
     }
+}
+
+fn info(args: InfoArgs) -> Result<()> {
+    let path = args.file()?;
+    if Kind::of_model(&path)? == Kind::Images {
+        let model = ImageModel::load(path, &Device::Cpu)?;
+        return args.show(ImageModel::KIND, model.config(), model.parameters(), model.structure());
+    }
+    let model = ContinuousFlow::load(path, &Device::Cpu)?;
+    args.show(ContinuousFlow::KIND, model.config(), model.parameters(), model.structure())
 }
 
 fn main() -> ExitCode {
@@ -56,10 +71,18 @@ fn main() -> ExitCode {
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
-    use flows_core::testing::check_arguments;
+    use ffjord::run::{images, tables};
+    use flows_core::run::Settings;
+    use flows_core::testing::{check_arguments, check_presets};
 
     #[test]
     fn arguments_are_consistent_and_explained() -> flows_core::Result<()> {
-        check_arguments(super::Args::command(), &[crate::config::PRESETS, crate::images::PRESETS])
+        check_arguments(super::Args::command(), &[tables::PRESETS, images::PRESETS])
+    }
+
+    #[test]
+    fn every_preset_is_a_run_and_survives_its_file() -> flows_core::Result<()> {
+        check_presets(tables::PRESETS, "rings", tables::RunConfig::check)?;
+        check_presets(images::PRESETS, "images.npy", images::RunConfig::check)
     }
 }

@@ -1,12 +1,13 @@
-//! `ffjord sample`: new rows.
+//! `ffjord sample`: new rows or images.
 
-use crate::images;
-use crate::saved::Saved;
-use candle_core::{DType, Device};
+use crate::images::{noise, picture};
+use crate::kind::Kind;
 use clap::Args;
-use flows_core::cli::{ModelArgs, plural, print, print_json};
-use flows_core::data::{Table, write_table};
-use flows_core::distributions::draw;
+use ffjord::{ContinuousFlow, ImageModel};
+use flows_core::cli::{ModelArgs, check_extension, draw_rows, plural, print_or_json, write_rows};
+use flows_core::data::Table;
+use flows_core::plot::write_png;
+use flows_core::run::{Saved, check_temperature};
 use flows_core::{Error, Result, Rng};
 use serde_json::json;
 use std::path::PathBuf;
@@ -37,36 +38,40 @@ pub struct SampleArgs {
 }
 
 pub fn run(args: SampleArgs) -> Result<()> {
-    if images::is_model(&args.model)? {
-        return images::sample(args);
-    }
+    if Kind::of(&args.model)? == Kind::Images { of_images(args) } else { of_rows(args) }
+}
+
+fn of_rows(args: SampleArgs) -> Result<()> {
     if args.temperature.is_some() {
         return Err(Error::Config("--temperature is for images: leave it out".into()));
     }
-    let output = args.model.output;
-    let (saved, _) = Saved::open(&args.model)?;
+    let saved = Saved::open(&args.model, ContinuousFlow::load)?;
     let config = saved.model.config();
-    let count = args.count.unwrap_or(1000);
-    let most = (1 << 30) / config.features;
+    let (count, most) = (args.count.unwrap_or(1000), (1 << 30) / config.features);
     if !(1..=most).contains(&count) {
         return Err(Error::Config(format!("draw 1 to {} by --count", plural(most, "row"))));
     }
-    let data = draw(&saved.model, count, None, &mut Rng::seed(args.seed))?;
-    let data = data.to_device(&Device::Cpu)?.to_dtype(DType::F32)?;
+    let (rng, quiet) = (&mut Rng::seed(args.seed), args.model.output.quiet);
+    let data = draw_rows(&saved.model, count, None, &saved.device, rng, quiet)?;
     let table = Table { columns: config.columns.clone(), data };
-    match (&args.out, output.json) {
-        (Some(out), json) => {
-            write_table(out, &table)?;
-            let (rows, seed) = (count, args.seed);
-            if json {
-                return print_json(&json!({ "model": saved.path, "rows": rows, "seed": seed, "out": out }));
-            }
-            print(format_args!("{} drawn in {}", plural(rows, "row"), out.display()))
-        }
-        (None, true) => print_json(&json!({
-            "model": saved.path, "rows": count, "seed": args.seed, "columns": table.columns,
-            "samples": table.data.to_vec2::<f32>()?,
-        })),
-        (None, false) => print(table.to_csv()?.trim_end()),
+    write_rows(&table, args.out.as_deref(), json!({ "model": saved.path, "seed": args.seed }), args.model.output)
+}
+
+fn of_images(args: SampleArgs) -> Result<()> {
+    let count = args.count.unwrap_or(64);
+    if !(1..=100_000).contains(&count) {
+        return Err(Error::Config("draw 1 to 100,000 images by --count".into()));
     }
+    let out = args.out.unwrap_or_else(|| PathBuf::from("samples.png"));
+    check_extension(&out, "png", "pictures")?;
+    let temperature = args.temperature.unwrap_or(1.0);
+    check_temperature(temperature)?;
+    let saved = Saved::open(&args.model, ImageModel::load)?;
+    let noise = (noise(&saved.model, count, &mut Rng::seed(args.seed))? * temperature)?;
+    write_png(&picture(&saved.model.detached().decode(&noise)?, count.isqrt())?, &out)?;
+    let value = json!({
+        "model": saved.path, "images": count, "temperature": temperature, "seed": args.seed, "out": out,
+    });
+    let text = format!("{} drawn in {}", plural(count, "image"), out.display());
+    print_or_json(args.model.output, &value, text)
 }

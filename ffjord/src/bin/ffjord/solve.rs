@@ -1,8 +1,9 @@
 //! `ffjord solve`: the solver on equations by name.
 
-use clap::{Args, ValueEnum};
-use ffjord::solver::{Method, Solution, Solver};
-use flows_core::cli::{OutputArgs, print, print_json};
+use clap::Args;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use ffjord::solver::{Equation, Method, Solution, Solver};
+use flows_core::cli::{OutputArgs, print_or_json};
 use flows_core::plot::{Colour, Figure, Panel};
 use flows_core::{Error, Result};
 use serde_json::json;
@@ -21,7 +22,8 @@ Examples:
   ffjord solve van-der-pol --initial 3,-1 --begin 5 --end 0")]
 pub struct SolveArgs {
     /// The equation
-    problem: Problem,
+    #[arg(value_parser = equations())]
+    problem: Equation,
     /// dopri5, tsit5, bosh3, adaptive-heun, or with fixed steps euler, midpoint, rk4
     #[arg(long, value_name = "M", default_value_t = Method::Dopri5)]
     method: Method,
@@ -53,46 +55,9 @@ pub struct SolveArgs {
     output: OutputArgs,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Problem {
-    /// Prey and predators: x' = 1.5 x - x y, y' = x y - 3 y
-    LotkaVolterra,
-    /// A stiff oscillator: x' = v, v' = 5 (1 - x^2) v - x
-    VanDerPol,
-    /// Chaos: x' = 10 (y - x), y' = x (28 - z) - y, z' = x y - 8/3 z
-    Lorenz,
-    /// A spring: x' = v, v' = -x
-    Harmonic,
-}
-
-impl Problem {
-    fn variables(self) -> &'static [&'static str] {
-        match self {
-            Self::LotkaVolterra => &["prey", "predators"],
-            Self::VanDerPol | Self::Harmonic => &["x", "v"],
-            Self::Lorenz => &["x", "y", "z"],
-        }
-    }
-
-    fn initial(self) -> Vec<f64> {
-        match self {
-            Self::LotkaVolterra => vec![1.0, 1.0],
-            Self::VanDerPol => vec![2.0, 0.0],
-            Self::Lorenz => vec![1.0, 1.0, 1.0],
-            Self::Harmonic => vec![1.0, 0.0],
-        }
-    }
-
-    fn slope(self, y: &[f64]) -> Vec<f64> {
-        match self {
-            Self::LotkaVolterra => vec![1.5 * y[0] - y[0] * y[1], y[0] * y[1] - 3.0 * y[1]],
-            Self::VanDerPol => vec![y[1], 5.0 * (1.0 - y[0] * y[0]) * y[1] - y[0]],
-            Self::Lorenz => {
-                vec![10.0 * (y[1] - y[0]), y[0] * (28.0 - y[2]) - y[1], y[0] * y[1] - 8.0 / 3.0 * y[2]]
-            }
-            Self::Harmonic => vec![y[1], -y[0]],
-        }
-    }
+fn equations() -> impl TypedValueParser {
+    let values = Equation::ALL.map(|equation| PossibleValue::new(equation.name()).help(equation.about()));
+    PossibleValuesParser::new(values).try_map(|name| name.parse::<Equation>())
 }
 
 pub fn run(args: SolveArgs) -> Result<()> {
@@ -126,19 +91,16 @@ pub fn run(args: SolveArgs) -> Result<()> {
         .map(|i| if i == last { end } else { begin + (end - begin) * f64::from(i) / f64::from(last) })
         .collect();
     let Solution { states, stats, status } = solver.solve(|_, y: &Vec<f64>| Ok(problem.slope(y)), initial, &times)?;
-    if output.json {
-        print_json(&json!({
-            "method": args.method, setting.0: setting.1, "result": status, "stats": stats,
-            "variables": names, "times": times[..states.len()], "states": states,
-        }))?;
-    } else {
-        let row = |(t, y): (&f64, &Vec<f64>)| {
-            let values: String = y.iter().map(|v| format!(",{v}")).collect();
-            format!("\n{t}{values}")
-        };
-        let rows: String = times.iter().zip(&states).map(row).collect();
-        print(format_args!("t,{}{rows}", names.join(",")))?;
-    }
+    let row = |(t, y): (&f64, &Vec<f64>)| {
+        let values: String = y.iter().map(|v| format!(",{v}")).collect();
+        format!("\n{t}{values}")
+    };
+    let rows: String = times.iter().zip(&states).map(row).collect();
+    let value = json!({
+        "method": args.method, setting.0: setting.1, "result": status, "stats": stats,
+        "variables": names, "times": times[..states.len()], "states": states,
+    });
+    print_or_json(output, &value, format_args!("t,{}{rows}", names.join(",")))?;
     output.note(format!(
         "{} evaluations, {} steps taken, {} tried in vain",
         stats.evaluations, stats.accepted, stats.rejected

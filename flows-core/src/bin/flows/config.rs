@@ -1,15 +1,23 @@
 //! The settings of a run: what `config.toml` holds.
 
 use candle_core::{DType, Device};
-use flows_core::cli::{Presets, check_count};
 use flows_core::data::{Dataset, Proportions, Source};
 use flows_core::flows::{Flow, FlowConfig, NamedFlow};
-use flows_core::train::{TrainConfig, Trainer};
-use flows_core::{Error, Result, Rng};
+use flows_core::run::{Presets, Program, Settings, check_at_least_one, check_count, check_training, stream};
+use flows_core::train::TrainConfig;
+use flows_core::{Result, Rng};
 use serde::{Deserialize, Serialize};
 
-/// The presets by name.
-pub const PRESETS: Presets = Presets::new(include_str!("presets.toml"));
+/// The names that the program's runs go by.
+pub const PROGRAM: Program = Program {
+    name: "flows",
+    presets: Presets::new(include_str!("presets.toml")),
+    subject: "data",
+    counted: "rows",
+    files: &["density.png"],
+    kept: &["data", "rows", "samples", "proportions", "context", "standardize"],
+    changeable: &[],
+};
 
 /// All that decides a run, the machine aside.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -60,26 +68,25 @@ fn default_standardize() -> bool {
     true
 }
 
-/// The generators of a run, independent of each other.
-pub struct Generators {
-    data: Rng,
-    weights: Rng,
+/// The random streams of a run, in the order in which they fork from its seed.
+#[derive(Clone, Copy)]
+pub enum Stream {
+    Data,
+    Weights,
     /// What the loss draws from.
-    pub training: Rng,
+    Training,
     /// What the samples in the picture are drawn from.
-    pub picture: Rng,
+    Picture,
 }
 
 impl RunConfig {
-    /// The generators that the seed determines.
-    pub fn generators(&self) -> Generators {
-        let mut seed = Rng::seed(self.seed);
-        Generators { data: seed.fork(), weights: seed.fork(), training: seed.fork(), picture: seed.fork() }
+    pub fn rng(&self, of: Stream) -> Rng {
+        stream(self.seed, of as usize)
     }
 
     /// The data in its three parts, the same at every call.
     pub fn load(&self, device: &Device) -> Result<Dataset> {
-        let data = self.data.load(self.samples, self.proportions, &mut self.generators().data)?;
+        let data = self.data.load(self.samples, self.proportions, &mut self.rng(Stream::Data))?;
         check_count(self.rows, data.rows(), "row", &self.data)?;
         let data = data.with_context(&self.context)?;
         let usable = || {
@@ -101,7 +108,7 @@ impl RunConfig {
             context_columns: data.context_columns.clone(),
             model: self.model.clone(),
         };
-        let flow = Flow::on(config, DType::F32, device, &mut self.generators().weights)?;
+        let flow = Flow::on(config, DType::F32, device, &mut self.rng(Stream::Weights))?;
         if self.standardize {
             flow.standardize(&data.train.x, data.train.context.as_ref())?;
         }
@@ -114,30 +121,18 @@ impl RunConfig {
     pub fn pieces_on(&self, device: &Device) -> usize {
         if device.is_cpu() && self.model.architecture().splits_batches() { self.pieces } else { 1 }
     }
+}
 
-    /// Passes if a run can be made of these settings, whatever the data.
-    pub fn check(&self) -> Result<()> {
-        if self.batch == 0 || self.pieces == 0 {
-            return Err(Error::Config("`batch` and `pieces` must be at least 1".into()));
-        }
-        if self.train.optimizer.lr() == 0.0 {
-            return Err(Error::Config("with a learning rate of 0 nothing is learnt: set it above 0".into()));
-        }
+impl Settings for RunConfig {
+    fn resolve(self, _: bool) -> Result<Self> {
+        Ok(Self { data: self.data.absolute()?, ..self })
+    }
+
+    fn check(&self) -> Result<()> {
+        check_at_least_one(&[("batch", self.batch), ("pieces", self.pieces)])?;
         // All that is wrong with the settings shows on a model of two columns.
         let context = Some(self.context.len()).filter(|width| *width > 0);
         let trial = FlowConfig { context, ..FlowConfig::new(2, self.model.clone()) };
-        let trial = Flow::new(trial, &mut Rng::seed(0))?;
-        Trainer::new(trial.parameters(), self.train.clone(), Rng::seed(0)).map(drop)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use flows_core::testing::check_presets;
-
-    #[test]
-    fn every_preset_is_a_run_and_survives_its_file() -> Result<()> {
-        check_presets(PRESETS, "rings", RunConfig::check)
+        check_training(Flow::new(trial, &mut Rng::seed(0))?.parameters(), &self.train)
     }
 }

@@ -1,9 +1,12 @@
 //! `flows eval`: how well a model fits data.
 
-use crate::saved::{DataArgs, Saved};
+use crate::saved::{DataArgs, rows};
 use clap::Args;
 use flows_core::Result;
-use flows_core::cli::{Likelihood, ModelArgs, log_likelihoods, print, print_json};
+use flows_core::cli::{ModelArgs, log_likelihoods, print_or_json};
+use flows_core::evaluate::Likelihood;
+use flows_core::flows::Flow;
+use flows_core::run::Saved;
 use serde_json::json;
 
 /// Tell how well a model fits data: the log-likelihood of the rows
@@ -24,13 +27,11 @@ pub struct EvalArgs {
 }
 
 pub fn run(args: EvalArgs) -> Result<()> {
-    let ModelArgs { output, .. } = args.model;
-    let (saved, device) = Saved::of(&args.model)?;
-    let (rows, name) = saved.rows(&args.data, &device)?;
-    let values = log_likelihoods(&saved.flow, &rows, output.quiet)?;
-    let result = Likelihood::of(&values, saved.flow.config().features);
-    if output.json {
-        return print_json(&json!({ "model": saved.path, "data": name, "result": result }));
-    }
-    print(format_args!("log-likelihood  {}", result.text(&format!(" of {name}"))))
+    let output = args.model.output;
+    let saved = Saved::open(&args.model, Flow::load)?;
+    let (rows, name) = rows(&saved, &args.data)?;
+    let values = log_likelihoods(&saved.model, &rows, output.quiet)?;
+    let result = Likelihood::of(&values, saved.model.config().features);
+    let value = json!({ "model": saved.path, "data": name, "result": result });
+    print_or_json(output, &value, format_args!("log-likelihood  {}", result.text(&format!(" of {name}"))))
 }

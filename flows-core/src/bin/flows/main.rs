@@ -1,18 +1,18 @@
 //! The program `flows`: densities of tables and of points in the plane.
 
-mod columns;
 mod config;
 mod eval;
 mod figures;
-mod info;
-mod picture;
 mod plot;
 mod sample;
 mod saved;
 mod score;
 mod train;
 
+use candle_core::Device;
 use clap::{Parser, Subcommand};
+use flows_core::flows::Flow;
+use flows_core::run::InfoArgs;
 use flows_core::{Result, cli};
 use std::process::ExitCode;
 
@@ -37,7 +37,8 @@ enum Command {
     Score(score::ScoreArgs),
     Sample(sample::SampleArgs),
     Plot(plot::PlotArgs),
-    Info(info::InfoArgs),
+    #[command(after_long_help = "Example:\n  flows info runs/two-moons")]
+    Info(InfoArgs),
     Figures(figures::FiguresArgs),
 }
 
@@ -48,7 +49,10 @@ fn run(args: Args) -> Result<()> {
         Command::Score(args) => score::run(args),
         Command::Sample(args) => sample::run(args),
         Command::Plot(args) => plot::run(args),
-        Command::Info(args) => info::run(args),
+        Command::Info(args) => {
+            let flow = Flow::load(args.file()?, &Device::Cpu)?;
+            args.show(Flow::KIND, flow.config(), flow.parameters(), &flow)
+        }
         Command::Figures(args) => figures::run(&args),
     }
 }
@@ -60,10 +64,16 @@ fn main() -> ExitCode {
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
-    use flows_core::testing::check_arguments;
+    use flows_core::run::Settings;
+    use flows_core::testing::{check_arguments, check_presets};
 
     #[test]
     fn arguments_are_consistent_and_explained() -> flows_core::Result<()> {
-        check_arguments(super::Args::command(), &[crate::config::PRESETS])
+        check_arguments(super::Args::command(), &[crate::config::PROGRAM.presets])
+    }
+
+    #[test]
+    fn every_preset_is_a_run_and_survives_its_file() -> flows_core::Result<()> {
+        check_presets(crate::config::PROGRAM.presets, "rings", crate::config::RunConfig::check)
     }
 }

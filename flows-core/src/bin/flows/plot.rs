@@ -1,12 +1,12 @@
 //! `flows plot`: pictures of models and runs.
 
-use crate::picture;
-use crate::saved::Saved;
 use candle_core::Tensor;
 use clap::{Args, Subcommand};
-use flows_core::cli::{DeviceArgs, Losses, OutputArgs, loss_figure, loss_panel, print, print_json};
+use flows_core::cli::{ModelArgs, OutputArgs, print_or_json};
 use flows_core::distributions::Distribution;
+use flows_core::flows::Flow;
 use flows_core::plot::{Figure, Panel, points, window};
+use flows_core::run::{Losses, Saved, density, loss_figure, loss_panels};
 use flows_core::{Error, Result, Rng};
 use serde_json::json;
 use std::path::PathBuf;
@@ -39,8 +39,6 @@ Examples:
   flows plot density runs/two-moons --out moons.svg
   flows plot density runs/prices --context 2020,3 --window=0,10,-2,2 --out prices.png")]
 struct DensityArgs {
-    /// The folder of a run, a model.safetensors, or hf://owner/repo/path
-    model: String,
     /// The file to write, .png or .svg
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
@@ -51,9 +49,7 @@ struct DensityArgs {
     #[arg(long, value_name = "WINDOW", value_delimiter = ',', allow_hyphen_values = true)]
     window: Option<Vec<f64>>,
     #[command(flatten)]
-    device: DeviceArgs,
-    #[command(flatten)]
-    output: OutputArgs,
+    model: ModelArgs,
 }
 
 /// Draw the losses of one run or several
@@ -74,22 +70,17 @@ struct LossArgs {
     output: OutputArgs,
 }
 
-/// What the vertical axis of a run's loss curve shows.
-pub const UNIT: &str = "negative log-likelihood (nats)";
-
 pub fn run(args: PlotArgs) -> Result<()> {
     let (figure, out, output) = match args.what {
-        What::Density(args) => (density(&args)?, args.out, args.output),
-        What::Loss(args) => (loss(&args)?, args.out, args.output),
+        What::Density(args) => (plot_density(&args)?, args.out, args.model.output),
+        What::Loss(args) => (plot_loss(&args)?, args.out, args.output),
     };
     figure.write(&out)?;
-    if output.json { print_json(&json!({ "out": out })) } else { print(out.display()) }
+    print_or_json(output, &json!({ "out": out }), out.display())
 }
 
-fn density(args: &DensityArgs) -> Result<Figure> {
-    let device = args.device.open()?;
-    let saved = Saved::open(&args.model, &device)?;
-    let Saved { flow, path } = saved;
+fn plot_density(args: &DensityArgs) -> Result<Figure> {
+    let Saved { model: flow, path, device } = Saved::open(&args.model, Flow::load)?;
     let config = flow.config();
     let names = config.columns.clone().unwrap_or_else(|| vec![String::new(); 2]);
     if config.features != 2 {
@@ -109,7 +100,7 @@ fn density(args: &DensityArgs) -> Result<Figure> {
             window(&points(&flow.sample(2000, contexts.as_ref(), &mut Rng::seed(0))?)?, false)
         }
     };
-    let field = picture::density(&flow, window, context.as_ref())?;
+    let field = density(&flow, window, context.as_ref(), &device)?;
     let [(left, right), (bottom, top)] = window;
     let panel = Panel::new("").labels(&names[0], &names[1]).density(field);
     // Axes of like length are taken to be of like units.
@@ -117,13 +108,12 @@ fn density(args: &DensityArgs) -> Result<Figure> {
     Ok(Figure::new(1, (420, 400)).panel(if alike { panel.equal_aspect() } else { panel }))
 }
 
-fn loss(args: &LossArgs) -> Result<Figure> {
+fn plot_loss(args: &LossArgs) -> Result<Figure> {
     let read = |path: &PathBuf| {
         let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-        let file = if path.is_dir() { path.join("metrics.jsonl") } else { path.clone() };
-        Ok((name, Losses::read(&file)?))
+        let (values, units) = Losses::of_run(path)?;
+        Ok((name, values, units))
     };
     let runs: Vec<_> = args.runs.iter().map(read).collect::<Result<_>>()?;
-    // The runs may be another program's: of images, in bits a colour, for instance.
-    Ok(loss_figure(vec![loss_panel(&runs, &[], "loss")]))
+    Ok(loss_figure(loss_panels(&runs, &[])))
 }

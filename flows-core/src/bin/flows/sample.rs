@@ -1,18 +1,15 @@
 //! `flows sample`: new rows.
 
-use crate::saved::{Saved, whole};
+use crate::saved::{columns, whole};
 use candle_core::{DType, Device, Tensor};
 use clap::Args;
-use flows_core::cli::{ModelArgs, check_out, in_order, plural, print, print_json, work_bar};
-use flows_core::data::{Source, Table, read_table, write_table};
-use flows_core::distributions::draw;
+use flows_core::cli::{ModelArgs, check_out, draw_rows, plural, write_rows};
+use flows_core::data::{Source, Table, read_table};
 use flows_core::flows::Flow;
+use flows_core::run::Saved;
 use flows_core::{Error, Result, Rng};
 use serde_json::json;
 use std::path::PathBuf;
-
-/// Rows that are drawn at once: bounds the memory beside that of the rows themselves.
-const CHUNK: usize = 4096;
 
 /// The most numbers that one command draws or is given as contexts: 4 GiB.
 const MOST: usize = 1 << 30;
@@ -45,57 +42,43 @@ pub struct SampleArgs {
 }
 
 pub fn run(args: SampleArgs) -> Result<()> {
-    let ModelArgs { output, .. } = args.model;
     if let Some(out) = &args.out {
         check_out(out, &args.context)?;
     }
-    let (saved, _) = Saved::of(&args.model)?;
-    let context = contexts(&saved.flow, &args)?;
-    let data = samples(&saved.flow, context.as_ref(), &args)?;
-    let (rows, _) = data.dims2()?;
-    let columns = saved.flow.config().columns.clone();
-    if let Some(out) = &args.out {
-        write_table(out, &Table { columns, data })?;
-        return match output.json {
-            true => print_json(&json!({ "model": saved.path, "rows": rows, "seed": args.seed, "out": out })),
-            false => print(format_args!("{} drawn in {}", plural(rows, "row"), out.display())),
-        };
-    }
-    if output.json {
-        let samples = data.to_vec2::<f32>()?;
-        let result = json!({
-            "model": saved.path, "rows": rows, "seed": args.seed, "columns": columns, "samples": samples,
-        });
-        return print_json(&result);
-    }
-    print(Table { columns, data }.to_csv()?.trim_end())
+    let saved = Saved::open(&args.model, Flow::load)?;
+    let context = contexts(&saved.model, &args)?;
+    let (flow, config) = (&saved.model, saved.model.config());
+    let rows = context.as_ref().map_or(Ok(args.count.unwrap_or(1000)), |c| c.dim(0))?;
+    check_size(rows, config.features)?;
+    let (rng, quiet) = (&mut Rng::seed(args.seed), args.model.output.quiet);
+    let data = draw_rows(flow, rows, context.as_ref(), &saved.device, rng, quiet)?;
+    let table = Table { columns: config.columns.clone(), data };
+    write_rows(&table, args.out.as_deref(), json!({ "model": saved.path, "seed": args.seed }), args.model.output)
 }
 
 /// The contexts, one row a draw, on the CPU.
 fn contexts(flow: &Flow, args: &SampleArgs) -> Result<Option<Tensor>> {
-    let config = flow.config();
-    match (config.context, &args.context) {
-        (None, None) => Ok(None),
-        (None, Some(_)) => Err(Error::Config("the model has no context; leave out --context".into())),
+    let (width, path) = match (flow.config().context, &args.context) {
+        (None, None) => return Ok(None),
+        (None, Some(_)) => return Err(Error::Config("the model has no context; leave out --context".into())),
         (Some(width), None) => {
             let message = format!("the model is conditional: give a file of {width} context columns by --context");
-            Err(Error::Config(message))
+            return Err(Error::Config(message));
         }
-        (Some(width), Some(path)) => {
-            let data = whole(read_table(path)?)?;
-            let data = data.to(DType::F32, &Device::Cpu).map_err(Source::Table(path.clone()).named())?;
-            let (rows, got) = data.test.x.dims2()?;
-            if got != width {
-                let message = format!("has {got} columns, but the model's context has {width}; give these alone");
-                return Err(Error::file(path, message));
-            }
-            let (names, wanted) = (data.columns.as_deref(), config.context_columns.as_deref());
-            let context = in_order(&data.test.x, names, wanted, &path.display().to_string())?;
-            let each = args.count.unwrap_or(1);
-            check_size(rows.saturating_mul(each), width)?;
-            Ok(Some(context.unsqueeze(1)?.repeat((1, each, 1))?.reshape((rows * each, width))?))
-        }
+        (Some(width), Some(path)) => (width, path),
+    };
+    let data = whole(read_table(path)?)?;
+    let data = data.to(DType::F32, &Device::Cpu).map_err(Source::Table(path.clone()).named())?;
+    let (rows, got) = data.test.x.dims2()?;
+    if got != width {
+        let message = format!("has {got} columns, but the model's context has {width}; give these alone");
+        return Err(Error::file(path, message));
     }
+    let source = path.display().to_string();
+    let context = columns(flow).context_of(&data.test.x, data.columns.as_deref(), &source)?;
+    let each = args.count.unwrap_or(1);
+    check_size(rows.saturating_mul(each), width)?;
+    Ok(Some(context.unsqueeze(1)?.repeat((1, each, 1))?.reshape((rows * each, width))?))
 }
 
 /// Passes if so many rows can be had.
@@ -108,23 +91,4 @@ fn check_size(rows: usize, width: usize) -> Result<()> {
             plural(MOST / width, "row")
         ))),
     }
-}
-
-/// The draws, on the CPU.
-fn samples(flow: &Flow, context: Option<&Tensor>, args: &SampleArgs) -> Result<Tensor> {
-    let rows = context.map_or(Ok(args.count.unwrap_or(1000)), |c| c.dim(0))?;
-    check_size(rows, flow.config().features)?;
-    let mut rng = Rng::seed(args.seed);
-    let bar = work_bar(rows, "drawing", args.model.output.quiet || rows < 100 * CHUNK);
-    let mut parts = Vec::new();
-    for start in (0..rows).step_by(CHUNK) {
-        let length = CHUNK.min(rows - start);
-        let device = flow.parameters().device();
-        let context = context.map(|c| c.narrow(0, start, length)?.contiguous()?.to_device(device)).transpose()?;
-        let drawn = draw(flow, length, context.as_ref(), &mut rng)?;
-        parts.push(drawn.to_device(&Device::Cpu)?.to_dtype(DType::F32)?);
-        bar.inc(length as u64);
-    }
-    bar.finish_and_clear();
-    Ok(Tensor::cat(&parts, 0)?)
 }

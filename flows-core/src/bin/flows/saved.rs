@@ -1,23 +1,16 @@
-//! A model that was saved, and the data that goes with it.
+//! The rows that go with a model that was saved.
 
-use crate::columns::matched;
 use crate::config::RunConfig;
-use candle_core::{DType, Device};
+use candle_core::DType;
 use clap::Args;
-use flows_core::cli::{ModelArgs, model_file, settings_of_run};
+use flows_core::cli::Columns;
 use flows_core::data::{Dataset, Examples, Source, Table};
 use flows_core::flows::Flow;
-use flows_core::{Error, Result, Rng};
-use std::path::PathBuf;
+use flows_core::run::Saved;
+use flows_core::{Result, Rng};
 
 /// Samples of a 2-D density that is named in place of a file.
 const SAMPLES: usize = 20_000;
-
-/// A model and where it was found.
-pub struct Saved {
-    pub flow: Flow,
-    pub path: PathBuf,
-}
 
 /// The rows that a subcommand works on.
 #[derive(Args, Debug)]
@@ -33,68 +26,42 @@ pub struct DataArgs {
     pub context: Option<Vec<String>>,
 }
 
-impl Saved {
-    /// The model that the arguments name, and the device that it is on.
-    pub fn of(args: &ModelArgs) -> Result<(Self, Device)> {
-        let (path, device) = args.open()?;
-        Ok((Self { flow: Flow::load(&path, &device)?, path }, device))
-    }
-
-    /// The model in `text`: the folder of a run, a file, or `hf://owner/repo/path`.
-    pub fn open(text: &str, device: &Device) -> Result<Self> {
-        let path = model_file(text)?;
-        Ok(Self { flow: Flow::load(&path, device)?, path })
-    }
-
-    /// The settings of the run that made the model.
-    pub fn run(&self) -> Result<RunConfig> {
-        let message = "has no config.toml beside it that says what it was trained on";
-        settings_of_run(&self.path)?.ok_or_else(|| Error::file(&self.path, message))
-    }
-
-    /// The rows that `args` name, and what to call them.
-    pub fn rows(&self, args: &DataArgs, device: &Device) -> Result<(Examples, String)> {
-        let config = self.flow.config();
-        let (data, name) = match &args.data {
-            Some(text) => {
-                let context = match (&args.context, &config.context_columns) {
-                    (Some(columns), _) | (None, Some(columns)) => columns.clone(),
-                    (None, None) if config.context.is_some() && self.settings().exists() => self.run()?.context,
-                    (None, None) => Vec::new(),
-                };
-                (self.read(&text.parse()?, &context, device)?, text.clone())
-            }
-            None => {
-                let mut run = self.run().map_err(unread("test", "--data"))?;
-                if let Some(context) = &args.context {
-                    run.context.clone_from(context);
-                }
-                (run.load(device).map_err(unread("test", "--data"))?, format!("{} (test)", run.data))
-            }
-        };
-        Ok((matched(&self.flow, &data, &data.test, &name)?, name))
-    }
-
-    /// All rows of a table, the test rows of a folder, or samples of a 2-D density.
-    fn read(&self, source: &Source, context: &[String], device: &Device) -> Result<Dataset> {
-        let data = whole(source.rows(SAMPLES, &mut Rng::seed(0))?)?.with_context(context)?;
-        if !self.flow.config().model.architecture().is_standardized() {
-            data.check_angles().map_err(source.named())?;
-        }
-        data.to(DType::F32, device).map_err(source.named())
-    }
-
-    fn settings(&self) -> PathBuf {
-        self.path.with_file_name("config.toml")
+/// The columns of a model.
+pub fn columns(flow: &Flow) -> Columns<'_> {
+    let config = flow.config();
+    Columns {
+        features: config.features,
+        names: config.columns.as_deref(),
+        context: config.context.unwrap_or(0),
+        context_names: config.context_columns.as_deref(),
     }
 }
 
-/// The error of rows of a run that cannot be read, and the flag that names others.
-pub fn unread(part: &str, flag: &str) -> impl Fn(Error) -> Error {
-    move |error| {
-        let kind = if error.is_bad_use() { Error::Data } else { Error::Io };
-        kind(format!("the {part} rows of the run cannot be read: {error}; name others by {flag}"))
+/// The rows that `args` name, and what to call them: all of a table, the test rows of a folder, or samples of a 2-D
+/// density.
+pub fn rows(saved: &Saved<Flow>, args: &DataArgs) -> Result<(Examples, String)> {
+    let (config, columns) = (saved.model.config(), columns(&saved.model));
+    let Some(text) = &args.data else {
+        let (data, name) = saved.of_run("test rows", "--data", |mut run: RunConfig| {
+            run.context = args.context.clone().unwrap_or(run.context);
+            Ok((run.load(&saved.device)?, format!("{} (test)", run.data)))
+        })?;
+        return Ok((columns.of(&data, &data.test, &name)?, name));
+    };
+    let context = match (&args.context, &config.context_columns) {
+        (Some(columns), _) | (None, Some(columns)) => columns.clone(),
+        (None, None) if config.context.is_some() => {
+            saved.settings::<RunConfig>()?.map(|run| run.context).unwrap_or_default()
+        }
+        (None, None) => Vec::new(),
+    };
+    let source: Source = text.parse()?;
+    let data = whole(source.rows(SAMPLES, &mut Rng::seed(0))?)?.with_context(&context)?;
+    if !config.model.architecture().is_standardized() {
+        data.check_angles().map_err(source.named())?;
     }
+    let data = data.to(DType::F32, &saved.device).map_err(source.named())?;
+    Ok((columns.of(&data, &data.test, text)?, text.clone()))
 }
 
 /// A table of which every part is the whole.

@@ -1,12 +1,14 @@
 //! `flows score`: how unusual each row is.
 
-use crate::columns::matched;
-use crate::saved::{DataArgs, Saved, unread};
+use crate::config::RunConfig;
+use crate::saved::{DataArgs, columns, rows};
 use candle_core::{Device, Tensor};
 use clap::Args;
 use flows_core::Result;
 use flows_core::cli::{ModelArgs, check_out, log_likelihoods, plural, print, print_json};
 use flows_core::data::{Table, write_table};
+use flows_core::flows::Flow;
+use flows_core::run::Saved;
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -35,25 +37,22 @@ pub struct ScoreArgs {
 }
 
 pub fn run(args: ScoreArgs) -> Result<()> {
-    let ModelArgs { output, .. } = args.model;
+    let output = args.model.output;
     if let Some(out) = &args.out {
         check_out(out, args.data.data.iter().chain(&args.reference))?;
     }
-    let (saved, device) = Saved::of(&args.model)?;
-    let (rows, name) = saved.rows(&args.data, &device)?;
+    let saved = Saved::open(&args.model, Flow::load)?;
+    let (scored, name) = rows(&saved, &args.data)?;
     let reference = match &args.reference {
-        Some(data) => {
-            let data = DataArgs { data: Some(data.clone()), context: args.data.context.clone() };
-            saved.rows(&data, &device)?.0
-        }
+        Some(data) => rows(&saved, &DataArgs { data: Some(data.clone()), context: args.data.context.clone() })?.0,
         None => {
-            let unread = unread("training", "--reference");
-            let data = saved.run().and_then(|run| run.load(&device)).map_err(unread)?;
-            matched(&saved.flow, &data, &data.train, "the training data")?
+            let load = |run: RunConfig| run.load(&saved.device);
+            let data = saved.of_run("training rows", "--reference", load)?;
+            columns(&saved.model).of(&data, &data.train, "the training data")?
         }
     };
-    let scores = log_likelihoods(&saved.flow, &rows, output.quiet)?;
-    let mut known = log_likelihoods(&saved.flow, &reference, output.quiet)?;
+    let scores = log_likelihoods(&saved.model, &scored, output.quiet)?;
+    let mut known = log_likelihoods(&saved.model, &reference, output.quiet)?;
     known.sort_unstable_by(f64::total_cmp);
     let percentile = |score: &f64| 100.0 * known.partition_point(|k| k < score) as f64 / known.len() as f64;
     let percentiles: Vec<f64> = scores.iter().map(percentile).collect();

@@ -1,20 +1,16 @@
 //! `flows train`: a model from data.
 
-use crate::config::{PRESETS, RunConfig};
-use crate::picture;
-use crate::plot::UNIT;
+use crate::config::{PROGRAM, RunConfig, Stream};
 use clap::Args;
 use flows_core::Result;
-use flows_core::cli::{
-    DeviceArgs, Exact, Interrupt, Likelihood, Mean, OutputArgs, ProgressBar, RunArgs, RunFolder, count, duration,
-    log_likelihoods, plural, print, print_json, write_json,
-};
-use flows_core::data::{Dataset, Shuffle, Source, Toy};
+use flows_core::cli::{DeviceArgs, OutputArgs, RunArgs, describe_rows, log_likelihoods, plural, unset};
+use flows_core::data::{Shuffle, Source, Toy};
+use flows_core::distributions::Distribution;
+use flows_core::evaluate::{Exact, Likelihood, Mean};
 use flows_core::flows::{Flow, NamedFlow};
-use flows_core::train::{LossGradients, Outcome, Trainer};
+use flows_core::run::{Loss, Trained, plane_figure};
+use flows_core::train::{LossGradients, Trainer};
 use serde::Serialize;
-use std::path::PathBuf;
-use toml::{Table, Value};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -27,7 +23,7 @@ Examples:
 
 /// The presets, each with what it is for.
 fn presets() -> String {
-    format!("Presets, `toy` unless given, and for tables `table`:\n{}\n", PRESETS.lines(10))
+    format!("Presets, `toy` unless given, and for tables `table`:\n{}\n", PROGRAM.presets.lines(10))
 }
 
 /// Train a model on data
@@ -42,20 +38,8 @@ fn presets() -> String {
 #[derive(Args)]
 #[command(after_long_help = presets() + EXAMPLES)]
 pub struct TrainArgs {
-    /// two-moons, circles, rings, eight-gaussians, pinwheel, two-spirals, checkerboard or swiss-roll; a .npy or
-    /// .csv file; a folder with train.npy, validation.npy and test.npy; or hf:// [default: two-moons]
-    #[arg(long, value_name = "D", conflicts_with = "resume", help_heading = "Data")]
-    data: Option<String>,
-    /// Columns that the model is conditioned on, by name or by index from 0, separated by commas
-    #[arg(long, value_name = "COLUMNS", value_delimiter = ',', conflicts_with = "resume", help_heading = "Data")]
-    context: Option<Vec<String>>,
-    /// Take the columns as they are: neither shift nor scale them to mean 0 and deviation 1
-    #[arg(long, conflicts_with = "resume", help_heading = "Data")]
-    no_standardize: bool,
-    /// The architecture, with the settings of its paper unless the preset has it
-    #[arg(long, value_name = "M", conflicts_with = "resume")]
-    #[arg(value_parser = clap::builder::PossibleValuesParser::new(NamedFlow::NAMES))]
-    model: Option<String>,
+    #[command(flatten)]
+    settings: Flags,
     #[command(flatten)]
     run: RunArgs,
     #[command(flatten)]
@@ -64,140 +48,109 @@ pub struct TrainArgs {
     output: OutputArgs,
 }
 
+/// The flags that are settings, laid out as these are.
+#[derive(Args, Serialize)]
+struct Flags {
+    /// two-moons, circles, rings, eight-gaussians, pinwheel, two-spirals, checkerboard or swiss-roll; a .npy or
+    /// .csv file; a folder with train.npy, validation.npy and test.npy; or hf:// [default: two-moons]
+    #[arg(long, value_name = "D", conflicts_with = "resume", help_heading = "Data")]
+    data: Option<String>,
+    /// Columns that the model is conditioned on, by name or by index from 0, separated by commas
+    #[arg(long, value_name = "COLUMNS", value_delimiter = ',', conflicts_with = "resume", help_heading = "Data")]
+    context: Option<Vec<String>>,
+    /// Take the columns as they are: neither shift nor scale them to mean 0 and deviation 1
+    #[arg(long = "no-standardize", num_args = 0, default_missing_value = "false")]
+    #[arg(conflicts_with = "resume", help_heading = "Data")]
+    standardize: Option<bool>,
+    #[command(flatten)]
+    #[serde(skip_serializing_if = "unset")]
+    model: ModelFlags,
+}
+
+#[derive(Args, Default, PartialEq, Serialize)]
+struct ModelFlags {
+    /// The architecture, with the settings of its paper unless the preset has it
+    #[arg(long = "model", value_name = "M", conflicts_with = "resume")]
+    #[arg(value_parser = clap::builder::PossibleValuesParser::new(NamedFlow::NAMES))]
+    kind: Option<String>,
+}
+
 /// What a run ends with: `results.json`.
 #[derive(Serialize)]
 struct Results {
     data: Source,
     model: &'static str,
-    parameters: usize,
-    steps: u64,
-    early_stopped: bool,
-    /// Of training.
-    seconds: f64,
-    /// The mean negative log-likelihood of the validation rows under the weights that were kept.
-    validation: Option<f64>,
+    #[serde(flatten)]
+    trained: Trained,
     test: Likelihood,
     #[serde(skip_serializing_if = "Option::is_none")]
     exact: Option<Exact>,
     columns: Option<Vec<String>>,
     context_columns: Option<Vec<String>>,
-    out: PathBuf,
 }
 
 pub fn run(args: TrainArgs) -> Result<()> {
     let device = args.device.open()?;
-    let (folder, mut config) = settle(&args)?;
-    let out = folder.path();
-    let note = |text: String| args.output.note(text);
+    let table = args.settings.data.as_ref().is_some_and(|data| data.parse::<Toy>().is_err());
+    let preset = if table { "table" } else { "toy" };
+    let (mut run, mut config): (_, RunConfig) = PROGRAM.open(&args.run, args.output, preset, &args.settings)?;
     let data = config.load(&device)?;
-    if !matches!(config.data, Source::Toy(_)) {
-        config.rows = Some(data.rows());
-    }
-    note(format!("data   {}: {}", config.data, describe(&data)));
+    config.rows = (!matches!(config.data, Source::Toy(_))).then(|| data.rows());
+    run.note(format_args!("data   {}: {}", config.data, describe_rows(&data)));
     let flow = config.build(&data, &device)?;
-    let parameters = flow.parameters().count();
-    let mut generators = config.generators();
-    let mut shuffle = Shuffle::new(data.train.len(), config.batch, config.seed)?;
-    let trainer = Trainer::new(flow.parameters(), config.train.clone(), generators.training)?;
-    let (mut trainer, done) = folder.trainer(trainer, Flow::KIND, flow.config(), &[])?;
-    let _replaced = folder.begin(&config)?;
-    let steps = config.train.steps;
-    let size = config.batch.min(data.train.len());
-    note(format!(
-        "model  {}: {}, {} of {}",
+    let (parameters, steps) = (plural(flow.parameters().count(), "parameter"), config.train.steps);
+    let size = plural(config.batch.min(data.train.len()), "row");
+    run.note(format_args!(
+        "model  {}: {parameters}, {} of {size}",
         config.model.name(),
-        plural(parameters, "parameter"),
-        plural(steps as usize, "step"),
-        plural(size, "row")
+        plural(steps as usize, "step")
     ));
-    folder.note_resumed(done, args.output);
+    let trainer = Trainer::new(flow.parameters(), config.train.clone(), config.rng(Stream::Training))?;
+    let mut trainer = run.start(trainer, Flow::KIND, flow.config(), &config)?;
 
+    let mut shuffle = Shuffle::new(data.train.len(), config.batch, config.seed)?;
     let pieces = config.pieces_on(&device);
-    let outcome = {
-        let interrupt = Interrupt::install()?;
-        let bar = (!args.output.quiet).then(|| ProgressBar::new(steps, done));
-        let mut observers = folder.observers((done, steps), &args.run, bar, &interrupt)?;
-        let mut evaluate = |_: &mut _| Ok(-Mean::of(&log_likelihoods(&flow, &data.validation, true)?).mean);
-        let loss = |number: u64, rng: &mut _| {
-            let batch = data.train.select(&shuffle.batch(number))?;
-            LossGradients::of_pieces(batch.len(), pieces, rng, |rows, rng| {
-                let part = batch.rows(rows)?;
-                config.train.memory.forward_kl(&flow, &part.x, part.context.as_ref(), rng)
-            })
-        };
-        trainer.run(loss, Some(&mut evaluate), &mut observers)?
+    let loss = |number: u64, rng: &mut _| {
+        let batch = data.train.select(&shuffle.batch(number))?;
+        LossGradients::of_pieces(batch.len(), pieces, rng, |rows, rng| {
+            let part = batch.rows(rows)?;
+            config.train.memory.forward_kl(&flow, &part.x, part.context.as_ref(), rng)
+        })
     };
-    folder.finished("flows", outcome, (trainer.step(), steps))?;
+    let mut validate = |_: &mut _| Ok(-Mean::of(&log_likelihoods(&flow, &data.validation, true)?).mean);
+    let outcome = trainer.run(loss, Some(&mut validate), &mut run.watch(trainer.step(), steps)?)?;
+    let trained = run.trained(outcome, &trainer, steps, vec![Loss::all("negative log-likelihood (nats)")])?;
 
     let values = log_likelihoods(&flow, &data.test, args.output.quiet)?;
+    let toy = if let Source::Toy(toy) = config.data { Some(toy) } else { None };
     // The exact density is that of both coordinates, not of one given the other.
-    let toy = if let Source::Toy(toy) = config.data { Some(toy).filter(|_| config.context.is_empty()) } else { None };
+    let known = toy.filter(|_| config.context.is_empty());
     let results = Results {
         data: config.data.clone(),
         model: config.model.name(),
-        parameters,
-        steps: trainer.step(),
-        early_stopped: outcome == Outcome::EarlyStopped,
-        seconds: trainer.seconds(),
-        validation: trainer.kept(),
+        trained,
         test: Likelihood::of(&values, flow.config().features),
-        exact: toy.map(|toy| Exact::of(toy, &data.test, &values)).transpose()?,
+        exact: known.map(|toy| Exact::of(toy, &data.test, &values)).transpose()?,
         columns: data.columns.clone(),
         context_columns: data.context_columns.clone(),
-        out: out.to_path_buf(),
     };
-    write_json(&out.join("results.json"), &results)?;
-    let lines: Vec<_> = toy.iter().map(|toy| ("entropy of the data", toy.entropy())).collect();
-    folder.draw_losses(&lines, UNIT)?;
-    if let Some(figure) = picture::figure(&flow, &config.data, &data, &mut generators.picture)? {
-        figure.write(out.join("density.png"))?;
+    run.save_results(&results)?;
+    let lines: Vec<_> = known.iter().map(|toy| ("entropy of the data", toy.entropy())).collect();
+    run.draw_losses(&results.trained.losses, &lines)?;
+    if flow.config().features == 2 {
+        let mut rng = config.rng(Stream::Picture);
+        let figure = plane_figure(&flow, toy, &data, |count, context| flow.sample(count, context, &mut rng))?;
+        figure.write(run.file("density.png"))?;
     }
-    if args.output.json { print_json(&results) } else { print(summary(&results)) }
+    run.report(&results, &summary(&results))
 }
 
-/// The folder and the settings of the run: those of the folder when it is resumed, else those of the
-/// preset, the file and the flags.
-fn settle(args: &TrainArgs) -> Result<(RunFolder, RunConfig)> {
-    let mut flags = Table::new();
-    let context = args.context.as_ref().map(|columns| columns.iter().cloned().map(Value::from).collect());
-    let values = [
-        ("data", args.data.clone().map(Value::from)),
-        ("context", context.map(Value::Array)),
-        ("standardize", args.no_standardize.then_some(Value::from(false))),
-        ("model", args.model.clone().map(|kind| Value::Table(Table::from_iter([("kind".to_string(), kind.into())])))),
-    ];
-    flags.extend(values.into_iter().filter_map(|(name, value)| Some((name.to_string(), value?))));
-    if args.run.resume {
-        let (folder, config): (_, RunConfig) = RunFolder::resumed(&args.run, Toy::TwoMoons.name())?;
-        config.check()?;
-        return Ok((folder, config));
-    }
-    let table = args.data.as_ref().is_some_and(|data| data.parse::<Toy>().is_err());
-    let settings = args.run.layer(PRESETS, if table { "table" } else { "toy" }, "rows", flags)?;
-    let config: RunConfig = args.run.parse(settings)?;
-    let config = RunConfig { data: config.data.absolute()?, ..config };
-    let folder = RunFolder::new(args.run.place(&config.data.to_string()), &args.run)?;
-    config.check()?;
-    Ok((folder, config))
-}
-
-fn describe(data: &Dataset) -> String {
-    let context = data.train.context_width().map_or(String::new(), |width| format!(" given {width}"));
-    let columns = plural(data.train.features(), "column");
-    let [train, validation, test] = [&data.train, &data.validation, &data.test].map(|part| part.len());
-    let train = plural(train, "row");
-    format!("{columns}{context}; {train} to train on, {} to validate, {} to test", count(validation), count(test))
-}
-
-fn summary(results: &Results) -> String {
-    let mut text = format!("test log-likelihood  {}\n", results.test.text(""));
+fn summary(results: &Results) -> Vec<(&'static str, String)> {
+    let mut lines = vec![("test log-likelihood", results.test.text(""))];
     if let Some(Exact { log_likelihood, divergence, .. }) = &results.exact {
-        let short = divergence.text();
-        text += &format!(
-            "exact density        {log_likelihood:.4} nats on the same rows: the model is {short} short of it\n"
-        );
+        let text = format!("{log_likelihood:.4} nats on the same rows: the model is {divergence} short of it");
+        lines.push(("exact density", text));
     }
-    let stopped = if results.early_stopped { ", when validation did not get better any more" } else { "" };
-    let (steps, time) = (plural(results.steps as usize, "step"), duration(results.seconds));
-    text + &format!("trained              {steps} in {time}{stopped}\nwritten              {}", results.out.display())
+    lines.extend(results.trained.lines("", ""));
+    lines
 }

@@ -2,6 +2,7 @@
 
 mod decode;
 mod digits;
+mod files;
 mod fit;
 mod folder;
 mod idx;
@@ -14,6 +15,7 @@ mod warp;
 
 pub use decode::read_image;
 pub use digits::drawn_digits;
+pub use files::{image_files, read_fitted};
 pub use fit::{Fit, Framing};
 pub use folder::is_image;
 pub use scale::{Enlarging, enlarge, shrink};

@@ -78,7 +78,7 @@ impl Model {
         ranks.gradients(&self.parameters.trainable(), ROWS, 4, rng, |rows, rng| {
             let noise = rng.normal_tensor((rows.len(), 2), DType::F32, &Device::Cpu)?;
             let x = (x.narrow(0, rows.start, rows.len())? + (noise * 0.1)?)?;
-            let y = self.network.forward(&x, None)?;
+            let y = self.network.forward(&x, None, &mut Mode::evaluation())?;
             let y = if rows.start >= ROWS / 2 { y.broadcast_mul(&self.late)? } else { y };
             Ok((y - x.narrow(1, 0, 1)?.sin()?)?.sqr()?.mean_all()?)
         })

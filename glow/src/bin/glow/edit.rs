@@ -1,20 +1,18 @@
 //! `glow edit`: more or less of an attribute.
 
 use crate::pictures::picture;
-use crate::saved::{Saved, image_files};
-use candle_core::{DType, Device, Tensor};
+use crate::saved::{class_of, encode};
+use candle_core::{DType, Tensor};
 use clap::Args;
-use flows_core::cli::{ModelArgs, check_out, check_png, plural, print, print_json, work_bar};
-use flows_core::files::{load_model, save_model};
+use flows_core::cli::{ModelArgs, check_extension, check_out, plural, print_or_json};
+use flows_core::data::images::image_files;
+use flows_core::latent::{direction, load_direction, save_direction};
 use flows_core::plot::write_png;
+use flows_core::run::Saved;
 use flows_core::{Error, Result, Rng};
-use glow::{Glow, GlowConfig};
-use serde::{Deserialize, Serialize};
+use glow::Glow;
 use serde_json::json;
-use std::path::{Path, PathBuf};
-
-/// Images whose noise is found at once.
-const CHUNK: usize = 32;
+use std::path::PathBuf;
 
 /// The `kind` that the file of a direction names.
 const KIND: &str = "glow-direction";
@@ -70,8 +68,9 @@ pub fn run(args: EditArgs) -> Result<()> {
     if args.strengths.iter().any(|strength| !strength.is_finite()) {
         return Err(Error::Config("a strength is a number: --strengths=-1,0,1".into()));
     }
-    check_png(&args.out)?;
-    let saved = Saved::open(&args.model)?;
+    check_extension(&args.out, "png", "pictures")?;
+    let saved = Saved::open(&args.model, Glow::load)?;
+    let glow = &saved.model;
     let files = if args.images.is_empty() { Vec::new() } else { image_files(&args.images)? };
     let named =
         |path: &Option<PathBuf>| path.as_ref().map_or(Ok(Vec::new()), |path| image_files(std::slice::from_ref(path)));
@@ -81,102 +80,39 @@ pub fn run(args: EditArgs) -> Result<()> {
     check_out(&args.out, &read)?;
     args.save.as_ref().map_or(Ok(()), |path| check_out(path, &read))?;
     let mut rng = Rng::seed(args.seed);
-    let direction = match (&args.direction, &args.with, &args.without) {
-        (Some(path), ..) => load(path, &saved.glow)?,
-        (None, Some(_), Some(_)) => {
-            let mut mean = |files: &[PathBuf]| -> Result<Tensor> {
-                let z = noise(&saved, files, &args, &mut rng)?;
-                Ok((z.sum_keepdim(0)? / z.dim(0)? as f64)?)
-            };
-            (mean(&with)? - mean(&without)?)?
-        }
+    let mut noise = |files: &[PathBuf]| Ok::<_, Error>(encode(&saved, files, args.class, &mut rng, output.quiet)?.1);
+    let found = match (&args.direction, &args.with, &args.without) {
+        (Some(path), ..) => load_direction(path, KIND, glow.config().dims(), glow.config(), glow.parameters())?,
+        (None, Some(_), Some(_)) => direction(&noise(&with)?, &noise(&without)?)?,
         _ => {
             let message = "give the images --with and --without the attribute, or a --direction that was saved";
             return Err(Error::Config(message.into()));
         }
     };
     if let Some(path) = &args.save {
-        let config = serde_json::to_string(&Origin::of(&saved.glow)?).map_err(|e| Error::file(path, e))?;
-        save_model(path, KIND, &config, &[("direction".to_string(), direction.clone())])?;
+        save_direction(path, KIND, &found, glow.config(), glow.parameters())?;
     }
-    let length = direction.sqr()?.sum_all()?.sqrt()?.to_dtype(DType::F64)?.to_scalar::<f64>()?;
+    let length = found.sqr()?.sum_all()?.sqrt()?.to_dtype(DType::F64)?.to_scalar::<f64>()?;
     if !files.is_empty() {
-        let z = noise(&saved, &files, &args, &mut rng)?;
-        let direction = direction.to_device(&saved.device)?.to_dtype(z.dtype())?;
+        let z = noise(&files)?;
+        let direction = found.to_device(&saved.device)?.to_dtype(z.dtype())?;
         let mut rows = Vec::new();
         for i in 0..files.len() {
             for strength in &args.strengths {
                 rows.push((z.narrow(0, i, 1)? + (&direction * *strength)?)?);
             }
         }
-        let context = saved.class(args.class, rows.len())?;
-        let x = saved.glow.decode_all(&Tensor::cat(&rows, 0)?, context.as_ref())?;
-        write_png(&picture(&saved.glow.quantize(&x)?, args.strengths.len())?, &args.out)?;
+        let context = class_of(glow, args.class, rows.len())?;
+        let x = glow.detached().decode_all(&Tensor::cat(&rows, 0)?, context.as_ref())?;
+        write_png(&picture(&glow.quantize(&x)?, args.strengths.len())?, &args.out)?;
     }
-    if output.json {
-        let out = Some(&args.out).filter(|_| !files.is_empty());
-        return print_json(&json!({
-            "model": saved.path, "length": length, "saved": args.save, "images": files, "strengths": args.strengths,
-            "out": out,
-        }));
-    }
-    let kept = args.save.iter().map(|path| format!("direction of length {length:.2} in {}", path.display()));
-    let edited = (!files.is_empty()).then(|| {
-        format!(
-            "{} at {} in {}",
-            plural(files.len(), "image"),
-            plural(args.strengths.len(), "strength"),
-            args.out.display()
-        )
+    let out = Some(&args.out).filter(|_| !files.is_empty());
+    let value = json!({
+        "model": saved.path, "length": length, "saved": args.save, "images": files, "strengths": args.strengths,
+        "out": out,
     });
-    print(kept.chain(edited).collect::<Vec<_>>().join("\n"))
-}
-
-/// What a direction is of.
-#[derive(PartialEq, Serialize, Deserialize)]
-struct Origin {
-    config: GlowConfig,
-    /// A hash of all weights (FNV-1a over their bits), by which others are told.
-    weights: String,
-}
-
-impl Origin {
-    fn of(glow: &Glow) -> Result<Self> {
-        let mut hash = 0xcbf2_9ce4_8422_2325u64;
-        for (_, weights) in glow.parameters().tensors() {
-            let weights = weights.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten_all()?;
-            for weight in weights.to_vec1::<f64>()? {
-                hash = (hash ^ weight.to_bits()).wrapping_mul(0x100_0000_01b3);
-            }
-        }
-        Ok(Self { config: glow.config().clone(), weights: format!("{hash:016x}") })
-    }
-}
-
-/// The direction in a file, (1, D), which must be of this model.
-fn load(path: &Path, glow: &Glow) -> Result<Tensor> {
-    let file = load_model(path)?;
-    file.expect_kind(KIND)?;
-    if file.config::<Origin>().ok() != Some(Origin::of(glow)?) {
-        return Err(Error::file(path, "is a direction of another model; learn it again by --with and --without"));
-    }
-    match file.tensors.get("direction").filter(|t| t.dims() == [1, glow.config().dims()]) {
-        Some(direction) => Ok(direction.clone()),
-        None => Err(Error::file(path, "holds no direction; learn it again by --with and --without")),
-    }
-}
-
-/// The noise of images, (N, D).
-fn noise(saved: &Saved, files: &[PathBuf], args: &EditArgs, rng: &mut Rng) -> Result<Tensor> {
-    let glow: &Glow = &saved.glow;
-    let bar = work_bar(files.len(), "encoding", args.model.output.quiet || files.len() < 4 * CHUNK);
-    let mut parts = Vec::new();
-    for files in files.chunks(CHUNK) {
-        let images = files.iter().map(|path| saved.image(path)).collect::<Result<Vec<_>>>()?;
-        let x = glow.dequantize(&Tensor::cat(&images, 0)?, rng)?;
-        parts.push(glow.latent(&x, saved.class(args.class, files.len())?.as_ref())?.detach());
-        bar.inc(files.len() as u64);
-    }
-    bar.finish_and_clear();
-    Ok(Tensor::cat(&parts, 0)?)
+    let kept = args.save.iter().map(|path| format!("direction of length {length:.2} in {}", path.display()));
+    let (images, strengths) = (plural(files.len(), "image"), plural(args.strengths.len(), "strength"));
+    let edited = out.map(|out| format!("{images} at {strengths} in {}", out.display()));
+    print_or_json(output, &value, kept.chain(edited).collect::<Vec<_>>().join("\n"))
 }

@@ -1,21 +1,18 @@
 //! `glow eval`: how well a model fits images.
 
-use crate::config::context;
-use crate::saved::{ImageArgs, Saved};
+use crate::saved::{Found, ImageArgs, found};
 use clap::Args;
-use flows_core::cli::{Mean, ModelArgs, check_out, plural, print, print_json, work_bar};
+use flows_core::cli::{ModelArgs, check_extension, check_out, print_or_json, with_bar};
 use flows_core::data::images::Images;
+use flows_core::evaluate::Mean;
 use flows_core::files::write_atomically;
+use flows_core::run::Saved;
 use flows_core::{Error, Result, Rng};
-use glow::Glow;
-use serde::Serialize;
+use glow::run::RunConfig;
+use glow::{Bits, Glow, log_likelihoods};
 use serde_json::json;
-use std::f64::consts::LN_2;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-
-/// Images from one movement of the bar to the next.
-const CHUNK: usize = 64;
 
 /// Tell how well a model fits images: the bits a colour takes
 ///
@@ -50,106 +47,11 @@ pub struct EvalArgs {
     model: ModelArgs,
 }
 
-/// What an evaluation reports.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct Bits {
-    pub images: usize,
-    /// Draws of the noise of an image, by which the figure is an upper bound.
-    pub draws: usize,
-    /// Whether the noise is that of a dequantizer.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub variational: bool,
-    /// What the model is given, if it is: the figure is of the images given that.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub given: Option<&'static str>,
-    /// The mean over the images, over all colours of the model's images.
-    pub bits_per_dimension: f64,
-    /// Of that mean.
-    pub standard_error: f64,
-    /// Colours of an image.
-    pub dimensions: usize,
-    /// The same over the colours that the images had before they were padded.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub bits_per_unpadded_dimension: Option<f64>,
-    /// How many these are.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub unpadded_dimensions: Option<usize>,
-    /// The mean log-density of the images as numbers in [-1/2, 1/2].
-    pub log_likelihood: f64,
-}
-
-impl Bits {
-    /// The report on images with these log-densities, bounds by so many draws, which had `unpadded` colours before they were padded, if they
-    /// were.
-    pub fn of(glow: &Glow, values: &[f64], draws: usize, unpadded: Option<usize>) -> Self {
-        let Mean { mean, standard_error } = Mean::of(values);
-        let dimensions = glow.config().dims();
-        let bits_per_dimension = glow.bits(mean);
-        let unpadded = unpadded.filter(|unpadded| *unpadded != dimensions);
-        Self {
-            images: values.len(),
-            draws,
-            variational: glow.config().dequantizer.is_some(),
-            given: match (glow.config().classes, glow.config().condition) {
-                (Some(_), _) => Some("the class"),
-                (_, Some(_)) => Some("the smaller image"),
-                (None, None) => None,
-            },
-            bits_per_dimension,
-            standard_error: standard_error / (dimensions as f64 * LN_2),
-            dimensions,
-            bits_per_unpadded_dimension: unpadded.map(|n| bits_per_dimension * dimensions as f64 / n as f64),
-            unpadded_dimensions: unpadded,
-            log_likelihood: mean,
-        }
-    }
-
-    /// For people.
-    pub fn text(&self) -> String {
-        let bits = Mean { mean: self.bits_per_dimension, standard_error: self.standard_error }.text();
-        let unpadded = self.bits_per_unpadded_dimension.zip(self.unpadded_dimensions);
-        let unpadded = unpadded.map_or(String::new(), |(bits, n)| format!(", {bits:.4} over the {n} before padding"));
-        let images = plural(self.images, "image");
-        let bound = match (self.variational, self.draws) {
-            (false, 1) => String::new(),
-            (true, 1) => "; an upper bound by learnt noise".into(),
-            (variational, draws) => {
-                let noise = if variational { "learnt noise" } else { "uniform noise" };
-                format!("; an upper bound by {draws} draws of {noise}")
-            }
-        };
-        let given = self.given.map_or(String::new(), |given| format!(" given {given}"));
-        format!("{bits} bits/dim{given} over {} colours{unpadded}  ({images}{bound})", self.dimensions)
-    }
-}
-
-/// The log-density of each of these images in nats, or rather its bound, the noise drawn from `rng`.
-pub fn log_likelihoods(
-    glow: &Glow,
-    images: &Images,
-    indices: &[u32],
-    draws: usize,
-    rng: &mut Rng,
-    quiet: bool,
-) -> Result<Vec<f64>> {
-    if images.shape() != glow.config().shape {
-        let want = format!("the model's {:?}: give --size, and --grey if need be", glow.config().shape);
-        return Err(Error::shape("an image", &images.shape(), want));
-    }
-    let bar = work_bar(indices.len(), "evaluating", quiet || indices.len() < 8 * CHUNK);
-    let mut values = Vec::with_capacity(indices.len());
-    for chunk in indices.chunks(CHUNK) {
-        let colours = images.tensor(chunk, || false)?;
-        let context = context(glow, images, chunk, &colours)?;
-        values.extend(glow.bound(&colours, context.as_ref(), draws, rng)?.to_vec1::<f64>()?);
-        bar.set_position(values.len() as u64);
-    }
-    bar.finish_and_clear();
-    Ok(values)
-}
-
-fn bits_of(glow: &Glow, values: &[f64]) -> Vec<f64> {
-    values.iter().map(|value| glow.bits(*value)).collect()
+/// The log-density of each image, the noise drawn from the seed.
+pub fn evaluate(glow: &Glow, images: &Images, draws: usize, rng: &mut Rng, quiet: bool) -> Result<Vec<f64>> {
+    with_bar(images.len(), "evaluating", quiet || images.len() < 512, |progress| {
+        log_likelihoods(glow, images, draws, rng, progress)
+    })
 }
 
 /// A line for each image: its name, its bits, and their distance from the mean of `others` in deviations of these.
@@ -170,26 +72,24 @@ fn write_scores(path: &Path, images: &Images, bits: &[f64], others: &[f64]) -> R
 
 pub fn run(args: EvalArgs) -> Result<()> {
     let output = args.model.output;
-    let saved = Saved::open(&args.model)?;
+    let saved = Saved::open(&args.model, Glow::load)?;
     if let Some(scores) = &args.scores {
-        if scores.extension().is_none_or(|extension| !extension.eq_ignore_ascii_case("csv")) {
-            return Err(Error::file(scores, "is the name of another kind of file: scores are .csv"));
-        }
+        check_extension(scores, "csv", "scores")?;
         check_out(scores, [&saved.path])?;
     }
-    let found = saved.images(&args.images, output)?;
-    let all: Vec<u32> = (0..found.images.len() as u32).collect();
-    let (draws, quiet) = (args.draws as usize, output.quiet);
-    let values = log_likelihoods(&saved.glow, &found.images, &all, draws, &mut Rng::seed(args.seed), quiet)?;
-    let result = Bits::of(&saved.glow, &values, draws, found.unpadded);
+    let Found { images, name, unpadded } = found(&saved, &args.images, output)?;
+    let (glow, draws) = (&saved.model, args.draws as usize);
+    let values_of = |images| evaluate(glow, images, draws, &mut Rng::seed(args.seed), output.quiet);
+    let values = values_of(&images)?;
+    let result = Bits::of(glow, &values, draws, unpadded);
     if let Some(path) = &args.scores {
-        let others = saved.validation()?;
-        let all: Vec<u32> = (0..others.len() as u32).collect();
-        let others = log_likelihoods(&saved.glow, &others, &all, draws, &mut Rng::seed(args.seed), quiet)?;
-        write_scores(path, &found.images, &bits_of(&saved.glow, &values), &bits_of(&saved.glow, &others))?;
+        let run: Option<RunConfig> = saved.settings()?;
+        let message = "has no config.toml beside it that says its images, to compare others with";
+        let run = run.ok_or_else(|| Error::file(&saved.path, message))?;
+        let others = values_of(&run.load(Some(&mut |_| {}))?.validation)?;
+        let [bits, others] = [values, others].map(|v| v.into_iter().map(|v| glow.bits(v)).collect::<Vec<_>>());
+        write_scores(path, &images, &bits, &others)?;
     }
-    if output.json {
-        return print_json(&json!({ "model": saved.path, "data": found.name, "result": result }));
-    }
-    print(format_args!("{} of {}", result.text(), found.name))
+    let value = json!({ "model": saved.path, "data": name, "result": result });
+    print_or_json(output, &value, format_args!("{} of {name}", result))
 }

@@ -2,7 +2,7 @@
 
 use candle_core::Device;
 use clap::Args;
-use flows_core::cli::{OutputArgs, check_out, count, model_file, print, print_json};
+use flows_core::cli::{OutputArgs, check_out, count, model_file, print_or_json, sides};
 use flows_core::files::write_atomically;
 use flows_core::hub;
 use flows_core::{Error, Result};
@@ -25,8 +25,8 @@ pub struct ImportArgs {
     /// The .pt or .safetensors file, or hf://owner/repo/path
     file: String,
     /// Height and width of the images, separated by a comma
-    #[arg(long, value_name = "H,W", value_delimiter = ',', required = true)]
-    size: Vec<usize>,
+    #[arg(long, value_name = "H,W", value_parser = sides)]
+    size: [usize; 2],
     /// Bits of a colour, 1 to 8
     #[arg(long, value_name = "B", default_value_t = 8)]
     bits: u32,
@@ -56,31 +56,25 @@ pub struct ExportArgs {
 }
 
 pub fn import(args: ImportArgs) -> Result<()> {
-    let side = match args.size[..] {
-        [side] => [side, side],
-        [height, width] => [height, width],
-        _ => return Err(Error::Config("--size takes a height and a width: --size 64,64".into())),
-    };
     let path = hub::resolve(&args.file)?;
     check_out(&args.out, [&path])?;
     let tensors = read_state_dict(&path)?;
-    let glow = from_state_dict(tensors, side, args.bits, &Device::Cpu).map_err(|e| match e {
+    let glow = from_state_dict(tensors, args.size, args.bits, &Device::Cpu).map_err(|e| match e {
         Error::Data(message) => Error::file(&path, message),
         other => other,
     })?;
     glow.save(&args.out)?;
     let (config, parameters) = (glow.config(), glow.parameters().count());
-    if args.output.json {
-        return print_json(&json!({ "model": args.out, "config": config, "parameters": parameters }));
-    }
     let [channels, height, width] = config.shape;
-    print(format_args!(
+    let text = format!(
         "a Glow of {channels} x {height} x {width} images, {} levels of {} steps, {} parameters, in {}",
         config.levels,
         config.steps,
         count(parameters),
         args.out.display()
-    ))
+    );
+    let value = json!({ "model": args.out, "config": config, "parameters": parameters });
+    print_or_json(args.output, &value, text)
 }
 
 pub fn export(args: ExportArgs) -> Result<()> {
@@ -91,8 +85,6 @@ pub fn export(args: ExportArgs) -> Result<()> {
     let metadata = Some(HashMap::from([("format".to_string(), "pt".to_string())]));
     let bytes = safetensors::serialize(&tensors, metadata).map_err(|e| Error::file(&args.out, e))?;
     write_atomically(&args.out, |file| file.write_all(&bytes).map_err(|e| Error::unwritten(&args.out, e)))?;
-    if args.output.json {
-        return print_json(&json!({ "out": args.out, "tensors": tensors.len() }));
-    }
-    print(format_args!("{} tensors in {}", count(tensors.len()), args.out.display()))
+    let value = json!({ "out": args.out, "tensors": tensors.len() });
+    print_or_json(args.output, &value, format_args!("{} tensors in {}", count(tensors.len()), args.out.display()))
 }

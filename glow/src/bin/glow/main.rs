@@ -1,10 +1,8 @@
 //! The program `glow`: images.
 
-mod config;
 mod edit;
 mod eval;
 mod exchange;
-mod info;
 mod interpolate;
 mod pictures;
 mod reconstruct;
@@ -13,8 +11,11 @@ mod saved;
 mod super_resolve;
 mod train;
 
+use candle_core::Device;
 use clap::{Parser, Subcommand};
+use flows_core::run::InfoArgs;
 use flows_core::{Result, cli};
+use glow::Glow;
 use std::process::ExitCode;
 
 #[global_allocator]
@@ -40,7 +41,8 @@ enum Command {
     Interpolate(interpolate::InterpolateArgs),
     Edit(edit::EditArgs),
     SuperResolve(super_resolve::SuperResolveArgs),
-    Info(info::InfoArgs),
+    #[command(after_long_help = "Example:\n  glow info runs/digits")]
+    Info(InfoArgs),
     Import(exchange::ImportArgs),
     Export(exchange::ExportArgs),
 }
@@ -54,7 +56,10 @@ fn run(args: Args) -> Result<()> {
         Command::Interpolate(args) => interpolate::run(args),
         Command::Edit(args) => edit::run(args),
         Command::SuperResolve(args) => super_resolve::run(args),
-        Command::Info(args) => info::run(args),
+        Command::Info(args) => {
+            let glow = Glow::load(args.file()?, &Device::Cpu)?;
+            args.show(Glow::KIND, glow.config(), glow.parameters(), &glow)
+        }
         Command::Import(args) => exchange::import(args),
         Command::Export(args) => exchange::export(args),
     }
@@ -67,10 +72,16 @@ fn main() -> ExitCode {
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
-    use flows_core::testing::check_arguments;
+    use flows_core::run::Settings;
+    use flows_core::testing::{check_arguments, check_presets};
 
     #[test]
     fn arguments_are_consistent_and_explained() -> flows_core::Result<()> {
-        check_arguments(super::Args::command(), &[crate::config::PRESETS])
+        check_arguments(super::Args::command(), &[glow::run::PRESETS])
+    }
+
+    #[test]
+    fn every_preset_is_a_run_and_survives_its_file() -> flows_core::Result<()> {
+        check_presets(glow::run::PRESETS, "images", glow::run::RunConfig::check)
     }
 }

@@ -1,7 +1,8 @@
 //! Pictures of images.
 
 use candle_core::Tensor;
-use flows_core::plot::{image_grid, write_png};
+use flows_core::cli::check_extension;
+use flows_core::plot::image_grid;
 use flows_core::{Error, Result, Rng};
 use glow::Glow;
 use image::RgbImage;
@@ -17,7 +18,7 @@ pub fn grid(glow: &Glow, temperature: f64, count: usize, columns: usize, rng: &m
             (columns, Some(Tensor::from_vec(class, (count, 1), glow.parameters().device())?))
         }
     };
-    let x = glow.sample_at(temperature, count, context.as_ref(), rng)?;
+    let x = glow.detached().sample_at(temperature, count, context.as_ref(), rng)?;
     picture(&glow.quantize(&x)?, columns)
 }
 
@@ -32,7 +33,8 @@ pub fn picture(images: &Tensor, columns: usize) -> Result<RgbImage> {
     }
 }
 
-/// Writes `samples.png` in the folder of a run.
-pub fn write_grid(image: &RgbImage, folder: &Path) -> Result<()> {
-    write_png(image, folder.join("samples.png"))
+/// Whether images go into one picture: else `out` is a folder.
+pub fn one_picture(out: &Path) -> Result<bool> {
+    let folder = out.is_dir() || out.extension().is_none();
+    if folder { Ok(false) } else { check_extension(out, "png", "pictures").map(|()| true) }
 }

@@ -1,12 +1,15 @@
 //! `glow reconstruct`: images to noise and back.
 
 use crate::pictures::picture;
-use crate::saved::{Saved, image_files};
+use crate::saved::{class_of, encode};
 use candle_core::{DType, Tensor};
 use clap::Args;
-use flows_core::cli::{ModelArgs, check_out, check_png, plural, print, print_json};
+use flows_core::cli::{ModelArgs, check_extension, check_out, plural, print_or_json};
+use flows_core::data::images::image_files;
 use flows_core::plot::write_png;
+use flows_core::run::Saved;
 use flows_core::{Result, Rng};
+use glow::Glow;
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -38,33 +41,26 @@ pub struct ReconstructArgs {
 
 pub fn run(args: ReconstructArgs) -> Result<()> {
     let output = args.model.output;
-    check_png(&args.out)?;
-    let saved = Saved::open(&args.model)?;
+    check_extension(&args.out, "png", "pictures")?;
+    let saved = Saved::open(&args.model, Glow::load)?;
     let files = image_files(&args.images)?;
     check_out(&args.out, &files)?;
-    let images = files.iter().map(|path| saved.image(path)).collect::<Result<Vec<_>>>()?;
-    let images = Tensor::cat(&images, 0)?;
-    let count = images.dim(0)?;
-    let (glow, context) = (&saved.glow, saved.class(args.class, count)?);
-    let x = glow.dequantize(&images, &mut Rng::seed(args.seed))?;
-    let z = glow.latent(&x, context.as_ref())?;
-    let back = glow.decode(&z, context.as_ref())?;
+    let (x, z) = encode(&saved, &files, args.class, &mut Rng::seed(args.seed), output.quiet)?;
+    let (glow, count) = (&saved.model, files.len());
+    let back = glow.detached().decode_all(&z, class_of(glow, args.class, count)?.as_ref())?;
     let errors = (&x - &back)?.abs()?.flatten_from(1)?.max(1)?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
     // max would pass over a NaN.
     let worst = errors.iter().fold(0.0, |worst: f64, &e| if e > worst || e.is_nan() { e } else { worst });
     let pairs = Tensor::stack(&[glow.quantize(&x)?, glow.quantize(&back)?], 1)?.flatten(0, 1)?;
     write_png(&picture(&pairs, 2 * count.isqrt().max(1))?, &args.out)?;
-    if output.json {
-        let each: Vec<_> = files.iter().zip(&errors).map(|(path, e)| json!({ "image": path, "error": e })).collect();
-        return print_json(&json!({
-            "model": saved.path, "images": each, "largest_error": worst, "out": args.out,
-        }));
-    }
+    let each: Vec<_> = files.iter().zip(&errors).map(|(path, e)| json!({ "image": path, "error": e })).collect();
+    let value = json!({ "model": saved.path, "images": each, "largest_error": worst, "out": args.out });
     let steps = worst * glow.config().bins();
-    print(format_args!(
+    let text = format!(
         "largest error  {worst:.2e} of the range of a colour, {steps:.2e} of the step between its values, over {}\n\
          written        {}, each image before its reconstruction",
         plural(count, "image"),
         args.out.display()
-    ))
+    );
+    print_or_json(output, &value, text)
 }

@@ -1,14 +1,16 @@
 //! `glow sample`: new images.
 
-use crate::pictures::{grid, picture};
-use crate::saved::Saved;
+use crate::pictures::{grid, one_picture, picture};
+use crate::saved::class_of;
 use clap::Args;
-use flows_core::cli::{ModelArgs, check_png, check_temperature, count, plural, print, print_json, work_bar};
+use flows_core::cli::{ModelArgs, count, plural, print_or_json, work_bar};
 use flows_core::files::in_folder;
-use flows_core::plot::write_png;
+use flows_core::plot::{write_image, write_png};
+use flows_core::run::{Saved, check_temperature};
 use flows_core::{Error, Result, Rng};
+use glow::Glow;
 use serde_json::json;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Images that are drawn at once.
 const CHUNK: usize = 64;
@@ -50,73 +52,47 @@ pub struct SampleArgs {
     model: ModelArgs,
 }
 
-/// Whether images go into one picture: else `out` is a folder.
-pub fn one_picture(out: &Path) -> Result<bool> {
-    let folder = out.is_dir() || out.extension().is_none();
-    if !folder {
-        check_png(out)?;
-    }
-    Ok(!folder)
-}
-
 pub fn run(args: SampleArgs) -> Result<()> {
     let output = args.model.output;
     check_temperature(args.temperature)?;
     if !(1..=MOST).contains(&args.count) || args.columns.is_some_and(|columns| !(1..=MOST).contains(&columns)) {
         return Err(Error::Config(format!("give --count and --columns from 1 to {}", count(MOST))));
     }
-    let saved = Saved::open(&args.model)?;
-    let (glow, mut rng) = (&saved.glow, Rng::seed(args.seed));
+    let saved = Saved::open(&args.model, Glow::load)?;
+    let (glow, mut rng) = (&saved.model, Rng::seed(args.seed));
     let by_class = glow.config().classes.is_some() && args.class.is_none();
     if by_class && args.columns.is_some() {
         let message = "a model with classes draws one a column: leave out --columns, or name a --class";
         return Err(Error::Config(message.into()));
     }
+    let mut draw = |count: usize| {
+        let context = class_of(glow, args.class, count)?;
+        glow.quantize(&glow.detached().sample_at(args.temperature, count, context.as_ref(), &mut rng)?)
+    };
     let columns = args.columns.unwrap_or(args.count.isqrt().max(1));
-    let one_picture = one_picture(&args.out)?;
-    let written = if one_picture && by_class {
-        write_png(&grid(glow, args.temperature, args.count, columns, &mut rng)?, &args.out)?;
-        1
-    } else if one_picture {
-        let context = saved.class(args.class, args.count)?;
-        let x = glow.sample_at(args.temperature, args.count, context.as_ref(), &mut rng)?;
-        write_png(&picture(&glow.quantize(&x)?, columns)?, &args.out)?;
-        1
-    } else {
+    let mut files = 1;
+    if !one_picture(&args.out)? {
+        files = args.count;
         let bar = work_bar(args.count, "drawing", output.quiet);
         for start in (0..args.count).step_by(CHUNK) {
             let count = CHUNK.min(args.count - start);
-            let x = glow.sample_at(args.temperature, count, saved.class(args.class, count)?.as_ref(), &mut rng)?;
-            let images = glow.quantize(&x)?;
+            let images = draw(count)?;
             for i in 0..count {
                 let path = in_folder(&args.out, &format!("{:06}.png", start + i))?;
-                save_single(&images.narrow(0, i, 1)?, &path)?;
+                write_image(&images.narrow(0, i, 1)?, path)?;
             }
             bar.inc(count as u64);
         }
         bar.finish_and_clear();
-        args.count
-    };
-    if output.json {
-        return print_json(&json!({
-            "model": saved.path, "images": args.count, "files": written, "temperature": args.temperature,
-            "seed": args.seed, "out": args.out,
-        }));
+    } else if by_class {
+        write_png(&grid(glow, args.temperature, args.count, columns, &mut Rng::seed(args.seed))?, &args.out)?;
+    } else {
+        write_png(&picture(&draw(args.count)?, columns)?, &args.out)?;
     }
-    print(format_args!("{} drawn in {}", plural(args.count, "image"), args.out.display()))
-}
-
-/// Writes one image, (1, C, H, W) in [0, 1], in its own size.
-pub fn save_single(image: &candle_core::Tensor, path: &std::path::Path) -> Result<()> {
-    let (_, channels, height, width) = image.dims4()?;
-    if !matches!(channels, 1 | 3) {
-        return Err(Error::Data(format!("images of {channels} channels cannot be written: only those of 1 and 3 can")));
-    }
-    let values = image.flatten_all()?.to_vec1::<f32>()?;
-    let at = |x: u32, y: u32| {
-        let place = y as usize * width + x as usize;
-        let colour = |c: usize| (values[c % channels * height * width + place] * 255.0).round() as u8;
-        image::Rgb([colour(0), colour(1), colour(2)])
-    };
-    write_png(&image::RgbImage::from_fn(width as u32, height as u32, at), path)
+    let value = json!({
+        "model": saved.path, "images": args.count, "files": files, "temperature": args.temperature,
+        "seed": args.seed, "out": args.out,
+    });
+    let text = format!("{} drawn in {}", plural(args.count, "image"), args.out.display());
+    print_or_json(output, &value, text)
 }

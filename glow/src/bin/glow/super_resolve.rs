@@ -1,18 +1,18 @@
 //! `glow super-resolve`: larger images from small ones.
 
-use crate::pictures::picture;
-use crate::sample::{one_picture, save_single};
-use crate::saved::{Saved, image_files};
-use candle_core::{DType, Device, Tensor};
+use crate::pictures::{one_picture, picture};
+use crate::saved::image;
+use candle_core::{DType, Tensor};
 use clap::{Args, ValueEnum};
-use flows_core::cli::{Mean, ModelArgs, check_out, check_temperature, plural, print, print_json, work_bar};
-use flows_core::data::images::{Enlarging, Fit, Images, enlarge, read_image, shrink};
+use flows_core::cli::{ModelArgs, check_out, plural, print_or_json, work_bar};
+use flows_core::data::images::{Fit, Images, image_files, read_fitted, shrink};
+use flows_core::evaluate::Mean;
 use flows_core::files::in_folder;
-use flows_core::plot::write_png;
+use flows_core::plot::{write_image, write_png};
+use flows_core::run::{Saved, check_temperature};
 use flows_core::{Error, Result, Rng};
-use glow::Glow;
+use glow::{Answers, AnswersPsnr, Glow};
 use image::RgbImage;
-use serde::Serialize;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
@@ -68,35 +68,14 @@ enum From {
     High,
 }
 
-/// Decibels for an image.
-#[derive(Clone, Copy, Debug, Serialize)]
-struct Figures {
-    /// The mean over the answers.
-    samples: Option<f64>,
-    /// Of the mean of the answers.
-    mean: Option<f64>,
-    bicubic: Option<f64>,
-    /// The mean over the answers, of the small image.
-    consistency: f64,
-    consistency_of_bicubic: f64,
-}
-
-/// A small image with all that comes of it, as whole colours: (1, C, h, w), the answers (N, C, H, W).
-struct Answered {
-    small: Tensor,
-    bicubic: Tensor,
-    answers: Tensor,
-    original: Option<Tensor>,
-}
-
 pub fn run(args: SuperResolveArgs) -> Result<()> {
     let output = args.model.output;
     check_temperature(args.temperature)?;
     if !(1..=MOST).contains(&args.count) {
         return Err(Error::Config(format!("give --count from 1 to {MOST} answers")));
     }
-    let saved = Saved::open(&args.model)?;
-    let glow = &saved.glow;
+    let saved = Saved::open(&args.model, Glow::load)?;
+    let glow = &saved.model;
     let scale = scale(glow)?;
     let files = image_files(&args.images)?;
     check_out(&args.out, &files)?;
@@ -108,19 +87,19 @@ pub fn run(args: SuperResolveArgs) -> Result<()> {
         let (small, original) = match args.from {
             From::Low => (small_image(glow, path)?, None),
             From::High => {
-                let original = saved.image(path)?;
+                let original = image(&saved, path)?;
                 (shrink(&original, scale)?, Some(original))
             }
         };
-        let answered = Answered::new(glow, small, original, args.count, args.temperature, &mut rng)?;
-        figures.push(answered.figures(scale)?);
+        let answers = Answers::draw(glow, small, original, (args.count, args.temperature), &mut rng)?;
+        figures.push(answers.psnr()?);
         if one_picture {
-            rows.push(answered.row(scale)?);
+            rows.push(answers.row()?);
         } else {
             let name = path.file_stem().unwrap_or_default().to_string_lossy();
             for i in 0..args.count {
-                let image = (answered.answers.narrow(0, i, 1)?.to_dtype(DType::F32)? / 255.0)?;
-                save_single(&image, &in_folder(&args.out, &format!("{number:04}-{name}-{i}.png"))?)?;
+                let image = (answers.answers.narrow(0, i, 1)?.to_dtype(DType::F32)? / 255.0)?;
+                write_image(&image, in_folder(&args.out, &format!("{number:04}-{name}-{i}.png"))?)?;
             }
         }
         bar.inc(1);
@@ -129,7 +108,7 @@ pub fn run(args: SuperResolveArgs) -> Result<()> {
     if one_picture {
         write_png(&table(&rows)?, &args.out)?;
     }
-    let over = |figure: fn(&Figures) -> Option<f64>| {
+    let over = |figure: fn(&AnswersPsnr) -> Option<f64>| {
         let values: Vec<f64> = figures.iter().filter_map(figure).collect();
         (!values.is_empty()).then(|| Mean::of(&values))
     };
@@ -140,20 +119,19 @@ pub fn run(args: SuperResolveArgs) -> Result<()> {
         ("consistency", over(|f| Some(f.consistency))),
         ("consistency_of_bicubic", over(|f| Some(f.consistency_of_bicubic))),
     ];
-    if output.json {
-        let each: Vec<_> = files.iter().zip(&figures).map(|(path, f)| json!({ "image": path, "psnr": f })).collect();
-        let means: serde_json::Map<_, _> = lines.iter().map(|(name, mean)| (name.to_string(), json!(mean))).collect();
-        return print_json(&json!({
-            "model": saved.path, "scale": scale, "count": args.count, "temperature": args.temperature,
-            "seed": args.seed, "psnr": means, "images": each, "out": args.out,
-        }));
-    }
+    let each: Vec<_> = files.iter().zip(&figures).map(|(path, f)| json!({ "image": path, "psnr": f })).collect();
+    let means: serde_json::Map<_, _> = lines.iter().map(|(name, mean)| (name.to_string(), json!(mean))).collect();
+    let value = json!({
+        "model": saved.path, "scale": scale, "count": args.count, "temperature": args.temperature,
+        "seed": args.seed, "psnr": means, "images": each, "out": args.out,
+    });
     let about =
         ["PSNR of an answer", "of their mean", "of bicubic", "of answers made small again", "of bicubic likewise"];
     let lines = about.into_iter().zip(lines).filter_map(|(about, (_, mean))| Some((about, mean?)));
     let text: String = lines.map(|(about, mean)| format!("{about:28} {:.2} dB\n", mean.mean)).collect();
     let (answers, images) = (plural(args.count, "answer"), plural(files.len(), "image"));
-    print(format_args!("{text}{:28} {}, {answers} to each of {images}", "written", args.out.display()))
+    let written = format!("{:28} {}, {answers} to each of {images}", "written", args.out.display());
+    print_or_json(output, &value, text + &written)
 }
 
 /// How many times larger than the images that it is given the model's are.
@@ -167,65 +145,20 @@ fn scale(glow: &Glow) -> Result<usize> {
 /// A file of the size that the model is given, (1, C, h, w).
 fn small_image(glow: &Glow, path: &Path) -> Result<Tensor> {
     let want = glow.config().condition_shape().unwrap_or(glow.config().shape);
-    let (shape, values) = read_image(path)?;
-    if shape[1..] != want[1..] {
-        return Err(Error::file(
+    let image = read_fitted(path, &Fit { grey: want[0] == 1, ..Default::default() }, want[0])?;
+    match image.dims()[2..] == want[1..] {
+        true => Ok(image),
+        false => Err(Error::file(
             path,
             format!(
                 "is of {} x {}, the model is given images of {} x {}: scale it to that size, or give --from high where \
                  it is such as the answers are to be",
-                shape[1], shape[2], want[1], want[2]
+                image.dims()[2],
+                image.dims()[3],
+                want[1],
+                want[2]
             ),
-        ));
-    }
-    let fit = Fit { grey: want[0] == 1, ..Default::default() };
-    let (shape, values) = fit.apply(shape, values)?;
-    let values = if shape[0] < want[0] { values.repeat(want[0] / shape[0]) } else { values };
-    Ok(Tensor::from_vec(values, (1, want[0], want[1], want[2]), &Device::Cpu)?)
-}
-
-impl Answered {
-    fn new(
-        glow: &Glow,
-        small: Tensor,
-        original: Option<Tensor>,
-        count: usize,
-        temperature: f64,
-        rng: &mut Rng,
-    ) -> Result<Self> {
-        let given = glow.given(&small)?.repeat((count, 1, 1, 1))?;
-        let x = glow.sample_at(temperature, count, Some(&given), rng)?;
-        let bicubic = enlarge(&small, scale(glow)?, Enlarging::Bicubic)?;
-        Ok(Self { small, bicubic, answers: colours(&x)?, original })
-    }
-
-    fn figures(&self, scale: usize) -> Result<Figures> {
-        let count = self.answers.dim(0)?;
-        let answers = (0..count).map(|i| Ok(self.answers.narrow(0, i, 1)?)).collect::<Result<Vec<_>>>()?;
-        let mean_of = |psnr: &dyn Fn(&Tensor) -> Result<f64>| -> Result<f64> {
-            Ok(answers.iter().map(psnr).sum::<Result<f64>>()? / count as f64)
-        };
-        let against = |original: &Tensor| -> Result<[f64; 3]> {
-            let mean = self.answers.to_dtype(DType::F64)?.mean_keepdim(0)?;
-            let samples = mean_of(&|answer| psnr(answer, original))?;
-            Ok([samples, psnr(&mean, original)?, psnr(&self.bicubic, original)?])
-        };
-        let found = self.original.as_ref().map(against).transpose()?;
-        let [samples, mean, bicubic] = [0, 1, 2].map(|i| found.map(|found| found[i]));
-        Ok(Figures {
-            samples,
-            mean,
-            bicubic,
-            consistency: mean_of(&|answer| psnr(&shrink(answer, scale)?, &self.small))?,
-            consistency_of_bicubic: psnr(&shrink(&self.bicubic, scale)?, &self.small)?,
-        })
-    }
-
-    /// All side by side, (N, C, H, W).
-    fn row(&self, scale: usize) -> Result<Tensor> {
-        let enlarged = enlarge(&self.small, scale, Enlarging::Nearest)?;
-        let parts: Vec<&Tensor> = [&enlarged, &self.bicubic, &self.answers].into_iter().chain(&self.original).collect();
-        Ok(Tensor::cat(&parts, 0)?)
+        )),
     }
 }
 
@@ -240,39 +173,7 @@ pub fn page(glow: &Glow, images: &Images, temperature: f64, rng: &mut Rng) -> Re
     let scale = scale(glow)?;
     let row = |i: usize| -> Result<Tensor> {
         let original = images.tensor(&[i as u32], || false)?;
-        let small = shrink(&original, scale)?;
-        Answered::new(glow, small, Some(original), ANSWERS, temperature, rng)?.row(scale)
+        Answers::draw(glow, shrink(&original, scale)?, Some(original), (ANSWERS, temperature), rng)?.row()
     };
     table(&(0..ROWS.min(images.len())).map(row).collect::<Result<Vec<_>>>()?)
-}
-
-/// The whole colours nearest to those of images of the model, not those of its bits alone.
-fn colours(x: &Tensor) -> Result<Tensor> {
-    let values = x.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
-    // A conversion takes NaN to black, and what is out of range to its end.
-    let colour = |v: f64| ((v + 0.5) * 256.0 - 0.5).round() as u8;
-    Ok(Tensor::from_vec(values.into_iter().map(colour).collect::<Vec<u8>>(), x.shape(), &Device::Cpu)?)
-}
-
-/// `10 log10(255^2 / mean squared error)`, at most that of a single error of 1 in a colour of these.
-fn psnr(image: &Tensor, original: &Tensor) -> Result<f64> {
-    let (image, original) = (image.to_dtype(DType::F64)?, original.to_dtype(DType::F64)?);
-    let error = (image - &original)?.sqr()?.mean_all()?.to_scalar::<f64>()?;
-    Ok(10.0 * (255f64.powi(2) / error.max(1.0 / original.elem_count() as f64)).log10())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn decibels_are_those_of_the_error() -> Result<()> {
-        let a = Tensor::new(&[10u8, 200, 30, 40], &Device::Cpu)?;
-        let b = Tensor::new(&[10u8, 205, 30, 40], &Device::Cpu)?;
-        assert!((psnr(&b, &a)? - 10.0 * (65025.0 / 6.25f64).log10()).abs() < 1e-12);
-        assert!((psnr(&a, &a)? - 10.0 * (65025.0 * 4.0f64).log10()).abs() < 1e-12);
-        let wild = Tensor::new(&[-0.5f32, 0.0, 0.499, 9.0, f32::NAN], &Device::Cpu)?;
-        assert_eq!(colours(&wild)?.to_vec1::<u8>()?, [0, 128, 255, 255, 0]);
-        Ok(())
-    }
 }

@@ -8,7 +8,7 @@ use image::RgbImage;
 
 /// Samples side by side, in rows of `columns`.
 pub fn samples(model: &ImageModel, count: usize, columns: usize, rng: &mut Rng) -> Result<RgbImage> {
-    picture(&model.decode(&noise(model, count, rng)?)?, columns)
+    picture(&model.detached().decode(&noise(model, count, rng)?)?, columns)
 }
 
 /// What samples are made of, (`count`, D).

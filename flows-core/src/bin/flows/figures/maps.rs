@@ -4,9 +4,8 @@ use super::Detail;
 use candle_core::{DType, Device, Tensor};
 use flows_core::bijectors::univariate::Affine;
 use flows_core::bijectors::{Autoregressive, Bijector, Coupling, Direction, FixedAffine, Mask, Mode, Planar, Radial};
-use flows_core::distributions::{Distribution, StandardNormal, Transformed};
 use flows_core::nn::{Activation, NetworkConfig, Parameters, Scope};
-use flows_core::plot::{Colour, Grid, Panel, points};
+use flows_core::plot::{Panel, line_map, plane_map};
 use flows_core::{Error, Result, Rng, Structure};
 use std::sync::Arc;
 
@@ -27,59 +26,12 @@ pub(super) fn panels(detail: &Detail, rng: &mut Rng) -> Result<Vec<(&'static str
     ];
     let mut panels = Vec::new();
     for (name, title, map) in plane {
-        panels.push((name, over_plane(title, map, detail, rng)?));
+        panels.push((name, plane_map(title, map, detail.grid, rng)?));
     }
     for (name, title, map, range) in line {
-        panels.push((name, over_line(title, map, range, detail, rng)?));
+        panels.push((name, line_map(title, map, range, detail.draws, rng)?));
     }
     Ok(panels)
-}
-
-fn pushed(map: Box<dyn Bijector>) -> Result<Transformed> {
-    let base = StandardNormal::new(map.latent_shape(), DType::F64, &Device::Cpu)?;
-    Transformed::new(Box::new(base), map)
-}
-
-/// The density in the plane, with samples and the images of the lines on which a coordinate of z is whole.
-fn over_plane(title: &str, map: Box<dyn Bijector>, detail: &Detail, rng: &mut Rng) -> Result<Panel> {
-    const END: f64 = 5.0;
-    let density = pushed(map)?;
-    let grid = Grid::new((-END, END), (-END, END), detail.grid)?;
-    let field = grid.density(&density.log_prob(&grid.points(DType::F64, &Device::Cpu)?, None)?)?;
-    let mut panel = Panel::new(title).equal_aspect().density(field);
-    for at in -3..=3 {
-        for turned in [false, true] {
-            let line = (-120..=120).map(|i| f64::from(i) / 40.0).flat_map(|t| {
-                let at = f64::from(at);
-                if turned { [t, at] } else { [at, t] }
-            });
-            let z = Tensor::from_iter(line, &Device::Cpu)?.reshape(((), 2))?;
-            let image = points(&density.bijector().forward(&z, None)?.0)?;
-            panel = panel.stroke(&image, Colour::WHITE, 0.3, 0.6, "");
-        }
-    }
-    let samples = points(&density.sample(500, None, rng)?)?;
-    Ok(panel.scatter(&samples, Colour::WHITE, 1.1, 0.55))
-}
-
-/// The densities of x and of y on one line, each over the histogram of its samples.
-fn over_line(title: &str, map: Box<dyn Bijector>, range: (f64, f64), detail: &Detail, rng: &mut Rng) -> Result<Panel> {
-    const BINS: usize = 88;
-    let mut panel = Panel::new(title).labels("", "density").x_range(range.0, range.1);
-    let nothing = pushed(Box::new(FixedAffine::shift(&[0.0])?))?;
-    let shown = [("x", Colour::BLUE, nothing), ("y", Colour::ORANGE, pushed(map)?)];
-    for (name, colour, density) in &shown {
-        let samples = density.sample(detail.draws, None, rng)?.flatten_all()?.to_vec1::<f64>()?;
-        panel = panel.histogram(&samples, BINS, *colour, format!("samples of {name}"));
-    }
-    for (name, colour, density) in &shown {
-        let at: Vec<f64> = (0..=800).map(|i| range.0 + (range.1 - range.0) * f64::from(i) / 800.0).collect();
-        let x = Tensor::new(at.as_slice(), &Device::Cpu)?.unsqueeze(1)?;
-        let curve = density.log_prob(&x, None)?.exp()?.to_vec1::<f64>()?;
-        let curve: Vec<_> = at.into_iter().zip(curve).collect();
-        panel = panel.line(&curve, *colour, format!("density of {name}"));
-    }
-    Ok(panel)
 }
 
 /// The bijector that `make` makes, with these weights: names and values in row-major order.

@@ -1,8 +1,10 @@
 //! Settings as TOML, in layers.
 
-use super::plural;
 use crate::files::write_atomically;
-use crate::{Error, Result};
+use crate::nn::Parameters;
+use crate::text::plural;
+use crate::train::{TrainConfig, Trainer};
+use crate::{Error, Result, Rng};
 use serde::{Serialize, de::DeserializeOwned};
 use std::fmt::Display;
 use std::io::Write;
@@ -89,6 +91,30 @@ pub fn parse_settings<T: DeserializeOwned>(settings: Table) -> Result<T> {
     settings.try_into().map_err(|e| Error::Config(format!("the settings cannot be used: {}", one_line(&e))))
 }
 
+/// A config of the library from settings that leave out what is `decided` elsewhere, by the data for instance.
+///
+/// # Errors
+/// When the settings name what is decided, or are no such config.
+pub fn with_decided<C: DeserializeOwned>(
+    mut settings: Table,
+    decided: impl IntoIterator<Item = (&'static str, Value)>,
+) -> Result<C> {
+    for (name, value) in decided {
+        if settings.insert(name.into(), value).is_some() {
+            return Err(Error::Config(format!("`{name}` is decided elsewhere: leave it out")));
+        }
+    }
+    settings.try_into().map_err(|e: toml::de::Error| Error::Config(one_line(&e)))
+}
+
+/// The settings that [`with_decided`] makes a config of: all of it but what is `decided` elsewhere.
+pub fn without(config: &impl Serialize, decided: &[&str]) -> Table {
+    // A config of names, numbers and words is always a table.
+    let mut settings = Table::try_from(config).unwrap_or_default();
+    settings.retain(|name, _| !decided.contains(&name));
+    settings
+}
+
 /// Writes settings to the file `path`, whole or not at all.
 ///
 /// # Errors
@@ -111,6 +137,28 @@ pub fn check_count(then: Option<usize>, now: usize, noun: &str, data: impl Displ
         }
         _ => Ok(()),
     }
+}
+
+/// Passes if none of these settings, each with its name, is 0.
+///
+/// # Errors
+/// When one is.
+pub fn check_at_least_one(settings: &[(&str, usize)]) -> Result<()> {
+    match settings.iter().find(|(_, value)| *value == 0) {
+        Some((name, _)) => Err(Error::Config(format!("`{name}` is 0, but must be at least 1"))),
+        None => Ok(()),
+    }
+}
+
+/// Passes if a model, one as small as may be for instance, can be trained so.
+///
+/// # Errors
+/// When a setting cannot be used.
+pub fn check_training(trial: &Parameters, train: &TrainConfig) -> Result<()> {
+    if train.optimizer.lr() == 0.0 {
+        return Err(Error::Config("with a learning rate of 0 nothing is learnt: set it above 0".into()));
+    }
+    Trainer::new(trial, train.clone(), Rng::seed(0)).map(drop)
 }
 
 /// Passes if noise can have this standard deviation.

@@ -1,17 +1,20 @@
-//! The settings of a run over images: what its `config.toml` holds.
+//! Runs of models of images: what the `config.toml` of one holds, and the images and the model that this makes.
 
-use crate::config::matching_steps;
+use super::matching::matching_steps;
+use crate::field::{Divergence, FieldConfig};
+use crate::{CnfSettings, Coupling, ImageConfig, ImageModel};
 use candle_core::{DType, Device};
-use ffjord::field::{Divergence, FieldConfig};
-use ffjord::{CnfSettings, Coupling, ImageConfig, ImageModel};
-use flows_core::cli::{Presets, check_count};
 use flows_core::data::images::{Fit, ImageSource, Splits};
-use flows_core::train::{TrainConfig, Trainer};
+use flows_core::run::{
+    Presets, Settings, check_at_least_one, check_count, check_training, stream, with_decided, without,
+};
+use flows_core::train::TrainConfig;
 use flows_core::{Error, Result, Rng};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use toml::Table;
 
-/// The presets by name.
-pub const PRESETS: Presets = Presets::new(include_str!("presets.toml"));
+/// The configurations of `ffjord train --preset` for images, those of the paper among them.
+pub const PRESETS: Presets = Presets::new(include_str!("images.toml"));
 
 /// Images of 32 x 32 colours by which shift, scale, shares of the colours and spectrum are set; fewer larger ones.
 const FIRST: usize = 512;
@@ -46,8 +49,9 @@ pub struct RunConfig {
     /// What images are made to be.
     #[serde(default)]
     pub fit: Fit,
-    /// The model, its flows aside.
-    pub model: ContinuousFlowConfig,
+    /// The model; its shape and its flow mean nothing.
+    #[serde(with = "model")]
+    pub model: ImageConfig,
     /// What each flow is.
     pub flow: CnfSettings,
     /// How the model is trained.
@@ -55,68 +59,66 @@ pub struct RunConfig {
     pub train: TrainConfig,
 }
 
-/// What says which model it is, the images and the flows aside.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ContinuousFlowConfig {
-    /// How far the logit stays away from black and white.
-    pub alpha: f64,
-    /// Whether colours are equalised in place of the logit.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub equalize: bool,
-    /// Whether the flows work on whitened images.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub whiten: bool,
-    /// Scales.
-    pub scales: usize,
-    /// Flows before each squeeze, and as many behind it.
-    pub flows: usize,
+/// The config of a model as settings: the images decide its shape, and its flow stands beside it.
+mod model {
+    use super::*;
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(settings: D) -> std::result::Result<ImageConfig, D::Error> {
+        let flow = Table::try_from(CnfSettings::default()).map_err(D::Error::custom)?;
+        let decided = [("shape", vec![1, 1, 1].into()), ("flow", flow.into())];
+        with_decided(Table::deserialize(settings)?, decided).map_err(D::Error::custom)
+    }
+
+    pub fn serialize<S: Serializer>(config: &ImageConfig, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        without(config, &["shape", "flow"]).serialize(serializer)
+    }
 }
 
 fn default_evaluated() -> [usize; 2] {
     [256, 1000]
 }
 
-/// The generators of a run, independent of each other.
-pub struct Generators {
-    data: Rng,
-    weights: Rng,
-    first: Rng,
+/// The random streams of a run, in the order in which they fork from its seed.
+#[derive(Clone, Copy, Debug)]
+pub enum Stream {
+    /// How the data is dealt to its parts, or drawn.
+    Data,
+    /// The weights.
+    Weights,
+    /// The images that set the numbers of colours, and their noise.
+    First,
     /// What the loss draws from.
-    pub training: Rng,
+    Training,
     /// What the samples in the picture are drawn from.
-    pub picture: Rng,
+    Picture,
     /// The noise of the images that are evaluated.
-    pub evaluation: Rng,
+    Evaluation,
 }
 
 impl RunConfig {
-    /// The generators that the seed determines.
-    pub fn generators(&self) -> Generators {
-        let mut seed = Rng::seed(self.seed);
-        Generators {
-            data: seed.fork(),
-            weights: seed.fork(),
-            first: seed.fork(),
-            training: seed.fork(),
-            picture: seed.fork(),
-            evaluation: seed.fork(),
-        }
+    /// The generator of a stream.
+    pub fn rng(&self, of: Stream) -> Rng {
+        stream(self.seed, of as usize)
     }
 
-    /// The images in their parts, the same at every call.
+    /// The images in their parts, the same at every call; `skip` takes the errors of files that are passed over.
+    ///
+    /// # Errors
+    /// When they cannot be read, or are not as many as when the run began.
     pub fn load(&self, skip: Option<&mut dyn FnMut(Error)>) -> Result<Splits> {
-        let splits = self.data.load(&self.fit, skip, &mut self.generators().data)?;
+        let splits = self.data.load(&self.fit, skip, &mut self.rng(Stream::Data))?;
         check_count(self.images, splits.count(), "image", &self.data)?;
         Ok(splits)
     }
 
     /// The model for the images, its weights drawn anew and its colours' numbers set by the first images.
+    ///
+    /// # Errors
+    /// When the images do not fit the model.
     pub fn build(&self, splits: &Splits, device: &Device) -> Result<ImageModel> {
-        let mut generators = self.generators();
         let config = self.model_of(splits.train.shape());
-        let model = ImageModel::on(config, DType::F32, device, &mut generators.weights)?;
-        let rng = &mut generators.first;
+        let model = ImageModel::on(config, DType::F32, device, &mut self.rng(Stream::Weights))?;
+        let rng = &mut self.rng(Stream::First);
         let [_, height, width] = splits.train.shape();
         let count = (FIRST * 1024 / (height * width)).clamp(16, FIRST);
         let first: Vec<u32> = rng.permutation(splits.train.len()).into_iter().take(count).collect();
@@ -125,30 +127,24 @@ impl RunConfig {
     }
 
     fn model_of(&self, shape: [usize; 3]) -> ImageConfig {
-        let ContinuousFlowConfig { alpha, equalize, whiten, scales, flows } = self.model;
-        ImageConfig { shape, alpha, equalize, whiten, scales, flows, flow: self.flow.clone() }
+        ImageConfig { shape, flow: self.flow.clone(), ..self.model.clone() }
     }
+}
 
-    /// The same with the steps of flow matching as a number.
-    pub fn settled(mut self, resumed: bool) -> Result<Self> {
+impl Settings for RunConfig {
+    fn resolve(mut self, resumed: bool) -> Result<Self> {
         let steps = matching_steps(self.matching.take(), self.matching_steps, self.train.steps, resumed)?;
-        self.matching_steps = Some(steps);
-        Ok(self)
+        Ok(Self { data: self.data.absolute()?, matching_steps: Some(steps), ..self })
     }
 
-    /// Passes if a run can be made of these settings, whatever the images.
-    pub fn check(&self) -> Result<()> {
-        if self.batch == 0 || self.evaluated.contains(&0) {
-            return Err(Error::Config("`batch` and both numbers of `evaluated` must be at least 1".into()));
-        }
+    fn check(&self) -> Result<()> {
+        let [validation, test] = self.evaluated;
+        check_at_least_one(&[("batch", self.batch), ("evaluated", validation), ("evaluated", test)])?;
         if self.matching_steps.is_some_and(|steps| steps > 0) && (self.model.scales > 1 || self.model.flows > 1) {
             return Err(Error::Config(
                 "flow matching trains a single flow: set `model.scales = 1` and `model.flows = 1`, or `matching = 0`"
                     .into(),
             ));
-        }
-        if self.train.optimizer.lr() == 0.0 {
-            return Err(Error::Config("with a learning rate of 0 nothing is learnt: set it above 0".into()));
         }
         self.fit.check()?;
         // Large enough for all that can be; what the images alone decide shows when they are read.
@@ -160,18 +156,6 @@ impl RunConfig {
         let [height, width] = self.fit.size.unwrap_or([side; 2]);
         let flow = CnfSettings { divergence: Divergence::default(), ..self.flow.clone() };
         let trial = ImageConfig { flow, whiten: false, ..self.model_of([1, height, width]) };
-        let trial = ImageModel::new(trial, &mut Rng::seed(0))?;
-        Trainer::new(trial.parameters(), self.train.clone(), Rng::seed(0)).map(drop)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use flows_core::testing::check_presets;
-
-    #[test]
-    fn every_preset_is_a_run_and_survives_its_file() -> Result<()> {
-        check_presets(PRESETS, "images.npy", RunConfig::check)
+        check_training(ImageModel::new(trial, &mut Rng::seed(0))?.parameters(), &self.train)
     }
 }

@@ -1,17 +1,17 @@
-//! The settings of a run: what `config.toml` holds.
+//! Runs of models over rows: what the `config.toml` of one holds, and the data and the model that this makes.
 
-use crate::particles::Energy;
+use super::matching::matching_steps;
+use crate::field::Divergence;
+use crate::{CnfSettings, ContinuousFlow, ContinuousFlowConfig, Coupling, Energy};
 use candle_core::{DType, Device};
-use ffjord::field::Divergence;
-use ffjord::{CnfSettings, ContinuousFlow, ContinuousFlowConfig, Coupling};
-use flows_core::cli::{Presets, check_count};
 use flows_core::data::{Dataset, Proportions, Source};
-use flows_core::train::{TrainConfig, Trainer};
+use flows_core::run::{Presets, Settings, check_at_least_one, check_count, check_training, stream};
+use flows_core::train::TrainConfig;
 use flows_core::{Error, Result, Rng};
 use serde::{Deserialize, Serialize};
 
-/// The presets by name.
-pub const PRESETS: Presets = Presets::new(include_str!("presets.toml"));
+/// The configurations of `ffjord train --preset` for models over rows, those of the paper among them.
+pub const PRESETS: Presets = Presets::new(include_str!("tables.toml"));
 
 /// All that decides a run, the machine aside.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -68,46 +68,31 @@ fn default_flows() -> usize {
     1
 }
 
-/// The steps of flow matching among all: `count` if it is known, else a `share`; of a run that is resumed the share
-/// is one that it is resumed with, and goes first.
-///
-/// # Errors
-/// When the share is none, or a run that is new is to have fewer steps than that number.
-pub fn matching_steps(share: Option<f64>, count: Option<u64>, steps: u64, resumed: bool) -> Result<u64> {
-    if let Some(share) = share.filter(|share| !(0.0..=1.0).contains(share)) {
-        let message =
-            format!("`matching` is the share of the steps that are of flow matching: {share} is not of 0 to 1");
-        return Err(Error::Config(message));
-    }
-    let of_all = share.map(|share| (share * steps as f64).round() as u64);
-    match count {
-        Some(count) if !resumed && count > steps => Err(Error::Config(format!(
-            "`matching_steps` is {count}, but the run has {steps} steps: give `matching`, a share of them, in its place"
-        ))),
-        _ => Ok(if resumed { of_all.or(count) } else { count.or(of_all) }.unwrap_or(0)),
-    }
-}
-
-/// The generators of a run, independent of each other.
-pub struct Generators {
-    data: Rng,
-    weights: Rng,
+/// The random streams of a run, in the order in which they fork from its seed.
+#[derive(Clone, Copy, Debug)]
+pub enum Stream {
+    /// How the data is dealt to its parts, or drawn.
+    Data,
+    /// The weights.
+    Weights,
     /// What the loss draws from.
-    pub training: Rng,
+    Training,
     /// What the samples in the picture are drawn from.
-    pub picture: Rng,
+    Picture,
 }
 
 impl RunConfig {
-    /// The generators that the seed determines.
-    pub fn generators(&self) -> Generators {
-        let mut seed = Rng::seed(self.seed);
-        Generators { data: seed.fork(), weights: seed.fork(), training: seed.fork(), picture: seed.fork() }
+    /// The generator of a stream.
+    pub fn rng(&self, of: Stream) -> Rng {
+        stream(self.seed, of as usize)
     }
 
     /// The data in its three parts, the same at every call.
+    ///
+    /// # Errors
+    /// When it cannot be read, or has not as many rows as when the run began.
     pub fn load(&self, device: &Device) -> Result<Dataset> {
-        let mut data = self.data.load(self.samples, self.proportions, &mut self.generators().data)?;
+        let mut data = self.data.load(self.samples, self.proportions, &mut self.rng(Stream::Data))?;
         if let Some(most) = self.most {
             for (part, most) in [&mut data.train, &mut data.validation, &mut data.test].into_iter().zip(most) {
                 *part = part.rows(0..most.min(part.len()))?;
@@ -118,48 +103,34 @@ impl RunConfig {
     }
 
     /// The model for the data, its weights drawn anew.
+    ///
+    /// # Errors
+    /// When the data does not fit the model.
     pub fn build(&self, data: &Dataset, device: &Device) -> Result<ContinuousFlow> {
         let (features, columns) = (data.train.features(), data.columns.clone());
         let config = ContinuousFlowConfig { features, columns, flows: self.flows, flow: self.flow.clone() };
-        let model = ContinuousFlow::on(config, DType::F32, device, &mut self.generators().weights)?;
+        let model = ContinuousFlow::on(config, DType::F32, device, &mut self.rng(Stream::Weights))?;
         model.standardize(&data.train.x)?;
         Ok(model)
     }
+}
 
-    /// The same with the steps of flow matching as a number.
-    pub fn settled(mut self, resumed: bool) -> Result<Self> {
+impl Settings for RunConfig {
+    fn resolve(mut self, resumed: bool) -> Result<Self> {
         let steps = matching_steps(self.matching.take(), self.matching_steps, self.train.steps, resumed)?;
-        self.matching_steps = Some(steps);
-        Ok(self)
+        Ok(Self { data: self.data.absolute()?, matching_steps: Some(steps), ..self })
     }
 
-    /// Passes if a run can be made of these settings, whatever the data.
-    pub fn check(&self) -> Result<()> {
-        if self.batch == 0 {
-            return Err(Error::Config("`batch` must be at least 1".into()));
-        }
+    fn check(&self) -> Result<()> {
+        check_at_least_one(&[("batch", self.batch)])?;
         if self.matching_steps.is_some_and(|steps| steps > 0) && self.flows > 1 {
             return Err(Error::Config("flow matching trains a single flow: set `flows = 1` or `matching = 0`".into()));
         }
-        if self.most.is_some_and(|most| most.contains(&0)) {
-            return Err(Error::Config("`most` must leave at least 1 row to each part".into()));
-        }
+        check_at_least_one(&self.most.unwrap_or([1; 3]).map(|most| ("most", most)))?;
         let features = self.flow.field.space().unwrap_or(1).saturating_mul(2);
         // A bottleneck is one beside the columns, which are not known here.
         let flow = CnfSettings { divergence: Divergence::default(), ..self.flow.clone() };
         let config = ContinuousFlowConfig { features, columns: None, flows: self.flows, flow };
-        let trial = ContinuousFlow::new(config, &mut Rng::seed(0))?;
-        Trainer::new(trial.parameters(), self.train.clone(), Rng::seed(0)).map(drop)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use flows_core::testing::check_presets;
-
-    #[test]
-    fn every_preset_is_a_run_and_survives_its_file() -> Result<()> {
-        check_presets(PRESETS, "rings", RunConfig::check)
+        check_training(ContinuousFlow::new(config, &mut Rng::seed(0))?.parameters(), &self.train)
     }
 }

@@ -1,0 +1,6 @@
+//! Models over rows: tables, points in the plane, particles.
+
+mod particles;
+mod train;
+
+pub use train::run as train;

@@ -1,0 +1,161 @@
+//! `ffjord train` over rows.
+
+use super::particles;
+use crate::kind::Kind;
+use crate::train::{CHANGEABLE, PICTURES, TrainArgs, describe, losses};
+use ffjord::run::tables::{PRESETS, RunConfig, Stream};
+use ffjord::{Boltzmann, ContinuousFlow, TrainingCost, TrainingCosts};
+use flows_core::cli::{FitFlags, describe_rows, log_likelihoods, plural};
+use flows_core::data::{Dataset, Shuffle, Source, Toy};
+use flows_core::distributions::draw;
+use flows_core::evaluate::{Exact, Likelihood, Mean};
+use flows_core::plot::Figure;
+use flows_core::run::{Program, Run, Trained, plane_figure};
+use flows_core::train::{Trainer, forward_kl};
+use flows_core::{Error, Result, Rng};
+use serde::Serialize;
+
+/// The names that runs go by.
+const PROGRAM: Program = Program {
+    name: "ffjord",
+    presets: PRESETS,
+    subject: "data",
+    counted: "rows",
+    files: &PICTURES,
+    kept: &["data", "rows", "samples", "most", "proportions"],
+    changeable: &CHANGEABLE,
+};
+
+/// The most samples that a model is compared with a known energy by.
+const SAMPLES: usize = 10_000;
+
+/// What likelihood is counted in.
+const UNIT: &str = "negative log-likelihood (nats)";
+
+/// What a run ends with: `results.json`.
+#[derive(Serialize)]
+struct Results {
+    data: Source,
+    #[serde(flatten)]
+    trained: Trained,
+    /// Of the solver, a step of likelihood.
+    solver: Option<TrainingCost>,
+    test: Likelihood,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exact: Option<Exact>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    boltzmann: Option<Boltzmann>,
+    columns: Option<Vec<String>>,
+}
+
+pub fn run(args: TrainArgs) -> Result<()> {
+    let device = args.device.open()?;
+    let (mut run, mut config) = open(&args)?;
+    let data = config.load(&device)?;
+    config.rows = (!matches!(config.data, Source::Toy(_))).then(|| data.rows());
+    run.note(format_args!("data   {}: {}", config.data, describe_rows(&data)));
+    let kind = Kind::of_rows(&config.flow.field);
+    if let Kind::Particles(_) = kind
+        && let repeated @ 1.. = particles::repeated(&data)?
+    {
+        let rows = plural(repeated, "row");
+        run.note(format_args!("note   {rows} of the test are among those to train on: the result flatters the model"));
+    }
+    let model = config.build(&data, &device)?;
+    let (steps, matching) = (config.train.steps, config.matching_steps.unwrap_or(0));
+    let size = plural(config.batch.min(data.train.len()), "row");
+    run.note(describe(config.flows, config.flow.solver.method, model.parameters(), steps, size));
+    let trainer = Trainer::new(model.parameters(), config.train.clone(), config.rng(Stream::Training))?;
+    let mut trainer = run.start(trainer, ContinuousFlow::KIND, model.config(), &config)?;
+
+    let mut shuffle = Shuffle::new(data.train.len(), config.batch, config.seed)?;
+    let loss = |number: u64, rng: &mut _| {
+        let batch = data.train.select(&shuffle.batch(number))?;
+        if number / config.train.accumulate < matching {
+            return model.matching_loss(&batch.x, config.coupling, rng);
+        }
+        forward_kl(&model, &batch.x, None, rng)
+    };
+    let costs = TrainingCosts::of(model.flows().to_vec());
+    let mut validate =
+        |_: &mut _| Ok(-Mean::of(&costs.aside(|| log_likelihoods(&model, &data.validation, true))?).mean);
+    let mut watch = run.watch(trainer.step(), steps)?.with(costs.watch(|line| args.output.note(line)));
+    let outcome = trainer.run(loss, Some(&mut validate), &mut watch)?;
+    drop(watch);
+    let trained = run.trained(outcome, &trainer, steps, losses(matching, UNIT))?;
+
+    let values = log_likelihoods(&model, &data.test, args.output.quiet)?;
+    let toy = if let Source::Toy(toy) = config.data { Some(toy) } else { None };
+    let mut rng = config.rng(Stream::Picture);
+    let mut boltzmann = None;
+    if let (Kind::Particles(space), Some(energy)) = (kind, config.energy) {
+        boltzmann = Some(Boltzmann::of(&model, energy, space, &data.test.x, SAMPLES, &mut rng)?);
+    }
+    let results = Results {
+        data: config.data.clone(),
+        trained,
+        solver: costs.means(),
+        test: Likelihood::of(&values, model.dimensions()),
+        boltzmann,
+        exact: toy.map(|toy| Exact::of(toy, &data.test, &values)).transpose()?,
+        columns: data.columns.clone(),
+    };
+    run.save_results(&results)?;
+    let lines: Vec<_> = toy.iter().map(|toy| ("entropy of the data", toy.entropy())).collect();
+    run.draw_losses(&results.trained.losses, &lines)?;
+    if let Some((name, figure)) = picture(&model, kind, &config, &data, &mut rng)? {
+        figure.write(run.file(name))?;
+    }
+    run.report(&results, &summary(&results))
+}
+
+/// The model beside its data, where there is something to see.
+fn picture(
+    model: &ContinuousFlow,
+    kind: Kind,
+    config: &RunConfig,
+    data: &Dataset,
+    rng: &mut Rng,
+) -> Result<Option<(&'static str, Figure)>> {
+    if let Kind::Particles(space) = kind {
+        return Ok(Some(("particles.png", particles::figure(model, space, config.energy, data, rng)?)));
+    }
+    if data.train.features() != 2 {
+        return Ok(None);
+    }
+    let toy = if let Source::Toy(toy) = config.data { Some(toy) } else { None };
+    let figure = plane_figure(model, toy, data, |count, _| draw(model, count, None, rng))?;
+    Ok(Some(("density.png", figure)))
+}
+
+/// The run and its settings.
+fn open(args: &TrainArgs) -> Result<(Run, RunConfig)> {
+    let data = args.settings.data.as_deref();
+    if args.settings.fit != FitFlags::default() || args.skip.skip_bad {
+        return Err(Error::Config("--size, --grey and --skip-bad are for images: leave them out".into()));
+    }
+    if let Some(Err(error)) = data.map(str::parse::<Source>) {
+        let images = "or of images: digits, uci-digits, a folder of them, an IDX or a .parquet file";
+        return Err(Error::Config(format!("{error}; {images}")));
+    }
+    let preset = match data.map(str::parse::<Toy>) {
+        Some(Err(_)) => "table",
+        Some(Ok(toy)) if PRESETS.get(toy.name()).is_ok() => toy.name(),
+        _ => "toy",
+    };
+    PROGRAM.open(&args.run, args.output, preset, &args.settings)
+}
+
+fn summary(results: &Results) -> Vec<(&'static str, String)> {
+    let mut lines = vec![("test log-likelihood", results.test.text(""))];
+    if let Some(Exact { log_likelihood, divergence, entropy }) = &results.exact {
+        let entropy = format!("(entropy {entropy:.4})");
+        let text =
+            format!("{log_likelihood:.4} nats on the same rows {entropy}: the model is {divergence} short of it");
+        lines.push(("exact density", text));
+    }
+    lines.extend(results.boltzmann.map(|boltzmann| ("exact density", boltzmann.to_string())));
+    lines.extend(results.solver.map(|means| ("solver", format!("{means}, means of a step of likelihood"))));
+    lines.extend(results.trained.lines("", ""));
+    lines
+}

@@ -1,0 +1,59 @@
+//! The bits that a colour takes.
+
+use crate::ImageModel;
+use flows_core::data::images::Images;
+use flows_core::evaluate::{BitsPerDimension, in_chunks};
+use flows_core::text::plural;
+use flows_core::{Error, Result, Rng};
+use serde::Serialize;
+use std::fmt;
+
+/// Images at a time: a block of the solver.
+const CHUNK: usize = 64;
+
+/// What an evaluation reports.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct ImageBits {
+    /// How many images there were.
+    pub images: usize,
+    /// Of the images as numbers of [0, 1]; the error is that of the noise of images and of the divergence as well.
+    #[serde(flatten)]
+    pub bits: BitsPerDimension,
+}
+
+impl ImageBits {
+    /// The report on images with these log-densities.
+    pub fn of(model: &ImageModel, values: &[f64]) -> Self {
+        let bits = BitsPerDimension::of(values, model.config().dims(), |mean| model.bits(mean));
+        Self { images: values.len(), bits }
+    }
+}
+
+impl fmt::Display for ImageBits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { images, bits } = self;
+        write!(f, "{bits} bits/dim over {} colours  ({})", bits.dimensions, plural(*images, "image"))
+    }
+}
+
+/// The log-density of each of the first `count` images in nats, noise and divergence drawn from `rng`. `progress` is
+/// told how many are done.
+///
+/// # Errors
+/// When the images have another shape than the model's, or a solver cannot go on.
+pub fn log_likelihoods(
+    model: &ImageModel,
+    images: &Images,
+    count: usize,
+    rng: &mut Rng,
+    progress: impl FnMut(usize),
+) -> Result<Vec<f64>> {
+    if images.shape() != model.config().shape {
+        let want = format!("the model's {:?}", model.config().shape);
+        return Err(Error::shape("an image", &images.shape(), want));
+    }
+    in_chunks(images.len().min(count), CHUNK, progress, |chunk| {
+        let chunk: Vec<u32> = chunk.map(|i| i as u32).collect();
+        model.detached().score(&model.dequantize(&images.tensor(&chunk, || false)?, rng)?, rng)
+    })
+}

@@ -1,0 +1,124 @@
+//! What the solver costs while a model trains.
+
+use crate::{Cnf, Cost};
+use flows_core::Result;
+use flows_core::train::{Observer, StepEvent};
+use serde::Serialize;
+use std::cell::Cell;
+use std::fmt::{self, Display, Formatter};
+use std::ops::ControlFlow;
+
+/// The costs of the steps of training, evaluations of the model left out.
+#[derive(Debug)]
+pub struct TrainingCosts {
+    flows: Vec<Cnf>,
+    /// What the step that is not yet counted has cost.
+    step: Cell<Cost>,
+    /// Since the last line, with the steps that this is of.
+    recent: Cell<(Cost, u64)>,
+    /// Of the whole run, since it was started or resumed.
+    whole: Cell<(Cost, u64)>,
+}
+
+/// The means a step of likelihood training.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct TrainingCost {
+    /// Evaluations of the field.
+    pub evaluations_forward: f64,
+    /// Evaluations of its gradient.
+    pub evaluations_backward: f64,
+    /// Milliseconds that the solves took.
+    pub milliseconds_forward: f64,
+    /// Milliseconds that their backward passes took.
+    pub milliseconds_backward: f64,
+    /// The size of the solver's steps.
+    pub step_size: f64,
+}
+
+impl TrainingCosts {
+    /// Those of the solves of these flows.
+    pub fn of(flows: Vec<Cnf>) -> Self {
+        Self { flows, step: Cell::default(), recent: Cell::default(), whole: Cell::default() }
+    }
+
+    /// What `evaluate` gives, whose solves are none of training.
+    pub fn aside<T>(&self, evaluate: impl FnOnce() -> T) -> T {
+        self.step.set(self.step.get().plus(self.take()));
+        let value = evaluate();
+        self.take();
+        value
+    }
+
+    /// What the solves have cost since this was last asked.
+    fn take(&self) -> Cost {
+        self.flows.iter().map(Cnf::take_cost).fold(Cost::default(), Cost::plus)
+    }
+
+    /// Adds what a step of training has cost. One of flow matching, which solves nothing, does not count.
+    fn count(&self) {
+        let cost = self.step.take().plus(self.take());
+        if cost.solves > 0 {
+            for sum in [&self.recent, &self.whole] {
+                let (sum_of, steps) = sum.get();
+                sum.set((sum_of.plus(cost), steps + 1));
+            }
+        }
+    }
+
+    /// The means of the whole run; none before the first step.
+    pub fn means(&self) -> Option<TrainingCost> {
+        TrainingCost::of(self.whole.get())
+    }
+
+    /// What counts the steps of a run, and has a line written at every evaluation of the model.
+    pub fn watch<'a>(&'a self, write: impl Fn(String) + 'a) -> impl Observer + 'a {
+        Watch { costs: self, write, last: (0.0, 0) }
+    }
+}
+
+impl TrainingCost {
+    fn of((cost, steps): (Cost, u64)) -> Option<Self> {
+        let a_step = |n: usize| n as f64 / steps as f64;
+        (steps > 0 && cost.accepted > 0).then(|| Self {
+            evaluations_forward: a_step(cost.forward),
+            evaluations_backward: a_step(cost.backward),
+            milliseconds_forward: 1e3 * cost.seconds_forward / steps as f64,
+            milliseconds_backward: 1e3 * cost.seconds_backward / steps as f64,
+            step_size: cost.mean_step(),
+        })
+    }
+}
+
+impl Display for TrainingCost {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Self { evaluations_forward, evaluations_backward, step_size, .. } = self;
+        let [forward, backward] = [self.milliseconds_forward, self.milliseconds_backward];
+        write!(
+            f,
+            "evaluations {evaluations_forward:.1} forward in {forward:.0} ms, {evaluations_backward:.1} backward in \
+             {backward:.0} ms  step size {step_size:.3}"
+        )
+    }
+}
+
+struct Watch<'a, W> {
+    costs: &'a TrainingCosts,
+    write: W,
+    /// When the last line was written, in seconds and steps of training.
+    last: (f64, u64),
+}
+
+impl<W: Fn(String)> Observer for Watch<'_, W> {
+    fn step(&mut self, event: &StepEvent) -> Result<ControlFlow<()>> {
+        self.costs.count();
+        if let Some(validation) = event.validation {
+            let means = TrainingCost::of(self.costs.recent.take());
+            let means = means.map_or("flow matching".to_string(), |means| means.to_string());
+            let time = 1e3 * (event.seconds - self.last.0) / (event.step - self.last.1) as f64;
+            let step = event.step;
+            (self.write)(format!("step {step:>6}  validation {validation:.3}  {means}  {time:.0} ms a step"));
+            self.last = (event.seconds, event.step);
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+}

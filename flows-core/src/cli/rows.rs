@@ -1,0 +1,74 @@
+//! Tables for people and for programs.
+
+use super::{OutputArgs, count, plural, print, print_json, work_bar};
+use crate::data::{Dataset, Table, write_table};
+use crate::distributions::{Distribution, draw};
+use crate::{Result, Rng};
+use candle_core::{DType, Device, Tensor};
+use serde_json::{Value, json};
+use std::path::Path;
+
+/// What there is of a data set: its columns and how many rows each part has.
+pub fn describe_rows(data: &Dataset) -> String {
+    let context = data.train.context_width().map_or(String::new(), |width| format!(" given {width}"));
+    let columns = plural(data.train.features(), "column");
+    let [train, validation, test] = [&data.train, &data.validation, &data.test].map(|part| part.len());
+    let train = plural(train, "row");
+    format!("{columns}{context}; {train} to train on, {} to validate, {} to test", count(validation), count(test))
+}
+
+/// Rows that are drawn at once: bounds the memory beside that of the rows themselves.
+const CHUNK: usize = 4096;
+
+/// Draws rows of a model on this device under a bar where there are many, unless `quiet`; they are f32 on the CPU, where
+/// their contexts are as well, a row each.
+///
+/// # Errors
+/// As [`draw`].
+pub fn draw_rows(
+    model: &dyn Distribution,
+    rows: usize,
+    context: Option<&Tensor>,
+    device: &Device,
+    rng: &mut Rng,
+    quiet: bool,
+) -> Result<Tensor> {
+    let bar = work_bar(rows, "drawing", quiet || rows < 100 * CHUNK);
+    let mut parts = Vec::new();
+    for start in (0..rows).step_by(CHUNK) {
+        let length = CHUNK.min(rows - start);
+        let context = context.map(|c| c.narrow(0, start, length)?.contiguous()?.to_device(device)).transpose()?;
+        let drawn = draw(model, length, context.as_ref(), rng)?;
+        parts.push(drawn.to_device(&Device::Cpu)?.to_dtype(DType::F32)?);
+        bar.inc(length as u64);
+    }
+    bar.finish_and_clear();
+    Ok(Tensor::cat(&parts, 0)?)
+}
+
+/// Writes rows that were drawn to a file, or prints them as CSV; as JSON if that is wanted, with what `about`, an
+/// object, says of them.
+///
+/// # Errors
+/// When they cannot be written.
+pub fn write_rows(table: &Table, out: Option<&Path>, mut about: Value, output: OutputArgs) -> Result<()> {
+    let (rows, _) = table.data.dims2()?;
+    about["rows"] = json!(rows);
+    match (out, output.json) {
+        (Some(out), json) => {
+            write_table(out, table)?;
+            about["out"] = json!(out);
+            if json {
+                print_json(&about)
+            } else {
+                print(format_args!("{} drawn in {}", plural(rows, "row"), out.display()))
+            }
+        }
+        (None, true) => {
+            about["columns"] = json!(table.columns);
+            about["samples"] = json!(table.data.to_vec2::<f32>()?);
+            print_json(&about)
+        }
+        (None, false) => print(table.to_csv()?.trim_end()),
+    }
+}

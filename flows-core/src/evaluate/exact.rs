@@ -1,0 +1,30 @@
+//! A model beside the density that its data was drawn from.
+
+use super::Mean;
+use crate::Result;
+use crate::data::{Examples, Toy};
+use candle_core::DType;
+use serde::Serialize;
+
+/// How a model compares with the density that the data was drawn from.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Exact {
+    /// In nats: minus the log-likelihood that cannot be surpassed on average.
+    pub entropy: f64,
+    /// The mean log-likelihood of the test rows under the exact density.
+    pub log_likelihood: f64,
+    /// The mean of `log p(x) - log q(x)` over the test rows: the Kullback-Leibler divergence KL(p || q) of the model q.
+    pub divergence: Mean,
+}
+
+impl Exact {
+    /// The comparison over rows of the density `toy`, whose log-likelihoods under the model are `values`.
+    ///
+    /// # Errors
+    /// When the rows have not two columns.
+    pub fn of(toy: Toy, rows: &Examples, values: &[f64]) -> Result<Self> {
+        let exact = toy.log_density(&rows.x.to_dtype(DType::F64)?)?.to_vec1::<f64>()?;
+        let short: Vec<f64> = exact.iter().zip(values).map(|(p, q)| p - q).collect();
+        Ok(Self { entropy: toy.entropy(), log_likelihood: Mean::of(&exact).mean, divergence: Mean::of(&short) })
+    }
+}

@@ -1,0 +1,100 @@
+//! How likely a model finds rows.
+
+use super::{Mean, bits_per_dimension};
+use crate::Result;
+use crate::data::Examples;
+use crate::distributions::{Distribution, score};
+use crate::text::plural;
+use candle_core::{DType, Tensor};
+use serde::Serialize;
+use std::ops::Range;
+
+/// Rows between two reports of how far it is.
+const CHUNK: usize = 1 << 12;
+
+/// The log-likelihood of each row in nats. `progress` is told after each chunk how many rows are done.
+///
+/// # Errors
+/// As [`score`].
+pub fn log_likelihoods(
+    distribution: &dyn Distribution,
+    rows: &Examples,
+    progress: impl FnMut(usize),
+) -> Result<Vec<f64>> {
+    in_chunks(rows.len(), CHUNK, progress, |chunk| {
+        let chunk = rows.rows(chunk)?;
+        score(distribution, &chunk.x, chunk.context.as_ref())
+    })
+}
+
+/// What `score` gives for the numbers below `count`, `chunk` at a time, one figure for each (B). `progress` is told
+/// after each chunk how many are done.
+///
+/// # Errors
+/// Those of `score`.
+pub fn in_chunks(
+    count: usize,
+    chunk: usize,
+    mut progress: impl FnMut(usize),
+    mut score: impl FnMut(Range<usize>) -> Result<Tensor>,
+) -> Result<Vec<f64>> {
+    let mut values = Vec::with_capacity(count);
+    for start in (0..count).step_by(chunk) {
+        values.extend(score(start..count.min(start + chunk))?.to_dtype(DType::F64)?.to_vec1::<f64>()?);
+        progress(values.len());
+    }
+    Ok(values)
+}
+
+/// The mean log-likelihood of rows.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Likelihood {
+    /// How many rows there were.
+    pub rows: usize,
+    /// The mean over the rows, in nats.
+    pub log_likelihood: f64,
+    /// Of that mean.
+    pub standard_error: f64,
+    /// `-log_likelihood / (features ln 2)`.
+    pub bits_per_dimension: f64,
+}
+
+impl Likelihood {
+    /// The mean over rows of `features` columns with these log-likelihoods.
+    pub fn of(values: &[f64], features: usize) -> Self {
+        let Mean { mean, standard_error } = Mean::of(values);
+        let bits_per_dimension = bits_per_dimension(mean, features);
+        Self { rows: values.len(), log_likelihood: mean, standard_error, bits_per_dimension }
+    }
+
+    /// For people; `of` says which rows they are.
+    pub fn text(self, of: &str) -> String {
+        let nats = Mean { mean: self.log_likelihood, standard_error: self.standard_error };
+        let rows = plural(self.rows, "row");
+        format!("{nats} nats  ({:.4} bits a dimension, {rows}{of})", self.bits_per_dimension)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Rng;
+    use crate::distributions::StandardNormal;
+    use candle_core::Device;
+
+    #[test]
+    fn chunks_are_the_whole() -> Result<()> {
+        let normal = StandardNormal::new([2], DType::F64, &Device::Cpu)?;
+        let x = normal.sample(CHUNK + 5, None, &mut Rng::seed(0))?;
+        let mut seen = Vec::new();
+        let values = log_likelihoods(&normal, &Examples { x: x.clone(), context: None }, |done| seen.push(done))?;
+        assert_eq!(values, normal.log_prob(&x, None)?.to_vec1::<f64>()?);
+        assert_eq!(seen, [CHUNK, CHUNK + 5]);
+        let likelihood = Likelihood::of(&values, 2);
+        // -h of a normal in two dimensions, 1 + ln(2 pi) nats.
+        let off = likelihood.log_likelihood + 1.0 + std::f64::consts::TAU.ln();
+        assert!(off.abs() < 4.0 * likelihood.standard_error, "{likelihood:?}");
+        assert!((likelihood.bits_per_dimension - 2.047).abs() < 0.05, "{likelihood:?}");
+        Ok(())
+    }
+}

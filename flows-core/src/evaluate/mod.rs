@@ -1,0 +1,30 @@
+//! How good a model is: means with their standard errors, log-likelihoods, bits a dimension, importance weights.
+//!
+//! ```
+//! use flows_core::distributions::{Distribution, StandardNormal};
+//! use flows_core::evaluate::{ImportanceWeights, Mean};
+//! use flows_core::Rng;
+//! use candle_core::{DType, Device};
+//! let q = StandardNormal::new([2], DType::F64, &Device::Cpu)?;
+//! // 3 exp(-|x|^2 / 2), whose integral is 6 pi.
+//! let log_density = |x: &_| Ok((q.log_prob(x, None)? + (6.0 * std::f64::consts::PI).ln())?);
+//! let weights = ImportanceWeights::draw(&q, log_density, 1000, None, &mut Rng::seed(0))?;
+//! assert!((weights.log_evidence() - (6.0 * std::f64::consts::PI).ln()).abs() < 1e-9);
+//! assert!((weights.effective_sample_size() - 1000.0).abs() < 1e-6);
+//! assert_eq!(Mean::of(&[1.0, 2.0, 3.0]).mean, 2.0);
+//! # Ok::<(), flows_core::Error>(())
+//! ```
+
+mod bits;
+mod exact;
+mod importance;
+mod likelihood;
+mod mean;
+mod psnr;
+
+pub use bits::{BitsPerDimension, bits_per_dimension};
+pub use exact::Exact;
+pub use importance::ImportanceWeights;
+pub use likelihood::{Likelihood, in_chunks, log_likelihoods};
+pub use mean::Mean;
+pub use psnr::psnr;

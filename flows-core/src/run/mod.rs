@@ -1,0 +1,101 @@
+//! One training run as a value: its settings, its folder, its random streams, who watches it and what it ends with.
+//!
+//! A [`Program`] is the names that its runs go by. [`Program::open`] gives the settings that preset, file and flags
+//! make together, and a [`Run`]: the folder, locked, which is new, resumed or replaces a run. The loop is the
+//! program's own. It calls [`Run::start`] (or [`Run::begin`], where it saves what it learns by itself), has
+//! [`Run::watch`] see each step, and ends with [`Run::trained`], [`Run::save_results`] and [`Run::report`].
+//!
+//! ```
+//! use candle_core::{DType, Device};
+//! use flows_core::cli::{OutputArgs, RunArgs};
+//! use flows_core::nn::{Init, Parameters};
+//! use flows_core::run::{Loss, Presets, Program, Settings, stream};
+//! use flows_core::train::{TrainConfig, Trainer};
+//! use flows_core::{Result, Rng};
+//! use serde::{Deserialize, Serialize};
+//!
+//! const PROGRAM: Program = Program {
+//!     name: "squares",
+//!     presets: Presets::new("[small]\nabout = 'a moment'\ndata = 'three'\ntrain.steps = 5\n"),
+//!     subject: "data",
+//!     counted: "numbers",
+//!     files: &[],
+//!     kept: &["data"],
+//!     changeable: &[],
+//! };
+//!
+//! #[derive(Serialize, Deserialize)]
+//! struct Config {
+//!     data: String,
+//!     #[serde(default)]
+//!     seed: u64,
+//!     train: TrainConfig,
+//! }
+//!
+//! impl Settings for Config {}
+//!
+//! /// The program's own flags, laid out as the settings are: a program derives `clap::Args` for it as well.
+//! #[derive(Serialize)]
+//! struct Flags {
+//!     data: Option<String>,
+//! }
+//!
+//! enum Stream {
+//!     Weights,
+//!     Training,
+//! }
+//!
+//! # fn main() -> Result<()> {
+//! # let folder = std::env::temp_dir().join(format!("flows-run-{}", std::process::id()));
+//! let output = OutputArgs { quiet: true, ..Default::default() };
+//! let args = RunArgs { out: Some(folder.clone()), overwrite: true, ..Default::default() };
+//! let (mut run, config): (_, Config) = PROGRAM.open(&args, output, "small", &Flags { data: None })?;
+//! let parameters = Parameters::new(DType::F64, &Device::Cpu, stream(config.seed, Stream::Weights as usize));
+//! let x = parameters.scope().weight("x", 2, Init::Constant(3.0))?;
+//! let trainer = Trainer::new(&parameters, config.train.clone(), stream(config.seed, Stream::Training as usize))?;
+//! let mut trainer = run.start(trainer, "square", &"x^2", &config)?;
+//! let outcome = trainer.run(|_, _| Ok(x.sqr()?.sum_all()?), None, &mut run.watch(trainer.step(), 5)?)?;
+//! let trained = run.trained(outcome, &trainer, config.train.steps, vec![Loss::all("squares")])?;
+//! run.save_results(&trained)?;
+//! run.report(&trained, &trained.lines("trained", "written"))?;
+//! # std::fs::remove_dir_all(folder).ok();
+//! # Ok(())
+//! # }
+//! ```
+
+mod folder;
+mod info;
+mod lock;
+mod losses;
+mod plane;
+mod program;
+mod results;
+mod saved;
+mod settings;
+mod training;
+mod watch;
+
+pub use info::InfoArgs;
+pub use losses::{Losses, loss_figure, loss_panels};
+pub use plane::{density, plane_figure};
+pub use program::{Program, Settings};
+pub use results::{Loss, Trained};
+pub use saved::Saved;
+pub use settings::{
+    Presets, check_at_least_one, check_count, check_temperature, check_training, overlay, parse_settings,
+    read_settings, with_decided, without, write_settings,
+};
+pub use training::Run;
+pub use watch::Watch;
+
+use crate::Rng;
+
+/// The generator that is forked from `seed` after `index` others: the random streams of a run are independent, and one
+/// does not change because another is used. A program lists its streams in an enum, in the order in which they fork.
+pub fn stream(seed: u64, index: usize) -> Rng {
+    let mut seed = Rng::seed(seed);
+    for _ in 0..index {
+        seed.fork();
+    }
+    seed.fork()
+}

@@ -1,0 +1,273 @@
+//! A program by the names that its runs go by, and how the settings of a run come about.
+
+use super::Run;
+use super::folder::Folder;
+use super::settings::{Presets, overlay, parse_settings, read_settings};
+use crate::cli::{OutputArgs, RunArgs};
+use crate::files::read_metadata;
+use crate::{Error, Result};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Map, Value};
+use std::path::{Path, PathBuf};
+use toml::Table;
+
+/// The names that the training runs of a program go by.
+#[derive(Clone, Copy, Debug)]
+pub struct Program {
+    /// The command that starts it.
+    pub name: &'static str,
+    /// Complete configurations by name.
+    pub presets: Presets,
+    /// The setting, and the flag, that says what a run is on; the folder of a run is named after it.
+    pub subject: &'static str,
+    /// The setting that says how many examples the subject had when the run began, and what they are called.
+    pub counted: &'static str,
+    /// The pictures that a run writes to its folder beside the loss curve.
+    pub files: &'static [&'static str],
+    /// Settings that a run keeps when it is resumed, since they decide its data; so it does its `seed`.
+    pub kept: &'static [&'static str],
+    /// Settings of the model that a resumed run may change ([`Checkpoint::changeable`](crate::train::Checkpoint)).
+    pub changeable: &'static [&'static str],
+}
+
+/// The settings of a run: what its `config.toml` holds.
+pub trait Settings: Serialize + DeserializeOwned {
+    /// The settings as the run writes them down: paths absolute, shares as numbers.
+    ///
+    /// # Errors
+    /// When they contradict each other.
+    fn resolve(self, resumed: bool) -> Result<Self> {
+        let _ = resumed;
+        Ok(self)
+    }
+
+    /// Passes if a run can be made of them, whatever the data.
+    ///
+    /// # Errors
+    /// When a setting cannot be used.
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl Program {
+    /// The run that the arguments name and its settings, checked: of a new run those of the preset (`preset` unless
+    /// one is named), under those of the file `--config`, under `flags`, a structure of options; of a resumed run its
+    /// own, under file and flags likewise. Nothing is written yet.
+    ///
+    /// # Errors
+    /// When a setting is unknown or cannot be used, or the folder has a run that is in the way, is training, or is not
+    /// there to be resumed.
+    pub fn open<T: Settings>(
+        &self,
+        args: &RunArgs,
+        output: OutputArgs,
+        preset: &str,
+        flags: &impl Serialize,
+    ) -> Result<(Run, T)> {
+        if args.resume { self.resume(args, output, preset) } else { self.create(args, output, preset, flags) }
+    }
+
+    fn create<T: Settings>(
+        &self,
+        args: &RunArgs,
+        output: OutputArgs,
+        preset: &str,
+        flags: &impl Serialize,
+    ) -> Result<(Run, T)> {
+        let settings = self.layers(args, preset, flags)?;
+        let settings: T = parse_settings(settings).map_err(|e| of_file(args.config.as_deref(), e))?;
+        let settings = settings.resolve(false)?;
+        let subject = Table::try_from(&settings).ok().and_then(|settings| self.subject_of(&settings));
+        let folder = Folder::new(place(args, subject), self.files, args.overwrite)?;
+        settings.check()?;
+        let kept = self.kept(&settings)?;
+        Ok((Run::new(*self, folder, args, output, kept), settings))
+    }
+
+    fn resume<T: Settings>(&self, args: &RunArgs, output: OutputArgs, preset: &str) -> Result<(Run, T)> {
+        let folder = Folder::resume(place(args, self.subject_of(&self.presets.get(preset)?)), self.files)?;
+        let config = folder.file("config.toml");
+        let parse = |settings, path: &Path| -> Result<T> {
+            parse_settings::<T>(settings).map_err(|e| of_file(Some(path), e))?.resolve(true)
+        };
+        let own = read_settings(&config)?;
+        let over = args.config.as_deref().map(read_settings).transpose()?.unwrap_or_default();
+        let mut settings = own.clone();
+        overlay(&mut settings, over.clone());
+        overlay(&mut settings, layer(&args.settings)?);
+        let settings = parse(settings, args.config.as_deref().unwrap_or(&config))?;
+        // A run of before this was saved with its state is known by its settings alone.
+        let now = self.kept(&settings)?;
+        let before = match saved_run(&folder.file("training.safetensors")) {
+            Some(before) => before,
+            None => read_back(&self.kept(&parse(own, &config)?)?),
+        };
+        if let Some(name) = difference(&before, &read_back(&now)) {
+            let (path, remedy) = match &args.config {
+                Some(path) if over.contains_key(&name) => (path, "leave it out"),
+                _ => (&config, "restore it"),
+            };
+            let message = format!("has another `{name}` than the run: {remedy}, or start a new run");
+            return Err(Error::file(path, message));
+        }
+        settings.check()?;
+        Ok((Run::new(*self, folder, args, output, now), settings))
+    }
+
+    /// The settings of a new run, in layers.
+    fn layers(&self, args: &RunArgs, preset: &str, flags: &impl Serialize) -> Result<Table> {
+        let preset = args.preset.as_deref().unwrap_or(preset);
+        let (mut settings, flags) = (self.presets.get(preset)?, layer(flags)?);
+        if let Some(path) = &args.config {
+            overlay(&mut settings, read_settings(path)?);
+        }
+        // The count in a file does not hold for the subject of a flag.
+        if flags.contains_key(self.subject) {
+            settings.remove(self.counted);
+        }
+        overlay(&mut settings, flags);
+        overlay(&mut settings, layer(&args.settings)?);
+        if !settings.contains_key(self.subject) {
+            let Self { subject, counted, .. } = self;
+            let message = format!("the preset `{preset}` has no {counted} of its own: name them by --{subject}");
+            return Err(Error::Config(message));
+        }
+        Ok(settings)
+    }
+
+    fn subject_of(&self, settings: &Table) -> Option<String> {
+        settings.get(self.subject).and_then(toml::Value::as_str).map(String::from)
+    }
+
+    /// The settings that a resumed run keeps.
+    pub(super) fn kept(&self, settings: &impl Serialize) -> Result<Map<String, Value>> {
+        let unusable = |e| Error::Config(format!("the settings are no JSON ({e})"));
+        let Value::Object(mut settings) = serde_json::to_value(settings).map_err(unusable)? else {
+            return Ok(Map::new());
+        };
+        settings.retain(|name, value| (name == "seed" || self.kept.contains(&name.as_str())) && !value.is_null());
+        Ok(settings)
+    }
+}
+
+/// The settings that the run of this training file keeps, if it was saved with them.
+fn saved_run(training: &Path) -> Option<Map<String, Value>> {
+    let state: Value = serde_json::from_str(read_metadata(training)?.get("state")?).ok()?;
+    state.get("run")?.as_object().cloned()
+}
+
+/// The settings as they are once they were saved: JSON rounds the last digit of some numbers.
+fn read_back(settings: &Map<String, Value>) -> Map<String, Value> {
+    serde_json::to_string(settings).and_then(|text| serde_json::from_str(&text)).unwrap_or_default()
+}
+
+/// The name of a setting that differs.
+fn difference(before: &Map<String, Value>, now: &Map<String, Value>) -> Option<String> {
+    before.keys().chain(now.keys()).find(|name| before.get(*name) != now.get(*name)).cloned()
+}
+
+/// The options that are given as a layer of settings.
+fn layer(options: &impl Serialize) -> Result<Table> {
+    Table::try_from(options).map_err(|e| Error::Config(format!("the flags are no settings ({e})")))
+}
+
+/// The folder of `--out`, else in `runs` one of the last part of the subject's name, without its extension.
+fn place(args: &RunArgs, subject: Option<String>) -> PathBuf {
+    let subject = subject.unwrap_or_default();
+    let name = Path::new(subject.split('@').next().unwrap_or(&subject)).file_stem().unwrap_or("data".as_ref());
+    args.out.clone().unwrap_or_else(|| Path::new("runs").join(name))
+}
+
+fn of_file(path: Option<&Path>, error: Error) -> Error {
+    match path {
+        Some(path) => Error::file(path, error),
+        None => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{OptimizerFlags, RunFlags, TrainFlags};
+
+    const PROGRAM: Program = Program {
+        name: "test",
+        presets: Presets::new("[a]\nabout = 'x'\nbatch = 1\ntrain = { steps = 1, optimizer = { kind = 'sgd' } }"),
+        subject: "data",
+        counted: "rows",
+        files: &[],
+        kept: &["data"],
+        changeable: &[],
+    };
+
+    #[derive(Serialize)]
+    struct Flags {
+        data: Option<&'static str>,
+    }
+
+    impl Settings for Table {}
+
+    #[test]
+    fn flags_go_over_the_file_and_the_file_over_the_preset() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("settings.toml");
+        std::fs::write(&path, "batch = 2\nrows = 9\n[train]\nsteps = 2\nclip_norm = 2.0\n").unwrap();
+        let train = TrainFlags { steps: Some(3), optimizer: OptimizerFlags { lr: Some(0.5) } };
+        let settings = RunFlags { train, ..Default::default() };
+        let args = RunArgs { config: Some(path), settings, ..Default::default() };
+        let settings = PROGRAM.layers(&args, "a", &Flags { data: Some("b.csv") }).unwrap();
+        let want =
+            "data = 'b.csv'\nbatch = 2\n[train]\nsteps = 3\nclip_norm = 2.0\noptimizer = { kind = 'sgd', lr = 0.5 }";
+        assert_eq!(settings, want.parse::<Table>().unwrap());
+        let error = PROGRAM.layers(&args, "a", &Flags { data: None }).unwrap_err().to_string();
+        assert!(error.contains("`a` has no rows of its own") && error.contains("--data"), "{error}");
+    }
+
+    #[test]
+    fn runs_are_named_after_their_subject() {
+        let at = |data: &str| place(&RunArgs::default(), Some(data.to_string())).display().to_string();
+        let names = ["rings", "/a/prices.csv", "photos/", "hf://datasets/a/b/train-00000-of-00002.parquet@v1", "/"];
+        let want = ["runs/rings", "runs/prices", "runs/photos", "runs/train-00000-of-00002", "runs/data"];
+        assert_eq!(names.map(at), want);
+        let args = RunArgs { out: Some("here".into()), ..RunArgs::default() };
+        assert_eq!(place(&args, Some("rings".into())), PathBuf::from("here"));
+    }
+
+    /// Whether the settings come from the file of `--config` or from that of the run.
+    #[test]
+    fn a_resumed_run_keeps_its_data_and_its_seed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run");
+        let (config, over) = (path.join("config.toml"), folder.path().join("over.toml"));
+        std::fs::create_dir(&path).unwrap();
+        let open = |over: Option<&Path>| {
+            let args = RunArgs {
+                out: Some(path.clone()),
+                resume: true,
+                config: over.map(Path::to_path_buf),
+                ..Default::default()
+            };
+            PROGRAM.open::<Table>(&args, OutputArgs::default(), "a", &Table::new()).map(|(_, settings)| settings)
+        };
+        let refused = |over: Option<&Path>, words: &[&str]| {
+            let error = open(over).unwrap_err().to_string();
+            assert!(words.iter().all(|word| error.contains(word)), "{words:?} in {error}");
+        };
+        std::fs::write(&config, "seed = 1\ndata = 'x'\nbatch = 2").unwrap();
+        std::fs::write(&over, "seed = 1\nbatch = 3").unwrap();
+        assert_eq!(open(Some(&over)).unwrap()["batch"], 3.into());
+        std::fs::write(&over, "seed = 2").unwrap();
+        refused(Some(&over), &["over.toml", "`seed`", "leave it out"]);
+        // The checkpoint knows what the run was.
+        let metadata = [("state", r#"{"run":{"data":"x","seed":1}}"#.to_string())].into();
+        crate::files::write_tensors(&path.join("training.safetensors"), &metadata, &[]).unwrap();
+        assert!(open(None).is_ok());
+        for (settings, name) in [("seed = 2\ndata = 'x'", "`seed`"), ("seed = 1\ndata = 'y'", "`data`")] {
+            std::fs::write(&config, settings).unwrap();
+            refused(None, &["config.toml", name, "restore it"]);
+        }
+        std::fs::write(&over, "seed = 1\ndata = 'x'").unwrap();
+        assert!(open(Some(&over)).is_ok());
+    }
+}

@@ -1,0 +1,61 @@
+//! A model that was saved, and the run that it comes from.
+
+use super::settings::{parse_settings, read_settings};
+use crate::cli::ModelArgs;
+use crate::{Error, Result};
+use candle_core::Device;
+use serde::de::DeserializeOwned;
+use std::path::PathBuf;
+
+/// A model and where it was found.
+#[derive(Debug)]
+pub struct Saved<M> {
+    /// The model.
+    pub model: M,
+    /// Its file.
+    pub path: PathBuf,
+    /// The device that it is on.
+    pub device: Device,
+}
+
+impl<M> Saved<M> {
+    /// The model that the arguments name, as `load` loads it.
+    ///
+    /// # Errors
+    /// When it cannot be fetched or loaded, or there is no such device.
+    pub fn open(args: &ModelArgs, load: impl FnOnce(PathBuf, &Device) -> Result<M>) -> Result<Self> {
+        let (path, device) = args.open()?;
+        Ok(Self { model: load(path.clone(), &device)?, path, device })
+    }
+
+    /// The settings of the run that made the model, if they lie beside it.
+    ///
+    /// # Errors
+    /// When they cannot be read or are no such settings.
+    pub fn settings<T: DeserializeOwned>(&self) -> Result<Option<T>> {
+        let path = self.path.with_file_name("config.toml");
+        if !path.exists() {
+            return Ok(None);
+        }
+        parse_settings(read_settings(&path)?).map(Some).map_err(|e| Error::file(path, e))
+    }
+
+    /// What `load` makes of the settings of the run that made the model, such as its test rows; `what` they are, and
+    /// the `flag` by which others are named.
+    ///
+    /// # Errors
+    /// Those of `load`, and when the settings are not there.
+    pub fn of_run<T: DeserializeOwned, D>(
+        &self,
+        what: &str,
+        flag: &str,
+        load: impl FnOnce(T) -> Result<D>,
+    ) -> Result<D> {
+        let message = "has no config.toml beside it that says what it was trained on";
+        let settings = self.settings().and_then(|run| run.ok_or_else(|| Error::file(&self.path, message)));
+        settings.and_then(load).map_err(|error| {
+            let kind = if error.is_bad_use() { Error::Data } else { Error::Io };
+            kind(format!("the {what} of the run cannot be read: {error}; name others by {flag}"))
+        })
+    }
+}

@@ -1,0 +1,64 @@
+//! Numbers as people write them.
+
+/// `1234567` as `1,234,567`.
+pub fn count(n: usize) -> String {
+    let digits = n.to_string();
+    let mut out = String::new();
+    for (i, c) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(c);
+    }
+    out
+}
+
+/// A number of things: `1 row`, `2,000 rows`.
+pub fn plural(n: usize, noun: &str) -> String {
+    format!("{} {noun}{}", count(n), if n == 1 { "" } else { "s" })
+}
+
+/// Seconds as `0.8s`, `42s`, `1m 20s`, `3h 05m` or `2d 04h`.
+pub fn duration(seconds: f64) -> String {
+    if !seconds.is_finite() {
+        return "forever".into();
+    }
+    if seconds < 9.95 {
+        return format!("{:.1}s", seconds.max(0.0));
+    }
+    let s = seconds.round() as u64;
+    match s {
+        0..60 => format!("{s}s"),
+        60..3600 => format!("{}m {:02}s", s / 60, s % 60),
+        3600..86_400 => format!("{}h {:02}m", s / 3600, s / 60 % 60),
+        _ => format!("{}d {:02}h", s / 86_400, s / 3600 % 24),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_agree_with_their_nouns() {
+        assert_eq!([0, 1, 2000].map(|n| plural(n, "row")), ["0 rows", "1 row", "2,000 rows"]);
+    }
+
+    #[test]
+    fn durations_read_well() {
+        let cases = [
+            (0.0, "0.0s"),
+            (9.94, "9.9s"),
+            (9.96, "10s"),
+            (59.6, "1m 00s"),
+            (80.0, "1m 20s"),
+            (11_100.0, "3h 05m"),
+            (187_200.0, "2d 04h"),
+            (f64::INFINITY, "forever"),
+            (f64::NAN, "forever"),
+        ];
+        for (seconds, text) in cases {
+            assert_eq!(duration(seconds), text);
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! How well a Glow fits images.
+
+use crate::{Glow, GlowConfig};
+use candle_core::Tensor;
+use flows_core::data::images::{Images, shrink};
+use flows_core::evaluate::{BitsPerDimension, in_chunks};
+use flows_core::text::plural;
+use flows_core::{Error, Result, Rng};
+use serde::Serialize;
+use std::fmt;
+
+/// Images at a time.
+const CHUNK: usize = 64;
+
+/// What an evaluation reports.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Bits {
+    /// How many images there were.
+    pub images: usize,
+    /// Draws of the noise of an image, by which the figure is an upper bound.
+    pub draws: usize,
+    /// Whether the noise is that of a dequantizer.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub variational: bool,
+    /// What the model is given, if it is: the figure is of the images given that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub given: Option<&'static str>,
+    /// Over all colours of the model's images, as numbers in [-1/2, 1/2].
+    #[serde(flatten)]
+    pub bits: BitsPerDimension,
+    /// The same over the colours that the images had before they were padded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bits_per_unpadded_dimension: Option<f64>,
+    /// How many these are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unpadded_dimensions: Option<usize>,
+}
+
+impl Bits {
+    /// The report on images with these log-densities, bounds by so many draws, which had `unpadded` colours before they
+    /// were padded, if they were.
+    pub fn of(glow: &Glow, values: &[f64], draws: usize, unpadded: Option<usize>) -> Self {
+        let dimensions = glow.config().dims();
+        let bits = BitsPerDimension::of(values, dimensions, |mean| glow.bits(mean));
+        let unpadded = unpadded.filter(|unpadded| *unpadded != dimensions);
+        Self {
+            images: values.len(),
+            draws,
+            variational: glow.config().dequantizer.is_some(),
+            given: match (glow.config().classes, glow.config().condition) {
+                (Some(_), _) => Some("the class"),
+                (_, Some(_)) => Some("the smaller image"),
+                (None, None) => None,
+            },
+            bits,
+            bits_per_unpadded_dimension: unpadded.map(|n| bits.bits_per_dimension * dimensions as f64 / n as f64),
+            unpadded_dimensions: unpadded,
+        }
+    }
+}
+
+impl fmt::Display for Bits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unpadded = self.bits_per_unpadded_dimension.zip(self.unpadded_dimensions);
+        let unpadded = unpadded.map_or(String::new(), |(bits, n)| format!(", {bits:.4} over the {n} before padding"));
+        let images = plural(self.images, "image");
+        let bound = match (self.variational, self.draws) {
+            (false, 1) => String::new(),
+            (true, 1) => "; an upper bound by learnt noise".into(),
+            (variational, draws) => {
+                let noise = if variational { "learnt noise" } else { "uniform noise" };
+                format!("; an upper bound by {draws} draws of {noise}")
+            }
+        };
+        let given = self.given.map_or(String::new(), |given| format!(" given {given}"));
+        let bits = self.bits;
+        write!(f, "{bits} bits/dim{given} over {} colours{unpadded}  ({images}{bound})", bits.dimensions)
+    }
+}
+
+/// The log-density of each image in nats, or its bound by so many `draws` of the noise, which is drawn from `rng`
+/// ([`Glow::bound`]). `progress` is told how many are done.
+///
+/// # Errors
+/// When the images have another shape than the model's.
+pub fn log_likelihoods(
+    glow: &Glow,
+    images: &Images,
+    draws: usize,
+    rng: &mut Rng,
+    progress: impl FnMut(usize),
+) -> Result<Vec<f64>> {
+    if images.shape() != glow.config().shape {
+        let want = format!("the model's {:?}: give --size, and --grey if need be", glow.config().shape);
+        return Err(Error::shape("an image", &images.shape(), want));
+    }
+    in_chunks(images.len(), CHUNK, progress, |chunk| {
+        let chunk: Vec<u32> = chunk.map(|i| i as u32).collect();
+        let colours = images.tensor(&chunk, || false)?;
+        glow.detached().bound(&colours, context(glow, images, &chunk, &colours)?.as_ref(), draws, rng)
+    })
+}
+
+/// What the model is given for these images, whose colours are `colours`: their classes, or what they are like at lower
+/// resolution, if it is conditional on either.
+///
+/// # Errors
+/// When the images have no such class or size.
+pub fn context(glow: &Glow, images: &Images, indices: &[u32], colours: &Tensor) -> Result<Option<Tensor>> {
+    let GlowConfig { classes, condition, .. } = *glow.config();
+    if let Some(condition) = condition {
+        return glow.given(&shrink(colours, condition.scale)?).map(Some);
+    }
+    let classes = classes.map(|_| Ok(images.context(indices)?.to_device(glow.parameters().device())?));
+    classes.transpose()
+}

@@ -1,0 +1,181 @@
+//! Training runs: what the `config.toml` of one holds, and the images and the model that this makes.
+//!
+//! ```
+//! use glow::run::{PRESETS, RunConfig};
+//! let config: RunConfig = flows_core::run::parse_settings(PRESETS.get("digits")?)?;
+//! assert_eq!((config.batch, config.model.levels), (64, 3));
+//! # Ok::<(), flows_core::Error>(())
+//! ```
+
+use crate::evaluate::context;
+use crate::{Glow, GlowConfig};
+use candle_core::{DType, Device};
+use flows_core::data::images::{Fit, ImageSource, Splits, Warp};
+use flows_core::run::{
+    Presets, Settings, check_at_least_one, check_count, check_temperature, check_training, stream, with_decided,
+    without,
+};
+use flows_core::train::TrainConfig;
+use flows_core::{Error, Result, Rng};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use toml::Table;
+
+/// The configurations of `glow train --preset`, those of the paper among them.
+pub const PRESETS: Presets = Presets::new(include_str!("presets.toml"));
+
+/// Images that set the actnorms of a model of 32 x 32 colours; fewer larger ones.
+const FIRST: usize = 256;
+
+/// All that decides a run, the machine aside.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunConfig {
+    /// Where the images are.
+    pub data: ImageSource,
+    /// Images of all parts when the run began, where they come from files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images: Option<usize>,
+    /// What all randomness derives from.
+    #[serde(default)]
+    pub seed: u64,
+    /// Images a step.
+    pub batch: usize,
+    /// Pieces that a batch is cut into, each with a thread and a graph of its own; decides the last digits, whatever
+    /// the number of threads.
+    #[serde(default = "default_pieces")]
+    pub pieces: usize,
+    /// Whether images are mirrored at random.
+    #[serde(default)]
+    pub flip: bool,
+    /// The temperature of the samples in the picture.
+    #[serde(default = "default_temperature")]
+    pub temperature: f64,
+    /// What images are made to be.
+    #[serde(default)]
+    pub fit: Fit,
+    /// How images are warped at random.
+    #[serde(default, skip_serializing_if = "Warp::is_identity")]
+    pub warp: Warp,
+    /// The model; its shape and its number of classes mean nothing.
+    #[serde(with = "model")]
+    pub model: GlowConfig,
+    /// How it is trained.
+    #[serde(default)]
+    pub train: TrainConfig,
+}
+
+/// The config of a Glow as settings: the images decide its shape and its classes, `conditional` that it has some.
+mod model {
+    use super::*;
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(settings: D) -> std::result::Result<GlowConfig, D::Error> {
+        let mut settings = Table::deserialize(settings)?;
+        let conditional = settings.remove("conditional").unwrap_or(false.into());
+        let conditional = conditional.as_bool().ok_or_else(|| D::Error::custom("`conditional` is true or false"))?;
+        let decided = [("shape", vec![1, 1, 1].into()), ("classes", 1.into())];
+        let config: GlowConfig = with_decided(settings, decided).map_err(D::Error::custom)?;
+        Ok(GlowConfig { classes: config.classes.filter(|_| conditional), ..config })
+    }
+
+    pub fn serialize<S: Serializer>(config: &GlowConfig, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let mut settings = without(config, &["shape", "classes"]);
+        settings.insert("conditional".into(), config.classes.is_some().into());
+        settings.serialize(serializer)
+    }
+}
+
+fn default_pieces() -> usize {
+    2
+}
+
+fn default_temperature() -> f64 {
+    0.8
+}
+
+/// The random streams of a run, in the order in which they fork from its seed.
+#[derive(Clone, Copy, Debug)]
+pub enum Stream {
+    /// How images are dealt to the parts.
+    Data,
+    /// The weights.
+    Weights,
+    /// The images that set the actnorms, and their noise.
+    First,
+    /// What the loss draws from.
+    Training,
+    /// What the samples in the picture are drawn from.
+    Picture,
+    /// The noise of the test images.
+    Test,
+}
+
+impl RunConfig {
+    /// The generator of a stream.
+    pub fn rng(&self, of: Stream) -> Rng {
+        stream(self.seed, of as usize)
+    }
+
+    /// The images in their parts, the same at every call; `skip` takes the errors of files that are passed over.
+    ///
+    /// # Errors
+    /// When they cannot be read, or are not as many as when the run began.
+    pub fn load(&self, skip: Option<&mut dyn FnMut(Error)>) -> Result<Splits> {
+        let splits = self.data.load(&self.fit, skip, &mut self.rng(Stream::Data))?;
+        check_count(self.images, splits.count(), "image", &self.data)?;
+        if self.model.classes.is_some() && splits.train.labels().is_none() {
+            return Err(Error::Data(format!(
+                "{}: the images have no classes: give a folder with a sub-folder for each, or train without \
+                 `model.conditional`",
+                self.data
+            )));
+        }
+        Ok(splits)
+    }
+
+    /// The config of the model of images of this shape and these classes.
+    fn glow(&self, shape: [usize; 3], classes: &[String]) -> GlowConfig {
+        let names = self.model.classes.map(|_| classes.to_vec());
+        let class_features = self.model.class_features.filter(|_| names.is_some());
+        let classes = names.as_ref().map(Vec::len);
+        GlowConfig { shape, classes, class_names: names, class_features, ..self.model.clone() }
+    }
+
+    /// The model, its weights drawn anew and its actnorms set by the first images.
+    ///
+    /// # Errors
+    /// When the images do not fit the model.
+    pub fn build(&self, splits: &Splits, device: &Device) -> Result<Glow> {
+        let config = self.glow(splits.train.shape(), &splits.train.classes);
+        let glow = Glow::on(config, DType::F32, device, &mut self.rng(Stream::Weights))?;
+        let [_, height, width] = glow.config().shape;
+        let count = (FIRST * 1024 / (height * width)).clamp(16, FIRST).min(splits.train.len());
+        let rng = &mut self.rng(Stream::First);
+        let first: Vec<u32> = rng.permutation(splits.train.len()).into_iter().take(count).collect();
+        let colours = splits.train.tensor(&first, || false)?;
+        let x = glow.dequantize(&colours, rng)?;
+        glow.initialize(&x, context(&glow, &splits.train, &first, &colours)?.as_ref())?;
+        Ok(glow)
+    }
+}
+
+impl Settings for RunConfig {
+    fn resolve(self, _: bool) -> Result<Self> {
+        Ok(Self { data: self.data.absolute()?, ..self })
+    }
+
+    fn check(&self) -> Result<()> {
+        check_at_least_one(&[("batch", self.batch), ("pieces", self.pieces)])?;
+        check_temperature(self.temperature)?;
+        self.fit.check()?;
+        self.warp.check()?;
+        let GlowConfig { levels, condition, .. } = self.model;
+        // Large enough for all that can be, so that the rest is named.
+        let scale = condition.map_or(1, |condition| condition.scale.clamp(1, 64).next_power_of_two());
+        let side = scale.max(1 << levels.min(10));
+        let [height, width] = self.fit.size.unwrap_or([side; 2]);
+        self.glow([1, height, width], &[String::new()]).check()?;
+        // All that is wrong with the training shows on a small model.
+        let trial = GlowConfig { levels: 1, steps: 1, hidden: 1, ..GlowConfig::new([1, 2, 2]) };
+        check_training(Glow::new(trial, &mut Rng::seed(0))?.parameters(), &self.train)
+    }
+}
