@@ -9,6 +9,7 @@ mod random;
 mod structure;
 
 pub mod bijectors;
+#[cfg(feature = "cli")]
 pub mod cli;
 pub mod data;
 pub mod distributions;
@@ -17,6 +18,7 @@ pub mod flows;
 pub mod hub;
 pub mod nn;
 pub mod ops;
+#[cfg(feature = "plot")]
 pub mod plot;
 pub mod testing;
 pub mod train;
