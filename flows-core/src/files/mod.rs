@@ -4,7 +4,7 @@ mod atomic;
 mod model;
 mod tensors;
 
-pub use atomic::write_atomically;
+pub use atomic::{remove_stale_temporaries, write_atomically};
 pub use model::{ModelFile, load_model, save_model};
 pub(crate) use model::{metadata, save_model_at};
 pub(crate) use tensors::{read_tensors, write_tensors};
