@@ -1,4 +1,15 @@
 //! Normalizing flows on candle: bijectors, distributions, likelihood and training.
+//!
+//! # Features
+//!
+//! All are on by default; with `default-features = false` the crate is the library alone, with few dependencies.
+//!
+//! - `cli`: what the programs share, and the program `flows`; brings the next three.
+//! - `hub`: files of the Hugging Face Hub are fetched; without it `hub::Address::fetch` is an error.
+//! - `images`: `data::images`, image files and Parquet files of images.
+//! - `plot`: pictures as SVG and PNG.
+//!
+//! `cuda` and `mkl`, which are off by default, are for NVIDIA's GPUs and Intel's matrix products.
 
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
@@ -9,6 +20,7 @@ mod random;
 mod structure;
 
 pub mod bijectors;
+#[cfg(feature = "cli")]
 pub mod cli;
 pub mod data;
 pub mod distributions;
@@ -20,7 +32,9 @@ pub mod latent;
 pub mod model;
 pub mod nn;
 pub mod ops;
+#[cfg(feature = "plot")]
 pub mod plot;
+#[cfg(feature = "cli")]
 pub mod run;
 pub mod shape;
 pub mod testing;

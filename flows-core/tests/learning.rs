@@ -7,7 +7,6 @@ use flows_core::flows::{Flow, FlowConfig, NamedFlow, Nsf, RealNvp};
 use flows_core::nn::NetworkConfig;
 use flows_core::train::{OptimizerConfig, Schedule, TrainConfig, Trainer, forward_kl, reverse_kl};
 use flows_core::{Result, Rng};
-use std::process::Command;
 
 fn settings(steps: u64, lr: f64) -> TrainConfig {
     let optimizer: OptimizerConfig = serde_json::from_value(serde_json::json!({ "kind": "adam", "lr": lr })).unwrap();
@@ -49,6 +48,7 @@ fn a_coupling_flow_fits_an_energy_by_reverse_kl() -> Result<()> {
 }
 
 /// The README's figures, by the program that made them.
+#[cfg(feature = "cli")]
 #[test]
 #[ignore = "trains for up to a minute a density"]
 fn every_toy_is_learnt_to_the_figure_of_the_readme() {
@@ -61,7 +61,7 @@ fn every_toy_is_learnt_to_the_figure_of_the_readme() {
             _ => &[],
         };
         let folder = tempfile::tempdir().unwrap();
-        let mut program = Command::new(env!("CARGO_BIN_EXE_flows"));
+        let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_flows"));
         program.current_dir(folder.path()).args(["train", "--data", toy.name(), "--out", "run", "--json", "--quiet"]);
         let output = program.args(flags).output().unwrap();
         assert!(output.status.success(), "{}: {}", toy.name(), String::from_utf8_lossy(&output.stderr));

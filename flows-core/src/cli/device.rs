@@ -5,7 +5,7 @@ use candle_core::Device;
 use clap::Args;
 use std::{fmt, str::FromStr};
 
-/// A device by name: `cpu`, `cuda`, `cuda:1`, `metal`.
+/// A device by name: `cpu`, `cuda`, `cuda:1`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DeviceName {
     /// The processor.
@@ -13,8 +13,6 @@ pub enum DeviceName {
     Cpu,
     /// An NVIDIA GPU, counted from 0.
     Cuda(usize),
-    /// The GPU of a Mac.
-    Metal,
 }
 
 impl DeviceName {
@@ -23,21 +21,13 @@ impl DeviceName {
     /// # Errors
     /// When the program was built without support for it, or the machine has none.
     pub fn open(self) -> Result<Device> {
-        let built = match self {
-            Self::Cpu => return Ok(Device::Cpu),
-            Self::Cuda(_) => cfg!(feature = "cuda"),
-            Self::Metal => cfg!(feature = "metal"),
-        };
-        if !built {
-            let feature = if self == Self::Metal { "metal" } else { "cuda" };
-            return Err(Error::Config(format!(
-                "this program was built without {feature}; build it with `--features {feature}`, or use `--device cpu`"
-            )));
+        let Self::Cuda(ordinal) = self else { return Ok(Device::Cpu) };
+        if !cfg!(feature = "cuda") {
+            return Err(Error::Config(
+                "this program was built without cuda; build it with `--features cuda`, or use `--device cpu`".into(),
+            ));
         }
-        let device = match self {
-            Self::Cuda(ordinal) => Device::new_cuda(ordinal),
-            _ => Device::new_metal(0),
-        };
+        let device = Device::new_cuda(ordinal);
         device.map_err(|e| Error::Config(format!("the device {self} cannot be used ({e}); try `--device cpu`")))
     }
 }
@@ -47,7 +37,6 @@ impl fmt::Display for DeviceName {
         match self {
             Self::Cpu => f.write_str("cpu"),
             Self::Cuda(ordinal) => write!(f, "cuda:{ordinal}"),
-            Self::Metal => f.write_str("metal"),
         }
     }
 }
@@ -59,10 +48,9 @@ impl FromStr for DeviceName {
         let ordinal = text.strip_prefix("cuda:").and_then(|n| n.parse().ok());
         match (text, ordinal) {
             ("cpu", _) => Ok(Self::Cpu),
-            ("metal", _) => Ok(Self::Metal),
             ("cuda", _) => Ok(Self::Cuda(0)),
             (_, Some(ordinal)) => Ok(Self::Cuda(ordinal)),
-            _ => Err(Error::Config(format!("there is no device `{text}`: give cpu, cuda, cuda:1 or metal"))),
+            _ => Err(Error::Config(format!("there is no device `{text}`: give cpu, cuda or cuda:1"))),
         }
     }
 }
@@ -71,7 +59,7 @@ impl FromStr for DeviceName {
 #[derive(Args, Clone, Copy, Debug, Default)]
 #[command(next_help_heading = "Device")]
 pub struct DeviceArgs {
-    /// Compute on cpu, cuda, cuda:1, ... or metal
+    /// Compute on cpu, cuda, cuda:1, ...
     #[arg(long, value_name = "DEVICE", default_value_t)]
     pub device: DeviceName,
     /// Threads to compute with; all cores unless given
@@ -105,12 +93,11 @@ mod tests {
 
     #[test]
     fn names_go_both_ways() {
-        for (text, device) in [("cpu", DeviceName::Cpu), ("cuda:3", DeviceName::Cuda(3)), ("metal", DeviceName::Metal)]
-        {
+        for (text, device) in [("cpu", DeviceName::Cpu), ("cuda:3", DeviceName::Cuda(3))] {
             assert_eq!((text.parse::<DeviceName>().unwrap(), device.to_string()), (device, text.to_string()));
         }
         assert_eq!("cuda".parse::<DeviceName>().unwrap(), DeviceName::Cuda(0));
-        for text in ["", "gpu", "cuda:", "cuda:x", "CPU"] {
+        for text in ["", "gpu", "cuda:", "cuda:x", "CPU", "metal"] {
             assert!(text.parse::<DeviceName>().unwrap_err().to_string().contains("cuda:1"), "{text}");
         }
         assert!(DeviceName::Cpu.open().unwrap().is_cpu());

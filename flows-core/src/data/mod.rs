@@ -5,6 +5,7 @@ mod dataset;
 mod density;
 mod energy;
 mod examples;
+#[cfg(feature = "images")]
 pub mod images;
 mod npy;
 mod shuffle;

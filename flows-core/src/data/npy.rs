@@ -3,26 +3,36 @@
 use super::table::{not_finite, place};
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor, WithDType};
-use npyz::{AutoSerialize, Deserialize, NpyFile, NpyHeader, Order, WriteOptions, WriterBuilder};
 use std::fs::File;
-use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom};
+use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 /// The longest beginning of a file that is searched for its header.
 const LIMIT: usize = 1 << 16;
 const REMEDY: &str = "write it anew with np.save";
 
+/// What a file says about its array.
+pub(super) struct Header {
+    /// The type of the numbers, as `<f4`: the order of their bytes, their kind and their size.
+    pub(super) dtype: String,
+    /// Whether the first index runs fastest.
+    pub(super) fortran: bool,
+    pub(super) shape: Vec<usize>,
+}
+
+impl Header {
+    /// How many numbers there are; [`header`] has checked that the product does not overflow.
+    pub(super) fn count(&self) -> usize {
+        self.shape.iter().product()
+    }
+}
+
 /// The header of `file`, which is read up to the numbers behind it, and its length in bytes.
-pub(super) fn header(path: &Path, file: &mut File) -> Result<(NpyHeader, u64)> {
+pub(super) fn header(path: &Path, file: &mut File) -> Result<(Header, u64)> {
     let mut start = Vec::new();
-    file.by_ref().take(LIMIT as u64).read_to_end(&mut start).map_err(|e| unreadable(path, &e))?;
+    Read::by_ref(file).take(LIMIT as u64).read_to_end(&mut start).map_err(|e| unreadable(path, &e))?;
     let text = header_text(path, &start)?;
-    check(path, &start[text.clone()])?;
-    let header = NpyHeader::from_reader(&start[..text.end]).map_err(|e| {
-        let message = e.to_string().replace('\'', "`");
-        // A syntax error goes on with a picture of the place.
-        malformed(path, message.split(" -->").next().unwrap_or_default().trim_end_matches([' ', ':']))
-    })?;
+    let header = parse(path, &start[text.clone()])?;
     file.seek(SeekFrom::Start(text.end as u64)).map_err(|e| unreadable(path, &e))?;
     Ok((header, text.end as u64))
 }
@@ -30,10 +40,7 @@ pub(super) fn header(path: &Path, file: &mut File) -> Result<(NpyHeader, u64)> {
 /// The array in `file`, which is `length` bytes long, as (rows, columns).
 pub(super) fn read(path: &Path, mut file: File, length: u64) -> Result<Tensor> {
     let (header, start) = header(path, &mut file)?;
-    let npyz::DType::Plain(number) = header.dtype() else {
-        return Err(records(path));
-    };
-    let (rows, columns) = match *header.shape() {
+    let (rows, columns) = match header.shape[..] {
         [rows] => (rows, 1),
         [rows, columns] => (rows, columns),
         ref other => {
@@ -45,24 +52,28 @@ pub(super) fn read(path: &Path, mut file: File, length: u64) -> Result<Tensor> {
         let what = if rows == 0 { "rows" } else { "columns" };
         return Err(Error::file(path, format_args!("has no {what}; save at least one")));
     }
-    let npy = NpyFile::with_header(header, BufReader::with_capacity(1 << 16, file));
-    let bytes = length.saturating_sub(start);
-    let size = (rows as usize, columns as usize);
-    match number.to_string().trim_start_matches(['<', '>', '|']) {
-        "f4" => array(path, npy, bytes, size, |v: f32| v),
-        "f8" => array(path, npy, bytes, size, |v: f64| v),
-        "b1" => array(path, npy, bytes, size, |v: bool| f64::from(v)),
-        "i1" => array(path, npy, bytes, size, |v: i8| v as f64),
-        "i2" => array(path, npy, bytes, size, |v: i16| v as f64),
-        "i4" => array(path, npy, bytes, size, |v: i32| v as f64),
-        "i8" => array(path, npy, bytes, size, |v: i64| v as f64),
-        "u1" => array(path, npy, bytes, size, |v: u8| v as f64),
-        "u2" => array(path, npy, bytes, size, |v: u16| v as f64),
-        "u4" => array(path, npy, bytes, size, |v: u32| v as f64),
-        "u8" => array(path, npy, bytes, size, |v: u64| v as f64),
+    let (order, kind) = header.dtype.split_at_checked(1).unwrap_or_default();
+    let big_endian = match order {
+        "<" | "|" => false,
+        ">" => true,
+        _ => cfg!(target_endian = "big"),
+    };
+    let array = Array { path, file, bytes: length.saturating_sub(start), size: (rows, columns), header: &header };
+    match kind {
+        "f4" => array.read(big_endian, f32::from_le_bytes),
+        "f8" => array.read(big_endian, f64::from_le_bytes),
+        "b1" => array.read(big_endian, |[v]| f64::from(u8::from(v != 0))),
+        "i1" => array.read(big_endian, |v| f64::from(i8::from_le_bytes(v))),
+        "i2" => array.read(big_endian, |v| f64::from(i16::from_le_bytes(v))),
+        "i4" => array.read(big_endian, |v| f64::from(i32::from_le_bytes(v))),
+        "i8" => array.read(big_endian, |v| i64::from_le_bytes(v) as f64),
+        "u1" => array.read(big_endian, |v| f64::from(u8::from_le_bytes(v))),
+        "u2" => array.read(big_endian, |v| f64::from(u16::from_le_bytes(v))),
+        "u4" => array.read(big_endian, |v| f64::from(u32::from_le_bytes(v))),
+        "u8" => array.read(big_endian, |v| u64::from_le_bytes(v) as f64),
         _ => {
             let remedy = "save floats: np.save(path, array.astype(\"f4\"))";
-            Err(Error::file(path, format_args!("holds `{number}`, which is not read; {remedy}")))
+            Err(Error::file(path, format_args!("holds `{}`, which is not read; {remedy}", header.dtype)))
         }
     }
 }
@@ -94,57 +105,143 @@ fn header_text(path: &Path, start: &[u8]) -> Result<std::ops::Range<usize>> {
     }
 }
 
-/// Refuses a header on which npyz would overflow the stack, take time exponential in the nesting, or
-/// overflow the product of the shape. That of an array has two brackets, names and whole numbers.
-fn check(path: &Path, text: &[u8]) -> Result<()> {
-    if text.iter().filter(|b| b"([{".contains(b)).count() > 3 {
-        return Err(records(path));
+/// Reads the text of a header: a Python dictionary such as
+/// `{'descr': '<f8', 'fortran_order': False, 'shape': (3, 4), }`.
+fn parse(path: &Path, text: &[u8]) -> Result<Header> {
+    let text = std::str::from_utf8(text).map_err(|_| malformed(path, "it is not UTF-8"))?;
+    let mut scanner = Scanner(text);
+    let (mut dtype, mut fortran, mut shape) = (None, None, None);
+    let unexpected = |scanner: &Scanner| {
+        let rest: String = scanner.0.trim().chars().take(20).collect();
+        malformed(path, &format!("`{}` has no place in it", rest.escape_debug()))
+    };
+    if !scanner.takes('{') {
+        return Err(unexpected(&scanner));
     }
-    let word = |b: &u8| b.is_ascii_alphanumeric() || *b == b'_';
-    if let Some(b) = text.iter().find(|b| !word(b) && !b" \n'\"()[]{}:,<>|=".contains(b)) {
-        return Err(malformed(path, &format!("`{}` has no place in it", b.escape_ascii())));
-    }
-    let mut product = 1u64;
-    for number in text.split(|b| !word(b)).filter(|w| w.first().is_some_and(u8::is_ascii_digit)) {
-        if !number.iter().all(u8::is_ascii_digit) {
-            return Err(malformed(path, &format!("`{}` is no whole number", number.escape_ascii())));
+    while !scanner.takes('}') {
+        let Some(key) = scanner.quoted().filter(|_| scanner.takes(':')) else { return Err(unexpected(&scanner)) };
+        match key {
+            "descr" => match scanner.quoted() {
+                Some(kind) => dtype = Some(kind.to_string()),
+                None if scanner.takes('[') => return Err(records(path)),
+                None => return Err(unexpected(&scanner)),
+            },
+            "fortran_order" => match scanner.word() {
+                "True" => fortran = Some(true),
+                "False" => fortran = Some(false),
+                _ => return Err(malformed(path, "`fortran_order` is neither True nor False")),
+            },
+            "shape" => shape = Some(parse_shape(path, &mut scanner)?),
+            _ => return Err(malformed(path, &format!("it has an unknown key `{}`", key.escape_debug()))),
         }
-        // A length of 0 does not keep the others from overflowing in the strides.
-        let length = std::str::from_utf8(number).ok().and_then(|n| n.parse::<u64>().ok());
+        if !scanner.takes(',') && !scanner.0.trim_start().starts_with('}') {
+            return Err(unexpected(&scanner));
+        }
+    }
+    if !scanner.0.trim().is_empty() {
+        return Err(unexpected(&scanner));
+    }
+    let missing = |key: &str| malformed(path, &format!("`{key}` is missing"));
+    Ok(Header {
+        dtype: dtype.ok_or_else(|| missing("descr"))?,
+        fortran: fortran.ok_or_else(|| missing("fortran_order"))?,
+        shape: shape.ok_or_else(|| missing("shape"))?,
+    })
+}
+
+/// Reads a tuple of lengths whose product does not overflow.
+fn parse_shape(path: &Path, scanner: &mut Scanner) -> Result<Vec<usize>> {
+    let (mut shape, mut product) = (Vec::new(), 1usize);
+    if !scanner.takes('(') {
+        return Err(malformed(path, "`shape` is no tuple"));
+    }
+    while !scanner.takes(')') {
+        let word = scanner.word();
+        if word.is_empty() || !word.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(malformed(path, &format!("`{word}` in `shape` is no whole number")));
+        }
+        // A length of 0 must not hide that the others overflow.
+        let length = word.parse::<usize>().ok();
         product = length.and_then(|n| product.checked_mul(n.max(1))).ok_or_else(|| {
             let message = "is truncated: its header claims more numbers than a file can hold";
             Error::file(path, format_args!("{message}; fetch it again or {REMEDY}"))
         })?;
+        shape.extend(length);
+        if !scanner.takes(',') && !scanner.0.trim_start().starts_with(')') {
+            return Err(malformed(path, "`shape` is no tuple of whole numbers"));
+        }
     }
-    Ok(())
+    Ok(shape)
 }
 
-/// The numbers after the header, where the file is `bytes` longer.
-fn array<T: Deserialize, V: WithDType>(
-    path: &Path,
-    npy: NpyFile<BufReader<File>>,
+/// The part of a header that has not been read yet.
+struct Scanner<'a>(&'a str);
+
+impl<'a> Scanner<'a> {
+    /// Whether `mark` comes next, blanks aside; if so it is passed.
+    fn takes(&mut self, mark: char) -> bool {
+        let rest = self.0.trim_start().strip_prefix(mark);
+        self.0 = rest.unwrap_or(self.0);
+        rest.is_some()
+    }
+
+    /// The string in quotes that comes next, if one does.
+    fn quoted(&mut self) -> Option<&'a str> {
+        let start = self.0.trim_start();
+        let quote = start.chars().next().filter(|c| matches!(c, '\'' | '"'))?;
+        let (text, rest) = start[1..].split_once(quote)?;
+        self.0 = rest;
+        Some(text)
+    }
+
+    /// The letters and digits that come next.
+    fn word(&mut self) -> &'a str {
+        let start = self.0.trim_start();
+        let (word, rest) = start.split_at(start.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(start.len()));
+        self.0 = rest;
+        word
+    }
+}
+
+/// The numbers behind a header.
+struct Array<'a> {
+    path: &'a Path,
+    file: File,
+    /// What is left of the file.
     bytes: u64,
-    (rows, columns): (usize, usize),
-    convert: impl Fn(T) -> V,
-) -> Result<Tensor> {
-    let possible = bytes / size_of::<T>() as u64;
-    if possible < npy.len() {
-        let message = format!("is truncated: {possible} numbers of {rows} x {columns}; fetch it again or {REMEDY}");
-        return Err(Error::file(path, message));
+    /// Rows and columns.
+    size: (usize, usize),
+    header: &'a Header,
+}
+
+impl Array<'_> {
+    /// Reads numbers of N bytes, each made a value by `convert` from its bytes, the least first.
+    fn read<const N: usize, V: WithDType>(self, big_endian: bool, convert: impl Fn([u8; N]) -> V) -> Result<Tensor> {
+        let Self { path, file, bytes, size: (rows, columns), header } = self;
+        let possible = bytes / N as u64;
+        if possible < header.count() as u64 {
+            let message = format!("is truncated: {possible} numbers of {rows} x {columns}; fetch it again or {REMEDY}");
+            return Err(Error::file(path, message));
+        }
+        let mut file = BufReader::with_capacity(1 << 16, file);
+        let mut values = Vec::with_capacity(rows * columns);
+        let mut number = [0; N];
+        for _ in 0..rows * columns {
+            file.read_exact(&mut number).map_err(|e| unreadable(path, &e))?;
+            if big_endian {
+                number.reverse();
+            }
+            values.push(convert(number));
+        }
+        if let Some(at) = values.iter().position(|v| !v.to_f64().is_finite()) {
+            let (row, column) = if header.fortran { (at % rows, at / rows) } else { (at / columns, at % columns) };
+            return Err(not_finite(&place(path, row as u64 + 1, column + 1, None), values[at].to_f64()));
+        }
+        if header.fortran {
+            return Ok(Tensor::from_vec(values, (columns, rows), &Device::Cpu)?.t()?.contiguous()?);
+        }
+        Ok(Tensor::from_vec(values, (rows, columns), &Device::Cpu)?)
     }
-    let fortran = npy.order() == Order::Fortran;
-    let mut values = Vec::with_capacity(rows * columns);
-    for value in npy.data::<T>().map_err(|e| malformed(path, &e.to_string()))? {
-        values.push(convert(value.map_err(|e| unreadable(path, &e))?));
-    }
-    if let Some(at) = values.iter().position(|v| !v.to_f64().is_finite()) {
-        let (row, column) = if fortran { (at % rows, at / rows) } else { (at / columns, at % columns) };
-        return Err(not_finite(&place(path, row as u64 + 1, column + 1, None), values[at].to_f64()));
-    }
-    if fortran {
-        return Ok(Tensor::from_vec(values, (columns, rows), &Device::Cpu)?.t()?.contiguous()?);
-    }
-    Ok(Tensor::from_vec(values, (rows, columns), &Device::Cpu)?)
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> Error {
@@ -163,18 +260,20 @@ fn records(path: &Path) -> Error {
 /// Writes `data`, of two dimensions in f32 or f64.
 pub(super) fn write(path: &Path, file: &mut File, data: &Tensor) -> Result<()> {
     let (rows, columns) = data.dims2()?;
-    let shape = [rows as u64, columns as u64];
     let data = data.flatten_all()?;
-    let written = match data.dtype() {
-        DType::F32 => write_all(file, &shape, data.to_vec1::<f32>()?),
-        _ => write_all(file, &shape, data.to_vec1::<f64>()?),
-    };
-    written.map_err(|e| Error::unwritten(path, e))
-}
-
-fn write_all<T: AutoSerialize>(file: &mut File, shape: &[u64], values: Vec<T>) -> io::Result<()> {
-    let out = BufWriter::with_capacity(1 << 16, file);
-    let mut npy = WriteOptions::new().default_dtype().shape(shape).writer(out).begin_nd()?;
-    npy.extend(values)?;
-    npy.finish()
+    let kind = if data.dtype() == DType::F32 { "<f4" } else { "<f8" };
+    // Blanks and a line break bring the numbers to a multiple of 64 bytes.
+    let text = format!("{{'descr': '{kind}', 'fortran_order': False, 'shape': ({rows}, {columns}, ), }}");
+    let length = (text.len() + 11).next_multiple_of(64) - 11;
+    let mut start = b"\x93NUMPY\x01\x00".to_vec();
+    start.extend((length as u16 + 1).to_le_bytes());
+    start.extend(format!("{text:length$}\n").as_bytes());
+    let mut out = BufWriter::with_capacity(1 << 16, file);
+    let mut put = |bytes: &[u8]| out.write_all(bytes).map_err(|e| Error::unwritten(path, e));
+    put(&start)?;
+    match data.dtype() {
+        DType::F32 => data.to_vec1::<f32>()?.iter().try_for_each(|v| put(&v.to_le_bytes()))?,
+        _ => data.to_vec1::<f64>()?.iter().try_for_each(|v| put(&v.to_le_bytes()))?,
+    }
+    out.flush().map_err(|e| Error::unwritten(path, e))
 }

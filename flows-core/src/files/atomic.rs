@@ -1,8 +1,8 @@
 //! Files that are either written whole or not at all.
 
 use crate::{Error, Result};
-use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Writes the file `path` so that it holds either all that `write` wrote or what it held before.
 ///
 /// `write` gets a temporary file in the same folder, which is synced to the disk and then renamed;
-/// if anything fails the temporary file is removed.
+/// if anything fails the temporary file is removed. A process that is killed meanwhile leaves it behind:
+/// see [`remove_stale_temporaries`].
 ///
 /// # Errors
 /// Those of `write`, and [`Error::Io`] when the folder does not exist or cannot be written to.
@@ -30,9 +31,10 @@ pub fn write_atomically(path: impl AsRef<Path>, write: impl FnOnce(&mut File) ->
     let (mut temporary, mut file) = create_beside(path, name).map_err(cannot)?;
     write(&mut file)?;
     file.sync_all().map_err(cannot)?;
-    drop(file);
+    // Still locked, so that nobody takes it for stale.
     fs::rename(&temporary.0, path).map_err(cannot)?;
     temporary.0.clear();
+    drop(file);
     // The new name is safe from a power failure only once its folder is; not every system can do it.
     if let Ok(folder) = File::open(folder_of(path)) {
         folder.sync_all().ok();
@@ -55,20 +57,61 @@ fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-fn create_beside(path: &Path, name: &std::ffi::OsStr) -> std::io::Result<(Temporary, File)> {
+/// What the names of temporary files end with.
+const SUFFIX: &str = ".flows.tmp";
+
+/// A new temporary file, locked for as long as it is open.
+fn create_beside(path: &Path, name: &OsStr) -> std::io::Result<(Temporary, File)> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     loop {
         let mut hidden = OsString::from(".");
         hidden.push(name);
-        hidden.push(format!(".{}.{}.tmp", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));
+        hidden.push(format!(".{}.{}{SUFFIX}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));
         let candidate = folder_of(path).join(hidden);
-        match OpenOptions::new().write(true).create_new(true).open(&candidate) {
-            Ok(file) => return Ok((Temporary(candidate), file)),
+        let file = match OpenOptions::new().write(true).create_new(true).open(&candidate) {
+            Ok(file) => file,
             // Left behind by a process of the same number that was killed: take the next name.
-            Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => continue,
             Err(e) => return Err(e),
+        };
+        // Another process may have taken it for stale before it was locked. Not every file system has locks.
+        let lost = matches!(file.try_lock(), Err(TryLockError::WouldBlock)) || !candidate.exists();
+        if !lost {
+            return Ok((Temporary(candidate), file));
         }
     }
+}
+
+/// Removes the temporary files that [`write_atomically`] left in `folder` when their processes were killed, and gives
+/// how many there were.
+///
+/// A file that is still being written is locked by its process, on this machine or another, and is left alone; so are
+/// all where the file system has no locks.
+///
+/// # Errors
+/// When the folder cannot be read or a stale file cannot be removed.
+pub fn remove_stale_temporaries(folder: impl AsRef<Path>) -> Result<usize> {
+    let folder = folder.as_ref();
+    let unreadable = |e: std::io::Error| Error::file(folder, format!("cannot be read ({e}); check the path"));
+    let mut removed = 0;
+    for entry in fs::read_dir(folder).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if !(name.starts_with('.') && name.ends_with(SUFFIX)) {
+            continue;
+        }
+        // One that is gone by now was finished.
+        let Ok(file) = OpenOptions::new().write(true).open(&path) else { continue };
+        if file.try_lock().is_err() {
+            continue;
+        }
+        match fs::remove_file(&path) {
+            Ok(()) => removed += 1,
+            Err(e) if e.kind() == ErrorKind::NotFound => {}
+            Err(e) => return Err(Error::Io(format!("{}: cannot be removed ({e}); remove it", path.display()))),
+        }
+    }
+    Ok(removed)
 }
 
 #[cfg(test)]
@@ -94,6 +137,28 @@ mod tests {
         assert!(nowhere.contains("make the folder"), "{nowhere}");
         assert!(write_atomically("/", |_| Ok(())).is_err());
         assert!(write_atomically("", |_| Ok(())).is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn stale_files_are_removed_and_others_left() -> Result<()> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.txt");
+        let stale = format!(".a.txt.{}.7{SUFFIX}", u32::MAX);
+        let others = ["model.safetensors", ".hidden", ".a.txt.1.2.tmp", "mine.flows.tmp"];
+        for name in others.iter().copied().chain([stale.as_str()]) {
+            fs::write(folder.path().join(name), b"x").unwrap();
+        }
+        write_atomically(&path, |f| {
+            f.write_all(b"whole").ok();
+            assert_eq!(remove_stale_temporaries(folder.path())?, 1);
+            Ok(())
+        })?;
+        assert_eq!(fs::read(&path).unwrap(), b"whole");
+        assert_eq!(remove_stale_temporaries(folder.path())?, 0);
+        assert!(!folder.path().join(stale).exists());
+        assert!(others.iter().all(|name| folder.path().join(name).exists()));
+        assert!(remove_stale_temporaries(folder.path().join("no")).is_err());
         Ok(())
     }
 }

@@ -5,7 +5,7 @@ mod finite;
 mod model;
 mod tensors;
 
-pub use atomic::write_atomically;
+pub use atomic::{remove_stale_temporaries, write_atomically};
 pub(crate) use finite::is_finite;
 pub use model::{ModelFile, load_model, save_model};
 pub(crate) use model::{metadata, save_model_at};

@@ -1,12 +1,22 @@
 //! Files of the Hugging Face Hub.
 
 use crate::{Error, Result};
-use hf_hub::api::sync::{ApiBuilder, ApiError, ApiRepo};
-use hf_hub::{Repo, RepoType};
 use serde::{Deserialize, Serialize};
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
-use std::{env, fmt, str::FromStr};
+use std::path::PathBuf;
+use std::{fmt, str::FromStr};
+
+#[cfg(feature = "hub")]
+mod client;
+
+#[cfg(not(feature = "hub"))]
+mod client {
+    use crate::{Error, Result};
+
+    pub(super) fn fetch(address: &super::Address) -> Result<std::path::PathBuf> {
+        let remedy = "build it with the feature `hub`, or get the file by other means and give its path";
+        Err(Error::Config(format!("{address} cannot be fetched: this build has no client of the Hub; {remedy}")))
+    }
+}
 
 /// What the address of a file on the Hub begins with.
 pub const SCHEME: &str = "hf://";
@@ -41,16 +51,10 @@ impl Address {
     ///
     /// # Errors
     /// [`Error::Data`] when there is no such repository or file or it is private, [`Error::Io`] when
-    /// the server cannot be reached or fails; each says what to do.
+    /// the server cannot be reached or fails, [`Error::Config`] when the crate was built without its
+    /// feature `hub`; each says what to do.
     pub fn fetch(&self) -> Result<PathBuf> {
-        let set = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
-        let home = set("HF_HOME").map(PathBuf::from).or_else(|| Some(env::home_dir()?.join(".cache/huggingface")));
-        let no_home = || Error::Config("there is no home folder for the cache; set HF_HOME to one".into());
-        let home = home.ok_or_else(no_home)?;
-        let endpoint = set("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".into());
-        let token = set("HF_TOKEN").or_else(|| std::fs::read_to_string(home.join("token")).ok());
-        let token = token.map(|t| t.trim().to_string()).filter(|t| !t.is_empty());
-        fetch_from(self, endpoint.trim_end_matches('/'), &home.join("hub"), token)
+        client::fetch(self)
     }
 
     /// The address of the file `name` in the folder that this is the address of.
@@ -136,58 +140,5 @@ pub fn fetch(address: &str) -> Result<PathBuf> {
     address.parse::<Address>()?.fetch()
 }
 
-fn fetch_from(address: &Address, endpoint: &str, cache: &Path, token: Option<String>) -> Result<PathBuf> {
-    let kind = if address.dataset { RepoType::Dataset } else { RepoType::Model };
-    let revision = address.revision.clone().unwrap_or_else(|| "main".into());
-    let message = |why: String| format!("{address} cannot be fetched from {endpoint}: {why}");
-    let builder = ApiBuilder::from_cache(hf_hub::Cache::new(cache.into())).with_endpoint(endpoint.into());
-    let api = builder.with_token(token).build().map_err(|e| Error::Config(message(e.to_string())))?;
-    let repo = api.repo(Repo::with_revision(address.repo.clone(), kind, revision));
-    // The client panics on some answers that a proper server does not give.
-    let fetched = catch_unwind(AssertUnwindSafe(|| repo.get(&address.path)));
-    let nonsense = |_| Error::Io(message("its answer makes no sense; check HF_ENDPOINT and any proxy".into()));
-    fetched.map_err(nonsense)?.map_err(|e| {
-        let kind = if matches!(status(&e), Some(401 | 403 | 404)) { Error::Data } else { Error::Io };
-        kind(message(remedy(&e, &repo, address)))
-    })
-}
-
-/// The status of the server's answer.
-fn status(error: &ApiError) -> Option<u16> {
-    error.to_string().rsplit_once("http status: ").and_then(|(_, code)| code.parse().ok())
-}
-
-/// What went wrong and what to do about it.
-fn remedy(error: &ApiError, repo: &ApiRepo, address: &Address) -> String {
-    let text = error.to_string();
-    match (error, status(error)) {
-        (_, Some(401 | 403)) => format!(
-            "there is no repository {} that may be read; check its name, and if it is private or gated ask for access \
-             and set HF_TOKEN",
-            address.repo
-        ),
-        (_, Some(404)) => match repo.info() {
-            Ok(info) => {
-                let files: Vec<_> = info.siblings.iter().map(|s| s.rfilename.as_str()).take(20).collect();
-                let more = if info.siblings.len() > files.len() { ", ..." } else { "" };
-                format!("the repository has no file {}; it has {}{more}", address.path, files.join(", "))
-            }
-            Err(_) => format!("there is no repository {} of that revision; check the spelling", address.repo),
-        },
-        (_, Some(416)) | (ApiError::InvalidResume, _) => {
-            format!("a download that was cut off cannot be taken up ({text}); remove the .part files in the cache")
-        }
-        (_, Some(429 | 500..)) => format!("the server is overloaded or broken ({text}); try again later"),
-        (ApiError::LockAcquisition(_), _) => "another program is fetching it; wait until it is done".into(),
-        (ApiError::IoError(_), _) => format!("{text}; try again, and see that the cache can be written to"),
-        (ApiError::MissingHeader(_) | ApiError::InvalidHeader(_) | ApiError::ParseIntError(_), _) => {
-            format!("the server does not answer as the Hub does ({text}); check HF_ENDPOINT")
-        }
-        _ => format!(
-            "{text}; check the network, set HF_ENDPOINT to a mirror, or get the file by other means and give its path"
-        ),
-    }
-}
-
-#[cfg(test)]
+#[cfg(all(test, feature = "hub"))]
 mod tests;

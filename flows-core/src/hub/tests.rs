@@ -1,3 +1,4 @@
+use super::client::fetch_from;
 use super::*;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};

@@ -125,11 +125,12 @@ impl Function {
             Self::Ln => x.log()?,
             Self::Ln1p => plain_ln_1p(x)?,
             Self::Tanh => x.tanh()?,
-            Self::Sigmoid => candle_nn::ops::sigmoid(x)?,
+            // exp(-x) would overflow.
+            Self::Sigmoid => Self::LogSigmoid.plain(x)?.exp()?,
             // The kinks of relu and abs at 0 cancel: gradients 1 and -1/2 there sum to 1/2.
             Self::Softplus => (x.relu()? + plain_ln_1p(&x.abs()?.neg()?.exp()?)?)?,
             Self::LogSigmoid => Self::Softplus.plain(&x.neg()?)?.neg()?,
-            Self::Silu => (x * candle_nn::ops::sigmoid(x)?)?,
+            Self::Silu => (x * Self::Sigmoid.plain(x)?)?,
             Self::Erf => x.erf()?,
             Self::Gelu => x.gelu_erf()?,
             Self::Elu => x.elu(1.0)?,

@@ -2,7 +2,7 @@
 
 use super::{
     Colour, Panel,
-    canvas::{Canvas, render},
+    canvas::Canvas,
     frame::Frame,
     images::write_filtered,
     panel::{widest_label, y_ticks},
@@ -39,6 +39,11 @@ impl Figure {
     /// # Errors
     /// When a range is empty, or a panel is too small or the figure too large to be drawn.
     pub fn svg(&self) -> Result<String> {
+        Ok(self.draw()?.svg())
+    }
+
+    /// All panels on one page.
+    fn draw(&self) -> Result<Canvas> {
         const SIDE: u32 = 20_000;
         self.panels.iter().try_for_each(Panel::check)?;
         let (columns, rows) =
@@ -53,12 +58,12 @@ impl Figure {
             return Err(Error::Config(message));
         }
         let frames = self.frames((f64::from(width), f64::from(height)));
-        Ok(Canvas::svg(total, |canvas| {
-            canvas.rectangle((0., 0.), (f64::from(total.0), f64::from(total.1)), Colour::WHITE, 1.);
-            for (panel, frame) in self.panels.iter().zip(&frames) {
-                panel.draw(canvas, frame);
-            }
-        }))
+        let mut canvas = Canvas::new(total);
+        canvas.rectangle((0., 0.), (f64::from(total.0), f64::from(total.1)), Colour::WHITE, 1.);
+        for (panel, frame) in self.panels.iter().zip(&frames) {
+            panel.draw(&mut canvas, frame);
+        }
+        Ok(canvas)
     }
 
     /// Where each panel's axes stand: with the same margins everywhere, so that they are in line.
@@ -101,7 +106,7 @@ impl Figure {
     /// # Errors
     /// As [`Figure::svg`], and when the scale is not a positive number.
     pub fn image(&self, scale: f64) -> Result<RgbImage> {
-        render(&self.svg()?, scale)
+        self.draw()?.pixels(scale)
     }
 
     /// Writes the figure as PNG, `scale` times its size in pixels, whole or not at all.

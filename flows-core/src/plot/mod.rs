@@ -1,7 +1,7 @@
 //! Pictures for a paper or a README: densities, samples, curves, histograms and grids of images.
 //!
-//! A [`Figure`] is drawn once, as SVG; its PNG is that SVG rendered with an embedded font, so that both show the
-//! same picture on every machine, with or without fonts of its own.
+//! A [`Figure`] becomes SVG or, with an embedded font, pixels: both from the same marks, so that they show the same
+//! picture on every machine, with or without fonts of its own.
 //!
 //! ```
 //! use flows_core::plot::{Colour, Figure, Grid, Panel};
@@ -19,12 +19,15 @@ mod canvas;
 mod colour;
 mod field;
 mod figure;
+mod font;
 mod frame;
 mod images;
 mod layer;
 mod loss;
 mod map;
 mod panel;
+mod raster;
+mod svg;
 mod window;
 
 pub use animation::write_gif;

@@ -3,7 +3,8 @@
 use super::{
     Colour, Field,
     axis::{Range, drawable, join, ticks, widen},
-    canvas::{Anchor, Canvas, text_width},
+    canvas::{Anchor, Canvas},
+    font::text_width,
     frame::{Frame, Point},
     layer::Layer,
 };

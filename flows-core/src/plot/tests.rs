@@ -110,12 +110,12 @@ fn any_data_makes_a_picture() -> Result<()> {
         Panel::new("").histogram(&[2., 3.], usize::MAX, Colour::BLUE, "fine"),
     ];
     for (i, panel) in panels.into_iter().enumerate() {
-        let picture = canvas::render(&Figure::new(1, (200, 160)).panel(panel).svg()?, 1.)?;
+        let picture = Figure::new(1, (200, 160)).panel(panel).image(1.)?;
         let red = picture.pixels().any(|p| p.0[0] > p.0[1].max(p.0[2]).saturating_add(30));
         assert_eq!(red, [4, 5, 6, 7, 8].contains(&i), "panel {i}");
     }
     let empty = loss_curve(&[("empty", vec![]), ("one", vec![(0., f64::NAN)])], "");
-    canvas::render(&Figure::new(1, (560, 340)).panel(empty).svg()?, 0.5)?;
+    Figure::new(1, (560, 340)).panel(empty).image(0.5)?;
     assert!(Figure::new(0, (200, 200)).svg().is_ok());
     Ok(())
 }

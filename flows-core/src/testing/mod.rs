@@ -6,9 +6,11 @@ use crate::{Error, Result, Rng};
 use candle_core::{DType, Tensor, Var};
 
 mod case;
+#[cfg(feature = "cli")]
 mod program;
 
 pub use case::Case;
+#[cfg(feature = "cli")]
 pub use program::{check_arguments, check_presets};
 
 /// Adds normal noise of this standard deviation to every weight, so that nothing is at its

@@ -3,52 +3,78 @@
 use super::{Observer, StepEvent};
 use crate::files::in_folder;
 use crate::{Error, Result};
-use prost::Message;
 use std::fs::File;
 use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-// The parts in use of tensorflow/core/util/event.proto and framework/summary.proto. Members of a
-// `oneof` are options here: the bytes are the same.
+/// A message of protocol buffers that is being written, field by field.
+#[derive(Default)]
+struct Message(Vec<u8>);
 
-#[derive(Clone, PartialEq, Message)]
-struct Event {
-    #[prost(double, tag = "1")]
-    wall_time: f64,
-    #[prost(int64, tag = "2")]
-    step: i64,
-    #[prost(string, optional, tag = "3")]
-    file_version: Option<String>,
-    #[prost(message, optional, tag = "5")]
-    summary: Option<Summary>,
-    #[prost(message, optional, tag = "7")]
-    session_log: Option<SessionLog>,
+impl Message {
+    /// The number of a field with how its value is written: 0 as a varint, 1 and 5 as 8 and 4 bytes, 2 with its length.
+    fn key(&mut self, field: u64, wire: u64) {
+        self.varint(field << 3 | wire);
+    }
+
+    /// Seven bits a byte, the least first; the highest bit says that more follow.
+    fn varint(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.0.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.0.push(value as u8);
+    }
+
+    /// An integer; 0 is not written.
+    fn integer(mut self, field: u64, value: u64) -> Self {
+        if value != 0 {
+            self.key(field, 0);
+            self.varint(value);
+        }
+        self
+    }
+
+    fn double(mut self, field: u64, value: f64) -> Self {
+        self.key(field, 1);
+        self.0.extend(value.to_le_bytes());
+        self
+    }
+
+    fn float(mut self, field: u64, value: f32) -> Self {
+        self.key(field, 5);
+        self.0.extend(value.to_le_bytes());
+        self
+    }
+
+    /// A string or a message.
+    fn bytes(mut self, field: u64, value: &[u8]) -> Self {
+        self.key(field, 2);
+        self.varint(value.len() as u64);
+        self.0.extend(value);
+        self
+    }
 }
 
-#[derive(Clone, PartialEq, Message)]
-struct Summary {
-    #[prost(message, repeated, tag = "1")]
-    value: Vec<Value>,
+// The fields of tensorflow/core/util/event.proto and framework/summary.proto that are in use.
+
+/// An event of a step, to which what happened is added: 3 is the version of the file, 5 a summary, 7 a session's log.
+fn event(step: u64) -> Message {
+    let wall_time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+    Message::default().double(1, wall_time).integer(2, step)
 }
 
-#[derive(Clone, PartialEq, Message)]
-struct Value {
-    #[prost(string, tag = "1")]
-    tag: String,
-    #[prost(float, optional, tag = "2")]
-    simple_value: Option<f32>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct SessionLog {
-    #[prost(int32, tag = "1")]
-    status: i32,
+/// A summary of scalars, each with its tag.
+fn summary(scalars: &[(&str, f64)]) -> Message {
+    scalars.iter().fold(Message::default(), |summary, (tag, value)| {
+        summary.bytes(1, &Message::default().bytes(1, tag.as_bytes()).float(2, *value as f32).0)
+    })
 }
 
 /// `SessionLog.START`: TensorBoard forgets what it read of this and later steps.
-const START: i32 = 1;
+const START: u64 = 1;
 
 /// Writes scalars where TensorBoard reads them.
 ///
@@ -73,7 +99,7 @@ impl TensorBoard {
         let path = in_folder(folder, &name)?;
         let file = File::create_new(&path).map_err(|error| Error::unwritten(&path, error))?;
         let mut board = Self { path, file, every: every.max(1) };
-        board.write(Event { file_version: Some("brain.Event:2".into()), ..Event::now(0) })?;
+        board.write(event(0).bytes(3, b"brain.Event:2"))?;
         Ok(board)
     }
 
@@ -84,7 +110,7 @@ impl TensorBoard {
     /// When it cannot be written.
     pub fn resume(folder: &Path, every: u64, step: u64) -> Result<Self> {
         let mut board = Self::create(folder, every)?;
-        board.write(Event { session_log: Some(SessionLog { status: START }), ..Event::now(step + 1) })?;
+        board.write(event(step + 1).bytes(7, &Message::default().integer(1, START).0))?;
         Ok(board)
     }
 
@@ -93,20 +119,11 @@ impl TensorBoard {
     /// # Errors
     /// When they cannot be written.
     pub fn scalars(&mut self, step: u64, scalars: &[(&str, f64)]) -> Result<()> {
-        let value =
-            scalars.iter().map(|(tag, v)| Value { tag: (*tag).into(), simple_value: Some(*v as f32) }).collect();
-        self.write(Event { summary: Some(Summary { value }), ..Event::now(step) })
+        self.write(event(step).bytes(5, &summary(scalars).0))
     }
 
-    fn write(&mut self, event: Event) -> Result<()> {
-        self.file.write_all(&record(&event.encode_to_vec())).map_err(|error| Error::unwritten(&self.path, error))
-    }
-}
-
-impl Event {
-    fn now(step: u64) -> Self {
-        let wall_time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-        Self { wall_time, step: step.try_into().unwrap_or(i64::MAX), ..Self::default() }
+    fn write(&mut self, event: Message) -> Result<()> {
+        self.file.write_all(&record(&event.0)).map_err(|error| Error::unwritten(&self.path, error))
     }
 }
 
@@ -142,6 +159,43 @@ fn masked_crc(data: &[u8]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use prost::Message as _;
+
+    // The same as another reader of protocol buffers sees it; members of a `oneof` are options here.
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    struct Event {
+        #[prost(double, tag = "1")]
+        wall_time: f64,
+        #[prost(int64, tag = "2")]
+        step: i64,
+        #[prost(string, optional, tag = "3")]
+        file_version: Option<String>,
+        #[prost(message, optional, tag = "5")]
+        summary: Option<Summary>,
+        #[prost(message, optional, tag = "7")]
+        session_log: Option<SessionLog>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    struct Summary {
+        #[prost(message, repeated, tag = "1")]
+        value: Vec<Value>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    struct Value {
+        #[prost(string, tag = "1")]
+        tag: String,
+        #[prost(float, optional, tag = "2")]
+        simple_value: Option<f32>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    struct SessionLog {
+        #[prost(int32, tag = "1")]
+        status: i32,
+    }
 
     fn parse(mut bytes: &[u8]) -> Vec<Event> {
         let mut events = Vec::new();
@@ -165,7 +219,7 @@ mod tests {
         board.scalars(7, &[("loss/train", 0.5), ("learning_rate", 1e-3)]).unwrap();
         let events = parse(&std::fs::read(&board.path).unwrap());
         assert_eq!(events[0].file_version.as_deref(), Some("brain.Event:2"));
-        assert_eq!((events[1].step, events[1].session_log.as_ref().unwrap().status), (7, START));
+        assert_eq!((events[1].step, events[1].session_log.as_ref().unwrap().status), (7, START as i32));
         let summary = events[2].summary.as_ref().unwrap();
         assert_eq!((events[2].step, summary.value.len()), (7, 2));
         assert_eq!((summary.value[1].tag.as_str(), summary.value[1].simple_value), ("learning_rate", Some(1e-3)));
@@ -175,10 +229,10 @@ mod tests {
     #[test]
     fn bytes_are_those_of_the_format() {
         // Field 2 as a varint, then field 5 of one value with a tag and a float of fixed 32 bits.
-        let value = Value { tag: "a".into(), simple_value: Some(1.0) };
-        let event = Event { step: 3, summary: Some(Summary { value: vec![value] }), ..Event::default() };
+        let event = Message::default().integer(2, 3).bytes(5, &summary(&[("a", 1.0)]).0);
         let want = [0x10, 3, 0x2a, 10, 0x0a, 8, 0x0a, 1, b'a', 0x15, 0, 0, 0x80, 0x3f];
-        assert_eq!(event.encode_to_vec(), want);
+        assert_eq!(event.0, want);
+        assert_eq!(Message::default().integer(1, 300).0, [8, 0xac, 2]);
         // RFC 3720, B.4: the CRC-32C of 32 zero bytes.
         assert_eq!(crc32c::crc32c(&[0; 32]), 0x8a91_36aa);
         assert_eq!(masked_crc(&[0; 32]), 0x0fd7_fffa);

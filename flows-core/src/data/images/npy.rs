@@ -3,10 +3,9 @@
 use super::Images;
 use crate::data::npy;
 use crate::{Error, Result};
-use npyz::{NpyFile, NpyHeader, Order};
 use std::fmt::Display;
 use std::fs::File;
-use std::io::BufReader;
+use std::io::Read;
 use std::path::Path;
 
 const WANTED: &str = "save unsigned bytes of shape (N, H, W), (N, H, W, C) or (N, C, H, W), C being 1 or 3: \
@@ -18,7 +17,8 @@ fn bad(path: &Path, what: impl Display) -> Error {
 
 /// An array of images that has not been read yet.
 struct Array {
-    header: NpyHeader,
+    /// How many bytes they are.
+    count: usize,
     /// At the first byte behind the header.
     file: File,
     /// Channels, height and width.
@@ -32,24 +32,22 @@ impl Array {
         let mut file = File::open(path).map_err(|e| Error::file(path, format!("cannot be read ({e})")))?;
         let length = file.metadata().map_err(|e| Error::file(path, e))?.len();
         let (header, _) = npy::header(path, &mut file)?;
-        let kind = header.dtype().descr();
-        if !matches!(kind.trim_matches(['\'', '|', '<', '>']), "u1") {
-            return Err(bad(path, format!("holds numbers of type {kind}")));
+        if header.dtype.trim_start_matches(['|', '<', '>']) != "u1" {
+            return Err(bad(path, format!("holds numbers of type `{}`", header.dtype)));
         }
-        let sizes: Vec<usize> = header.shape().iter().map(|&size| size as usize).collect();
-        if header.order() != Order::C && sizes.len() > 1 {
+        if header.fortran && header.shape.len() > 1 {
             return Err(bad(path, "is in Fortran's order"));
         }
-        let (shape, last) = match sizes[..] {
+        let (shape, last) = match header.shape[..] {
             [_, height, width] => ([1, height, width], false),
             [_, height, width, channels @ (1 | 3)] => ([channels, height, width], true),
             [_, channels @ (1 | 3), height, width] => ([channels, height, width], false),
-            _ => return Err(bad(path, format!("has shape {sizes:?}"))),
+            _ => return Err(bad(path, format!("has shape {:?}", header.shape))),
         };
-        if header.len() > length {
+        if header.count() as u64 > length {
             return Err(bad(path, "is cut short"));
         }
-        Ok(Self { header, file, shape, last })
+        Ok(Self { count: header.count(), file, shape, last })
     }
 }
 
@@ -60,9 +58,9 @@ pub(super) fn is_images(path: &Path) -> bool {
 
 /// The images of an array of unsigned bytes.
 pub(super) fn images(path: &Path) -> Result<Images> {
-    let Array { header, file, shape, last } = Array::open(path)?;
-    let npy = NpyFile::with_header(header, BufReader::new(file));
-    let values: Vec<u8> = npy.into_vec().map_err(|e| bad(path, format!("is cut short or damaged ({e})")))?;
+    let Array { count, mut file, shape, last } = Array::open(path)?;
+    let mut values = vec![0; count];
+    file.read_exact(&mut values).map_err(|e| bad(path, format!("is cut short or damaged ({e})")))?;
     let [channels, height, width] = shape;
     let values = match last {
         false => values,

@@ -17,7 +17,9 @@ impl RqSpline {
         // Edges and sizes of the bins along one axis, (B, N, K) each.
         let sum_before = strictly_upper(k, x)?;
         let axis = |start: usize| -> Result<(Tensor, Tensor)> {
-            let shares = candle_nn::ops::softmax(&parameters.narrow(2, start, k)?, D::Minus1)?;
+            let logits = parameters.narrow(2, start, k)?;
+            let weights = logits.broadcast_sub(&logits.max_keepdim(D::Minus1)?.detach())?.exp()?;
+            let shares = weights.broadcast_div(&weights.sum_keepdim(D::Minus1)?)?;
             let size = ((shares * (1.0 - min_bin * k as f64))? + min_bin)?.affine(high - low, 0.0)?;
             let start = size.reshape((batch * n, k))?.matmul(&sum_before)?.reshape((batch, n, k))?.affine(1.0, low)?;
             Ok((start, size))

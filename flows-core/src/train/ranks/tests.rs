@@ -2,7 +2,7 @@
 
 use super::super::{Checkpoint, EmaConfig, OptimizerConfig, Outcome, TrainConfig, Trainer};
 use super::*;
-use crate::nn::{Init, NetworkConfig, Output, Parameters};
+use crate::nn::{Init, Mode, NetworkConfig, Output, Parameters};
 use candle_core::DType;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
