@@ -62,8 +62,9 @@ impl Canvas {
     }
 
     fn add(&mut self, shape: Shape, colour: Colour, alpha: f64) {
-        // A NaN becomes 0 here: such a mark is not seen.
-        self.marks.push(Mark { shape, colour, alpha: alpha.max(0.).min(1.) });
+        // `clamp` would keep a NaN: such a mark is not seen.
+        let alpha = if alpha.is_nan() { 0.0 } else { alpha.clamp(0.0, 1.0) };
+        self.marks.push(Mark { shape, colour, alpha });
     }
 
     /// A filled rectangle between two opposite corners.
