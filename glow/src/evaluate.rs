@@ -79,7 +79,7 @@ impl fmt::Display for Bits {
 }
 
 /// The log-density of each image in nats, or its bound by so many `draws` of the noise, which is drawn from `rng`
-/// ([`Glow::bound`]). `progress` is told how many are done.
+/// ([`GlowDensity::bound`](crate::GlowDensity::bound)). `progress` is told how many are done.
 ///
 /// # Errors
 /// When the images have another shape than the model's.

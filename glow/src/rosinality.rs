@@ -193,7 +193,7 @@ fn convolution(
     Ok(())
 }
 
-/// The state dict of a model, from which [`Glow::from_state_dict`] and rosinality/glow-pytorch make the same model.
+/// The state dict of a model, from which [`from_state_dict`] and rosinality/glow-pytorch make the same model.
 ///
 /// # Errors
 /// When the model has what that layout has no place for: classes, images that it is given, equalised colours, logits,

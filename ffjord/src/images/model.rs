@@ -25,7 +25,7 @@ const BLOCK: usize = 64;
 /// On the way to the base an image passes the logit (or, in its place, histogram equalisation), a shift and scale that
 /// are the same for all colours, a whitening if the config says so, and at each scale continuous flows, a squeeze, continuous flows, and half of the
 /// channels leaves; at the last scale there are flows only. [`Distribution::log_prob`] of all but the smallest images
-/// estimates the divergence, by noise that is the same at every call; [`Self::score`] draws it.
+/// estimates the divergence, by noise that is the same at every call; [`ImageDensity::score`] draws it.
 ///
 /// ```
 /// use ffjord::field::{ConvConfig, FieldConfig};

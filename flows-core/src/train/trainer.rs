@@ -116,7 +116,7 @@ impl Trainer {
     /// Trains to the end, to the patience's end, or until the observer asks to stop; then saves.
     ///
     /// `loss` gets the number of its batch (0, 1, 2, ..., going on after a resume) and gives a
-    /// scalar, or one with its gradients ([`LossGradients::of_pieces`]). A loss that takes its batch from that number and the generator alone makes a resumed
+    /// scalar, or one with its gradients ([`LossGradients::of_pieces`](super::LossGradients::of_pieces)). A loss that takes its batch from that number and the generator alone makes a resumed
     /// run the same to the bit.
     ///
     /// # Errors
