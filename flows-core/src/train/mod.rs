@@ -22,7 +22,7 @@
 //!
 //! ```
 //! use candle_core::{DType, Device, Tensor};
-//! use flows_core::nn::{NetworkConfig, Output, Parameters};
+//! use flows_core::nn::{Mode, Network, NetworkConfig, Output, Parameters};
 //! use flows_core::train::{Optimizer, OptimizerConfig, Snapshot, Step, soft_update};
 //! use flows_core::{Result, Rng};
 //!
@@ -38,25 +38,26 @@
 //! let step = |lr, of: &Parameters| Step::new(Optimizer::new(OptimizerConfig::adam(lr), of)?, of);
 //! let (mut actor_step, mut critic_step) = (step(3e-3, &actor_parameters)?, step(1e-2, &critic_parameters)?);
 //!
+//! let apply = |network: &dyn Network, x: &Tensor| network.forward(x, None, &mut Mode::evaluation());
 //! for _ in 0..150 {
 //!     let state = rng.normal_tensor((64, 1), DType::F32, &Device::Cpu)?;
 //!     let next = rng.normal_tensor((64, 1), DType::F32, &Device::Cpu)?;
-//!     let action = (actor.forward(&state, None)? + rng.normal_tensor((64, 1), DType::F32, &Device::Cpu)?)?.detach();
+//!     let action = (apply(&*actor, &state)? + rng.normal_tensor((64, 1), DType::F32, &Device::Cpu)?)?.detach();
 //!     let reward = (&action - (&state * 0.5)?)?.sqr()?.neg()?;
-//!     let value = |critic: &dyn flows_core::nn::Network, state: &Tensor, action: &Tensor| -> Result<Tensor> {
-//!         critic.forward(&Tensor::cat(&[state, action], 1)?, None)
+//!     let value = |critic: &dyn Network, state: &Tensor, action: &Tensor| -> Result<Tensor> {
+//!         apply(critic, &Tensor::cat(&[state, action], 1)?)
 //!     };
-//!     let later = value(&*target, &next, &actor.forward(&next, None)?)?.detach();
+//!     let later = value(&*target, &next, &apply(&*actor, &next)?)?.detach();
 //!     let wanted = (reward + (later * 0.5)?)?;
 //!     critic_step.minimize(|| Ok((value(&*critic, &state, &action)? - wanted)?.sqr()?.mean_all()?))?;
-//!     actor_step.minimize(|| Ok(value(&*critic, &state, &actor.forward(&state, None)?)?.mean_all()?.neg()?))?;
+//!     actor_step.minimize(|| Ok(value(&*critic, &state, &apply(&*actor, &state)?)?.mean_all()?.neg()?))?;
 //!     soft_update(&target_parameters, &critic_parameters, 0.05)?;
 //! }
 //! let snapshot = Snapshot::new("actor-critic", "{}")?
 //!     .with_tensors("actor", actor_parameters.tensors())?
 //!     .with_tensors("actor_step", actor_step.state()?)?
 //!     .with_value("rng", &rng)?;
-//! # let answer = actor.forward(&Tensor::new(&[[1f32]], &Device::Cpu)?, None)?.to_vec2::<f32>()?[0][0];
+//! # let answer = apply(&*actor, &Tensor::new(&[[1f32]], &Device::Cpu)?)?.to_vec2::<f32>()?[0][0];
 //! # assert!((answer - 0.5).abs() < 0.2, "{answer}");
 //! # Ok::<(), flows_core::Error>(())
 //! ```
