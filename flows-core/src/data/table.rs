@@ -245,7 +245,7 @@ mod tests {
             ("a.npy", &huge, &["truncated", "4000000000"]),
             ("a.npy", &overflow, &["truncated"]),
             ("a.npy", &hidden, &["truncated"]),
-            ("a.npy", &nested, &["records", "np.save"]),
+            ("a.npy", &nested, &["malformed", "np.save"]),
             ("a.npy", &npy("<f8", c, &[2, 2, 1], vec![1f64, 2., 3., 4.]), &["3 dimensions", "reshape"]),
             ("a.npy", &npy("<f8", c, &[0, 2], Vec::<f64>::new()), &["no rows"]),
             ("a.npy", &npy("<f8", c, &[2, 2], vec![1f64, 2., f64::INFINITY, 4.]), &["row 2, column 1 is inf"]),
