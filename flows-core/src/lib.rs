@@ -34,6 +34,7 @@ pub mod nn;
 pub mod ops;
 #[cfg(feature = "plot")]
 pub mod plot;
+pub mod prelude;
 #[cfg(feature = "cli")]
 pub mod run;
 pub mod shape;

@@ -318,3 +318,20 @@ fn gradients_are_those_of_recomputed_activations() -> Result<()> {
     }
     Ok(())
 }
+
+/// A flow that an earlier version has saved is what it was then.
+#[test]
+fn an_old_model_is_read() -> Result<()> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/flow.safetensors");
+    let flow = Flow::load(path, &Device::Cpu)?;
+    let x = Tensor::new(&[[0.1f32, 0.2], [-1.0, 0.5], [1.5, -0.3], [0.9, 0.4], [3.0, 2.0]], &Device::Cpu)?;
+    let want = Tensor::new(&[-2.788_948f32, -2.787_012, -2.459_642, -2.768_726_6, -8.856_076], &Device::Cpu)?;
+    let error = difference(&flow.log_prob(&x, None)?, &want)?;
+    assert!(error < 1e-4, "{error}");
+    // It is written as it was read.
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("copy.safetensors");
+    flow.save(&copy)?;
+    assert_eq!(Flow::load(&copy, &Device::Cpu)?.config(), flow.config());
+    Ok(())
+}

@@ -8,6 +8,7 @@ mod report;
 
 use candle_core::{DType, Device, Tensor};
 use criterion::Criterion;
+use flows_core::distributions::Distribution;
 use flows_core::train::{LossGradients, Optimizer, OptimizerConfig, forward_kl};
 use flows_core::{Result, Rng};
 use glow::{Glow, GlowConfig};

@@ -11,6 +11,7 @@ use crate::evaluate::context;
 use crate::{Glow, GlowConfig};
 use candle_core::{DType, Device};
 use flows_core::data::images::{Fit, ImageSource, Splits, Warp};
+use flows_core::distributions::Distribution;
 use flows_core::run::{
     Presets, Settings, check_at_least_one, check_count, check_temperature, check_training, stream, with_decided,
     without,

@@ -1,6 +1,7 @@
 //! What a step of training needs at most, with activations computed again.
 
 use candle_core::{DType, Device};
+use flows_core::distributions::Distribution;
 use flows_core::train::{Loss, Memory};
 use flows_core::{Result, Rng};
 use glow::{Glow, GlowConfig};

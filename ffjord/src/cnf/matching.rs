@@ -1,7 +1,7 @@
 //! Flow matching: training without a solver.
 
 use super::CnfSettings;
-use super::operation::Known;
+use super::operation::KnownGradient;
 use crate::assignment::assign;
 use crate::field::{Batch, Evaluator, Gradients, Number, Penalty, VectorField, Vectors, value, weights};
 use candle_core::{DType, Shape, Tensor};
@@ -162,11 +162,11 @@ fn by_kernels<T: Number>(
     }
     let gradient = T::tensor(gradient, weights.shape())?;
     let scalar = |value: f64| T::tensor(vec![T::of(value)], &Shape::from(()));
-    let loss = weights.apply_op2(&scalar(value)?, Known { gradient })?;
+    let loss = weights.apply_op2(&scalar(value)?, KnownGradient { gradient })?;
     match context.filter(|context| context.track_op()) {
         Some(context) => {
             let gradient = T::tensor(of_context, context.shape())?;
-            Ok((loss + context.apply_op2(&scalar(0.0)?, Known { gradient })?)?)
+            Ok((loss + context.apply_op2(&scalar(0.0)?, KnownGradient { gradient })?)?)
         }
         None => Ok(loss),
     }

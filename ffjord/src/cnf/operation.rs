@@ -349,11 +349,11 @@ where
 }
 
 /// A scalar, the second input, whose gradient for the first is known.
-pub(super) struct Known {
+pub(super) struct KnownGradient {
     pub(super) gradient: Tensor,
 }
 
-impl CustomOp2 for Known {
+impl CustomOp2 for KnownGradient {
     fn name(&self) -> &'static str {
         "known-gradient"
     }

@@ -4,11 +4,13 @@ use super::univariate::Univariate;
 use super::{Bijector, Direction, Mode};
 use crate::nn::{Made, Network, NetworkConfig, Output, Scope};
 use crate::shape::check_event;
-use crate::{Result, Rng, Structure, ops};
+use crate::{Error, Result, Rng, Structure, ops};
 use candle_core::{DType, Tensor};
+use std::ops::Deref;
 use std::sync::Arc;
 
 mod gradient;
+mod order;
 mod sequential;
 
 /// An autoregressive layer: `z_d = f^-1(x_d; made(x_<d, context))` with a univariate family f.
@@ -21,7 +23,14 @@ mod sequential;
 #[derive(Debug)]
 pub struct Autoregressive {
     shape: [usize; 1],
-    map: Arc<Map>,
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Masked(Arc<Map>),
+    /// A network that is known to be autoregressive, but not how.
+    Own(Passes<Box<dyn Network>, Arc<dyn Univariate>>),
 }
 
 /// The network and the family whose parameters it computes.
@@ -47,7 +56,31 @@ impl Autoregressive {
     ) -> Result<Self> {
         let output = Output::near(univariate.identity().repeat(features));
         let made = network.build_masked(features, context, order, output, &scope.enter("conditioner"))?;
-        Ok(Self { shape: [features], map: Arc::new(Map { univariate, made }) })
+        Ok(Self { shape: [features], kind: Kind::Masked(Arc::new(Map { univariate, made })) })
+    }
+
+    /// A layer with a network of your own, from x (B, D) and a context of width `context`, if any, to the (B, D P) raw
+    /// parameters; those of dimension i may depend on the dimensions with a smaller place in `order` alone, which is
+    /// tried out here. `forward` is one evaluation of the network for each dimension.
+    ///
+    /// # Errors
+    /// When the order does not name each place once, or the network's output has another width or depends on what it
+    /// must not see.
+    pub fn with_network(
+        univariate: Arc<dyn Univariate>,
+        context: Option<usize>,
+        order: Vec<usize>,
+        network: Box<dyn Network>,
+        scope: &Scope,
+    ) -> Result<Self> {
+        let features = order.len();
+        let mut sequence: Vec<usize> = (0..features).collect();
+        sequence.sort_by_key(|&i| order[i]);
+        if features == 0 || !sequence.iter().map(|&i| order[i]).eq(0..features) {
+            return Err(Error::Config(format!("the order {order:?} does not name each place of 0..{features} once")));
+        }
+        order::check(network.as_ref(), &sequence, univariate.parameters(), context, scope)?;
+        Ok(Self { shape: [features], kind: Kind::Own(Passes { network, univariate, sequence, drops_units: true }) })
     }
 }
 
@@ -58,17 +91,54 @@ impl Map {
         self.univariate.inverse(x, &raw.reshape((batch, d, self.univariate.parameters()))?)
     }
 
-    /// The forward direction by one evaluation of the network for each dimension, all with the same units dropped.
-    fn forward_by_passes(&self, z: &Tensor, context: Option<&Tensor>, mode: &mut Mode<'_>) -> Result<(Tensor, Tensor)> {
+    fn passes(&self) -> Passes<&Made, &dyn Univariate> {
+        let Self { univariate, made } = self;
+        let drops_units = made.drops_units();
+        Passes { network: made, univariate: &**univariate, sequence: made.sequence(), drops_units }
+    }
+
+    fn to_data(
+        self: &Arc<Self>,
+        z: &Tensor,
+        context: Option<&Tensor>,
+        mode: &mut Mode<'_>,
+    ) -> Result<(Tensor, Tensor)> {
+        let (made, dtype) = (&self.made, z.dtype());
+        let is_fused = z.device().is_cpu() && matches!(dtype, DType::F32 | DType::F64) && made.dtype() == dtype;
+        if !is_fused || (mode.is_training() && made.drops_units()) {
+            return self.passes().to_data(z, context, mode);
+        }
+        let given = made.context_term(context, z.dim(0)?)?;
+        let solution = match dtype {
+            DType::F32 => self.solve::<f32>(z, given.as_ref())?,
+            _ => self.solve::<f64>(z, given.as_ref())?,
+        };
+        gradient::attach(self, z, given.as_ref(), solution)
+    }
+}
+
+/// A layer that knows of its network only in which order its outputs depend on its inputs.
+#[derive(Debug)]
+struct Passes<N, U> {
+    network: N,
+    univariate: U,
+    /// The dimensions in the order in which they can be computed one after another.
+    sequence: Vec<usize>,
+    drops_units: bool,
+}
+
+impl<N: Deref<Target: Network>, U: Deref<Target: Univariate>> Passes<N, U> {
+    /// One evaluation of the network for each dimension, all with the same units dropped.
+    fn to_data(&self, z: &Tensor, context: Option<&Tensor>, mode: &mut Mode<'_>) -> Result<(Tensor, Tensor)> {
         let ((batch, d), p) = (z.dims2()?, self.univariate.parameters());
-        let rng = mode.rng().filter(|_| self.made.drops_units()).map(Rng::fork);
+        let rng = mode.rng().filter(|_| self.drops_units).map(Rng::fork);
         // The columns of x that are not known yet are zero; no output that is read depends on them.
         let mut columns = vec![Tensor::zeros((batch, 1), z.dtype(), z.device())?; d];
         let mut logs = Vec::with_capacity(d);
-        for d in self.made.sequence() {
+        for &d in &self.sequence {
             let mut rng = rng.clone();
             let mode = &mut Mode::recomputing(rng.as_mut());
-            let raw = self.made.forward(&Tensor::cat(&columns, 1)?, context, mode)?;
+            let raw = self.network.forward(&Tensor::cat(&columns, 1)?, context, mode)?;
             let raw = raw.narrow(1, d * p, p)?.reshape((batch, 1, p))?;
             let (x, log) = self.univariate.forward(&z.narrow(1, d, 1)?.contiguous()?, &raw)?;
             columns[d] = x;
@@ -76,28 +146,11 @@ impl Map {
         }
         Ok((Tensor::cat(&columns, 1)?, ops::sum_event(&Tensor::cat(&logs, 1)?)?))
     }
-}
-
-impl Autoregressive {
-    fn to_data(&self, z: &Tensor, context: Option<&Tensor>, mode: &mut Mode<'_>) -> Result<(Tensor, Tensor)> {
-        let batch = check_event("the input of an autoregressive layer", z, &self.shape)?;
-        let made = &self.map.made;
-        let dtype = z.dtype();
-        let is_fused = z.device().is_cpu() && matches!(dtype, DType::F32 | DType::F64) && made.dtype() == dtype;
-        if !is_fused || (mode.is_training() && made.drops_units()) {
-            return self.map.forward_by_passes(z, context, mode);
-        }
-        let given = made.context_term(context, batch)?;
-        let solution = match dtype {
-            DType::F32 => self.map.solve::<f32>(z, given.as_ref())?,
-            _ => self.map.solve::<f64>(z, given.as_ref())?,
-        };
-        gradient::attach(&self.map, z, given.as_ref(), solution)
-    }
 
     fn to_latent(&self, x: &Tensor, context: Option<&Tensor>, mode: &mut Mode<'_>) -> Result<(Tensor, Tensor)> {
-        check_event("the input of an autoregressive layer", x, &self.shape)?;
-        let (z, log) = self.map.inverse_given(x, &self.map.made.forward(x, context, mode)?)?;
+        let ((batch, d), p) = (x.dims2()?, self.univariate.parameters());
+        let raw = self.network.forward(x, context, mode)?.reshape((batch, d, p))?;
+        let (z, log) = self.univariate.inverse(x, &raw)?;
         Ok((z, ops::sum_event(&log)?))
     }
 }
@@ -114,16 +167,22 @@ impl Bijector for Autoregressive {
         context: Option<&Tensor>,
         mode: &mut Mode<'_>,
     ) -> Result<(Tensor, Tensor)> {
-        match direction {
-            Direction::Forward => self.to_data(input, context, mode),
-            Direction::Inverse => self.to_latent(input, context, mode),
+        check_event("the input of an autoregressive layer", input, &self.shape)?;
+        match (&self.kind, direction) {
+            (Kind::Masked(map), Direction::Forward) => map.to_data(input, context, mode),
+            (Kind::Masked(map), Direction::Inverse) => map.passes().to_latent(input, context, mode),
+            (Kind::Own(passes), Direction::Forward) => passes.to_data(input, context, mode),
+            (Kind::Own(passes), Direction::Inverse) => passes.to_latent(input, context, mode),
         }
     }
 
     fn structure(&self) -> Structure {
-        let Map { univariate, made } = &*self.map;
+        let (univariate, network) = match &self.kind {
+            Kind::Masked(map) => (&map.univariate, map.made.structure()),
+            Kind::Own(passes) => (&passes.univariate, passes.network.structure()),
+        };
         let details = format!("[{}]: {}", self.shape[0], univariate.name());
-        Structure::new("Autoregressive", details).part(made.structure()).parts(univariate.structure())
+        Structure::new("Autoregressive", details).part(network).parts(univariate.structure())
     }
 }
 

@@ -21,14 +21,10 @@ impl Embed {
         Self { network, bijector }
     }
 
-    fn embed(&self, context: Option<&Tensor>, mode: &mut Mode<'_>) -> Result<Tensor> {
-        embed(self.network.as_ref(), context, mode)
+    fn embedded(&self, context: Option<&Tensor>, mode: &mut Mode<'_>) -> Result<Tensor> {
+        let missing = || Error::Config("this flow is conditional: give a context, one row for each event".into());
+        self.network.forward(context.ok_or_else(missing)?, None, mode)
     }
-}
-
-fn embed(network: &dyn Network, context: Option<&Tensor>, mode: &mut Mode<'_>) -> Result<Tensor> {
-    let missing = || Error::Config("this flow is conditional: give a context, one row for each event".into());
-    network.forward(context.ok_or_else(missing)?, None, mode)
 }
 
 /// [`vjp`] of `bijector` given what `embed` makes of the context, which the backward pass evaluates once more.
@@ -70,12 +66,17 @@ impl Bijector for Embed {
         context: Option<&Tensor>,
         mode: &mut Mode<'_>,
     ) -> Result<(Tensor, Tensor)> {
-        let context = self.embed(context, mode)?;
+        let context = self.embedded(context, mode)?;
         self.bijector.map(direction, input, Some(&context), mode)
     }
 
     fn initialize(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
-        self.bijector.initialize(x, Some(&self.embed(context, &mut Mode::evaluation())?))
+        self.bijector.initialize(x, Some(&self.embedded(context, &mut Mode::evaluation())?))
+    }
+
+    fn embed<'a>(&'a self, context: &Tensor) -> Result<Option<(&'a dyn Bijector, Tensor)>> {
+        let embedded = self.embedded(Some(context), &mut Mode::evaluation())?;
+        Ok(Some(self.bijector.embed(&embedded)?.unwrap_or((&*self.bijector, embedded))))
     }
 
     fn recompute(&self) -> Option<&dyn Recompute> {
@@ -95,6 +96,8 @@ impl Recompute for Embed {
         context: Option<&Tensor>,
         mode: &mut Mode<'_>,
     ) -> Result<Vjp<'a>> {
-        embedded_vjp(self.bijector.as_ref(), direction, input, context, mode, |context, mode| self.embed(context, mode))
+        embedded_vjp(self.bijector.as_ref(), direction, input, context, mode, |context, mode| {
+            self.embedded(context, mode)
+        })
     }
 }

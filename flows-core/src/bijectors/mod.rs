@@ -181,6 +181,16 @@ pub trait Bijector: std::fmt::Debug + Send + Sync {
         Ok(self.inverse(x, context)?.0)
     }
 
+    /// What is left to evaluate for each event at a context of one row or more: the bijector inside, and the context that
+    /// it sees. `None` unless the context passes through a network first, as that of [`Embed`] does.
+    ///
+    /// # Errors
+    /// When the context is of a wrong shape.
+    fn embed<'a>(&'a self, context: &Tensor) -> Result<Option<(&'a dyn Bijector, Tensor)>> {
+        let _ = context;
+        Ok(None)
+    }
+
     /// A vector-Jacobian product of its own, for training that recomputes activations; combinators have one.
     fn recompute(&self) -> Option<&dyn Recompute> {
         None
@@ -214,6 +224,10 @@ macro_rules! pointer {
 
             fn initialize(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
                 (**self).initialize(x, context)
+            }
+
+            fn embed<'a>(&'a self, context: &Tensor) -> Result<Option<(&'a dyn Bijector, Tensor)>> {
+                (**self).embed(context)
             }
 
             fn recompute(&self) -> Option<&dyn Recompute> {

@@ -19,6 +19,7 @@ pub struct Standardize {
     shape: Vec<usize>,
     shift: Buffer,
     scale: Buffer,
+    fits_at_initialization: bool,
 }
 
 impl Standardize {
@@ -29,7 +30,25 @@ impl Standardize {
     pub fn new(shape: &[usize], scope: &Scope) -> Result<Self> {
         let constant = |value: f64| Tensor::full(value, shape, scope.device())?.to_dtype(scope.dtype());
         let (shift, scale) = (scope.buffer("shift", &constant(0.0)?)?, scope.buffer("scale", &constant(1.0)?)?);
-        Ok(Self { shape: shape.to_vec(), shift, scale })
+        Ok(Self { shape: shape.to_vec(), shift, scale, fits_at_initialization: false })
+    }
+
+    /// The same map, which [`Bijector::initialize`] fits to the first batch that it sees; for one amid a chain, whose
+    /// input nobody has beforehand.
+    #[must_use]
+    pub fn fitted_at_initialization(self) -> Self {
+        Self { fits_at_initialization: true, ..self }
+    }
+
+    /// Whether it was fitted, or has read fitted buffers: it is no longer the identity.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn is_fitted(&self) -> Result<bool> {
+        let is = |buffer: &Buffer, value: f64| -> Result<bool> {
+            Ok(buffer.get().to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?.iter().all(|v| *v == value))
+        };
+        Ok(!(is(&self.shift, 0.0)? && is(&self.scale, 1.0)?))
     }
 
     /// Sets shift and scale to mean and standard deviation of the batch x, (B, event...), computed
@@ -90,6 +109,13 @@ impl Bijector for Standardize {
         }
     }
 
+    fn initialize(&self, x: &Tensor, _: Option<&Tensor>) -> Result<Tensor> {
+        if self.fits_at_initialization && !self.is_fitted()? {
+            self.fit(x)?;
+        }
+        Ok(self.to_latent(x)?.0)
+    }
+
     fn structure(&self) -> Structure {
         Structure::new("Standardize", format!("{:?}", self.shape))
     }
@@ -102,5 +128,34 @@ impl Network for Standardize {
 
     fn structure(&self) -> Structure {
         Bijector::structure(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Rng;
+    use crate::bijectors::{Chain, FixedAffine};
+    use crate::nn::Parameters;
+    use crate::testing::difference;
+    use candle_core::Device;
+
+    #[test]
+    fn amid_a_chain_it_is_fitted_once_to_what_it_sees() -> Result<()> {
+        let parameters = Parameters::new(DType::F64, &Device::Cpu, Rng::seed(0));
+        let layer = Standardize::new(&[2], &parameters.scope())?.fitted_at_initialization();
+        let outer = FixedAffine::new(&[vec![10.0, 0.0], vec![0.0, 0.1]], &[2.0, 5.0])?;
+        let chain = Chain::new(vec![Box::new(layer.clone()), Box::new(outer)])?;
+        let x = Rng::seed(1).normal_tensor((500, 2), DType::F64, &Device::Cpu)?;
+        assert!(!layer.is_fitted()?);
+        let z = chain.initialize(&x, None)?;
+        assert!(layer.is_fitted()?);
+        let zero = Tensor::zeros(2, DType::F64, &Device::Cpu)?;
+        assert!(
+            difference(&z.mean(0)?, &zero)? < 1e-12 && difference(&z.sqr()?.mean(0)?, &zero.affine(1.0, 1.0)?)? < 1e-12
+        );
+        // Another batch leaves it as it is.
+        assert!(difference(&chain.initialize(&(&x * 3.0)?, None)?, &chain.inverse(&(&x * 3.0)?, None)?.0)? == 0.0);
+        Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! The exact densities of the [`Toy`]s, point by point in f64.
 
 use super::toy::{Toy, gaussian_mean, moon, spiral, swiss_roll};
+use crate::ops::increasing_root;
 use std::f64::consts::{PI, TAU};
 use std::sync::LazyLock;
 
@@ -207,8 +208,9 @@ fn pinwheel(x: [f64; 2]) -> f64 {
     // h' is least where cos a - r sin^2 a = 0, a < 0; it may be negative about that point.
     let lowest = -(2.0 * r / (1.0 + (1.0 + 4.0 * r * r).sqrt())).acos();
     let cuts = if slope(lowest) < 0.0 {
-        let fold = |outside| root(&slope, None::<&fn(f64) -> f64>, outside, lowest);
-        vec![-PI, fold(-PI), fold(0.0), PI]
+        // Falling from -pi to the lowest point, rising from there.
+        let fold = |low, high, sign: f64| increasing_root((low, high), |a| (sign * slope(a), 0.0));
+        vec![-PI, fold(-PI, lowest, -1.0), fold(lowest, 0.0, 1.0), PI]
     } else {
         vec![-PI, PI]
     };
@@ -217,37 +219,16 @@ fn pinwheel(x: [f64; 2]) -> f64 {
     let mut density = 0.0;
     for piece in cuts.windows(2) {
         let (low, high) = (h(piece[0]).min(h(piece[1])), h(piece[0]).max(h(piece[1])));
+        let sign = if h(piece[0]) < h(piece[1]) { 1.0 } else { -1.0 };
         let first = ((low - angle) / spacing).ceil() as i64;
         let end = ((high - angle) / spacing).ceil() as i64;
         for k in first..end {
             let target = angle + spacing * k as f64;
-            let a = root(&|a| h(a) - target, Some(&slope), piece[0], piece[1]);
+            let a = increasing_root((piece[0], piece[1]), |a| (sign * (h(a) - target), sign * slope(a)));
             density += log_normal(r * a.cos(), r * a.sin()).exp() / slope(a).abs().max(f64::MIN_POSITIVE);
         }
     }
     density.ln() + log_scale
-}
-
-/// The root of `f` between `a` and `b`, where it has opposite signs: Newton's steps where there is a
-/// derivative and they stay within the bracket, else bisection.
-fn root(f: &impl Fn(f64) -> f64, derivative: Option<&impl Fn(f64) -> f64>, mut a: f64, mut b: f64) -> f64 {
-    let rising = f(a) < f(b);
-    let mut x = (a + b) / 2.0;
-    for _ in 0..80 {
-        let value = f(x);
-        if (value < 0.0) == rising {
-            a = x;
-        } else {
-            b = x;
-        }
-        let newton = derivative.map(|d| x - value / d(x));
-        let next = newton.filter(|n| (n - a) * (n - b) < 0.0).unwrap_or((a + b) / 2.0);
-        if (next - x).abs() <= 4.0 * f64::EPSILON * x.abs() {
-            return next;
-        }
-        x = next;
-    }
-    x
 }
 
 /// Uniform on the squares of side 2 of [-4, 4]^2 that have the colour of the lowest left one.

@@ -7,10 +7,23 @@ use std::ops::Range;
 /// Examples and, for conditional models, what each is conditioned on.
 #[derive(Clone, Debug)]
 pub struct Examples {
-    /// The examples, shape (n, columns).
+    /// The examples, shape (n, columns), or (n, event...).
     pub x: Tensor,
     /// Their contexts, shape (n, context columns).
     pub context: Option<Tensor>,
+}
+
+impl From<&Tensor> for Examples {
+    fn from(x: &Tensor) -> Self {
+        Self { x: x.clone(), context: None }
+    }
+}
+
+impl From<(&Tensor, &Tensor)> for Examples {
+    /// Examples with their contexts.
+    fn from((x, context): (&Tensor, &Tensor)) -> Self {
+        Self { x: x.clone(), context: Some(context.clone()) }
+    }
 }
 
 impl Examples {

@@ -1,7 +1,9 @@
 //! The Bernoulli distribution.
 
 use super::Distribution;
-use super::checks::{batch_shape, check_batch, check_float, check_rows, check_values, event_shape, replace, values_of};
+use super::checks::{
+    batch_shape, check_batch, check_float, check_rows, check_values, described, event_shape, replace, values_of,
+};
 use crate::nn::{Init, Scope};
 use crate::ops::{sigmoid, softplus, sum_event};
 use crate::{Result, Rng};
@@ -68,4 +70,6 @@ impl Distribution for Bernoulli {
             f64::from(p.next().is_some_and(|&p| rng.uniform() < p))
         })
     }
+
+    described!(|self| "Bernoulli", self.logits, [&self.logits]);
 }

@@ -2,7 +2,8 @@
 
 use super::Distribution;
 use super::checks::{
-    at_least_one, batch_shape, check_batch, check_float, check_rows, check_values, event_shape, replace, values_of,
+    at_least_one, batch_shape, check_batch, check_float, check_rows, check_values, described, event_shape, replace,
+    values_of,
 };
 use crate::nn::{Init, Scope};
 use crate::ops::{log_softmax, sum_event};
@@ -110,4 +111,6 @@ impl Distribution for Categorical {
         let x = Tensor::from_vec(classes, batch_shape(count, &self.event), self.logits.device())?;
         Ok(x.to_dtype(self.logits.dtype())?)
     }
+
+    described!(|self| "Categorical", on self.logits, [&self.logits]);
 }

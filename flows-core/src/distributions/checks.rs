@@ -2,7 +2,7 @@
 
 use crate::ops::sum_event;
 use crate::shape::check_shape;
-use crate::{Error, Result};
+use crate::{Error, Result, Structure};
 use candle_core::{DType, Tensor};
 
 /// `ln(2 pi)`.
@@ -15,6 +15,34 @@ pub(super) fn event_shape(shape: impl Into<Vec<usize>>) -> Result<Vec<usize>> {
         true => Err(Error::Config(format!("the event shape {shape:?} is empty: no dimension may be 0"))),
         false => Ok(shape),
     }
+}
+
+/// The methods of a distribution that say of what type it is, where it is, and which parameters it has.
+macro_rules! described {
+    (|$this:ident| $name:expr, $like:expr, [$($weight:expr),*]) => {
+        fn dtype(&$this) -> Option<candle_core::DType> {
+            Some($like.dtype())
+        }
+
+        described!(|$this| $name, on $like, [$($weight),*]);
+    };
+    (|$this:ident| $name:expr, on $like:expr, [$($weight:expr),*]) => {
+        fn device(&$this) -> candle_core::Device {
+            $like.device().clone()
+        }
+
+        fn structure(&$this) -> crate::Structure {
+            super::checks::node($name, &$this.event, [$($weight),*])
+        }
+    };
+}
+
+pub(super) use described;
+
+/// The node of a distribution over events of this shape; of its tensors those count that are trained.
+pub(super) fn node<'a>(name: &str, event: &[usize], tensors: impl IntoIterator<Item = &'a Tensor>) -> Structure {
+    let weights = tensors.into_iter().filter(|tensor| tensor.is_variable());
+    Structure::new(name, format!("{event:?}")).weights(weights)
 }
 
 /// Fails unless `count`, which the user knows as `what`, is at least one.

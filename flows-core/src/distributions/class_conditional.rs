@@ -2,7 +2,7 @@
 
 use super::Distribution;
 use super::checks::{
-    at_least_one, batch_shape, check_alike, check_batch, check_rows, check_values, event_shape, values_of,
+    at_least_one, batch_shape, check_alike, check_batch, check_rows, check_values, described, event_shape, values_of,
 };
 use super::conditional_normal::Located;
 use crate::nn::{Init, Scope};
@@ -84,4 +84,6 @@ impl Distribution for ClassConditional {
         check_rows(context, count)?;
         self.at(context, count)?.draw(rng)
     }
+
+    described!(|self| "ClassConditional", self.locs, [&self.locs, &self.log_scales]);
 }

@@ -1,7 +1,7 @@
 //! A normal distribution whose parameters are a linear map of the context.
 
 use super::Distribution;
-use super::checks::{LN_2PI, at_least_one, batch_shape, check_batch, event_shape};
+use super::checks::{LN_2PI, at_least_one, batch_shape, check_batch, described, event_shape};
 use crate::nn::{Init, Scope};
 use crate::ops::{self, Fused, linear, sum_event};
 use crate::shape::check_context;
@@ -89,4 +89,6 @@ impl Distribution for ConditionalNormal {
     fn sample_with_log_prob(&self, count: usize, context: Option<&Tensor>, rng: &mut Rng) -> Result<(Tensor, Tensor)> {
         self.at(context, count)?.draw(rng)
     }
+
+    described!(|self| "ConditionalNormal", self.weight, [&self.weight, &self.bias]);
 }

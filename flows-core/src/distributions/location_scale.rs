@@ -1,10 +1,10 @@
 //! Independent elements of one standard family, shifted and scaled.
 
 use super::Distribution;
-use super::checks::{batch_shape, check_alike, check_batch, check_rows, check_values, event_shape};
+use super::checks::{batch_shape, check_alike, check_batch, check_rows, check_values, event_shape, node};
 use crate::nn::{Init, Scope};
 use crate::ops::sum_event;
-use crate::{Result, Rng};
+use crate::{Result, Rng, Structure};
 use candle_core::{DType, Device, Tensor};
 use std::fmt;
 
@@ -25,6 +25,11 @@ pub trait Family: fmt::Debug + Send + Sync {
     /// # Errors
     /// When the device fails.
     fn noise(&self, shape: &[usize], dtype: DType, device: &Device, rng: &mut Rng) -> Result<Tensor>;
+
+    /// The tensors of the family itself, such as its degrees of freedom.
+    fn tensors(&self) -> Vec<&Tensor> {
+        Vec::new()
+    }
 }
 
 /// A [`Family`] whose distribution function F and its inverse are known, in logarithms so that
@@ -149,5 +154,17 @@ impl<F: Family> Distribution for LocationScale<F> {
     fn sample_with_log_prob(&self, count: usize, context: Option<&Tensor>, rng: &mut Rng) -> Result<(Tensor, Tensor)> {
         let (x, z) = self.draw(count, context, rng)?;
         Ok((x, self.log_prob_at(&z)?))
+    }
+
+    fn dtype(&self) -> Option<DType> {
+        Some(self.loc.dtype())
+    }
+
+    fn device(&self) -> Device {
+        self.loc.device().clone()
+    }
+
+    fn structure(&self) -> Structure {
+        node(F::NAME, &self.event, self.family.tensors().into_iter().chain([&self.loc, &self.log_scale]))
     }
 }

@@ -3,7 +3,7 @@
 use super::Distribution;
 use super::categorical::Chooser;
 use super::checks::{
-    LN_2PI, at_least_one, batch_shape, check_alike, check_batch, check_rows, check_values, event_shape,
+    LN_2PI, at_least_one, batch_shape, check_alike, check_batch, check_rows, check_values, described, event_shape,
 };
 use crate::nn::{Init, Scope};
 use crate::ops::{log_softmax, log_sum_exp, sum};
@@ -84,4 +84,6 @@ impl Distribution for GaussianMixture {
         let scale = self.log_scales.index_select(&component, 0)?.exp()?;
         Ok(((noise * scale)? + self.locs.index_select(&component, 0)?)?)
     }
+
+    described!(|self| "GaussianMixture", self.locs, [&self.logits, &self.locs, &self.log_scales]);
 }

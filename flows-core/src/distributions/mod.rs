@@ -9,6 +9,7 @@ mod categorical;
 mod checks;
 mod class_conditional;
 mod conditional_normal;
+mod given;
 mod laplace;
 mod location_scale;
 mod logistic;
@@ -26,6 +27,7 @@ pub use bernoulli::Bernoulli;
 pub use categorical::Categorical;
 pub use class_conditional::ClassConditional;
 pub use conditional_normal::ConditionalNormal;
+pub use given::Given;
 pub use laplace::{Laplace, LaplaceFamily};
 pub use location_scale::{Family, LocationScale, SymmetricCdf};
 pub use logistic::{Logistic, LogisticFamily};
@@ -33,7 +35,7 @@ pub use mixture::GaussianMixture;
 pub use multivariate_normal::MultivariateNormal;
 pub use normal::{Normal, NormalFamily, StandardNormal};
 pub use product::Product;
-pub use rows::{draw, score};
+pub use rows::{draw, draw_given, draw_with_log_prob, score};
 pub use student_t::{StudentT, StudentTFamily};
 pub use transformed::Transformed;
 pub use truncated::Truncated;
@@ -93,6 +95,38 @@ pub trait Distribution: std::fmt::Debug + Send + Sync {
         self.sample_with_log_prob(count, context, rng)
     }
 
+    /// This distribution at one context, (1, ...), if there is a better way than to repeat the context for each event:
+    /// what [`Self::given`] is made of.
+    ///
+    /// # Errors
+    /// When the context is of a wrong shape.
+    fn condition<'a>(&'a self, context: &Tensor) -> Result<Option<Box<dyn Distribution + 'a>>> {
+        let _ = context;
+        Ok(None)
+    }
+
+    /// The distribution at one context, (...) or (1, ...), whose networks see the context once rather than for each
+    /// event; of a trait object, [`Given::new`].
+    ///
+    /// # Errors
+    /// When the context is of a wrong shape.
+    fn given(&self, context: &Tensor) -> Result<Given<'_>>
+    where
+        Self: Sized,
+    {
+        Given::new(self, context)
+    }
+
+    /// Sets what depends on data (standardizing maps, activation normalization) from a batch of the training data,
+    /// unless that was done before.
+    ///
+    /// # Errors
+    /// As [`Self::log_prob`].
+    fn initialize(&self, x: &Tensor, context: Option<&Tensor>) -> Result<()> {
+        let _ = (x, context);
+        Ok(())
+    }
+
     /// The same distribution with its parameters as constants, if it has such a twin: what that gives keeps no graph.
     fn detached(&self) -> Option<&dyn Distribution> {
         None
@@ -132,6 +166,17 @@ pub trait Distribution: std::fmt::Debug + Send + Sync {
 #[macro_export]
 macro_rules! delegate_distribution {
     (|$this:ident| $inner:expr) => {
+        $crate::delegate_distribution!(@but_initialize |$this| $inner);
+
+        fn initialize(
+            &$this,
+            x: &$crate::candle_core::Tensor,
+            context: Option<&$crate::candle_core::Tensor>,
+        ) -> $crate::Result<()> {
+            $inner.initialize(x, context)
+        }
+    };
+    (@but_initialize |$this:ident| $inner:expr) => {
         fn event_shape(&$this) -> &[usize] {
             $inner.event_shape()
         }
@@ -178,6 +223,13 @@ macro_rules! delegate_distribution {
             rng: &mut $crate::Rng,
         ) -> $crate::Result<($crate::candle_core::Tensor, $crate::candle_core::Tensor)> {
             $inner.sample_with_log_prob_training(count, context, rng)
+        }
+
+        fn condition<'a>(
+            &'a $this,
+            context: &$crate::candle_core::Tensor,
+        ) -> $crate::Result<Option<Box<dyn $crate::distributions::Distribution + 'a>>> {
+            $inner.condition(context)
         }
 
         fn dtype(&$this) -> Option<$crate::candle_core::DType> {

@@ -2,12 +2,13 @@
 
 use super::Distribution;
 use super::checks::{
-    LN_2PI, at_least_one, check_alike, check_batch, check_rows, check_values, values_of, zero_where_undefined,
+    LN_2PI, at_least_one, check_alike, check_batch, check_rows, check_values, described, values_of,
+    zero_where_undefined,
 };
 use crate::nn::{Init, Scope};
-use crate::ops::{Fused, Triangle, linear, solve_triangular_rows, sum};
+use crate::ops::{Fused, Triangle, cholesky, linear, solve_triangular_rows, sum};
 use crate::{Error, Result, Rng};
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
 /// The normal distribution over vectors with mean `loc` and covariance `L L^T`, L being lower
 /// triangular with positive diagonal:
@@ -34,7 +35,10 @@ impl MultivariateNormal {
         at_least_one("the dimension", n)?;
         check_alike("the covariance", &loc.unsqueeze(0)?.broadcast_as((n, n))?, covariance)?;
         check_values("the mean", loc, "finite", f64::is_finite)?;
-        let factor = cholesky(values_of(covariance)?, n)?;
+        check_symmetric(&values_of(covariance)?, n)?;
+        let not_definite =
+            |_| Error::Config("the covariance is not positive definite: add a small number to its diagonal".into());
+        let factor = values_of(&cholesky(&covariance.to_dtype(DType::F64)?).map_err(not_definite)?)?;
         let log_diagonal: Vec<f64> = (0..n).map(|i| factor[i * n + i].ln()).collect();
         let lower: Vec<f64> = (0..n).flat_map(|i| factor[i * n..i * n + i].to_vec()).collect();
         let tensor = |values: Vec<f64>| {
@@ -88,31 +92,18 @@ impl MultivariateNormal {
     }
 }
 
-/// The lower triangular factor of a symmetric positive definite matrix, row-major (n, n).
-fn cholesky(matrix: Vec<f64>, n: usize) -> Result<Vec<f64>> {
+/// Passes if a matrix, row-major (n, n), is finite and symmetric but for rounding.
+fn check_symmetric(matrix: &[f64], n: usize) -> Result<()> {
     let largest = matrix.iter().fold(0.0f64, |m, v| m.max(v.abs()));
-    let mut factor = vec![0.0; n * n];
-    for i in 0..n {
-        for j in 0..=i {
-            let (a, mirrored) = (matrix[i * n + j], matrix[j * n + i]);
-            if !a.is_finite() || (a - mirrored).abs() > 1e-5 * largest {
-                return Err(Error::Config(format!(
-                    "the covariance must be finite and symmetric: entries ({i}, {j}) and ({j}, {i}) are {a} and {mirrored}"
-                )));
-            }
-            let sum: f64 = (0..j).map(|k| factor[i * n + k] * factor[j * n + k]).sum();
-            factor[i * n + j] = match i == j {
-                true if a - sum > 0.0 => (a - sum).sqrt(),
-                true => {
-                    return Err(Error::Config(
-                        "the covariance is not positive definite: add a small number to its diagonal".into(),
-                    ));
-                }
-                false => (a - sum) / factor[j * n + j],
-            };
+    for (i, j) in (0..n).flat_map(|i| (0..=i).map(move |j| (i, j))) {
+        let (a, mirrored) = (matrix[i * n + j], matrix[j * n + i]);
+        if !a.is_finite() || (a - mirrored).abs() > 1e-5 * largest {
+            return Err(Error::Config(format!(
+                "the covariance must be finite and symmetric: entries ({i}, {j}) and ({j}, {i}) are {a} and {mirrored}"
+            )));
         }
     }
-    Ok(factor)
+    Ok(())
 }
 
 impl Distribution for MultivariateNormal {
@@ -134,6 +125,8 @@ impl Distribution for MultivariateNormal {
         let (x, y) = self.draw(count, context, rng)?;
         Ok((x, self.log_prob_at(&y)?))
     }
+
+    described!(|self| "MultivariateNormal", self.loc, [&self.loc, &self.log_diagonal, &self.lower]);
 }
 
 #[cfg(test)]

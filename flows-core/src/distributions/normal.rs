@@ -1,9 +1,9 @@
 //! The normal distribution: the standard base of every flow, and the diagonal one.
 
-use super::checks::{LN_2PI, batch_shape, check_batch, check_float, check_rows, event_shape};
+use super::checks::{LN_2PI, batch_shape, check_batch, check_float, check_rows, event_shape, node};
 use super::{Distribution, Family, LocationScale, SymmetricCdf};
 use crate::ops::{special, sum_event};
-use crate::{Error, Result, Rng};
+use crate::{Error, Result, Rng, Structure};
 use candle_core::{DType, Device, Tensor};
 
 /// Independent standard normal elements, the base of every flow; no weights, any event shape.
@@ -63,12 +63,20 @@ impl Distribution for StandardNormal {
         self.sample_tempered(count, 1.0, rng)
     }
 
+    fn condition<'a>(&'a self, _: &Tensor) -> Result<Option<Box<dyn Distribution + 'a>>> {
+        Ok(Some(Box::new(self.clone())))
+    }
+
     fn dtype(&self) -> Option<DType> {
         Some(self.dtype)
     }
 
     fn device(&self) -> Device {
         self.device.clone()
+    }
+
+    fn structure(&self) -> Structure {
+        node("StandardNormal", &self.event, [])
     }
 }
 

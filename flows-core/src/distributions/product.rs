@@ -2,8 +2,8 @@
 
 use super::Distribution;
 use super::checks::{check_batch, check_rows};
-use crate::{Error, Result, Rng};
-use candle_core::Tensor;
+use crate::{Error, Result, Rng, Structure};
+use candle_core::{DType, Device, Tensor};
 
 /// The product of independent distributions over vectors, side by side along the event's only
 /// axis: `log p(x) = sum_k log p_k(x_k)`, `x = (x_1, ..., x_K)`. All parts see the context.
@@ -54,6 +54,19 @@ impl Product {
         }
         Ok(total)
     }
+
+    /// The draws of all parts side by side, and the sum of their log-densities.
+    fn draw(
+        &self,
+        count: usize,
+        context: Option<&Tensor>,
+        draw: impl FnMut(&Box<dyn Distribution>) -> Result<(Tensor, Tensor)>,
+    ) -> Result<(Tensor, Tensor)> {
+        check_rows(context, count)?;
+        let (draws, log_probs): (Vec<_>, Vec<_>) =
+            self.parts.iter().map(draw).collect::<Result<Vec<_>>>()?.into_iter().unzip();
+        Ok((Tensor::cat(&draws, 1)?, Tensor::stack(&log_probs, 0)?.sum(0)?))
+    }
 }
 
 impl Distribution for Product {
@@ -76,13 +89,27 @@ impl Distribution for Product {
     }
 
     fn sample_with_log_prob(&self, count: usize, context: Option<&Tensor>, rng: &mut Rng) -> Result<(Tensor, Tensor)> {
-        check_rows(context, count)?;
-        let (mut draws, mut log_probs) = (Vec::new(), Vec::new());
-        for part in &self.parts {
-            let (x, log_prob) = part.sample_with_log_prob(count, context, rng)?;
-            draws.push(x);
-            log_probs.push(log_prob);
-        }
-        Ok((Tensor::cat(&draws, 1)?, Tensor::stack(&log_probs, 0)?.sum(0)?))
+        self.draw(count, context, |part| part.sample_with_log_prob(count, context, rng))
+    }
+
+    fn sample_with_log_prob_training(
+        &self,
+        count: usize,
+        context: Option<&Tensor>,
+        rng: &mut Rng,
+    ) -> Result<(Tensor, Tensor)> {
+        self.draw(count, context, |part| part.sample_with_log_prob_training(count, context, rng))
+    }
+
+    fn dtype(&self) -> Option<DType> {
+        self.parts.iter().find_map(|part| part.dtype())
+    }
+
+    fn device(&self) -> Device {
+        self.parts[0].device()
+    }
+
+    fn structure(&self) -> Structure {
+        Structure::new("Product", format!("{:?}", self.event)).parts(self.parts.iter().map(|part| part.structure()))
     }
 }

@@ -1,7 +1,7 @@
 //! Density and draws of many rows, without a graph and on all threads.
 
-use super::Distribution;
 use super::checks::check_rows;
+use super::{Distribution, Given};
 use crate::ops::has_gpu;
 use crate::{Error, Result, Rng};
 use candle_core::Tensor;
@@ -20,10 +20,11 @@ pub fn score(distribution: &dyn Distribution, x: &Tensor, context: Option<&Tenso
     let rows = x.dims().first().copied().unwrap_or(0);
     check_rows(context, rows)?;
     let distribution = distribution.detached().unwrap_or(distribution);
-    in_blocks(rows, x.device().is_cpu(), |block| {
+    let [log_prob] = in_blocks(rows, x.device().is_cpu(), |block| {
         let part = |t: &Tensor| t.narrow(0, block.start, block.len());
-        distribution.log_prob(&part(x)?, context.map(part).transpose()?.as_ref())
-    })
+        Ok([distribution.log_prob(&part(x)?, context.map(part).transpose()?.as_ref())?])
+    })?;
+    Ok(log_prob)
 }
 
 /// [`Distribution::sample`] of any number of rows, for use rather than training: no graph is kept,
@@ -32,30 +33,87 @@ pub fn score(distribution: &dyn Distribution, x: &Tensor, context: Option<&Tenso
 /// # Errors
 /// As [`Distribution::sample`], or when no rows are wanted.
 pub fn draw(distribution: &dyn Distribution, count: usize, context: Option<&Tensor>, rng: &mut Rng) -> Result<Tensor> {
+    let [x] = draw_blocks(distribution, count, context, rng, |distribution, rows, context, rng| {
+        Ok([distribution.sample(rows, context, rng)?])
+    })?;
+    Ok(x)
+}
+
+/// [`Distribution::sample_with_log_prob`] of any number of rows, as [`draw`] draws them.
+///
+/// # Errors
+/// As [`draw`].
+pub fn draw_with_log_prob(
+    distribution: &dyn Distribution,
+    count: usize,
+    context: Option<&Tensor>,
+    rng: &mut Rng,
+) -> Result<(Tensor, Tensor)> {
+    let [x, log_prob] = draw_blocks(distribution, count, context, rng, |distribution, rows, context, rng| {
+        Ok(distribution.sample_with_log_prob(rows, context, rng)?.into())
+    })?;
+    Ok((x, log_prob))
+}
+
+/// `count` draws for each row of the contexts (N, ...), (N, count, event...), as [`draw`] draws them; each context is
+/// [given](Distribution::given) once.
+///
+/// # Errors
+/// As [`draw`].
+pub fn draw_given(distribution: &dyn Distribution, count: usize, contexts: &Tensor, rng: &mut Rng) -> Result<Tensor> {
+    let generators: Vec<Rng> = (0..contexts.dim(0)?).map(|_| rng.fork()).collect();
+    let on_cpu = distribution.device().is_cpu() && !has_gpu();
+    let each = |(i, mut rng): (usize, Rng)| {
+        draw(&Given::new(distribution, &contexts.narrow(0, i, 1)?)?, count, None, &mut rng)
+    };
+    let draws: Vec<Tensor> = match on_cpu {
+        true => generators.into_par_iter().enumerate().map(each).collect::<Result<_>>()?,
+        false => generators.into_iter().enumerate().map(each).collect::<Result<_>>()?,
+    };
+    if draws.is_empty() {
+        return Err(Error::Data("there is no context: give at least one row".into()));
+    }
+    Ok(Tensor::stack(&draws, 0)?)
+}
+
+/// What `sample` gives for blocks of rows, each with a generator of its own.
+fn draw_blocks<const N: usize>(
+    distribution: &dyn Distribution,
+    count: usize,
+    context: Option<&Tensor>,
+    rng: &mut Rng,
+    sample: impl Fn(&dyn Distribution, usize, Option<&Tensor>, &mut Rng) -> Result<[Tensor; N]> + Sync,
+) -> Result<[Tensor; N]> {
     check_rows(context, count)?;
     let distribution = distribution.detached().unwrap_or(distribution);
     let generators: Vec<Rng> = (0..count.div_ceil(BLOCK)).map(|_| rng.fork()).collect();
     let sample = |rows: Range<usize>, rng: &mut Rng| {
         let context = context.map(|c| c.narrow(0, rows.start, rows.len())).transpose()?;
-        distribution.sample(rows.len(), context.as_ref(), rng)
+        sample(distribution, rows.len(), context.as_ref(), rng)
     };
     // Threads have queues of their own on a GPU, which do not wait for each other. One row tells where they are drawn.
-    let on_cpu = !has_gpu() || count <= BLOCK || sample(0..1, &mut generators[0].clone())?.device().is_cpu();
+    let on_cpu = !has_gpu() || count <= BLOCK || sample(0..1, &mut generators[0].clone())?[0].device().is_cpu();
     in_blocks(count, on_cpu, |block| sample(block.clone(), &mut generators[block.start / BLOCK].clone()))
 }
 
 /// The results for blocks of rows, one below the other.
-fn in_blocks(rows: usize, side_by_side: bool, f: impl Fn(Range<usize>) -> Result<Tensor> + Sync) -> Result<Tensor> {
+fn in_blocks<const N: usize>(
+    rows: usize,
+    side_by_side: bool,
+    f: impl Fn(Range<usize>) -> Result<[Tensor; N]> + Sync,
+) -> Result<[Tensor; N]> {
     if rows == 0 {
         return Err(Error::Data("there is no row: give at least one".into()));
     }
-    let block = |i: usize| Ok(f(i * BLOCK..rows.min((i + 1) * BLOCK))?.detach());
+    let block = |i: usize| Ok(f(i * BLOCK..rows.min((i + 1) * BLOCK))?.map(|t| t.detach()));
     let blocks = rows.div_ceil(BLOCK);
-    let parts: Vec<Tensor> = match side_by_side {
+    let parts: Vec<[Tensor; N]> = match side_by_side {
         true => (0..blocks).into_par_iter().map(block).collect::<Result<_>>()?,
         false => (0..blocks).map(block).collect::<Result<_>>()?,
     };
-    Ok(Tensor::cat(&parts, 0)?)
+    let joined = (0..N).map(|i| Ok(Tensor::cat(&parts.iter().map(|part| &part[i]).collect::<Vec<_>>(), 0)?));
+    let joined = joined.collect::<Result<Vec<_>>>()?;
+    joined.try_into().map_err(|_| Error::Internal("blocks of other results than asked for".into()))
 }
 
 #[cfg(test)]

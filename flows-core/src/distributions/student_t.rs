@@ -94,6 +94,10 @@ impl Family for StudentTFamily {
         let mut element = families.iter().cycle();
         rng.tensor(shape, dtype, device, |rng| element.next().map_or(0.0, |family| rng.draw(family)))
     }
+
+    fn tensors(&self) -> Vec<&Tensor> {
+        vec![&self.log_df]
+    }
 }
 
 impl SymmetricCdf for StudentTFamily {

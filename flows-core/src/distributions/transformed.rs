@@ -1,7 +1,7 @@
 //! A base pushed through a bijector: the normalizing flow itself.
 
-use super::Distribution;
 use super::checks::{check_batch, check_rows, zero_where_undefined};
+use super::{Distribution, given};
 use crate::bijectors::{Bijector, Direction, Mode};
 use crate::shape::check_event;
 use crate::{Error, Result, Rng, Structure};
@@ -58,16 +58,6 @@ impl Transformed {
         Ok(self.bijector.inverse(x, context)?.0)
     }
 
-    /// Sets what depends on data from a first batch, unless that was done before, and returns
-    /// the batch's z.
-    ///
-    /// # Errors
-    /// As [`Self::latent`].
-    pub fn initialize(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
-        self.check(x, context)?;
-        self.bijector.initialize(x, context)
-    }
-
     /// Fails unless x is a batch of events of the base's type with as many rows of context, if any.
     pub(crate) fn check(&self, x: &Tensor, context: Option<&Tensor>) -> Result<()> {
         check_batch(x, self.event_shape(), context)?;
@@ -88,13 +78,12 @@ impl Transformed {
     /// The log-density of x in training, from its z and `log|det dz/dx|`.
     pub(crate) fn log_prob_training_at(
         &self,
-        (z, log_det): (Tensor, Tensor),
+        z: (Tensor, Tensor),
         x: &Tensor,
         context: Option<&Tensor>,
         rng: &mut Rng,
     ) -> Result<Tensor> {
-        check_log_det(&log_det, x)?;
-        zero_where_undefined(&(self.base.log_prob_training(&z, context, rng)? + log_det)?, x)
+        self.parts(context).log_prob_training_at(z, x, rng)
     }
 }
 
@@ -118,6 +107,62 @@ fn check_log_det(log_det: &Tensor, v: &Tensor) -> Result<()> {
     Err(Error::shape("the log-determinant of the bijector", log_det.dims(), format!("({batch})")))
 }
 
+/// Base and bijector, each with the context that it sees.
+struct Parts<'a> {
+    base: &'a dyn Distribution,
+    of_base: Option<&'a Tensor>,
+    bijector: &'a dyn Bijector,
+    of_bijector: Option<&'a Tensor>,
+}
+
+impl Parts<'_> {
+    fn log_prob(&self, x: &Tensor) -> Result<Tensor> {
+        let (z, log_det) = self.bijector.inverse(x, self.of_bijector)?;
+        check_log_det(&log_det, x)?;
+        zero_where_undefined(&(self.base.log_prob(&z, self.of_base)? + log_det)?, x)
+    }
+
+    fn log_prob_training(&self, x: &Tensor, rng: &mut Rng) -> Result<Tensor> {
+        let z = self.bijector.map(Direction::Inverse, x, self.of_bijector, &mut Mode::training(rng))?;
+        self.log_prob_training_at(z, x, rng)
+    }
+
+    /// The log-density of x, from its z and `log|det dz/dx|`.
+    fn log_prob_training_at(&self, (z, log_det): (Tensor, Tensor), x: &Tensor, rng: &mut Rng) -> Result<Tensor> {
+        check_log_det(&log_det, x)?;
+        zero_where_undefined(&(self.base.log_prob_training(&z, self.of_base, rng)? + log_det)?, x)
+    }
+
+    fn sample(&self, count: usize, rng: &mut Rng) -> Result<Tensor> {
+        let z = self.base.sample(count, self.of_base, rng)?;
+        Ok(self.bijector.forward(&z, self.of_bijector)?.0)
+    }
+
+    fn sample_with_log_prob(&self, count: usize, rng: &mut Rng) -> Result<(Tensor, Tensor)> {
+        let z = self.base.sample_with_log_prob(count, self.of_base, rng)?;
+        self.push(z, &mut Mode::evaluation())
+    }
+
+    fn sample_with_log_prob_training(&self, count: usize, rng: &mut Rng) -> Result<(Tensor, Tensor)> {
+        let z = self.base.sample_with_log_prob_training(count, self.of_base, rng)?;
+        self.push(z, &mut Mode::training(rng))
+    }
+
+    /// The x of z and its log-density, from that of z.
+    fn push(&self, (z, log_prob): (Tensor, Tensor), mode: &mut Mode<'_>) -> Result<(Tensor, Tensor)> {
+        let (x, log_det) = self.bijector.map(Direction::Forward, &z, self.of_bijector, mode)?;
+        check_event("the bijector's output", &x, self.bijector.data_shape())?;
+        check_log_det(&log_det, &z)?;
+        Ok((x, (log_prob - log_det)?))
+    }
+}
+
+impl Transformed {
+    fn parts<'a>(&'a self, context: Option<&'a Tensor>) -> Parts<'a> {
+        Parts { base: &*self.base, of_base: context, bijector: &*self.bijector, of_bijector: context }
+    }
+}
+
 impl Distribution for Transformed {
     fn event_shape(&self) -> &[usize] {
         self.bijector.data_shape()
@@ -125,29 +170,24 @@ impl Distribution for Transformed {
 
     fn log_prob(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
         self.check(x, context)?;
-        let (z, log_det) = self.bijector.inverse(x, context)?;
-        check_log_det(&log_det, x)?;
-        zero_where_undefined(&(self.base.log_prob(&z, context)? + log_det)?, x)
+        self.parts(context).log_prob(x)
     }
 
     fn log_prob_training(&self, x: &Tensor, context: Option<&Tensor>, rng: &mut Rng) -> Result<Tensor> {
         self.check(x, context)?;
-        let z = self.bijector.map(Direction::Inverse, x, context, &mut Mode::training(rng))?;
-        self.log_prob_training_at(z, x, context, rng)
+        self.parts(context).log_prob_training(x, rng)
     }
 
     fn sample(&self, count: usize, context: Option<&Tensor>, rng: &mut Rng) -> Result<Tensor> {
         check_rows(context, count)?;
         self.check_context(context)?;
-        let z = self.base.sample(count, context, rng)?;
-        Ok(self.bijector.forward(&z, context)?.0)
+        self.parts(context).sample(count, rng)
     }
 
     fn sample_with_log_prob(&self, count: usize, context: Option<&Tensor>, rng: &mut Rng) -> Result<(Tensor, Tensor)> {
         check_rows(context, count)?;
         self.check_context(context)?;
-        let (z, log_prob) = self.base.sample_with_log_prob(count, context, rng)?;
-        self.push(&z, log_prob, context, &mut Mode::evaluation())
+        self.parts(context).sample_with_log_prob(count, rng)
     }
 
     fn sample_with_log_prob_training(
@@ -158,8 +198,20 @@ impl Distribution for Transformed {
     ) -> Result<(Tensor, Tensor)> {
         check_rows(context, count)?;
         self.check_context(context)?;
-        let (z, log_prob) = self.base.sample_with_log_prob_training(count, context, rng)?;
-        self.push(&z, log_prob, context, &mut Mode::training(rng))
+        self.parts(context).sample_with_log_prob_training(count, rng)
+    }
+
+    fn condition<'a>(&'a self, context: &Tensor) -> Result<Option<Box<dyn Distribution + 'a>>> {
+        self.check_context(Some(context))?;
+        let Some((bijector, embedded)) = self.bijector.embed(context)? else { return Ok(None) };
+        Ok(Some(Box::new(Conditioned { base: given::at(&*self.base, context)?, bijector, context: embedded })))
+    }
+
+    fn initialize(&self, x: &Tensor, context: Option<&Tensor>) -> Result<()> {
+        self.check(x, context)?;
+        let first = |t: &Tensor| t.narrow(0, 0, t.dim(0)?.min(INITIAL_ROWS));
+        self.bijector.initialize(&first(x)?, context.map(first).transpose()?.as_ref())?;
+        Ok(())
     }
 
     fn dtype(&self) -> Option<DType> {
@@ -175,18 +227,71 @@ impl Distribution for Transformed {
     }
 }
 
-impl Transformed {
-    /// The x of z and its log-density, from that of z.
-    fn push(
+/// How many rows layers that depend on data are set from, at most.
+const INITIAL_ROWS: usize = 4096;
+
+/// A flow at one context: its base at that context, and its bijector with what it makes of the context, (1, ...).
+#[derive(Debug)]
+struct Conditioned<'a> {
+    base: Box<dyn Distribution + 'a>,
+    bijector: &'a dyn Bijector,
+    context: Tensor,
+}
+
+impl Conditioned<'_> {
+    fn rows(&self, context: Option<&Tensor>, count: usize) -> Result<Tensor> {
+        given::check_given(context)?;
+        given::repeat(&self.context, count)
+    }
+
+    fn parts<'a>(&'a self, context: &'a Tensor) -> Parts<'a> {
+        Parts { base: &*self.base, of_base: None, bijector: self.bijector, of_bijector: Some(context) }
+    }
+}
+
+impl Distribution for Conditioned<'_> {
+    fn event_shape(&self) -> &[usize] {
+        self.bijector.data_shape()
+    }
+
+    fn log_prob(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
+        let context = self.rows(context, check_batch(x, self.event_shape(), None)?)?;
+        check_type("x", x, self.dtype())?;
+        self.parts(&context).log_prob(x)
+    }
+
+    fn log_prob_training(&self, x: &Tensor, context: Option<&Tensor>, rng: &mut Rng) -> Result<Tensor> {
+        let context = self.rows(context, check_batch(x, self.event_shape(), None)?)?;
+        check_type("x", x, self.dtype())?;
+        self.parts(&context).log_prob_training(x, rng)
+    }
+
+    fn sample(&self, count: usize, context: Option<&Tensor>, rng: &mut Rng) -> Result<Tensor> {
+        self.parts(&self.rows(context, count)?).sample(count, rng)
+    }
+
+    fn sample_with_log_prob(&self, count: usize, context: Option<&Tensor>, rng: &mut Rng) -> Result<(Tensor, Tensor)> {
+        self.parts(&self.rows(context, count)?).sample_with_log_prob(count, rng)
+    }
+
+    fn sample_with_log_prob_training(
         &self,
-        z: &Tensor,
-        log_prob: Tensor,
+        count: usize,
         context: Option<&Tensor>,
-        mode: &mut Mode<'_>,
+        rng: &mut Rng,
     ) -> Result<(Tensor, Tensor)> {
-        let (x, log_det) = self.bijector.map(Direction::Forward, z, context, mode)?;
-        check_event("the bijector's output", &x, self.event_shape())?;
-        check_log_det(&log_det, z)?;
-        Ok((x, (log_prob - log_det)?))
+        self.parts(&self.rows(context, count)?).sample_with_log_prob_training(count, rng)
+    }
+
+    fn dtype(&self) -> Option<DType> {
+        self.base.dtype()
+    }
+
+    fn device(&self) -> Device {
+        self.base.device()
+    }
+
+    fn structure(&self) -> Structure {
+        Structure::new("Transformed", "").part(self.base.structure()).part(self.bijector.structure())
     }
 }

@@ -3,7 +3,7 @@
 use super::checks::{batch_shape, check_alike, check_batch, check_rows, check_values, restrict};
 use super::{Distribution, LocationScale, SymmetricCdf};
 use crate::ops::{log_sum_exp, sum_event};
-use crate::{Result, Rng};
+use crate::{Result, Rng, Structure};
 use candle_core::{D, DType, Device, Tensor};
 
 /// Independent elements of a [`Normal`](super::Normal), [`Logistic`](super::Logistic),
@@ -95,6 +95,18 @@ impl<F: SymmetricCdf> Distribution for Truncated<F> {
         let x = x.to_dtype(self.low.dtype())?.to_device(self.low.device())?;
         // Rounding must not push a draw over the edge, where its density would be 0.
         Ok(x.broadcast_maximum(&self.low)?.broadcast_minimum(&self.high)?)
+    }
+
+    fn dtype(&self) -> Option<DType> {
+        self.base.dtype()
+    }
+
+    fn device(&self) -> Device {
+        self.base.device()
+    }
+
+    fn structure(&self) -> Structure {
+        Structure::new("Truncated", "").part(self.base.structure())
     }
 }
 

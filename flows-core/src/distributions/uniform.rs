@@ -1,7 +1,9 @@
 //! The uniform distribution on a box.
 
 use super::Distribution;
-use super::checks::{batch_shape, check_alike, check_batch, check_rows, check_values, event_shape, restrict};
+use super::checks::{
+    batch_shape, check_alike, check_batch, check_rows, check_values, described, event_shape, restrict,
+};
 use crate::ops::sum_event;
 use crate::{Error, Result, Rng};
 use candle_core::Tensor;
@@ -57,4 +59,6 @@ impl Distribution for BoxUniform {
         // Rounding must not push a draw over the edge, where its density would be 0.
         Ok(x.broadcast_minimum(&self.high)?)
     }
+
+    described!(|self| "BoxUniform", self.low, []);
 }

@@ -101,6 +101,10 @@ impl Config for FlowConfig {
         Ok(FlowDensity { transformed, data, context })
     }
 
+    fn splits_batches(&self) -> bool {
+        self.model.architecture().splits_batches()
+    }
+
     fn root(&self) -> Structure {
         let FlowConfig { features, context, model, .. } = self;
         let given = context.map_or(String::new(), |width| format!(" given {width}"));
@@ -135,7 +139,16 @@ impl Deref for FlowDensity {
 }
 
 impl Distribution for FlowDensity {
-    crate::delegate_distribution!(|self| self.transformed);
+    crate::delegate_distribution!(@but_initialize |self| self.transformed);
+
+    /// Standardizes by all rows, unless that was done before, then sets what layers take from a first batch.
+    fn initialize(&self, x: &Tensor, context: Option<&Tensor>) -> Result<()> {
+        let is_fitted = |map: &Option<Standardize>| map.as_ref().map_or(Ok(false), Standardize::is_fitted);
+        if !is_fitted(&self.data)? && !is_fitted(&self.context)? {
+            self.standardize(x, context)?;
+        }
+        self.transformed.initialize(x, context)
+    }
 
     fn structure(&self) -> Structure {
         self.transformed.structure()

@@ -77,6 +77,12 @@ pub trait Config: Clone + Debug + Serialize + DeserializeOwned + Send + Sync {
     /// When the config names a size or a setting that cannot be.
     fn build(&self, scope: &Scope) -> Result<Self::Built>;
 
+    /// Whether a batch may be cut into pieces that are trained on side by side; not if a layer takes statistics of the
+    /// batch, or changes buffers as it goes.
+    fn splits_batches(&self) -> bool {
+        false
+    }
+
     /// The root of the tree that `Display` of the model prints; the kind, if not said otherwise.
     fn root(&self) -> Structure {
         Structure::new(Self::KIND, "")

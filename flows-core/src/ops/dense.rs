@@ -3,7 +3,7 @@
 use super::accumulate::gradient;
 use super::cpu::{Real, with_slice};
 use super::fused::Fused;
-use super::many::Left;
+use super::many::FurtherInputs;
 use super::matmul::{Operand, add_product};
 use super::staircase::Staircase;
 use crate::{Error, Result};
@@ -54,14 +54,14 @@ pub(crate) fn dense(x: &Tensor, shift: Option<&Tensor>, steps: Vec<Step>) -> Res
         return composed(x, shift, &steps);
     }
     let inputs: Vec<Tensor> = layers().flat_map(|layer| [layer.weight.clone(), layer.bias.clone()]).collect();
-    let left = Left::default();
-    let further = left.stand_in(&inputs)?;
+    let further_inputs = FurtherInputs::default();
+    let further = further_inputs.stand_in(&inputs)?;
     let shift = match shift {
         Some(shift) => shift.contiguous()?,
         None => Tensor::zeros(0, x.dtype(), x.device())?,
     };
     let keeps = x.track_op() || shift.track_op() || further.track_op();
-    Ok(x.contiguous()?.apply_op3(&shift, &further, Dense { steps, keeps, seen: OnceLock::new(), left })?)
+    Ok(x.contiguous()?.apply_op3(&shift, &further, Dense { steps, keeps, seen: OnceLock::new(), further_inputs })?)
 }
 
 /// The same as a composition of candle's operations, for other devices and as the tests' reference.
@@ -183,7 +183,7 @@ struct Dense {
     /// Of each step what its gradients need: input and output of a linear one, the inputs of both
     /// layers of a residual one.
     seen: OnceLock<Vec<[Tensor; 2]>>,
-    left: Left,
+    further_inputs: FurtherInputs,
 }
 
 impl Dense {
@@ -252,12 +252,12 @@ impl Dense {
     ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let Some(seen) = self.seen.get() else { candle_core::bail!("a network's gradient came before its value") };
         let mut g = with_slice::<T, _>(grad, <[T]>::to_vec)?;
-        let (mut left, mut of_shift) = (Vec::new(), None);
+        let (mut of_each, mut of_shift) = (Vec::new(), None);
         for (i, (step, [a, b])) in self.steps.iter().zip(seen).enumerate().rev() {
             match step {
                 Step::Linear(layer, f) => {
                     with_slice(b, |y| f.backward(y, &mut g))?;
-                    left.push(with_slice(a, |h| layer.gradients(h, &g))??);
+                    of_each.push(with_slice(a, |h| layer.gradients(h, &g))??);
                     if i == 0 && shift.track_op() {
                         of_shift = Some(T::tensor(g.clone(), shift.shape())?);
                     }
@@ -266,17 +266,17 @@ impl Dense {
                     }
                 }
                 Step::Residual([first, second], f) => {
-                    left.push(with_slice(b, |v| second.gradients(v, &g))??);
+                    of_each.push(with_slice(b, |v| second.gradients(v, &g))??);
                     let mut inner = second.backward(&g)?;
                     with_slice(b, |v| f.backward(v, &mut inner))?;
-                    left.push(with_slice(a, |u| first.gradients(u, &inner))??);
+                    of_each.push(with_slice(a, |u| first.gradients(u, &inner))??);
                     let mut inner = first.backward(&inner)?;
                     with_slice(a, |u| f.backward(u, &mut inner))?;
                     g.iter_mut().zip(inner).for_each(|(g, inner)| *g += inner);
                 }
             }
         }
-        let of_layers = self.left.set(left.into_iter().rev().flatten().collect())?;
+        let of_layers = self.further_inputs.store(of_each.into_iter().rev().flatten().collect())?;
         let of_x = if x.track_op() { Some(T::tensor(g, x.shape())?) } else { None };
         Ok((of_x, of_shift, Some(of_layers)))
     }

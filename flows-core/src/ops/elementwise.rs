@@ -1,9 +1,10 @@
 //! Differentiable functions of single elements, forward and backward in one pass each.
 
-use super::cpu::{Real, with_slice};
+use super::cpu::Real;
+use super::operation::{Kernel, Operation, View, with_elements};
 use super::simd::{map, zip_map};
 use crate::Result;
-use candle_core::{CpuStorage, CustomOp1, DType, Layout, Shape, Tensor};
+use candle_core::{DType, Shape, Tensor};
 
 /// `e^x`, element by element.
 ///
@@ -97,7 +98,7 @@ pub fn elu(x: &Tensor) -> Result<Tensor> {
 
 fn apply(x: &Tensor, function: Function) -> Result<Tensor> {
     if x.device().is_cpu() && matches!(x.dtype(), DType::F32 | DType::F64) {
-        return Ok(x.contiguous()?.apply_op1(function)?);
+        return Ok(x.contiguous()?.apply_op1(Operation(function))?);
     }
     function.plain(x)
 }
@@ -204,41 +205,22 @@ fn plain_ln_1p(x: &Tensor) -> Result<Tensor> {
     Ok((sum.log()? + lost)?)
 }
 
-impl CustomOp1 for Function {
-    fn name(&self) -> &'static str {
-        match self {
-            Self::Exp => "exp",
-            Self::Ln => "ln",
-            Self::Ln1p => "ln_1p",
-            Self::Tanh => "tanh",
-            Self::Sigmoid => "sigmoid",
-            Self::Softplus => "softplus",
-            Self::LogSigmoid => "log_sigmoid",
-            Self::Silu => "silu",
-            Self::Erf => "erf",
-            Self::Gelu => "gelu",
-            Self::Elu => "elu",
-        }
+impl Kernel<1> for Function {
+    const NAME: &'static str = "elementwise";
+
+    fn value<T: Real>(&self, [x]: [View<'_, T>; 1]) -> candle_core::Result<(Vec<T>, Shape)> {
+        Ok((self.values(x.values), x.shape.clone()))
     }
 
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
-        let values = match storage {
-            CpuStorage::F32(_) => f32::storage(self.values(f32::slice(storage, layout)?)),
-            _ => f64::storage(self.values(f64::slice(storage, layout)?)),
-        };
-        Ok((values, layout.shape().clone()))
-    }
-
-    fn bwd(&self, x: &Tensor, y: &Tensor, grad: &Tensor) -> candle_core::Result<Option<Tensor>> {
-        fn run<T: Real>(function: Function, at: &Tensor, grad: &Tensor) -> candle_core::Result<Option<Tensor>> {
-            let product = with_slice::<T, _>(at, |at| with_slice::<T, _>(grad, |grad| function.gradient(at, grad)))??;
-            T::tensor(product, at.shape()).map(Some)
-        }
+    fn gradients<T: Real>(
+        &self,
+        [x]: [&Tensor; 1],
+        y: &Tensor,
+        grad: &Tensor,
+    ) -> candle_core::Result<[Option<Tensor>; 1]> {
         let at = if self.slope_from_value() { y } else { x };
-        match at.dtype() {
-            DType::F32 => run::<f32>(*self, at, grad),
-            _ => run::<f64>(*self, at, grad),
-        }
+        let product = with_elements::<T, _, _>([at, grad], |[at, grad]| self.gradient(at, grad))?;
+        Ok([Some(T::tensor(product, x.shape())?)])
     }
 }
 

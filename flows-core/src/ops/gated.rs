@@ -1,10 +1,11 @@
 //! The gated unit of WaveNet and WaveGlow, forward and backward in one pass each.
 
-use super::cpu::{Real, with_slice};
+use super::cpu::Real;
+use super::operation::{Kernel, Operation, View, with_elements};
 use super::simd::{CHUNK, chunks, dispatch};
 use super::{sigmoid, tanh};
 use crate::{Error, Result};
-use candle_core::{CpuStorage, CustomOp1, DType, Layout, Shape, Tensor};
+use candle_core::{DType, Shape, Tensor};
 use rayon::prelude::*;
 
 /// `tanh(a) sigmoid(b)` for x (B, 2C, ...), a being the first C channels and b the others; (B, C, ...)
@@ -18,7 +19,7 @@ pub fn gated_tanh_sigmoid(x: &Tensor) -> Result<Tensor> {
         got => return Err(Error::shape("the input of a gated unit", got, "(B, 2 C, ...), none of them 0")),
     };
     if x.device().is_cpu() && matches!(x.dtype(), DType::F32 | DType::F64) {
-        return Ok(x.contiguous()?.apply_op1(Gated)?);
+        return Ok(x.contiguous()?.apply_op1(Operation(Gated))?);
     }
     Ok((tanh(&x.narrow(1, 0, half)?)? * sigmoid(&x.narrow(1, half, half)?)?)?)
 }
@@ -26,7 +27,7 @@ pub fn gated_tanh_sigmoid(x: &Tensor) -> Result<Tensor> {
 #[derive(Debug)]
 struct Gated;
 
-fn forward<T: Real>(x: &[T], half: usize) -> CpuStorage {
+fn forward<T: Real>(x: &[T], half: usize) -> Vec<T> {
     let mut y = vec![T::zero(); x.len() / 2];
     y.par_chunks_mut(half).zip(x.par_chunks(2 * half)).for_each(|(y, x)| {
         let (a, b) = x.split_at(half);
@@ -41,7 +42,7 @@ fn forward<T: Real>(x: &[T], half: usize) -> CpuStorage {
             );
         });
     });
-    T::storage(y)
+    y
 }
 
 fn backward<T: Real>(x: &[T], grad: &[T], half: usize) -> Vec<T> {
@@ -66,32 +67,24 @@ fn backward<T: Real>(x: &[T], grad: &[T], half: usize) -> Vec<T> {
     gx
 }
 
-impl CustomOp1 for Gated {
-    fn name(&self) -> &'static str {
-        "gated-tanh-sigmoid"
-    }
+impl Kernel<1> for Gated {
+    const NAME: &'static str = "gated-tanh-sigmoid";
 
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
-        let mut dims = layout.dims().to_vec();
+    fn value<T: Real>(&self, [x]: [View<'_, T>; 1]) -> candle_core::Result<(Vec<T>, Shape)> {
+        let mut dims = x.shape.dims().to_vec();
         dims[1] /= 2;
-        let half = dims[1..].iter().product();
-        let y = match storage {
-            CpuStorage::F32(_) => forward(f32::slice(storage, layout)?, half),
-            _ => forward(f64::slice(storage, layout)?, half),
-        };
-        Ok((y, dims.into()))
+        Ok((forward(x.values, dims[1..].iter().product()), dims.into()))
     }
 
-    fn bwd(&self, x: &Tensor, _: &Tensor, grad: &Tensor) -> candle_core::Result<Option<Tensor>> {
-        fn run<T: Real>(x: &Tensor, grad: &Tensor) -> candle_core::Result<Option<Tensor>> {
-            let half = x.elem_count() / x.dim(0)? / 2;
-            let gx = with_slice::<T, _>(x, |xs| with_slice::<T, _>(grad, |grads| backward(xs, grads, half)))??;
-            T::tensor(gx, x.shape()).map(Some)
-        }
-        match x.dtype() {
-            DType::F32 => run::<f32>(x, grad),
-            _ => run::<f64>(x, grad),
-        }
+    fn gradients<T: Real>(
+        &self,
+        [x]: [&Tensor; 1],
+        _: &Tensor,
+        grad: &Tensor,
+    ) -> candle_core::Result<[Option<Tensor>; 1]> {
+        let half = x.elem_count() / x.dim(0)? / 2;
+        let gx = with_elements::<T, _, _>([x, grad], |[x, grad]| backward(x, grad, half))?;
+        Ok([Some(T::tensor(gx, x.shape())?)])
     }
 }
 

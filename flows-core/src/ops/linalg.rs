@@ -3,8 +3,10 @@
 //! Values of f32 or f64 are computed in f64 and rounded once. The leading dimensions are a batch.
 //! Everything runs on the CPU: a tensor of another device is moved there and its result back.
 
+use super::cpu::Real;
+use super::operation::Operation;
 use crate::{Error, Result, Rng};
-use candle_core::{CpuStorage, D, Device, Layout, Tensor};
+use candle_core::{D, Device, Tensor};
 use faer::prelude::{Mat, MatRef};
 use operations::{Cholesky, LogAbsDet, Solve, Triangular};
 
@@ -18,7 +20,7 @@ mod operations;
 /// When the matrices are not square, or not of f32 or f64.
 pub fn log_abs_det(a: &Tensor) -> Result<Tensor> {
     square("the matrix of log_abs_det", a)?;
-    on_cpu(a, |a| a.apply_op1(LogAbsDet))
+    on_cpu(a, |a| a.apply_op1(Operation(LogAbsDet)))
 }
 
 /// A^-1 for A of shape (..., n, n); entries that are not finite where A is singular.
@@ -90,7 +92,7 @@ pub fn solve_triangular_rows(
 /// When a matrix is not positive definite, or not square, or not of f32 or f64.
 pub fn cholesky(a: &Tensor) -> Result<Tensor> {
     square("the matrix of cholesky", a)?;
-    on_cpu(a, |a| a.apply_op1(Cholesky))
+    on_cpu(a, |a| a.apply_op1(Operation(Cholesky)))
 }
 
 /// A random orthogonal n x n matrix (row-major, Haar-distributed) to start a weight from.
@@ -99,6 +101,18 @@ pub fn orthogonal(n: usize, rng: &mut Rng) -> Vec<f64> {
     let (q, r) = (qr.compute_Q(), qr.R());
     // Q alone depends on the algorithm's choice of signs; with the signs of R's diagonal it is Haar.
     (0..n * n).map(|e| q[(e / n, e % n)] * r[(e % n, e % n)].signum()).collect()
+}
+
+/// The orthogonal Q with the largest `tr(Q^T A)`, for a row-major n x n matrix A: the polar factor U V^T of its singular
+/// value decomposition. None if A is singular or not finite.
+pub fn orthogonal_factor(matrix: &[f64], n: usize) -> Option<Vec<f64>> {
+    let svd = MatRef::from_row_major_slice(matrix, n, n).svd().ok()?;
+    let singular = svd.S().column_vector();
+    if !(singular[n - 1] > 1e-12 * singular[0]) {
+        return None;
+    }
+    let q = svd.U() * svd.V().transpose();
+    Some((0..n * n).map(|e| q[(e / n, e % n)]).collect())
 }
 
 /// The factors of A = P L U, to start weights from.
@@ -162,31 +176,18 @@ fn apply_solve(a: &Tensor, b: &Tensor, kind: Option<Triangular>) -> Result<Tenso
     };
     let device = b.device().clone();
     let b = b.to_device(&Device::Cpu)?.contiguous()?;
-    let x = a.to_device(&Device::Cpu)?.contiguous()?.apply_op2(&b, Solve(kind))?;
+    let x = a.to_device(&Device::Cpu)?.contiguous()?.apply_op2(&b, Operation(Solve(kind)))?;
     Ok(x.to_device(&device)?)
 }
 
-/// A row-major copy in f64.
-pub(super) fn to_f64(storage: &CpuStorage, layout: &Layout) -> candle_core::Result<Vec<f64>> {
-    fn copy<T: Copy + Into<f64>>(values: &[T], layout: &Layout) -> candle_core::Result<Vec<f64>> {
-        match layout.contiguous_offsets() {
-            Some((start, end)) => Ok(values[start..end].iter().map(|&v| v.into()).collect()),
-            None => candle_core::bail!("linear algebra is for contiguous tensors"),
-        }
-    }
-    match storage {
-        CpuStorage::F32(values) => copy(values, layout),
-        CpuStorage::F64(values) => copy(values, layout),
-        _ => candle_core::bail!("linear algebra is for tensors of f32 or f64: convert with to_dtype"),
-    }
+/// A copy in f64.
+pub(super) fn widened<T: Real>(values: &[T]) -> Vec<f64> {
+    values.iter().map(|v| v.wide()).collect()
 }
 
-/// `values` in the type of `like`.
-pub(super) fn of_type(values: Vec<f64>, like: &CpuStorage) -> CpuStorage {
-    match like {
-        CpuStorage::F32(_) => CpuStorage::F32(values.into_iter().map(|v| v as f32).collect()),
-        _ => CpuStorage::F64(values),
-    }
+/// The same, rounded.
+pub(super) fn narrowed<T: Real>(values: Vec<f64>) -> Vec<T> {
+    values.into_iter().map(T::of).collect()
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
 //! The logarithm of a sum of exponentials, over the last dimension, forward and backward in one pass each.
 
-use super::cpu::{Real, with_slice};
+use super::cpu::Real;
+use super::operation::{Kernel, Operation, View, with_elements};
 use super::reduce::total;
 use super::simd::{CHUNK, chunks, dispatch};
 use crate::Result;
-use candle_core::{CpuStorage, CustomOp1, D, DType, Layout, Shape, Tensor};
+use candle_core::{D, DType, Shape, Tensor};
 
 /// `ln sum_j e^{x_j}` over the last dimension, which is dropped; all minus infinity gives minus
 /// infinity, not NaN.
@@ -13,7 +14,7 @@ use candle_core::{CpuStorage, CustomOp1, D, DType, Layout, Shape, Tensor};
 /// When `x` has no dimension.
 pub fn log_sum_exp(x: &Tensor) -> Result<Tensor> {
     if x.device().is_cpu() && matches!(x.dtype(), DType::F32 | DType::F64) && x.rank() > 0 {
-        return Ok(x.contiguous()?.apply_op1(LogSumExp)?);
+        return Ok(x.contiguous()?.apply_op1(Operation(LogSumExp))?);
     }
     plain(x)
 }
@@ -137,33 +138,23 @@ impl LogSumExp {
     }
 }
 
-impl CustomOp1 for LogSumExp {
-    fn name(&self) -> &'static str {
-        "log_sum_exp"
+impl Kernel<1> for LogSumExp {
+    const NAME: &'static str = "log_sum_exp";
+
+    fn value<T: Real>(&self, [x]: [View<'_, T>; 1]) -> candle_core::Result<(Vec<T>, Shape)> {
+        let Some((&n, rows)) = x.shape.dims().split_last() else { candle_core::bail!("log_sum_exp of a scalar") };
+        Ok((Self::forward(x.values, n, rows.iter().product()), rows.into()))
     }
 
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
-        let Some((&n, rows)) = layout.dims().split_last() else { candle_core::bail!("log_sum_exp of a scalar") };
-        let count = rows.iter().product();
-        let values = match storage {
-            CpuStorage::F32(_) => f32::storage(Self::forward(f32::slice(storage, layout)?, n, count)),
-            _ => f64::storage(Self::forward(f64::slice(storage, layout)?, n, count)),
-        };
-        Ok((values, rows.into()))
-    }
-
-    fn bwd(&self, x: &Tensor, y: &Tensor, grad: &Tensor) -> candle_core::Result<Option<Tensor>> {
-        fn run<T: Real>(x: &Tensor, y: &Tensor, grad: &Tensor) -> candle_core::Result<Option<Tensor>> {
-            let n = x.dim(D::Minus1)?.max(1);
-            let values = with_slice::<T, _>(x, |x| {
-                with_slice::<T, _>(y, |y| with_slice::<T, _>(grad, |grad| LogSumExp::backward(x, y, grad, n)))
-            })???;
-            T::tensor(values, x.shape()).map(Some)
-        }
-        match x.dtype() {
-            DType::F32 => run::<f32>(x, y, grad),
-            _ => run::<f64>(x, y, grad),
-        }
+    fn gradients<T: Real>(
+        &self,
+        [x]: [&Tensor; 1],
+        y: &Tensor,
+        grad: &Tensor,
+    ) -> candle_core::Result<[Option<Tensor>; 1]> {
+        let n = x.dim(D::Minus1)?.max(1);
+        let gx = with_elements::<T, _, _>([x, y, grad], |[x, y, grad]| Self::backward(x, y, grad, n))?;
+        Ok([Some(T::tensor(gx, x.shape())?)])
     }
 }
 

@@ -2,10 +2,11 @@
 
 use super::Triangle;
 use super::accumulate::gradient;
-use super::cpu::{Real, with_slice};
+use super::cpu::Real;
 use super::matmul::{Operand, product};
+use super::operation::{Kernel, Operation, View, with_elements};
 use crate::{Error, Result};
-use candle_core::{CpuStorage, CustomOp3, DType, Layout, Shape, Tensor};
+use candle_core::{DType, Shape, Tensor};
 
 /// `L U` (n, n), of the entries beside the diagonals of L, whose diagonal is ones, and of U, both
 /// (n (n - 1) / 2) in the order of [`Triangle`], and U's `diagonal` (n).
@@ -24,7 +25,7 @@ pub(crate) fn lu_product(lower: &Tensor, upper: &Tensor, diagonal: &Tensor) -> R
     let ours = [lower, upper, diagonal].into_iter().all(|t| t.device().is_cpu() && t.dtype() == dtype);
     if ours && matches!(dtype, DType::F32 | DType::F64) {
         let lower = lower.contiguous()?;
-        return Ok(lower.apply_op3(&upper.contiguous()?, &diagonal.contiguous()?, LuProduct)?);
+        return Ok(lower.apply_op3(&upper.contiguous()?, &diagonal.contiguous()?, Operation(LuProduct))?);
     }
     plain(lower, upper, diagonal)
 }
@@ -61,22 +62,28 @@ fn add_entries<T: Real>(sum: &mut [T], matrix: &[T], n: usize, columns: impl Fn(
     sum.iter_mut().zip(entries).for_each(|(sum, &g)| *sum += g);
 }
 
-impl LuProduct {
-    fn forward<T: Real>(lower: &[T], upper: &[T], diagonal: &[T]) -> CpuStorage {
-        let n = diagonal.len();
-        let [l, u] = factors(lower, upper, diagonal);
+impl Kernel<3> for LuProduct {
+    const NAME: &'static str = "lu-product";
+
+    fn value<T: Real>(&self, [lower, upper, diagonal]: [View<'_, T>; 3]) -> candle_core::Result<(Vec<T>, Shape)> {
+        let n = diagonal.values.len();
+        let [l, u] = factors(lower.values, upper.values, diagonal.values);
         let mut out = vec![T::zero(); n * n];
         product(&mut out, n, Operand::new(&l, n), Operand::new(&u, n), false);
-        T::storage(out)
+        Ok((out, Shape::from((n, n))))
     }
 
-    fn backward<T: Real>([lower, upper, diagonal, grad]: [&Tensor; 4]) -> candle_core::Result<[Option<Tensor>; 3]> {
+    fn gradients<T: Real>(
+        &self,
+        inputs: [&Tensor; 3],
+        _: &Tensor,
+        grad: &Tensor,
+    ) -> candle_core::Result<[Option<Tensor>; 3]> {
+        let [lower, upper, diagonal] = inputs;
         let n = diagonal.dims1()?;
-        let [l, u] = with_slice::<T, _>(lower, |lower| {
-            with_slice(upper, |upper| with_slice(diagonal, |diagonal| factors(lower, upper, diagonal)))
-        })???;
         let [mut of_l, mut of_u] = [(); 2].map(|()| vec![T::zero(); n * n]);
-        with_slice(grad, |g| {
+        with_elements([lower, upper, diagonal, grad], |[lower, upper, diagonal, g]| {
+            let [l, u] = factors(lower, upper, diagonal);
             product(&mut of_l, n, Operand::new(g, n), Operand::new(&u, n).t(), false);
             product(&mut of_u, n, Operand::new(&l, n).t(), Operand::new(g, n), false);
         })?;
@@ -85,47 +92,6 @@ impl LuProduct {
             gradient(upper, |sum| add_entries(sum, &of_u, n, |i| i + 1..n))?,
             gradient(diagonal, |sum| add_entries(sum, &of_u, n, |i| i..i + 1))?,
         ])
-    }
-}
-
-impl CustomOp3 for LuProduct {
-    fn name(&self) -> &'static str {
-        "lu-product"
-    }
-
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-        s3: &CpuStorage,
-        l3: &Layout,
-    ) -> candle_core::Result<(CpuStorage, Shape)> {
-        let n = l3.shape().dims1()?;
-        let out = match s3 {
-            CpuStorage::F32(_) => {
-                Self::forward::<f32>(Real::slice(s1, l1)?, Real::slice(s2, l2)?, Real::slice(s3, l3)?)
-            }
-            _ => Self::forward::<f64>(Real::slice(s1, l1)?, Real::slice(s2, l2)?, Real::slice(s3, l3)?),
-        };
-        Ok((out, Shape::from((n, n))))
-    }
-
-    fn bwd(
-        &self,
-        lower: &Tensor,
-        upper: &Tensor,
-        diagonal: &Tensor,
-        _: &Tensor,
-        grad: &Tensor,
-    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let tensors = [lower, upper, diagonal, grad];
-        let [lower, upper, diagonal] = match diagonal.dtype() {
-            DType::F32 => Self::backward::<f32>(tensors)?,
-            _ => Self::backward::<f64>(tensors)?,
-        };
-        Ok((lower, upper, diagonal))
     }
 }
 

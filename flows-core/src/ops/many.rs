@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// An operation of three inputs that is there for its gradients: its value is known.
-pub(crate) trait Known: Send + Sync {
+pub(crate) trait KnownValue: Send + Sync {
     /// What it is called.
     const NAME: &'static str;
 
@@ -26,7 +26,7 @@ pub(crate) trait Known: Send + Sync {
 
 struct Operation<K>(K);
 
-impl<K: Known> CustomOp3 for Operation<K> {
+impl<K: KnownValue> CustomOp3 for Operation<K> {
     fn name(&self) -> &'static str {
         K::NAME
     }
@@ -55,64 +55,64 @@ impl<K: Known> CustomOp3 for Operation<K> {
     }
 }
 
-/// The gradients of further inputs, which the operation that has them leaves here for candle.
+/// The gradients of the inputs that an operation has beyond candle's three.
 ///
-/// Several backward passes may go through one graph at a time: each has a ticket of its own, which
+/// Several backward passes may go through one graph at a time: each has a handle of its own, which
 /// travels as the gradient of the stand-in.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Left(Arc<Mutex<Lockers>>);
+pub(crate) struct FurtherInputs(Arc<Mutex<Registry>>);
 
 #[derive(Debug, Default)]
-struct Lockers {
+struct Registry {
     issued: u32,
-    full: HashMap<u32, Vec<Option<Tensor>>>,
+    gradients: HashMap<u32, Vec<Option<Tensor>>>,
 }
 
-impl Left {
-    fn lockers(&self) -> MutexGuard<'_, Lockers> {
+impl FurtherInputs {
+    fn registry(&self) -> MutexGuard<'_, Registry> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Leaves the gradients, in the order of the inputs; the stand-in's gradient.
-    pub(crate) fn set(&self, gradients: Vec<Option<Tensor>>) -> candle_core::Result<Tensor> {
-        let mut lockers = self.lockers();
-        // Below 2^24, every ticket is a number of f32.
-        lockers.issued = (lockers.issued + 1) % (1 << 24);
-        let ticket = lockers.issued;
-        lockers.full.insert(ticket, gradients);
-        Tensor::new(ticket as f32, &Device::Cpu)
+    /// Stores the gradients, in the order of the inputs; gives the handle, which is the gradient of the stand-in.
+    pub(crate) fn store(&self, gradients: Vec<Option<Tensor>>) -> candle_core::Result<Tensor> {
+        let mut registry = self.registry();
+        // Every number below 2^24 is one of f32.
+        registry.issued = (registry.issued + 1) % (1 << 24);
+        let handle = registry.issued;
+        registry.gradients.insert(handle, gradients);
+        Tensor::new(handle as f32, &Device::Cpu)
     }
 
-    /// The gradients of the inputs `first` and `first + 1`; none are left behind the first pair.
-    fn take(&self, ticket: &Tensor, first: usize) -> candle_core::Result<[Option<Tensor>; 2]> {
-        let ticket = ticket.to_scalar::<f32>()? as u32;
-        let mut lockers = self.lockers();
-        let mut take = |i: usize| lockers.full.get_mut(&ticket)?.get_mut(i)?.take();
+    /// The gradients of the inputs `first` and `first + 1`; the pair at 0 is the last to be taken.
+    fn take(&self, handle: &Tensor, first: usize) -> candle_core::Result<[Option<Tensor>; 2]> {
+        let handle = handle.to_scalar::<f32>()? as u32;
+        let mut registry = self.registry();
+        let mut take = |i: usize| registry.gradients.get_mut(&handle)?.get_mut(i)?.take();
         let pair = [take(first), take(first + 1)];
         if first == 0 {
-            lockers.full.remove(&ticket);
+            registry.gradients.remove(&handle);
         }
         Ok(pair)
     }
 
-    /// A scalar zero to be an input of the operation in place of the `inputs`: by way of it they are
-    /// in the graph, and candle asks for the gradients left here after the operation's own. The
-    /// operation gives it what [`Self::set`] returns as its gradient.
+    /// A scalar zero that is an input of the operation in place of `inputs`: through it they are in the
+    /// graph, and candle asks for their gradients after the operation's own. The operation gives it what
+    /// [`Self::store`] returns as its gradient.
     pub(crate) fn stand_in(&self, inputs: &[Tensor]) -> candle_core::Result<Tensor> {
         let zero = Tensor::zeros((), candle_core::DType::F32, &Device::Cpu)?;
         inputs.chunks(2).enumerate().try_fold(zero.clone(), |stand_in, (i, pair)| {
-            let link = Link { left: self.clone(), first: 2 * i };
+            let link = Link { further: self.clone(), first: 2 * i };
             link.apply([&stand_in, &pair[0], pair.get(1).unwrap_or(&zero)])
         })
     }
 }
 
 struct Link {
-    left: Left,
+    further: FurtherInputs,
     first: usize,
 }
 
-impl Known for Link {
+impl KnownValue for Link {
     const NAME: &'static str = "further-inputs";
 
     fn value(&self) -> candle_core::Result<(CpuStorage, Shape)> {
@@ -120,7 +120,7 @@ impl Known for Link {
     }
 
     fn gradients(&self, [before, ..]: [&Tensor; 3], grad: &Tensor) -> candle_core::Result<[Option<Tensor>; 3]> {
-        let [one, other] = self.left.take(grad, self.first)?;
+        let [one, other] = self.further.take(grad, self.first)?;
         Ok([before.track_op().then(|| grad.clone()), one, other])
     }
 }

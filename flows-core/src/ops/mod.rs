@@ -17,6 +17,7 @@ mod log_sum_exp;
 mod lu_product;
 mod many;
 pub(crate) mod matmul;
+mod operation;
 mod planar;
 mod product;
 mod qr;
@@ -38,6 +39,7 @@ pub mod kernel {
     pub use super::cpu::{Real, with_slice};
     pub use super::functions::Functions;
     pub use super::matmul::{Operand, product};
+    pub use super::operation::{Kernel, Operation, View, with_elements};
     pub use super::simd::dispatch;
 }
 
@@ -59,15 +61,17 @@ pub use elementwise::{elu, erf, exp, gelu, ln, ln_1p, log_sigmoid, sigmoid, silu
 pub use fused::Fused;
 pub use gated::gated_tanh_sigmoid;
 pub use linalg::{
-    Lu, cholesky, inverse, log_abs_det, lu, orthogonal, solve, solve_rows, solve_triangular, solve_triangular_rows,
+    Lu, cholesky, inverse, log_abs_det, lu, orthogonal, orthogonal_factor, solve, solve_rows, solve_triangular,
+    solve_triangular_rows,
 };
 pub use log_sum_exp::log_sum_exp;
 pub(crate) use lu_product::lu_product;
-pub(crate) use many::{Known, Left};
+pub(crate) use many::{FurtherInputs, KnownValue};
 pub(crate) use planar::{planar, planar_is_fused};
 pub use product::product;
 pub use qr::qr;
 pub use reduce::{mean, sum, sum_event};
+pub(crate) use root::increasing_root;
 pub use root::increasing_roots;
 pub use rq_spline::{Ends, RqSplineSettings, rq_spline};
 pub(crate) use sigmoid_mixture::{Mixture, sigmoid_mixture};

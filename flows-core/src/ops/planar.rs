@@ -2,9 +2,10 @@
 //!
 //! A flow of planar maps is many tiny operations: as a composition nearly all of its time goes into their overhead.
 
-use super::cpu::{Real, with_slice};
+use super::cpu::Real;
+use super::operation::{Kernel, Operation, View, with_elements};
 use crate::Result;
-use candle_core::{CpuStorage, CustomOp2, DType, Layout, Shape, Tensor};
+use candle_core::{DType, Shape, Tensor};
 
 /// Whether [`planar`] can take z and a weight of the map.
 pub(crate) fn planar_is_fused(z: &Tensor, weight: &Tensor) -> bool {
@@ -18,7 +19,7 @@ pub(crate) fn planar_is_fused(z: &Tensor, weight: &Tensor) -> bool {
 /// When shapes do not agree.
 pub(crate) fn planar(z: &Tensor, [w, u, b]: [&Tensor; 3]) -> Result<(Tensor, Tensor)> {
     let (batch, dim) = z.dims2()?;
-    let packed = z.contiguous()?.apply_op2(&Tensor::cat(&[w, u, b], 1)?, Planar)?;
+    let packed = z.contiguous()?.apply_op2(&Tensor::cat(&[w, u, b], 1)?, Operation(Planar))?;
     Ok((packed.narrow(0, 0, batch * dim)?.reshape((batch, dim))?, packed.narrow(0, batch * dim, batch)?))
 }
 
@@ -118,7 +119,7 @@ fn rows_per_map(batch: usize, parameters: usize, dim: usize) -> candle_core::Res
     }
 }
 
-fn forward<T: Real>(z: &[T], parameters: &[T], (batch, dim): (usize, usize)) -> candle_core::Result<CpuStorage> {
+fn forward<T: Real>(z: &[T], parameters: &[T], (batch, dim): (usize, usize)) -> candle_core::Result<Vec<T>> {
     let rows = rows_per_map(batch, parameters.len(), dim)?;
     let mut packed = Vec::with_capacity(batch * (dim + 1));
     let mut log_det = Vec::with_capacity(batch);
@@ -131,7 +132,7 @@ fn forward<T: Real>(z: &[T], parameters: &[T], (batch, dim): (usize, usize)) -> 
         }
     }
     packed.append(&mut log_det);
-    Ok(T::storage(packed))
+    Ok(packed)
 }
 
 fn backward<T: Real>(
@@ -155,43 +156,24 @@ fn backward<T: Real>(
     Ok((gz, gp))
 }
 
-impl CustomOp2 for Planar {
-    fn name(&self) -> &'static str {
-        "planar"
+impl Kernel<2> for Planar {
+    const NAME: &'static str = "planar";
+
+    fn value<T: Real>(&self, [z, parameters]: [View<'_, T>; 2]) -> candle_core::Result<(Vec<T>, Shape)> {
+        let (batch, dim) = z.shape.dims2()?;
+        Ok((forward(z.values, parameters.values, (batch, dim))?, Shape::from(batch * (dim + 1))))
     }
 
-    fn cpu_fwd(
+    fn gradients<T: Real>(
         &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-    ) -> candle_core::Result<(CpuStorage, Shape)> {
-        let (batch, dim) = l1.shape().dims2()?;
-        let packed = match s1 {
-            CpuStorage::F32(_) => forward(f32::slice(s1, l1)?, f32::slice(s2, l2)?, (batch, dim))?,
-            _ => forward(f64::slice(s1, l1)?, f64::slice(s2, l2)?, (batch, dim))?,
-        };
-        Ok((packed, Shape::from(batch * (dim + 1))))
-    }
-
-    fn bwd(
-        &self,
-        z: &Tensor,
-        parameters: &Tensor,
+        [z, parameters]: [&Tensor; 2],
         _: &Tensor,
         grad: &Tensor,
-    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
-        fn run<T: Real>([z, parameters, grad]: [&Tensor; 3]) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
-            let sizes = z.dims2()?;
-            let (gz, gp) = with_slice::<T, _>(z, |zs| {
-                with_slice::<T, _>(parameters, |ps| with_slice::<T, _>(grad, |gs| backward(zs, ps, gs, sizes)))
-            })????;
-            Ok((Some(T::tensor(gz, z.shape())?), Some(T::tensor(gp, parameters.shape())?)))
-        }
-        match z.dtype() {
-            DType::F32 => run::<f32>([z, parameters, grad]),
-            _ => run::<f64>([z, parameters, grad]),
-        }
+    ) -> candle_core::Result<[Option<Tensor>; 2]> {
+        let sizes = z.dims2()?;
+        let (gz, gp) = with_elements::<T, _, _>([z, parameters, grad], |[z, parameters, grad]| {
+            backward(z, parameters, grad, sizes)
+        })??;
+        Ok([Some(T::tensor(gz, z.shape())?), Some(T::tensor(gp, parameters.shape())?)])
     }
 }

@@ -1,10 +1,11 @@
 //! The product of two matrices, on the kernels that the networks use.
 
 use super::accumulate::gradient;
-use super::cpu::{Real, with_slice};
+use super::cpu::Real;
 use super::matmul::{Operand, add_product};
+use super::operation::{Kernel, Operation, View, with_elements};
 use crate::{Error, Result};
-use candle_core::{CpuStorage, CustomOp2, DType, Layout, Shape, Tensor};
+use candle_core::{DType, Shape, Tensor};
 
 /// `a b` for a (m, k) and b (k, n).
 ///
@@ -20,7 +21,7 @@ pub fn product(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     }
     let ours = a.device().is_cpu() && a.dtype() == b.dtype() && matches!(a.dtype(), DType::F32 | DType::F64);
     if ours && k > 0 {
-        return Ok(a.contiguous()?.apply_op2(&b.contiguous()?, Product)?);
+        return Ok(a.contiguous()?.apply_op2(&b.contiguous()?, Operation(Product))?);
     }
     // Some devices multiply contiguous rows alone.
     Ok(a.contiguous()?.matmul(&b.contiguous()?)?)
@@ -28,59 +29,29 @@ pub fn product(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 
 struct Product;
 
-impl Product {
-    fn forward<T: Real>(a: &[T], b: &[T], [m, k, n]: [usize; 3]) -> CpuStorage {
+impl Kernel<2> for Product {
+    const NAME: &'static str = "product";
+
+    fn value<T: Real>(&self, [a, b]: [View<'_, T>; 2]) -> candle_core::Result<(Vec<T>, Shape)> {
+        let ((m, k), (_, n)) = (a.shape.dims2()?, b.shape.dims2()?);
         let mut out = vec![T::zero(); m * n];
-        add_product(&mut out, n, Operand::new(a, k), Operand::new(b, n));
-        T::storage(out)
-    }
-
-    fn backward<T: Real>(a: &Tensor, b: &Tensor, grad: &Tensor) -> candle_core::Result<[Option<Tensor>; 2]> {
-        let ((_, k), (_, n)) = (a.dims2()?, b.dims2()?);
-        with_slice::<T, _>(grad, |g| {
-            let of_a = with_slice(b, |b| {
-                gradient(a, |sum: &mut [T]| add_product(sum, k, Operand::new(g, n), Operand::new(b, n).t()))
-            })??;
-            let of_b = with_slice(a, |a| {
-                gradient(b, |sum: &mut [T]| add_product(sum, n, Operand::new(a, k).t(), Operand::new(g, n)))
-            })??;
-            Ok([of_a, of_b])
-        })?
-    }
-}
-
-impl CustomOp2 for Product {
-    fn name(&self) -> &'static str {
-        "product"
-    }
-
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-    ) -> candle_core::Result<(CpuStorage, Shape)> {
-        let ((m, k), (_, n)) = (l1.shape().dims2()?, l2.shape().dims2()?);
-        let out = match s1 {
-            CpuStorage::F32(_) => Self::forward::<f32>(Real::slice(s1, l1)?, Real::slice(s2, l2)?, [m, k, n]),
-            _ => Self::forward::<f64>(Real::slice(s1, l1)?, Real::slice(s2, l2)?, [m, k, n]),
-        };
+        add_product(&mut out, n, Operand::new(a.values, k), Operand::new(b.values, n));
         Ok((out, Shape::from((m, n))))
     }
 
-    fn bwd(
+    fn gradients<T: Real>(
         &self,
-        a: &Tensor,
-        b: &Tensor,
+        [a, b]: [&Tensor; 2],
         _: &Tensor,
         grad: &Tensor,
-    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
-        let [a, b] = match a.dtype() {
-            DType::F32 => Self::backward::<f32>(a, b, grad)?,
-            _ => Self::backward::<f64>(a, b, grad)?,
-        };
-        Ok((a, b))
+    ) -> candle_core::Result<[Option<Tensor>; 2]> {
+        let ((_, k), (_, n)) = (a.dims2()?, b.dims2()?);
+        with_elements::<T, _, _>([a, b, grad], |[left, right, g]| {
+            let of_a =
+                gradient(a, |sum: &mut [T]| add_product(sum, k, Operand::new(g, n), Operand::new(right, n).t()))?;
+            let of_b = gradient(b, |sum: &mut [T]| add_product(sum, n, Operand::new(left, k).t(), Operand::new(g, n)))?;
+            Ok([of_a, of_b])
+        })?
     }
 }
 

@@ -1,8 +1,10 @@
 //! The QR decomposition of small matrices, with gradients.
 
-use super::linalg::{of_type, on_cpu, to_f64};
+use super::cpu::Real;
+use super::linalg::{narrowed, on_cpu, widened};
+use super::operation::{Kernel, Operation, View};
 use crate::{Error, Result};
-use candle_core::{CpuStorage, CustomOp1, D, Layout, Shape, Tensor};
+use candle_core::{D, Shape, Tensor};
 use faer::prelude::{MatMut, MatRef};
 use rayon::prelude::*;
 
@@ -19,7 +21,7 @@ pub fn qr(a: &Tensor) -> Result<(Tensor, Tensor)> {
         got => return Err(Error::shape("the matrix of qr", got, "(..., m, n) with m >= n")),
     };
     // An operation has one result: the rows of Q, then those of R.
-    let both = on_cpu(a, |a| a.apply_op1(Qr))?;
+    let both = on_cpu(a, |a| a.apply_op1(Operation(Qr)))?;
     Ok((both.narrow(D::Minus2, 0, m)?.contiguous()?, both.narrow(D::Minus2, m, n)?.contiguous()?))
 }
 
@@ -43,16 +45,15 @@ impl Qr {
     }
 }
 
-impl CustomOp1 for Qr {
-    fn name(&self) -> &'static str {
-        "qr"
-    }
+impl Kernel<1> for Qr {
+    const NAME: &'static str = "qr";
 
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
-        let (m, n) = Self::sizes(layout.dims());
-        let a = to_f64(storage, layout)?;
-        let mut dims = layout.dims().to_vec();
-        dims[layout.dims().len() - 2] = m + n;
+    fn value<T: Real>(&self, [a]: [View<'_, T>; 1]) -> candle_core::Result<(Vec<T>, Shape)> {
+        let mut dims = a.shape.dims().to_vec();
+        let (m, n) = Self::sizes(&dims);
+        let a = widened(a.values);
+        let rows = dims.len() - 2;
+        dims[rows] = m + n;
         let mut out = vec![0.0; dims.iter().product()];
         each(&mut out, (m + n) * n, |i, out| {
             let factors = MatRef::from_row_major_slice(&a[i * m * n..(i + 1) * m * n], m, n).qr();
@@ -67,12 +68,17 @@ impl CustomOp1 for Qr {
                 };
             }
         });
-        Ok((of_type(out, storage), dims.into()))
+        Ok((narrowed(out), dims.into()))
     }
 
     // grad A = (grad Q + Q copyltu(M)) R^-T with M = R grad R^T - grad Q^T Q, copyltu(M) being the symmetric
     // matrix of M's lower triangle (Walter and Lehmann 2010, arXiv:1001.1654).
-    fn bwd(&self, a: &Tensor, both: &Tensor, grad: &Tensor) -> candle_core::Result<Option<Tensor>> {
+    fn gradients<T: Real>(
+        &self,
+        [a]: [&Tensor; 1],
+        both: &Tensor,
+        grad: &Tensor,
+    ) -> candle_core::Result<[Option<Tensor>; 1]> {
         let (m, n) = Self::sizes(a.dims());
         let values = |t: &Tensor| t.to_dtype(candle_core::DType::F64)?.flatten_all()?.to_vec1::<f64>();
         let (both, mut grads) = (values(both)?, values(grad)?);
@@ -89,7 +95,7 @@ impl CustomOp1 for Qr {
             r.solve_upper_triangular_in_place(of_q.transpose_mut());
         });
         let grads = Tensor::from_vec(grads, grad.shape(), a.device())?.narrow(D::Minus2, 0, m)?;
-        grads.contiguous()?.to_dtype(a.dtype()).map(Some)
+        Ok([Some(grads.contiguous()?.to_dtype(a.dtype())?)])
     }
 }
 

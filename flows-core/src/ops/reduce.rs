@@ -1,10 +1,11 @@
 //! Sums over one dimension at the speed of memory, accumulated in f64.
 
 use super::cpu::Real;
+use super::operation::{Kernel, Operation, View};
 use super::simd::{chunks, dispatch};
 use crate::Result;
 use candle_core::shape::Dim;
-use candle_core::{CpuStorage, CustomOp1, DType, Layout, Shape, Tensor};
+use candle_core::{DType, Shape, Tensor};
 
 /// The sum over dimension `dim`, which is dropped.
 ///
@@ -13,7 +14,7 @@ use candle_core::{CpuStorage, CustomOp1, DType, Layout, Shape, Tensor};
 pub fn sum(x: &Tensor, dim: impl Dim) -> Result<Tensor> {
     let dim = dim.to_index(x.shape(), "sum")?;
     if is_fused(x) {
-        return Ok(x.contiguous()?.apply_op1(Sum { dim, scale: 1.0 })?);
+        return Ok(x.contiguous()?.apply_op1(Operation(Sum { dim, scale: 1.0 }))?);
     }
     Ok(x.sum(dim)?)
 }
@@ -25,7 +26,7 @@ pub fn sum(x: &Tensor, dim: impl Dim) -> Result<Tensor> {
 pub fn mean(x: &Tensor, dim: impl Dim) -> Result<Tensor> {
     let dim = dim.to_index(x.shape(), "mean")?;
     if is_fused(x) {
-        return Ok(x.contiguous()?.apply_op1(Sum { dim, scale: 1.0 / x.dim(dim)? as f64 })?);
+        return Ok(x.contiguous()?.apply_op1(Operation(Sum { dim, scale: 1.0 / x.dim(dim)? as f64 }))?);
     }
     Ok(x.mean(dim)?)
 }
@@ -130,28 +131,27 @@ pub(super) fn total<T: Real>(x: &[T]) -> f64 {
     total
 }
 
-impl CustomOp1 for Sum {
-    fn name(&self) -> &'static str {
-        "sum"
-    }
+impl Kernel<1> for Sum {
+    const NAME: &'static str = "sum";
 
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
-        let sizes = self.sizes(layout.dims());
-        let values = match storage {
-            CpuStorage::F32(_) => f32::storage(self.forward(f32::slice(storage, layout)?, sizes)),
-            _ => f64::storage(self.forward(f64::slice(storage, layout)?, sizes)),
-        };
-        let mut dims = layout.dims().to_vec();
+    fn value<T: Real>(&self, [x]: [View<'_, T>; 1]) -> candle_core::Result<(Vec<T>, Shape)> {
+        let mut dims = x.shape.dims().to_vec();
+        let sums = self.forward(x.values, self.sizes(&dims));
         dims.remove(self.dim);
-        Ok((values, dims.into()))
+        Ok((sums, dims.into()))
     }
 
-    fn bwd(&self, x: &Tensor, _: &Tensor, grad: &Tensor) -> candle_core::Result<Option<Tensor>> {
+    fn gradients<T: Real>(
+        &self,
+        [x]: [&Tensor; 1],
+        _: &Tensor,
+        grad: &Tensor,
+    ) -> candle_core::Result<[Option<Tensor>; 1]> {
         let grad = if self.scale == 1.0 { grad.clone() } else { (grad * self.scale)? };
         let grad = grad.unsqueeze(self.dim)?.broadcast_as(x.shape())?;
         // candle adds what is repeated as a whole, or number by number, without a copy.
         let [outer, _, inner] = self.sizes(x.dims());
-        if outer == 1 || inner == 1 { Ok(Some(grad)) } else { grad.contiguous().map(Some) }
+        Ok([Some(if outer == 1 || inner == 1 { grad } else { grad.contiguous()? })])
     }
 }
 

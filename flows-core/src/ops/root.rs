@@ -18,7 +18,8 @@ pub fn increasing_roots(brackets: &[(f64, f64)], f: impl Fn(usize, f64) -> (f64,
     brackets.par_iter().with_min_len(CHUNK).enumerate().map(solve).collect()
 }
 
-fn increasing_root((mut low, mut high): (f64, f64), f: impl Fn(f64) -> (f64, f64)) -> f64 {
+/// One root, as [`increasing_roots`] finds it; a derivative of 0 asks for bisection.
+pub(crate) fn increasing_root((mut low, mut high): (f64, f64), f: impl Fn(f64) -> (f64, f64)) -> f64 {
     let mut x = 0.5 * low + 0.5 * high;
     let mut last = high - low;
     for _ in 0..EVALUATIONS {

@@ -3,10 +3,12 @@
 //! All are evaluated in f64 on the CPU, wherever their argument is, and rounded to its type: they
 //! are meant for parameters and bounds, not for the hot path.
 
+use super::cpu::Real;
 use super::exp;
+use super::operation::{Kernel, Operation, View};
 use crate::Result;
 use candle_core::cpu::erf::{erfc_f64, erfc_inv};
-use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Shape, Tensor};
+use candle_core::{DType, Device, Shape, Tensor};
 use std::f64::consts::{FRAC_1_SQRT_2, PI, SQRT_2};
 
 /// `ln Gamma(x)` for x > 0 (NaN elsewhere), element by element; its gradient is [`digamma`].
@@ -62,7 +64,7 @@ pub fn ndtri(p: &Tensor) -> Result<Tensor> {
 
 fn apply(x: &Tensor, function: Function) -> Result<Tensor> {
     let exact = x.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.contiguous()?;
-    Ok(exact.apply_op1(function)?.to_dtype(x.dtype())?.to_device(x.device())?)
+    Ok(exact.apply_op1(Operation(function))?.to_dtype(x.dtype())?.to_device(x.device())?)
 }
 
 #[derive(Clone, Copy)]
@@ -74,18 +76,10 @@ enum Function {
     Mills,
 }
 
-impl CustomOp1 for Function {
-    fn name(&self) -> &'static str {
-        match self {
-            Self::LogGamma => "lgamma",
-            Self::Digamma => "digamma",
-            Self::LogNdtr => "log_ndtr",
-            Self::NdtriExp => "ndtri_exp",
-            Self::Mills => "mills",
-        }
-    }
+impl Kernel<1> for Function {
+    const NAME: &'static str = "special function";
 
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
+    fn value<T: Real>(&self, [x]: [View<'_, T>; 1]) -> candle_core::Result<(Vec<T>, Shape)> {
         let function = match self {
             Self::LogGamma => log_gamma,
             Self::Digamma => digamma_at,
@@ -93,24 +87,24 @@ impl CustomOp1 for Function {
             Self::NdtriExp => log_phi_inverse,
             Self::Mills => mills,
         };
-        match (storage, layout.contiguous_offsets()) {
-            (CpuStorage::F64(values), Some((start, end))) => {
-                let out = values[start..end].iter().map(|&x| function(x)).collect();
-                Ok((CpuStorage::F64(out), layout.shape().clone()))
-            }
-            _ => candle_core::bail!("{} wants a contiguous f64 tensor", self.name()),
-        }
+        Ok((x.values.iter().map(|x| T::of(function(x.wide()))).collect(), x.shape.clone()))
     }
 
-    fn bwd(&self, arg: &Tensor, res: &Tensor, grad: &Tensor) -> candle_core::Result<Option<Tensor>> {
+    fn gradients<T: Real>(
+        &self,
+        [x]: [&Tensor; 1],
+        y: &Tensor,
+        grad: &Tensor,
+    ) -> candle_core::Result<[Option<Tensor>; 1]> {
+        let at = |x: &Tensor, function| x.contiguous()?.apply_op1_no_bwd(&Operation(function));
         // Phi(x) / phi(x) is Mills' ratio at -x; its logarithm's derivative never cancels.
         let slope = match self {
-            Self::LogGamma => arg.contiguous()?.apply_op1_no_bwd(&Self::Digamma)?,
-            Self::LogNdtr => arg.neg()?.contiguous()?.apply_op1_no_bwd(&Self::Mills)?.recip()?,
-            Self::NdtriExp => res.neg()?.contiguous()?.apply_op1_no_bwd(&Self::Mills)?,
-            Self::Digamma | Self::Mills => return Err(candle_core::Error::BackwardNotSupported { op: self.name() }),
+            Self::LogGamma => at(x, Self::Digamma)?,
+            Self::LogNdtr => at(&x.neg()?, Self::Mills)?.recip()?,
+            Self::NdtriExp => at(&y.neg()?, Self::Mills)?,
+            Self::Digamma | Self::Mills => candle_core::bail!("digamma has no gradient"),
         };
-        Ok(Some((grad * slope)?))
+        Ok([Some((grad * slope)?)])
     }
 }
 

@@ -1,8 +1,9 @@
 //! Element-wise transformers as operations: value and log-derivative in one pass, backward in another.
 
-use super::cpu::{self, Real};
+use super::cpu::{Real, unpack};
+use super::operation::{Kernel, Operation, View, with_elements};
 use crate::{Error, Result};
-use candle_core::{CpuStorage, CustomOp2, DType, Layout, Shape, Tensor};
+use candle_core::{DType, Shape, Tensor};
 
 /// A family of functions of one number, each given by P raw parameters.
 pub(super) trait Transformer: Copy + Send + Sync + 'static {
@@ -36,56 +37,32 @@ pub(super) fn transform(kernel: impl Transformer, x: &Tensor, parameters: &Tenso
         }
     }
     if x.device().is_cpu() && x.dtype() == parameters.dtype() && matches!(x.dtype(), DType::F32 | DType::F64) {
-        let packed = x.contiguous()?.apply_op2(&parameters.contiguous()?, Operation(kernel))?;
-        cpu::unpack(&packed, x.shape())
+        let packed = x.contiguous()?.apply_op2(&parameters.contiguous()?, Operation(Transform(kernel)))?;
+        unpack(&packed, x.shape())
     } else {
         kernel.plain(x, parameters)
     }
 }
 
-struct Operation<K>(K);
+struct Transform<K>(K);
 
-impl<K: Transformer> Operation<K> {
-    fn backward<T: Real>(
-        &self,
-        [x, parameters, output, grad]: [&Tensor; 4],
-    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
-        let tensors = [x.clone(), parameters.clone(), output.clone(), grad.contiguous()?];
-        let (gx, gp) = cpu::with_slices::<T, _>(&tensors, |t| self.0.gradients(t[0], t[1], t[2], t[3]))?;
-        Ok((Some(T::tensor(gx, x.shape())?), Some(T::tensor(gp, parameters.shape())?)))
-    }
-}
+impl<K: Transformer> Kernel<2> for Transform<K> {
+    const NAME: &'static str = K::NAME;
 
-impl<K: Transformer> CustomOp2 for Operation<K> {
-    fn name(&self) -> &'static str {
-        K::NAME
+    fn value<T: Real>(&self, [x, parameters]: [View<'_, T>; 2]) -> candle_core::Result<(Vec<T>, Shape)> {
+        Ok((self.0.evaluate(x.values, parameters.values), Shape::from(2 * x.values.len())))
     }
 
-    fn cpu_fwd(
+    fn gradients<T: Real>(
         &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-    ) -> candle_core::Result<(CpuStorage, Shape)> {
-        let packed = match s1 {
-            CpuStorage::F32(_) => Real::storage(self.0.evaluate::<f32>(Real::slice(s1, l1)?, Real::slice(s2, l2)?)),
-            _ => Real::storage(self.0.evaluate::<f64>(Real::slice(s1, l1)?, Real::slice(s2, l2)?)),
-        };
-        Ok((packed, Shape::from(2 * l1.shape().elem_count())))
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        parameters: &Tensor,
+        [x, parameters]: [&Tensor; 2],
         output: &Tensor,
         grad: &Tensor,
-    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
-        match x.dtype() {
-            DType::F32 => self.backward::<f32>([x, parameters, output, grad]),
-            _ => self.backward::<f64>([x, parameters, output, grad]),
-        }
+    ) -> candle_core::Result<[Option<Tensor>; 2]> {
+        let (gx, gp) = with_elements::<T, _, _>([x, parameters, output, grad], |[x, parameters, output, grad]| {
+            self.0.gradients(x, parameters, output, grad)
+        })?;
+        Ok([Some(T::tensor(gx, x.shape())?), Some(T::tensor(gp, parameters.shape())?)])
     }
 }
 

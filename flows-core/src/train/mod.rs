@@ -1,6 +1,6 @@
 //! Training for every model of the workspace: optimisers, schedules, the loop, checkpoints, metrics.
 //!
-//! [`Trainer`] minimises one loss over the weights of one store. It knows nothing of flows: it takes a
+//! [`fit`] is maximum likelihood in one call. [`Trainer`] minimises one loss over the weights of one store. It knows nothing of flows: it takes a
 //! closure that gives a scalar.
 //!
 //! ```
@@ -66,6 +66,7 @@ mod checkpoint;
 mod clip;
 mod config;
 mod ema;
+mod fit;
 mod gradients;
 mod groups;
 mod memory;
@@ -89,6 +90,7 @@ pub use checkpoint::Checkpoint;
 pub use clip::{clip_by_norm, gradient_norm};
 pub use config::TrainConfig;
 pub use ema::{Ema, EmaConfig};
+pub use fit::{Fit, FitConfig, fit};
 pub use gradients::{Loss, LossGradients};
 pub use groups::ParameterGroup;
 pub use memory::{FlowLoss, Memory};

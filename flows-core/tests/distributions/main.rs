@@ -4,6 +4,7 @@ mod registry;
 mod single;
 
 use candle_core::{DType, Device, Tensor, Var};
+use flows_core::distributions::{Distribution, Given};
 use flows_core::testing::{difference, gradient_difference};
 use flows_core::{Result, Rng};
 use registry::{Needs, cases};
@@ -52,6 +53,35 @@ fn single_precision_agrees_with_double() -> Result<()> {
         assert_eq!((x32.dtype(), log_prob32.dtype()), (DType::F32, DType::F32), "{}", case.name);
         let error = difference(&x, &x32)?.max(difference(&log_prob, &log_prob32)?);
         assert!(error < 3e-5, "{}: {error}", case.name);
+    }
+    Ok(())
+}
+
+#[test]
+fn structures_count_what_is_trained() -> Result<()> {
+    for case in cases() {
+        let (d, parameters) = case.build(DType::F32)?;
+        assert_eq!(d.structure().total(), parameters.count(), "{}:\n{}", case.name, d.structure());
+        assert!(d.dtype().is_none_or(|dtype| dtype == DType::F32) && d.device().is_cpu(), "{}", case.name);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_given_context_is_one_that_is_repeated() -> Result<()> {
+    for case in cases() {
+        let (d, _) = case.build(DType::F64)?;
+        let Some(one) = case.context(1, DType::F64)? else { continue };
+        let repeated = one.broadcast_as((6, one.dim(1)?))?.contiguous()?;
+        let given = Given::new(d.as_ref(), &one)?;
+        let (x, log_prob) = d.sample_with_log_prob(6, Some(&repeated), &mut Rng::seed(1))?;
+        let (same, same_log_prob) = given.sample_with_log_prob(6, None, &mut Rng::seed(1))?;
+        let error = difference(&x, &same)?.max(difference(&log_prob, &same_log_prob)?);
+        assert!(error < 1e-12, "{}: {error}", case.name);
+        assert!(difference(&given.log_prob(&x, None)?, &log_prob)? < 1e-9, "{}", case.name);
+        assert!(given.log_prob(&x, Some(&repeated)).is_err(), "{}: two contexts", case.name);
+        let flat = Given::new(d.as_ref(), &one.squeeze(0)?)?;
+        assert!(difference(&flat.log_prob(&x, None)?, &log_prob)? < 1e-9, "{}", case.name);
     }
     Ok(())
 }

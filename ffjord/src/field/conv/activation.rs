@@ -2,9 +2,9 @@
 
 use super::super::Activation;
 use super::super::kernel::{multiply, multiply_in_place, through};
-use candle_core::{CpuStorage, CustomOp3, DType, Layout, Shape, Tensor};
+use candle_core::{DType, Shape, Tensor};
 use flows_core::Result;
-use flows_core::ops::kernel::{Real, dispatch, with_slice};
+use flows_core::ops::kernel::{Kernel, Operation, Real, View, dispatch, with_elements};
 use rayon::prelude::*;
 
 /// What the activation of a layer is given beside the convolution's outputs.
@@ -38,7 +38,7 @@ pub(super) fn activate(u: &Tensor, rows: usize, activation: Option<Activation>, 
         None => Tensor::zeros(0, u.dtype(), u.device())?,
     };
     let op = Activate { activation, rows, channels, places, by_place, gated, learnt };
-    Ok(u.contiguous()?.apply_op3(&further.contiguous()?, &skip, op)?)
+    Ok(u.contiguous()?.apply_op3(&further.contiguous()?, &skip, Operation(op))?)
 }
 
 /// The same by candle's operations, for other devices and as the tests' reference.
@@ -270,49 +270,23 @@ fn total<T: Real>(values: impl Iterator<Item = T>) -> T {
     T::of(lanes.iter().sum())
 }
 
-impl CustomOp3 for Activate {
-    fn name(&self) -> &'static str {
-        "conv-activation"
+impl Kernel<3> for Activate {
+    const NAME: &'static str = "conv-activation";
+
+    fn value<T: Real>(&self, [u, further, skip]: [View<'_, T>; 3]) -> candle_core::Result<(Vec<T>, Shape)> {
+        Ok((self.forward(u.values, further.values, skip.values), u.shape.clone()))
     }
 
-    fn cpu_fwd(
+    fn gradients<T: Real>(
         &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-        s3: &CpuStorage,
-        l3: &Layout,
-    ) -> candle_core::Result<(CpuStorage, Shape)> {
-        let out = match s1 {
-            CpuStorage::F32(_) => {
-                f32::storage(self.forward(f32::slice(s1, l1)?, f32::slice(s2, l2)?, f32::slice(s3, l3)?))
-            }
-            _ => f64::storage(self.forward(f64::slice(s1, l1)?, f64::slice(s2, l2)?, f64::slice(s3, l3)?)),
-        };
-        Ok((out, l1.shape().clone()))
-    }
-
-    fn bwd(
-        &self,
-        u: &Tensor,
-        further: &Tensor,
-        skip: &Tensor,
+        [u, further, skip]: [&Tensor; 3],
         _: &Tensor,
         grad: &Tensor,
-    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        fn run<T: Real>(op: &Activate, [u, further, grad]: [&Tensor; 3]) -> candle_core::Result<(Tensor, Tensor)> {
-            let found = with_slice::<T, _>(u, |us| {
-                with_slice::<T, _>(further, |fs| with_slice::<T, _>(grad, |grads| op.backward(us, fs, grads)))
-            })???;
-            Ok((T::tensor(found.0, u.shape())?, T::tensor(found.1, further.shape())?))
-        }
-        let (of_u, of_further) = match u.dtype() {
-            DType::F32 => run::<f32>(self, [u, further, grad])?,
-            _ => run::<f64>(self, [u, further, grad])?,
-        };
+    ) -> candle_core::Result<[Option<Tensor>; 3]> {
+        let (of_u, of_further) =
+            with_elements::<T, _, _>([u, further, grad], |[u, further, grad]| self.backward(u, further, grad))?;
         let of_skip = (skip.elem_count() > 0).then(|| grad.clone());
-        Ok((Some(of_u), Some(of_further), of_skip))
+        Ok([Some(T::tensor(of_u, u.shape())?), Some(T::tensor(of_further, further.shape())?), of_skip])
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::places::centred_basis;
 use crate::assignment::assign;
+use flows_core::ops::orthogonal_factor;
 
 /// Turns the configuration z into one as near to x as may be, both given by their (N - 1) D coordinates:
 /// the best order of the particles and the best rotation or reflection in turn, which ends where
@@ -33,7 +34,7 @@ pub(super) fn align((n, d): (usize, usize), alike: bool, x: &[f64], z: &mut [f64
                 row.iter_mut().zip(b).for_each(|(out, &b)| *out += a * b);
             }
         }
-        let Some(turn) = orthogonal_factor(product, d) else { break };
+        let Some(turn) = orthogonal_factor(&product, d) else { break };
         for row in moved.chunks_exact_mut(d) {
             let turned: Vec<f64> =
                 turn.chunks_exact(d).map(|t| t.iter().zip(row.iter()).map(|(t, v)| t * v).sum()).collect();
@@ -46,64 +47,6 @@ pub(super) fn align((n, d): (usize, usize), alike: bool, x: &[f64], z: &mut [f64
             z.iter_mut().zip(at).for_each(|(z, &c)| *z += v * c);
         }
     }
-}
-
-/// The orthogonal matrix Q that has the largest `tr(Q^T A)`, by Newton's iteration
-/// `Q <- (Q + Q^-T) / 2` from A (Higham 1986); none if A is singular.
-fn orthogonal_factor(mut q: Vec<f64>, d: usize) -> Option<Vec<f64>> {
-    for _ in 0..60 {
-        let inverse = inverse(&q, d)?;
-        // Of the size that makes both terms alike: far from the end the steps are otherwise small.
-        let norm = |m: &[f64]| m.iter().map(|v| v * v).sum::<f64>().sqrt();
-        let scale = (norm(&inverse) / norm(&q)).sqrt();
-        let mut change = 0.0f64;
-        let next: Vec<f64> = (0..d * d)
-            .map(|at| {
-                let next = 0.5 * (scale * q[at] + inverse[at % d * d + at / d] / scale);
-                change = change.max((next - q[at]).abs());
-                next
-            })
-            .collect();
-        q = next;
-        if change < 1e-12 {
-            return Some(q);
-        }
-    }
-    None
-}
-
-/// By Gauss-Jordan elimination with pivoting.
-fn inverse(matrix: &[f64], d: usize) -> Option<Vec<f64>> {
-    let mut a = matrix.to_vec();
-    let mut out = vec![0.0; d * d];
-    (0..d).for_each(|i| out[i * d + i] = 1.0);
-    let size = matrix.iter().map(|v| v.abs()).sum::<f64>();
-    if !size.is_finite() {
-        return None;
-    }
-    for k in 0..d {
-        let pivot = (k..d).max_by(|&i, &j| a[i * d + k].abs().total_cmp(&a[j * d + k].abs()))?;
-        if a[pivot * d + k].abs() <= 1e-12 * size {
-            return None;
-        }
-        for c in 0..d {
-            a.swap(k * d + c, pivot * d + c);
-            out.swap(k * d + c, pivot * d + c);
-        }
-        let scale = 1.0 / a[k * d + k];
-        for c in 0..d {
-            a[k * d + c] *= scale;
-            out[k * d + c] *= scale;
-        }
-        for i in (0..d).filter(|i| *i != k) {
-            let factor = a[i * d + k];
-            for c in 0..d {
-                a[i * d + c] -= factor * a[k * d + c];
-                out[i * d + c] -= factor * out[k * d + c];
-            }
-        }
-    }
-    Some(out)
 }
 
 #[cfg(test)]
@@ -148,7 +91,7 @@ mod tests {
 
     #[test]
     fn a_plane_has_no_best_rotation() {
-        assert_eq!(orthogonal_factor(vec![1.0, 2.0, 2.0, 4.0], 2), None);
-        assert_eq!(orthogonal_factor(vec![f64::NAN; 4], 2), None);
+        assert_eq!(orthogonal_factor(&[1.0, 2.0, 2.0, 4.0], 2), None);
+        assert_eq!(orthogonal_factor(&[f64::NAN; 4], 2), None);
     }
 }

@@ -16,7 +16,7 @@ use super::Map;
 use super::sequential::ROWS;
 use crate::nn::{Mode, with_steps};
 use crate::ops::cpu::{Real, with_slice, with_slices};
-use crate::ops::{Known, Left};
+use crate::ops::{FurtherInputs, KnownValue};
 use crate::{Result, ops};
 use candle_core::{CpuStorage, DType, Shape, Tensor, Var};
 use rayon::prelude::*;
@@ -38,9 +38,9 @@ pub(super) fn attach(
         return attach_now(map, z, given, &solution);
     }
     let weights: Vec<Tensor> = map.made.weights().into_iter().cloned().collect();
-    let left = Left::default();
-    let further = left.stand_in(&weights)?;
-    let op = Later { map: map.clone(), solution, left };
+    let further_inputs = FurtherInputs::default();
+    let further = further_inputs.stand_in(&weights)?;
+    let op = Later { map: map.clone(), solution, further_inputs };
     let none = Tensor::zeros(0, z.dtype(), z.device())?;
     let packed = op.apply([&z.contiguous()?, given.unwrap_or(&none), &further])?;
     unpack(&packed, z.dims2()?)
@@ -83,7 +83,7 @@ fn unpack(packed: &Tensor, (batch, d): (usize, usize)) -> Result<(Tensor, Tensor
 struct Later {
     map: Arc<Map>,
     solution: (Tensor, Tensor),
-    left: Left,
+    further_inputs: FurtherInputs,
 }
 
 impl Later {
@@ -100,12 +100,12 @@ impl Later {
         let (x, log_det) = attach_now(&Arc::new(map), &at, tensor, &self.solution)?;
         let (gx, gl) = unpack(grad, z.dims2()?)?;
         let grads = ops::gradients(&((x * gx)?.sum_all()? + (log_det * gl)?.sum_all()?)?)?;
-        let of_weights = self.left.set(vars.iter().map(|var| grads.get(var).cloned()).collect())?;
+        let of_weights = self.further_inputs.store(vars.iter().map(|var| grads.get(var).cloned()).collect())?;
         Ok([grads.get(&at).cloned(), given.and_then(|given| grads.get(&given).cloned()), Some(of_weights)])
     }
 }
 
-impl Known for Later {
+impl KnownValue for Later {
     const NAME: &'static str = "autoregressive-sample";
 
     fn value(&self) -> candle_core::Result<(CpuStorage, Shape)> {
@@ -189,7 +189,7 @@ impl Solution {
     }
 }
 
-impl Known for Solution {
+impl KnownValue for Solution {
     const NAME: &'static str = "autoregressive-solution";
 
     fn value(&self) -> candle_core::Result<(CpuStorage, Shape)> {

@@ -30,6 +30,38 @@ fn layer(
     Ok((parameters, layer))
 }
 
+fn masked(layer: &Autoregressive) -> &Map {
+    match &layer.kind {
+        Kind::Masked(map) => map,
+        Kind::Own(_) => panic!("a network of its own"),
+    }
+}
+
+#[test]
+fn an_own_network_is_a_masked_one_if_it_keeps_the_order() -> Result<()> {
+    let (features, context, order) = (4, Some(2), vec![2, 0, 3, 1]);
+    let (parameters, layer) =
+        layer((features, context), Some(order.clone()), &NetworkConfig::mlp([9]), FAMILIES[0].1, DType::F64)?;
+    let own = |order: Vec<usize>| {
+        let network = Box::new(masked(&layer).made.clone());
+        Autoregressive::with_network(Arc::new(Affine::default()), context, order, network, &parameters.scope())
+    };
+    let same = own(order)?;
+    let rng = &mut Rng::seed(4);
+    let z = rng.normal_tensor((5, features), DType::F64, &Device::Cpu)?;
+    let c = rng.normal_tensor((5, 2), DType::F64, &Device::Cpu)?;
+    for direction in [Direction::Forward, Direction::Inverse] {
+        let run = |layer: &Autoregressive| layer.map(direction, &z, Some(&c), &mut Mode::evaluation());
+        let ((want, want_log), (got, log)) = (run(&layer)?, run(&same)?);
+        assert!(difference(&want, &got)? < 1e-12 && difference(&want_log, &log)? < 1e-12);
+    }
+    let message = own(vec![0, 1, 2, 3]).unwrap_err().to_string();
+    assert!(message.contains("not autoregressive"), "{message}");
+    assert!(own(vec![0, 1, 2, 2]).is_err());
+    assert!(own(vec![1, 0, 2]).is_err());
+    Ok(())
+}
+
 /// Value, log-determinant, and their gradients for z, the context and all weights under random
 /// gradients, by the sequential direction and by one pass of the network for each dimension.
 fn compare(
@@ -48,7 +80,7 @@ fn compare(
     let (gx, gl) = (draw(d)?, draw(1)?.squeeze(1)?);
     let given = context.as_ref().map(|context| context.as_tensor());
     let (x, log) = layer.forward(&z, given)?;
-    let (want_x, want_log) = layer.map.forward_by_passes(&z, given, &mut Mode::evaluation())?;
+    let (want_x, want_log) = masked(layer).passes().to_data(&z, given, &mut Mode::evaluation())?;
     assert!(difference(&want_x, &x)? < limits[0] && difference(&want_log, &log)? < limits[0]);
     let gradients =
         |x: Tensor, log: Tensor| -> Result<_> { Ok(((x * &gx)?.sum_all()? + (log * &gl)?.sum_all()?)?.backward()?) };

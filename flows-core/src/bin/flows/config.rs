@@ -113,7 +113,7 @@ impl RunConfig {
             flow.standardize(&data.train.x, data.train.context.as_ref())?;
         }
         let first = data.train.rows(0..self.batch.min(data.train.len()))?;
-        flow.initialize(&first.x, first.context.as_ref())?;
+        flow.bijector().initialize(&first.x, first.context.as_ref())?;
         Ok(flow)
     }
 

@@ -10,11 +10,12 @@ mod network;
 mod plain;
 
 use super::accumulate;
-use super::cpu::{Real, with_slice};
+use super::cpu::Real;
 use super::elements;
 use super::fused::Fused;
+use super::operation::{Kernel, Operation, View, with_elements};
 use crate::{Error, Result};
-use candle_core::{CpuStorage, CustomOp3, DType, Layout, Shape, Tensor};
+use candle_core::{DType, Shape, Tensor};
 use geometry::Geometry;
 use kernels::Finish;
 pub use network::{ConvLayer, Outside, conv_network};
@@ -209,8 +210,6 @@ struct Convolution {
     activation: Fused,
 }
 
-type Gradients = (Option<Tensor>, Option<Tensor>, Option<Tensor>);
-
 impl Convolution {
     fn apply(self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
         let Geometry { batch, inputs, outputs, .. } = self.geometry;
@@ -244,7 +243,7 @@ impl Convolution {
             Some(bias) => bias.contiguous()?,
             None => Tensor::zeros(made, x.dtype(), x.device())?,
         };
-        Ok(x.contiguous()?.apply_op3(&weight.contiguous()?, &bias, self)?)
+        Ok(x.contiguous()?.apply_op3(&weight.contiguous()?, &bias, Operation(self))?)
     }
 
     /// Those of the result.
@@ -263,14 +262,8 @@ impl Convolution {
         if rank == 3 { (batch, channels, width).into() } else { (batch, channels, height, width).into() }
     }
 
-    fn evaluate<T: Real>(&self, x: &[T], weight: &[T], bias: &[T]) -> CpuStorage {
-        let finish = Finish { bias: Some(bias), activation: self.activation };
-        let run = if self.transposed { kernels::inputs } else { kernels::outputs };
-        T::storage(run(x, weight, &self.geometry, finish))
-    }
-
     /// The gradients of those of x, weight and bias that `wanted` says.
-    fn gradients<T: Real>(&self, [x, weight, y, grad]: [&[T]; 4], wanted: [bool; 3]) -> [Option<Vec<T>>; 3] {
+    fn parts<T: Real>(&self, [x, weight, y, grad]: [&[T]; 4], wanted: [bool; 3]) -> [Option<Vec<T>>; 3] {
         let (geometry, grad) = (&self.geometry, self.activation.before(y, grad));
         let back = if self.transposed { kernels::outputs } else { kernels::inputs };
         let [height, width] = self.places();
@@ -285,58 +278,31 @@ impl Convolution {
         let (of_x, (of_weight, of_bias)) = rayon::join(of_x, || rayon::join(of_weight, of_bias));
         [of_x, of_weight, of_bias]
     }
+}
 
-    fn backward<T: Real>(&self, [x, weight, bias, y, grad]: [&Tensor; 5]) -> candle_core::Result<Gradients> {
+impl Kernel<3> for Convolution {
+    const NAME: &'static str = "convolution";
+
+    fn value<T: Real>(&self, [x, weight, bias]: [View<'_, T>; 3]) -> candle_core::Result<(Vec<T>, Shape)> {
+        let finish = Finish { bias: Some(bias.values), activation: self.activation };
+        let run = if self.transposed { kernels::inputs } else { kernels::outputs };
+        Ok((run(x.values, weight.values, &self.geometry, finish), self.shape(x.shape.rank())))
+    }
+
+    fn gradients<T: Real>(
+        &self,
+        [x, weight, bias]: [&Tensor; 3],
+        y: &Tensor,
+        grad: &Tensor,
+    ) -> candle_core::Result<[Option<Tensor>; 3]> {
         let wanted = [x, weight, bias].map(Tensor::track_op);
-        let [gx, gw, gb] = with_slice::<T, _>(x, |xs| {
-            with_slice::<T, _>(weight, |ws| {
-                with_slice::<T, _>(y, |ys| {
-                    with_slice::<T, _>(grad, |grads| self.gradients([xs, ws, ys, grads], wanted))
-                })
-            })
-        })????;
+        let [gx, gw, gb] = with_elements::<T, _, _>([x, weight, y, grad], |slices| self.parts(slices, wanted))?;
         let gx = gx.map(|gx| T::tensor(gx, x.shape())).transpose()?;
         let sum = |input: &Tensor, part: Option<Vec<T>>| match part {
             Some(part) => accumulate::gradient_of(input, part),
             None => Ok(None),
         };
-        Ok((gx, sum(weight, gw)?, sum(bias, gb)?))
-    }
-}
-
-impl CustomOp3 for Convolution {
-    fn name(&self) -> &'static str {
-        "convolution"
-    }
-
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-        s3: &CpuStorage,
-        l3: &Layout,
-    ) -> candle_core::Result<(CpuStorage, Shape)> {
-        let y = match s1 {
-            CpuStorage::F32(_) => self.evaluate(f32::slice(s1, l1)?, f32::slice(s2, l2)?, f32::slice(s3, l3)?),
-            _ => self.evaluate(f64::slice(s1, l1)?, f64::slice(s2, l2)?, f64::slice(s3, l3)?),
-        };
-        Ok((y, self.shape(l1.dims().len())))
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        weight: &Tensor,
-        bias: &Tensor,
-        res: &Tensor,
-        grad: &Tensor,
-    ) -> candle_core::Result<Gradients> {
-        match x.dtype() {
-            DType::F32 => self.backward::<f32>([x, weight, bias, res, grad]),
-            _ => self.backward::<f64>([x, weight, bias, res, grad]),
-        }
+        Ok([gx, sum(weight, gw)?, sum(bias, gb)?])
     }
 }
 

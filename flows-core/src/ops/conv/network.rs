@@ -3,7 +3,7 @@
 use super::super::accumulate::gradient_of;
 use super::super::cpu::{Real, with_slice};
 use super::super::fused::Fused;
-use super::super::many::Left;
+use super::super::many::FurtherInputs;
 use super::geometry::Geometry;
 use super::kernels::{self, Finish};
 use super::{conv2d, mismatch};
@@ -48,11 +48,11 @@ pub fn conv_network(x: &Tensor, layers: Vec<ConvLayer>) -> Result<Tensor> {
     }
     let layers = layers.into_iter().map(ConvLayer::contiguous).collect::<Result<Vec<_>>>()?;
     let inputs: Vec<Tensor> = layers.iter().flat_map(ConvLayer::weights).cloned().collect();
-    let left = Left::default();
-    let further = left.stand_in(&inputs)?;
+    let further_inputs = FurtherInputs::default();
+    let further = further_inputs.stand_in(&inputs)?;
     let nothing = Tensor::zeros(0, x.dtype(), x.device())?;
     let keeps = x.track_op() || further.track_op();
-    let network = ConvNetwork { layers, geometries, keeps, seen: OnceLock::new(), left };
+    let network = ConvNetwork { layers, geometries, keeps, seen: OnceLock::new(), further_inputs };
     Ok(x.contiguous()?.apply_op3(&nothing, &further, network)?)
 }
 
@@ -253,7 +253,7 @@ struct ConvNetwork {
     keeps: bool,
     /// What each layer but the last gives.
     seen: OnceLock<Vec<CpuStorage>>,
-    left: Left,
+    further_inputs: FurtherInputs,
 }
 
 impl ConvNetwork {
@@ -280,7 +280,7 @@ impl ConvNetwork {
         let wants_input = x.track_op();
         let Some(seen) = self.seen.get() else { candle_core::bail!("a network's gradient came before its value") };
         let seen = seen.iter().map(T::values).collect::<candle_core::Result<Vec<&[T]>>>()?;
-        let mut left = Vec::new();
+        let mut of_each = Vec::new();
         let g = with_slice::<T, _>(x, |x| {
             with_slice::<T, _>(y, |y| {
                 let mut g = with_slice::<T, _>(grad, <[T]>::to_vec)?;
@@ -289,13 +289,13 @@ impl ConvNetwork {
                     let to = if i == seen.len() { y } else { seen[i] };
                     let wanted = i > 0 || wants_input;
                     let (weights, gx) = layer.gradients([from, to], g, geometry, wanted)?;
-                    left.push(weights);
+                    of_each.push(weights);
                     g = gx;
                 }
                 candle_core::Result::Ok(g)
             })
         })???;
-        let of_layers = self.left.set(left.into_iter().rev().flatten().collect())?;
+        let of_layers = self.further_inputs.store(of_each.into_iter().rev().flatten().collect())?;
         let of_x = if wants_input { Some(T::tensor(g, x.shape())?) } else { None };
         Ok((of_x, Some(of_layers)))
     }

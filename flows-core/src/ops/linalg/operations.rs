@@ -1,33 +1,37 @@
 //! The operations of linear algebra with their gradients, for candle.
 
-use super::{inverse, of_type, to_f64};
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, D, Layout, Shape, Tensor};
+use super::{inverse, narrowed, widened};
+use crate::ops::cpu::Real;
+use crate::ops::operation::{Kernel, Operation, View};
+use candle_core::{D, Shape, Tensor};
 use faer::prelude::{Mat, MatMut, MatRef, Solve as _};
 
 pub(super) struct LogAbsDet;
 
-impl CustomOp1 for LogAbsDet {
-    fn name(&self) -> &'static str {
-        "log-abs-det"
-    }
+impl Kernel<1> for LogAbsDet {
+    const NAME: &'static str = "log-abs-det";
 
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
-        let values = to_f64(storage, layout)?;
-        let (lead, n) = layout.dims().split_at(layout.dims().len() - 2);
+    fn value<T: Real>(&self, [a]: [View<'_, T>; 1]) -> candle_core::Result<(Vec<T>, Shape)> {
+        let (lead, n) = a.shape.dims().split_at(a.shape.rank() - 2);
         let log_det = |a: &[f64]| {
             let lu = MatRef::from_row_major_slice(a, n[0], n[0]).partial_piv_lu();
             // Behind the first pivot of zero the factors are not defined.
             (0..n[0]).map(|i| lu.U()[(i, i)].abs()).try_fold(0.0, |sum, u| (u != 0.0).then(|| sum + u.ln()))
         };
-        let log_dets =
-            values.chunks_exact(n[0] * n[0]).map(|a| log_det(a).unwrap_or(f64::NEG_INFINITY)).collect::<Vec<_>>();
-        Ok((of_type(log_dets, storage), lead.into()))
+        let values = widened(a.values);
+        let log_dets = values.chunks_exact(n[0] * n[0]).map(|a| log_det(a).unwrap_or(f64::NEG_INFINITY));
+        Ok((log_dets.map(T::of).collect(), lead.into()))
     }
 
-    fn bwd(&self, a: &Tensor, _: &Tensor, grad: &Tensor) -> candle_core::Result<Option<Tensor>> {
+    fn gradients<T: Real>(
+        &self,
+        [a]: [&Tensor; 1],
+        _: &Tensor,
+        grad: &Tensor,
+    ) -> candle_core::Result<[Option<Tensor>; 1]> {
         let inverse = inverse(&a.detach()).map_err(candle_core::Error::wrap)?;
         let grad = grad.unsqueeze(D::Minus1)?.unsqueeze(D::Minus1)?;
-        Ok(Some(inverse.transpose(D::Minus1, D::Minus2)?.broadcast_mul(&grad)?))
+        Ok([Some(inverse.transpose(D::Minus1, D::Minus2)?.broadcast_mul(&grad)?)])
     }
 }
 
@@ -40,22 +44,13 @@ pub(super) struct Triangular {
 /// Solves A x_i = b_i for the rows of b; A is triangular, or full if that is none.
 pub(super) struct Solve(pub(super) Option<Triangular>);
 
-impl CustomOp2 for Solve {
-    fn name(&self) -> &'static str {
-        "solve"
-    }
+impl Kernel<2> for Solve {
+    const NAME: &'static str = "solve";
 
-    fn cpu_fwd(
-        &self,
-        a: &CpuStorage,
-        a_layout: &Layout,
-        b: &CpuStorage,
-        b_layout: &Layout,
-    ) -> candle_core::Result<(CpuStorage, Shape)> {
-        let dims = b_layout.dims();
+    fn value<T: Real>(&self, [a, b]: [View<'_, T>; 2]) -> candle_core::Result<(Vec<T>, Shape)> {
+        let dims = b.shape.dims();
         let (k, n) = (dims[dims.len() - 2], dims[dims.len() - 1]);
-        let matrices = to_f64(a, a_layout)?;
-        let mut x = to_f64(b, b_layout)?;
+        let (matrices, mut x) = (widened(a.values), widened(b.values));
         for (a, x) in matrices.chunks_exact(n * n).zip(x.chunks_exact_mut((n * k).max(1))) {
             let a = MatRef::from_row_major_slice(a, n, n);
             let x = MatMut::from_column_major_slice_mut(x, n, k);
@@ -67,20 +62,19 @@ impl CustomOp2 for Solve {
                 Some(Triangular { upper: true, unit: true }) => a.solve_unit_upper_triangular_in_place(x),
             }
         }
-        Ok((of_type(x, b), dims.into()))
+        Ok((narrowed(x), b.shape.clone()))
     }
 
     // grad B = A^-T grad X, grad A = -(grad B) X^T, within the triangle.
-    fn bwd(
+    fn gradients<T: Real>(
         &self,
-        a: &Tensor,
-        b: &Tensor,
+        [a, b]: [&Tensor; 2],
         x: &Tensor,
         grad: &Tensor,
-    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
+    ) -> candle_core::Result<[Option<Tensor>; 2]> {
         let flipped = self.0.map(|t| Triangular { upper: !t.upper, ..t });
         let at = a.detach().transpose(D::Minus1, D::Minus2)?.contiguous()?;
-        let grad_b = at.apply_op2_no_bwd(&grad.detach().contiguous()?, &Solve(flipped))?;
+        let grad_b = at.apply_op2_no_bwd(&grad.detach().contiguous()?, &Operation(Solve(flipped)))?;
         let mut grad_a = None;
         if a.track_op() {
             let full = grad_b.transpose(D::Minus1, D::Minus2)?.contiguous()?.matmul(&x.detach())?.neg()?;
@@ -89,7 +83,7 @@ impl CustomOp2 for Solve {
                 Some(t) => full.broadcast_mul(&mask(&full, t)?)?,
             });
         }
-        Ok((grad_a, b.track_op().then_some(grad_b)))
+        Ok([grad_a, b.track_op().then_some(grad_b)])
     }
 }
 
@@ -103,14 +97,12 @@ pub(super) fn mask(like: &Tensor, triangle: Triangular) -> candle_core::Result<T
 
 pub(super) struct Cholesky;
 
-impl CustomOp1 for Cholesky {
-    fn name(&self) -> &'static str {
-        "cholesky"
-    }
+impl Kernel<1> for Cholesky {
+    const NAME: &'static str = "cholesky";
 
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
-        let n = layout.dims()[layout.dims().len() - 1];
-        let mut values = to_f64(storage, layout)?;
+    fn value<T: Real>(&self, [a]: [View<'_, T>; 1]) -> candle_core::Result<(Vec<T>, Shape)> {
+        let n = a.shape.dim(D::Minus1)?;
+        let mut values = widened(a.values);
         for (index, a) in values.chunks_exact_mut(n * n).enumerate() {
             let symmetric = Mat::from_fn(n, n, |i, j| 0.5 * (a[i * n + j] + a[j * n + i]));
             let Ok(factor) = symmetric.llt(faer::Side::Lower) else {
@@ -123,12 +115,17 @@ impl CustomOp1 for Cholesky {
                 *value = factor.L()[(e / n, e % n)];
             }
         }
-        Ok((of_type(values, storage), layout.shape().clone()))
+        Ok((narrowed(values), a.shape.clone()))
     }
 
     // grad A = L^-T sym(phi(L^T grad L)) L^-1 with phi the lower triangle and half the diagonal
     // (Murray 2016, arXiv:1602.07527), symmetric because A enters through its symmetric part.
-    fn bwd(&self, _: &Tensor, l: &Tensor, grad: &Tensor) -> candle_core::Result<Option<Tensor>> {
+    fn gradients<T: Real>(
+        &self,
+        _: [&Tensor; 1],
+        l: &Tensor,
+        grad: &Tensor,
+    ) -> candle_core::Result<[Option<Tensor>; 1]> {
         let l = l.detach();
         let lt = l.transpose(D::Minus1, D::Minus2)?.contiguous()?;
         let phi = lt.matmul(&grad.detach())?;
@@ -136,8 +133,8 @@ impl CustomOp1 for Cholesky {
         let strict = mask(&phi, Triangular { upper: false, unit: true })?;
         let phi = phi.broadcast_mul(&((lower + strict)? * 0.5)?)?;
         let symmetric = ((&phi + phi.transpose(D::Minus1, D::Minus2)?)? * 0.5)?;
-        let upper = Solve(Some(Triangular { upper: true, unit: false }));
+        let upper = Operation(Solve(Some(Triangular { upper: true, unit: false })));
         let half = lt.apply_op2_no_bwd(&symmetric, &upper)?.transpose(D::Minus1, D::Minus2)?.contiguous()?;
-        Ok(Some(lt.apply_op2_no_bwd(&half, &upper)?))
+        Ok([Some(lt.apply_op2_no_bwd(&half, &upper)?)])
     }
 }
