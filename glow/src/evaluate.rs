@@ -109,7 +109,7 @@ pub fn log_likelihoods(
 pub fn context(glow: &Glow, images: &Images, indices: &[u32], colours: &Tensor) -> Result<Option<Tensor>> {
     let GlowConfig { classes, condition, .. } = *glow.config();
     if let Some(condition) = condition {
-        return glow.given(&shrink(colours, condition.scale)?).map(Some);
+        return glow.context_of(&shrink(colours, condition.scale)?).map(Some);
     }
     let classes = classes.map(|_| Ok(images.context(indices)?.to_device(glow.parameters().device())?));
     classes.transpose()

@@ -228,7 +228,7 @@ impl GlowDensity {
     ///
     /// # Errors
     /// When the model is not, or the images have another shape.
-    pub fn given(&self, small: &Tensor) -> Result<Tensor> {
+    pub fn context_of(&self, small: &Tensor) -> Result<Tensor> {
         let Some(shape) = self.config.condition_shape() else {
             return Err(Error::Config("this Glow is not given images: train one with a `condition`".into()));
         };

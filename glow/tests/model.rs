@@ -318,7 +318,7 @@ fn a_model_that_is_given_images_is_saved_whole_and_needs_them() -> Result<()> {
     let glow = Glow::new(conditional([3, 8, 8], CouplingKind::Affine, 2), rng)?;
     let x = (rng.uniform_tensor((5, 3, 8, 8), DType::F32, CPU)? - 0.5)?;
     let small = rng.tensor((5, 3, 4, 4), DType::F32, CPU, |rng| rng.below(256) as f64)?;
-    let given = glow.given(&small)?;
+    let given = glow.context_of(&small)?;
     glow.initialize(&x, Some(&given))?;
     perturb(glow.parameters(), 0.05, rng)?;
     let want = glow.log_prob(&x, Some(&given))?;
@@ -330,7 +330,7 @@ fn a_model_that_is_given_images_is_saved_whole_and_needs_them() -> Result<()> {
     assert!(difference(&x, &glow.decode(&glow.latent(&x, Some(&given))?, Some(&given))?)? < 1e-4);
     // Other images, other densities.
     assert!(difference(&want, &glow.log_prob(&x, Some(&given.neg()?))?)? > 1e-3);
-    assert!(glow.log_prob(&x, None).is_err() && glow.given(&x).is_err());
+    assert!(glow.log_prob(&x, None).is_err() && glow.context_of(&x).is_err());
     assert!(state_dict(&glow).unwrap_err().to_string().contains("lower resolution"));
     Ok(())
 }
