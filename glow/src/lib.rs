@@ -23,6 +23,7 @@ mod injector;
 mod model;
 mod prior;
 mod rosinality;
+#[cfg(feature = "cli")]
 pub mod run;
 mod step;
 

@@ -9,7 +9,9 @@ pub use atomic::{remove_stale_temporaries, write_atomically};
 pub(crate) use finite::is_finite;
 pub use model::{ModelFile, load_model, save_model};
 pub(crate) use model::{metadata, save_model_at};
-pub(crate) use tensors::{read_metadata, read_tensors, write_tensors};
+#[cfg(feature = "cli")]
+pub(crate) use tensors::read_metadata;
+pub(crate) use tensors::{read_tensors, write_tensors};
 
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};

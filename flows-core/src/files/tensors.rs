@@ -5,7 +5,7 @@ use crate::{Error, Result};
 use candle_core::{Device, Tensor};
 use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors};
 use std::collections::{BTreeMap, HashMap};
-use std::io::{BufWriter, ErrorKind, Read, Write};
+use std::io::{BufWriter, ErrorKind, Write};
 use std::path::Path;
 
 /// The newest version of the format that this build reads, and the one it writes.
@@ -52,7 +52,9 @@ pub(crate) fn write_tensors(
 }
 
 /// The metadata alone; none where the file cannot be read, which who reads the rest of it will say.
+#[cfg(feature = "cli")]
 pub(crate) fn read_metadata(path: &Path) -> Option<HashMap<String, String>> {
+    use std::io::Read as _;
     let mut file = std::fs::File::open(path).ok()?;
     let mut length = [0; 8];
     file.read_exact(&mut length).ok()?;
