@@ -1,6 +1,6 @@
 //! A context seen through a network.
 
-use super::{Bijector, Direction, Mode, Recompute, Upstream, Vjp, add_gradients, leaf, vjp};
+use super::{Bijector, Direction, Mode, Recompute, Support, Upstream, Vjp, add_gradients, leaf, vjp};
 use crate::nn::Network;
 use crate::{Error, Result, Structure};
 use candle_core::Tensor;
@@ -76,6 +76,10 @@ impl Bijector for Embed {
 
     fn initialize(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
         self.bijector.initialize(x, Some(&self.embed(context, &mut Mode::evaluation())?))
+    }
+
+    fn support(&self) -> Option<Support> {
+        self.bijector.support()
     }
 
     fn recompute(&self) -> Option<&dyn Recompute> {

@@ -2,7 +2,7 @@
 
 use super::Distribution;
 use super::checks::{check_batch, check_rows, zero_where_undefined};
-use crate::bijectors::{Bijector, Direction, Mode};
+use crate::bijectors::{Bijector, Direction, Mode, Support};
 use crate::shape::check_event;
 use crate::{Error, Result, Rng, Structure};
 use candle_core::{DType, Device, Tensor};
@@ -160,6 +160,10 @@ impl Distribution for Transformed {
         self.check_context(context)?;
         let (z, log_prob) = self.base.sample_with_log_prob_training(count, context, rng)?;
         self.push(&z, log_prob, context, &mut Mode::training(rng))
+    }
+
+    fn support(&self) -> Support {
+        self.bijector.support().unwrap_or_else(|| Support::real(self.event_shape()))
     }
 
     fn dtype(&self) -> Option<DType> {

@@ -1,0 +1,60 @@
+//! Vectors in increasing order.
+
+use super::onto::{Limits, Map, restrict};
+use crate::Result;
+use crate::ops::{increasing, sum};
+use candle_core::{DType, Tensor};
+
+/// Elements that increase; see [`super::Support::Ordered`] and [`super::Support::PositiveOrdered`].
+#[derive(Debug)]
+pub(super) struct Ordered {
+    size: usize,
+    /// Whether the first element is an increment too, from 0.
+    positive: bool,
+    limits: Limits,
+}
+
+impl Ordered {
+    pub(super) fn new(size: usize, positive: bool, dtype: DType) -> Self {
+        Self { size, positive, limits: Limits::of(dtype) }
+    }
+
+    /// The first element, unless it is an increment, and the increments: (B, 0 or 1) and (B, ..).
+    fn split(&self, v: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let free = usize::from(!self.positive);
+        let part = |start: usize, n: usize| (n > 0).then(|| v.narrow(1, start, n)).transpose();
+        Ok((part(0, free)?, part(free, self.size - free)?))
+    }
+}
+
+impl Map for Ordered {
+    fn forward(&self, z: &Tensor) -> Result<(Tensor, Tensor)> {
+        let (first, steps) = self.split(z)?;
+        let Some(steps) = steps else { return Ok((z.clone(), sum(&z.zeros_like()?, 1)?)) };
+        let log_det = sum(&steps, 1)?;
+        let steps = self.limits.exp(&steps, 1.0, 2 * self.size)?;
+        let parts: Vec<Tensor> = first.into_iter().chain([steps]).collect();
+        Ok((increasing(&Tensor::cat(&parts, 1)?)?, log_det))
+    }
+
+    fn inverse(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
+        let mut steps = Vec::new();
+        let first = x.narrow(1, 0, 1)?;
+        if self.positive {
+            steps.push(first.clone());
+        }
+        if self.size > 1 {
+            let n = self.size - 1;
+            steps.push((x.narrow(1, 1, n)? - x.narrow(1, 0, n)?)?);
+        }
+        if steps.is_empty() {
+            let zeros = x.zeros_like()?;
+            return Ok((x.clone(), restrict(&sum(&zeros, 1)?, &zeros.ne(0.0)?, x)?));
+        }
+        let steps = Tensor::cat(&steps, 1)?;
+        let logs = self.limits.ln(&steps)?;
+        let log_det = restrict(&sum(&logs, 1)?.neg()?, &steps.le(0.0)?, x)?;
+        let z = if self.positive { logs } else { Tensor::cat(&[first, logs], 1)? };
+        Ok((z, log_det))
+    }
+}
