@@ -1,6 +1,6 @@
 //! Bounds on single elements.
 
-use super::onto::{Limits, Map, constant};
+use super::onto::{Limits, Map, clip, constant};
 use crate::bijectors::support::{Bounds, Link};
 use crate::{Error, Result, ops};
 use candle_core::{DType, Device, Tensor};
@@ -144,7 +144,7 @@ impl Bounded {
                 Ok((z, log))
             }
             Link::Softplus => {
-                let d = d.clamp(4.0 * self.limits.tiny, self.limits.huge)?;
+                let d = clip(d, 4.0 * self.limits.tiny, self.limits.huge)?;
                 // 1 - e^-d = 2t / (1 + t) with t = tanh(d/2): exact for small d.
                 let t = ops::tanh(&(&d * 0.5)?)?;
                 let log = ops::ln(&((&t * 2.0)? / (t + 1.0)?)?)?;
@@ -174,7 +174,8 @@ impl Bounded {
             }
         };
         let [least, greatest] = &self.inner;
-        Ok((x.broadcast_maximum(least)?.broadcast_minimum(greatest)?, log))
+        let x = x.broadcast_lt(least)?.where_cond(&least.broadcast_as(x.shape())?, &x)?;
+        Ok((x.broadcast_gt(greatest)?.where_cond(&greatest.broadcast_as(x.shape())?, &x)?, log))
     }
 
     fn to_latent(&self, side: Side, x: &Tensor) -> Result<(Tensor, Tensor)> {
@@ -199,13 +200,15 @@ impl Map for Bounded {
         Ok((x.reshape(z.shape())?, ops::sum_event(&log)?))
     }
 
+    fn outside(&self, x: &Tensor) -> Result<Tensor> {
+        let flat = x.reshape((x.dim(0)?, ()))?;
+        let [first, last] = &self.ends;
+        Ok((flat.broadcast_le(first)? + flat.broadcast_ge(last)?)?)
+    }
+
     fn inverse(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
         let flat = x.reshape((x.dim(0)?, ()))?;
         let (z, log) = self.select(&flat, |side, x| self.to_latent(side, x))?;
-        let [first, last] = &self.ends;
-        // Comparisons say no to a NaN, whose row is to stay NaN.
-        let outside = (flat.broadcast_le(first)? + flat.broadcast_ge(last)?)?;
-        let log = outside.where_cond(&(log.zeros_like()? + f64::NEG_INFINITY)?, &log)?;
         Ok((z.reshape(x.shape())?, ops::sum_event(&log)?))
     }
 }

@@ -1,6 +1,6 @@
 //! Lower-triangular factors.
 
-use super::onto::{Limits, Map, constant, restrict};
+use super::onto::{Limits, Map, clip, constant};
 use crate::Result;
 use crate::ops::{exp, ln, log_tanh_slope, sum, tanh};
 use candle_core::{D, DType, Device, Tensor};
@@ -82,7 +82,7 @@ impl CovarianceFactor {
 
     /// The factor of a covariance, with the volume of `L L^T` by L besides.
     pub(super) fn of_covariance(size: usize, dtype: DType, device: &Device) -> Result<Self> {
-        Self::with(size, (0..size).map(|k| (size - k + 1) as f64).collect(), 0.5, dtype, device)
+        Self::with(size, (0..size).map(|k| (size - k + 1) as f64).collect(), 0.4, dtype, device)
     }
 
     fn with(size: usize, powers: Vec<f64>, share: f64, dtype: DType, device: &Device) -> Result<Self> {
@@ -102,15 +102,6 @@ impl CovarianceFactor {
     fn log_det(&self, log_diagonal: &Tensor) -> Result<Tensor> {
         sum(&log_diagonal.broadcast_mul(&self.powers)?, 1)
     }
-
-    /// z and the log-determinant of `forward` there, for a factor whose diagonal may be anything.
-    pub(super) fn latent(&self, factor: &Tensor) -> Result<(Tensor, Tensor)> {
-        let logs = self.limits.ln(&diagonal(factor)?)?;
-        let on_diagonal = self.on_diagonal.broadcast_as((factor.dim(0)?, self.on_diagonal.dim(1)?))?.contiguous()?;
-        let free = self.places.numbers(factor)?;
-        let z = on_diagonal.where_cond(&self.limits.ln(&free)?, &free)?;
-        Ok((z, self.log_det(&logs)?))
-    }
 }
 
 impl Map for CovarianceFactor {
@@ -118,14 +109,20 @@ impl Map for CovarianceFactor {
         let parts = 2 * self.places.size;
         let far = (self.limits.huge / parts as f64).powf(self.share);
         let on_diagonal = self.on_diagonal.broadcast_as(z.shape())?.contiguous()?;
-        let numbers = on_diagonal.where_cond(&self.limits.exp(z, self.share, parts)?, &z.clamp(-far, far)?)?;
+        let numbers = on_diagonal.where_cond(&self.limits.exp(z, self.share, parts)?, &clip(z, -far, far)?)?;
         Ok((self.places.matrix(&numbers)?, self.log_det(&z.index_select(&self.diagonal, 1)?)?))
     }
 
+    fn outside(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(Tensor::cat(&[self.places.above(x)?, diagonal(x)?.le(0.0)?], 1)?)
+    }
+
     fn inverse(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
-        let (z, log_det) = self.latent(x)?;
-        let outside = Tensor::cat(&[self.places.above(x)?, diagonal(x)?.le(0.0)?], 1)?;
-        Ok((z, restrict(&log_det.neg()?, &outside, x)?))
+        let logs = self.limits.ln(&diagonal(x)?)?;
+        let on_diagonal = self.on_diagonal.broadcast_as((x.dim(0)?, self.on_diagonal.dim(1)?))?.contiguous()?;
+        let free = self.places.numbers(x)?;
+        let z = on_diagonal.where_cond(&self.limits.ln(&free)?, &free)?;
+        Ok((z, self.log_det(&logs)?.neg()?))
     }
 }
 
@@ -182,46 +179,38 @@ impl CorrelationFactor {
     fn log_det(&self, slopes: &Tensor) -> Result<Tensor> {
         sum(&slopes.broadcast_mul(&self.powers)?, 1)
     }
-
-    /// z and the log-determinant of `forward` there, for a factor whose rows may have any length.
-    pub(super) fn latent(&self, factor: &Tensor) -> Result<(Tensor, Tensor)> {
-        let factor = factor.clamp(-2.0, 2.0)?;
-        // What an entry and those behind it in the row leave for it, as sums of squares, which do not cancel.
-        let rest = self.sums(&factor.sqr()?.maximum(self.limits.tiny)?, &self.behind)?;
-        let size = self.places.size;
-        let none = Tensor::zeros((factor.dim(0)?, size, 1), factor.dtype(), factor.device())?;
-        let next = Tensor::cat(&[&rest.narrow(2, 1, size - 1)?, &none], 2)?;
-        let [entry, rest, next] = [&factor, &rest, &next].map(|m| self.places.numbers(m));
-        let (entry, log_rest, log_next) = (entry?, self.limits.ln(&rest?)?, self.limits.ln(&next?)?);
-        // artanh(t) of t = entry / sqrt(rest) is arsinh(entry / sqrt(next)) = +-ln((|entry| + sqrt(rest)) / sqrt(next)).
-        let sum = (entry.abs()? + exp(&(&log_rest * 0.5)?)?)?;
-        let z = (ln(&sum)? - (&log_next * 0.5)?)?;
-        // At 0 abs has slope 1, as this sign.
-        let sign = entry.ge(0.0)?.where_cond(&z.ones_like()?, &(z.ones_like()? * -1.0)?)?;
-        Ok(((z * sign)?, self.log_det(&(log_next - log_rest)?)?))
-    }
-
-    /// Marks the matrices that are not such factors, (B, ..).
-    fn outside(&self, x: &Tensor) -> Result<Tensor> {
-        let lengths = sum(&x.sqr()?, 2)?;
-        let off = (lengths - 1.0)?.abs()?.gt(self.limits.tolerance())?;
-        Ok(Tensor::cat(&[self.places.above(x)?, diagonal(x)?.le(0.0)?, off], 1)?)
-    }
 }
 
 impl Map for CorrelationFactor {
     fn forward(&self, z: &Tensor) -> Result<(Tensor, Tensor)> {
         let most = 1.0 - self.limits.epsilon;
         let slopes = log_tanh_slope(z)?;
-        let entries = self.places.matrix(&tanh(z)?.clamp(-most, most)?)?.broadcast_add(&self.unit)?;
+        let entries = self.places.matrix(&clip(&tanh(z)?, -most, most)?)?.broadcast_add(&self.unit)?;
         // The logarithm of 1 less the squares before an entry. Squares of what it leaves are to be numbers still.
         let left = self.sums(&self.places.matrix(&slopes)?, &self.before)?;
-        let left = (left * 0.5)?.maximum(0.5 * self.limits.tiny.ln() + 1.0)?;
+        let left = clip(&(left * 0.5)?, 0.5 * self.limits.tiny.ln() + 1.0, 0.0)?;
         Ok(((entries * exp(&left)?)?, self.log_det(&slopes)?))
     }
 
+    fn outside(&self, x: &Tensor) -> Result<Tensor> {
+        let lengths = sum(&x.sqr()?, 2)?;
+        let off = (lengths - 1.0)?.abs()?.gt(self.limits.tolerance())?;
+        Ok(Tensor::cat(&[self.places.above(x)?, diagonal(x)?.le(0.0)?, off], 1)?)
+    }
+
     fn inverse(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
-        let (z, log_det) = self.latent(x)?;
-        Ok((z, restrict(&log_det.neg()?, &self.outside(x)?, x)?))
+        // What an entry and those behind it in the row leave for it, as sums of squares, which do not cancel.
+        let rest = self.sums(&clip(&x.sqr()?, self.limits.tiny, 4.0)?, &self.behind)?;
+        let size = self.places.size;
+        let none = Tensor::zeros((x.dim(0)?, size, 1), x.dtype(), x.device())?;
+        let next = Tensor::cat(&[&rest.narrow(2, 1, size - 1)?, &none], 2)?;
+        let [entry, rest, next] = [x, &rest, &next].map(|m| self.places.numbers(m));
+        let (entry, log_rest, log_next) = (entry?, self.limits.ln(&rest?)?, self.limits.ln(&next?)?);
+        // artanh(t) of t = entry / sqrt(rest) is arsinh(entry / sqrt(next)) = +-ln((|entry| + sqrt(rest)) / sqrt(next)).
+        let both = (entry.abs()? + exp(&(&log_rest * 0.5)?)?)?;
+        let z = (ln(&both)? - (&log_next * 0.5)?)?;
+        // At 0 abs has slope 1, as this sign.
+        let sign = entry.ge(0.0)?.where_cond(&z.ones_like()?, &(z.ones_like()? * -1.0)?)?;
+        Ok(((z * sign)?, self.log_det(&(log_rest - log_next)?)?))
     }
 }

@@ -1,7 +1,7 @@
 //! Positive definite matrices.
 
 use super::factor::{CorrelationFactor, CovarianceFactor};
-use super::onto::{Limits, Map, restrict};
+use super::onto::{Limits, Map, clip};
 use crate::Result;
 use crate::ops::{cholesky, sum, sum_event};
 use candle_core::{D, DType, Device, Tensor};
@@ -25,22 +25,20 @@ impl Map for Correlation {
     fn forward(&self, z: &Tensor) -> Result<(Tensor, Tensor)> {
         let (factor, log_det) = self.factor.forward(z)?;
         let most = 1.0 - self.limits.epsilon;
-        let x = square(&factor)?.clamp(-most, most)?;
+        let x = clip(&square(&factor)?, -most, most)?;
         // The diagonal is 1 to the bit.
         let beside = x.broadcast_mul(&self.unit.affine(-1.0, 1.0)?)?;
         Ok((definite(&beside.broadcast_add(&self.unit)?, &self.unit, self.limits)?, log_det))
     }
 
+    fn outside(&self, x: &Tensor) -> Result<Tensor> {
+        let off = sum_event(&x.broadcast_sub(&self.unit)?.broadcast_mul(&self.unit)?.abs()?)?;
+        let off = off.gt(self.limits.tolerance())?.unsqueeze(1)?;
+        Ok(Tensor::cat(&[off, not_definite(x, &self.unit, self.limits)?], 1)?)
+    }
+
     fn inverse(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
-        let definite = positive_definite(x)?;
-        let (z, log_det) = self.factor.latent(&factor(x, &definite, &self.unit)?)?;
-        let off = (x.broadcast_sub(&self.unit)? * self.unit.broadcast_as(x.shape())?)?.abs()?;
-        let off = sum_event(&off)?.gt(self.limits.tolerance())?;
-        let outside = Tensor::cat(
-            &[definite.eq(0u8)?.unsqueeze(1)?, off.unsqueeze(1)?, asymmetric(x, &self.unit, self.limits)?],
-            1,
-        )?;
-        Ok((z, restrict(&log_det.neg()?, &outside, x)?))
+        self.factor.inverse(&cholesky(x)?)
     }
 }
 
@@ -71,11 +69,13 @@ impl Map for Covariance {
         Ok((definite(&square(&factor)?, &self.unit, self.limits)?, (log_det + self.constant())?))
     }
 
+    fn outside(&self, x: &Tensor) -> Result<Tensor> {
+        not_definite(x, &self.unit, self.limits)
+    }
+
     fn inverse(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
-        let definite = positive_definite(x)?;
-        let (z, log_det) = self.factor.latent(&factor(x, &definite, &self.unit)?)?;
-        let outside = Tensor::cat(&[definite.eq(0u8)?.unsqueeze(1)?, asymmetric(x, &self.unit, self.limits)?], 1)?;
-        Ok((z, restrict(&(log_det + self.constant())?.neg()?, &outside, x)?))
+        let (z, log_det) = self.factor.inverse(&cholesky(x)?)?;
+        Ok((z, (log_det - self.constant())?))
     }
 }
 
@@ -97,17 +97,13 @@ fn definite(x: &Tensor, unit: &Tensor, limits: Limits) -> Result<Tensor> {
     Ok((x * scale)?)
 }
 
-/// The factors of matrices, and of the identity where a matrix has none.
-fn factor(x: &Tensor, definite: &Tensor, unit: &Tensor) -> Result<Tensor> {
-    let mask = definite.unsqueeze(1)?.unsqueeze(1)?.broadcast_as(x.shape())?.contiguous()?;
-    cholesky(&mask.where_cond(x, &unit.broadcast_as(x.shape())?.contiguous()?)?)
-}
-
-/// Marks the entries that differ from their mirror image, (B, K K).
-fn asymmetric(x: &Tensor, unit: &Tensor, limits: Limits) -> Result<Tensor> {
-    let deviation = sum(&x.broadcast_mul(unit)?, 2)?.clamp(limits.tiny, limits.huge)?.sqrt()?;
+/// Marks the entries that differ from their mirror image and, in one more column, the matrices that are not positive
+/// definite: (B, K K + 1).
+fn not_definite(x: &Tensor, unit: &Tensor, limits: Limits) -> Result<Tensor> {
+    let deviation = clip(&sum(&x.detach().broadcast_mul(unit)?, 2)?, limits.tiny, limits.huge)?.sqrt()?;
     let most = (deviation.unsqueeze(2)?.broadcast_mul(&deviation.unsqueeze(1)?)? * limits.tolerance())?;
-    Ok((x - x.transpose(D::Minus1, D::Minus2)?)?.abs()?.gt(&most)?.flatten_from(1)?)
+    let asymmetric = (x - x.transpose(D::Minus1, D::Minus2)?)?.abs()?.gt(&most)?.flatten_from(1)?;
+    Ok(Tensor::cat(&[asymmetric, positive_definite(x)?.eq(0u8)?.unsqueeze(1)?], 1)?)
 }
 
 /// Whether the symmetric part of each matrix is positive definite, in f64 and beyond rounding: 1 or 0, (B).

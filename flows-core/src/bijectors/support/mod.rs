@@ -364,7 +364,9 @@ impl Support {
                 )));
             }
         };
-        Ok(Onto { support: self.clone(), latent: self.latent_shape(), data: self.shape(), map })
+        let latent = self.latent_shape();
+        let (centre, _) = map.forward(&Tensor::zeros(batch_shape(1, &latent), dtype, device)?)?;
+        Ok(Onto { support: self.clone(), latent, data: self.shape(), map, centre: centre.detach() })
     }
 
     /// Passes if there is such a support.

@@ -19,7 +19,7 @@ impl Named {
             let size = shape.iter().product();
             let input = v.narrow(1, start, size)?.reshape(batch_shape(batch, shape))?;
             start += size;
-            let (value, log_det) = if forward { part.map.forward(&input)? } else { part.map.inverse(&input)? };
+            let (value, log_det) = if forward { part.map.forward(&input)? } else { part.inverse(&input)? };
             values.push(value.reshape((batch, ()))?);
             total = Some(match total {
                 None => log_det,
@@ -34,6 +34,11 @@ impl Named {
 impl Map for Named {
     fn forward(&self, z: &Tensor) -> Result<(Tensor, Tensor)> {
         self.run(z, true)
+    }
+
+    /// Each part sees to its own.
+    fn outside(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(x.ne(x)?)
     }
 
     fn inverse(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {

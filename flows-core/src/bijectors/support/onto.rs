@@ -2,7 +2,7 @@
 
 use super::Support;
 use crate::bijectors::{Bijector, Direction, Mode};
-use crate::ops::sum_event;
+use crate::ops::{self, sum_event};
 use crate::shape::check_event;
 use crate::{Error, Result, Structure};
 use candle_core::{DType, Device, Tensor};
@@ -13,7 +13,10 @@ pub(super) trait Map: Debug + Send + Sync {
     /// `(x, log|det dx/dz|)`.
     fn forward(&self, z: &Tensor) -> Result<(Tensor, Tensor)>;
 
-    /// `(z, log|det dz/dx|)`, the second of which is minus infinity for an x that is not in the support.
+    /// Marks finite x that are not in the support, (B, ..): one mark in a row is enough.
+    fn outside(&self, x: &Tensor) -> Result<Tensor>;
+
+    /// `(z, log|det dz/dx|)` for x of the support.
     fn inverse(&self, x: &Tensor) -> Result<(Tensor, Tensor)>;
 }
 
@@ -24,6 +27,28 @@ pub(super) struct Onto {
     pub(super) latent: Vec<usize>,
     pub(super) data: Vec<usize>,
     pub(super) map: Box<dyn Map>,
+    /// The x of z = 0, (1, ...).
+    pub(super) centre: Tensor,
+}
+
+impl Onto {
+    /// [`Map::inverse`] of any x: the log-determinant is minus infinity where x is not in the support, and z is 0 then,
+    /// without a gradient. A row with a NaN gives NaN.
+    pub(super) fn inverse(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
+        let any = |mask: &Tensor| -> Result<Tensor> { Ok(sum_event(&mask.to_dtype(DType::F32)?)?.gt(0.0)?) };
+        let unknown = any(&x.ne(x)?)?;
+        let outside = (any(&self.map.outside(x)?)? + any(&x.abs()?.eq(f64::INFINITY)?)?)?;
+        let replaced = row_mask(&(&outside + &unknown)?, x)?;
+        let (z, log_det) = self.map.inverse(&replaced.where_cond(&self.centre.broadcast_as(x.shape())?, x)?)?;
+        let log_det = fill(&fill(&log_det, &outside, f64::NEG_INFINITY)?, &unknown, f64::NAN)?;
+        Ok((fill(&z, &row_mask(&unknown, &z)?, f64::NAN)?, log_det))
+    }
+}
+
+/// Marks of rows, (B), as marks of all elements of v (B, ...).
+fn row_mask(rows: &Tensor, v: &Tensor) -> Result<Tensor> {
+    let shape: Vec<usize> = (0..v.rank()).map(|axis| if axis == 0 { v.dims()[0] } else { 1 }).collect();
+    Ok(rows.reshape(shape)?.broadcast_as(v.shape())?.contiguous()?)
 }
 
 impl Bijector for Onto {
@@ -45,11 +70,11 @@ impl Bijector for Onto {
         match direction {
             Direction::Forward => {
                 check_event("the latent of a support", input, &self.latent)?;
-                self.map.forward(input)
+                self.map.forward(&input.contiguous()?)
             }
             Direction::Inverse => {
                 check_event("the data of a support", input, &self.data)?;
-                self.map.inverse(input)
+                self.inverse(&input.contiguous()?)
             }
         }
     }
@@ -90,26 +115,25 @@ impl Limits {
     /// `e^z` for z within what neither underflows nor exceeds the `share`-th power of the largest number over `parts`.
     pub(super) fn exp(self, z: &Tensor, share: f64, parts: usize) -> Result<Tensor> {
         let (low, high) = (share * self.tiny.ln() + 1.0, share * (self.huge.ln() - (parts as f64).ln()) - 1.0);
-        crate::ops::exp(&z.clamp(low, high)?)
+        ops::exp(&clip(z, low, high)?)
     }
 
     /// `ln x` where x is positive; the logarithm of a tiny number elsewhere, or of the largest for infinity.
     pub(super) fn ln(self, x: &Tensor) -> Result<Tensor> {
-        crate::ops::ln(&x.clamp(self.tiny, self.huge)?)
+        ops::ln(&clip(x, self.tiny, self.huge)?)
     }
 }
 
-/// `log_det`, (B), with minus infinity in the rows that `outside` (B, ...) marks or that hold an infinity, and NaN in
-/// those where x (B, ...) has a NaN.
-pub(super) fn restrict(log_det: &Tensor, outside: &Tensor, x: &Tensor) -> Result<Tensor> {
-    let any = |mask: &Tensor| -> Result<Tensor> { Ok(sum_event(&mask.to_dtype(DType::F32)?)?.gt(0.0)?) };
-    let fill = |to: &Tensor, mask: Tensor, value: f64| -> Result<Tensor> {
-        let value = Tensor::full(value, to.shape().clone(), to.device())?.to_dtype(to.dtype())?;
-        Ok(mask.where_cond(&value, to)?)
-    };
-    let restricted = fill(log_det, any(outside)?, f64::NEG_INFINITY)?;
-    let restricted = fill(&restricted, any(&x.abs()?.eq(f64::INFINITY)?)?, f64::NEG_INFINITY)?;
-    fill(&restricted, any(&x.ne(x)?)?, f64::NAN)
+/// x with this value where the mask says so.
+pub(super) fn fill(x: &Tensor, mask: &Tensor, value: f64) -> Result<Tensor> {
+    let value = Tensor::full(value, x.shape().clone(), x.device())?.to_dtype(x.dtype())?;
+    Ok(mask.where_cond(&value, x)?)
+}
+
+/// x between two ends. Beyond them the gradient is 0 whatever comes from above, where candle's `clamp` makes NaN of an
+/// infinity; a NaN stays.
+pub(super) fn clip(x: &Tensor, low: f64, high: f64) -> Result<Tensor> {
+    fill(&fill(x, &x.lt(low)?, low)?, &x.gt(high)?, high)
 }
 
 /// `values` as a tensor of this shape, type and place.

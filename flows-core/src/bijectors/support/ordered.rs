@@ -1,6 +1,6 @@
 //! Vectors in increasing order.
 
-use super::onto::{Limits, Map, restrict};
+use super::onto::{Limits, Map};
 use crate::Result;
 use crate::ops::{increasing, sum};
 use candle_core::{DType, Tensor};
@@ -25,6 +25,15 @@ impl Ordered {
         let part = |start: usize, n: usize| (n > 0).then(|| v.narrow(1, start, n)).transpose();
         Ok((part(0, free)?, part(free, self.size - free)?))
     }
+
+    /// The increments of x, if there are any.
+    fn steps(&self, x: &Tensor) -> Result<Option<Tensor>> {
+        let n = self.size - 1;
+        let rises = (n > 0).then(|| x.narrow(1, 1, n)? - x.narrow(1, 0, n)?).transpose()?;
+        let first = self.positive.then(|| x.narrow(1, 0, 1)).transpose()?;
+        let parts: Vec<Tensor> = first.into_iter().chain(rises).collect();
+        Ok(if parts.is_empty() { None } else { Some(Tensor::cat(&parts, 1)?) })
+    }
 }
 
 impl Map for Ordered {
@@ -37,24 +46,18 @@ impl Map for Ordered {
         Ok((increasing(&Tensor::cat(&parts, 1)?)?, log_det))
     }
 
+    fn outside(&self, x: &Tensor) -> Result<Tensor> {
+        match self.steps(x)? {
+            Some(steps) => Ok(steps.le(0.0)?),
+            None => Ok(x.ne(x)?),
+        }
+    }
+
     fn inverse(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
-        let mut steps = Vec::new();
-        let first = x.narrow(1, 0, 1)?;
-        if self.positive {
-            steps.push(first.clone());
-        }
-        if self.size > 1 {
-            let n = self.size - 1;
-            steps.push((x.narrow(1, 1, n)? - x.narrow(1, 0, n)?)?);
-        }
-        if steps.is_empty() {
-            let zeros = x.zeros_like()?;
-            return Ok((x.clone(), restrict(&sum(&zeros, 1)?, &zeros.ne(0.0)?, x)?));
-        }
-        let steps = Tensor::cat(&steps, 1)?;
+        let Some(steps) = self.steps(x)? else { return Ok((x.clone(), sum(&x.zeros_like()?, 1)?)) };
         let logs = self.limits.ln(&steps)?;
-        let log_det = restrict(&sum(&logs, 1)?.neg()?, &steps.le(0.0)?, x)?;
-        let z = if self.positive { logs } else { Tensor::cat(&[first, logs], 1)? };
+        let log_det = sum(&logs, 1)?.neg()?;
+        let z = if self.positive { logs } else { Tensor::cat(&[x.narrow(1, 0, 1)?, logs], 1)? };
         Ok((z, log_det))
     }
 }

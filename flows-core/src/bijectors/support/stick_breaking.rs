@@ -1,6 +1,6 @@
 //! The simplex by breaking a stick.
 
-use super::onto::{Limits, Map, constant, restrict};
+use super::onto::{Limits, Map, constant};
 use super::sum_to_zero::{outside_simplex, probabilities};
 use crate::Result;
 use crate::ops::{log_sigmoid, sum};
@@ -49,16 +49,18 @@ impl Map for StickBreaking {
         Ok((probabilities(&logs, self.limits)?, log_det))
     }
 
+    fn outside(&self, x: &Tensor) -> Result<Tensor> {
+        outside_simplex(x, self.limits)
+    }
+
     fn inverse(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
         let n = self.size - 1;
-        let inside = x.clamp(self.limits.tiny, 2.0)?;
         // Sums of positive numbers, not 1 less what comes before, which cancels.
-        let rest = self.limits.ln(&inside.matmul(&self.behind)?)?;
+        let rest = self.limits.ln(&x.matmul(&self.behind)?)?;
         let (rest, left) = (rest.narrow(1, 0, n)?, rest.narrow(1, 1, n)?);
-        let logs = self.limits.ln(&inside.narrow(1, 0, n)?)?;
+        let logs = self.limits.ln(&x.narrow(1, 0, n)?)?;
         let z = (&logs - &left)?.broadcast_add(&self.offsets)?;
         let log_det = (sum(&rest, 1)? - sum(&left, 1)?)?;
-        let log_det = (log_det - sum(&logs, 1)?)?;
-        Ok((z, restrict(&log_det, &outside_simplex(x, self.limits)?, x)?))
+        Ok((z, (log_det - sum(&logs, 1)?)?))
     }
 }

@@ -1,6 +1,6 @@
 //! Vectors whose elements add up to zero, and the simplex beside them.
 
-use super::onto::{Limits, Map, constant, restrict};
+use super::onto::{Limits, Map, clip, constant};
 use crate::Result;
 use crate::ops::{exp, log_softmax, sum};
 use candle_core::{DType, Device, Tensor};
@@ -36,11 +36,13 @@ impl Map for SumToZero {
         Ok((z.matmul(&self.basis)?, sum(&z.zeros_like()?, 1)?))
     }
 
-    fn inverse(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
-        let z = x.matmul(&self.basis.t()?)?;
+    fn outside(&self, x: &Tensor) -> Result<Tensor> {
         let most = ((sum(&x.abs()?, 1)? + 1.0)? * self.limits.tolerance())?;
-        let outside = sum(x, 1)?.abs()?.gt(&most)?;
-        Ok((z, restrict(&sum(&x.zeros_like()?, 1)?, &outside, x)?))
+        Ok(sum(x, 1)?.abs()?.gt(&most)?)
+    }
+
+    fn inverse(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
+        Ok((x.matmul(&self.basis.t()?)?, sum(&x.zeros_like()?, 1)?))
     }
 }
 
@@ -65,22 +67,27 @@ impl Simplex {
 
 impl Map for Simplex {
     fn forward(&self, z: &Tensor) -> Result<(Tensor, Tensor)> {
-        let logs = log_softmax(&z.matmul(&self.basis)?)?;
+        let logits = z.matmul(&self.basis)?;
+        // The largest first of all: among large numbers the logarithm of a sum would be lost in rounding.
+        let logs = log_softmax(&logits.broadcast_sub(&logits.max_keepdim(1)?.detach())?)?;
         let log_det = self.log_det(&logs)?;
         Ok((probabilities(&logs, self.limits)?, log_det))
     }
 
+    fn outside(&self, x: &Tensor) -> Result<Tensor> {
+        outside_simplex(x, self.limits)
+    }
+
     fn inverse(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
-        let logs = self.limits.ln(&x.minimum(2.0)?)?;
-        let log_det = restrict(&self.log_det(&logs)?.neg()?, &outside_simplex(x, self.limits)?, x)?;
-        Ok((logs.matmul(&self.basis.t()?)?, log_det))
+        let logs = self.limits.ln(x)?;
+        Ok((logs.matmul(&self.basis.t()?)?, self.log_det(&logs)?.neg()?))
     }
 }
 
 /// Probabilities from their logarithms, none of them 0 or 1.
 pub(super) fn probabilities(logs: &Tensor, limits: Limits) -> Result<Tensor> {
     let most = 1.0 - limits.epsilon;
-    Ok(exp(&logs.maximum(limits.tiny.ln() + 1.0)?)?.minimum(most)?)
+    clip(&exp(&clip(logs, limits.tiny.ln() + 1.0, 0.0)?)?, 0.0, most)
 }
 
 /// Marks the elements that are not positive and, in one more column, the rows that do not add up to 1.

@@ -1,6 +1,6 @@
 //! Vectors of length 1.
 
-use super::onto::{Limits, Map, restrict};
+use super::onto::{Limits, Map, clip, fill};
 use crate::Result;
 use crate::ops::{ln, ln_1p, sum};
 use candle_core::{DType, Tensor};
@@ -24,7 +24,7 @@ impl Map for UnitVector {
         let n = self.size - 1;
         // Neither the square of z nor that of 2 / z leaves what the type holds.
         let far = self.limits.huge.powf(0.48) / (n as f64).sqrt();
-        let z = z.clamp(-far, far)?;
+        let z = clip(z, -far, far)?;
         let square = sum(&z.sqr()?, 1)?;
         let scale = (&square + 1.0)?.recip()?.affine(2.0, 0.0)?.unsqueeze(1)?;
         let last = scale.affine(-1.0, 1.0)?;
@@ -32,20 +32,29 @@ impl Map for UnitVector {
         Ok((Tensor::cat(&[z.broadcast_mul(&scale)?, last], 1)?, log_det))
     }
 
+    fn outside(&self, x: &Tensor) -> Result<Tensor> {
+        let n = self.size - 1;
+        let off = (sum(&x.sqr()?, 1)? - 1.0)?.abs()?.gt(self.limits.tolerance())?;
+        let pole = x.narrow(1, 0, n)?.abs()?.max_keepdim(1)?.lt(self.limits.tiny)?;
+        Ok(Tensor::cat(&[off.unsqueeze(1)?, (pole * x.narrow(1, n, 1)?.gt(0.0)?)?], 1)?)
+    }
+
     fn inverse(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
         let n = self.size - 1;
-        let inside = x.clamp(-2.0, 2.0)?;
-        let (first, last) = (inside.narrow(1, 0, n)?, inside.narrow(1, n, 1)?);
-        let square = sum(&first.sqr()?, 1)?.unsqueeze(1)?;
-        // 1 - x_K, above the equator as |x_1..K-1|^2 / (1 + x_K), which does not cancel.
-        let below = last.minimum(0.0)?.affine(-1.0, 1.0)?;
-        let above = (square.maximum(self.limits.tiny)? / (last.maximum(0.0)? + 1.0)?)?;
-        let gap = last.gt(0.0)?.where_cond(&above, &below)?;
-        let z = first.broadcast_div(&gap)?;
-        let log_det = (ln(&gap)?.squeeze(1)? * -(n as f64))?;
-        let length = (&square + last.sqr()?)?;
-        let off = (length - 1.0)?.abs()?.gt(self.limits.tolerance())?;
-        let pole = (square.le(0.0)? * last.gt(0.0)?)?;
-        Ok((z, restrict(&log_det, &(off + pole)?, x)?))
+        let (first, last) = (x.narrow(1, 0, n)?, x.narrow(1, n, 1)?);
+        let north = last.gt(0.0)?;
+        // There 1 - x_K = |x_1..K-1|^2 / (1 + x_K), which does not cancel; in units of the largest element, so that
+        // neither squares underflow nor their gradients overflow.
+        let largest = first.detach().abs()?.max_keepdim(1)?;
+        let unit = fill(&largest, &largest.lt(self.limits.tiny)?, 1.0)?;
+        let scaled = first.broadcast_div(&unit)?;
+        let square = clip(&sum(&scaled.sqr()?, 1)?.unsqueeze(1)?, self.limits.tiny, self.limits.huge)?;
+        let sum_with_one = (clip(&last, 0.0, 2.0)? + 1.0)?;
+        let of_north = scaled.broadcast_mul(&sum_with_one.broadcast_div(&(&square * &unit)?)?)?;
+        let log_north = ((ln(&square)? + (ln(&unit)? * 2.0)?)? - ln(&sum_with_one)?)?;
+        let gap = clip(&last, -2.0, 0.0)?.affine(-1.0, 1.0)?;
+        let z = north.broadcast_as(first.shape())?.where_cond(&of_north, &first.broadcast_div(&gap)?)?;
+        let log_gap = north.where_cond(&log_north, &ln(&gap)?)?;
+        Ok((z, (log_gap.squeeze(1)? * -(n as f64))?))
     }
 }
