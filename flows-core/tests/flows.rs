@@ -1,8 +1,8 @@
 //! What holds of every named flow.
 
 use candle_core::{DType, Device, Tensor, backprop::GradStore};
-use flows_core::bijectors::ResidualSettings;
-use flows_core::distributions::Distribution;
+use flows_core::bijectors::{Bounds, ResidualSettings, Support};
+use flows_core::distributions::{Distribution, draw, score};
 use flows_core::flows::*;
 use flows_core::nn::{Activation, NetworkConfig, Scope};
 use flows_core::testing::{Case, difference, perturb};
@@ -208,6 +208,79 @@ fn files_give_the_same_flow_to_the_bit() -> Result<()> {
             assert_eq!(loaded.log_prob(&x, given.as_ref())?.dtype(), dtype, "{name}");
         }
     }
+    Ok(())
+}
+
+#[test]
+fn draws_keep_to_bounds() -> Result<()> {
+    const ROWS: usize = 2000;
+    let bounds = [Bounds::above(0.1), Bounds::NONE, Bounds::between(-3.0, 0.7), Bounds::below(1e4)];
+    let rng = &mut Rng::seed(1);
+    let folder = tempfile::tempdir().map_err(candle_core::Error::from)?;
+    let path = folder.path().join("bounded.safetensors");
+    for dtype in [DType::F32, DType::F64] {
+        for (name, width) in [("maf", None), ("nsf", Some(2)), ("real-nvp", None)] {
+            let config = FlowConfig { context: width, ..FlowConfig::new(4, model(name)?).with_bounds(bounds) };
+            let flow = Flow::on(config, dtype, CPU, rng)?;
+            // Far from the standard normal, so that draws come to the bounds.
+            perturb(flow.parameters(), 0.8, rng)?;
+            let noise = (rng.normal_tensor((ROWS, 4), dtype, CPU)? * 2.0)?;
+            let support = Support::bounded([4], bounds);
+            let x = support.bijector(dtype, CPU)?.forward(&noise, None)?.0;
+            let given = context(ROWS, width, dtype)?;
+            flow.standardize(&x, given.as_ref())?;
+            flow.initialize(&x, given.as_ref())?;
+            assert_eq!(flow.support(), support, "{name}");
+            let draws = draw(&flow, ROWS, given.as_ref(), rng)?;
+            for row in draws.to_dtype(DType::F64)?.to_vec2::<f64>()? {
+                assert!(row.iter().zip(bounds).all(|(&v, bounds)| bounds.contain(v)), "{name} {dtype:?}: {row:?}");
+            }
+            let scores = score(&flow, &draws, given.as_ref())?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
+            assert!(scores.iter().all(|s| s.is_finite()), "{name} {dtype:?}");
+            let outside = Tensor::new(&[[0.1, 0.0, 0.0, 0.0], [1.0, 0.0, 0.0, 1e4]], CPU)?.to_dtype(dtype)?;
+            let scores = flow.log_prob(&outside, context(2, width, dtype)?.as_ref())?.to_dtype(DType::F64)?;
+            // 0.1 in f32 is above 0.1.
+            assert_eq!(scores.to_vec1::<f64>()?[1], f64::NEG_INFINITY, "{name} {dtype:?}");
+            flow.save(&path)?;
+            let loaded = Flow::load(&path, CPU)?;
+            assert_eq!(loaded.config(), flow.config(), "{name}");
+            let log_prob = |flow: &Flow| flow.log_prob(&x, given.as_ref());
+            assert_eq!(difference(&log_prob(&flow)?, &log_prob(&loaded)?)?, 0.0, "{name}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn bounded_columns_are_standardized_behind_their_map() -> Result<()> {
+    let rng = &mut Rng::seed(2);
+    let bounds = [Bounds::above(2.0), Bounds::between(0.0, 1.0)];
+    let config = FlowConfig {
+        columns: Some(vec!["price".into(), "share".into()]),
+        ..FlowConfig::new(2, model("maf")?).with_bounds(bounds)
+    };
+    let flow = Flow::on(config, DType::F64, CPU, rng)?;
+    let noise = rng.normal_tensor((5000, 2), DType::F64, CPU)?.affine(3.0, -1.0)?;
+    let x = Support::bounded([2], bounds).bijector(DType::F64, CPU)?.forward(&noise, None)?.0;
+    flow.standardize(&x, None)?;
+    let buffers: std::collections::HashMap<_, _> = flow.parameters().tensors().into_iter().collect();
+    assert!(difference(&noise.mean(0)?, &buffers["data.shift"])? < 1e-9);
+    for (row, column) in
+        [([2.0, 0.5], "price"), ([1.0, 0.5], "price"), ([3.0, 1.0], "share"), ([f64::INFINITY, 0.5], "price")]
+    {
+        let error = flow.standardize(&Tensor::new(&[[3.0, 0.5], row], CPU)?, None).expect_err("outside").to_string();
+        assert!(error.contains(column) && error.contains("row 1") && error.contains("widen"), "{error}");
+    }
+    let unknown = Tensor::new(&[[3.0, 0.5], [f64::NAN, 0.5]], CPU)?;
+    assert!(flow.standardize(&unknown, None).is_err());
+    for bad in [vec![Bounds::NONE], vec![Bounds::between(1.0, 1.0); 2], vec![Bounds::above(f64::INFINITY); 2]] {
+        assert!(Flow::new(FlowConfig::new(2, model("maf")?).with_bounds(bad), rng).is_err());
+    }
+    let angles = FlowConfig::new(2, model("circular-spline")?).with_bounds(bounds);
+    assert!(Flow::new(angles, rng).is_err());
+    // Files without bounds are as they were.
+    let plain = serde_json::to_value(FlowConfig::new(2, model("maf")?)).map_err(json_error)?;
+    assert!(plain.get("bounds").is_none());
     Ok(())
 }
 

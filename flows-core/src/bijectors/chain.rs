@@ -1,6 +1,6 @@
 //! One bijector after another.
 
-use super::{Backward, Bijector, Direction, Mode, Recompute, Upstream, Vjp, vjp};
+use super::{Backward, Bijector, Direction, Mode, Recompute, Support, Upstream, Vjp, vjp};
 use crate::{Error, Result, Structure};
 use candle_core::Tensor;
 
@@ -123,6 +123,10 @@ impl Bijector for Chain {
 
     fn initialize(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
         self.steps.iter().rev().try_fold(x.clone(), |v, step| step.initialize(&v, context))
+    }
+
+    fn support(&self) -> Option<Support> {
+        self.steps[self.steps.len() - 1].support()
     }
 
     fn recompute(&self) -> Option<&dyn Recompute> {

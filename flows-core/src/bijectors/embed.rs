@@ -1,6 +1,6 @@
 //! A context seen through a network.
 
-use super::{Bijector, Direction, Mode, Recompute, Upstream, Vjp, add_gradients, leaf, vjp};
+use super::{Bijector, Direction, Mode, Recompute, Support, Upstream, Vjp, add_gradients, leaf, vjp};
 use crate::nn::Network;
 use crate::{Error, Result, Structure};
 use candle_core::Tensor;
@@ -77,6 +77,10 @@ impl Bijector for Embed {
     fn embed<'a>(&'a self, context: &Tensor) -> Result<Option<(&'a dyn Bijector, Tensor)>> {
         let embedded = self.embedded(Some(context), &mut Mode::evaluation())?;
         Ok(Some(self.bijector.embed(&embedded)?.unwrap_or((&*self.bijector, embedded))))
+    }
+
+    fn support(&self) -> Option<Support> {
+        self.bijector.support()
     }
 
     fn recompute(&self) -> Option<&dyn Recompute> {

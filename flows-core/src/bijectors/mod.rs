@@ -38,6 +38,7 @@ mod residual;
 mod squeeze;
 mod stack;
 mod standardize;
+pub mod support;
 mod sylvester;
 mod triangular;
 pub mod univariate;
@@ -73,6 +74,7 @@ pub use residual::{Residual, ResidualSettings, Roulette};
 pub use squeeze::Squeeze;
 pub use stack::Stack;
 pub use standardize::Standardize;
+pub use support::{Bounds, Support};
 pub use sylvester::{Sylvester, SylvesterBasis};
 pub use triangular::Triangular;
 pub use vjp::{Backward, Recompute, Upstream, Vjp, vjp};
@@ -191,6 +193,11 @@ pub trait Bijector: std::fmt::Debug + Send + Sync {
         Ok(None)
     }
 
+    /// A set that holds every x, if one smaller than all of the reals is known.
+    fn support(&self) -> Option<Support> {
+        None
+    }
+
     /// A vector-Jacobian product of its own, for training that recomputes activations; combinators have one.
     fn recompute(&self) -> Option<&dyn Recompute> {
         None
@@ -228,6 +235,10 @@ macro_rules! pointer {
 
             fn embed<'a>(&'a self, context: &Tensor) -> Result<Option<(&'a dyn Bijector, Tensor)>> {
                 (**self).embed(context)
+            }
+
+            fn support(&self) -> Option<Support> {
+                (**self).support()
             }
 
             fn recompute(&self) -> Option<&dyn Recompute> {

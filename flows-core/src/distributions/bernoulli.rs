@@ -4,6 +4,7 @@ use super::Distribution;
 use super::checks::{
     batch_shape, check_batch, check_float, check_rows, check_values, described, event_shape, replace, values_of,
 };
+use crate::bijectors::Support;
 use crate::nn::{Init, Scope};
 use crate::ops::{sigmoid, softplus, sum_event};
 use crate::{Result, Rng};
@@ -59,6 +60,10 @@ impl Distribution for Bernoulli {
         let value = bit.broadcast_mul(&self.logits)?.broadcast_sub(&softplus(&self.logits)?)?;
         let value = replace(&value, &x.ne(&bit)?, f64::NEG_INFINITY)?;
         sum_event(&replace(&value, &x.ne(x)?, f64::NAN)?)
+    }
+
+    fn support(&self) -> Support {
+        Support::Integers { shape: self.event.clone(), low: 0, high: 1 }
     }
 
     fn sample(&self, count: usize, context: Option<&Tensor>, rng: &mut Rng) -> Result<Tensor> {

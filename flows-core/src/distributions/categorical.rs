@@ -5,6 +5,7 @@ use super::checks::{
     at_least_one, batch_shape, check_batch, check_float, check_rows, check_values, described, event_shape, replace,
     values_of,
 };
+use crate::bijectors::Support;
 use crate::nn::{Init, Scope};
 use crate::ops::{log_softmax, sum_event};
 use crate::{Error, Result, Rng};
@@ -103,6 +104,10 @@ impl Distribution for Categorical {
         let value = log_softmax(&self.logits)?.flatten_all()?.index_select(&place, 0)?.reshape(x.shape())?;
         let value = replace(&value, &x.ne(&class)?, f64::NEG_INFINITY)?;
         sum_event(&replace(&value, &x.ne(&x)?, f64::NAN)?)
+    }
+
+    fn support(&self) -> Support {
+        Support::Integers { shape: self.event.clone(), low: 0, high: self.classes as i64 - 1 }
     }
 
     fn sample(&self, count: usize, context: Option<&Tensor>, rng: &mut Rng) -> Result<Tensor> {

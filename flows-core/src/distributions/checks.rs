@@ -1,5 +1,6 @@
 //! What the distributions check and mask in the same way.
 
+use crate::bijectors::{Bounds, Support};
 use crate::ops::sum_event;
 use crate::shape::check_shape;
 use crate::{Error, Result, Structure};
@@ -81,6 +82,14 @@ pub(super) fn check_values(what: &str, values: &Tensor, want: &str, allowed: imp
 /// All elements in row-major order.
 pub(super) fn values_of(tensor: &Tensor) -> Result<Vec<f64>> {
     Ok(tensor.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?)
+}
+
+/// The box between two tensors of the event's shape; a number from `far` on is no bound.
+pub(super) fn box_of(event: &[usize], low: &Tensor, high: &Tensor, far: f64) -> Result<Support> {
+    let bound = |v: f64| Some(v).filter(|v| v.abs() < far);
+    let pairs = values_of(low)?.into_iter().zip(values_of(high)?);
+    let bounds: Vec<Bounds> = pairs.map(|(a, b)| Bounds { lower: bound(a), upper: bound(b) }).collect();
+    Ok(Support::bounded(event, bounds))
 }
 
 /// Fails if there is a context that has not `rows` rows; a distribution without use for it

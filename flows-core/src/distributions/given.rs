@@ -1,6 +1,7 @@
 //! A conditional distribution at one context.
 
 use super::Distribution;
+use crate::bijectors::Support;
 use crate::{Error, Result, Rng, Structure};
 use candle_core::{DType, Device, Tensor};
 
@@ -119,6 +120,10 @@ impl Distribution for Repeated<'_> {
         rng: &mut Rng,
     ) -> Result<(Tensor, Tensor)> {
         self.distribution.sample_with_log_prob_training(count, Some(&self.rows(context, count)?), rng)
+    }
+
+    fn support(&self) -> Support {
+        self.distribution.support()
     }
 
     fn dtype(&self) -> Option<DType> {

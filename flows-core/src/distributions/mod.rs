@@ -1,5 +1,6 @@
 //! Distributions: bases, targets and [`Transformed`], a base pushed through a bijector.
 
+use crate::bijectors::Support;
 use crate::{Result, Rng, Structure};
 use candle_core::{DType, Device, Tensor};
 use std::sync::Arc;
@@ -127,6 +128,12 @@ pub trait Distribution: std::fmt::Debug + Send + Sync {
         Ok(())
     }
 
+    /// A set that holds all events, up to some of probability 0 (the bounds of a closed interval); all of the reals,
+    /// where none that is smaller is known.
+    fn support(&self) -> Support {
+        Support::real(self.event_shape())
+    }
+
     /// The same distribution with its parameters as constants, if it has such a twin: what that gives keeps no graph.
     fn detached(&self) -> Option<&dyn Distribution> {
         None
@@ -230,6 +237,10 @@ macro_rules! delegate_distribution {
             context: &$crate::candle_core::Tensor,
         ) -> $crate::Result<Option<Box<dyn $crate::distributions::Distribution + 'a>>> {
             $inner.condition(context)
+        }
+
+        fn support(&$this) -> $crate::bijectors::Support {
+            $inner.support()
         }
 
         fn dtype(&$this) -> Option<$crate::candle_core::DType> {

@@ -2,6 +2,7 @@
 
 use super::Distribution;
 use super::checks::{check_batch, check_rows};
+use crate::bijectors::Support;
 use crate::{Error, Result, Rng, Structure};
 use candle_core::{DType, Device, Tensor};
 
@@ -80,6 +81,15 @@ impl Distribution for Product {
 
     fn log_prob_training(&self, x: &Tensor, context: Option<&Tensor>, rng: &mut Rng) -> Result<Tensor> {
         self.sum(x, context, |part, x| part.log_prob_training(x, context, rng))
+    }
+
+    /// That of the parts, named by their number, unless all are of the reals.
+    fn support(&self) -> Support {
+        let parts: Vec<Support> = self.parts.iter().map(|part| part.support()).collect();
+        match parts.iter().all(|part| matches!(part, Support::Real { .. })) {
+            true => Support::real(self.event),
+            false => Support::named(parts.into_iter().enumerate().map(|(i, part)| (i.to_string(), part))),
+        }
     }
 
     fn sample(&self, count: usize, context: Option<&Tensor>, rng: &mut Rng) -> Result<Tensor> {

@@ -2,7 +2,7 @@
 
 use super::checks::{check_batch, check_rows, zero_where_undefined};
 use super::{Distribution, given};
-use crate::bijectors::{Bijector, Direction, Mode};
+use crate::bijectors::{Bijector, Direction, Mode, Support};
 use crate::shape::check_event;
 use crate::{Error, Result, Rng, Structure};
 use candle_core::{DType, Device, Tensor};
@@ -214,6 +214,10 @@ impl Distribution for Transformed {
         Ok(())
     }
 
+    fn support(&self) -> Support {
+        self.bijector.support().unwrap_or_else(|| Support::real(self.event_shape()))
+    }
+
     fn dtype(&self) -> Option<DType> {
         self.base.dtype()
     }
@@ -281,6 +285,10 @@ impl Distribution for Conditioned<'_> {
         rng: &mut Rng,
     ) -> Result<(Tensor, Tensor)> {
         self.parts(&self.rows(context, count)?).sample_with_log_prob_training(count, rng)
+    }
+
+    fn support(&self) -> Support {
+        self.bijector.support().unwrap_or_else(|| Support::real(self.event_shape()))
     }
 
     fn dtype(&self) -> Option<DType> {

@@ -1,7 +1,8 @@
 //! A symmetric family truncated to an interval.
 
-use super::checks::{batch_shape, check_alike, check_batch, check_rows, check_values, restrict};
+use super::checks::{batch_shape, box_of, check_alike, check_batch, check_rows, check_values, restrict};
 use super::{Distribution, LocationScale, SymmetricCdf};
+use crate::bijectors::Support;
 use crate::ops::{log_sum_exp, sum_event};
 use crate::{Result, Rng, Structure};
 use candle_core::{D, DType, Device, Tensor};
@@ -20,6 +21,7 @@ pub struct Truncated<F: SymmetricCdf> {
     base: LocationScale<F>,
     low: Tensor,
     high: Tensor,
+    support: Support,
 }
 
 /// Stands for an infinite bound, so that no gradient multiplies 0 by infinity.
@@ -49,7 +51,8 @@ impl<F: SymmetricCdf> Truncated<F> {
         check_alike("the upper bound", base.loc(), high)?;
         let (low, high) = (low.clamp(-FAR, FAR)?, high.clamp(-FAR, FAR)?);
         check_values("a width of the interval", &(&high - &low)?, "positive", |w| w > 0.0)?;
-        Ok(Self { base, low, high })
+        let support = box_of(base.event_shape(), &low, &high, FAR)?;
+        Ok(Self { base, low, high, support })
     }
 
     fn standardized(&self) -> Result<Standardized> {
@@ -79,6 +82,10 @@ impl<F: SymmetricCdf> Distribution for Truncated<F> {
         let inside = x.broadcast_maximum(&self.low)?.broadcast_minimum(&self.high)?;
         let value = self.base.log_density(&inside)?.broadcast_sub(&log_mass)?;
         sum_event(&restrict(&value, x, &self.low, &self.high)?)
+    }
+
+    fn support(&self) -> Support {
+        self.support.clone()
     }
 
     fn sample(&self, count: usize, context: Option<&Tensor>, rng: &mut Rng) -> Result<Tensor> {

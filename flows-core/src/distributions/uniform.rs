@@ -2,8 +2,9 @@
 
 use super::Distribution;
 use super::checks::{
-    batch_shape, check_alike, check_batch, check_rows, check_values, described, event_shape, restrict,
+    batch_shape, box_of, check_alike, check_batch, check_rows, check_values, described, event_shape, restrict,
 };
+use crate::bijectors::Support;
 use crate::ops::sum_event;
 use crate::{Error, Result, Rng};
 use candle_core::Tensor;
@@ -15,6 +16,7 @@ pub struct BoxUniform {
     event: Vec<usize>,
     low: Tensor,
     high: Tensor,
+    support: Support,
 }
 
 impl BoxUniform {
@@ -26,7 +28,9 @@ impl BoxUniform {
         check_alike("the upper bound", low, high)?;
         check_values("a lower bound", low, "finite", f64::is_finite)?;
         check_values("a width of the box", &(high - low)?, "positive and finite", |w| w > 0.0 && w.is_finite())?;
-        Ok(Self { event: event_shape(low.dims())?, low: low.clone(), high: high.clone() })
+        let event = event_shape(low.dims())?;
+        let support = box_of(&event, low, high, f64::INFINITY)?;
+        Ok(Self { event, low: low.clone(), high: high.clone(), support })
     }
 
     /// The distribution truncated to another box, which is uniform again.
@@ -50,6 +54,10 @@ impl Distribution for BoxUniform {
         check_batch(x, &self.event, context)?;
         let value = (&self.high - &self.low)?.log()?.neg()?.broadcast_as(x.shape())?;
         sum_event(&restrict(&value, x, &self.low, &self.high)?)
+    }
+
+    fn support(&self) -> Support {
+        self.support.clone()
     }
 
     fn sample(&self, count: usize, context: Option<&Tensor>, rng: &mut Rng) -> Result<Tensor> {

@@ -1,13 +1,15 @@
 //! A flow as people use it: config, parameters and distribution in one.
 
 use super::NamedFlow;
-use crate::bijectors::{Chain, Embed, Standardize};
+use crate::bijectors::{Bijector, Bounds, Chain, Embed, Standardize, Support};
 use crate::distributions::{Distribution, Transformed};
 use crate::nn::Scope;
+use crate::shape::check_event;
 use crate::{Config, Error, Model, Result, Structure};
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use serde::{Deserialize, Serialize};
 use std::ops::Deref;
+use std::sync::Arc;
 
 /// All that says which flow a [`Flow`] is; its parameters are the rest.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -24,6 +26,9 @@ pub struct FlowConfig {
     /// The names of the columns of the context, likewise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context_columns: Option<Vec<String>>,
+    /// What the numbers of each column lie between, if anything is known: every draw does, and densities are 0 elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bounds: Option<Vec<Bounds>>,
     /// The architecture.
     pub model: NamedFlow,
 }
@@ -31,12 +36,52 @@ pub struct FlowConfig {
 impl FlowConfig {
     /// An unconditional flow over `features` columns.
     pub fn new(features: usize, model: impl Into<NamedFlow>) -> Self {
-        Self { features, context: None, columns: None, context_columns: None, model: model.into() }
+        Self { features, context: None, columns: None, context_columns: None, bounds: None, model: model.into() }
     }
 
     /// The same, conditioned on `context` columns.
     pub fn with_context(self, context: usize) -> Self {
         Self { context: Some(context), ..self }
+    }
+
+    /// The same, with bounds for each column, in their order.
+    ///
+    /// A flow over the reals is mapped onto them, as [`Support::Bounded`] says, by the last step of the chain.
+    ///
+    /// ```
+    /// use flows_core::{bijectors::Bounds, distributions::Distribution, flows::{Flow, FlowConfig, Maf}, Rng};
+    /// let mut rng = Rng::seed(0);
+    /// let bounds = [Bounds::NONE, Bounds::above(0.0), Bounds::between(-1.0, 1.0)];
+    /// let flow = Flow::new(FlowConfig::new(3, Maf::default()).with_bounds(bounds), &mut rng)?;
+    /// let rows = flow.sample(100, None, &mut rng)?.to_vec2::<f32>()?;
+    /// assert!(rows.iter().all(|row| row[1] > 0.0 && row[2].abs() < 1.0));
+    /// # Ok::<(), flows_core::Error>(())
+    /// ```
+    pub fn with_bounds(self, bounds: impl Into<Vec<Bounds>>) -> Self {
+        Self { bounds: Some(bounds.into()), ..self }
+    }
+
+    /// Where the data lie, if they have bounds.
+    fn support(&self) -> Result<Option<Support>> {
+        let Some(bounds) = &self.bounds else { return Ok(None) };
+        if bounds.len() != self.features {
+            let (got, features) = (bounds.len(), self.features);
+            return Err(Error::Config(format!("{got} bounds for {features} columns: give one pair for each")));
+        }
+        if !self.model.architecture().is_standardized() {
+            let name = self.model.name();
+            return Err(Error::Config(format!(
+                "`{name}` is a flow of angles: leave out the bounds, or use another flow"
+            )));
+        }
+        Ok(Some(Support::bounded([self.features], bounds.as_slice())))
+    }
+
+    fn bounded(&self, scope: &Scope) -> Result<Option<Bounded>> {
+        let Some(support) = self.support()? else { return Ok(None) };
+        let bijector = support.bijector(scope.dtype(), scope.device())?.into();
+        let bounds = self.bounds.clone().unwrap_or_default();
+        Ok(Some(Bounded { bounds, columns: self.columns.clone(), bijector }))
     }
 
     fn check(&self) -> Result<()> {
@@ -78,6 +123,15 @@ pub struct FlowDensity {
     transformed: Transformed,
     data: Option<Standardize>,
     context: Option<Standardize>,
+    bounds: Option<Bounded>,
+}
+
+/// The last step of a flow with bounds.
+#[derive(Debug)]
+struct Bounded {
+    bounds: Vec<Bounds>,
+    columns: Option<Vec<String>>,
+    bijector: Arc<dyn Bijector>,
 }
 
 impl Config for FlowConfig {
@@ -91,14 +145,17 @@ impl Config for FlowConfig {
         let architecture = model.architecture();
         let flow = architecture.bijector(features, context, &scope.enter("flow"))?;
         let context = context.map(|width| Standardize::new(&[width], &scope.enter("context"))).transpose()?;
-        let chain = Chain::new(vec![flow, Box::new(data.clone())])?;
+        let mut steps = vec![flow, Box::new(data.clone())];
+        let bounds = self.bounded(scope)?;
+        steps.extend(bounds.iter().map(|bounds| Box::new(bounds.bijector.clone()) as Box<dyn Bijector>));
+        let chain = Chain::new(steps)?;
         let base = architecture.base(features, scope)?;
         let transformed = match &context {
             Some(context) => Transformed::new(base, Embed::new(Box::new(context.clone()), Box::new(chain)))?,
             None => Transformed::new(base, chain)?.without_context(),
         };
         let data = architecture.is_standardized().then_some(data);
-        Ok(FlowDensity { transformed, data, context })
+        Ok(FlowDensity { transformed, data, context, bounds })
     }
 
     fn splits_batches(&self) -> bool {
@@ -114,10 +171,11 @@ impl Config for FlowConfig {
 
 impl FlowDensity {
     /// Sets shift and scale from the columns of the training data, (B, features), and of their
-    /// context; flows of angles, whose data need none, keep theirs.
+    /// context; flows of angles, whose data need none, keep theirs. Columns with bounds are standardized behind the
+    /// map that takes them to the reals.
     ///
     /// # Errors
-    /// When a shape is wrong, a value is not finite, or a context is missing or superfluous.
+    /// When a shape is wrong, a value is not finite or not within its bounds, or a context is missing or superfluous.
     pub fn standardize(&self, x: &Tensor, context: Option<&Tensor>) -> Result<()> {
         match (&self.context, context) {
             (Some(standardize), Some(context)) => standardize.fit(context)?,
@@ -126,7 +184,32 @@ impl FlowDensity {
             }
             (None, context) => self.transformed.check_context(context)?,
         }
-        self.data.as_ref().map_or(Ok(()), |data| data.fit(x))
+        let unbounded = self.bounds.as_ref().map(|bounds| bounds.remove(x)).transpose()?;
+        self.data.as_ref().map_or(Ok(()), |data| data.fit(unbounded.as_ref().unwrap_or(x)))
+    }
+}
+
+impl Bounded {
+    /// The unbounded numbers of data that are within the bounds.
+    fn remove(&self, x: &Tensor) -> Result<Tensor> {
+        check_event("the data to standardize by", x, self.bijector.data_shape())?;
+        for (row, values) in x.to_dtype(DType::F64)?.to_vec2::<f64>()?.iter().enumerate() {
+            for (column, (bounds, &value)) in self.bounds.iter().zip(values).enumerate() {
+                // What is not a number is for those who standardize to report.
+                if bounds.contain(value) || value.is_nan() {
+                    continue;
+                }
+                let name = match &self.columns {
+                    Some(names) => format!("`{}`", names[column]),
+                    None => column.to_string(),
+                };
+                return Err(Error::Data(format!(
+                    "row {row} has {value} in column {name}, which has {bounds}: numbers must lie strictly inside; widen \
+                     the bounds, or remove the row"
+                )));
+            }
+        }
+        Ok(self.bijector.inverse(x, None)?.0)
     }
 }
 

@@ -12,6 +12,7 @@ mod elementwise;
 mod functions;
 mod fused;
 mod gated;
+mod increasing;
 mod linalg;
 mod log_sum_exp;
 mod lu_product;
@@ -60,6 +61,7 @@ pub use direction::Direction;
 pub use elementwise::{elu, erf, exp, gelu, ln, ln_1p, log_sigmoid, sigmoid, silu, softplus, tanh};
 pub use fused::Fused;
 pub use gated::gated_tanh_sigmoid;
+pub(crate) use increasing::increasing;
 pub use linalg::{
     Lu, cholesky, inverse, log_abs_det, lu, orthogonal, orthogonal_factor, solve, solve_rows, solve_triangular,
     solve_triangular_rows,

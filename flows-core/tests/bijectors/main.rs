@@ -7,6 +7,7 @@ mod deep;
 mod families;
 mod linear;
 mod networks;
+mod supports;
 mod variational;
 
 use combinators::nested;

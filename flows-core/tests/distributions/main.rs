@@ -4,6 +4,7 @@ mod registry;
 mod single;
 
 use candle_core::{DType, Device, Tensor, Var};
+use flows_core::bijectors::{Bijector, Support};
 use flows_core::distributions::{Distribution, Given};
 use flows_core::testing::{difference, gradient_difference};
 use flows_core::{Result, Rng};
@@ -82,6 +83,34 @@ fn a_given_context_is_one_that_is_repeated() -> Result<()> {
         assert!(given.log_prob(&x, Some(&repeated)).is_err(), "{}: two contexts", case.name);
         let flat = Given::new(d.as_ref(), &one.squeeze(0)?)?;
         assert!(difference(&flat.log_prob(&x, None)?, &log_prob)? < 1e-9, "{}", case.name);
+    }
+    Ok(())
+}
+
+#[test]
+fn supports_hold_all_draws() -> Result<()> {
+    for case in cases() {
+        let (d, _) = case.build(DType::F64)?;
+        let support = d.support();
+        assert_eq!(support.shape(), d.event_shape(), "{}", case.name);
+        let context = case.context(200, DType::F64)?;
+        let x = d.sample(200, context.as_ref(), &mut Rng::seed(1))?.detach();
+        if let Support::Integers { low, high, .. } = support {
+            assert_eq!((low, high + 1), (0, case.values.expect("values to count") as i64), "{}", case.name);
+            assert!(rows(&x)?.iter().all(|&v| v.fract() == 0.0 && (low..=high).contains(&(v as i64))), "{}", case.name);
+            assert!(support.bijector(DType::F64, CPU).is_err(), "{}", case.name);
+            continue;
+        }
+        let onto = support.bijector(DType::F64, CPU)?;
+        assert!(rows(&onto.inverse(&x, None)?.1)?.iter().all(|l| l.is_finite()), "{}: a draw is outside", case.name);
+        // A bijector of one's own says nothing of its range.
+        let says = !case.name.starts_with("Transformed");
+        if let Some(outside) = case.outside.filter(|_| says) {
+            let log_det = rows(&onto.inverse(&poisoned(&x, outside)?, None)?.1)?;
+            assert_eq!(log_det[1], f64::NEG_INFINITY, "{}: {outside} is inside", case.name);
+        }
+        let boxed: Box<dyn Distribution> = d;
+        assert_eq!(std::sync::Arc::new(boxed).support(), support, "{}", case.name);
     }
     Ok(())
 }

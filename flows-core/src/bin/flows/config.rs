@@ -102,11 +102,10 @@ impl RunConfig {
     /// The model for the data, its weights drawn anew.
     pub fn build(&self, data: &Dataset, device: &Device) -> Result<Flow> {
         let config = FlowConfig {
-            features: data.train.features(),
             context: data.train.context_width(),
             columns: data.columns.clone(),
             context_columns: data.context_columns.clone(),
-            model: self.model.clone(),
+            ..FlowConfig::new(data.train.features(), self.model.clone())
         };
         let flow = Flow::on(config, DType::F32, device, &mut self.rng(Stream::Weights))?;
         if self.standardize {
