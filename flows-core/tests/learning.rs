@@ -47,11 +47,11 @@ fn a_coupling_flow_fits_an_energy_by_reverse_kl() -> Result<()> {
     Ok(())
 }
 
-/// The README's figures, by the program that made them.
+/// The figures of `docs/results.md`, by the program that made them.
 #[cfg(feature = "cli")]
 #[test]
 #[ignore = "trains for up to a minute a density"]
-fn every_toy_is_learnt_to_the_figure_of_the_readme() {
+fn every_toy_is_learnt_to_the_figure_of_the_results() {
     let rings = ["--config", concat!(env!("CARGO_MANIFEST_DIR"), "/docs/rings.toml")];
     let mut failures = Vec::new();
     for toy in Toy::ALL {

@@ -11,6 +11,11 @@
 //! # Ok::<(), flows_core::Error>(())
 //! ```
 
+/// The chapter of the introduction, whose code is tested with the documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/introduction/images.md")]
+struct Chapter;
+
 mod answers;
 mod class_features;
 mod config;

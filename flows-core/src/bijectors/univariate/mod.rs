@@ -37,6 +37,51 @@ pub use sinh_arcsinh::SinhArcsinh;
 ///
 /// A point outside of the range of a family (`inverse`) or its domain (`forward`) has log-derivative
 /// minus infinity and a finite value, so that its density is zero and no gradient is NaN.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use flows_core::bijectors::{Bijector, Coupling, Mask, univariate::Univariate};
+/// use flows_core::nn::{NetworkConfig, Parameters};
+/// use flows_core::{Result, Rng};
+/// use std::sync::Arc;
+///
+/// /// `x = e^r z`.
+/// #[derive(Debug)]
+/// struct Scale;
+///
+/// impl Univariate for Scale {
+///     fn name(&self) -> String {
+///         "scale".into()
+///     }
+///
+///     fn parameters(&self) -> usize {
+///         1
+///     }
+///
+///     fn identity(&self) -> Vec<f64> {
+///         vec![0.0]
+///     }
+///
+///     fn forward(&self, z: &Tensor, parameters: &Tensor) -> Result<(Tensor, Tensor)> {
+///         let r = parameters.squeeze(2)?.broadcast_as(z.shape())?;
+///         Ok(((z * r.exp()?)?, r))
+///     }
+///
+///     fn inverse(&self, x: &Tensor, parameters: &Tensor) -> Result<(Tensor, Tensor)> {
+///         self.forward(x, &parameters.neg()?)
+///     }
+/// }
+///
+/// let parameters = Parameters::new(DType::F64, &Device::Cpu, Rng::seed(0));
+/// let (mask, network) = (Mask::Alternating { odd: false }, NetworkConfig::mlp([8]));
+/// let coupling = Coupling::new(&[4], &mask, Arc::new(Scale), None, &network, &parameters.scope())?;
+/// let z = Rng::seed(1).normal_tensor((3, 4), DType::F64, &Device::Cpu)?;
+/// let (x, log_det) = coupling.forward(&z, None)?;
+/// let (back, inverse_log_det) = coupling.inverse(&x, None)?;
+/// assert!((back - z)?.abs()?.max_all()?.to_scalar::<f64>()? < 1e-12);
+/// assert!((log_det + inverse_log_det)?.abs()?.max_all()?.to_scalar::<f64>()? < 1e-12);
+/// # Ok::<(), flows_core::Error>(())
+/// ```
 pub trait Univariate: std::fmt::Debug + Send + Sync {
     /// The field's name for the family, with its settings: "RQ-spline, 8 bins on [-3, 3]".
     fn name(&self) -> String;
