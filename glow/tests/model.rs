@@ -445,3 +445,14 @@ fn settings_that_cannot_be_are_errors() {
         assert!(Glow::new(bad.clone(), &mut Rng::seed(0)).is_err(), "{bad:?}");
     }
 }
+
+/// A model that an earlier version has saved is what it was then.
+#[test]
+fn an_old_model_is_read() -> Result<()> {
+    let glow = Glow::load(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/glow.safetensors"), CPU)?;
+    let ramp = Tensor::arange(0f32, 128.0, CPU)?.affine(1.0 / 128.0, -0.5)?.reshape((2, 1, 8, 8))?;
+    let want = Tensor::new(&[-0.4329f32, -31.4328], CPU)?;
+    let got = glow.log_prob(&ramp, None)?;
+    assert!(difference(&got, &want)? < 1e-3, "{got}");
+    Ok(())
+}
