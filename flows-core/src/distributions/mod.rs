@@ -33,6 +33,7 @@ pub use mixture::GaussianMixture;
 pub use multivariate_normal::MultivariateNormal;
 pub use normal::{Normal, NormalFamily, StandardNormal};
 pub use product::Product;
+pub(crate) use rows::BLOCK;
 pub use rows::{draw, score};
 pub use student_t::{StudentT, StudentTFamily};
 pub use transformed::Transformed;

@@ -10,7 +10,7 @@
 //! use flows_core::cli::{OutputArgs, RunArgs};
 //! use flows_core::nn::{Init, Parameters};
 //! use flows_core::run::{Loss, Presets, Program, Settings, stream};
-//! use flows_core::train::{TrainConfig, Trainer};
+//! use flows_core::train::{Ranks, TrainConfig, Trainer};
 //! use flows_core::{Result, Rng};
 //! use serde::{Deserialize, Serialize};
 //!
@@ -49,7 +49,8 @@
 //! # let folder = std::env::temp_dir().join(format!("flows-run-{}", std::process::id()));
 //! let output = OutputArgs { quiet: true, ..Default::default() };
 //! let args = RunArgs { out: Some(folder.clone()), overwrite: true, ..Default::default() };
-//! let (mut run, config): (_, Config) = PROGRAM.open(&args, output, "small", &Flags { data: None })?;
+//! let (ranks, flags) = (Ranks::alone(), Flags { data: None });
+//! let (mut run, config): (_, Config) = PROGRAM.open(&args, output, "small", &flags, &ranks)?;
 //! let parameters = Parameters::new(DType::F64, &Device::Cpu, stream(config.seed, Stream::Weights as usize));
 //! let x = parameters.scope().weight("x", 2, Init::Constant(3.0))?;
 //! let trainer = Trainer::new(&parameters, config.train.clone(), stream(config.seed, Stream::Training as usize))?;

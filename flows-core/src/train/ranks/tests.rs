@@ -169,7 +169,7 @@ fn what_ranks_tell_each_other() {
             let part = ranks.part(7);
             let values: Vec<f64> = part.clone().map(|i| i as f64 / 3.0).collect();
             let last = ranks.rank() + 1 == ranks.size();
-            (ranks.gather(&values).unwrap(), ranks.of_first(ranks.rank()).unwrap(), ranks.any(Ok(last)).unwrap())
+            (ranks.gather(&values).unwrap(), ranks.of_first(|| Ok(ranks.rank())).unwrap(), ranks.any(Ok(last)).unwrap())
         });
         let all: Vec<f64> = (0..7).map(|i| f64::from(i) / 3.0).collect();
         assert!(found.iter().all(|found| *found == (all.clone(), 0, true)));
