@@ -173,6 +173,21 @@ impl GlowDensity {
         Ok(((values + noise)?.affine(1.0 / bins, -0.5)?, Some(log_density)))
     }
 
+    /// Draws the noise of so many images, and forgets it: what [`Self::with_noise`] takes of the generator.
+    ///
+    /// # Errors
+    /// When a tensor cannot be made.
+    pub fn skip_noise(&self, images: usize, rng: &mut Rng) -> Result<()> {
+        match &self.noise {
+            // One by one, since noise takes no more memory than an image's.
+            Some(noise) => (0..images).try_for_each(|_| noise.base().sample(1, None, rng).map(drop)),
+            None => {
+                (0..images * self.config.dims()).for_each(|_| drop(rng.uniform()));
+                Ok(())
+            }
+        }
+    }
+
     /// A lower bound on `D ln bins` plus the log-probabilities of whole colours 0 to 255, (B) in f64, for
     /// [`Self::bits`]: `ln mean(p(x) / q)` over `draws` of the noise, x being the image with noise of density q
     /// (Burda et al., 2015, arXiv:1509.00519). No graph is kept.

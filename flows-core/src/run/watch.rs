@@ -90,11 +90,13 @@ impl<'a> Watch<'a> {
         let board = self.board.as_mut().map(|board| board as &mut dyn Observer);
         let bar = self.bar.as_mut().map(|bar| bar as &mut dyn Observer);
         let own = [metrics, board, bar].into_iter().flatten();
-        let mut asks = self.interrupt.asked();
+        let mut asks = Ok(self.interrupt.asked());
+        // All of them, also after one has failed: another may speak with other ranks, where none has.
         for observer in own.chain(self.others.iter_mut().map(|other| &mut **other as &mut dyn Observer)) {
-            asks |= observer.step(event)?.is_break();
+            let flow = observer.step(event);
+            asks = asks.and_then(|asks| Ok(asks | flow?.is_break()));
         }
-        Ok(asks)
+        asks
     }
 }
 
