@@ -178,14 +178,13 @@ impl GlowDensity {
     /// # Errors
     /// When a tensor cannot be made.
     pub fn skip_noise(&self, images: usize, rng: &mut Rng) -> Result<()> {
-        match &self.noise {
-            // One by one, since noise takes no more memory than an image's.
-            Some(noise) => (0..images).try_for_each(|_| noise.base().sample(1, None, rng).map(drop)),
-            None => {
-                (0..images * self.config.dims()).for_each(|_| drop(rng.uniform()));
-                Ok(())
+        for _ in 0..images {
+            match &self.noise {
+                Some(noise) => drop(noise.base().sample(1, None, rng)?),
+                None => (0..self.config.dims()).for_each(|_| _ = rng.uniform()),
             }
         }
+        Ok(())
     }
 
     /// A lower bound on `D ln bins` plus the log-probabilities of whole colours 0 to 255, (B) in f64, for

@@ -61,17 +61,19 @@ impl Run {
         self.output.note(text);
     }
 
-    /// A remark on several ranks of which some have nothing to do, since batches are cut into so many `pieces`.
-    pub fn note_pieces(&self, pieces: usize) {
-        let ranks = self.ranks.size();
-        if ranks == 1 || (pieces > 1 && pieces.is_multiple_of(ranks)) {
+    /// A remark on the ranks, if there are several, and on how well so many `pieces` of a batch divide among them.
+    pub fn note_ranks(&self, pieces: usize) {
+        let (ranks, threads) = (self.ranks.size(), plural(rayon::current_num_threads(), "thread"));
+        if ranks == 1 {
             return;
         }
-        self.note(format_args!(
-            "note   {ranks} ranks divide a batch of {}, not evenly: a multiple of {ranks}, by --pieces where the model \
-             allows it, is faster",
-            plural(pieces, "piece")
-        ));
+        let divided = match pieces {
+            1 => format!(", which all ranks work on: divide it by --pieces {ranks} if the model allows it"),
+            _ if !pieces.is_multiple_of(ranks) => format!(", not a multiple of the ranks: try --pieces {ranks}"),
+            _ => String::new(),
+        };
+        let pieces = plural(pieces, "piece");
+        self.note(format_args!("ranks  {ranks} of {threads}; a batch has {pieces}{divided}"));
     }
 
     /// Makes the folder, sets a run that is to be replaced aside, writes the settings, and gives the trainer of a model

@@ -230,8 +230,9 @@ impl Ranks {
             return own();
         }
         let (own, _) = self.agree(self.is_first().then(own).transpose(), |_| false)?;
-        let first = self.fold(|before: Option<Option<T>>| Ok(before.flatten().or(own)))?;
-        first.ok_or_else(|| Error::Internal("rank 0 has told the others nothing".into()))
+        // A list, since what is nothing in JSON, such as `()`, cannot be told from none.
+        let mut first = self.fold(|before: Option<Vec<T>>| Ok(before.unwrap_or(own.into_iter().collect())))?;
+        first.pop().ok_or_else(|| Error::Internal("rank 0 has told the others nothing".into()))
     }
 
     /// What each rank has, rank 0 first.

@@ -28,7 +28,9 @@ fn train(ranks: &Ranks, folder: &Path) -> Result<()> {
         ranks.gradients(&weights, ROWS, 4, rng, |rows, rng| {
             let x = x.narrow(0, rows.start, rows.len())?;
             let noise = rng.normal_tensor((rows.len(), 1), DType::F32, &Device::Cpu)?;
-            Ok(((network.forward(&x, None, &mut Mode::evaluation())? - x.sum_keepdim(1)?)? + noise)?.sqr()?.mean_all()?)
+            Ok(((network.forward(&x, None, &mut Mode::evaluation())? - x.sum_keepdim(1)?)? + noise)?
+                .sqr()?
+                .mean_all()?)
         })
     };
     trainer.run(loss, None, &mut ranks.observer(&mut ()))?;

@@ -65,7 +65,8 @@ fn metrics(folder: &Path, run: &str) -> Vec<Value> {
 fn runs_and_scores_are_the_same_on_1_2_3_and_4_ranks() {
     let folder = folder();
     let here = folder.path();
-    let train = |ranks: usize| succeeds(here, ranks, &format!("train --config short.toml --out {ranks} --seed 3 --json"));
+    let train =
+        |ranks: usize| succeeds(here, ranks, &format!("train --config short.toml --out {ranks} --seed 3 --json"));
     let results = |printed: &str| serde_json::from_str::<Value>(printed).unwrap()["test"].clone();
     let Some(one) = train(1) else { return };
     for ranks in [2, 3, 4] {
@@ -104,7 +105,8 @@ fn started(folder: &Path, out: &str) -> Option<(Child, String)> {
     let of_rank = |id: &str| {
         let read = |name: &str| fs::read(Path::new("/proc").join(id).join(name)).unwrap_or_default();
         let has = |bytes: Vec<u8>, word: &str| bytes.split(|byte| *byte == 0).any(|part| part == word.as_bytes());
-        has(read("cmdline"), out) && has(read("environ"), "OMPI_COMM_WORLD_RANK=1")
+        has(read("cmdline"), out)
+            && has(read("environ"), "OMPI_COMM_WORLD_RANK=1")
             && has(read("environ"), &format!("PWD={}", folder.display()))
     };
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();

@@ -111,7 +111,7 @@ pub fn run(args: TrainArgs, ranks: &Ranks) -> Result<()> {
 
     let mut shuffle = Shuffle::new(data.train.len(), config.batch, config.seed)?;
     let (weights, pieces) = (flow.parameters().trainable(), config.pieces_on(&device, ranks));
-    run.note_pieces(pieces);
+    run.note_ranks(pieces);
     let loss = |number: u64, rng: &mut _| {
         let batch = data.train.select(&shuffle.batch(number))?;
         ranks.gradients(&weights, batch.len(), pieces, rng, |rows, rng| {

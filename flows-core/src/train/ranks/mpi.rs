@@ -24,7 +24,8 @@ impl Mpi {
     pub fn start() -> Result<Self> {
         // Other threads compute; the one that starts MPI speaks.
         let started = initialize_with_threading(Threading::Funneled);
-        let (universe, _) = started.ok_or_else(|| Error::Config("MPI has been started before: keep its ranks".into()))?;
+        let (universe, _) =
+            started.ok_or_else(|| Error::Config("MPI has been started before: keep its ranks".into()))?;
         Ok(Self { world: universe.world(), _universe: universe })
     }
 }

@@ -197,7 +197,7 @@ pub fn run(args: TrainArgs, ranks: &Ranks) -> Result<()> {
     let (weights, dims) = (glow.parameters().trainable(), glow.config().dims() as f64);
     // On GPUs one piece for each.
     let pieces = if device.is_cpu() { config.pieces } else { ranks.size() };
-    run.note_pieces(pieces);
+    run.note_ranks(pieces);
     let loss = |number: u64, rng: &mut Rng| {
         let batch = shuffle.batch(number);
         let images = splits.train.augmented(&batch, config.flip, &config.warp, &mut rng.fork())?;

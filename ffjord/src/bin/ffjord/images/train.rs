@@ -57,7 +57,7 @@ pub fn run(args: TrainArgs, ranks: &Ranks) -> Result<()> {
     let mut shuffle = Shuffle::new(splits.train.len(), config.batch, config.seed)?;
     let (weights, dims) = (model.parameters().trainable(), model.config().dims() as f64);
     let pieces = Divided::new(config.pieces, &device, ranks);
-    run.note_pieces(pieces.count);
+    run.note_ranks(pieces.count);
     let loss = |number: u64, rng: &mut _| {
         let x = model.dequantize(&splits.train.tensor(&shuffle.batch(number), || false)?, rng)?;
         pieces.gradients(&weights, x.dim(0)?, rng, |rows, rng| {

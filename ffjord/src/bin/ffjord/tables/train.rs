@@ -70,7 +70,7 @@ pub fn run(args: TrainArgs, ranks: &Ranks) -> Result<()> {
 
     let mut shuffle = Shuffle::new(data.train.len(), config.batch, config.seed)?;
     let pieces = Divided::new(config.pieces, &device, ranks);
-    run.note_pieces(pieces.count);
+    run.note_ranks(pieces.count);
     let weights = model.parameters().trainable();
     let loss = |number: u64, rng: &mut _| {
         let batch = data.train.select(&shuffle.batch(number))?;
