@@ -4,6 +4,7 @@
 //! make together, and a [`Run`]: the folder, locked, which is new, resumed or replaces a run. The loop is the
 //! program's own. It calls [`Run::start`] (or [`Run::begin`], where it saves what it learns by itself), has
 //! [`Run::watch`] see each step, and ends with [`Run::trained`], [`Run::save_results`] and [`Run::report`].
+//! Of several [`Ranks`](crate::train::Ranks) all do so, in the same order, and rank 0 alone writes and speaks.
 //!
 //! ```
 //! use candle_core::{DType, Device};

@@ -123,7 +123,10 @@ impl Run {
     /// # Errors
     /// When the folder cannot be made or the config is no JSON.
     pub fn checkpoint(&self, kind: &str, config: &impl Serialize) -> Result<Checkpoint> {
-        let checkpoint = Checkpoint::new(self.path(), kind, config)?;
+        let checkpoint = match self.ranks.is_first() {
+            true => Checkpoint::new(self.path(), kind, config)?,
+            false => Checkpoint::in_made(self.path().to_path_buf(), kind, config)?,
+        };
         Ok(checkpoint.changeable(self.program.changeable).of_run(self.kept()).written_by(&self.ranks))
     }
 

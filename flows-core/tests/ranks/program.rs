@@ -21,7 +21,7 @@ model = { kind = "real-nvp", layers = 2, network = { kind = "mlp", hidden = [8],
 fn folder() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("short.toml"), SETTINGS).unwrap();
-    let long = SETTINGS.replace("steps = 30", "steps = 1200").replace("checkpoint_every = 5", "checkpoint_every = 100");
+    let long = SETTINGS.replace("steps = 30", "steps = 400").replace("checkpoint_every = 5", "checkpoint_every = 40");
     fs::write(folder.path().join("long.toml"), long).unwrap();
     folder
 }
