@@ -2,7 +2,7 @@
 
 use crate::{Cnf, Cost};
 use flows_core::Result;
-use flows_core::train::{Observer, StepEvent};
+use flows_core::train::{Observer, Ranks, StepEvent};
 use serde::Serialize;
 use std::cell::Cell;
 use std::fmt::{self, Display, Formatter};
@@ -12,6 +12,8 @@ use std::ops::ControlFlow;
 #[derive(Debug)]
 pub struct TrainingCosts {
     flows: Vec<Cnf>,
+    /// Who divides a step.
+    ranks: Ranks,
     /// What the step that is not yet counted has cost.
     step: Cell<Cost>,
     /// Since the last line, with the steps that this is of.
@@ -38,7 +40,14 @@ pub struct TrainingCost {
 impl TrainingCosts {
     /// Those of the solves of these flows.
     pub fn of(flows: Vec<Cnf>) -> Self {
-        Self { flows, step: Cell::default(), recent: Cell::default(), whole: Cell::default() }
+        let ranks = Ranks::alone();
+        Self { flows, ranks, step: Cell::default(), recent: Cell::default(), whole: Cell::default() }
+    }
+
+    /// The same where the solves of a step are divided among ranks.
+    #[must_use]
+    pub fn divided(self, ranks: &Ranks) -> Self {
+        Self { ranks: ranks.clone(), ..self }
     }
 
     /// What `evaluate` gives, whose solves are none of training.
@@ -65,9 +74,16 @@ impl TrainingCosts {
         }
     }
 
-    /// The means of the whole run; none before the first step.
-    pub fn means(&self) -> Option<TrainingCost> {
-        TrainingCost::of(self.whole.get())
+    /// The means of the whole run, over all ranks; none before the first step.
+    ///
+    /// # Errors
+    /// When a rank is gone.
+    pub fn means(&self) -> Result<Option<TrainingCost>> {
+        self.of_all(self.whole.get())
+    }
+
+    fn of_all(&self, (cost, steps): (Cost, u64)) -> Result<Option<TrainingCost>> {
+        Ok(TrainingCost::of((cost.of_all(&self.ranks)?, steps)))
     }
 
     /// What counts the steps of a run, and has a line written at every evaluation of the model.
@@ -112,7 +128,7 @@ impl<W: Fn(String)> Observer for Watch<'_, W> {
     fn step(&mut self, event: &StepEvent) -> Result<ControlFlow<()>> {
         self.costs.count();
         if let Some(validation) = event.validation {
-            let means = TrainingCost::of(self.costs.recent.take());
+            let means = self.costs.of_all(self.costs.recent.take())?;
             let means = means.map_or("flow matching".to_string(), |means| means.to_string());
             let time = 1e3 * (event.seconds - self.last.0) / (event.step - self.last.1) as f64;
             let step = event.step;

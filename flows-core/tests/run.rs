@@ -5,7 +5,7 @@ use flows_core::cli::{OutputArgs, RunArgs};
 use flows_core::files::save_model;
 use flows_core::nn::{Init, Parameters};
 use flows_core::run::{Presets, Program, Settings, stream};
-use flows_core::train::{LossGradients, Observer, Optimizer, OptimizerConfig, StepEvent};
+use flows_core::train::{LossGradients, Observer, Optimizer, OptimizerConfig, Ranks, StepEvent};
 use flows_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -59,7 +59,8 @@ impl Observer for Stop {
 fn train(out: &Path, overwrite: bool, stop: u64) -> Result<Vec<f32>> {
     let args = RunArgs { out: Some(out.into()), overwrite, ..Default::default() };
     let output = OutputArgs { quiet: true, ..Default::default() };
-    let (mut run, config): (_, Config) = PROGRAM.open(&args, output, "three", &Flags { environment: None })?;
+    let (flags, ranks) = (Flags { environment: None }, Ranks::alone());
+    let (mut run, config): (_, Config) = PROGRAM.open(&args, output, "three", &flags, &ranks)?;
     let parameters = Parameters::new(DType::F32, &Device::Cpu, stream(config.seed, Stream::Weights as usize));
     let logits = parameters.scope().weight("logits", 3, Init::Constant(0.0))?;
     let mut optimizer = Optimizer::new(OptimizerConfig::adam(0.05), &parameters)?;

@@ -5,6 +5,7 @@ use candle_core::Tensor;
 use flows_core::data::images::{Images, shrink};
 use flows_core::evaluate::{BitsPerDimension, in_chunks};
 use flows_core::text::plural;
+use flows_core::train::Ranks;
 use flows_core::{Error, Result, Rng};
 use serde::Serialize;
 use std::fmt;
@@ -79,25 +80,34 @@ impl fmt::Display for Bits {
 }
 
 /// The log-density of each image in nats, or its bound by so many `draws` of the noise, which is drawn from `rng`
-/// ([`GlowDensity::bound`](crate::GlowDensity::bound)). `progress` is told how many are done.
+/// ([`GlowDensity::bound`](crate::GlowDensity::bound)), the same to the bit whatever the number of `ranks`, which divide
+/// the images. `progress` is told how many are done, if all ranks are as fast as this one.
 ///
 /// # Errors
-/// When the images have another shape than the model's.
+/// When the images have another shape than the model's, or a rank is gone.
 pub fn log_likelihoods(
     glow: &Glow,
     images: &Images,
     draws: usize,
     rng: &mut Rng,
-    progress: impl FnMut(usize),
+    ranks: &Ranks,
+    mut progress: impl FnMut(usize),
 ) -> Result<Vec<f64>> {
     if images.shape() != glow.config().shape {
         let want = format!("the model's {:?}: give --size, and --grey if need be", glow.config().shape);
         return Err(Error::shape("an image", &images.shape(), want));
     }
-    in_chunks(images.len(), CHUNK, progress, |chunk| {
-        let chunk: Vec<u32> = chunk.map(|i| i as u32).collect();
-        let colours = images.tensor(&chunk, || false)?;
-        glow.detached().bound(&colours, context(glow, images, &chunk, &colours)?.as_ref(), draws, rng)
+    let done_of_all = |done: usize| progress(images.len().min(done * ranks.size()));
+    ranks.divide(images.len(), CHUNK, |part| {
+        // Noise is that of all images, one after another.
+        glow.detached().skip_noise(part.start * draws, rng)?;
+        let values = in_chunks(part.clone(), CHUNK, done_of_all, |chunk| {
+            let chunk: Vec<u32> = chunk.map(|i| i as u32).collect();
+            let colours = images.tensor(&chunk, || false)?;
+            glow.detached().bound(&colours, context(glow, images, &chunk, &colours)?.as_ref(), draws, rng)
+        })?;
+        glow.detached().skip_noise((images.len() - part.end) * draws, rng)?;
+        Ok(values)
     })
 }
 

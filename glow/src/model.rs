@@ -173,6 +173,20 @@ impl GlowDensity {
         Ok(((values + noise)?.affine(1.0 / bins, -0.5)?, Some(log_density)))
     }
 
+    /// Draws the noise of so many images, and forgets it: what [`Self::with_noise`] takes of the generator.
+    ///
+    /// # Errors
+    /// When a tensor cannot be made.
+    pub fn skip_noise(&self, images: usize, rng: &mut Rng) -> Result<()> {
+        for _ in 0..images {
+            match &self.noise {
+                Some(noise) => drop(noise.base().sample(1, None, rng)?),
+                None => (0..self.config.dims()).for_each(|_| _ = rng.uniform()),
+            }
+        }
+        Ok(())
+    }
+
     /// A lower bound on `D ln bins` plus the log-probabilities of whole colours 0 to 255, (B) in f64, for
     /// [`Self::bits`]: `ln mean(p(x) / q)` over `draws` of the noise, x being the image with noise of density q
     /// (Burda et al., 2015, arXiv:1509.00519). No graph is kept.

@@ -42,7 +42,7 @@ pub struct RunConfig {
     /// Images a step.
     pub batch: usize,
     /// Pieces that a batch is cut into, each with a thread and a graph of its own; decides the last digits, whatever
-    /// the number of threads.
+    /// the number of threads and ranks.
     #[serde(default = "default_pieces")]
     pub pieces: usize,
     /// Whether images are mirrored at random.

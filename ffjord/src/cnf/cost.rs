@@ -1,6 +1,8 @@
 //! What solves cost.
 
 use crate::solver::Stats;
+use flows_core::Result;
+use flows_core::train::Ranks;
 use serde::Serialize;
 
 /// What solves have cost; where each row has steps of its own, each row's is one.
@@ -45,6 +47,28 @@ impl Cost {
             seconds_forward: self.seconds_forward + other.seconds_forward,
             seconds_backward: self.seconds_backward + other.seconds_backward,
         }
+    }
+
+    /// That of all ranks.
+    ///
+    /// # Errors
+    /// When a rank is gone.
+    pub fn of_all(self, ranks: &Ranks) -> Result<Self> {
+        let Self { solves, forward, backward, accepted, rejected, .. } = self;
+        let counts = ranks.all([solves, forward, backward, accepted, rejected])?;
+        let numbers = ranks.gather(&[self.time, self.seconds_forward, self.seconds_backward])?;
+        let count = |i: usize| counts.iter().map(|counts| counts[i]).sum();
+        let number = |i: usize| numbers.chunks_exact(3).map(|numbers| numbers[i]).sum();
+        Ok(Self {
+            solves: count(0),
+            forward: count(1),
+            backward: count(2),
+            accepted: count(3),
+            rejected: count(4),
+            time: number(0),
+            seconds_forward: number(1),
+            seconds_backward: number(2),
+        })
     }
 
     /// The mean step.

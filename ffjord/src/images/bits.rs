@@ -1,15 +1,18 @@
 //! The bits that a colour takes.
 
+use super::model::BLOCK;
 use crate::ImageModel;
 use flows_core::data::images::Images;
 use flows_core::evaluate::{BitsPerDimension, in_chunks};
 use flows_core::text::plural;
+use flows_core::train::Ranks;
 use flows_core::{Error, Result, Rng};
 use serde::Serialize;
 use std::fmt;
+use std::ops::Range;
 
-/// Images at a time: a block of the solver.
-const CHUNK: usize = 64;
+/// Images at a time.
+const CHUNK: usize = BLOCK;
 
 /// What an evaluation reports.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -36,24 +39,37 @@ impl fmt::Display for ImageBits {
     }
 }
 
-/// The log-density of each of the first `count` images in nats, noise and divergence drawn from `rng`. `progress` is
-/// told how many are done.
+/// The log-density of each of the first `count` images in nats, noise and divergence drawn from `rng`, the same to the
+/// bit whatever the number of `ranks`, which divide the images. `progress` is told how many are done, if all ranks are
+/// as fast as this one.
 ///
 /// # Errors
-/// When the images have another shape than the model's, or a solver cannot go on.
+/// When the images have another shape than the model's, a solver cannot go on, or a rank is gone.
 pub fn log_likelihoods(
     model: &ImageModel,
     images: &Images,
     count: usize,
     rng: &mut Rng,
-    progress: impl FnMut(usize),
+    ranks: &Ranks,
+    mut progress: impl FnMut(usize),
 ) -> Result<Vec<f64>> {
     if images.shape() != model.config().shape {
         let want = format!("the model's {:?}", model.config().shape);
         return Err(Error::shape("an image", &images.shape(), want));
     }
-    in_chunks(images.len().min(count), CHUNK, progress, |chunk| {
-        let chunk: Vec<u32> = chunk.map(|i| i as u32).collect();
-        model.detached().score(&model.dequantize(&images.tensor(&chunk, || false)?, rng)?, rng)
+    let count = images.len().min(count);
+    let done_of_all = |done: usize| progress(count.min(done * ranks.size()));
+    ranks.divide(count, CHUNK, |part| {
+        // Noise is that of all images, one after another.
+        let skip = |images: Range<usize>, rng: &mut Rng| {
+            images.clone().step_by(CHUNK).try_for_each(|i| model.detached().skip_noise(CHUNK.min(images.end - i), rng))
+        };
+        skip(0..part.start, rng)?;
+        let values = in_chunks(part.clone(), CHUNK, done_of_all, |chunk| {
+            let chunk: Vec<u32> = chunk.map(|i| i as u32).collect();
+            model.detached().score(&model.dequantize(&images.tensor(&chunk, || false)?, rng)?, rng)
+        })?;
+        skip(part.end..count, rng)?;
+        Ok(values)
     })
 }

@@ -17,7 +17,7 @@ const LEVELS: usize = 256;
 /// Between which colours lie.
 const COLOURS: [f64; 2] = [0.0, 1.0];
 /// Images that are solved for at once.
-const BLOCK: usize = 64;
+pub(super) const BLOCK: usize = 64;
 
 /// A trainable density over images (C, H, W) whose colours lie in [0, 1], and one bijection between them and
 /// vectors of standard normal numbers: the multi-scale flow of Grathwohl et al. (2019, section 4.2).
@@ -147,6 +147,13 @@ impl ImageDensity {
             Ok(vec![log_prob.detach()])
         })
         .map(|mut found| found.remove(0))
+    }
+
+    /// Draws the noise of so many images, no more than a block, and forgets it: what [`Self::dequantize`] and then
+    /// [`Self::score`] take of the generator.
+    pub(super) fn skip_noise(&self, images: usize, rng: &mut Rng) -> Result<()> {
+        (0..images * self.config.dims()).for_each(|_| _ = rng.uniform());
+        self.flows.iter().rev().try_for_each(|flow| flow.skip_noise(images, rng))
     }
 
     /// The images that belong to noise (B, D).

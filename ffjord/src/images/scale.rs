@@ -3,7 +3,7 @@
 use super::ImageConfig;
 use crate::Cnf;
 use crate::field::{Divergence, Probe};
-use candle_core::Tensor;
+use candle_core::{DType, Device, Tensor};
 use flows_core::bijectors::{Bijector, Direction, Mode, Squeeze};
 use flows_core::nn::Scope;
 use flows_core::{Error, Result, Rng, Structure};
@@ -105,6 +105,12 @@ impl ScaleFlow {
     /// A direction with a divergence estimated by noise of `rng`.
     pub(super) fn estimate(&self, direction: Direction, input: &Tensor, rng: &mut Rng) -> Result<(Tensor, Tensor)> {
         self.within(input, |v| self.cnf.map_by(direction, v, probe(v, rng)?))
+    }
+
+    /// Draws the noise of [`Self::estimate`] for so many images, and forgets it.
+    pub(super) fn skip_noise(&self, images: usize, rng: &mut Rng) -> Result<()> {
+        let dims = self.cnf.latent_shape().iter().product::<usize>();
+        probe(&Tensor::zeros((images, dims), DType::F32, &Device::Cpu)?, rng).map(drop)
     }
 
     /// The images at `times` of the flow, the first of which is that of `start`.

@@ -1,6 +1,6 @@
 //! Runs of models of images: what the `config.toml` of one holds, and the images and the model that this makes.
 
-use super::matching::matching_steps;
+use super::{default_pieces, matching::matching_steps};
 use crate::field::{Divergence, FieldConfig};
 use crate::{CnfSettings, Coupling, ImageConfig, ImageModel};
 use candle_core::{DType, Device};
@@ -33,6 +33,9 @@ pub struct RunConfig {
     pub seed: u64,
     /// Images a step.
     pub batch: usize,
+    /// Pieces that a batch is cut into for ranks, each with solves of its own; a solve by itself is on all threads.
+    #[serde(default = "default_pieces")]
+    pub pieces: usize,
     /// The share of the steps, from the first on, that are of flow matching, without a solver; the rest are of
     /// maximum likelihood.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -139,7 +142,8 @@ impl Settings for RunConfig {
 
     fn check(&self) -> Result<()> {
         let [validation, test] = self.evaluated;
-        check_at_least_one(&[("batch", self.batch), ("evaluated", validation), ("evaluated", test)])?;
+        let [batch, pieces] = [("batch", self.batch), ("pieces", self.pieces)];
+        check_at_least_one(&[batch, pieces, ("evaluated", validation), ("evaluated", test)])?;
         if self.matching_steps.is_some_and(|steps| steps > 0) && (self.model.scales > 1 || self.model.flows > 1) {
             return Err(Error::Config(
                 "flow matching trains a single flow: set `model.scales = 1` and `model.flows = 1`, or `matching = 0`"

@@ -13,3 +13,7 @@
 pub mod images;
 mod matching;
 pub mod tables;
+
+fn default_pieces() -> usize {
+    1
+}

@@ -1,6 +1,6 @@
 //! Runs of models over rows: what the `config.toml` of one holds, and the data and the model that this makes.
 
-use super::matching::matching_steps;
+use super::{default_pieces, matching::matching_steps};
 use crate::field::Divergence;
 use crate::{CnfSettings, ContinuousFlow, ContinuousFlowConfig, Coupling, Energy};
 use candle_core::{DType, Device};
@@ -36,6 +36,9 @@ pub struct RunConfig {
     pub seed: u64,
     /// Examples a step.
     pub batch: usize,
+    /// Pieces that a batch is cut into for ranks, each with solves of its own; a solve by itself is on all threads.
+    #[serde(default = "default_pieces")]
+    pub pieces: usize,
     /// Continuous flows, one after another.
     #[serde(default = "default_flows")]
     pub flows: usize,
@@ -122,7 +125,7 @@ impl Settings for RunConfig {
     }
 
     fn check(&self) -> Result<()> {
-        check_at_least_one(&[("batch", self.batch)])?;
+        check_at_least_one(&[("batch", self.batch), ("pieces", self.pieces)])?;
         if self.matching_steps.is_some_and(|steps| steps > 0) && self.flows > 1 {
             return Err(Error::Config("flow matching trains a single flow: set `flows = 1` or `matching = 0`".into()));
         }

@@ -1,6 +1,7 @@
 //! Arguments that mean the same in every program.
 
 use super::note;
+use crate::train::Ranks;
 use clap::Args;
 use serde::Serialize;
 use std::fmt::Display;
@@ -20,6 +21,12 @@ pub struct OutputArgs {
 }
 
 impl OutputArgs {
+    /// The same for a rank: rank 0 speaks for all.
+    #[must_use]
+    pub fn of(self, ranks: &Ranks) -> Self {
+        Self { quiet: self.quiet || !ranks.is_first(), ..self }
+    }
+
     /// A remark on standard error, unless the user asked for quiet.
     pub fn note(&self, text: impl Display) {
         if !self.quiet {
@@ -46,7 +53,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// Go on with the run in the folder, exactly where it was saved last, with its settings or what --config, --steps,
-    /// --batch and --lr make of them
+    /// --batch, --pieces and --lr make of them
     #[arg(long, conflicts_with_all = ["overwrite", "preset", "seed"])]
     pub resume: bool,
     /// Replace the run in the folder
@@ -66,6 +73,9 @@ pub struct RunFlags {
     #[command(flatten)]
     #[serde(skip_serializing_if = "unset")]
     pub train: TrainFlags,
+    /// Pieces that a batch is cut into, for as many threads or ranks; decides the last digits, whatever their number
+    #[arg(long, value_name = "P", allow_negative_numbers = true, value_parser = clap::value_parser!(i64).range(1..))]
+    pub pieces: Option<i64>,
     /// Examples a step
     #[arg(long, value_name = "B", allow_negative_numbers = true, value_parser = clap::value_parser!(i64).range(1..))]
     pub batch: Option<i64>,

@@ -1,9 +1,10 @@
 //! Where a program computes.
 
+use crate::train::Ranks;
 use crate::{Error, Result};
 use candle_core::Device;
 use clap::Args;
-use std::{fmt, str::FromStr};
+use std::{env, fmt, fs, str::FromStr, thread};
 
 /// A device by name: `cpu`, `cuda`, `cuda:1`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,12 +63,27 @@ pub struct DeviceArgs {
     /// Compute on cpu, cuda, cuda:1, ...
     #[arg(long, value_name = "DEVICE", default_value_t)]
     pub device: DeviceName,
-    /// Threads to compute with; all cores unless given
+    /// Threads to compute with; all cores unless given, and those of a machine shared among its ranks
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub threads: Option<usize>,
 }
 
 impl DeviceArgs {
+    /// The same for a rank: without `--threads` (and `RAYON_NUM_THREADS`), its share of the cores that it may run on,
+    /// which it has with all ranks of its machine that may run on the same.
+    ///
+    /// # Errors
+    /// When a rank is gone.
+    pub fn of(self, ranks: &Ranks) -> Result<Self> {
+        if ranks.size() == 1 || self.threads.is_some() || env::var_os("RAYON_NUM_THREADS").is_some() {
+            return Ok(self);
+        }
+        let places = ranks.all(place())?;
+        let sharing = places.iter().filter(|place| **place == places[ranks.rank()]).count();
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        Ok(Self { threads: Some((cores / sharing).max(1)), ..self })
+    }
+
     /// Sets the number of threads of the process, and gives the device.
     ///
     /// # Errors
@@ -85,6 +101,15 @@ impl DeviceArgs {
         }
         self.device.open()
     }
+}
+
+/// The machine and the cores of it that this process may run on, as text; on systems other than Linux, where it is not
+/// known, that of one machine.
+fn place() -> String {
+    let read = |path| fs::read_to_string(path).unwrap_or_default();
+    let status = read("/proc/self/status");
+    let cores = status.lines().find(|line| line.starts_with("Cpus_allowed_list:")).unwrap_or_default();
+    read("/proc/sys/kernel/hostname") + cores
 }
 
 #[cfg(test)]

@@ -1,34 +1,59 @@
 //! How a program ends.
 
 use super::note;
+use crate::train::Ranks;
 use crate::{Error, Result};
 use clap::Parser;
 use std::process::ExitCode;
 
-/// Parses the arguments, runs the program, and shows its error, if it ends with one.
-pub fn main<Args: Parser + Send>(run: impl FnOnce(Args) -> Result<()> + Send) -> ExitCode {
+/// Parses the arguments, runs the program, alone or as one of the ranks that an MPI launcher has started, and shows its
+/// error, if it ends with one.
+pub fn main<Args: Parser>(run: impl FnOnce(Args, &Ranks) -> Result<()> + Send) -> ExitCode {
     prepare_process();
-    match with_stack(run, Args::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+    ExitCode::from(with_stack(|| match Ranks::start() {
+        Ok(ranks) => run_as(run, &ranks),
+        Err(error) => report(&error, &Ranks::alone()),
+    }))
+}
+
+/// Parses the arguments, runs the program, and gives its exit status.
+fn run_as<Args: Parser>(run: impl FnOnce(Args, &Ranks) -> Result<()>, ranks: &Ranks) -> u8 {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
         Err(error) => {
-            match &error {
-                Error::Interrupted(_) => note(&error),
-                _ => note(format_args!("error: {error}")),
+            if ranks.is_first() {
+                error.print().ok();
             }
-            ExitCode::from(status(&error))
+            return error.exit_code() as u8;
         }
+    };
+    let result = ranks.finish(run(args, ranks), |error| report(error, ranks));
+    result.map_or_else(|error| report(&error, ranks), |()| 0)
+}
+
+/// Shows an error, and gives its exit status.
+fn report(error: &Error, ranks: &Ranks) -> u8 {
+    match (error, ranks.rank()) {
+        (Error::Interrupted(_), 0) => note(error),
+        (Error::Interrupted(_), _) => {}
+        (_, 0) => note(format_args!("error: {error}")),
+        (_, rank) => note(format_args!("error on rank {rank}: {error}")),
     }
+    status(error)
 }
 
 /// Calls `run` on a thread whose stack is large: candle follows a graph by recursion, as deep as a chain of operations
 /// is long, such as those of a solver's steps.
-fn with_stack<Args: Send>(run: impl FnOnce(Args) -> Result<()> + Send, args: Args) -> Result<()> {
+fn with_stack(run: impl FnOnce() -> u8 + Send) -> u8 {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("main".into()).stack_size(STACK);
-        let thread = thread.spawn_scoped(scope, || run(args)).map_err(|e| {
-            Error::Io(format!("a thread with a stack of {STACK} bytes cannot be had ({e}): raise the limit of memory"))
-        })?;
-        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        match thread.spawn_scoped(scope, run) {
+            Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            Err(error) => {
+                let message = format!("a thread with a stack of {STACK} bytes cannot be had ({error})");
+                report(&Error::Io(format!("{message}: raise the limit of memory")), &Ranks::alone())
+            }
+        }
     })
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A program's `main` is [`main`], its allocator [`Allocator`]. A subcommand that trains flattens [`RunArgs`],
 //! [`DeviceArgs`] and [`OutputArgs`] into its arguments, one that uses a model [`ModelArgs`]; what a training run is
-//! made of is in [`run`](crate::run).
+//! made of is in [`run`](crate::run). [`main`] hands over the [`Ranks`](crate::train::Ranks) that share the work.
 
 mod args;
 mod columns;

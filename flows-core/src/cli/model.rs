@@ -1,6 +1,7 @@
 //! Models by the word that names them.
 
 use super::{DeviceArgs, OutputArgs};
+use crate::train::Ranks;
 use crate::{Result, hub};
 use candle_core::Device;
 use clap::Args;
@@ -20,6 +21,14 @@ pub struct ModelArgs {
 }
 
 impl ModelArgs {
+    /// The same for a rank: [`DeviceArgs::of`], [`OutputArgs::of`].
+    ///
+    /// # Errors
+    /// When a rank is gone.
+    pub fn of(&self, ranks: &Ranks) -> Result<Self> {
+        Ok(Self { model: self.model.clone(), device: self.device.of(ranks)?, output: self.output.of(ranks) })
+    }
+
     /// The file of the model, as [`model_file`], and the device that it is to be on.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use super::{count, duration, note};
 use crate::data::Examples;
 use crate::distributions::Distribution;
-use crate::train::{Observer, StepEvent};
+use crate::train::{Observer, Ranks, StepEvent};
 use crate::{Result, evaluate};
 use indicatif::{ProgressBar as Bar, ProgressDrawTarget, ProgressStyle};
 use std::io::{IsTerminal, stderr};
@@ -137,9 +137,14 @@ pub fn with_bar<T>(
 ///
 /// # Errors
 /// As there.
-pub fn log_likelihoods(distribution: &dyn Distribution, rows: &Examples, quiet: bool) -> Result<Vec<f64>> {
+pub fn log_likelihoods(
+    distribution: &dyn Distribution,
+    rows: &Examples,
+    ranks: &Ranks,
+    quiet: bool,
+) -> Result<Vec<f64>> {
     with_bar(rows.len(), "evaluating", quiet || rows.len() < 1 << 13, |progress| {
-        evaluate::log_likelihoods(distribution, rows, progress)
+        evaluate::log_likelihoods(distribution, rows, ranks, progress)
     })
 }
 

@@ -36,6 +36,7 @@ pub use mixture::GaussianMixture;
 pub use multivariate_normal::MultivariateNormal;
 pub use normal::{Normal, NormalFamily, StandardNormal};
 pub use product::Product;
+pub(crate) use rows::BLOCK;
 pub use rows::{draw, draw_given, draw_with_log_prob, score};
 pub use student_t::{StudentT, StudentTFamily};
 pub use transformed::Transformed;

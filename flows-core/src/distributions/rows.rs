@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use std::ops::Range;
 
 /// Rows of a task: so few that what a network computes stays in the cache.
-const BLOCK: usize = 128;
+pub(crate) const BLOCK: usize = 128;
 
 /// [`Distribution::log_prob`] of any number of rows, for use rather than training: no graph is
 /// kept, and blocks of rows are evaluated side by side.

@@ -3,8 +3,9 @@
 use super::{Mean, bits_per_dimension};
 use crate::Result;
 use crate::data::Examples;
-use crate::distributions::{Distribution, score};
+use crate::distributions::{BLOCK, Distribution, score};
 use crate::text::plural;
+use crate::train::Ranks;
 use candle_core::{DType, Tensor};
 use serde::Serialize;
 use std::ops::Range;
@@ -12,35 +13,40 @@ use std::ops::Range;
 /// Rows between two reports of how far it is.
 const CHUNK: usize = 1 << 12;
 
-/// The log-likelihood of each row in nats. `progress` is told after each chunk how many rows are done.
+/// The log-likelihood of each row in nats, the same to the bit whatever the number of `ranks`, which divide the rows.
+/// `progress` is told after each chunk how many rows are done, if all ranks are as fast as this one.
 ///
 /// # Errors
-/// As [`score`].
+/// As [`score`], and when a rank is gone.
 pub fn log_likelihoods(
     distribution: &dyn Distribution,
     rows: &Examples,
-    progress: impl FnMut(usize),
+    ranks: &Ranks,
+    mut progress: impl FnMut(usize),
 ) -> Result<Vec<f64>> {
-    in_chunks(rows.len(), CHUNK, progress, |chunk| {
-        let chunk = rows.rows(chunk)?;
-        score(distribution, &chunk.x, chunk.context.as_ref())
+    let done_of_all = |done: usize| progress(rows.len().min(done * ranks.size()));
+    ranks.divide(rows.len(), BLOCK, |part| {
+        in_chunks(part, CHUNK, done_of_all, |chunk| {
+            let chunk = rows.rows(chunk)?;
+            score(distribution, &chunk.x, chunk.context.as_ref())
+        })
     })
 }
 
-/// What `score` gives for the numbers below `count`, `chunk` at a time, one figure for each (B). `progress` is told
-/// after each chunk how many are done.
+/// What `score` gives for these numbers, `chunk` at a time, one figure for each (B). `progress` is told after each chunk
+/// how many are done.
 ///
 /// # Errors
 /// Those of `score`.
 pub fn in_chunks(
-    count: usize,
+    numbers: Range<usize>,
     chunk: usize,
     mut progress: impl FnMut(usize),
     mut score: impl FnMut(Range<usize>) -> Result<Tensor>,
 ) -> Result<Vec<f64>> {
-    let mut values = Vec::with_capacity(count);
-    for start in (0..count).step_by(chunk) {
-        values.extend(score(start..count.min(start + chunk))?.to_dtype(DType::F64)?.to_vec1::<f64>()?);
+    let mut values = Vec::with_capacity(numbers.len());
+    for start in numbers.clone().step_by(chunk) {
+        values.extend(score(start..numbers.end.min(start + chunk))?.to_dtype(DType::F64)?.to_vec1::<f64>()?);
         progress(values.len());
     }
     Ok(values)
@@ -87,7 +93,8 @@ mod tests {
         let normal = StandardNormal::new([2], DType::F64, &Device::Cpu)?;
         let x = normal.sample(CHUNK + 5, None, &mut Rng::seed(0))?;
         let mut seen = Vec::new();
-        let values = log_likelihoods(&normal, &Examples { x: x.clone(), context: None }, |done| seen.push(done))?;
+        let rows = Examples { x: x.clone(), context: None };
+        let values = log_likelihoods(&normal, &rows, &Ranks::alone(), |done| seen.push(done))?;
         assert_eq!(values, normal.log_prob(&x, None)?.to_vec1::<f64>()?);
         assert_eq!(seen, [CHUNK, CHUNK + 5]);
         let likelihood = Likelihood::of(&values, 2);

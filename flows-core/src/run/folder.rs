@@ -70,6 +70,11 @@ impl Folder {
         Ok(folder)
     }
 
+    /// The folder `path` as it is for a rank that leaves it to rank 0.
+    pub(super) fn of_another(path: PathBuf) -> Self {
+        Self { path, pictures: &[], lock: None, undo: Undo::Nothing }
+    }
+
     fn open(path: PathBuf, pictures: &'static [&'static str]) -> Result<Self> {
         if path.exists() && !path.is_dir() {
             return Err(Error::file(path, "is a file, not a folder; choose another --out"));

@@ -4,13 +4,14 @@
 //! make together, and a [`Run`]: the folder, locked, which is new, resumed or replaces a run. The loop is the
 //! program's own. It calls [`Run::start`] (or [`Run::begin`], where it saves what it learns by itself), has
 //! [`Run::watch`] see each step, and ends with [`Run::trained`], [`Run::save_results`] and [`Run::report`].
+//! Of several [`Ranks`](crate::train::Ranks) all do so, in the same order, and rank 0 alone writes and speaks.
 //!
 //! ```
 //! use candle_core::{DType, Device};
 //! use flows_core::cli::{OutputArgs, RunArgs};
 //! use flows_core::nn::{Init, Parameters};
 //! use flows_core::run::{Loss, Presets, Program, Settings, stream};
-//! use flows_core::train::{TrainConfig, Trainer};
+//! use flows_core::train::{Ranks, TrainConfig, Trainer};
 //! use flows_core::{Result, Rng};
 //! use serde::{Deserialize, Serialize};
 //!
@@ -49,7 +50,8 @@
 //! # let folder = std::env::temp_dir().join(format!("flows-run-{}", std::process::id()));
 //! let output = OutputArgs { quiet: true, ..Default::default() };
 //! let args = RunArgs { out: Some(folder.clone()), overwrite: true, ..Default::default() };
-//! let (mut run, config): (_, Config) = PROGRAM.open(&args, output, "small", &Flags { data: None })?;
+//! let (ranks, flags) = (Ranks::alone(), Flags { data: None });
+//! let (mut run, config): (_, Config) = PROGRAM.open(&args, output, "small", &flags, &ranks)?;
 //! let parameters = Parameters::new(DType::F64, &Device::Cpu, stream(config.seed, Stream::Weights as usize));
 //! let x = parameters.scope().weight("x", 2, Init::Constant(3.0))?;
 //! let trainer = Trainer::new(&parameters, config.train.clone(), stream(config.seed, Stream::Training as usize))?;

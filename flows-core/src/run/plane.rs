@@ -5,6 +5,7 @@ use crate::data::{Dataset, Examples, Toy};
 use crate::distributions::Distribution;
 use crate::evaluate::log_likelihoods;
 use crate::plot::{Colour, Field, Figure, Grid, Panel, Window, points, window};
+use crate::train::Ranks;
 use candle_core::{DType, Device, Tensor};
 
 /// Points in a scatter plot.
@@ -63,7 +64,7 @@ pub fn density(model: &dyn Distribution, window: Window, context: Option<&Tensor
     let grid = Grid::new(window[0], window[1], SIDE)?;
     let x = grid.points(DType::F32, device)?;
     let context = context.map(|c| c.broadcast_as((x.dim(0)?, c.dim(1)?))?.contiguous()).transpose()?;
-    let values = log_likelihoods(model, &Examples { x, context }, |_| ())?;
+    let values = log_likelihoods(model, &Examples { x, context }, &Ranks::alone(), |_| ())?;
     grid.density(&Tensor::new(values, &Device::Cpu)?)
 }
 

@@ -5,9 +5,11 @@ use super::folder::Folder;
 use super::settings::{Presets, overlay, parse_settings, read_settings};
 use crate::cli::{OutputArgs, RunArgs};
 use crate::files::read_metadata;
+use crate::train::Ranks;
 use crate::{Error, Result};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use toml::Table;
 
@@ -55,6 +57,8 @@ impl Program {
     /// one is named), under those of the file `--config`, under `flags`, a structure of options; of a resumed run its
     /// own, under file and flags likewise. Nothing is written yet.
     ///
+    /// Of several `ranks` rank 0 does this, and the others get the settings from it.
+    ///
     /// # Errors
     /// When a setting is unknown or cannot be used, or the folder has a run that is in the way, is training, or is not
     /// there to be resumed.
@@ -64,29 +68,48 @@ impl Program {
         output: OutputArgs,
         preset: &str,
         flags: &impl Serialize,
+        ranks: &Ranks,
     ) -> Result<(Run, T)> {
-        if args.resume { self.resume(args, output, preset) } else { self.create(args, output, preset, flags) }
+        let mut opened = None;
+        let text = ranks.of_first(|| {
+            let (folder, settings) =
+                if args.resume { self.resume(args, preset)? } else { self.create(args, preset, flags)? };
+            // Numbers in TOML are what they were, to the bit.
+            let text = if ranks.size() > 1 { toml::to_string(&settings).map_err(unwritable)? } else { String::new() };
+            opened = Some((folder, settings));
+            Ok(text)
+        })?;
+        let (folder, settings) = match opened {
+            Some(opened) => opened,
+            None => {
+                let settings = parse_settings(text.parse().map_err(unwritable)?)?;
+                (Folder::of_another(self.place_of(args, preset, &settings)?), settings)
+            }
+        };
+        let kept = self.kept(&settings)?;
+        Ok((Run::new(*self, folder, args, output, kept, ranks), settings))
     }
 
-    fn create<T: Settings>(
-        &self,
-        args: &RunArgs,
-        output: OutputArgs,
-        preset: &str,
-        flags: &impl Serialize,
-    ) -> Result<(Run, T)> {
+    /// The folder of the run.
+    fn place_of(&self, args: &RunArgs, preset: &str, settings: &impl Serialize) -> Result<PathBuf> {
+        let subject = match args.resume {
+            true => self.subject_of(&self.presets.get(preset)?),
+            false => Table::try_from(settings).ok().and_then(|settings| self.subject_of(&settings)),
+        };
+        Ok(place(args, subject))
+    }
+
+    fn create<T: Settings>(&self, args: &RunArgs, preset: &str, flags: &impl Serialize) -> Result<(Folder, T)> {
         let settings = self.layers(args, preset, flags)?;
         let settings: T = parse_settings(settings).map_err(|e| of_file(args.config.as_deref(), e))?;
         let settings = settings.resolve(false)?;
-        let subject = Table::try_from(&settings).ok().and_then(|settings| self.subject_of(&settings));
-        let folder = Folder::new(place(args, subject), self.files, args.overwrite)?;
+        let folder = Folder::new(self.place_of(args, preset, &settings)?, self.files, args.overwrite)?;
         settings.check()?;
-        let kept = self.kept(&settings)?;
-        Ok((Run::new(*self, folder, args, output, kept), settings))
+        Ok((folder, settings))
     }
 
-    fn resume<T: Settings>(&self, args: &RunArgs, output: OutputArgs, preset: &str) -> Result<(Run, T)> {
-        let folder = Folder::resume(place(args, self.subject_of(&self.presets.get(preset)?)), self.files)?;
+    fn resume<T: Settings>(&self, args: &RunArgs, preset: &str) -> Result<(Folder, T)> {
+        let folder = Folder::resume(self.place_of(args, preset, &())?, self.files)?;
         let config = folder.file("config.toml");
         let parse = |settings, path: &Path| -> Result<T> {
             parse_settings::<T>(settings).map_err(|e| of_file(Some(path), e))?.resolve(true)
@@ -112,7 +135,7 @@ impl Program {
             return Err(Error::file(path, message));
         }
         settings.check()?;
-        Ok((Run::new(*self, folder, args, output, now), settings))
+        Ok((folder, settings))
     }
 
     /// The settings of a new run, in layers.
@@ -165,6 +188,10 @@ fn read_back(settings: &Map<String, Value>) -> Map<String, Value> {
 /// The name of a setting that differs.
 fn difference(before: &Map<String, Value>, now: &Map<String, Value>) -> Option<String> {
     before.keys().chain(now.keys()).find(|name| before.get(*name) != now.get(*name)).cloned()
+}
+
+fn unwritable(error: impl Display) -> Error {
+    Error::Config(format!("the settings cannot be told to the other ranks ({error})"))
 }
 
 /// The options that are given as a layer of settings.
@@ -248,7 +275,8 @@ mod tests {
                 config: over.map(Path::to_path_buf),
                 ..Default::default()
             };
-            PROGRAM.open::<Table>(&args, OutputArgs::default(), "a", &Table::new()).map(|(_, settings)| settings)
+            let (output, ranks) = (OutputArgs::default(), Ranks::alone());
+            PROGRAM.open::<Table>(&args, output, "a", &Table::new(), &ranks).map(|(_, settings)| settings)
         };
         let refused = |over: Option<&Path>, words: &[&str]| {
             let error = open(over).unwrap_err().to_string();

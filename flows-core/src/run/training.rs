@@ -3,8 +3,8 @@
 use super::folder::Folder;
 use super::losses::{loss_figure, loss_panels};
 use super::{Loss, Losses, Program, Trained, Watch};
-use crate::cli::{OutputArgs, RunArgs, count, print, print_json, write_json};
-use crate::train::{Checkpoint, Outcome, Trainer};
+use crate::cli::{OutputArgs, RunArgs, count, plural, print, print_json, write_json};
+use crate::train::{Checkpoint, Outcome, Ranks, Trainer};
 use crate::{Error, Result};
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 
 /// One training run: its folder, which no other process trains in while this lives, and what is written there.
 ///
-/// A new run that is dropped before it was saved leaves what was there before.
+/// A new run that is dropped before it was saved leaves what was there before. Of several ranks rank 0 alone writes:
+/// what writes and speaks here does nothing on the others.
 #[derive(Debug)]
 pub struct Run {
     program: Program,
@@ -24,6 +25,7 @@ pub struct Run {
     output: OutputArgs,
     /// The settings that a resumed run keeps.
     kept: Map<String, Value>,
+    ranks: Ranks,
 }
 
 impl Run {
@@ -33,8 +35,10 @@ impl Run {
         args: &RunArgs,
         output: OutputArgs,
         kept: Map<String, Value>,
+        ranks: &Ranks,
     ) -> Self {
-        Self { program, folder, resumes: args.resume, tensorboard: args.tensorboard, output, kept }
+        let (output, ranks) = (output.of(ranks), ranks.clone());
+        Self { program, folder, resumes: args.resume, tensorboard: args.tensorboard, output, kept, ranks }
     }
 
     /// Whether the run goes on with one that was there.
@@ -57,13 +61,28 @@ impl Run {
         self.output.note(text);
     }
 
+    /// A remark on the ranks, if there are several, and on how well so many `pieces` of a batch divide among them.
+    pub fn note_ranks(&self, pieces: usize) {
+        let (ranks, threads) = (self.ranks.size(), plural(rayon::current_num_threads(), "thread"));
+        if ranks == 1 {
+            return;
+        }
+        let divided = match pieces {
+            1 => format!(", which all ranks work on: divide it by --pieces {ranks} if the model allows it"),
+            _ if !pieces.is_multiple_of(ranks) => format!(", not a multiple of the ranks: try --pieces {ranks}"),
+            _ => String::new(),
+        };
+        let pieces = plural(pieces, "piece");
+        self.note(format_args!("ranks  {ranks} of {threads}; a batch has {pieces}{divided}"));
+    }
+
     /// Makes the folder, sets a run that is to be replaced aside, writes the settings, and gives the trainer of a model
     /// of `kind` with `config`: one that saves the run here, and has gone back to where it was saved if it is resumed.
     ///
     /// To be called once all else is known to be in order.
     ///
     /// # Errors
-    /// As [`Trainer::resume`], and when the folder cannot be written to.
+    /// As [`Trainer::resume`], when the folder cannot be written to, and as [`Ranks::check_same`].
     pub fn start(
         &mut self,
         trainer: Trainer,
@@ -73,11 +92,12 @@ impl Run {
     ) -> Result<Trainer> {
         self.begin(settings)?;
         let checkpoint = self.checkpoint(kind, config)?;
-        let saved = self.resumes && checkpoint.exists();
+        let saved = self.ranks.of_first(|| Ok(self.resumes && checkpoint.exists()))?;
         let mut trainer = trainer.with_checkpoint(checkpoint);
         if saved {
             trainer.resume()?;
         }
+        self.ranks.check_same(trainer.parameters())?;
         self.note_resumed(trainer.step());
         Ok(trainer)
     }
@@ -88,11 +108,14 @@ impl Run {
     /// # Errors
     /// When the folder cannot be written to, or another process has begun a run in it.
     pub fn begin(&mut self, settings: &impl Serialize) -> Result<()> {
-        if !self.resumes {
-            self.folder.make_room()?;
-        }
         self.kept = self.program.kept(settings)?;
-        self.folder.write_settings(settings, self.resumes)
+        let Self { ranks, folder, resumes, .. } = self;
+        ranks.of_first(|| {
+            if !*resumes {
+                folder.make_room()?;
+            }
+            folder.write_settings(settings, *resumes)
+        })
     }
 
     /// Where the run is saved, for a model of `kind` with `config`.
@@ -100,8 +123,11 @@ impl Run {
     /// # Errors
     /// When the folder cannot be made or the config is no JSON.
     pub fn checkpoint(&self, kind: &str, config: &impl Serialize) -> Result<Checkpoint> {
-        let checkpoint = Checkpoint::new(self.path(), kind, config)?;
-        Ok(checkpoint.changeable(self.program.changeable).of_run(self.kept()))
+        let checkpoint = match self.ranks.is_first() {
+            true => Checkpoint::new(self.path(), kind, config)?,
+            false => Checkpoint::in_made(self.path().to_path_buf(), kind, config)?,
+        };
+        Ok(checkpoint.changeable(self.program.changeable).of_run(self.kept()).written_by(&self.ranks))
     }
 
     /// The settings that the run keeps when it is resumed. A program that saves what it trains by itself saves them as
@@ -122,13 +148,13 @@ impl Run {
     }
 
     /// Who watches the steps of the run, of which `done` are done of `steps`: metrics, event files, a progress bar,
-    /// Ctrl-C.
+    /// Ctrl-C. On several ranks all watch, and end where one asks.
     ///
     /// # Errors
     /// When a file cannot be written.
     pub fn watch<'a>(&self, done: u64, steps: u64) -> Result<Watch<'a>> {
         let board = self.tensorboard || self.folder.has_events();
-        Watch::new(self.path(), (done, steps), board, self.output)
+        Watch::new(self.path(), (done, steps), board, self.output, &self.ranks)
     }
 
     /// What a trainer has come to at the end of `steps` steps, with what its losses were.
@@ -164,6 +190,9 @@ impl Run {
     /// # Errors
     /// When the file cannot be written.
     pub fn save_results(&self, results: &impl Serialize) -> Result<()> {
+        if !self.ranks.is_first() {
+            return Ok(());
+        }
         write_json(&self.file("results.json"), results)
     }
 
@@ -172,6 +201,9 @@ impl Run {
     /// # Errors
     /// When the metrics cannot be read or the picture cannot be written.
     pub fn draw_losses(&self, losses: &[Loss], lines: &[(&str, f64)]) -> Result<()> {
+        if !self.ranks.is_first() {
+            return Ok(());
+        }
         let run = (String::new(), Losses::read(&self.file("metrics.jsonl"))?, losses.to_vec());
         loss_figure(loss_panels(&[run], lines)).write(self.file("loss.png"))
     }
@@ -181,6 +213,9 @@ impl Run {
     /// # Errors
     /// When they cannot be written.
     pub fn report(&self, results: &impl Serialize, summary: &[(&str, String)]) -> Result<()> {
+        if !self.ranks.is_first() {
+            return Ok(());
+        }
         if self.output.json {
             return print_json(results);
         }

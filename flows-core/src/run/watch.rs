@@ -2,7 +2,7 @@
 
 use crate::Result;
 use crate::cli::{Interrupt, OutputArgs, ProgressBar, plural};
-use crate::train::{Metrics, Observer, StepEvent, TensorBoard};
+use crate::train::{Metrics, Observer, Ranks, StepEvent, TensorBoard};
 use serde::Serialize;
 use std::fmt;
 use std::ops::ControlFlow;
@@ -15,9 +15,11 @@ const LINES: u64 = 10_000;
 /// user has pressed Ctrl-C.
 ///
 /// It is the [`Observer`] of a [`Trainer`](crate::train::Trainer); a loop of one's own calls [`Observer::step`] after
-/// each step, and saves and ends where that breaks.
+/// each step, and saves and ends where that breaks, which it does on all ranks at once.
 pub struct Watch<'a> {
-    metrics: Metrics,
+    ranks: Ranks,
+    /// None on other ranks than rank 0, which have neither of the next two.
+    metrics: Option<Metrics>,
     board: Option<TensorBoard>,
     bar: Option<ProgressBar>,
     interrupt: Interrupt,
@@ -25,7 +27,17 @@ pub struct Watch<'a> {
 }
 
 impl<'a> Watch<'a> {
-    pub(super) fn new(folder: &Path, (done, steps): (u64, u64), board: bool, output: OutputArgs) -> Result<Self> {
+    pub(super) fn new(
+        folder: &Path,
+        (done, steps): (u64, u64),
+        board: bool,
+        output: OutputArgs,
+        ranks: &Ranks,
+    ) -> Result<Self> {
+        let (ranks, interrupt) = (ranks.clone(), Interrupt::install(ranks.is_first())?);
+        if !ranks.is_first() {
+            return Ok(Self { ranks, metrics: None, board: None, bar: None, interrupt, others: Vec::new() });
+        }
         let (path, every) = (folder.join("metrics.jsonl"), steps.div_ceil(LINES));
         let metrics = match done {
             0 => Metrics::create(&path, every)?,
@@ -39,13 +51,8 @@ impl<'a> Watch<'a> {
             0 => TensorBoard::create(folder, every),
             done => TensorBoard::resume(folder, every, done),
         });
-        Ok(Self {
-            metrics,
-            board: board.transpose()?,
-            bar: (!output.quiet).then(|| ProgressBar::new(steps, done)),
-            interrupt: Interrupt::install()?,
-            others: Vec::new(),
-        })
+        let (board, bar) = (board.transpose()?, (!output.quiet).then(|| ProgressBar::new(steps, done)));
+        Ok(Self { ranks, metrics: Some(metrics), board, bar, interrupt, others: Vec::new() })
     }
 
     /// The same with another name of the loss, its unit for instance.
@@ -74,22 +81,29 @@ impl<'a> Watch<'a> {
     /// # Errors
     /// When it cannot be written.
     pub fn record(&mut self, record: &impl Serialize) -> Result<()> {
-        self.metrics.write(record)
+        self.metrics.as_mut().map_or(Ok(()), |metrics| metrics.write(record))
+    }
+
+    /// Whether any of those who watch on this rank asks to stop.
+    fn asks(&mut self, event: &StepEvent) -> Result<bool> {
+        let metrics = self.metrics.as_mut().map(|metrics| metrics as &mut dyn Observer);
+        let board = self.board.as_mut().map(|board| board as &mut dyn Observer);
+        let bar = self.bar.as_mut().map(|bar| bar as &mut dyn Observer);
+        let own = [metrics, board, bar].into_iter().flatten();
+        let mut asks = Ok(self.interrupt.asked());
+        // All of them, also after one has failed: another may speak with other ranks, where none has.
+        for observer in own.chain(self.others.iter_mut().map(|other| &mut **other as &mut dyn Observer)) {
+            let flow = observer.step(event);
+            asks = asks.and_then(|asks| Ok(asks | flow?.is_break()));
+        }
+        asks
     }
 }
 
 impl Observer for Watch<'_> {
     fn step(&mut self, event: &StepEvent) -> Result<ControlFlow<()>> {
-        let board = self.board.as_mut().map(|board| board as &mut dyn Observer);
-        let bar = self.bar.as_mut().map(|bar| bar as &mut dyn Observer);
-        let own = [Some(&mut self.metrics as &mut dyn Observer), board, bar].into_iter().flatten();
-        let mut flow = if self.interrupt.asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
-        for observer in own.chain(self.others.iter_mut().map(|other| &mut **other as &mut dyn Observer)) {
-            if observer.step(event)?.is_break() {
-                flow = ControlFlow::Break(());
-            }
-        }
-        Ok(flow)
+        let own = self.asks(event);
+        Ok(if self.ranks.any(own)? { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     }
 }
 

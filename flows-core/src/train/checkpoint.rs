@@ -32,9 +32,15 @@ impl Checkpoint {
     /// When the folder cannot be made or the settings are no JSON.
     pub fn new(folder: impl Into<PathBuf>, kind: impl Into<String>, config: &impl Serialize) -> Result<Self> {
         let folder = folder.into();
+        in_folder(&folder, "model.safetensors")?;
+        Self::in_made(folder, kind, config)
+    }
+
+    /// The same in a folder that is there, or that this process does not write to.
+    pub(crate) fn in_made(folder: PathBuf, kind: impl Into<String>, config: &impl Serialize) -> Result<Self> {
         let config = serde_json::to_string(config)
             .map_err(|error| Error::Config(format!("the settings of the model are not JSON ({error})")))?;
-        let (model, training) = (in_folder(&folder, "model.safetensors")?, folder.join("training.safetensors"));
+        let [model, training] = ["model.safetensors", "training.safetensors"].map(|name| folder.join(name));
         let run = serde_json::Value::Null;
         Ok(Self { folder, model, training, kind: kind.into(), config, changeable: &[], writes: true, run })
     }

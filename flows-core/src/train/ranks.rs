@@ -1,5 +1,6 @@
 //! Training on several processes, the ranks of a run, each of which works on a part of every batch.
 
+mod launcher;
 #[cfg(feature = "mpi")]
 mod mpi;
 #[cfg(test)]
@@ -10,12 +11,17 @@ pub use mpi::Mpi;
 
 use super::gradients::Pieces;
 use super::{Loss, LossGradients, Observer, StepEvent};
+use crate::nn::Parameters;
 use crate::{Error, Result, Rng};
 use candle_core::{Device, Tensor, Var, backprop::GradStore};
 use serde::{Serialize, de::DeserializeOwned};
 use std::fmt::Debug;
 use std::ops::{ControlFlow, Range};
 use std::rc::Rc;
+use std::time::Duration;
+
+/// How long a rank that fails waits before it ends the others: what fails on all alike rank 0 says alone.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// What joins the ranks of a run: messages, which arrive in the order in which they were sent.
 pub trait Communicator: Debug {
@@ -50,6 +56,52 @@ pub trait Communicator: Debug {
 /// to stop) the others learn by [`Self::any`].
 ///
 /// Each method is called by all ranks, in the same order.
+///
+/// A loop becomes one for any number of ranks by the lines that name them:
+///
+/// ```
+/// use candle_core::{DType, Device};
+/// use flows_core::nn::{Mode, NetworkConfig, Output, Parameters};
+/// use flows_core::train::{Checkpoint, OptimizerConfig, Ranks, TrainConfig, Trainer};
+/// use flows_core::{Error, Result, Rng};
+///
+/// fn train(ranks: &Ranks) -> Result<()> {
+///     let mut rng = Rng::seed(0);
+///     let parameters = Parameters::new(DType::F32, &Device::Cpu, rng.fork());
+///     let output = Output { width: 1, gain: 1.0, bias: None };
+///     let network = NetworkConfig::mlp([32]).build(2, None, output, &parameters.scope())?;
+///     let config = TrainConfig { steps: 100, optimizer: OptimizerConfig::adam(1e-2), ..Default::default() };
+/// #   let folder = std::env::temp_dir().join(format!("flows-ranks-{}", std::process::id()));
+///     let checkpoint = Checkpoint::new(&folder, "sum", &())?.written_by(ranks);
+///     let mut trainer = Trainer::new(&parameters, config, rng.fork())?.with_checkpoint(checkpoint);
+///     ranks.check_same(&parameters)?;
+///     let weights = parameters.trainable();
+///     let loss = |_, rng: &mut Rng| {
+///         let x = rng.normal_tensor((256, 2), DType::F32, &Device::Cpu)?;
+///         // Four pieces: as many ranks have something to do.
+///         ranks.gradients(&weights, 256, 4, rng, |rows, _| {
+///             let x = x.narrow(0, rows.start, rows.len())?;
+///             let y = network.forward(&x, None, &mut Mode::evaluation())?;
+///             Ok((y - x.sum_keepdim(1)?)?.sqr()?.mean_all()?)
+///         })
+///     };
+///     trainer.run(loss, None, &mut ranks.observer(&mut ()))?;
+/// #   std::fs::remove_dir_all(folder).ok();
+///     if ranks.is_first() {
+///         println!("trained on {} ranks", ranks.size());
+///     }
+///     Ok(())
+/// }
+///
+/// // Alone unless `mpirun` or `srun` has started the process.
+/// let ranks = Ranks::start()?;
+/// let report = |error: &Error| {
+///     eprintln!("rank {}: {error}", ranks.rank());
+///     1
+/// };
+/// ranks.finish(train(&ranks), report)?;
+/// # Ok::<(), Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Ranks(Option<Rc<dyn Communicator>>);
 
@@ -104,14 +156,8 @@ impl Ranks {
             return LossGradients::of_pieces(rows, pieces, rng, loss);
         }
         let pieces = Pieces::cut(rows, pieces, rng);
-        let (parts, infinite) = match pieces.gradients(self.part(pieces.len()), loss) {
-            Ok(parts) => {
-                let infinite = parts.iter().any(|(part, _)| part.gradients.is_none());
-                (parts, Ok(infinite))
-            }
-            Err(error) => (Vec::new(), Err(error)),
-        };
-        let infinite = self.any(infinite)?;
+        let parts = pieces.gradients(self.part(pieces.len()), loss);
+        let (parts, infinite) = self.agree(parts, |parts| parts.iter().any(|(part, _)| part.gradients.is_none()))?;
         // As bits, which JSON keeps; none as long as no rank has had a piece.
         let value = self.fold(|before: Option<Option<u64>>| {
             let mut values =
@@ -161,21 +207,82 @@ impl Ranks {
     /// # Errors
     /// That of this rank, or one that names the rank that has one.
     pub fn any(&self, own: Result<bool>) -> Result<bool> {
-        let failure = own.as_ref().err().map(|error| format!("rank {} of the run failed: {error}", self.rank()));
-        let (any, failed): (bool, Option<String>) = self.fold(|before: Option<(bool, Option<String>)>| {
-            let (any, failed) = before.unwrap_or_default();
-            Ok((any || matches!(own, Ok(true)), failed.or(failure)))
-        })?;
-        own?;
-        failed.map_or(Ok(any), |message| Err(Error::Io(message)))
+        Ok(self.agree(own, |own| *own)?.1)
     }
 
-    /// What rank 0 has: a seed that was drawn, for example.
+    /// What this rank has, if no rank has failed, and whether it holds of what any rank has.
+    fn agree<T>(&self, own: Result<T>, holds: impl Fn(&T) -> bool) -> Result<(T, bool)> {
+        let failure = own.as_ref().err().map(|error| format!("rank {} of the run failed: {error}", self.rank()));
+        let (any, failed) = self.fold(|before: Option<(bool, Option<String>)>| {
+            let (any, failed) = before.unwrap_or_default();
+            Ok((any || own.as_ref().is_ok_and(&holds), failed.or(failure)))
+        })?;
+        let own = own?;
+        failed.map_or(Ok((own, any)), |message| Err(Error::Io(message)))
+    }
+
+    /// What `own` gives on rank 0, which alone calls it: a seed that is drawn, for example, or a file that is read.
+    ///
+    /// # Errors
+    /// That of `own`, on all ranks, and when a rank is gone.
+    pub fn of_first<T: Serialize + DeserializeOwned>(&self, own: impl FnOnce() -> Result<T>) -> Result<T> {
+        if self.0.is_none() {
+            return own();
+        }
+        let (own, _) = self.agree(self.is_first().then(own).transpose(), |_| false)?;
+        // A list, since what is nothing in JSON, such as `()`, cannot be told from none.
+        let mut first = self.fold(|before: Option<Vec<T>>| Ok(before.unwrap_or(own.into_iter().collect())))?;
+        first.pop().ok_or_else(|| Error::Internal("rank 0 has told the others nothing".into()))
+    }
+
+    /// What each rank has, rank 0 first.
     ///
     /// # Errors
     /// When a rank is gone.
-    pub fn of_first<T: Serialize + DeserializeOwned>(&self, own: T) -> Result<T> {
-        self.fold(|before| Ok(before.unwrap_or(own)))
+    pub fn all<T: Serialize + DeserializeOwned>(&self, own: T) -> Result<Vec<T>> {
+        self.fold(|before: Option<Vec<T>>| Ok(before.into_iter().flatten().chain([own]).collect()))
+    }
+
+    /// Passes if all ranks have the same weights and buffers, to the bit, as they must when a run begins.
+    ///
+    /// # Errors
+    /// When they do not, or a rank is gone.
+    pub fn check_same(&self, parameters: &Parameters) -> Result<()> {
+        if self.0.is_none() {
+            return Ok(());
+        }
+        let mut sum = 0;
+        for (_, tensor) in parameters.tensors() {
+            sum = crc32c::crc32c_append(sum, &safetensors::View::data(&tensor.to_device(&Device::Cpu)?));
+        }
+        let sums = self.all(sum)?;
+        match sums.iter().position(|sum| *sum != sums[0]) {
+            Some(rank) => Err(Error::Data(format!(
+                "rank {rank} begins with other weights than rank 0: start all ranks with the same program, settings \
+                 and data, on processors of one kind"
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// The figures that `work` gives for `count` things, in order, of which each rank works on a part that begins at a
+    /// multiple of `unit`; all get all.
+    ///
+    /// # Errors
+    /// Those of `work`, on whichever rank, and when a rank is gone.
+    pub fn divide(
+        &self,
+        count: usize,
+        unit: usize,
+        work: impl FnOnce(Range<usize>) -> Result<Vec<f64>>,
+    ) -> Result<Vec<f64>> {
+        if self.0.is_none() {
+            return work(0..count);
+        }
+        let units = self.part(count.div_ceil(unit));
+        let [start, end] = [units.start, units.end].map(|bound| count.min(bound * unit));
+        let (own, _) = self.agree(work(start..end), |_| false)?;
+        self.gather(&own)
     }
 
     /// The numbers of all ranks, those of rank 0 first.
@@ -198,12 +305,18 @@ impl Ranks {
     }
 
     /// Ends the processes of all ranks if the work of this one ended with an error: they would wait for
-    /// it. `report` shows the error and gives the exit status.
+    /// it. `report` shows the error and gives the exit status. An [`Error::Interrupted`] is one that all ranks have:
+    /// nobody waits.
     pub fn finish<T>(&self, result: Result<T>, report: impl FnOnce(&Error) -> u8) -> Result<T> {
-        if let (Some(ranks), Err(error)) = (&self.0, &result) {
-            ranks.abort(report(error));
+        match (&self.0, result) {
+            (Some(ranks), Err(error)) if !matches!(error, Error::Interrupted(_)) => {
+                if !self.is_first() {
+                    std::thread::sleep(PATIENCE);
+                }
+                ranks.abort(report(&error))
+            }
+            (_, result) => result,
         }
-        result
     }
 
     /// A value that goes from rank to rank, each of which makes the next of it; all get the last.

@@ -11,6 +11,7 @@ use flows_core::data::images::{Fit, Framing, ImageSource, Images};
 use flows_core::data::{Dataset, Examples, Source};
 use flows_core::evaluate::Likelihood;
 use flows_core::run::Saved;
+use flows_core::train::Ranks;
 use flows_core::{Error, Result, Rng};
 use serde_json::json;
 
@@ -46,19 +47,23 @@ pub struct EvalArgs {
     pub skip: SkipArgs,
 }
 
-pub fn run(args: EvalArgs) -> Result<()> {
-    if Kind::of(&args.model)? == Kind::Images { of_images(args) } else { of_rows(args) }
+pub fn run(mut args: EvalArgs, ranks: &Ranks) -> Result<()> {
+    args.model = args.model.of(ranks)?;
+    if Kind::of(&args.model)? == Kind::Images { of_images(args, ranks) } else { of_rows(args, ranks) }
 }
 
-fn of_rows(args: EvalArgs) -> Result<()> {
+fn of_rows(args: EvalArgs, ranks: &Ranks) -> Result<()> {
     if args.count.is_some() || args.seed.is_some() || args.skip.skip_bad {
         return Err(Error::Config("--count, --seed and --skip-bad are for models of images: leave them out".into()));
     }
     let output = args.model.output;
     let saved = Saved::open(&args.model, ContinuousFlow::load)?;
     let (rows, name) = rows(&saved, args.data.as_deref(), &saved.device)?;
-    let values = log_likelihoods(&saved.model, &rows, output.quiet)?;
-    let evaluations = evaluations(saved.model.detached().take_cost());
+    let values = log_likelihoods(&saved.model, &rows, ranks, output.quiet)?;
+    let evaluations = evaluations(saved.model.detached().take_cost().of_all(ranks)?);
+    if !ranks.is_first() {
+        return Ok(());
+    }
     let result = Likelihood::of(&values, saved.model.dimensions());
     let value = json!({ "model": saved.path, "data": name, "result": result, "evaluations": evaluations });
     let text = format!(
@@ -68,15 +73,18 @@ fn of_rows(args: EvalArgs) -> Result<()> {
     print_or_json(output, &value, text)
 }
 
-fn of_images(args: EvalArgs) -> Result<()> {
+fn of_images(args: EvalArgs, ranks: &Ranks) -> Result<()> {
     let output = args.model.output;
     let saved = Saved::open(&args.model, ImageModel::load)?;
     let (images, name) = found(&saved, &args)?;
     let count = args.count.map_or(usize::MAX, |count| count as usize);
     let rng = &mut Rng::seed(args.seed.unwrap_or(0));
     saved.model.detached().take_cost();
-    let result = evaluate(&saved.model, &images, count, rng, output.quiet)?;
-    let evaluations = evaluations(saved.model.detached().take_cost());
+    let result = evaluate(&saved.model, &images, count, rng, ranks, output.quiet)?;
+    let evaluations = evaluations(saved.model.detached().take_cost().of_all(ranks)?);
+    if !ranks.is_first() {
+        return Ok(());
+    }
     let value = json!({ "model": saved.path, "data": name, "result": result, "evaluations": evaluations });
     print_or_json(output, &value, format!("{result} of {name}\nevaluations  {evaluations:.1} of the field a solve"))
 }

@@ -14,6 +14,7 @@ use clap::{Parser, Subcommand};
 use ffjord::{ContinuousFlow, ImageModel};
 use flows_core::distributions::Distribution;
 use flows_core::run::InfoArgs;
+use flows_core::train::Ranks;
 use flows_core::{Result, cli};
 use kind::Kind;
 use std::process::ExitCode;
@@ -42,11 +43,13 @@ enum Command {
     Solve(solve::SolveArgs),
 }
 
-fn run(args: Args) -> Result<()> {
+fn run(args: Args, ranks: &Ranks) -> Result<()> {
     match args.command {
-        Command::Train(args) if Kind::of_run(&args)? == Kind::Images => images::train(*args),
-        Command::Train(args) => tables::train(*args),
-        Command::Eval(args) => eval::run(args),
+        Command::Train(args) if Kind::of_run(&args)? == Kind::Images => images::train(*args, ranks),
+        Command::Train(args) => tables::train(*args, ranks),
+        Command::Eval(args) => eval::run(args, ranks),
+        // What is not divided is for rank 0.
+        _ if !ranks.is_first() => Ok(()),
         Command::Sample(args) => sample::run(args),
         Command::Animate(args) => animate::run(args),
         Command::Info(args) => info(args),

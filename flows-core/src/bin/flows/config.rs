@@ -4,7 +4,7 @@ use candle_core::{DType, Device};
 use flows_core::data::{Dataset, Proportions, Source};
 use flows_core::flows::{Flow, FlowConfig, NamedFlow};
 use flows_core::run::{Presets, Program, Settings, check_at_least_one, check_count, check_training, stream};
-use flows_core::train::TrainConfig;
+use flows_core::train::{Ranks, TrainConfig};
 use flows_core::{Result, Rng};
 use serde::{Deserialize, Serialize};
 
@@ -43,7 +43,7 @@ pub struct RunConfig {
     /// Examples a step.
     pub batch: usize,
     /// Pieces that a batch is cut into, each with a thread and a graph of its own, where the model
-    /// allows it; decides the last digits, whatever the number of threads.
+    /// allows it; decides the last digits, whatever the number of threads and ranks.
     #[serde(default = "default_pieces")]
     pub pieces: usize,
     /// How the rows of a table are dealt.
@@ -116,9 +116,13 @@ impl RunConfig {
         Ok(flow)
     }
 
-    /// Pieces that a batch of this model is cut into on this device.
-    pub fn pieces_on(&self, device: &Device) -> usize {
-        if device.is_cpu() && self.model.architecture().splits_batches() { self.pieces } else { 1 }
+    /// Pieces that a batch of this model is cut into on this device; one for each rank on GPUs.
+    pub fn pieces_on(&self, device: &Device, ranks: &Ranks) -> usize {
+        match self.model.architecture().splits_batches() {
+            true if device.is_cpu() => self.pieces,
+            true => ranks.size(),
+            false => 1,
+        }
     }
 }
 

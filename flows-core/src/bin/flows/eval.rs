@@ -7,6 +7,7 @@ use flows_core::cli::{ModelArgs, log_likelihoods, print_or_json};
 use flows_core::evaluate::Likelihood;
 use flows_core::flows::Flow;
 use flows_core::run::Saved;
+use flows_core::train::Ranks;
 use serde_json::json;
 
 /// Tell how well a model fits data: the log-likelihood of the rows
@@ -26,11 +27,15 @@ pub struct EvalArgs {
     model: ModelArgs,
 }
 
-pub fn run(args: EvalArgs) -> Result<()> {
-    let output = args.model.output;
-    let saved = Saved::open(&args.model, Flow::load)?;
+pub fn run(args: EvalArgs, ranks: &Ranks) -> Result<()> {
+    let model = args.model.of(ranks)?;
+    let output = model.output;
+    let saved = Saved::open(&model, Flow::load)?;
     let (rows, name) = rows(&saved, &args.data)?;
-    let values = log_likelihoods(&saved.model, &rows, output.quiet)?;
+    let values = log_likelihoods(&saved.model, &rows, ranks, output.quiet)?;
+    if !ranks.is_first() {
+        return Ok(());
+    }
     let result = Likelihood::of(&values, saved.model.config().features);
     let value = json!({ "model": saved.path, "data": name, "result": result });
     print_or_json(output, &value, format_args!("log-likelihood  {}", result.text(&format!(" of {name}"))))

@@ -13,6 +13,7 @@ use candle_core::Device;
 use clap::{Parser, Subcommand};
 use flows_core::flows::Flow;
 use flows_core::run::InfoArgs;
+use flows_core::train::Ranks;
 use flows_core::{Result, cli};
 use std::process::ExitCode;
 
@@ -42,11 +43,13 @@ enum Command {
     Figures(figures::FiguresArgs),
 }
 
-fn run(args: Args) -> Result<()> {
+fn run(args: Args, ranks: &Ranks) -> Result<()> {
     match args.command {
-        Command::Train(args) => train::run(*args),
-        Command::Eval(args) => eval::run(args),
-        Command::Score(args) => score::run(args),
+        Command::Train(args) => train::run(*args, ranks),
+        Command::Eval(args) => eval::run(args, ranks),
+        Command::Score(args) => score::run(args, ranks),
+        // What is not divided is for rank 0.
+        _ if !ranks.is_first() => Ok(()),
         Command::Sample(args) => sample::run(args),
         Command::Plot(args) => plot::run(args),
         Command::Info(args) => {

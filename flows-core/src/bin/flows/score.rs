@@ -9,6 +9,7 @@ use flows_core::cli::{ModelArgs, check_out, log_likelihoods, plural, print, prin
 use flows_core::data::{Table, write_table};
 use flows_core::flows::Flow;
 use flows_core::run::Saved;
+use flows_core::train::Ranks;
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -36,12 +37,13 @@ pub struct ScoreArgs {
     model: ModelArgs,
 }
 
-pub fn run(args: ScoreArgs) -> Result<()> {
-    let output = args.model.output;
+pub fn run(args: ScoreArgs, ranks: &Ranks) -> Result<()> {
+    let model = args.model.of(ranks)?;
+    let output = model.output;
     if let Some(out) = &args.out {
         check_out(out, args.data.data.iter().chain(&args.reference))?;
     }
-    let saved = Saved::open(&args.model, Flow::load)?;
+    let saved = Saved::open(&model, Flow::load)?;
     let (scored, name) = rows(&saved, &args.data)?;
     let reference = match &args.reference {
         Some(data) => rows(&saved, &DataArgs { data: Some(data.clone()), context: args.data.context.clone() })?.0,
@@ -51,8 +53,11 @@ pub fn run(args: ScoreArgs) -> Result<()> {
             columns(&saved.model).of(&data, &data.train, "the training data")?
         }
     };
-    let scores = log_likelihoods(&saved.model, &scored, output.quiet)?;
-    let mut known = log_likelihoods(&saved.model, &reference, output.quiet)?;
+    let scores = log_likelihoods(&saved.model, &scored, ranks, output.quiet)?;
+    let mut known = log_likelihoods(&saved.model, &reference, ranks, output.quiet)?;
+    if !ranks.is_first() {
+        return Ok(());
+    }
     known.sort_unstable_by(f64::total_cmp);
     let percentile = |score: &f64| 100.0 * known.partition_point(|k| k < score) as f64 / known.len() as f64;
     let percentiles: Vec<f64> = scores.iter().map(percentile).collect();

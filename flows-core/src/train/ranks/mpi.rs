@@ -2,7 +2,7 @@
 
 use super::Communicator;
 use crate::{Error, Result};
-use mpi::environment::{Universe, initialize};
+use mpi::environment::{Threading, Universe, initialize_with_threading};
 use mpi::topology::SimpleCommunicator;
 use mpi::traits::{Communicator as _, Destination, Source};
 use std::fmt;
@@ -22,8 +22,20 @@ impl Mpi {
     /// # Errors
     /// When it has been called before.
     pub fn start() -> Result<Self> {
-        let universe = initialize().ok_or_else(|| Error::Internal("MPI was started twice".into()))?;
+        // Other threads compute; the one that starts MPI speaks.
+        let started = initialize_with_threading(Threading::Funneled);
+        let (universe, _) =
+            started.ok_or_else(|| Error::Config("MPI has been started before: keep its ranks".into()))?;
         Ok(Self { world: universe.world(), _universe: universe })
+    }
+}
+
+impl Drop for Mpi {
+    fn drop(&mut self) {
+        // MPI ends when all ranks end it, and the others wait for this one.
+        if std::thread::panicking() {
+            self.abort(101);
+        }
     }
 }
 

@@ -169,10 +169,47 @@ fn what_ranks_tell_each_other() {
             let part = ranks.part(7);
             let values: Vec<f64> = part.clone().map(|i| i as f64 / 3.0).collect();
             let last = ranks.rank() + 1 == ranks.size();
-            (ranks.gather(&values).unwrap(), ranks.of_first(ranks.rank()).unwrap(), ranks.any(Ok(last)).unwrap())
+            ranks.of_first(|| Ok(())).unwrap();
+            (ranks.gather(&values).unwrap(), ranks.of_first(|| Ok(ranks.rank())).unwrap(), ranks.any(Ok(last)).unwrap())
         });
         let all: Vec<f64> = (0..7).map(|i| f64::from(i) / 3.0).collect();
         assert!(found.iter().all(|found| *found == (all.clone(), 0, true)));
         assert!(on(size, |ranks| ranks.any(Ok(false)).unwrap()).iter().all(|any| !any));
+        let ranks: Vec<usize> = (0..size).collect();
+        assert!(on(size, |of| of.all(of.rank()).unwrap()).iter().all(|found| *found == ranks));
+        let failed = on(size, |ranks| ranks.of_first(|| Err::<u8, _>(Error::Data("no seed".into()))).unwrap_err());
+        assert!(failed.iter().all(|error| error.to_string().contains("no seed")));
     }
+}
+
+#[test]
+fn what_is_divided_is_the_whole() {
+    for (size, count) in [(1, 7), (2, 7), (3, 7), (6, 7), (3, 0), (2, 64)] {
+        let found = on(size, |ranks| {
+            ranks.divide(count, 3, |part| {
+                assert!(part.is_empty() || part.start.is_multiple_of(3));
+                Ok(part.map(|i| i as f64).collect())
+            })
+        });
+        let whole: Vec<f64> = (0..count).map(|i| i as f64).collect();
+        assert!(found.into_iter().all(|found| found.unwrap() == whole), "{count} on {size}");
+    }
+    let failing = |part: Range<usize>| if part.contains(&5) { Err(Error::Data("5".into())) } else { Ok(Vec::new()) };
+    assert!(on(3, |ranks| ranks.divide(7, 1, failing)).iter().all(Result::is_err));
+}
+
+#[test]
+fn ranks_with_other_weights_are_refused() {
+    let check = |odd: usize| {
+        on(3, |ranks| {
+            let model = Model::new().unwrap();
+            if ranks.rank() == odd {
+                let (_, weight) = model.parameters.trainable().pop().unwrap();
+                weight.set(&weight.ones_like().unwrap()).unwrap();
+            }
+            ranks.check_same(&model.parameters).map_err(|error| error.to_string())
+        })
+    };
+    assert!(check(3).iter().all(|found| found.is_ok()));
+    assert!(check(1).iter().all(|found| found.as_ref().is_err_and(|error| error.contains("rank 1 begins"))));
 }

@@ -7,6 +7,7 @@ use flows_core::data::images::Images;
 use flows_core::evaluate::Mean;
 use flows_core::files::write_atomically;
 use flows_core::run::Saved;
+use flows_core::train::Ranks;
 use flows_core::{Error, Result, Rng};
 use glow::run::RunConfig;
 use glow::{Bits, Glow, log_likelihoods};
@@ -48,9 +49,16 @@ pub struct EvalArgs {
 }
 
 /// The log-density of each image, the noise drawn from the seed.
-pub fn evaluate(glow: &Glow, images: &Images, draws: usize, rng: &mut Rng, quiet: bool) -> Result<Vec<f64>> {
+pub fn evaluate(
+    glow: &Glow,
+    images: &Images,
+    draws: usize,
+    rng: &mut Rng,
+    ranks: &Ranks,
+    quiet: bool,
+) -> Result<Vec<f64>> {
     with_bar(images.len(), "evaluating", quiet || images.len() < 512, |progress| {
-        log_likelihoods(glow, images, draws, rng, progress)
+        log_likelihoods(glow, images, draws, rng, ranks, progress)
     })
 }
 
@@ -70,16 +78,17 @@ fn write_scores(path: &Path, images: &Images, bits: &[f64], others: &[f64]) -> R
     })
 }
 
-pub fn run(args: EvalArgs) -> Result<()> {
-    let output = args.model.output;
-    let saved = Saved::open(&args.model, Glow::load)?;
+pub fn run(args: EvalArgs, ranks: &Ranks) -> Result<()> {
+    let model = args.model.of(ranks)?;
+    let output = model.output;
+    let saved = Saved::open(&model, Glow::load)?;
     if let Some(scores) = &args.scores {
         check_extension(scores, "csv", "scores")?;
         check_out(scores, [&saved.path])?;
     }
     let Found { images, name, unpadded } = found(&saved, &args.images, output)?;
     let (glow, draws) = (&saved.model, args.draws as usize);
-    let values_of = |images| evaluate(glow, images, draws, &mut Rng::seed(args.seed), output.quiet);
+    let values_of = |images| evaluate(glow, images, draws, &mut Rng::seed(args.seed), ranks, output.quiet);
     let values = values_of(&images)?;
     let result = Bits::of(glow, &values, draws, unpadded);
     if let Some(path) = &args.scores {
@@ -88,7 +97,12 @@ pub fn run(args: EvalArgs) -> Result<()> {
         let run = run.ok_or_else(|| Error::file(&saved.path, message))?;
         let others = values_of(&run.load(Some(&mut |_| {}))?.validation)?;
         let [bits, others] = [values, others].map(|v| v.into_iter().map(|v| glow.bits(v)).collect::<Vec<_>>());
-        write_scores(path, &images, &bits, &others)?;
+        if ranks.is_first() {
+            write_scores(path, &images, &bits, &others)?;
+        }
+    }
+    if !ranks.is_first() {
+        return Ok(());
     }
     let value = json!({ "model": saved.path, "data": name, "result": result });
     print_or_json(output, &value, format_args!("{} of {name}", result))

@@ -14,6 +14,7 @@ mod train;
 use candle_core::Device;
 use clap::{Parser, Subcommand};
 use flows_core::run::InfoArgs;
+use flows_core::train::Ranks;
 use flows_core::{Result, cli};
 use glow::Glow;
 use std::process::ExitCode;
@@ -47,10 +48,12 @@ enum Command {
     Export(exchange::ExportArgs),
 }
 
-fn run(args: Args) -> Result<()> {
+fn run(args: Args, ranks: &Ranks) -> Result<()> {
     match args.command {
-        Command::Train(args) => train::run(*args),
-        Command::Eval(args) => eval::run(args),
+        Command::Train(args) => train::run(*args, ranks),
+        Command::Eval(args) => eval::run(args, ranks),
+        // What is not divided is for rank 0.
+        _ if !ranks.is_first() => Ok(()),
         Command::Sample(args) => sample::run(args),
         Command::Reconstruct(args) => reconstruct::run(args),
         Command::Interpolate(args) => interpolate::run(args),

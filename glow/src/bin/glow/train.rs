@@ -9,7 +9,7 @@ use flows_core::data::Shuffle;
 use flows_core::data::images::{ImageSource, Images};
 use flows_core::plot::write_png;
 use flows_core::run::{Loss, Program, Trained};
-use flows_core::train::{Loss as _, LossGradients, Trainer};
+use flows_core::train::{Loss as _, Ranks, Trainer};
 use flows_core::{Result, Rng};
 use glow::run::{PRESETS, RunConfig, Stream};
 use glow::{Bits, Glow, context};
@@ -54,7 +54,8 @@ fn presets() -> String {
 /// Ends with the bits a colour of the test images takes, and leaves in the folder --out: the model, the settings
 /// (config.toml), the metrics (metrics.jsonl), the loss curve (loss.png), the results (results.json) and samples
 /// (samples.png), which are drawn anew at each evaluation. Ctrl-C saves and ends; --resume goes on where a run was
-/// saved last, also after a crash, and gives the model that an uninterrupted run would have given.
+/// saved last, also after a crash, and gives the model that an uninterrupted run would have given. `mpirun -n 4 glow
+/// train --pieces 4` divides every batch among four processes.
 ///
 /// Images come from a folder (each sub-folder a class), an IDX or .npy file, a .parquet file as the Hugging Face Hub has
 /// them (of a name -00000-of-00003 all three), or a folder with parts named train... and test...; else one image in ten
@@ -180,10 +181,10 @@ struct Results {
     test: Bits,
 }
 
-pub fn run(args: TrainArgs) -> Result<()> {
-    let device = args.device.open()?;
-    let (mut run, mut config): (_, RunConfig) = PROGRAM.open(&args.run, args.output, "digits", &args.settings)?;
-    let splits = args.skip.reading(args.output, |skip| config.load(skip))?;
+pub fn run(args: TrainArgs, ranks: &Ranks) -> Result<()> {
+    let (device, output) = (args.device.of(ranks)?.open()?, args.output.of(ranks));
+    let (mut run, mut config): (_, RunConfig) = PROGRAM.open(&args.run, output, "digits", &args.settings, ranks)?;
+    let splits = args.skip.reading(output, |skip| config.load(skip))?;
     config.images = (config.data != ImageSource::Digits).then(|| splits.count());
     run.note(format_args!("data   {}: {}", config.data, describe_images(&splits)));
     let glow = config.build(&splits, &device)?;
@@ -193,12 +194,15 @@ pub fn run(args: TrainArgs) -> Result<()> {
     let mut trainer = run.start(trainer, Glow::KIND, glow.config(), &config)?;
 
     let mut shuffle = Shuffle::new(splits.train.len(), config.batch, config.seed)?;
-    let (dims, pieces) = (glow.config().dims() as f64, if device.is_cpu() { config.pieces } else { 1 });
+    let (weights, dims) = (glow.parameters().trainable(), glow.config().dims() as f64);
+    // On GPUs one piece for each.
+    let pieces = if device.is_cpu() { config.pieces } else { ranks.size() };
+    run.note_ranks(pieces);
     let loss = |number: u64, rng: &mut Rng| {
         let batch = shuffle.batch(number);
         let images = splits.train.augmented(&batch, config.flip, &config.warp, &mut rng.fork())?;
         let context = context(&glow, &splits.train, &batch, &images)?;
-        let mut loss = LossGradients::of_pieces(batch.len(), pieces, rng, |rows, rng| {
+        let mut loss = ranks.gradients(&weights, batch.len(), pieces, rng, |rows, rng| {
             let part = |t: &candle_core::Tensor| t.narrow(0, rows.start, rows.len());
             let context = context.as_ref().map(part).transpose()?;
             let loss = glow.loss(config.train.memory, &part(&images)?, context.as_ref(), rng)?;
@@ -207,9 +211,12 @@ pub fn run(args: TrainArgs) -> Result<()> {
         loss.value += f64::from(glow.config().bits);
         Ok(loss)
     };
-    let picture = || picture(&glow, &splits.validation, &config, &run.file("samples.png"));
+    let picture = || match ranks.is_first() {
+        true => picture(&glow, &splits.validation, &config, &run.file("samples.png")),
+        false => Ok(()),
+    };
     let mut validate = |rng: &mut _| {
-        let values = evaluate(&glow, &splits.validation, 1, rng, true)?;
+        let values = evaluate(&glow, &splits.validation, 1, rng, ranks, true)?;
         picture()?;
         Ok(Bits::of(&glow, &values, 1, None).bits.bits_per_dimension)
     };
@@ -219,7 +226,10 @@ pub fn run(args: TrainArgs) -> Result<()> {
     drop(watch);
     let trained = run.trained(outcome, &trainer, steps, vec![Loss::all(UNIT)])?;
 
-    let values = evaluate(&glow, &splits.test, 1, &mut config.rng(Stream::Test), args.output.quiet)?;
+    let values = evaluate(&glow, &splits.test, 1, &mut config.rng(Stream::Test), ranks, output.quiet)?;
+    if !ranks.is_first() {
+        return Ok(());
+    }
     let results = Results {
         data: config.data.clone(),
         shape: glow.config().shape,

@@ -1,7 +1,7 @@
 //! `ffjord train` over images.
 
 use super::pictures::samples;
-use crate::train::{CHANGEABLE, PICTURES, TrainArgs, describe, losses};
+use crate::train::{CHANGEABLE, Divided, PICTURES, TrainArgs, describe, losses};
 use ffjord::run::images::{PRESETS, RunConfig, Stream};
 use ffjord::{ImageBits, ImageModel, TrainingCost, TrainingCosts, log_likelihoods};
 use flows_core::cli::{describe_images, plural, with_bar};
@@ -9,7 +9,7 @@ use flows_core::data::Shuffle;
 use flows_core::data::images::{ImageSource, Images};
 use flows_core::plot::write_png;
 use flows_core::run::{Program, Trained};
-use flows_core::train::{Trainer, forward_kl};
+use flows_core::train::{Ranks, Trainer, forward_kl};
 use flows_core::{Result, Rng};
 use serde::Serialize;
 use std::f64::consts::LN_2;
@@ -40,10 +40,10 @@ struct Results {
     test: ImageBits,
 }
 
-pub fn run(args: TrainArgs) -> Result<()> {
-    let device = args.device.open()?;
-    let (mut run, mut config): (_, RunConfig) = PROGRAM.open(&args.run, args.output, "digits", &args.settings)?;
-    let splits = args.skip.reading(args.output, |skip| config.load(skip))?;
+pub fn run(args: TrainArgs, ranks: &Ranks) -> Result<()> {
+    let (device, output) = (args.device.of(ranks)?.open()?, args.output.of(ranks));
+    let (mut run, mut config): (_, RunConfig) = PROGRAM.open(&args.run, output, "digits", &args.settings, ranks)?;
+    let splits = args.skip.reading(output, |skip| config.load(skip))?;
     config.images = (config.data != ImageSource::Digits).then(|| splits.count());
     run.note(format_args!("data   {}: {}", config.data, describe_images(&splits)));
     let model = config.build(&splits, &device)?;
@@ -55,22 +55,31 @@ pub fn run(args: TrainArgs) -> Result<()> {
     let mut trainer = run.start(trainer, ImageModel::KIND, model.config(), &config)?;
 
     let mut shuffle = Shuffle::new(splits.train.len(), config.batch, config.seed)?;
-    let dims = model.config().dims() as f64;
+    let (weights, dims) = (model.parameters().trainable(), model.config().dims() as f64);
+    let pieces = Divided::new(config.pieces, &device, ranks);
+    run.note_ranks(pieces.count);
     let loss = |number: u64, rng: &mut _| {
         let x = model.dequantize(&splits.train.tensor(&shuffle.batch(number), || false)?, rng)?;
-        if number / config.train.accumulate < matching {
-            return model.matching_loss(&x, config.coupling, rng);
-        }
-        Ok(forward_kl(&model, &x, None, rng)?.affine(1.0 / (dims * LN_2), 8.0)?)
+        pieces.gradients(&weights, x.dim(0)?, rng, |rows, rng| {
+            let x = x.narrow(0, rows.start, rows.len())?;
+            if number / config.train.accumulate < matching {
+                return model.matching_loss(&x, config.coupling, rng);
+            }
+            Ok(forward_kl(&model, &x, None, rng)?.affine(1.0 / (dims * LN_2), 8.0)?)
+        })
     };
     let picture = || {
+        if !ranks.is_first() {
+            return Ok(());
+        }
         let picture = samples(&model, SAMPLES, SAMPLES.isqrt(), &mut config.rng(Stream::Picture))?;
         write_png(&picture, run.file("samples.png"))
     };
     let [validation, test] = config.evaluated;
     // The same noise each time, so that evaluations can be compared.
-    let bits = |images, count, quiet| evaluate(&model, images, count, &mut config.rng(Stream::Evaluation), quiet);
-    let costs = TrainingCosts::of(model.flows());
+    let bits =
+        |images, count, quiet| evaluate(&model, images, count, &mut config.rng(Stream::Evaluation), ranks, quiet);
+    let costs = TrainingCosts::of(model.flows()).divided(pieces.among());
     let mut validate = |_: &mut _| {
         costs.aside(|| {
             let bits = bits(&splits.validation, validation, true)?.bits;
@@ -80,18 +89,16 @@ pub fn run(args: TrainArgs) -> Result<()> {
     };
     let examples = size * config.train.accumulate as usize;
     let watch = run.watch(trainer.step(), steps)?.examples(examples, "images");
-    let mut watch = watch.with(costs.watch(|line| args.output.note(line)));
+    let mut watch = watch.with(costs.watch(|line| run.note(line)));
     let outcome = trainer.run(loss, Some(&mut validate), &mut watch)?;
     drop(watch);
     let trained = run.trained(outcome, &trainer, steps, losses(matching, "bits a colour"))?;
 
-    let results = Results {
-        data: config.data.clone(),
-        shape: model.config().shape,
-        trained,
-        solver: costs.means(),
-        test: bits(&splits.test, test, args.output.quiet)?,
-    };
+    let (solver, test) = (costs.means()?, bits(&splits.test, test, output.quiet)?);
+    if !ranks.is_first() {
+        return Ok(());
+    }
+    let results = Results { data: config.data.clone(), shape: model.config().shape, trained, solver, test };
     run.save_results(&results)?;
     run.draw_losses(&results.trained.losses, &[])?;
     picture()?;
@@ -102,9 +109,16 @@ pub fn run(args: TrainArgs) -> Result<()> {
 }
 
 /// The bits of the first `count` images, noise and divergence drawn from `rng`.
-pub fn evaluate(model: &ImageModel, images: &Images, count: usize, rng: &mut Rng, quiet: bool) -> Result<ImageBits> {
+pub fn evaluate(
+    model: &ImageModel,
+    images: &Images,
+    count: usize,
+    rng: &mut Rng,
+    ranks: &Ranks,
+    quiet: bool,
+) -> Result<ImageBits> {
     let values = with_bar(images.len().min(count), "evaluating", quiet, |progress| {
-        log_likelihoods(model, images, count, rng, progress)
+        log_likelihoods(model, images, count, rng, ranks, progress)
     })?;
     Ok(ImageBits::of(model, &values))
 }

@@ -2,7 +2,7 @@
 
 use super::particles;
 use crate::kind::Kind;
-use crate::train::{CHANGEABLE, PICTURES, TrainArgs, describe, losses};
+use crate::train::{CHANGEABLE, Divided, PICTURES, TrainArgs, describe, losses};
 use ffjord::run::tables::{PRESETS, RunConfig, Stream};
 use ffjord::{Boltzmann, ContinuousFlow, TrainingCost, TrainingCosts};
 use flows_core::cli::{FitFlags, describe_rows, log_likelihoods, plural};
@@ -11,7 +11,7 @@ use flows_core::distributions::draw;
 use flows_core::evaluate::{Exact, Likelihood, Mean};
 use flows_core::plot::Figure;
 use flows_core::run::{Program, Run, Trained, plane_figure};
-use flows_core::train::{Trainer, forward_kl};
+use flows_core::train::{Ranks, Trainer, forward_kl};
 use flows_core::{Error, Result, Rng};
 use serde::Serialize;
 
@@ -48,9 +48,9 @@ struct Results {
     columns: Option<Vec<String>>,
 }
 
-pub fn run(args: TrainArgs) -> Result<()> {
-    let device = args.device.open()?;
-    let (mut run, mut config) = open(&args)?;
+pub fn run(args: TrainArgs, ranks: &Ranks) -> Result<()> {
+    let (device, output) = (args.device.of(ranks)?.open()?, args.output.of(ranks));
+    let (mut run, mut config) = open(&args, ranks)?;
     let data = config.load(&device)?;
     config.rows = (!matches!(config.data, Source::Toy(_))).then(|| data.rows());
     run.note(format_args!("data   {}: {}", config.data, describe_rows(&data)));
@@ -69,22 +69,32 @@ pub fn run(args: TrainArgs) -> Result<()> {
     let mut trainer = run.start(trainer, ContinuousFlow::KIND, model.config(), &config)?;
 
     let mut shuffle = Shuffle::new(data.train.len(), config.batch, config.seed)?;
+    let pieces = Divided::new(config.pieces, &device, ranks);
+    run.note_ranks(pieces.count);
+    let weights = model.parameters().trainable();
     let loss = |number: u64, rng: &mut _| {
         let batch = data.train.select(&shuffle.batch(number))?;
-        if number / config.train.accumulate < matching {
-            return model.matching_loss(&batch.x, config.coupling, rng);
-        }
-        forward_kl(&model, &batch.x, None, rng)
+        pieces.gradients(&weights, batch.len(), rng, |rows, rng| {
+            let x = batch.rows(rows)?.x;
+            if number / config.train.accumulate < matching {
+                return model.matching_loss(&x, config.coupling, rng);
+            }
+            forward_kl(&model, &x, None, rng)
+        })
     };
-    let costs = TrainingCosts::of(model.flows().to_vec());
+    let costs = TrainingCosts::of(model.flows().to_vec()).divided(pieces.among());
     let mut validate =
-        |_: &mut _| Ok(-Mean::of(&costs.aside(|| log_likelihoods(&model, &data.validation, true))?).mean);
-    let mut watch = run.watch(trainer.step(), steps)?.with(costs.watch(|line| args.output.note(line)));
+        |_: &mut _| Ok(-Mean::of(&costs.aside(|| log_likelihoods(&model, &data.validation, ranks, true))?).mean);
+    let mut watch = run.watch(trainer.step(), steps)?.with(costs.watch(|line| run.note(line)));
     let outcome = trainer.run(loss, Some(&mut validate), &mut watch)?;
     drop(watch);
     let trained = run.trained(outcome, &trainer, steps, losses(matching, UNIT))?;
 
-    let values = log_likelihoods(&model, &data.test, args.output.quiet)?;
+    let values = log_likelihoods(&model, &data.test, ranks, output.quiet)?;
+    let solver = costs.means()?;
+    if !ranks.is_first() {
+        return Ok(());
+    }
     let toy = if let Source::Toy(toy) = config.data { Some(toy) } else { None };
     let mut rng = config.rng(Stream::Picture);
     let mut boltzmann = None;
@@ -94,7 +104,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
     let results = Results {
         data: config.data.clone(),
         trained,
-        solver: costs.means(),
+        solver,
         test: Likelihood::of(&values, model.dimensions()),
         boltzmann,
         exact: toy.map(|toy| Exact::of(toy, &data.test, &values)).transpose()?,
@@ -129,7 +139,7 @@ fn picture(
 }
 
 /// The run and its settings.
-fn open(args: &TrainArgs) -> Result<(Run, RunConfig)> {
+fn open(args: &TrainArgs, ranks: &Ranks) -> Result<(Run, RunConfig)> {
     let data = args.settings.data.as_deref();
     if args.settings.fit != FitFlags::default() || args.skip.skip_bad {
         return Err(Error::Config("--size, --grey and --skip-bad are for images: leave them out".into()));
@@ -143,7 +153,7 @@ fn open(args: &TrainArgs) -> Result<(Run, RunConfig)> {
         Some(Ok(toy)) if PRESETS.get(toy.name()).is_ok() => toy.name(),
         _ => "toy",
     };
-    PROGRAM.open(&args.run, args.output, preset, &args.settings)
+    PROGRAM.open(&args.run, args.output, preset, &args.settings, ranks)
 }
 
 fn summary(results: &Results) -> Vec<(&'static str, String)> {

@@ -1,12 +1,12 @@
-//! Training on several processes by MPI, where `mpirun` is found.
-#![cfg(feature = "mpi")]
+//! A loop of one's own.
 
+use super::mpirun;
 use candle_core::{DType, Device};
-use flows_core::nn::{NetworkConfig, Output, Parameters};
-use flows_core::train::{Checkpoint, Mpi, OptimizerConfig, Ranks, TrainConfig, Trainer};
+use flows_core::nn::{Mode, NetworkConfig, Output, Parameters};
+use flows_core::train::{Checkpoint, OptimizerConfig, Ranks, TrainConfig, Trainer};
 use flows_core::{Error, Result, Rng};
 use std::path::Path;
-use std::process::Command;
+use std::process::Output as Ended;
 
 const ROWS: usize = 512;
 
@@ -28,7 +28,9 @@ fn train(ranks: &Ranks, folder: &Path) -> Result<()> {
         ranks.gradients(&weights, ROWS, 4, rng, |rows, rng| {
             let x = x.narrow(0, rows.start, rows.len())?;
             let noise = rng.normal_tensor((rows.len(), 1), DType::F32, &Device::Cpu)?;
-            Ok(((network.forward(&x, None)? - x.sum_keepdim(1)?)? + noise)?.sqr()?.mean_all()?)
+            Ok(((network.forward(&x, None, &mut Mode::evaluation())? - x.sum_keepdim(1)?)? + noise)?
+                .sqr()?
+                .mean_all()?)
         })
     };
     trainer.run(loss, None, &mut ranks.observer(&mut ()))?;
@@ -43,7 +45,7 @@ const FAIL: &str = "FLOWS_TEST_RANKS_FAIL";
 #[ignore = "started by the other test"]
 fn rank() {
     let Some(folder) = std::env::var_os(FOLDER) else { return };
-    let ranks = Ranks::new(Mpi::start().unwrap());
+    let ranks = Ranks::start().unwrap();
     let report = |error: &Error| {
         eprintln!("rank {}: {error}", ranks.rank());
         1
@@ -52,22 +54,13 @@ fn rank() {
 }
 
 /// The test [`rank`] as that many processes; none if there is no `mpirun`.
-fn start(ranks: usize, folder: &Path, fail: bool) -> Option<std::process::Output> {
-    let mut command = Command::new("mpirun");
-    command.args(["-n", &ranks.to_string()]).arg(std::env::current_exe().unwrap());
-    command.args(["--exact", "rank", "--ignored", "--nocapture"]).env(FOLDER, folder).env("RAYON_NUM_THREADS", "1");
-    // More ranks than processors, and the user root of a container.
-    for (name, value) in [
-        ("OMPI_MCA_rmaps_base_oversubscribe", "1"),
-        ("OMPI_ALLOW_RUN_AS_ROOT", "1"),
-        ("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1"),
-    ] {
-        command.env(name, value);
-    }
+fn start(ranks: usize, folder: &Path, fail: bool) -> Option<Ended> {
+    let mut command = mpirun(ranks, &std::env::current_exe().unwrap())?;
+    command.args(["--exact", "library::rank", "--ignored", "--nocapture"]).env(FOLDER, folder);
     if fail {
         command.env(FAIL, "1");
     }
-    command.output().ok()
+    Some(command.output().unwrap())
 }
 
 #[test]
@@ -78,15 +71,12 @@ fn weights_are_the_same_to_the_bit_on_1_2_and_4_processes() {
     let model = |name: &str| std::fs::read(place(name).join("model.safetensors")).unwrap();
     for ranks in [2, 4] {
         let name = ranks.to_string();
-        let Some(output) = start(ranks, &place(&name), false) else {
-            eprintln!("there is no `mpirun`: the test of several processes is passed over");
-            return;
-        };
+        let Some(output) = start(ranks, &place(&name), false) else { return };
         assert!(output.status.success(), "{output:?}");
         assert!(model(&name) == model("1"), "{ranks} ranks end with other weights than one");
     }
     // A rank that fails ends the job and says why.
-    let output = start(2, &place("failed"), true).unwrap();
+    let Some(output) = start(2, &place("failed"), true) else { return };
     let message = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && message.contains("rank 1: a row of rank 1 is bad"), "{output:?}");
     assert!(!place("failed").join("model.safetensors").exists());
