@@ -1,12 +1,7 @@
 //! A conditional density, `p(y | x)`: a whole distribution of y for each x, where regression has one number.
 
-use flows_core::candle_core::{Device, Tensor};
-use flows_core::data::{Dataset, Shuffle, Toy};
-use flows_core::distributions::{draw, score};
-use flows_core::flows::{Flow, FlowConfig, Nsf};
-use flows_core::nn::NetworkConfig;
-use flows_core::train::{OptimizerConfig, Schedule, TrainConfig, Trainer, forward_kl};
-use flows_core::{Result, Rng};
+use flows_core::data::{Dataset, Toy};
+use flows_core::prelude::*;
 
 /// Learns the height of a point of the two moons given how far to the right it is.
 pub fn main() -> Result<()> {
@@ -14,24 +9,12 @@ pub fn main() -> Result<()> {
     let data = Dataset::from_toy(Toy::TwoMoons, [20_000, 1, 5_000], &mut rng)?.with_context(&["0"])?;
     let model = Nsf { layers: 3, network: NetworkConfig::mlp([64, 64]), ..Nsf::default() };
     let flow = Flow::new(FlowConfig::new(1, model).with_context(1), &mut rng)?;
-    flow.standardize(&data.train.x, data.train.context.as_ref())?;
-
-    let config = TrainConfig {
-        steps: 600,
-        optimizer: OptimizerConfig::adam(5e-3),
-        schedule: Schedule::Cosine { warmup: 0, floor: 0.0 },
-        ..TrainConfig::default()
-    };
-    let mut shuffle = Shuffle::new(data.train.len(), 256, 0)?;
-    let loss = |number, rng: &mut Rng| {
-        let batch = data.train.select(&shuffle.batch(number))?;
-        forward_kl(&flow, &batch.x, batch.context.as_ref(), rng)
-    };
-    Trainer::new(flow.parameters(), config, rng.fork())?.run(loss, None, &mut ())?;
+    let train = TrainConfig { steps: 800, optimizer: OptimizerConfig::adam(5e-3), ..TrainConfig::default() };
+    fit(&flow, data.train, FitConfig { train, ..FitConfig::default() }, &mut rng)?;
 
     let nats = score(&flow, &data.test.x, data.test.context.as_ref())?.mean_all()?.to_scalar::<f32>()?;
-    let middle = Tensor::zeros((5_000, 1), data.test.x.dtype(), &Device::Cpu)?;
-    let mut heights = draw(&flow, 5_000, Some(&middle), &mut rng)?.flatten_all()?.to_vec1::<f32>()?;
+    let middle = flow.given(&Tensor::new(&[0f32], &Device::Cpu)?)?;
+    let mut heights = draw(&middle, 5_000, None, &mut rng)?.flatten_all()?.to_vec1::<f32>()?;
     heights.sort_by(f32::total_cmp);
     let [low, high] = [heights[1_250], heights[3_750]];
     println!("{nats:.3} nats a height, given its place");

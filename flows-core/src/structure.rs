@@ -26,6 +26,12 @@ impl Structure {
         Self { name: name.into(), details: details.into(), own: 0, parts: Vec::new() }
     }
 
+    /// A node with the name of a type alone, as `Debug` gives it: what is shown of a type that says nothing else.
+    pub fn named_after(value: &dyn fmt::Debug) -> Self {
+        let debug = format!("{value:?}");
+        Self::new(debug.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default(), "")
+    }
+
     /// Adds parameters of the node's own.
     pub fn parameters(mut self, count: usize) -> Self {
         self.own += count;

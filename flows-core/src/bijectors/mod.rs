@@ -203,8 +203,10 @@ pub trait Bijector: std::fmt::Debug + Send + Sync {
         None
     }
 
-    /// What this is made of, for people to read.
-    fn structure(&self) -> Structure;
+    /// What this is made of, for people to read; its name, if not said otherwise.
+    fn structure(&self) -> Structure {
+        Structure::named_after(&self)
+    }
 }
 
 /// What points at a bijector is one, so that models can share parts.

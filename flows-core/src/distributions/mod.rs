@@ -150,10 +150,9 @@ pub trait Distribution: std::fmt::Debug + Send + Sync {
         Device::Cpu
     }
 
-    /// What this is made of, for people to read.
+    /// What this is made of, for people to read; its name, if not said otherwise.
     fn structure(&self) -> Structure {
-        let debug = format!("{self:?}");
-        Structure::new(debug.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default(), "")
+        Structure::named_after(&self)
     }
 }
 

@@ -47,6 +47,8 @@ pub trait Network: std::fmt::Debug + Send + Sync {
     /// When a shape is wrong, or a context is missing that is needed.
     fn forward(&self, x: &Tensor, context: Option<&Tensor>, mode: &mut Mode<'_>) -> Result<Tensor>;
 
-    /// What this is made of, for people to read.
-    fn structure(&self) -> Structure;
+    /// What this is made of, for people to read; its name, if not said otherwise.
+    fn structure(&self) -> Structure {
+        Structure::named_after(&self)
+    }
 }
