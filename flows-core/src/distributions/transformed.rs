@@ -1,7 +1,7 @@
 //! A base pushed through a bijector: the normalizing flow itself.
 
 use super::Distribution;
-use super::checks::{check_batch, check_rows, zero_where_undefined};
+use super::checks::{check_batch, check_rows, replace, zero_at_infinity};
 use crate::bijectors::{Bijector, Direction, Mode};
 use crate::shape::check_event;
 use crate::{Error, Result, Rng, Structure};
@@ -10,8 +10,9 @@ use candle_core::{DType, Device, Tensor};
 /// The distribution of `x = f(z)` for z of the base and a bijector f:
 /// `log p(x) = log p_base(z) + log|det dz/dx|`, `z = f^-1(x)`.
 ///
-/// Base and bijector see the same context. A point that f does not reach has log-probability
-/// minus infinity; a row with a NaN has NaN.
+/// Base and bijector see the same context. A point that f does not reach, which is one where f^-1 has
+/// log-determinant minus infinity, and one at infinity have log-probability minus infinity. What comes of a NaN, in x
+/// or a weight, is NaN.
 #[derive(Debug)]
 pub struct Transformed {
     base: Box<dyn Distribution>,
@@ -94,7 +95,7 @@ impl Transformed {
         rng: &mut Rng,
     ) -> Result<Tensor> {
         check_log_det(&log_det, x)?;
-        zero_where_undefined(&(self.base.log_prob_training(&z, context, rng)? + log_det)?, x)
+        zero_at_infinity(&(self.base.log_prob_training(&z, context, rng)? + log_det)?, x)
     }
 }
 
@@ -127,7 +128,7 @@ impl Distribution for Transformed {
         self.check(x, context)?;
         let (z, log_det) = self.bijector.inverse(x, context)?;
         check_log_det(&log_det, x)?;
-        zero_where_undefined(&(self.base.log_prob(&z, context)? + log_det)?, x)
+        zero_at_infinity(&(self.base.log_prob(&z, context)? + log_det)?, x)
     }
 
     fn log_prob_training(&self, x: &Tensor, context: Option<&Tensor>, rng: &mut Rng) -> Result<Tensor> {
@@ -187,6 +188,8 @@ impl Transformed {
         let (x, log_det) = self.bijector.map(Direction::Forward, z, context, mode)?;
         check_event("the bijector's output", &x, self.event_shape())?;
         check_log_det(&log_det, z)?;
-        Ok((x, (log_prob - log_det)?))
+        // What the bijector refuses has no density, not an endless one.
+        let refused = log_det.eq(f64::NEG_INFINITY)?;
+        Ok((x, replace(&(log_prob - log_det)?, &refused, f64::NEG_INFINITY)?))
     }
 }
