@@ -7,6 +7,7 @@ mod conv;
 mod coupled;
 pub(crate) mod cpu;
 mod dense;
+mod diagonal;
 mod direction;
 mod elementwise;
 mod functions;
@@ -54,7 +55,9 @@ pub use conv::{ConvLayer, Outside, conv_network, conv_transpose1d, conv_transpos
 pub use coupled::{Coupled, coupled};
 pub use dense::linear;
 pub(crate) use dense::{Affine, Step, dense};
+pub(crate) use diagonal::Diagonal;
 pub use direction::Direction;
+pub(crate) use elementwise::{Open, onto};
 pub use elementwise::{elu, erf, exp, gelu, ln, ln_1p, log_sigmoid, sigmoid, silu, softplus, tanh};
 pub use fused::Fused;
 pub use gated::gated_tanh_sigmoid;
