@@ -1,12 +1,17 @@
 //! Colours as unbounded numbers.
 
 use super::{Bijector, Direction, Mode};
+use crate::ops::cpu::Real;
+use crate::ops::{self, Open};
 use crate::shape::check_event;
-use crate::{Error, Result, Structure, ops};
+use crate::{Error, Result, Structure};
 use candle_core::{DType, Tensor};
 
 /// Colours x of [l, h] as numbers `z = logit(p)`, `p = a + (1 - 2a) (x - l) / (h - l)`, element by element (Dinh et al.,
 /// RealNVP, 2016, arXiv:1605.08803, section 4.1): `inverse` takes the logits.
+///
+/// `forward` gives x strictly inside of the range that `inverse` takes, `l - a/(1 - 2a) (h - l)` to
+/// `h + a/(1 - 2a) (h - l)`: what would round to one of its ends is a number just before it.
 ///
 /// `log|det dz/dx| = sum(ln((1 - 2a) / (h - l)) - ln p - ln(1 - p))`, and minus infinity where p is not between 0 and 1,
 /// which is by the a-th part of the range beyond its ends.
@@ -50,10 +55,35 @@ pub(super) fn check_range([low, high]: [f64; 2]) -> Result<()> {
 }
 
 impl Logit {
+    /// p and 1 - p, as [`Self::to_latent`] computes them.
+    fn shares<T: Real>(&self, x: T) -> [T; 2] {
+        let [low, high] = self.range.map(T::of);
+        let (slope, a) = (T::of(self.slope()), T::of(self.a));
+        [(x - low) * slope + a, (high - x) * slope + a]
+    }
+
+    /// A number inside of the range next to each of its ends.
+    fn ends<T: Real>(&self) -> [f64; 2] {
+        let [low, high] = self.range;
+        let reach = self.a / self.slope();
+        [(low - reach, 1.0), (high + reach, -1.0)].map(|(end, sign)| {
+            let mut x = T::of(end);
+            // A few steps, as far apart as rounding can tell; a range of no number has no inside to find.
+            for _ in 0..16 {
+                if self.shares(x).iter().all(|&share| share > T::zero()) {
+                    break;
+                }
+                x += T::of(sign) * T::epsilon() * (x.abs() + T::of(reach));
+            }
+            x.wide()
+        })
+    }
+
     fn to_data(&self, z: &Tensor) -> Result<(Tensor, Tensor)> {
         check_event("the latent of a logit", z, &self.shape)?;
         let scale = 1.0 / self.slope();
-        let x = ops::sigmoid(z)?.affine(scale, self.range[0] - self.a * scale)?;
+        let ends = if z.dtype() == DType::F64 { self.ends::<f64>() } else { self.ends::<f32>() };
+        let x = ops::onto(z, Open::Scaled { scale, shift: self.range[0] - self.a * scale, ends })?;
         let log = (ops::log_sigmoid(z)? + ops::log_sigmoid(&z.neg()?)?)?;
         Ok((x, (ops::sum_event(&log)? - self.log_det())?))
     }
@@ -101,6 +131,23 @@ impl Bijector for Logit {
 mod tests {
     use super::*;
     use candle_core::Device;
+
+    #[test]
+    fn draws_are_inside() -> Result<()> {
+        let z = [-1e30, -200.0, -40.0, -18.0, 0.0, 18.0, 40.0, 200.0, 1e30];
+        for [low, high] in [[0.0, 1.0], [-0.5, 0.5], [1e-6, 1.0], [-1.0, 3.0], [100.0, 104.0]] {
+            for (a, dtype) in [(1e-6, DType::F32), (1e-6, DType::F64), (0.05, DType::F32), (0.05, DType::F64)] {
+                let logit = Logit::new(&[1], a, [low, high])?;
+                let z = Tensor::new(&z, &Device::Cpu)?.to_dtype(dtype)?.unsqueeze(1)?;
+                let (back, log_det) = logit.inverse(&logit.forward(&z, None)?.0, None)?;
+                for t in [back, log_det] {
+                    let t = t.flatten_all()?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
+                    assert!(t.iter().all(|v| v.is_finite()), "[{low}, {high}], a = {a}, {dtype:?}: {t:?}");
+                }
+            }
+        }
+        Ok(())
+    }
 
     #[test]
     fn black_and_white_are_finite_and_far_beyond_is_nothing() -> Result<()> {

@@ -114,9 +114,11 @@ pub use crate::ops::Direction;
 ///         match direction {
 ///             Direction::Forward => Ok((input.exp()?, input.sum(1)?)),
 ///             Direction::Inverse => {
-///                 let z = input.log()?;
-///                 let log_det = z.sum(1)?.neg()?;
-///                 Ok((z, log_det))
+///                 // Zero and less are no exponentials.
+///                 let outside = input.le(0.0)?;
+///                 let z = outside.where_cond(&input.ones_like()?, input)?.log()?;
+///                 let never = (z.zeros_like()? + f64::NEG_INFINITY)?;
+///                 Ok((z.clone(), outside.where_cond(&never, &z.neg()?)?.sum(1)?))
 ///             }
 ///         }
 ///     }
@@ -131,6 +133,7 @@ pub use crate::ops::Direction;
 /// let (x, log_det) = exp.forward(&z, None)?;
 /// assert_eq!(log_det.to_vec1::<f64>()?, [1.0]);
 /// assert_eq!(exp.inverse(&x, None)?.0.to_vec2::<f64>()?, [[0.0, 1.0]]);
+/// assert_eq!(exp.inverse(&x.neg()?, None)?.1.to_vec1::<f64>()?, [f64::NEG_INFINITY]);
 /// # Ok::<(), flows_core::Error>(())
 /// ```
 pub trait Bijector: std::fmt::Debug + Send + Sync {
@@ -144,6 +147,10 @@ pub trait Bijector: std::fmt::Debug + Send + Sync {
 
     /// The image of a batch in a direction, and the log-determinant of the map in that direction: of z of shape
     /// (B, latent...) it is `(x, log|det dx/dz|)`, of x of shape (B, data...) it is `(z, log|det dz/dx|)`.
+    ///
+    /// A row outside of what the map takes, the range for the inverse, has log-determinant minus infinity, which is its
+    /// density's logarithm then, and best a finite image. The bijector itself must tell such a row from the input: a NaN
+    /// is never taken for one, but stays NaN, so that a fault, of a weight for example, is seen.
     ///
     /// In training a bijector may drop units, take statistics of the batch or estimate its log-determinant, drawing
     /// from the generator of the mode; buffers are changed by [`Buffer::update`](crate::nn::Buffer::update) alone.

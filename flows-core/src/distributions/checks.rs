@@ -128,10 +128,11 @@ pub(super) fn restrict(value: &Tensor, x: &Tensor, low: &Tensor, high: &Tensor) 
     replace(&replace(value, &outside, f64::NEG_INFINITY)?, &x.ne(x)?, f64::NAN)
 }
 
-/// The log-density (B), with minus infinity where it is NaN although the row of x has no NaN: a
-/// point at infinity, or outside of what a map reaches.
-pub(super) fn zero_where_undefined(log_density: &Tensor, x: &Tensor) -> Result<Tensor> {
+/// The log-density (B), with minus infinity where it is NaN because the row of x is a point at infinity: one has an
+/// infinite element and none that is NaN. Any other NaN is a fault, of a weight for example, and stays.
+pub(super) fn zero_at_infinity(log_density: &Tensor, x: &Tensor) -> Result<Tensor> {
     let undefined = log_density.ne(log_density)?;
-    let x_defined = sum_event(&x.ne(x)?.to_dtype(DType::F32)?)?.eq(0.0)?;
-    replace(log_density, &(undefined * x_defined)?, f64::NEG_INFINITY)
+    let some = |mask: Tensor| -> Result<Tensor> { Ok(sum_event(&mask.to_dtype(DType::F32)?)?.ne(0.0)?) };
+    let (infinite, nan) = (some(x.abs()?.eq(f64::INFINITY)?)?, some(x.ne(x)?)?);
+    replace(log_density, &((undefined * infinite)? * nan.eq(0u8)?)?, f64::NEG_INFINITY)
 }

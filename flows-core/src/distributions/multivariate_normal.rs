@@ -2,8 +2,7 @@
 
 use super::Distribution;
 use super::checks::{
-    LN_2PI, at_least_one, check_alike, check_batch, check_rows, check_values, described, values_of,
-    zero_where_undefined,
+    LN_2PI, at_least_one, check_alike, check_batch, check_rows, check_values, described, values_of, zero_at_infinity,
 };
 use crate::nn::{Init, Scope};
 use crate::ops::{Fused, Triangle, cholesky, linear, solve_triangular_rows, sum};
@@ -114,7 +113,7 @@ impl Distribution for MultivariateNormal {
     fn log_prob(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
         check_batch(x, &self.event, context)?;
         let y = solve_triangular_rows(&self.scale_tril()?, &x.broadcast_sub(&self.loc)?, false, false, false)?;
-        zero_where_undefined(&self.log_prob_at(&y)?, x)
+        zero_at_infinity(&self.log_prob_at(&y)?, x)
     }
 
     fn sample(&self, count: usize, context: Option<&Tensor>, rng: &mut Rng) -> Result<Tensor> {

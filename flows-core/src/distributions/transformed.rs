@@ -1,6 +1,6 @@
 //! A base pushed through a bijector: the normalizing flow itself.
 
-use super::checks::{check_batch, check_rows, zero_where_undefined};
+use super::checks::{check_batch, check_rows, replace, zero_at_infinity};
 use super::{Distribution, given};
 use crate::bijectors::{Bijector, Direction, Mode, Support};
 use crate::shape::check_event;
@@ -10,8 +10,9 @@ use candle_core::{DType, Device, Tensor};
 /// The distribution of `x = f(z)` for z of the base and a bijector f:
 /// `log p(x) = log p_base(z) + log|det dz/dx|`, `z = f^-1(x)`.
 ///
-/// Base and bijector see the same context. A point that f does not reach has log-probability
-/// minus infinity; a row with a NaN has NaN.
+/// Base and bijector see the same context. A point that f does not reach, which is one where f^-1 has
+/// log-determinant minus infinity, and one at infinity have log-probability minus infinity. What comes of a NaN, in x
+/// or a weight, is NaN.
 #[derive(Debug)]
 pub struct Transformed {
     base: Box<dyn Distribution>,
@@ -119,7 +120,7 @@ impl Parts<'_> {
     fn log_prob(&self, x: &Tensor) -> Result<Tensor> {
         let (z, log_det) = self.bijector.inverse(x, self.of_bijector)?;
         check_log_det(&log_det, x)?;
-        zero_where_undefined(&(self.base.log_prob(&z, self.of_base)? + log_det)?, x)
+        zero_at_infinity(&(self.base.log_prob(&z, self.of_base)? + log_det)?, x)
     }
 
     fn log_prob_training(&self, x: &Tensor, rng: &mut Rng) -> Result<Tensor> {
@@ -130,7 +131,7 @@ impl Parts<'_> {
     /// The log-density of x, from its z and `log|det dz/dx|`.
     fn log_prob_training_at(&self, (z, log_det): (Tensor, Tensor), x: &Tensor, rng: &mut Rng) -> Result<Tensor> {
         check_log_det(&log_det, x)?;
-        zero_where_undefined(&(self.base.log_prob_training(&z, self.of_base, rng)? + log_det)?, x)
+        zero_at_infinity(&(self.base.log_prob_training(&z, self.of_base, rng)? + log_det)?, x)
     }
 
     fn sample(&self, count: usize, rng: &mut Rng) -> Result<Tensor> {
@@ -153,7 +154,9 @@ impl Parts<'_> {
         let (x, log_det) = self.bijector.map(Direction::Forward, &z, self.of_bijector, mode)?;
         check_event("the bijector's output", &x, self.bijector.data_shape())?;
         check_log_det(&log_det, &z)?;
-        Ok((x, (log_prob - log_det)?))
+        // What the bijector refuses has no density, not an endless one.
+        let refused = log_det.eq(f64::NEG_INFINITY)?;
+        Ok((x, replace(&(log_prob - log_det)?, &refused, f64::NEG_INFINITY)?))
     }
 }
 

@@ -35,6 +35,8 @@ enum Form {
 /// The map, or its inverse, of x (B, N), and its log-derivative, given shifts t and raw scales r:
 /// parameters (B, N, 2) or (1, N, 2).
 ///
+/// A result beyond all numbers is 0, with log-derivative minus infinity and a gradient that is finite.
+///
 /// # Errors
 /// When shapes do not agree.
 pub(crate) fn affine(x: &Tensor, parameters: &Tensor, scale: Scale, direction: Direction) -> Result<(Tensor, Tensor)> {
@@ -47,13 +49,40 @@ pub(crate) fn affine_forward<T: Real>(scale: Scale, z: &[T], [shifts, raw]: [&[T
     dispatch(
         #[inline(always)]
         || {
-            for ((((x, log), &z), &shift), &raw) in x.iter_mut().zip(log).zip(z).zip(shifts).zip(raw) {
+            for ((((x, log), &z), &shift), &raw) in x.iter_mut().zip(&mut *log).zip(z).zip(shifts).zip(raw) {
                 let (value, s) = kernel.at(z, shift, raw);
                 *x = value;
                 *log += s;
             }
         },
     );
+    if !all_finite(x) {
+        for (i, x) in x.iter_mut().enumerate() {
+            refuse([z[i], shifts[i], raw[i]], x, &mut log[i]);
+        }
+    }
+}
+
+/// Whether all numbers are finite; without a branch in its loop.
+fn all_finite<T: Real>(values: &[T]) -> bool {
+    dispatch(
+        #[inline(always)]
+        || {
+            let mut all = true;
+            for value in values {
+                all &= value.abs() <= T::max_value();
+            }
+            all
+        },
+    )
+}
+
+/// Marks a value that has overflowed; what comes of a NaN stays.
+#[cold]
+fn refuse<T: Real>(given: [T; 3], value: &mut T, log: &mut T) {
+    if !value.is_finite() && !given.iter().any(|v| v.is_nan()) {
+        (*value, *log) = (T::zero(), T::neg_infinity());
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -168,16 +197,23 @@ impl Transformer for Affine {
             dispatch(
                 #[inline(always)]
                 || {
-                    for (((&x, p), value), log) in x.iter().zip(parameters.chunks_exact(2)).zip(values).zip(logs) {
+                    let outputs = values.iter_mut().zip(logs.iter_mut());
+                    for ((&x, p), (value, log)) in x.iter().zip(parameters.chunks_exact(2)).zip(outputs) {
                         (*value, *log) = kernel.at(x, p[0], p[1]);
                     }
                 },
             );
+            if !all_finite(values) {
+                for ((&x, p), (value, log)) in x.iter().zip(parameters.chunks_exact(2)).zip(values.iter_mut().zip(logs))
+                {
+                    refuse([x, p[0], p[1]], value, log);
+                }
+            }
         });
         packed
     }
 
-    fn gradients<T: Real>(&self, x: &[T], parameters: &[T], _: &[T], grad: &[T]) -> (Vec<T>, Vec<T>) {
+    fn gradients<T: Real>(&self, x: &[T], parameters: &[T], output: &[T], grad: &[T]) -> (Vec<T>, Vec<T>) {
         let kernel = *self;
         let size = chunk(x.len(), parameters.len());
         let repeated =
@@ -201,6 +237,14 @@ impl Transformer for Affine {
                     }
                 },
             );
+            if !(all_finite(gx) && all_finite(gp)) {
+                let logs = &output[output.len() / 2 + i * size..];
+                for ((gx, gp), log) in gx.iter_mut().zip(gp.chunks_exact_mut(2)).zip(logs) {
+                    if *log == T::neg_infinity() {
+                        (*gx, gp[0], gp[1]) = (T::zero(), T::zero(), T::zero());
+                    }
+                }
+            }
         });
         if repeated.is_empty() {
             return (gx, gp);
@@ -236,6 +280,50 @@ impl Transformer for Affine {
 mod tests {
     use super::super::transformer::check;
     use super::*;
+    use candle_core::{Device, Var};
+
+    #[test]
+    fn what_overflows_is_refused_and_a_nan_stays() -> Result<()> {
+        let inf = f32::INFINITY;
+        // x, shift and raw scale; the scale is beyond all numbers, the product is, the shift is, and NaN.
+        let cases = [
+            ([0.0, 1.0, 500.0], true),
+            ([2.0, 1.0, 500.0], true),
+            ([1e30, 0.0, 60.0], true),
+            ([inf, 0.0, 0.0], true),
+            ([2.0, inf, 0.0], true),
+            ([2.0, 1.0, 3.0], false),
+            ([2.0, 1.0, -500.0], false),
+        ];
+        for (case, refused) in cases {
+            let [x, shift, raw] = case;
+            let x = Var::new(&[[x]], &Device::Cpu)?;
+            let parameters = Var::new(&[[[shift, raw]]], &Device::Cpu)?;
+            let (value, log) = affine(&x, &parameters, Scale::Exp, Direction::Forward)?;
+            let gradients = (value.sum_all()? + log.sum_all()?)?.backward()?;
+            let (value, log) = (value.flatten_all()?.to_vec1::<f32>()?[0], log.flatten_all()?.to_vec1::<f32>()?[0]);
+            assert!(value.is_finite() && (log == -inf) == refused, "{case:?}: {value} {log}");
+            let mut at = ([0.0], [0.0]);
+            affine_forward(Scale::Exp, &x.flatten_all()?.to_vec1()?, [&[shift], &[raw]], &mut at.0, &mut at.1);
+            assert_eq!((at.0[0], at.1[0]), (value, log), "{case:?}");
+            for var in [&x, &parameters] {
+                let gradient = gradients.get(var).map_or_else(|| var.zeros_like(), |g| Ok(g.clone()))?;
+                let gradient = gradient.flatten_all()?.to_vec1::<f32>()?;
+                assert!(gradient.iter().all(|g| g.is_finite()), "{case:?}: {gradient:?}");
+            }
+        }
+        for i in 0..3 {
+            let mut v = [1f32, 0.5, 0.2];
+            v[i] = f32::NAN;
+            let (x, parameters) =
+                (Tensor::new(&[[v[0]]], &Device::Cpu)?, Tensor::new(&[[[v[1], v[2]]]], &Device::Cpu)?);
+            for direction in [Direction::Forward, Direction::Inverse] {
+                let (value, log) = affine(&x, &parameters, Scale::Exp, direction)?;
+                assert!(value.to_vec2::<f32>()?[0][0].is_nan() && log.to_vec2::<f32>()?[0][0] != -inf);
+            }
+        }
+        Ok(())
+    }
 
     #[test]
     fn the_kernel_is_the_plain_composition() -> Result<()> {

@@ -96,6 +96,58 @@ pub fn elu(x: &Tensor) -> Result<Tensor> {
     apply(x, Function::Elu)
 }
 
+/// The function of every element as a map onto an open interval: a result that rounds to an end of it is the
+/// nearest number inside, which is no subnormal one. A NaN stays.
+///
+/// # Errors
+/// When `x` is not of a floating type.
+pub(crate) fn onto(x: &Tensor, function: Open) -> Result<Tensor> {
+    apply(x, Function::Onto(function))
+}
+
+/// Increasing functions onto open intervals.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Open {
+    /// `e^x`, positive.
+    Exp,
+    /// `ln(1 + e^x)`, positive.
+    Softplus,
+    /// The sigmoid, of (0, 1).
+    Sigmoid,
+    /// The hyperbolic tangent, of (-1, 1).
+    Tanh,
+    /// `scale sigmoid(x) + shift`, within `ends`, which are numbers of the type of x.
+    Scaled { scale: f64, shift: f64, ends: [f64; 2] },
+}
+
+impl Open {
+    /// The least and the largest number inside.
+    fn ends<T: Real>(self) -> [T; 2] {
+        let below_one = T::one() - T::epsilon() / T::of(2.0);
+        match self {
+            Self::Exp | Self::Softplus => [T::min_positive_value(), T::max_value()],
+            Self::Sigmoid => [T::min_positive_value(), below_one],
+            Self::Tanh => [-below_one, below_one],
+            Self::Scaled { ends, .. } => ends.map(T::of),
+        }
+    }
+
+    fn plain(self, x: &Tensor) -> Result<Tensor> {
+        let [low, high] = match x.dtype() {
+            DType::F64 => self.ends::<f64>(),
+            _ => self.ends::<f32>().map(f64::from),
+        };
+        let y = match self {
+            Self::Exp => Function::Exp.plain(x)?,
+            Self::Softplus => Function::Softplus.plain(x)?,
+            Self::Sigmoid => Function::Sigmoid.plain(x)?,
+            Self::Tanh => Function::Tanh.plain(x)?,
+            Self::Scaled { scale, shift, .. } => Function::Sigmoid.plain(x)?.affine(scale, shift)?,
+        };
+        Ok(y.eq(&y)?.where_cond(&y.clamp(low, high)?, &y)?)
+    }
+}
+
 fn apply(x: &Tensor, function: Function) -> Result<Tensor> {
     if x.device().is_cpu() && matches!(x.dtype(), DType::F32 | DType::F64) {
         return Ok(x.contiguous()?.apply_op1(Operation(function))?);
@@ -116,6 +168,7 @@ enum Function {
     Erf,
     Gelu,
     Elu,
+    Onto(Open),
 }
 
 impl Function {
@@ -135,6 +188,7 @@ impl Function {
             Self::Erf => x.erf()?,
             Self::Gelu => x.gelu_erf()?,
             Self::Elu => x.elu(1.0)?,
+            Self::Onto(open) => open.plain(x)?,
         })
     }
 
@@ -148,7 +202,29 @@ impl Function {
                 )
             };
         }
+        macro_rules! onto {
+            ($open:expr, |$x:ident| $value:expr) => {{
+                let [low, high] = $open.ends::<T>();
+                map(
+                    x,
+                    #[inline(always)]
+                    |$x: T| {
+                        let y = $value;
+                        let y = if y < low { low } else { y };
+                        if y > high { high } else { y }
+                    },
+                )
+            }};
+        }
         match self {
+            Self::Onto(open @ Open::Exp) => onto!(open, |x| x.fast_exp()),
+            Self::Onto(open @ Open::Softplus) => onto!(open, |x| x.fast_softplus()),
+            Self::Onto(open @ Open::Sigmoid) => onto!(open, |x| x.fast_sigmoid()),
+            Self::Onto(open @ Open::Tanh) => onto!(open, |x| x.fast_tanh()),
+            Self::Onto(open @ Open::Scaled { scale, shift, .. }) => {
+                let (scale, shift) = (T::of(scale), T::of(shift));
+                onto!(open, |x| x.fast_sigmoid() * scale + shift)
+            }
             Self::Exp => each!(|x| x.fast_exp()),
             Self::Ln => each!(|x| x.fast_ln()),
             Self::Ln1p => each!(|x| x.fast_ln_1p()),
@@ -165,7 +241,10 @@ impl Function {
 
     /// Whether the derivative is taken from the value, not from the argument.
     fn slope_from_value(self) -> bool {
-        matches!(self, Self::Exp | Self::Tanh | Self::Sigmoid | Self::Elu)
+        matches!(
+            self,
+            Self::Exp | Self::Tanh | Self::Sigmoid | Self::Elu | Self::Onto(Open::Exp | Open::Sigmoid | Open::Tanh)
+        )
     }
 
     /// `grad` times the derivative at `at`, which is the value or the argument.
@@ -182,12 +261,18 @@ impl Function {
             };
         }
         match self {
+            // Beyond all numbers the value is constant.
+            Self::Onto(Open::Exp) => each!(|y| if y < T::max_value() { y } else { T::zero() }),
+            Self::Onto(Open::Scaled { scale, .. }) => {
+                let scale = T::of(scale);
+                each!(|x| scale * x.fast_sigmoid() * (-x).fast_sigmoid())
+            }
             Self::Exp => each!(|y| y),
             Self::Ln => each!(|x| one / x),
             Self::Ln1p => each!(|x| one / (one + x)),
-            Self::Tanh => each!(|y| one - y * y),
-            Self::Sigmoid => each!(|y| y * (one - y)),
-            Self::Softplus => each!(|x| x.fast_sigmoid()),
+            Self::Tanh | Self::Onto(Open::Tanh) => each!(|y| one - y * y),
+            Self::Sigmoid | Self::Onto(Open::Sigmoid) => each!(|y| y * (one - y)),
+            Self::Softplus | Self::Onto(Open::Softplus) => each!(|x| x.fast_sigmoid()),
             Self::LogSigmoid => each!(|x| (-x).fast_sigmoid()),
             Self::Silu => each!(|x| x.fast_silu_slope()),
             Self::Erf => each!(|x| x.fast_erf_slope()),
@@ -233,7 +318,7 @@ mod tests {
     use proptest::prelude::*;
     use proptest::test_runner::RngSeed;
 
-    const ALL: [Function; 11] = [
+    const ALL: [Function; 16] = [
         Function::Exp,
         Function::Ln,
         Function::Ln1p,
@@ -245,6 +330,11 @@ mod tests {
         Function::Erf,
         Function::Gelu,
         Function::Elu,
+        Function::Onto(Open::Exp),
+        Function::Onto(Open::Softplus),
+        Function::Onto(Open::Sigmoid),
+        Function::Onto(Open::Tanh),
+        Function::Onto(Open::Scaled { scale: 3.0, shift: -1.0, ends: [-1.0, 2.0] }),
     ];
 
     /// The value and, weighed with `cotangent`, the gradient of one way, in f64.
@@ -291,6 +381,37 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn open_intervals_are_not_left() -> Result<()> {
+        let inf = f64::INFINITY;
+        let at = [-inf, -1e30, -800.0, -90.0, -20.0, 20.0, 90.0, 800.0, 1e30, inf, f64::NAN];
+        let cases = [
+            (Open::Exp, [0.0, inf]),
+            (Open::Softplus, [0.0, inf]),
+            (Open::Sigmoid, [0.0, 1.0]),
+            (Open::Tanh, [-1.0, 1.0]),
+            (
+                Open::Scaled { scale: 4.0, shift: -2.0, ends: [-1.999_999_880_790_710_4, 1.999_999_880_790_710_4] },
+                [-2.0, 2.0],
+            ),
+        ];
+        for (open, [low, high]) in cases {
+            for dtype in [DType::F32, DType::F64] {
+                let x = Tensor::new(&at, &Device::Cpu)?.to_dtype(dtype)?;
+                for y in [onto(&x, open)?, open.plain(&x)?] {
+                    let y = y.to_dtype(DType::F64)?.to_vec1::<f64>()?;
+                    let (nan, numbers) = y.split_last().unwrap();
+                    assert!(numbers.iter().all(|&y| y > low && y < high) && nan.is_nan(), "{open:?} {dtype:?} {y:?}");
+                    assert!(numbers.is_sorted(), "{open:?} {dtype:?} {y:?}");
+                }
+            }
+        }
+        // The last number below 1, whose logit is ln(2^24 - 1).
+        let y = onto(&Tensor::new(&[40f32], &Device::Cpu)?, Open::Sigmoid)?.to_vec1::<f32>()?;
+        assert_eq!(y, [1.0 - f32::EPSILON / 2.0]);
+        Ok(())
     }
 
     #[test]

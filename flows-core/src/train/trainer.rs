@@ -202,7 +202,13 @@ impl Trainer {
         progress.skipped_in_a_row += 1;
         if progress.skipped_in_a_row > self.config.max_skipped {
             let StepOutcome { loss, grad_norm } = outcome;
-            let what = if loss.is_finite() { "the gradient is not finite" } else { "the loss is not finite" };
+            // A weight that is NaN is the cause, and has a name.
+            self.check_finite()?;
+            let what = match loss {
+                loss if loss.is_finite() => "the gradient is not finite",
+                loss if loss.is_nan() => "the loss is NaN",
+                _ => "the loss is infinite, as where a row lies outside of what the flow reaches,",
+            };
             return Err(self.diverged(what, &format!("loss {loss}, learning rate {lr:e}, gradient norm {grad_norm}")));
         }
         Ok(outcome)

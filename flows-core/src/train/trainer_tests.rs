@@ -300,6 +300,33 @@ fn a_gradient_that_is_not_finite_is_left_out() {
 }
 
 #[test]
+fn a_nan_is_told_from_a_row_outside() {
+    use crate::bijectors::{Chain, Elementwise, univariate::Affine, univariate::Fixed};
+    use crate::distributions::{StandardNormal, Transformed};
+    use crate::train::forward_kl;
+    let run = |weight: f32, x: f32| {
+        let parameters = Parameters::new(DType::F32, &Device::Cpu, Rng::seed(0));
+        let scope = parameters.scope();
+        let affine = Elementwise::new(&[1], std::sync::Arc::new(Affine::default()), &scope.enter("affine")).unwrap();
+        let exp = Elementwise::new(&[1], std::sync::Arc::new(Fixed::Exp), &scope).unwrap();
+        let chain = Chain::new(vec![Box::new(affine), Box::new(exp)]).unwrap();
+        let flow = Transformed::new(StandardNormal::new([1], DType::F32, &Device::Cpu).unwrap(), chain).unwrap();
+        let (_, var) = parameters.trainable().remove(0);
+        var.set(&Tensor::new(&[[[0.0, weight]]], &Device::Cpu).unwrap()).unwrap();
+        let x = Tensor::new(&[[1.0], [x]], &Device::Cpu).unwrap();
+        let config = TrainConfig { max_skipped: 0, ..Default::default() };
+        let mut trainer = Trainer::new(&parameters, config, Rng::seed(0)).unwrap();
+        trainer.run(|_, rng| forward_kl(&flow, &x, None, rng), None, &mut ()).unwrap_err().to_string()
+    };
+    let message = run(0.0, -1.0);
+    assert!(message.contains("the loss is infinite, as where a row lies outside"), "{message}");
+    let message = run(f32::NAN, 2.0);
+    assert!(message.contains("the tensor `affine.parameters` is not finite"), "{message}");
+    let message = run(0.0, f32::NAN);
+    assert!(message.contains("the loss is NaN"), "{message}");
+}
+
+#[test]
 fn broken_files_are_named_and_change_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let model = Model::new();

@@ -33,8 +33,8 @@ pub fn families() -> Result<Vec<Family>> {
         family("additive", Arc::new(Additive)),
         family("affine", Arc::new(Affine::default())),
         family("affine bounded by 0.5", Arc::new(Affine::bounded(0.5)?)),
-        unbounded("affine exp", Arc::new(Affine::exp())),
-        unbounded("affine sigmoid", Arc::new(Affine::sigmoid(2.0))),
+        family("affine exp", Arc::new(Affine::exp())),
+        family("affine sigmoid", Arc::new(Affine::sigmoid(2.0))),
         family("spline of 1 bin", Arc::new(RqSpline::linear_tails(1, 3.0)?)),
         family("spline", Arc::new(RqSpline::linear_tails(8, 3.0)?)),
         family("spline of 40 bins", Arc::new(RqSpline::linear_tails(40, 10.0)?)),
@@ -43,11 +43,11 @@ pub fn families() -> Result<Vec<Family>> {
         bounded("circular spline", Arc::new(RqSpline::circular(4, -PI, PI)?), -inside, inside),
         family("deep sigmoid", Arc::new(DeepSigmoid::new(4)?)),
         family("inverted deep sigmoid", Arc::new(Inverted(DeepSigmoid::new(1)?))),
-        unbounded("deep dense sigmoid", Arc::new(DeepDenseSigmoid::new(3, 2)?)),
+        family("deep dense sigmoid", Arc::new(DeepDenseSigmoid::new(3, 2)?)),
         family("closure", Arc::new(Monotone::new("z + tanh(z + p)", vec![0.0], bend))),
         family("sinh-arcsinh", Arc::new(SinhArcsinh)),
         family("logistic mixture", Arc::new(LogisticMixture::new(4)?)),
-        unbounded("affine gated", Arc::new(Affine::gated(1.5))),
+        family("affine gated", Arc::new(Affine::gated(1.5))),
     ])
 }
 

@@ -33,8 +33,11 @@ impl Bijector for Exponential {
                 Ok((log_x.exp()?, log_x.broadcast_add(&self.weight.log()?)?.sum(1)?))
             }
             Direction::Inverse => {
-                let log_x = input.log()?;
-                Ok((log_x.broadcast_div(&self.weight)?, log_x.broadcast_add(&self.weight.log()?)?.sum(1)?.neg()?))
+                let outside = input.le(0.0)?;
+                let log_x = outside.where_cond(&input.ones_like()?, input)?.log()?;
+                let log = log_x.broadcast_add(&self.weight.log()?)?.neg()?;
+                let never = (log.zeros_like()? + f64::NEG_INFINITY)?;
+                Ok((log_x.broadcast_div(&self.weight)?, outside.where_cond(&never, &log)?.sum(1)?))
             }
         }
     }

@@ -3,10 +3,13 @@
 use crate::registry::Exponential;
 use crate::{CPU, rows};
 use candle_core::{DType, Tensor};
+use flows_core::bijectors::univariate::{Affine, Fixed};
+use flows_core::bijectors::{Bijector, Chain, Direction, Elementwise, FixedAffine, Logit, Mode};
 use flows_core::distributions::*;
 use flows_core::nn::Parameters;
 use flows_core::testing::{difference, perturb};
-use flows_core::{Result, Rng};
+use flows_core::{Result, Rng, Structure};
+use std::sync::Arc;
 
 #[test]
 fn closed_forms() -> Result<()> {
@@ -112,5 +115,81 @@ fn unusable_settings_are_refused() -> Result<()> {
     assert!(Categorical::trainable([1], 0, &scope).is_err());
     assert!(Product::new(vec![]).is_err());
     assert!(Product::new(vec![Box::new(StandardNormal::new([1, 2], DType::F64, CPU)?)]).is_err());
+    Ok(())
+}
+
+/// Maps onto open ranges, last a scale or a shift, far in the tails of a wide base.
+#[test]
+fn draws_are_where_their_density_is() -> Result<()> {
+    const DRAWS: usize = 200_000;
+    let base = || Normal::new(&Tensor::new(&[0f32, 0.0], CPU)?, &Tensor::new(&[6f32, 40.0], CPU)?);
+    let scale = FixedAffine::scale(&[4.0, -3.0])?.then(&FixedAffine::shift(&[-2.0, 1.0])?)?;
+    for fixed in [Fixed::Sigmoid, Fixed::Tanh, Fixed::Exp, Fixed::Softplus] {
+        let parameters = Parameters::new(DType::F32, CPU, Rng::seed(0));
+        let map = Elementwise::new(&[2], Arc::new(fixed), &parameters.scope())?;
+        let flow = Transformed::new(base()?, Chain::new(vec![Box::new(map), Box::new(scale.clone())])?)?;
+        let (x, own) = flow.sample_with_log_prob(DRAWS, None, &mut Rng::seed(1))?;
+        let scores = score(&flow, &x, None)?;
+        for (what, t) in [("x", &x), ("own log-density", &own), ("log-density", &scores)] {
+            let off = rows(t)?.into_iter().filter(|v| !v.is_finite()).count();
+            assert_eq!(off, 0, "{fixed:?}: of {what}");
+        }
+    }
+    let colours = Transformed::new(base()?, Logit::new(&[2], 1e-6, [0.0, 1.0])?)?;
+    let (x, own) = colours.sample_with_log_prob(DRAWS, None, &mut Rng::seed(1))?;
+    assert!([own, score(&colours, &x, None)?].iter().all(|t| rows(t).is_ok_and(|v| v.iter().all(|v| v.is_finite()))));
+    Ok(())
+}
+
+/// The identity, with a log-determinant that is NaN for one input, and beyond 10 none at all.
+#[derive(Debug)]
+struct Faulty;
+
+impl Bijector for Faulty {
+    fn latent_shape(&self) -> &[usize] {
+        &[1]
+    }
+
+    fn map(&self, _: Direction, input: &Tensor, _: Option<&Tensor>, _: &mut Mode<'_>) -> Result<(Tensor, Tensor)> {
+        let log = input.affine(0.0, 0.0)?;
+        let never = (log.zeros_like()? + f64::NEG_INFINITY)?;
+        let log = input.gt(10.0)?.where_cond(&never, &log)?;
+        let nan = (log.zeros_like()? + f64::NAN)?;
+        Ok((input.clone(), input.eq(2.0)?.where_cond(&nan, &log)?.squeeze(1)?))
+    }
+
+    fn structure(&self) -> Structure {
+        Structure::new("Faulty", "")
+    }
+}
+
+#[test]
+fn a_nan_is_not_outside() -> Result<()> {
+    let flow = Transformed::new(StandardNormal::new([1], DType::F32, CPU)?, Faulty)?;
+    let x = Tensor::new(&[[1f32], [2.0], [11.0], [f32::INFINITY], [f32::NAN]], CPU)?;
+    let log_prob = rows(&flow.log_prob(&x, None)?)?;
+    assert!(log_prob[0].is_finite() && log_prob[1].is_nan() && log_prob[4].is_nan(), "{log_prob:?}");
+    assert_eq!(log_prob[2..4], [f64::NEG_INFINITY; 2]);
+    // A weight.
+    let parameters = Parameters::new(DType::F32, CPU, Rng::seed(0));
+    let affine = Elementwise::new(&[1], Arc::new(Affine::exp()), &parameters.scope())?;
+    let (_, weight) = parameters.trainable().remove(0);
+    weight.set(&(weight.as_tensor() * f64::NAN)?)?;
+    let flow = Transformed::new(StandardNormal::new([1], DType::F32, CPU)?, affine)?;
+    assert!(rows(&flow.log_prob(&x, None)?)?[..3].iter().all(|l| l.is_nan()));
+    Ok(())
+}
+
+/// A draw that a bijector refuses has density zero, not one without end.
+#[test]
+fn a_draw_beyond_all_numbers_has_no_density() -> Result<()> {
+    let parameters = Parameters::new(DType::F32, CPU, Rng::seed(0));
+    let affine = Elementwise::new(&[1], Arc::new(Affine::exp()), &parameters.scope())?;
+    let (_, weight) = parameters.trainable().remove(0);
+    weight.set(&Tensor::new(&[[[0f32, 100.0]]], CPU)?)?;
+    let flow = Transformed::new(StandardNormal::new([1], DType::F32, CPU)?, affine)?;
+    let (x, log_prob) = flow.sample_with_log_prob(10, None, &mut Rng::seed(0))?;
+    assert!(rows(&x)?.iter().all(|x| x.is_finite()));
+    assert!(rows(&log_prob)?.iter().all(|l| *l == f64::NEG_INFINITY), "{log_prob}");
     Ok(())
 }

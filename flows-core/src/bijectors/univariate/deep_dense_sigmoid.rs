@@ -1,7 +1,7 @@
 //! The deep dense sigmoid of the neural autoregressive flow.
 
 use super::deep_sigmoid::{UNIT, positive};
-use super::{Univariate, numerical_inverse};
+use super::{Univariate, numerical_inverse, within_reach};
 use crate::{Error, Result, ops};
 use candle_core::{D, Tensor};
 
@@ -37,24 +37,8 @@ impl DeepDenseSigmoid {
     }
 }
 
-impl Univariate for DeepDenseSigmoid {
-    fn name(&self) -> String {
-        format!("deep dense sigmoid, {} layers of {} units", self.layers, self.units)
-    }
-
-    fn parameters(&self) -> usize {
-        self.widths().map(|(inputs, outputs)| self.units * (2 + inputs + outputs)).sum()
-    }
-
-    fn identity(&self) -> Vec<f64> {
-        let layer = |(inputs, outputs)| {
-            let zeros = std::iter::repeat_n(0.0, self.units * (1 + inputs + outputs));
-            std::iter::repeat_n(UNIT, self.units).chain(zeros)
-        };
-        self.widths().flat_map(layer).collect()
-    }
-
-    fn forward(&self, z: &Tensor, parameters: &Tensor) -> Result<(Tensor, Tensor)> {
+impl DeepDenseSigmoid {
+    fn evaluate(&self, z: &Tensor, parameters: &Tensor) -> Result<(Tensor, Tensor)> {
         let k = self.units;
         let (rows, n, _) = parameters.dims3()?;
         let (mut h, mut log) = (z.unsqueeze(2)?, z.zeros_like()?.unsqueeze(2)?);
@@ -79,6 +63,28 @@ impl Univariate for DeepDenseSigmoid {
             log = ((out(&inner)? - log_p)? - log_q)?;
         }
         Ok((h.squeeze(2)?, log.squeeze(2)?))
+    }
+}
+
+impl Univariate for DeepDenseSigmoid {
+    fn name(&self) -> String {
+        format!("deep dense sigmoid, {} layers of {} units", self.layers, self.units)
+    }
+
+    fn parameters(&self) -> usize {
+        self.widths().map(|(inputs, outputs)| self.units * (2 + inputs + outputs)).sum()
+    }
+
+    fn identity(&self) -> Vec<f64> {
+        let layer = |(inputs, outputs)| {
+            let zeros = std::iter::repeat_n(0.0, self.units * (1 + inputs + outputs));
+            std::iter::repeat_n(UNIT, self.units).chain(zeros)
+        };
+        self.widths().flat_map(layer).collect()
+    }
+
+    fn forward(&self, z: &Tensor, parameters: &Tensor) -> Result<(Tensor, Tensor)> {
+        within_reach(z, |z| self.evaluate(z, parameters))
     }
 
     fn inverse(&self, x: &Tensor, parameters: &Tensor) -> Result<(Tensor, Tensor)> {

@@ -1,10 +1,14 @@
 //! Families without parameters: the links between the line and its parts.
 
 use super::Univariate;
-use crate::{Error, Result, ops};
+use crate::ops::{self, Open};
+use crate::{Error, Result};
 use candle_core::{DType, Tensor};
 
 /// A fixed increasing function; for the inverse direction wrap it in [`Inverted`](super::Inverted).
+///
+/// `forward` of any number is strictly inside of the range, where `inverse` is finite: what would round to
+/// one of its ends is the last number before it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Fixed {
     /// `x = e^z`, onto the positive numbers.
@@ -51,12 +55,12 @@ fn positive(what: &str, value: f64) -> Result<Positive> {
     Err(Error::Config(format!("the {what} is {value}: choose a positive number")))
 }
 
-/// Smallest and largest number to take a logarithm of, and the gap below 1.
+/// Smallest and largest number to take a logarithm of, and the distance of the last number below 1.
 fn limits(dtype: DType) -> (f64, f64, f64) {
     if dtype == DType::F64 {
-        (f64::MIN_POSITIVE, f64::MAX, f64::EPSILON)
+        (f64::MIN_POSITIVE, f64::MAX, 0.5 * f64::EPSILON)
     } else {
-        (f32::MIN_POSITIVE.into(), f32::MAX.into(), f32::EPSILON.into())
+        (f32::MIN_POSITIVE.into(), f32::MAX.into(), 0.5 * f64::from(f32::EPSILON))
     }
 }
 
@@ -92,14 +96,18 @@ impl Univariate for Fixed {
     fn forward(&self, z: &Tensor, _: &Tensor) -> Result<(Tensor, Tensor)> {
         let (tiny, huge, _) = limits(z.dtype());
         match *self {
-            Self::Exp => Ok((ops::exp(z)?, z.clone())),
-            Self::Softplus => Ok((ops::softplus(z)?, ops::log_sigmoid(z)?)),
-            Self::Sigmoid => Ok((ops::sigmoid(z)?, (ops::log_sigmoid(z)? + ops::log_sigmoid(&z.neg()?)?)?)),
-            Self::Tanh => Ok((ops::tanh(z)?, ops::log_tanh_slope(z)?)),
+            Self::Exp => Ok((ops::onto(z, Open::Exp)?, z.clone())),
+            Self::Softplus => Ok((ops::onto(z, Open::Softplus)?, ops::log_sigmoid(z)?)),
+            Self::Sigmoid => {
+                let log = (ops::log_sigmoid(z)? + ops::log_sigmoid(&z.neg()?)?)?;
+                Ok((ops::onto(z, Open::Sigmoid)?, log))
+            }
+            Self::Tanh => Ok((ops::onto(z, Open::Tanh)?, ops::log_tanh_slope(z)?)),
             Self::LeakyRelu(Positive(slope)) => leaky(z, slope),
             Self::Power(Positive(p)) => {
                 let log = ops::ln(&z.clamp(tiny, huge)?)?;
-                within(z, 0.0, f64::INFINITY, ops::exp(&(&log * p)?)?, (log * (p - 1.0))?.affine(1.0, p.ln())?)
+                let value = ops::onto(&(&log * p)?, Open::Exp)?;
+                within(z, 0.0, f64::INFINITY, value, (log * (p - 1.0))?.affine(1.0, p.ln())?)
             }
         }
     }

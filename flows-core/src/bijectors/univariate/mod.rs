@@ -3,7 +3,7 @@
 //! applies on their own.
 
 use crate::{Result, Structure};
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
 mod affine;
 mod deep_dense_sigmoid;
@@ -35,8 +35,9 @@ pub use sinh_arcsinh::SinhArcsinh;
 /// rows share them, P being [`Self::parameters`]; a family without parameters gets P = 0 and must
 /// not read them.
 ///
-/// A point outside of the range of a family (`inverse`) or its domain (`forward`) has log-derivative
-/// minus infinity and a finite value, so that its density is zero and no gradient is NaN.
+/// A point outside of the range of a family (`inverse`) or its domain (`forward`), or whose image is beyond all
+/// numbers, has log-derivative minus infinity and a finite value, so that its density is zero and no gradient is
+/// NaN. That is told from the point, never from a NaN: what comes of a NaN, in a point or a parameter, is NaN.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -116,6 +117,20 @@ pub trait Univariate: std::fmt::Debug + Send + Sync {
     }
 }
 
+/// `f` of z, value and log-derivative, as far as |z| is at most the fourth root of the largest number, so that
+/// squares of such numbers times weights are finite; beyond, that bound's value with log-derivative minus infinity.
+fn within_reach(z: &Tensor, f: impl Fn(&Tensor) -> Result<(Tensor, Tensor)>) -> Result<(Tensor, Tensor)> {
+    let largest = if z.dtype() == DType::F64 { f64::MAX } else { f32::MAX.into() };
+    let most = largest.powf(0.25);
+    let (value, log) = f(&z.clamp(-most, most)?)?;
+    // Comparisons say no to a NaN, which is to stay.
+    let beyond = (z.gt(most)? + z.lt(-most)?)?;
+    Ok((value, beyond.where_cond(&(log.zeros_like()? + f64::NEG_INFINITY)?, &log)?))
+}
+
+#[cfg(test)]
+mod extremes;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,13 +138,13 @@ mod tests {
     use crate::nn::{Parameters, Scope};
     use crate::testing::{difference, measure, perturb};
     use crate::{Rng, ops::Direction};
-    use candle_core::{DType, Device};
+    use candle_core::Device;
     use std::sync::Arc;
 
-    type Make = fn(&Scope) -> Result<Arc<dyn Univariate>>;
+    pub(super) type Make = fn(&Scope) -> Result<Arc<dyn Univariate>>;
 
     /// Families with a shift and scale that take a normal number into their domain.
-    fn families() -> Vec<(&'static str, Make, [f64; 2])> {
+    pub(super) fn families() -> Vec<(&'static str, Make, [f64; 2])> {
         vec![
             ("affine", |_| Ok(Arc::new(Affine::default())), [0.0, 3.0]),
             ("affine exp", |_| Ok(Arc::new(Affine::exp())), [0.0, 3.0]),

@@ -76,7 +76,8 @@ where
 ///
 /// Newton's method, kept inside of a bracket that is widened as long as it does not hold the root;
 /// each element has its own and stops when nothing but rounding can be left. A NaN stays where it
-/// is; an x beyond all that f reaches gives some finite z and a log-derivative of minus infinity.
+/// is; an x beyond all that f reaches, or at which f gives a log-derivative of minus infinity, gives some finite z
+/// and a log-derivative of minus infinity.
 /// The gradient is that of the implicit function, `dz = (dx - df) / f'(z)`, carried by one more
 /// step of Newton's method that autograd sees.
 ///
@@ -85,13 +86,16 @@ where
 pub fn numerical_inverse(x: &Tensor, f: impl Fn(&Tensor) -> Result<(Tensor, Tensor)>) -> Result<(Tensor, Tensor)> {
     let (root, outside) = search(x, &f)?;
     let (value, log) = f(&root)?;
-    // No step where there is no root to step to.
-    let rate = outside.where_cond(&root.zeros_like()?, &log.neg()?.exp()?)?.detach();
+    // No step where there is no root to step to, nor one without end where f is flat.
+    let outside = (outside + log.eq(f64::NEG_INFINITY)?)?;
+    let rate = log.neg()?.exp()?.minimum(Precision::of(x.dtype()).most.sqrt())?;
+    let rate = outside.where_cond(&root.zeros_like()?, &rate)?.detach();
     let z = (&root - ((value - x)? * rate)?)?;
     // A step that is wild is rounding.
     let close = (&z - &root)?.abs()?.le(&(root.abs()? + 1.0)?)?;
     let z = close.where_cond(&z, &root)?;
     let (_, log) = f(&z)?;
+    let outside = (outside + log.eq(f64::NEG_INFINITY)?)?;
     let never = (log.zeros_like()? + f64::NEG_INFINITY)?;
     Ok((z, outside.where_cond(&never, &log.neg()?)?))
 }

@@ -1,7 +1,7 @@
 //! The unconstrained monotonic network: an integral of a positive function.
 
 use super::deep_sigmoid::positive;
-use super::{Univariate, numerical_inverse};
+use super::{Univariate, numerical_inverse, within_reach};
 use crate::nn::{Activation, Mlp, Mode, Network, Output, Scope};
 use crate::ops;
 use crate::{Error, Result, Structure};
@@ -72,10 +72,12 @@ impl Univariate for MonotonicIntegral {
     fn forward(&self, z: &Tensor, parameters: &Tensor) -> Result<(Tensor, Tensor)> {
         let h = parameters.narrow(2, 0, self.embedding)?;
         let offset = parameters.narrow(2, self.embedding, 1)?.squeeze(2)?;
-        let z3 = z.unsqueeze(2)?;
-        let inside = ops::exp(&self.log_integrand(&z3.broadcast_mul(&self.nodes)?, &h)?)?;
-        let integral = (ops::sum(&inside.broadcast_mul(&self.weights)?, D::Minus1)? * z)?;
-        Ok((integral.broadcast_add(&offset)?, self.log_integrand(&z3, &h)?.squeeze(2)?))
+        within_reach(z, |z| {
+            let z3 = z.unsqueeze(2)?;
+            let inside = ops::exp(&self.log_integrand(&z3.broadcast_mul(&self.nodes)?, &h)?)?;
+            let integral = (ops::sum(&inside.broadcast_mul(&self.weights)?, D::Minus1)? * z)?;
+            Ok((integral.broadcast_add(&offset)?, self.log_integrand(&z3, &h)?.squeeze(2)?))
+        })
     }
 
     fn inverse(&self, x: &Tensor, parameters: &Tensor) -> Result<(Tensor, Tensor)> {

@@ -1,4 +1,7 @@
 //! One bin of the spline: its value, its derivative and their gradients at a point.
+//!
+//! All is written as sums and products of positive numbers, with xi and 1 - xi side by side, so that
+//! nothing cancels where slopes differ by orders of magnitude.
 
 use super::Direction;
 
@@ -14,10 +17,12 @@ pub(super) struct Bin {
 /// What value, log-derivative and their gradients need at a point of a bin.
 pub(super) struct Point {
     pub(super) xi: f64,
-    pub(super) slope: f64,
+    /// 1 - xi.
+    rest: f64,
+    slope: f64,
     pub(super) quotient: f64,
     pub(super) denominator: f64,
-    pub(super) numerator: f64,
+    numerator: f64,
     pub(super) derivative: f64,
 }
 
@@ -31,44 +36,53 @@ pub(super) struct BinGradient {
     pub(super) at: f64,
 }
 
+/// xi and 1 - xi where the spline has risen by `eta` of its bin.
+///
+/// The root `2 s eta / (b + sqrt(b^2 - 4 a c))` of the quadratic of Durkan et al., equations 6 to 8, has
+/// `b = tilt + 2 s eta` and the discriminant `tilt^2 + 4 s^2 eta (1 - eta)`.
+#[inline(always)]
+fn root(eta: f64, s: f64, [d0, d1]: [f64; 2]) -> (f64, f64) {
+    let rest = 1.0 - eta;
+    let tilt = d0 * rest - d1 * eta;
+    let large = tilt.abs() + (tilt * tilt + 4.0 * s * s * eta * rest).sqrt();
+    let rising = tilt >= 0.0;
+    let small = 2.0 * s * if rising { eta } else { rest };
+    let norm = 1.0 / (large + small);
+    let (small, large) = (small * norm, large * norm);
+    if rising { (small, large) } else { (large, small) }
+}
+
 impl Bin {
     #[inline(always)]
     pub(super) fn point(self, direction: Direction) -> Point {
         let [d0, d1] = self.slopes;
         let s = self.height / self.width;
-        let twist = d0 + d1 - 2.0 * s;
-        let xi = match direction {
-            Direction::Forward => self.offset / self.width,
-            Direction::Inverse => {
-                // The root of the quadratic in the form that does not cancel.
-                let excess = self.offset * twist;
-                let a = self.height * (s - d0) + excess;
-                let b = self.height * d0 - excess;
-                let c = -s * self.offset;
-                let discriminant = b * b - 4.0 * a * c;
-                let root = if discriminant > 0.0 { discriminant.sqrt() } else { 0.0 };
-                (2.0 * c / (-b - root)).clamp(0.0, 1.0)
+        let (xi, rest) = match direction {
+            Direction::Forward => {
+                let xi = self.offset / self.width;
+                (xi, 1.0 - xi)
             }
+            Direction::Inverse => root(self.offset / self.height, s, self.slopes),
         };
-        let rest = 1.0 - xi;
         let q = xi * rest;
         let quotient = s * xi * xi + d0 * q;
-        let denominator = s + twist * q;
+        let denominator = s * (xi * xi + rest * rest) + (d0 + d1) * q;
         let numerator = d1 * xi * xi + 2.0 * s * q + d0 * rest * rest;
-        let derivative = s * s * numerator / (denominator * denominator);
-        Point { xi, slope: s, quotient, denominator, numerator, derivative }
+        let share = s / denominator;
+        let derivative = share * numerator * share;
+        Point { xi, rest, slope: s, quotient, denominator, numerator, derivative }
     }
 
     /// From the gradients by value and log-derivative.
     #[inline(always)]
     pub(super) fn gradient(self, direction: Direction, gvalue: f64, glog: f64) -> BinGradient {
-        let Point { xi, slope: s, quotient: m, denominator: den, numerator: num, derivative } = self.point(direction);
+        let Point { xi, rest, slope: s, quotient: m, denominator: den, numerator: num, derivative } =
+            self.point(direction);
         let ([d0, d1], w, h) = (self.slopes, self.width, self.height);
-        let (q, rest) = (xi * (1.0 - xi), 1.0 - xi);
-        let bend = 1.0 - 2.0 * q;
+        let q = xi * rest;
         let (by_num, by_den) = (1.0 / num, 1.0 / den);
-        let log_xi = 2.0 * (d1 * xi + s * (1.0 - 2.0 * xi) - d0 * rest) * by_num
-            - 2.0 * (d0 + d1 - 2.0 * s) * (1.0 - 2.0 * xi) * by_den;
+        let log_xi =
+            2.0 * (d1 * xi + s * (rest - xi) - d0 * rest) * by_num - 2.0 * (d0 + d1 - 2.0 * s) * (rest - xi) * by_den;
         // The inverse x(y) has dx/dy = 1/f' and dx/dparameter = -(df/dparameter)/f': its gradient is
         // the forward one at the same point with these two weights.
         let total = (gvalue - glog * log_xi / w) / derivative;
@@ -78,8 +92,8 @@ impl Bin {
         };
         let scale = gy * h * by_den * by_den;
         let by_xi = scale * s * num + gl * log_xi;
-        let by_s = scale * (xi * xi * den - m * bend) + gl * 2.0 * (1.0 / s + q * by_num - bend * by_den);
-        let by_d0 = scale * q * (den - m) + gl * (rest * rest * by_num - 2.0 * q * by_den);
+        let by_s = q * (scale * (d1 * xi * xi - d0 * rest * rest) + gl * 2.0 * ((d0 + d1) * by_den / s + by_num));
+        let by_d0 = scale * q * (s * rest * rest + d1 * q) + gl * (rest * rest * by_num - 2.0 * q * by_den);
         let by_d1 = -scale * m * q + gl * (xi * xi * by_num - 2.0 * q * by_den);
         let at = match direction {
             Direction::Forward => by_xi / w,

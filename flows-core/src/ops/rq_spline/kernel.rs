@@ -30,6 +30,46 @@ struct Bins {
     offset: Vec<f64>,
 }
 
+/// The softmaxes of raw widths and of raw heights: 2 K exponentials for each element, and the inverses of
+/// their two sums, in f64, so that shares add up to 1 and the last bin gets no more than its own.
+struct Shares<T> {
+    exponentials: Vec<T>,
+    norms: Vec<[f64; 2]>,
+}
+
+/// The sizes of an element's bins along an axis.
+#[derive(Clone, Copy)]
+struct Sizes<'a, T> {
+    exponentials: &'a [T],
+    least: f64,
+    scale: f64,
+}
+
+impl<T: Real> Sizes<'_, T> {
+    #[inline(always)]
+    fn get(self, i: usize) -> f64 {
+        self.least + self.scale * self.exponentials[i].wide()
+    }
+
+    /// Where a bin starts, for the first starting at `low`.
+    #[inline(always)]
+    fn start(self, index: usize, low: f64) -> f64 {
+        let mut start = low;
+        for i in 0..index {
+            start += self.get(i);
+        }
+        start
+    }
+}
+
+/// `ln v` with what v loses when it is rounded, which is all there is to it near 1.
+#[inline(always)]
+fn ln<T: Real>(v: f64) -> T {
+    let rounded = T::of(v);
+    let lost = T::of(v - rounded.wide()) / rounded;
+    rounded.fast_ln() + if lost.abs() <= T::epsilon() { lost } else { T::zero() }
+}
+
 impl Bins {
     #[inline(always)]
     fn get(&self, i: usize) -> Bin {
@@ -52,7 +92,7 @@ impl RqSplineSettings {
         }
         let kernel = RqSpline { settings: self, direction: Direction::Forward };
         let mut logs = vec![T::zero(); n];
-        kernel.evaluate_chunk(z, &rows, &kernel.softmax(&rows), x, &mut logs);
+        kernel.evaluate_chunk(z, &rows, &kernel.shares(&rows), x, &mut logs);
         log.iter_mut().zip(logs).for_each(|(log, own)| *log += own);
     }
 }
@@ -62,21 +102,34 @@ impl RqSpline {
         !(at >= T::of(self.settings.low) && at <= T::of(self.settings.high))
     }
 
-    /// The size of a bin of this share of the softmax.
-    #[inline(always)]
-    fn size<T: Real>(&self, share: T) -> f64 {
+    /// The length of the interval, less what every bin has.
+    fn room(&self) -> f64 {
         let RqSplineSettings { bins, low, high, min_bin, .. } = self.settings;
-        (high - low) * (min_bin + (1.0 - min_bin * bins as f64) * share.wide())
+        (high - low) * (1.0 - min_bin * bins as f64)
     }
 
-    /// The softmax of raw widths and of raw heights, 2 K numbers for each element of `raw`.
-    fn softmax<T: Real>(&self, raw: &[T]) -> Vec<T> {
+    /// The sizes of widths and of heights of the bins of a row.
+    #[inline(always)]
+    fn sizes<'a, T: Real>(&self, shares: &'a Shares<T>, row: usize) -> [Sizes<'a, T>; 2] {
+        let RqSplineSettings { bins: k, low, high, min_bin, .. } = self.settings;
+        let (widths, heights) = shares.exponentials[row * 2 * k..(row + 1) * 2 * k].split_at(k);
+        let [width_norm, height_norm] = shares.norms[row];
+        let (least, room) = ((high - low) * min_bin, self.room());
+        [
+            Sizes { exponentials: widths, least, scale: room * width_norm },
+            Sizes { exponentials: heights, least, scale: room * height_norm },
+        ]
+    }
+
+    fn shares<T: Real>(&self, raw: &[T]) -> Shares<T> {
         let (k, p) = (self.settings.bins, self.settings.parameters());
-        let mut out = vec![T::zero(); raw.len() / p * 2 * k];
+        let rows = raw.len() / p;
+        let mut exponentials = vec![T::zero(); rows * 2 * k];
+        let mut norms = vec![[0.0; 2]; rows];
         dispatch(
             #[inline(always)]
             || {
-                for (out, raw) in out.chunks_exact_mut(2 * k).zip(raw.chunks_exact(p)) {
+                for (out, raw) in exponentials.chunks_exact_mut(2 * k).zip(raw.chunks_exact(p)) {
                     for (out, raw) in out.chunks_exact_mut(k).zip(raw.chunks_exact(k)) {
                         let top = raw.iter().fold(T::neg_infinity(), |m, &v| if v > m { v } else { m });
                         for (o, &v) in out.iter_mut().zip(raw) {
@@ -84,24 +137,23 @@ impl RqSpline {
                         }
                     }
                 }
-                for v in out.iter_mut() {
+                for v in exponentials.iter_mut() {
                     *v = v.fast_exp();
                 }
-                for out in out.chunks_exact_mut(k) {
-                    let norm = T::one() / out.iter().fold(T::zero(), |sum, &v| sum + v);
-                    for v in out {
-                        *v *= norm;
+                for (norms, row) in norms.iter_mut().zip(exponentials.chunks_exact(2 * k)) {
+                    for (norm, axis) in norms.iter_mut().zip(row.chunks_exact(k)) {
+                        *norm = 1.0 / axis.iter().fold(0.0, |sum, v| sum + v.wide());
                     }
                 }
             },
         );
-        out
+        Shares { exponentials, norms }
     }
 
     /// The bins of the points `x`; those outside of the interval count as its ends.
-    fn bins<T: Real>(&self, x: &[T], raw: &[T], softmax: &[T]) -> Bins {
+    fn bins<T: Real>(&self, x: &[T], raw: &[T], shares: &Shares<T>) -> Bins {
         let RqSplineSettings { bins: k, low, high, min_slope, .. } = self.settings;
-        let (n, p, rows) = (x.len(), self.settings.parameters(), softmax.len() / (2 * k));
+        let (n, p, rows) = (x.len(), self.settings.parameters(), shares.norms.len());
         let zeros = || vec![0.0; n];
         let mut bins = Bins {
             index: vec![0; n],
@@ -115,24 +167,24 @@ impl RqSpline {
         let mut slopes = vec![T::zero(); 2 * n];
         for (i, &at) in x.iter().enumerate() {
             let row = i % rows;
-            let (widths, heights) = softmax[row * 2 * k..(row + 1) * 2 * k].split_at(k);
-            let along_x = self.direction == Direction::Forward;
-            let search = if along_x { widths } else { heights };
+            let [widths, heights] = self.sizes(shares, row);
+            let (search, other) = match self.direction {
+                Direction::Forward => (widths, heights),
+                Direction::Inverse => (heights, widths),
+            };
             let at = at.wide().max(low).min(high);
             let (mut index, mut start) = (0, low);
-            let mut end = low + self.size(search[0]);
+            let mut end = low + search.get(0);
             while index + 1 < k && at >= end {
                 index += 1;
                 start = end;
-                end += self.size(search[index]);
+                end += search.get(index);
             }
-            let other = if along_x { heights } else { widths };
-            let other_start = other[..index].iter().fold(low, |sum, &share| sum + self.size(share));
+            let other_start = other.start(index, low);
             // The ends are exact, so that neighbouring bins and the tails meet without a gap.
             let last = index + 1 == k;
             let size = if last { high - start } else { end - start };
-            let other_size =
-                if last { high - other_start } else { (other_start + self.size(other[index])) - other_start };
+            let other_size = if last { high - other_start } else { (other_start + other.get(index)) - other_start };
             bins.index[i] = index;
             bins.offset[i] = at - start;
             (bins.x[i], bins.width[i], bins.y[i], bins.height[i]) = match self.direction {
@@ -172,19 +224,23 @@ impl RqSpline {
         if columns < x.len() { columns * (CHUNK / columns).max(1) } else { CHUNK }
     }
 
-    fn evaluate_chunk<T: Real>(&self, x: &[T], raw: &[T], softmax: &[T], values: &mut [T], logs: &mut [T]) {
-        let bins = self.bins(x, raw, softmax);
+    fn evaluate_chunk<T: Real>(&self, x: &[T], raw: &[T], shares: &Shares<T>, values: &mut [T], logs: &mut [T]) {
+        let bins = self.bins(x, raw, shares);
+        let (low, high) = (T::of(self.settings.low), T::of(self.settings.high));
         dispatch(
             #[inline(always)]
             || {
                 for i in 0..x.len() {
                     let bin = bins.get(i);
                     let point = bin.point(self.direction);
-                    values[i] = T::of(match self.direction {
-                        Direction::Forward => bins.y[i] + bin.height * point.quotient / point.denominator,
+                    let value = T::of(match self.direction {
+                        Direction::Forward => bins.y[i] + bin.height * (point.quotient / point.denominator),
                         Direction::Inverse => bins.x[i] + point.xi * bin.width,
                     });
-                    let log = T::of(point.derivative).fast_ln();
+                    // Rounding may leave a point just outside; a NaN stays.
+                    let value = if value < low { low } else { value };
+                    values[i] = if value > high { high } else { value };
+                    let log = ln::<T>(point.derivative);
                     logs[i] = if self.direction == Direction::Forward { log } else { -log };
                 }
             },
@@ -206,14 +262,14 @@ impl RqSpline {
         &self,
         x: &[T],
         raw: &[T],
-        softmax: &[T],
+        shares: &Shares<T>,
         gvalues: &[T],
         glogs: &[T],
         gx: &mut [T],
     ) -> Vec<f64> {
         let (k, p) = (self.settings.bins, self.settings.parameters());
         let rows = raw.len() / p;
-        let mut bins = self.bins(x, raw, softmax);
+        let mut bins = self.bins(x, raw, shares);
         dispatch(
             #[inline(always)]
             || {
@@ -253,23 +309,23 @@ impl RqSpline {
     }
 
     /// From the gradients by sizes and slopes to those by the raw parameters.
-    fn raw_gradient<T: Real>(&self, raw: &[T], softmax: &[T], sums: &[f64], gp: &mut [T]) {
-        let RqSplineSettings { bins: k, low, high, min_bin, .. } = self.settings;
-        let p = self.settings.parameters();
-        let scale = (high - low) * (1.0 - min_bin * k as f64);
-        let rows = raw.chunks_exact(p).zip(softmax.chunks_exact(2 * k)).zip(sums.chunks_exact(p));
+    fn raw_gradient<T: Real>(&self, raw: &[T], shares: &Shares<T>, sums: &[f64], gp: &mut [T]) {
+        let (k, p, room) = (self.settings.bins, self.settings.parameters(), self.room());
+        let rows = raw.chunks_exact(p).zip(shares.exponentials.chunks_exact(2 * k)).zip(&shares.norms);
+        let rows = rows.zip(sums.chunks_exact(p));
         dispatch(
             #[inline(always)]
             || {
-                for (((raw, softmax), sums), gp) in rows.zip(gp.chunks_exact_mut(p)) {
-                    let parts = softmax.chunks_exact(k).zip(sums.chunks_exact(k)).zip(gp.chunks_exact_mut(k));
-                    for ((softmax, sums), gp) in parts {
+                for ((((raw, exponentials), norms), sums), gp) in rows.zip(gp.chunks_exact_mut(p)) {
+                    let parts = exponentials.chunks_exact(k).zip(norms).zip(sums.chunks_exact(k));
+                    for (((exponentials, norm), sums), gp) in parts.zip(gp.chunks_exact_mut(k)) {
                         let mut mean = 0.0;
-                        for (share, g) in softmax.iter().zip(sums) {
-                            mean += share.wide() * g;
+                        for (e, g) in exponentials.iter().zip(sums) {
+                            mean += e.wide() * g;
                         }
-                        for ((out, share), g) in gp.iter_mut().zip(softmax).zip(sums) {
-                            *out = T::of(share.wide() * (g - mean) * scale);
+                        let (mean, scale) = (mean * norm, room * norm);
+                        for ((out, e), g) in gp.iter_mut().zip(exponentials).zip(sums) {
+                            *out = T::of(e.wide() * (g - mean) * scale);
                         }
                     }
                     for ((out, raw), g) in gp[2 * k..].iter_mut().zip(&raw[2 * k..]).zip(&sums[2 * k..]) {
@@ -293,13 +349,13 @@ impl Transformer for RqSpline {
         let mut packed = vec![T::zero(); 2 * x.len()];
         let (values, logs) = packed.split_at_mut(x.len());
         let size = self.chunk(x, parameters);
-        let shared = (parameters.len() < x.len() * p).then(|| self.softmax(parameters));
+        let shared = (parameters.len() < x.len() * p).then(|| self.shares(parameters));
         let chunks = x.par_chunks(size).zip(values.par_chunks_mut(size)).zip(logs.par_chunks_mut(size));
         chunks.enumerate().for_each(|(i, ((x, values), logs))| match &shared {
-            Some(softmax) => self.evaluate_chunk(x, parameters, softmax, values, logs),
+            Some(shares) => self.evaluate_chunk(x, parameters, shares, values, logs),
             None => {
                 let raw = &parameters[i * size * p..(i * size + x.len()) * p];
-                self.evaluate_chunk(x, raw, &self.softmax(raw), values, logs);
+                self.evaluate_chunk(x, raw, &self.shares(raw), values, logs);
             }
         });
         packed
@@ -314,22 +370,22 @@ impl Transformer for RqSpline {
         let inputs = x.par_chunks(size).zip(gvalues.par_chunks(size)).zip(glogs.par_chunks(size));
         let chunks = inputs.zip(gx.par_chunks_mut(size)).map(|(((x, gvalues), glogs), gx)| (x, gvalues, glogs, gx));
         if parameters.len() < x.len() * p {
-            let softmax = self.softmax(parameters);
+            let shares = self.shares(parameters);
             // A sum for each chunk, added up in their order.
             let sums: Vec<Vec<f64>> = chunks
-                .map(|(x, gvalues, glogs, gx)| self.chunk_gradient(x, parameters, &softmax, gvalues, glogs, gx))
+                .map(|(x, gvalues, glogs, gx)| self.chunk_gradient(x, parameters, &shares, gvalues, glogs, gx))
                 .collect();
             let mut total = vec![0.0; parameters.len()];
             for sum in &sums {
                 total.iter_mut().zip(sum).for_each(|(t, s)| *t += s);
             }
-            self.raw_gradient(parameters, &softmax, &total, &mut gp);
+            self.raw_gradient(parameters, &shares, &total, &mut gp);
         } else {
             let chunks = chunks.zip(parameters.par_chunks(size * p)).zip(gp.par_chunks_mut(size * p));
             chunks.for_each(|(((x, gvalues, glogs, gx), raw), gp)| {
-                let softmax = self.softmax(raw);
-                let sums = self.chunk_gradient(x, raw, &softmax, gvalues, glogs, gx);
-                self.raw_gradient(raw, &softmax, &sums, gp);
+                let shares = self.shares(raw);
+                let sums = self.chunk_gradient(x, raw, &shares, gvalues, glogs, gx);
+                self.raw_gradient(raw, &shares, &sums, gp);
             });
         }
         (gx, gp)

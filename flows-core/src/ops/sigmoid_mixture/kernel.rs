@@ -45,6 +45,12 @@ pub(super) struct Block {
     log: Lanes,
 }
 
+/// The nearest finite number of a type; a NaN stays.
+pub(super) fn number<T: Real>(x: f64) -> T {
+    let most = T::max_value().wide();
+    T::of(x.clamp(-most, most))
+}
+
 #[inline(always)]
 fn exp<T: Real>(x: f64) -> f64 {
     T::of(x).fast_exp().wide()
@@ -154,7 +160,7 @@ impl Block {
     #[inline(always)]
     fn take<T: Real>(&mut self, x: &Lanes) {
         // Finite, so that minus infinity can be taken off.
-        let mut tops = [[f64::MIN; LANES]; 3];
+        let (mut tops, mut weight) = ([[f64::MIN; LANES]; 3], [f64::MIN; LANES]);
         for unit in &mut self.units {
             for i in 0..LANES {
                 let u = unit.scale[i] * (x[i] - unit.centre[i]) + unit.shift[i];
@@ -164,16 +170,24 @@ impl Block {
                 let positive = u >= 0.0;
                 unit.up[i] = if positive { h } else { e * h };
                 unit.down[i] = if positive { e * h } else { h };
-                // The sums' terms without the powers of h.
-                let logs = [
-                    unit.logit[i] + if positive { 0.0 } else { u },
-                    unit.logit[i] + if positive { -u } else { 0.0 },
-                    unit.logit[i] + unit.log_scale[i] + near,
-                ];
-                for j in 0..3 {
+                // The first two sums' terms without the powers of h.
+                let logit = unit.logit[i];
+                let logs = [logit + if positive { 0.0 } else { u }, logit + if positive { -u } else { 0.0 }];
+                for j in 0..2 {
                     unit.shares[j][i] = logs[j];
                     tops[j][i] = if logs[j] > tops[j][i] { logs[j] } else { tops[j][i] };
                 }
+                weight[i] = if logit > weight[i] { logit } else { weight[i] };
+            }
+        }
+        for unit in &mut self.units {
+            for i in 0..LANES {
+                // The third's over the product of the others' largest, times the largest weight: a sum of numbers
+                // that are small where it counts, however large u is.
+                let share = (unit.shares[0][i] - tops[0][i]) + (unit.shares[1][i] - tops[1][i]);
+                let log = share + (weight[i] - unit.logit[i]) + unit.log_scale[i];
+                unit.shares[2][i] = log;
+                tops[2][i] = if log > tops[2][i] { log } else { tops[2][i] };
             }
         }
         self.sums = [ZERO; 3];
@@ -187,17 +201,13 @@ impl Block {
                 }
             }
         }
-        for (top, sum) in tops.iter_mut().zip(&self.sums) {
-            for i in 0..LANES {
-                top[i] += ln::<T>(sum[i]);
-            }
-        }
-        let [up, down, slope] = &tops;
         for i in 0..LANES {
-            self.value[i] = up[i] - down[i];
+            let [rise, fall, slope] = self.sums.map(|sum| ln::<T>(sum[i]));
+            let (up, down) = (tops[0][i] + rise, tops[1][i] + fall);
+            self.value[i] = up - down;
             // The weights' own sum is that of both.
-            let total = (if up[i] > down[i] { up[i] } else { down[i] }) + softplus::<T>(-self.value[i].abs());
-            self.log[i] = slope[i] - up[i] - down[i] + total;
+            let total = (if up > down { up } else { down }) + softplus::<T>(-self.value[i].abs());
+            self.log[i] = (tops[2][i] + slope) - rise - fall + (total - weight[i]);
         }
     }
 
@@ -253,7 +263,15 @@ impl Block {
                 let next = x[i] - newton;
                 let exact = excess.abs() <= 4.0 * epsilon * (1.0 + target[i].abs());
                 let inside = next >= low[i] && next <= high[i] && newton.abs() <= 0.5 * last[i].abs();
-                let next = if inside || exact { next } else { 0.5 * low[i] + 0.5 * high[i] };
+                // Where the slope is next to nothing, a step from an exact value may lead anywhere.
+                let close = exact && next >= low[i] && next <= high[i];
+                let next = if inside || close {
+                    next
+                } else if exact {
+                    x[i]
+                } else {
+                    0.5 * low[i] + 0.5 * high[i]
+                };
                 let step = next - x[i];
                 // NaN, and infinity, which has no excess, are left as they are.
                 let moved = step.abs() > 0.0 && next.is_finite();
@@ -295,7 +313,12 @@ impl Block {
                     bend[i] += scale[i] * (q[i] * up[i] - p[i] * down[i] + r[i] * (down[i] - up[i]));
                 }
             }
-            gy = lanes!(|i| (glog[i] * bend[i] - gy[i]) * exp::<T>(-self.log[i] - gain[i]));
+            // Beyond this a gradient is the largest number.
+            let most = T::max_value().wide().ln().min(500.0);
+            gy = lanes!(|i| {
+                let steep = -self.log[i] - gain[i];
+                (glog[i] * bend[i] - gy[i]) * exp::<T>(if steep > most { most } else { steep })
+            });
             glog = lanes!(|i| -glog[i]);
         }
         let inner = lanes!(|i| gy[i] * exp::<T>(gain[i]));
@@ -339,7 +362,7 @@ impl Block {
     /// Adds the gradients by the parameters of one element.
     pub(super) fn add_gradients<T: Real>(&self, lane: usize, sums: &mut [T]) {
         for (sum, raw) in sums.iter_mut().zip(&self.raw) {
-            *sum += T::of(raw[lane]);
+            *sum += number::<T>(raw[lane]);
         }
     }
 }

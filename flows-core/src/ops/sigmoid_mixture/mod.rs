@@ -11,7 +11,7 @@ use super::simd::dispatch;
 use super::transformer::{Transformer, transform};
 use crate::Result;
 use candle_core::Tensor;
-use kernel::{Block, LANES, Lanes};
+use kernel::{Block, LANES, Lanes, number};
 use rayon::prelude::*;
 
 /// How raw parameters make a mixture `g(x) = logit(sum_k w_k sigmoid(u_k(x)))`, w being a softmax.
@@ -31,7 +31,8 @@ const LEAST: f64 = 1e-30;
 /// point at which y is the given number and the log-derivative of that; parameters are (B, N, P) or
 /// (1, N, P).
 ///
-/// A result beyond all numbers is the largest of them, with log-derivative minus infinity and no gradient.
+/// A result beyond all numbers is the largest of them, with log-derivative minus infinity and no gradient. A
+/// gradient beyond all numbers is the largest of them.
 ///
 /// # Errors
 /// When shapes do not agree.
@@ -99,8 +100,8 @@ impl Transformer for SigmoidMixture {
                 );
                 for (i, (value, out)) in values.iter_mut().zip(logs).enumerate() {
                     (*value, *out) = (T::of(y[i]), T::of(log[i]));
-                    if value.is_infinite() {
-                        (*value, *out) = (value.signum() * T::max_value(), T::neg_infinity());
+                    if value.is_infinite() || *out == T::infinity() {
+                        (*value, *out) = (value.max(T::min_value()).min(T::max_value()), T::neg_infinity());
                     }
                 }
             }
@@ -128,7 +129,7 @@ impl Transformer for SigmoidMixture {
                     if values[start + l].abs() == T::max_value() {
                         continue;
                     }
-                    *out = T::of(g[l]);
+                    *out = number(g[l]);
                     let set = (j * LANES + l) % sets;
                     block.add_gradients(l, &mut gp[set * p..(set + 1) * p]);
                 }

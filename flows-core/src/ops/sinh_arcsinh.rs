@@ -1,0 +1,295 @@
+//! The sinh-arcsinh transformer: value and log-derivative in one pass, backward in another.
+
+use super::cpu::Real;
+use super::functions::Functions;
+use super::transformer::{Transformer, transform};
+use super::{Direction, softplus, tanh};
+use crate::Result;
+use candle_core::{DType, Tensor};
+use rayon::prelude::*;
+use std::f64::consts::LN_2;
+
+/// What bounds the parameters.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SinhArcsinh {
+    /// The skew is its raw value up to this number, and at most twice as large.
+    pub(crate) skew: f64,
+    /// The logarithm t of the weight of the tails is `b tanh(raw / b)`, b being this number.
+    pub(crate) log_weight: f64,
+}
+
+/// `x = sinh((asinh(z) + s) e^t)`, or its inverse, of x (B, N), and its log-derivative; parameters (B, N, 2) or
+/// (1, N, 2) are raw skews and raw weights.
+///
+/// A result so large that its gradient may be beyond all numbers is kept at the bound, with log-derivative minus
+/// infinity and no gradient.
+///
+/// # Errors
+/// When shapes do not agree.
+pub(crate) fn sinh_arcsinh(
+    x: &Tensor,
+    parameters: &Tensor,
+    bounds: SinhArcsinh,
+    direction: Direction,
+) -> Result<(Tensor, Tensor)> {
+    transform(Kernel { bounds, direction }, x, parameters)
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Kernel {
+    bounds: SinhArcsinh,
+    direction: Direction,
+}
+
+/// Elements of a chunk, about.
+const CHUNK: usize = 1024;
+
+/// `e^8.7` is more than a value's derivative by the weight is times the value.
+const MARGIN: f64 = 8.7;
+
+/// s and t with their derivatives by the raw parameters.
+#[derive(Clone, Copy)]
+struct Parts {
+    skew: f64,
+    skew_slope: f64,
+    log_weight: f64,
+    log_weight_slope: f64,
+}
+
+/// An element's way through the map.
+#[derive(Clone, Copy)]
+struct Path {
+    /// asinh of what was given, and `sqrt(1 + v^2)`, its cosh.
+    inner: f64,
+    root: f64,
+    /// The argument of the sinh.
+    outer: f64,
+    cosh: f64,
+    value: f64,
+    log: f64,
+}
+
+/// `sinh u`, `cosh u` and `ln cosh u`.
+fn sinh(u: f64) -> (f64, f64, f64) {
+    let e = u.abs().fast_exp_m1();
+    let inverse = 1.0 / (1.0 + e);
+    let rise = 0.5 * e * (e * inverse);
+    ((0.5 * (e + e * inverse)).copysign(u), 1.0 + rise, rise.fast_ln_1p())
+}
+
+impl SinhArcsinh {
+    fn parts(self, raw: &[f64; 2]) -> Parts {
+        let near = raw[0].clamp(-self.skew, self.skew);
+        let far = ((raw[0] - near) / self.skew).fast_tanh();
+        let weight = (raw[1] / self.log_weight).fast_tanh();
+        Parts {
+            skew: near + self.skew * far,
+            skew_slope: 1.0 - far * far,
+            log_weight: self.log_weight * weight,
+            log_weight_slope: 1.0 - weight * weight,
+        }
+    }
+}
+
+impl Kernel {
+    /// The largest argument of a sinh.
+    fn most<T: Real>() -> f64 {
+        T::max_value().wide().ln() - MARGIN
+    }
+
+    fn path(self, v: f64, parts: Parts, most: f64) -> Path {
+        let a = if v.is_infinite() { f64::MAX } else { v.abs() };
+        let root = if a < 1e150 { (1.0 + a * a).sqrt() } else { a };
+        // root - 1, and asinh v = ln(v + root).
+        let rise = a * (a / (1.0 + root));
+        let inner = (a + rise).fast_ln_1p().copysign(v);
+        let log_root = rise.fast_ln_1p();
+        let Parts { skew, log_weight: t, .. } = parts;
+        let (outer, sign) = match self.direction {
+            Direction::Forward => ((inner + skew) * t.fast_exp(), 1.0),
+            Direction::Inverse => (inner * (-t).fast_exp() - skew, -1.0),
+        };
+        let (value, cosh, log_cosh) = sinh(outer.clamp(-most, most));
+        let log = if outer.abs() > most { f64::NEG_INFINITY } else { log_cosh - log_root + sign * t };
+        Path { inner, root, outer, cosh, value, log }
+    }
+
+    /// The gradients by what was given and by both raw parameters.
+    fn gradient(self, v: f64, parts: Parts, most: f64, [gvalue, glog]: [f64; 2]) -> [f64; 3] {
+        let Path { inner, root, outer, cosh, value, log } = self.path(v, parts, most);
+        if log == f64::NEG_INFINITY {
+            return [0.0; 3];
+        }
+        let by_outer = gvalue * cosh + glog * (value / cosh);
+        let t = parts.log_weight;
+        let (by_inner, by_skew, by_weight) = match self.direction {
+            Direction::Forward => {
+                let by_sum = by_outer * t.fast_exp();
+                (by_sum, by_sum, by_outer * outer + glog)
+            }
+            Direction::Inverse => {
+                let weight = (-t).fast_exp();
+                (by_outer * weight, -by_outer, -by_outer * inner * weight - glog)
+            }
+        };
+        // The logarithm of the root has derivative v / root by the asinh.
+        let by_v = by_inner / root - glog * (v / root) / root;
+        [by_v, by_skew * parts.skew_slope, by_weight * parts.log_weight_slope]
+    }
+}
+
+/// The raw parameters of an element.
+fn raw<T: Real>(parameters: &[T], i: usize) -> [f64; 2] {
+    let at = 2 * (i % (parameters.len() / 2));
+    [parameters[at].wide(), parameters[at + 1].wide()]
+}
+
+impl Transformer for Kernel {
+    const NAME: &'static str = "sinh-arcsinh";
+
+    fn parameters(&self) -> usize {
+        2
+    }
+
+    fn evaluate<T: Real>(&self, x: &[T], parameters: &[T]) -> Vec<T> {
+        let most = Self::most::<T>();
+        let mut packed = vec![T::zero(); 2 * x.len()];
+        let (values, logs) = packed.split_at_mut(x.len());
+        let chunks = x.par_chunks(CHUNK).zip(values.par_chunks_mut(CHUNK)).zip(logs.par_chunks_mut(CHUNK));
+        chunks.enumerate().for_each(|(i, ((x, values), logs))| {
+            for (j, ((x, value), log)) in x.iter().zip(values).zip(logs).enumerate() {
+                let parts = self.bounds.parts(&raw(parameters, i * CHUNK + j));
+                let path = self.path(x.wide(), parts, most);
+                (*value, *log) = (T::of(path.value), T::of(path.log));
+            }
+        });
+        packed
+    }
+
+    fn gradients<T: Real>(&self, x: &[T], parameters: &[T], _: &[T], grad: &[T]) -> (Vec<T>, Vec<T>) {
+        let most = Self::most::<T>();
+        let (gvalues, glogs) = grad.split_at(x.len());
+        let (mut gx, mut gp) = (vec![T::zero(); x.len()], vec![T::zero(); 2 * x.len()]);
+        let chunks = gx.par_chunks_mut(CHUNK).zip(gp.par_chunks_mut(2 * CHUNK)).enumerate();
+        chunks.for_each(|(i, (gx, gp))| {
+            for (j, (gx, gp)) in gx.iter_mut().zip(gp.chunks_exact_mut(2)).enumerate() {
+                let at = i * CHUNK + j;
+                let weights = [gvalues[at].wide(), glogs[at].wide()];
+                let g = self.gradient(x[at].wide(), self.bounds.parts(&raw(parameters, at)), most, weights);
+                (*gx, gp[0], gp[1]) = (T::of(g[0]), T::of(g[1]), T::of(g[2]));
+            }
+        });
+        if parameters.len() == gp.len() {
+            return (gx, gp);
+        }
+        let mut sum = vec![T::zero(); parameters.len()];
+        for row in gp.chunks_exact(parameters.len()) {
+            sum.iter_mut().zip(row).for_each(|(sum, &g)| *sum += g);
+        }
+        (gx, sum)
+    }
+
+    fn plain(&self, x: &Tensor, parameters: &Tensor) -> Result<(Tensor, Tensor)> {
+        let SinhArcsinh { skew: bound, log_weight: weight_bound } = self.bounds;
+        let part = |i| parameters.narrow(2, i, 1)?.squeeze(2);
+        let (skew, log_weight) = (part(0)?, part(1)?);
+        let near = skew.clamp(-bound, bound)?;
+        let skew = (&near + (tanh(&((skew - &near)? / bound)?)? * bound)?)?;
+        let log_weight = (tanh(&(log_weight / weight_bound)?)? * weight_bound)?;
+        let most = if x.dtype() == DType::F64 { Self::most::<f64>() } else { Self::most::<f32>() };
+        let (inner, log_root) = plain_asinh(x)?;
+        let (outer, sign) = match self.direction {
+            Direction::Forward => (inner.broadcast_add(&skew)?.broadcast_mul(&log_weight.exp()?)?, 1.0),
+            Direction::Inverse => (inner.broadcast_mul(&log_weight.neg()?.exp()?)?.broadcast_sub(&skew)?, -1.0),
+        };
+        let beyond = outer.abs()?.gt(most)?;
+        let (value, log_cosh) = plain_sinh(&outer.clamp(-most, most)?)?;
+        let log = (log_cosh - log_root)?.broadcast_add(&(log_weight * sign)?)?;
+        Ok((value, beyond.where_cond(&(log.zeros_like()? + f64::NEG_INFINITY)?, &log)?))
+    }
+}
+
+/// 1 where v is not negative, -1 elsewhere, and |v| with the gradient of the one side or the other.
+fn sign_and_size(v: &Tensor) -> Result<(Tensor, Tensor)> {
+    let sign = v.ge(0.0)?.to_dtype(v.dtype())?.affine(2.0, -1.0)?;
+    let size = (v * &sign)?;
+    Ok((sign, size))
+}
+
+/// `(asinh(v), ln sqrt(1 + v^2))`.
+fn plain_asinh(v: &Tensor) -> Result<(Tensor, Tensor)> {
+    let (sign, a) = sign_and_size(v)?;
+    let unit = a.maximum(1.0)?.detach();
+    let root = (unit.recip()?.sqr()? + (&a / &unit)?.sqr()?)?.sqrt()?;
+    let log_root = (unit.log()? + root.log()?)?;
+    let rise = (&a / ((&unit * &root)? + 1.0)?)?;
+    let value = super::ln_1p(&(&a + (&a * rise)?)?)?;
+    Ok(((value * sign)?, log_root))
+}
+
+/// `(sinh(u), ln cosh(u))`.
+fn plain_sinh(u: &Tensor) -> Result<(Tensor, Tensor)> {
+    let (sign, a) = sign_and_size(u)?;
+    let log_cosh = ((&a + softplus(&(&a * -2.0)?)?)? - LN_2)?;
+    // Small numbers by the half-angle formula, large ones by their exponential.
+    let t = (a.minimum(1.0)? * 0.5)?.tanh()?;
+    let small = ((&t * 2.0)? / t.sqr()?.affine(-1.0, 1.0)?)?;
+    let large = ((a.exp()? - a.neg()?.exp()?)? * 0.5)?;
+    Ok(((a.le(1.0)?.where_cond(&small, &large)? * sign)?, log_cosh))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::transformer::check;
+    use super::*;
+    use crate::testing::difference;
+    use candle_core::Device;
+
+    const BOUNDS: SinhArcsinh = SinhArcsinh { skew: 4.0, log_weight: 2.0 };
+
+    #[test]
+    fn the_kernel_is_the_plain_composition() -> Result<()> {
+        for direction in [Direction::Forward, Direction::Inverse] {
+            for shape in [[1, 1, 1], [5, 3, 5], [5, 3, 1], [900, 7, 1], [900, 7, 900]] {
+                check(Kernel { bounds: BOUNDS, direction }, shape, [-2.0, 2.0], 1e-9, 1e-3)?;
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn values_are_those_of_the_functions() -> Result<()> {
+        let z = [-1e300f64, -1e30, -6.0, -1e-9, 0.0, 1e-300, 0.4, 3.0, 1e8];
+        for (skew, raw) in [(0.0, 0.0), (1.5, 0.3), (-4.0, -1.0), (9.0, -0.5), (1e9, 3.0)] {
+            let t = 2.0 * (raw / 2.0f64).tanh();
+            let s = if skew > 4.0 { 4.0 + 4.0 * ((skew - 4.0) / 4.0f64).tanh() } else { skew };
+            let parameters =
+                Tensor::new(&[[[skew, raw]]], &Device::Cpu)?.broadcast_as((1, z.len(), 2))?.contiguous()?;
+            let at = Tensor::new(&[z], &Device::Cpu)?;
+            let (x, log) = sinh_arcsinh(&at, &parameters, BOUNDS, Direction::Forward)?;
+            let (x, log) = (x.flatten_all()?.to_vec1::<f64>()?, log.flatten_all()?.to_vec1::<f64>()?);
+            for (i, &z) in z.iter().enumerate() {
+                let u = (z.asinh() + s) * t.exp();
+                if u.abs() > 701.0 {
+                    assert!(x[i].is_finite() && log[i] == f64::NEG_INFINITY, "{z} {skew} {raw}");
+                    continue;
+                }
+                let want = u.sinh();
+                assert!((x[i] - want).abs() <= 1e-11 * want.abs().max(1e-290), "{z} {skew} {raw}: {} {want}", x[i]);
+                let log_cosh = |u: f64| u.abs() + (-2.0 * u.abs()).exp().ln_1p() - LN_2;
+                let want = log_cosh(u) - log_cosh(z.asinh()) + t;
+                assert!((log[i] - want).abs() < 1e-12 * want.abs().max(1.0), "{z} {skew} {raw}: {} {want}", log[i]);
+            }
+        }
+        // Within 6 all is finite in f32, whatever the parameters.
+        let z = Tensor::new(&[[-6f32, 6.0], [6.0, -6.0]], &Device::Cpu)?;
+        let raw = Tensor::new(&[[[-1e9f32, 1e9], [1e9, 1e9]], [[1e9, -1e9], [-1e9, 1e9]]], &Device::Cpu)?;
+        let (x, log) = sinh_arcsinh(&z, &raw, BOUNDS, Direction::Forward)?;
+        let finite =
+            |t: &Tensor| Ok::<_, crate::Error>(t.flatten_all()?.to_vec1::<f32>()?.iter().all(|v| v.is_finite()));
+        assert!(finite(&x)? && finite(&log)?, "{x} {log}");
+        let (back, _) = sinh_arcsinh(&x.to_dtype(DType::F64)?, &raw.to_dtype(DType::F64)?, BOUNDS, Direction::Inverse)?;
+        assert!(difference(&z.to_dtype(DType::F64)?, &back)? < 1e-3);
+        Ok(())
+    }
+}
