@@ -15,7 +15,7 @@ pub fn main() -> Result<()> {
     let model = Maf { network: NetworkConfig::mlp([64, 64]), batch_norm: false, ..Maf::default() };
     let flow = Flow::new(FlowConfig::new(2, model), &mut rng)?;
     flow.standardize(&data.train.x, None)?;
-    let config = TrainConfig { steps: 1_000, optimizer: OptimizerConfig::adam(3e-3), ..TrainConfig::default() };
+    let config = TrainConfig { steps: 600, optimizer: OptimizerConfig::adam(3e-3), ..TrainConfig::default() };
     let mut shuffle = Shuffle::new(data.train.len(), 256, 0)?;
     let mut trainer = Trainer::new(flow.parameters(), config, rng.fork())?;
     trainer.run(|i, rng| forward_kl(&flow, &data.train.select(&shuffle.batch(i))?.x, None, rng), None, &mut ())?;

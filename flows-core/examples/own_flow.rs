@@ -68,7 +68,7 @@ pub fn main() -> Result<()> {
         (Tensor::cat(&[c.sin()?, c.cos()?], 1)? + (rng.normal_tensor((2_000, 2), DType::F32, &Device::Cpu)? * 0.1)?)?;
 
     let model = Model::new(Waves(32), &mut rng)?;
-    let config = TrainConfig { steps: 1_000, optimizer: OptimizerConfig::adam(5e-3), ..TrainConfig::default() };
+    let config = TrainConfig { steps: 600, optimizer: OptimizerConfig::adam(5e-3), ..TrainConfig::default() };
     let loss = |_, rng: &mut Rng| forward_kl(&model, &x, Some(&c), rng);
     Trainer::new(model.parameters(), config, rng.fork())?.run(loss, None, &mut ())?;
     model.save(&path)?;
