@@ -21,10 +21,10 @@
 //!     let model = ContinuousFlow::new(config, &mut rng)?;
 //!     model.standardize(&Toy::EightGaussians.sample(2_000, &mut rng)?)?;
 //!
-//!     let config = TrainConfig { steps: 500, optimizer: OptimizerConfig::adam(1e-2), ..TrainConfig::default() };
+//!     let config = TrainConfig { steps: 300, optimizer: OptimizerConfig::adam(1e-2), ..TrainConfig::default() };
 //!     let mut trainer = Trainer::new(model.parameters(), config, rng.fork())?;
 //!     let loss = |_, rng: &mut Rng| {
-//!         model.matching_loss(&Toy::EightGaussians.sample(256, rng)?, Coupling::Optimal, rng)
+//!         model.matching_loss(&Toy::EightGaussians.sample(128, rng)?, Coupling::Optimal, rng)
 //!     };
 //!     trainer.run(loss, None, &mut ())?;
 //!

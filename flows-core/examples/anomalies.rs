@@ -9,7 +9,8 @@ pub fn main() -> Result<()> {
     let [train, validation, test] = [20_000, 5_000, 5_000].map(|count| Toy::TwoMoons.sample(count, &mut rng));
     let model = Maf { network: NetworkConfig::mlp([64, 64]), batch_norm: false, ..Maf::default() };
     let flow = Flow::new(FlowConfig::new(2, model), &mut rng)?;
-    fit(&flow, &train?, FitConfig::default(), &mut rng)?;
+    let train_config = TrainConfig { steps: 600, optimizer: OptimizerConfig::adam(3e-3), ..TrainConfig::default() };
+    fit(&flow, &train?, FitConfig { train: train_config, ..FitConfig::default() }, &mut rng)?;
 
     let scores = |x: &Tensor| Ok::<_, Error>(score(&flow, x, None)?.to_vec1::<f32>()?);
     let mut ordinary = scores(&validation?)?;

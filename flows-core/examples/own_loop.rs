@@ -11,7 +11,7 @@ use flows_core::{Result, Rng};
 pub fn main() -> Result<()> {
     let mut rng = Rng::seed(0);
     let data = Dataset::from_toy(Toy::TwoMoons, [20_000, 2_000, 5_000], &mut rng)?;
-    let model = RealNvp { layers: 8, network: NetworkConfig::mlp([64, 64]), ..RealNvp::default() };
+    let model = RealNvp { layers: 6, network: NetworkConfig::mlp([64, 64]), ..RealNvp::default() };
     let flow = Flow::new(FlowConfig::new(2, model), &mut rng)?;
     flow.standardize(&data.train.x, None)?;
 
@@ -20,7 +20,7 @@ pub fn main() -> Result<()> {
     let mut shuffle = Shuffle::new(data.train.len(), 256, 0)?;
     let nats = |x| Ok::<_, flows_core::Error>(score(&flow, x, None)?.mean_all()?.to_scalar::<f32>()?);
     let (mut rate, mut best, mut number) = (5e-3, f32::NEG_INFINITY, 0);
-    while rate > 1e-3 {
+    while rate > 2e-3 {
         for _ in 0..200 {
             let batch = data.train.select(&shuffle.batch(number))?;
             step.minimize_at(rate, || forward_kl(&flow, &batch.x, None, &mut rng))?;
@@ -34,6 +34,6 @@ pub fn main() -> Result<()> {
     }
     let (test, most) = (nats(&data.test.x)?, -Toy::TwoMoons.entropy());
     println!("{number} steps: {test:.3} nats a point, where the exact density has {most:.3} on average");
-    assert!((f64::from(test) - most).abs() < 0.15);
+    assert!((f64::from(test) - most).abs() < 0.2);
     Ok(())
 }

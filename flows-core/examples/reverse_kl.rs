@@ -20,7 +20,7 @@ pub fn main() -> Result<()> {
     let model = RealNvp { layers: 6, network: NetworkConfig::mlp([32, 32]), max_log_scale: 3.0 };
     let flow = Flow::new(FlowConfig::new(2, model), &mut rng)?;
     let config = TrainConfig {
-        steps: 1_500,
+        steps: 800,
         optimizer: OptimizerConfig::adam(5e-3),
         schedule: Schedule::Cosine { warmup: 0, floor: 0.0 },
         clip_norm: Some(5.0),
