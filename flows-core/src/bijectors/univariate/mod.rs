@@ -2,8 +2,10 @@
 //! autoregressive layers use as transformers, and that [`Elementwise`](super::Elementwise)
 //! applies on their own.
 
+use crate::ops::{self, Direction};
 use crate::{Result, Structure};
 use candle_core::Tensor;
+use std::ops::Range;
 
 mod affine;
 mod deep_dense_sigmoid;
@@ -65,6 +67,32 @@ pub trait Univariate: std::fmt::Debug + Send + Sync {
     /// When a shape is wrong.
     fn inverse(&self, x: &Tensor, parameters: &Tensor) -> Result<(Tensor, Tensor)>;
 
+    /// The `moved` elements of each row of x (B, N) mapped, and the others as they are, given raw parameters (B, P M) of
+    /// the M that move, the first of all, then the second of all, and so on; with the log-determinants of the rows, (B).
+    ///
+    /// This is how a coupling over channels maps what a convolution gives. Families with a kernel for it say so.
+    ///
+    /// # Errors
+    /// When a shape is wrong.
+    fn couple(
+        &self,
+        direction: Direction,
+        x: &Tensor,
+        moved: Range<usize>,
+        parameters: &Tensor,
+    ) -> Result<(Tensor, Tensor)> {
+        let (batch, n) = x.dims2()?;
+        let raw = parameters.reshape((batch, self.parameters(), moved.len()))?.transpose(1, 2)?.contiguous()?;
+        let part = x.narrow(1, moved.start, moved.len())?.contiguous()?;
+        let (value, log) = match direction {
+            Direction::Forward => self.forward(&part, &raw)?,
+            Direction::Inverse => self.inverse(&part, &raw)?,
+        };
+        let parts = [x.narrow(1, 0, moved.start)?, value, x.narrow(1, moved.end, n - moved.end)?];
+        let parts: Vec<Tensor> = parts.into_iter().filter(|part| part.elem_count() > 0).collect();
+        Ok((Tensor::cat(&parts, 1)?, ops::sum_event(&log)?))
+    }
+
     /// The kernel for [`Self::forward`], for families of this crate that have one.
     fn pointwise(&self) -> Option<Pointwise> {
         None
@@ -77,7 +105,7 @@ mod tests {
     use crate::bijectors::{Bijector, Elementwise};
     use crate::nn::{Parameters, Scope};
     use crate::testing::{difference, measure, perturb};
-    use crate::{Rng, ops::Direction};
+    use crate::Rng;
     use candle_core::{DType, Device};
     use std::sync::Arc;
 
