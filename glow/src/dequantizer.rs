@@ -22,8 +22,7 @@ pub fn dequantizer(config: &GlowConfig, scope: &Scope) -> Result<Box<dyn Bijecto
     let shape = config.level_shape(0);
     let [_, height, width] = shape;
     let encoder = Encoder::new(config.shape, features, blocks, &[[height, width]], &scope.enter("encoder"))?;
-    let mut chain: Vec<Box<dyn Bijector>> =
-        vec![Box::new(normal_prior(shape, features, &scope.enter("normal"))?)];
+    let mut chain: Vec<Box<dyn Bijector>> = vec![Box::new(normal_prior(shape, features, &scope.enter("normal"))?)];
     for k in 0..steps {
         let scope = scope.enter(k);
         chain.push(Box::new(Conv1x1::lu(&shape, Start::Random, &scope.enter("mix"))?));

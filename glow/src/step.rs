@@ -1,9 +1,7 @@
 //! Steps and levels of a Glow.
 
 use crate::encoder::{Features, WithFeatures};
-use crate::{
-    ClassFeatures, Condition, Encoder, GlowConfig, Mixing, TopPrior, coupling, injector, normal_prior,
-};
+use crate::{ClassFeatures, Condition, Encoder, GlowConfig, Mixing, TopPrior, coupling, injector, normal_prior};
 use flows_core::Result;
 use flows_core::bijectors::{
     ActNorm, Bijector, Chain, Conv1x1, Embed, Equalize, Level, Logit, MultiScale, Order, Permutation, SplitPrior,

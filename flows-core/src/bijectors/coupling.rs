@@ -162,7 +162,8 @@ impl Coupling {
             return Err(Error::shape("the event of a coupling over channels", shape, "(C, T) or (C, H, W)"));
         };
         if matches!(mask, Mask::Checkerboard { .. }) {
-            let message = "a checkerboard mask splits places: split channels by halves, alternately or by a mask of them";
+            let message =
+                "a checkerboard mask splits places: split channels by halves, alternately or by a mask of them";
             return Err(Error::Config(message.into()));
         }
         Ok((Split::new(&mask.transformed(&[*channels])?, places, scope)?, places.len()))

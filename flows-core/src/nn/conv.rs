@@ -54,12 +54,7 @@ impl<const AXES: usize> Conv<AXES> {
     ///
     /// # Errors
     /// As [`Self::new`].
-    pub fn starting_at(
-        channels: [usize; 2],
-        kernel: usize,
-        [weight, bias]: [Init; 2],
-        scope: &Scope,
-    ) -> Result<Self> {
+    pub fn starting_at(channels: [usize; 2], kernel: usize, [weight, bias]: [Init; 2], scope: &Scope) -> Result<Self> {
         const { assert!(AXES == 1 || AXES == 2, "a convolution is of signals or of images") };
         let [inputs, outputs] = channels;
         let shape = [&[outputs, inputs][..], &[kernel; AXES]].concat();

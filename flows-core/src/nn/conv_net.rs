@@ -184,7 +184,8 @@ mod tests {
             assert_eq!(run(&of_signals, &[2, 2, 9], &[2, 1, 9])?.dims(), [2, 3, 9]);
             assert_eq!(run(&of_signals, &[2, 2, 4], &[2, 1])?.dims(), [2, 3, 4]);
             assert_eq!(run(&of_images, &[2, 2, 4, 5], &[2, 1, 4, 5])?.dims(), [2, 3, 4, 5]);
-            for (shape, context) in [(&[2, 2, 9][..], &[2, 1, 8][..]), (&[2, 2, 9], &[1, 1]), (&[2, 1, 9], &[2, 1, 9])] {
+            for (shape, context) in [(&[2, 2, 9][..], &[2, 1, 8][..]), (&[2, 2, 9], &[1, 1]), (&[2, 1, 9], &[2, 1, 9])]
+            {
                 assert!(run(&of_signals, shape, context).is_err());
             }
             // The middle rows of the kernels are the signal's.

@@ -311,7 +311,9 @@ mod tests {
     #[test]
     fn the_kernel_is_the_plain_composition_and_directions_undo_each_other() -> Result<()> {
         let mut rng = Rng::seed(0);
-        for (batch, n, moved) in [(1, 1, 0..1), (3, 7, 4..7), (2, 40, 0..40), (5, 21, 1..21), (2, 9, 0..4), (2, 40, 3..31)] {
+        for (batch, n, moved) in
+            [(1, 1, 0..1), (3, 7, 4..7), (2, 40, 0..40), (5, 21, 1..21), (2, 9, 0..4), (2, 40, 3..31)]
+        {
             for map in MAPS {
                 let mut draw = |columns: usize| rng.normal_tensor((batch, columns), DType::F64, &Device::Cpu);
                 let x = Var::from_tensor(&draw(n)?)?;

@@ -102,10 +102,10 @@ pub trait Univariate: std::fmt::Debug + Send + Sync {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Rng;
     use crate::bijectors::{Bijector, Elementwise};
     use crate::nn::{Parameters, Scope};
     use crate::testing::{difference, measure, perturb};
-    use crate::Rng;
     use candle_core::{DType, Device};
     use std::sync::Arc;
 

@@ -102,7 +102,17 @@ fn check(x: &Tensor, layers: &[ConvLayer]) -> Result<Vec<Geometry>> {
         let output = [along(0)?, along(1)?];
         let padded = [0, 1].map(|side| size[side].saturating_add(padding[side].saturating_mul(2)));
         elements(&[batch, channels.max(outputs), padded[0], padded[1]])?;
-        geometries.push(Geometry { batch, inputs: channels, outputs, input: size, output, kernel, stride, padding, dilation });
+        geometries.push(Geometry {
+            batch,
+            inputs: channels,
+            outputs,
+            input: size,
+            output,
+            kernel,
+            stride,
+            padding,
+            dilation,
+        });
         (channels, size) = (outputs, output);
     }
     Ok(geometries)

@@ -76,7 +76,9 @@ fn wrong_layers_are_errors() -> Result<()> {
     assert!(conv_network(&zeros(&[0, 3, 4, 4])?, layer(&[5, 3, 3, 3], 5)?).is_err());
     let signal = zeros(&[2, 3, 16])?;
     assert!(conv_network(&signal, layer(&[5, 3, 3], 5)?).is_ok());
-    assert!(conv_network(&signal, layer(&[5, 3, 3, 3], 5)?).is_err() && conv_network(&x, layer(&[5, 3, 3], 5)?).is_err());
+    assert!(
+        conv_network(&signal, layer(&[5, 3, 3, 3], 5)?).is_err() && conv_network(&x, layer(&[5, 3, 3], 5)?).is_err()
+    );
     for dilation in [0, usize::MAX] {
         let layers = layer(&[5, 3, 3], 5)?.into_iter().map(|layer| ConvLayer { dilation, padding: dilation, ..layer });
         assert!(conv_network(&signal, layers.collect()).is_err());
