@@ -186,7 +186,8 @@ impl Coupling {
     }
 
     /// Transforms the kept part too, by a map that conditions on nothing; before the network sees
-    /// it in inverse direction, as in NSF. Every element has a map of its own.
+    /// it in inverse direction, as in NSF. Every element has a map of its own, so its weights are those of
+    /// one length of signals.
     ///
     /// # Errors
     /// When the weight's name is taken.

@@ -144,19 +144,14 @@ impl<const AXES: usize> Conv<AXES> {
 
     /// What this is made of.
     pub fn structure(&self) -> Structure {
-        structure(&self.layer)
+        let (layer, dims) = (&self.layer, self.weight().dims());
+        let part = |name: &str, value: usize| if value == 1 { String::new() } else { format!(", {name} {value}") };
+        let step = part("stride", layer.stride) + &part("dilation", layer.dilation);
+        let scaled = if layer.log_scale.is_some() { ", scaled" } else { "" };
+        let kernel = [dims[2].to_string().as_str(); AXES].join("x");
+        let details = format!("{} -> {}, kernel {kernel}{step}{scaled}", dims[1], dims[0]);
+        Structure::new(format!("Conv{AXES}d"), details).weights(layer.weights())
     }
-}
-
-/// What a layer is made of.
-pub(super) fn structure(layer: &ConvLayer) -> Structure {
-    let dims = layer.weight.dims();
-    let kernel: Vec<String> = dims[2..].iter().map(usize::to_string).collect();
-    let part = |name: &str, value: usize| if value == 1 { String::new() } else { format!(", {name} {value}") };
-    let step = part("stride", layer.stride) + &part("dilation", layer.dilation);
-    let scaled = if layer.log_scale.is_some() { ", scaled" } else { "" };
-    let details = format!("{} -> {}, kernel {}{step}{scaled}", dims[1], dims[0], kernel.join("x"));
-    Structure::new(if dims.len() == 3 { "Conv1d" } else { "Conv2d" }, details).weights(layer.weights())
 }
 
 #[cfg(test)]

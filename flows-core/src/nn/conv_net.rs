@@ -1,6 +1,5 @@
 //! A network of convolutions.
 
-use super::conv::structure;
 use super::{Activation, Conv, Mode, Network, Output, Scope};
 use crate::ops::{ConvLayer, Fused, conv_network};
 use crate::{Error, Result, Structure};
@@ -142,12 +141,24 @@ impl Network for ConvNet {
     }
 
     fn structure(&self) -> Structure {
-        let activation = self.activation.map_or_else(
-            || self.layers.first().map_or("no layers".into(), |layer| format!("{:?}", layer.activation)),
-            |activation| activation.to_string(),
-        );
-        let context = self.context.map_or(String::new(), |channels| format!(", context {channels}"));
-        Structure::new("ConvNet", format!("{activation}{context}")).parts(self.layers.iter().map(structure))
+        let joined = |values: Vec<usize>, by: &str| values.iter().map(usize::to_string).collect::<Vec<_>>().join(by);
+        let of_each = |value: fn(&ConvLayer) -> usize| self.layers.iter().map(value).collect::<Vec<_>>();
+        let inputs = self.layers.iter().take(1).map(|layer| layer.weight.dims()[1]);
+        let channels = joined(inputs.chain(of_each(|layer| layer.weight.dims()[0])).collect(), " -> ");
+        let mut details = format!("{channels}, kernels {}", joined(of_each(|layer| layer.weight.dims()[2]), ", "));
+        if self.layers.iter().any(|layer| layer.dilation > 1) {
+            details += &format!(", dilations {}", joined(of_each(|layer| layer.dilation), ", "));
+        }
+        let fused = self.layers.first().map_or(Fused::Identity, |layer| layer.activation);
+        match self.activation {
+            Some(activation) => details += &format!(", {activation}"),
+            None if fused == Fused::Identity => {}
+            None => details += &format!(", {fused}"),
+        }
+        if let Some(channels) = self.context {
+            details += &format!(", context {channels}");
+        }
+        Structure::new("ConvNet", details).weights(self.layers.iter().flat_map(ConvLayer::weights))
     }
 }
 
@@ -174,7 +185,11 @@ mod tests {
             let config: ConvNetConfig = serde_json::from_str(&serde_json::to_string(&config).unwrap()).unwrap();
             let (parameters, of_signals) = build(&config, 1, Some(1))?;
             assert_eq!(parameters.names()[..2], ["0.weight", "0.bias"]);
-            assert_eq!(of_signals.structure().total(), parameters.count());
+            let structure = of_signals.structure();
+            assert_eq!(structure.total(), parameters.count());
+            let details =
+                format!("ConvNet 3 -> 5 -> 4 -> 3, kernels 3, 1, 5, dilations 2, 1, 3, {activation}, context 1");
+            assert!(structure.to_string().starts_with(&details), "{structure}");
             let (images, of_images) = build(&config, 2, Some(1))?;
             let mut run = |network: &ConvNet, shape: &[usize], context: &[usize]| -> Result<Tensor> {
                 let x = rng.normal_tensor(shape, DType::F64, &Device::Cpu)?;

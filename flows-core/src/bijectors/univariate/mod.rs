@@ -119,6 +119,7 @@ mod tests {
             ("affine sigmoid", |_| Ok(Arc::new(Affine::sigmoid(2.0))), [0.0, 3.0]),
             ("affine gated", |_| Ok(Arc::new(Affine::gated(1.5))), [0.0, 3.0]),
             ("additive", |_| Ok(Arc::new(Additive)), [0.0, 3.0]),
+            ("inverse affine", |_| Ok(Arc::new(Inverted(Affine::exp()))), [0.0, 3.0]),
             ("exp", |_| Ok(Arc::new(Fixed::Exp)), [0.0, 3.0]),
             ("softplus", |_| Ok(Arc::new(Fixed::Softplus)), [0.0, 3.0]),
             ("sigmoid", |_| Ok(Arc::new(Fixed::Sigmoid)), [0.0, 2.0]),
@@ -180,6 +181,32 @@ mod tests {
             let raw = raw.broadcast_as((1, 3, family.parameters()))?.contiguous()?;
             let (x, log) = family.forward(&z, &raw)?;
             assert!(difference(&z, &x)? < 1e-12 && difference(&z.zeros_like()?, &log)? < 1e-12, "{name}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn rows_are_coupled_element_by_element() -> Result<()> {
+        let (batch, moved, mut rng) = (3, 2..6, Rng::seed(6));
+        let x = rng.uniform_tensor((batch, 7), DType::F64, &Device::Cpu)?;
+        for (name, make, _) in families() {
+            let family = make(&Parameters::new(DType::F64, &Device::Cpu, Rng::seed(1)).scope())?;
+            let (n, p) = (moved.len(), family.parameters());
+            if p == 0 {
+                continue;
+            }
+            let raw = rng.normal_tensor((batch, p, n), DType::F64, &Device::Cpu)?;
+            let (part, own) = (x.narrow(1, moved.start, n)?.contiguous()?, raw.transpose(1, 2)?.contiguous()?);
+            for direction in [Direction::Forward, Direction::Inverse] {
+                let (got, log_det) = family.couple(direction, &x, moved.clone(), &raw.flatten_from(1)?)?;
+                let (value, log) = match direction {
+                    Direction::Forward => family.forward(&part, &own)?,
+                    Direction::Inverse => family.inverse(&part, &own)?,
+                };
+                let want = Tensor::cat(&[&x.narrow(1, 0, 2)?, &value, &x.narrow(1, 6, 1)?], 1)?;
+                let worst = difference(&want, &got)?.max(difference(&log.sum(1)?, &log_det)?);
+                assert!(worst < 1e-12, "{name} {direction:?}: {worst:e}");
+            }
         }
         Ok(())
     }
