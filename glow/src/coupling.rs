@@ -18,16 +18,16 @@ const END: f64 = 4.0;
 /// Logistics of a mixture.
 const COMPONENTS: usize = 8;
 
-/// A coupling layer over images of `shape` (C, H, W): the first half of the channels stays, and a network of convolutions
-/// of it, 3x3, 1x1 and 3x3 with `hidden` channels within, says how the second half moves (Kingma and Dhariwal 2018,
-/// arXiv:1807.03039, section 3.3). If it is conditional, the network sees `features` below the half that stays: the
-/// layer's context (B, F, H, W).
+/// A coupling layer over images of `shape` (C, H, W): the first half of the channels stays, and a network of
+/// convolutions of it, 3x3, 1x1 and 3x3 with `hidden` channels within, says how the second half moves (Kingma and
+/// Dhariwal 2018, arXiv:1807.03039, section 3.3). If it is conditional, the network sees `features` below the half
+/// that stays: the layer's context (B, F, H, W).
 ///
 /// `inverse` is `z = (x + t) s`, `s = sigmoid(max(r, -7) + 2)`, the network giving all r, then all t; or, if bounded,
 /// the same with -2 for -7; or, if additive, `z = x + t`; or the inverse of a spline of x or of a mixture of logistics,
-/// the network giving all first parameters, then all second ones, and so on. The last convolution starts at zero, so that
-/// s is 0.88 then, a spline the identity and a mixture close to it. Weights: `0.weight`, `0.bias`, `1.weight`, `1.bias`,
-/// `2.weight`, `2.bias`, `2.log_scale`.
+/// the network giving all first parameters, then all second ones, and so on. The last convolution starts at zero, so
+/// that s is 0.88 then, a spline the identity and a mixture close to it. Weights: `0.weight`, `0.bias`, `1.weight`,
+/// `1.bias`, `2.weight`, `2.bias`, `2.log_scale`.
 ///
 /// # Errors
 /// When the number of channels is odd, or a size is 0.

@@ -11,9 +11,9 @@ use flows_core::shape::check_event;
 use flows_core::{Result, Structure};
 use std::sync::Arc;
 
-/// `x = m + z e^l` for images of `shape` (C, H, W), m and l being a 3x3 convolution of the context (B, K, H, W) of so many
-/// `channels`: of the half that stays, for the half that leaves a level, and of features below it, where there are some.
-/// It starts as the identity.
+/// `x = m + z e^l` for images of `shape` (C, H, W), m and l being a 3x3 convolution of the context (B, K, H, W) of so
+/// many `channels`: of the half that stays, for the half that leaves a level, and of features below it, where there
+/// are some. It starts as the identity.
 ///
 /// Weights: `weight` (2C, K, 3, 3), `bias`, `log_scale` (2C).
 ///

@@ -112,7 +112,7 @@ impl Coupling {
     /// let mut rng = Rng::seed(0);
     /// let parameters = Parameters::new(DType::F32, &Device::Cpu, rng.fork());
     /// let (mask, affine) = (Mask::Halves { swap: false }, Arc::new(Affine::default()));
-    /// let network = ConvNetConfig { hidden: vec![16], kernels: vec![3, 3], dilations: vec![1, 2], ..Default::default() };
+    /// let network = ConvNetConfig { hidden: vec![16, 16], dilations: vec![1, 2, 4], ..Default::default() };
     /// let coupling = Coupling::convolutional(&[8, 100], &mask, affine, Some(3), &network, &parameters.scope())?;
     /// let x = rng.normal_tensor((2, 8, 100), DType::F32, &Device::Cpu)?;
     /// let mel = rng.normal_tensor((2, 3, 100), DType::F32, &Device::Cpu)?;
@@ -140,8 +140,8 @@ impl Coupling {
     }
 
     /// A coupling over channels with a network of your own, from the channels that the mask keeps, (B, kept, T) or
-    /// (B, kept, H, W), and a context that is the network's matter, to the raw parameters of the others, (B, P moved, T) or
-    /// (B, P moved, H, W): the first of all channels, then the second of all, and so on.
+    /// (B, kept, H, W), and a context that is the network's matter, to the raw parameters of the others, (B, P moved,
+    /// T) or (B, P moved, H, W): the first of all channels, then the second of all, and so on.
     ///
     /// # Errors
     /// When the mask is not one of channels, or keeps or moves all of them.

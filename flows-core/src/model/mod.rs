@@ -130,8 +130,8 @@ impl<C: Config> Model<C> {
     /// initialising it, changes both. So a flow that was trained on short pieces of signals scores and draws long ones.
     ///
     /// It is built as quickly as [`Self::detached`], without drawing or computing a weight. Both models have one
-    /// [`Self::parameters`], so one optimiser, one average of weights or one file serves both; a file of the new one names
-    /// its own config.
+    /// [`Self::parameters`], so one optimiser, one average of weights or one file serves both; a file of the new one
+    /// names its own config.
     ///
     /// ```
     /// use candle_core::{DType, Device};
@@ -153,8 +153,9 @@ impl<C: Config> Model<C> {
     ///     type Built = Transformed;
     ///
     ///     fn build(&self, scope: &Scope) -> Result<Transformed> {
-    ///         let (shape, mask, affine) = ([2, self.length], Mask::Halves { swap: false }, Arc::new(Affine::default()));
-    ///         let coupling = Coupling::convolutional(&shape, &mask, affine, None, &ConvNetConfig::default(), scope)?;
+    ///         let (shape, mask) = ([2, self.length], Mask::Halves { swap: false });
+    ///         let (affine, network) = (Arc::new(Affine::default()), ConvNetConfig::default());
+    ///         let coupling = Coupling::convolutional(&shape, &mask, affine, None, &network, scope)?;
     ///         Transformed::new(StandardNormal::new(shape, scope.dtype(), scope.device())?, coupling)
     ///     }
     /// }

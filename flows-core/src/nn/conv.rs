@@ -8,8 +8,8 @@ use candle_core::Tensor;
 /// A convolution with kernels of `AXES` equally long sides, with a scale of each output channel if it is told to have
 /// one: `(w * x + b) exp(3 log_scale)`.
 ///
-/// It has stride 1 and, if its kernel is odd, keeps sizes, unless told otherwise. Weights: `weight` (outputs, inputs, k)
-/// or (outputs, inputs, k, k), `bias` (outputs) and, if scaled, `log_scale` (outputs).
+/// It has stride 1 and, if its kernel is odd, keeps sizes, unless told otherwise. Weights: `weight` (outputs, inputs,
+/// k) or (outputs, inputs, k, k), `bias` (outputs) and, if scaled, `log_scale` (outputs).
 #[derive(Clone, Debug)]
 pub struct Conv<const AXES: usize> {
     layer: ConvLayer,

@@ -6,11 +6,11 @@ use crate::{Error, Result, Structure};
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
-/// Convolutions one after another with an activation between, from signals (B, C, T) to signals (B, O, T), or from images
-/// (B, C, H, W) to images (B, O, H, W), of any size.
+/// Convolutions one after another with an activation between, from signals (B, C, T) to signals (B, O, T), or from
+/// images (B, C, H, W) to images (B, O, H, W), of any size.
 ///
-/// A context has as many places as the input, (B, K, T) or (B, K, H, W), and lies below it as further channels; or it is
-/// a vector (B, K), the same in all places.
+/// A context has as many places as the input, (B, K, T) or (B, K, H, W), and lies below it as further channels; or it
+/// is a vector (B, K), the same in all places.
 #[derive(Debug)]
 pub struct ConvNet {
     layers: Vec<ConvLayer>,
@@ -41,12 +41,13 @@ impl Default for ConvNetConfig {
 }
 
 impl ConvNetConfig {
-    /// The network over events of `axes` axes of places, 1 for signals and 2 for images, from `inputs` channels, and those
-    /// of a context if there is one, to `output`. Its tensors are those of a [`Conv`] for each layer: `0.weight`,
-    /// `0.bias`, `1.weight`, ...
+    /// The network over events of `axes` axes of places, 1 for signals and 2 for images, from `inputs` channels, and
+    /// those of a context if there is one, to `output`. Its tensors are those of a [`Conv`] for each layer:
+    /// `0.weight`, `0.bias`, `1.weight`, ...
     ///
     /// # Errors
-    /// When there are other axes, a size is 0, a kernel is even, or the kernels or dilations are not one for each layer.
+    /// When there are other axes, a size is 0, a kernel is even, or the kernels or dilations are not one for each
+    /// layer.
     pub fn build(
         &self,
         axes: usize,

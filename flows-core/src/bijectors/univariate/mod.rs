@@ -67,8 +67,9 @@ pub trait Univariate: std::fmt::Debug + Send + Sync {
     /// When a shape is wrong.
     fn inverse(&self, x: &Tensor, parameters: &Tensor) -> Result<(Tensor, Tensor)>;
 
-    /// The `moved` elements of each row of x (B, N) mapped, and the others as they are, given raw parameters (B, P M) of
-    /// the M that move, the first of all, then the second of all, and so on; with the log-determinants of the rows, (B).
+    /// The `moved` elements of each row of x (B, N) mapped, and the others as they are, given raw parameters (B, P M)
+    /// of the M that move, the first of all, then the second of all, and so on; with the log-determinants of the
+    /// rows, (B).
     ///
     /// This is how a coupling over channels maps what a convolution gives. Families with a kernel for it say so.
     ///

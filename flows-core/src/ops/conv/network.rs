@@ -22,8 +22,8 @@ pub enum Outside {
     Ones,
 }
 
-/// A layer of a [`conv_network`]: `f((w * x + b) exp(3 log_scale))`, the convolution being that of [`conv2d`](super::conv2d)
-/// or [`conv1d`](super::conv1d).
+/// A layer of a [`conv_network`]: `f((w * x + b) exp(3 log_scale))`, the convolution being that of
+/// [`conv2d`](super::conv2d) or [`conv1d`](super::conv1d).
 #[derive(Clone, Debug)]
 pub struct ConvLayer {
     /// (O, C, kh, kw) for images, (O, C, k) for signals.
