@@ -382,8 +382,8 @@ impl Scope {
         };
         let var = var.ok_or_else(|| missing(&name, REMEDY_OF_SHARED))?;
         if var.shape() != shape {
-            let (got, want) = (var.dims(), format!("{:?} by this config; {REMEDY_OF_SHARED}", shape.dims()));
-            return Err(Error::shape(format!("the tensor `{name}`"), got, want));
+            let shapes = format!("has shape {:?}, but {:?} by this config", var.dims(), shape.dims());
+            return Err(Error::Config(format!("the tensor `{name}` {shapes}: {REMEDY_OF_SHARED}")));
         }
         match taken.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone()) {
             true => Ok(var),
