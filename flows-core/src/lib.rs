@@ -11,6 +11,14 @@
 //!
 //! `cuda` and `mkl`, which are off by default, are for NVIDIA's GPUs and Intel's matrix products.
 
+//!
+//! # Vector instructions
+//!
+//! Kernels take the widest that the processor has: AVX-512, AVX2, NEON or the least of the target, with results that are
+//! the same to the bit. The environment variable `FLOWS_SIMD` (`avx512`, `avx2`, `neon`, `plain`) forces others, to test
+//! and to time them: `FLOWS_SIMD=avx2 cargo bench -p flows-core`. What it does not rule are matrix products, in which
+//! gemm, faer and MKL choose for themselves, and candle's own operations: see [`ops::Simd`].
+
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct Readme;

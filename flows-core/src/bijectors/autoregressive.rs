@@ -1,8 +1,8 @@
 //! Autoregressive layers: every dimension is transformed given those before it.
 
-use super::univariate::Univariate;
+use super::univariate::{Univariate, identities};
 use super::{Bijector, Direction, Mode};
-use crate::nn::{Made, Network, NetworkConfig, Output, Scope};
+use crate::nn::{Made, Network, NetworkConfig, Scope};
 use crate::shape::check_event;
 use crate::{Result, Rng, Structure, ops};
 use candle_core::{DType, Tensor};
@@ -45,7 +45,7 @@ impl Autoregressive {
         network: &NetworkConfig,
         scope: &Scope,
     ) -> Result<Self> {
-        let output = Output::near(univariate.identity().repeat(features));
+        let output = identities(univariate.as_ref(), features)?;
         let made = network.build_masked(features, context, order, output, &scope.enter("conditioner"))?;
         Ok(Self { shape: [features], map: Arc::new(Map { univariate, made }) })
     }

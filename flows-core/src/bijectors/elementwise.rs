@@ -1,8 +1,8 @@
 //! A univariate family applied to every element.
 
-use super::univariate::Univariate;
+use super::univariate::{Univariate, identities};
 use super::{Bijector, Direction, Mode};
-use crate::nn::{Init, Network, NetworkConfig, Output, Scope};
+use crate::nn::{Init, Network, NetworkConfig, Scope, raw_parameters};
 use crate::shape::{check_context, check_event};
 use crate::{Result, Structure, ops};
 use candle_core::Tensor;
@@ -41,7 +41,8 @@ impl Elementwise {
         let source = match p {
             0 => Source::Nothing(Tensor::zeros((1, n, 0), scope.dtype(), scope.device())?),
             _ => {
-                Source::Weights(scope.weight("parameters", (1, n, p), Init::Values(univariate.identity().repeat(n)))?)
+                let start = identities(univariate.as_ref(), n)?.bias.map_or(Init::Zeros, Init::Values);
+                Source::Weights(scope.weight("parameters", (1, n, p), start)?)
             }
         };
         Ok(Self { univariate, shape: shape.to_vec(), source })
@@ -62,7 +63,7 @@ impl Elementwise {
         if univariate.parameters() == 0 {
             return Self::new(shape, univariate, scope);
         }
-        let output = Output::near(univariate.identity().repeat(shape.iter().product()));
+        let output = identities(univariate.as_ref(), shape.iter().product())?;
         let source = Source::Context(context, network.build(context, None, output, &scope.enter("conditioner"))?);
         Ok(Self { univariate, shape: shape.to_vec(), source })
     }
@@ -84,8 +85,10 @@ impl Bijector for Elementwise {
         let parameters = match &self.source {
             Source::Weights(p) | Source::Nothing(p) => p.clone(),
             Source::Context(width, network) => {
-                let raw = network.forward(check_context(context, *width, batch)?, None, mode)?;
-                raw.reshape((batch, self.shape.iter().product::<usize>(), self.univariate.parameters()))?
+                let context = check_context(context, *width, batch)?;
+                let part = format_args!("an element-wise map over {:?}", self.shape);
+                let sizes = [self.shape.iter().product(), self.univariate.parameters()];
+                raw_parameters(part, network.as_ref(), context, None, sizes, mode)?
             }
         };
         // Not flattened: a scalar event has no dimension to flatten from.

@@ -1,6 +1,7 @@
 //! How a program ends.
 
 use super::note;
+use crate::ops::Simd;
 use crate::{Error, Result};
 use clap::Parser;
 use std::process::ExitCode;
@@ -8,6 +9,10 @@ use std::process::ExitCode;
 /// Parses the arguments, runs the program, and shows its error, if it ends with one.
 pub fn main<Args: Parser + Send>(run: impl FnOnce(Args) -> Result<()> + Send) -> ExitCode {
     prepare_process();
+    let run = |args| {
+        Simd::chosen()?;
+        run(args)
+    };
     match with_stack(run, Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -4,12 +4,14 @@ mod atomic;
 mod finite;
 mod model;
 mod tensors;
+mod torch;
 
 pub use atomic::{remove_stale_temporaries, write_atomically};
 pub(crate) use finite::is_finite;
 pub use model::{ModelFile, load_model, save_model};
 pub(crate) use model::{metadata, save_model_at};
 pub(crate) use tensors::{read_metadata, read_tensors, write_tensors};
+pub use torch::read_torch;
 
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};

@@ -2,7 +2,8 @@
 //! autoregressive layers use as transformers, and that [`Elementwise`](super::Elementwise)
 //! applies on their own.
 
-use crate::{Result, Structure};
+use crate::nn::Output;
+use crate::{Result, Structure, ops};
 use candle_core::Tensor;
 
 mod affine;
@@ -69,6 +70,12 @@ pub trait Univariate: std::fmt::Debug + Send + Sync {
     fn pointwise(&self) -> Option<Pointwise> {
         None
     }
+}
+
+/// The output of a network that gives the parameters of so many elements, which starts near the identity.
+pub(super) fn identities(univariate: &dyn Univariate, elements: usize) -> Result<Output> {
+    ops::check_width(&univariate.name(), &[elements, univariate.parameters()])?;
+    Ok(Output::near(univariate.identity().repeat(elements)))
 }
 
 #[cfg(test)]
