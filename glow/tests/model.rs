@@ -9,7 +9,7 @@ use flows_core::train::{FlowLoss, Loss, Memory};
 use flows_core::{Result, Rng};
 use glow::{
     AffineInjector, Condition, CouplingKind, Dequantizer, Encoder, Glow, GlowConfig, ImageCoupling, Mixing, TopPrior,
-    dequantizer, flow, from_state_dict, state_dict,
+    dequantizer, flow, from_state_dict, read_state_dict, state_dict,
 };
 use std::collections::HashMap;
 
@@ -260,6 +260,33 @@ fn files_and_state_dicts_hold_the_whole_model() -> Result<()> {
         assert!(error.contains("blocks.0.prior.scale"), "{error}");
     }
     Ok(())
+}
+
+#[test]
+fn a_broken_state_dict_is_an_error() {
+    // 322 bytes of which the storage of a tensor has three values, not five.
+    let pickle = [
+        &b"\x80\x02}X\x01\0\0\0actorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\n"[..],
+        b"X\x01\0\0\x000tQK\0K\x01\x85K\x01\x85tRs.",
+    ]
+    .concat();
+    let entry = |name: &str, bytes: &[u8], central: bool| {
+        let sizes = [(bytes.len() as u32).to_le_bytes(); 2].concat();
+        let head: &[u8] = if central { b"PK\x01\x02\x14\0\x14\0" } else { b"PK\x03\x04\x14\0" };
+        let rest = [&[name.len() as u8, 0][..], &vec![0; if central { 16 } else { 2 }]].concat();
+        let content = if central { &[][..] } else { bytes };
+        [head, &[0; 12], &sizes, &rest, name.as_bytes(), content].concat()
+    };
+    let (name, local) = ("archive/data.pkl", entry("archive/data.pkl", &pickle, false));
+    let directory = entry(name, &pickle, true);
+    let [length, start] = [&directory, &local].map(|part| (part.len() as u32).to_le_bytes());
+    let end = [&b"PK\x05\x06\0\0\0\0\x01\0\x01\0"[..], &length, &start, &[0; 2]].concat();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("broken.pt");
+    std::fs::write(&path, [local, directory, end].concat()).unwrap();
+    let error = read_state_dict(&path).unwrap_err();
+    let said = error.to_string();
+    assert!(error.is_bad_use() && said.contains("3 values should have 5") && said.contains("state_dict()"), "{said}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Autoregressive layers: every dimension is transformed given those before it.
 
-use super::univariate::{Univariate, identities};
+use super::univariate::{Univariate, apply, identities};
 use super::{Bijector, Direction, Mode};
 use crate::nn::{Made, Network, NetworkConfig, Scope};
 use crate::shape::check_event;
@@ -55,7 +55,8 @@ impl Map {
     /// `(z, log|dz_d/dx_d|)`, both (B, D), at x with the network's output for it.
     fn inverse_given(&self, x: &Tensor, raw: &Tensor) -> Result<(Tensor, Tensor)> {
         let (batch, d) = x.dims2()?;
-        self.univariate.inverse(x, &raw.reshape((batch, d, self.univariate.parameters()))?)
+        let raw = raw.reshape((batch, d, self.univariate.parameters()))?;
+        apply(self.univariate.as_ref(), Direction::Inverse, x, &raw)
     }
 
     /// The forward direction by one evaluation of the network for each dimension, all with the same units dropped.
@@ -70,7 +71,8 @@ impl Map {
             let mode = &mut Mode::recomputing(rng.as_mut());
             let raw = self.made.forward(&Tensor::cat(&columns, 1)?, context, mode)?;
             let raw = raw.narrow(1, d * p, p)?.reshape((batch, 1, p))?;
-            let (x, log) = self.univariate.forward(&z.narrow(1, d, 1)?.contiguous()?, &raw)?;
+            let z = z.narrow(1, d, 1)?.contiguous()?;
+            let (x, log) = apply(self.univariate.as_ref(), Direction::Forward, &z, &raw)?;
             columns[d] = x;
             logs.push(log);
         }

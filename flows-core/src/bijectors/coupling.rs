@@ -1,6 +1,6 @@
 //! Coupling layers: one part of the event transforms the other.
 
-use super::univariate::{Univariate, identities};
+use super::univariate::{Univariate, apply, identities};
 use super::{Bijector, Direction, Elementwise, Mode};
 use crate::nn::{Network, NetworkConfig, Scope, check_widths, raw_parameters};
 use crate::shape::check_event;
@@ -238,10 +238,7 @@ impl Bijector for Coupling {
         let part = format_args!("a coupling over {:?}", self.shape);
         let sizes = [split.moved, univariate.parameters()];
         let raw = raw_parameters(part, network.as_ref(), seen, context, sizes, mode)?;
-        let (moved, log) = match direction {
-            Direction::Forward => univariate.forward(&moved, &raw)?,
-            Direction::Inverse => univariate.inverse(&moved, &raw)?,
-        };
+        let (moved, log) = apply(univariate.as_ref(), direction, &moved, &raw)?;
         let log_det = ops::sum_event(&log)?;
         let log_det = match kept_log {
             Some(kept) => (log_det + kept)?,

@@ -1,6 +1,6 @@
 //! A univariate family applied to every element.
 
-use super::univariate::{Univariate, identities};
+use super::univariate::{Univariate, apply, identities};
 use super::{Bijector, Direction, Mode};
 use crate::nn::{Init, Network, NetworkConfig, Scope, raw_parameters};
 use crate::shape::{check_context, check_event};
@@ -93,10 +93,7 @@ impl Bijector for Elementwise {
         };
         // Not flattened: a scalar event has no dimension to flatten from.
         let flat = input.reshape((batch, parameters.dim(1)?))?;
-        let (value, log) = match direction {
-            Direction::Forward => self.univariate.forward(&flat, &parameters)?,
-            Direction::Inverse => self.univariate.inverse(&flat, &parameters)?,
-        };
+        let (value, log) = apply(self.univariate.as_ref(), direction, &flat, &parameters)?;
         Ok((value.reshape(input.shape())?, ops::sum_event(&log)?))
     }
 

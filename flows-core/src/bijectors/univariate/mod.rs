@@ -3,7 +3,8 @@
 //! applies on their own.
 
 use crate::nn::Output;
-use crate::{Result, Structure, ops};
+use crate::ops::{self, Direction};
+use crate::{Error, Result, Structure};
 use candle_core::Tensor;
 
 mod affine;
@@ -78,13 +79,33 @@ pub(super) fn identities(univariate: &dyn Univariate, elements: usize) -> Result
     Ok(Output::near(univariate.identity().repeat(elements)))
 }
 
+/// A family in a direction, for values (B, N): what it gives, one's own family too, has their shape.
+pub(super) fn apply(
+    univariate: &dyn Univariate,
+    direction: Direction,
+    values: &Tensor,
+    parameters: &Tensor,
+) -> Result<(Tensor, Tensor)> {
+    let (value, log) = match direction {
+        Direction::Forward => univariate.forward(values, parameters)?,
+        Direction::Inverse => univariate.inverse(values, parameters)?,
+    };
+    for (what, tensor) in [("value", &value), ("log-derivative", &log)] {
+        if tensor.shape() != values.shape() {
+            let what = format!("the {what} of the family \"{}\"", univariate.name());
+            return Err(Error::shape(what, tensor.dims(), format!("{:?}", values.dims())));
+        }
+    }
+    Ok((value, log))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Rng;
     use crate::bijectors::{Bijector, Elementwise};
     use crate::nn::{Parameters, Scope};
     use crate::testing::{difference, measure, perturb};
-    use crate::{Rng, ops::Direction};
     use candle_core::{DType, Device};
     use std::sync::Arc;
 
@@ -159,6 +180,26 @@ mod tests {
             let raw = raw.broadcast_as((1, 3, family.parameters()))?.contiguous()?;
             let (x, log) = family.forward(&z, &raw)?;
             assert!(difference(&z, &x)? < 1e-12 && difference(&z.zeros_like()?, &log)? < 1e-12, "{name}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn results_of_another_shape_are_named() -> Result<()> {
+        let scope = Parameters::new(DType::F64, &Device::Cpu, Rng::seed(1)).scope();
+        let summed = |z: &Tensor, _: &Tensor| Ok((z.clone(), z.zeros_like()?.sum(1)?));
+        let wide = |z: &Tensor, _: &Tensor| Ok((Tensor::cat(&[z, z], 1)?, z.zeros_like()?));
+        let families: [(Arc<dyn Univariate>, &str); 2] = [
+            (
+                Arc::new(Monotone::new("summed", vec![], summed)),
+                "log-derivative of the family \"summed\" has shape [4]",
+            ),
+            (Arc::new(Monotone::new("wide", vec![], wide)), "value of the family \"wide\" has shape [4, 6]"),
+        ];
+        for (family, words) in families {
+            let map = Elementwise::new(&[3], family, &scope)?;
+            let error = map.forward(&Tensor::zeros((4, 3), DType::F64, &Device::Cpu)?, None).unwrap_err().to_string();
+            assert!(error.contains(words) && error.contains("[4, 3] is wanted"), "{error}");
         }
         Ok(())
     }

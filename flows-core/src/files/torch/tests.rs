@@ -133,7 +133,7 @@ fn what_is_not_there_is_an_error() {
         (tensor("ComplexFloatStorage", "0", 0, &[1], &[1]), "`torch.ComplexFloatStorage`"),
         // A storage of three values, where there should be five.
         (
-            b"ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\00tQK\0K\x01\x85tR"
+            b"ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000tQK\0K\x01\x85tR"
                 .to_vec(),
             "a tuple of 3 values should have 5",
         ),
