@@ -6,7 +6,7 @@ use ffjord::solver::{Method, Solver};
 use ffjord::{Cnf, CnfSettings, ContinuousFlow, ContinuousFlowConfig, Gradient};
 use flows_core::bijectors::Chain;
 use flows_core::distributions::Distribution;
-use flows_core::testing::{Case, difference, perturb};
+use flows_core::testing::{Case, Tolerances, difference, each, perturb};
 use flows_core::{Result, Rng};
 
 fn case(name: &'static str, dim: usize, context: Option<usize>, settings: CnfSettings) -> Case {
@@ -59,62 +59,25 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-/// What a check finds wrong, a line a case.
-fn failures(check: impl Fn(&Case) -> Result<()>) -> Vec<String> {
-    cases().iter().filter_map(|case| check(case).err().map(|e| format!("{}: {e}", case.name()))).collect()
-}
-
-const NONE: [&str; 0] = [];
-
-#[test]
-fn round_trips() {
-    assert_eq!(failures(Case::round_trip), NONE);
+/// Runs a check over cases and reports all that fail.
+fn all(cases: &[Case], check: impl Fn(&Case) -> Result<()> + Sync) {
+    each(cases, check).unwrap_or_else(|error| panic!("{error}"));
 }
 
 #[test]
-fn derivatives() {
-    assert_eq!(failures(Case::derivatives), NONE);
-}
-
-#[test]
-fn every_weight_learns() {
-    assert_eq!(failures(Case::every_weight_learns), NONE);
-}
-
-#[test]
-fn saved_models_load() {
+fn every_continuous_flow_keeps_its_promises() {
     let folder = tempfile::tempdir().unwrap();
-    assert_eq!(failures(|case| case.saves_and_loads(folder.path())), NONE);
+    all(&cases(), |case| case.all(folder.path()));
 }
 
+/// With the tolerances of the solver that training uses, results are that exact and no more.
 #[test]
-fn rows_are_independent() {
-    assert_eq!(failures(Case::rows_are_independent), NONE);
-}
-
-#[test]
-fn wrong_shapes_are_errors() {
-    assert_eq!(failures(Case::wrong_shapes_are_errors), NONE);
-}
-
-#[test]
-fn extremes_stay_in_their_row() {
-    assert_eq!(failures(Case::extremes_stay_in_their_row), NONE);
-}
-
-#[test]
-fn precisions_agree() {
-    assert_eq!(failures(Case::precisions_agree), NONE);
-}
-
-#[test]
-fn training_passes() {
-    assert_eq!(failures(Case::trains), NONE);
-}
-
-#[test]
-fn activations_are_recomputed() {
-    assert_eq!(failures(Case::recomputes), NONE);
+fn default_solvers_keep_them_within_their_tolerance() {
+    let case = Case::new("defaults", |scope| Ok(Box::new(Cnf::new(2, &CnfSettings::default(), None, scope)?)));
+    let folder = tempfile::tempdir().unwrap();
+    let error = case.all(folder.path()).unwrap_err().to_string();
+    assert!(error.contains("round_trip: z there and back in F64, row ") && error.contains("more than 1e-9"), "{error}");
+    all(&[case.tolerances(Tolerances { double: 1e-2, single: 1e-2, gradient: 0.1 })], |case| case.all(folder.path()));
 }
 
 /// Run where there is one: `cargo test --features cuda`.
@@ -124,13 +87,8 @@ fn devices_agree() -> Result<()> {
     let device = candle_core::Device::new_cuda(0)?;
     // Rows have steps of their own on the CPU alone.
     let on_the_cpu = |case: &Case| case.name().starts_with("steps of each row");
-    assert_eq!(failures(|case| if on_the_cpu(case) { Ok(()) } else { case.agrees_on(&device) }), NONE);
+    all(&cases(), |case| if on_the_cpu(case) { Ok(()) } else { case.agrees_on(&device) });
     Ok(())
-}
-
-#[test]
-fn structures_count() {
-    assert_eq!(failures(Case::structure_counts), NONE);
 }
 
 #[test]

@@ -73,6 +73,40 @@ fn fields_that_explode() -> Result<()> {
     Ok(())
 }
 
+/// `f(t, z) = (z, z)`, of twice as many numbers as it should have.
+#[derive(Debug)]
+struct Doubled;
+
+impl VectorField for Doubled {
+    fn dim(&self) -> usize {
+        2
+    }
+
+    fn tensors(&self) -> Vec<Tensor> {
+        Vec::new()
+    }
+
+    fn evaluate(&self, _: &[Tensor], _: &Tensor, z: &Dual, _: Option<&Tensor>) -> Result<Dual> {
+        let twice = |t: &Tensor| Tensor::cat(&[t, t], t.rank() - 1);
+        Dual::new(twice(z.value())?, z.tangents().map(twice).transpose()?)
+    }
+
+    fn structure(&self) -> Structure {
+        Structure::new("Doubled", "")
+    }
+}
+
+#[test]
+fn fields_of_another_width() -> Result<()> {
+    let cnf = Cnf::with_field(Doubled, &CnfSettings::default())?;
+    let x = Tensor::ones((3, 2), DType::F64, &Device::Cpu)?;
+    for pass in [cnf.forward(&x, None), cnf.inverse(&x, None)] {
+        let said = pass.expect_err("the field is too wide").to_string();
+        assert!(said.contains("the value of a vector field has shape [3, 4]") && said.contains("[3, 2]"), "{said}");
+    }
+    Ok(())
+}
+
 #[test]
 fn a_limit_of_one_step() -> Result<()> {
     for (gradient, method) in WAYS.into_iter().flat_map(|way| [(way, Method::Dopri5), (way, Method::Rk4)]) {

@@ -113,6 +113,14 @@
 //! `cuda`, `mkl` and `mpi`, which are off by default, are for NVIDIA's GPUs, Intel's matrix products and training on many
 //! machines.
 
+//!
+//! # Vector instructions
+//!
+//! Kernels take the widest that the processor has: AVX-512, AVX2, NEON or the least of the target, with results that are
+//! the same to the bit. The environment variable `FLOWS_SIMD` (`avx512`, `avx2`, `neon`, `plain`) forces others, to test
+//! and to time them: `FLOWS_SIMD=avx2 cargo bench -p flows-core`. What it does not rule are matrix products, in which
+//! gemm, faer and MKL choose for themselves, and candle's own operations: see [`ops::Simd`].
+
 /// The README and the introduction, whose code is tested with the documentation.
 #[cfg(doctest)]
 mod pages {

@@ -18,6 +18,16 @@ pub fn plural(n: usize, noun: &str) -> String {
     format!("{} {noun}{}", count(n), if n == 1 { "" } else { "s" })
 }
 
+/// Bytes as `12 B`, `4.0 KiB`, `1.5 GiB`.
+pub fn bytes(n: f64) -> String {
+    let units = ["KiB", "MiB", "GiB"];
+    let unit = (n.max(1.0).log2() / 10.0).floor().min(units.len() as f64) as i32;
+    match units.get((unit - 1) as usize) {
+        None => format!("{n:.0} B"),
+        Some(name) => format!("{:.1} {name}", n / 1024f64.powi(unit)),
+    }
+}
+
 /// Seconds as `0.8s`, `42s`, `1m 20s`, `3h 05m` or `2d 04h`.
 pub fn duration(seconds: f64) -> String {
     if !seconds.is_finite() {
@@ -42,6 +52,12 @@ mod tests {
     #[test]
     fn numbers_agree_with_their_nouns() {
         assert_eq!([0, 1, 2000].map(|n| plural(n, "row")), ["0 rows", "1 row", "2,000 rows"]);
+    }
+
+    #[test]
+    fn bytes_read_well() {
+        let texts = [0.0, 1023.0, 1024.0, 1.5 * 1024.0 * 1024.0, 8.0 * 2f64.powi(30), 2f64.powi(50)].map(bytes);
+        assert_eq!(texts, ["0 B", "1023 B", "1.0 KiB", "1.5 MiB", "8.0 GiB", "1048576.0 GiB"]);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use flows_core::bijectors::{Bounds, ResidualSettings, Support};
 use flows_core::distributions::{Distribution, draw, score};
 use flows_core::flows::*;
 use flows_core::nn::{Activation, NetworkConfig, Scope};
-use flows_core::testing::{Case, difference, perturb};
+use flows_core::testing::{Case, difference, each, perturb};
 use flows_core::train::{Loss, Memory, forward_kl};
 use flows_core::{Error, Result, Rng};
 use serde_json::{Value, json};
@@ -87,9 +87,7 @@ fn cases() -> Vec<Case> {
 
 /// Runs a check over all flows and reports all that fail.
 fn all(check: fn(&Case) -> Result<()>) {
-    let failed = |case: Case| check(&case).err().map(|error| format!("{}: {error}", case.name()));
-    let failures: Vec<String> = cases().into_iter().filter_map(failed).collect();
-    assert!(failures.is_empty(), "{} fail:\n{}", failures.len(), failures.join("\n"));
+    each(&cases(), check).unwrap_or_else(|error| panic!("{error}"));
 }
 
 #[test]

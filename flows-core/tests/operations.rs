@@ -1,7 +1,7 @@
 //! Fused operations against plain compositions of candle's operations, over random shapes.
 
 use candle_core::{DType, Device, Tensor, Var};
-use flows_core::ops::{Direction, Ends, Fused, RqSplineSettings, linear, rq_spline};
+use flows_core::ops::{Direction, Ends, Fused, RqSplineSettings, Simd, linear, rq_spline};
 use flows_core::testing::difference;
 use flows_core::{Error, Result, Rng};
 use proptest::prelude::*;
@@ -146,6 +146,21 @@ fn splines_do_not_depend_on_the_number_of_threads() -> Result<()> {
             Ok(results)
         })?;
         assert!(same, "{ends:?} {direction:?}");
+    }
+    Ok(())
+}
+
+/// The tests of this file once more, in a process of its own for each vector instructions below the widest.
+#[test]
+fn operations_are_right_on_every_path() -> Result<()> {
+    let this = std::env::current_exe().map_err(|e| Error::Io(e.to_string()))?;
+    let chosen = Simd::chosen()?;
+    for simd in Simd::available().into_iter().filter(|simd| *simd != chosen) {
+        let mut tests = std::process::Command::new(&this);
+        tests.args(["--skip", "on_every_path"]).env("FLOWS_SIMD", simd.name());
+        let output = tests.output().map_err(|e| Error::Io(e.to_string()))?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && said.contains("3 passed"), "{}: {said}", simd.name());
     }
     Ok(())
 }

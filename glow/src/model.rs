@@ -2,6 +2,7 @@
 
 use crate::{GlowConfig, dequantizer, flow};
 use candle_core::{DType, Device, Tensor};
+use flows_core::data::whole_colours;
 use flows_core::distributions::{Distribution, StandardNormal, Transformed};
 use flows_core::nn::Scope;
 use flows_core::ops::log_sum_exp;
@@ -66,8 +67,58 @@ impl Deref for GlowDensity {
     }
 }
 
+/// [`Distribution::log_prob`] takes images whose colours lie in [-1/2, 1/2] or, as noise may put them, no further than
+/// the width of a value beyond; other colours are an error. What lies anywhere has the density of the [`Transformed`]
+/// that this dereferences to.
 impl Distribution for GlowDensity {
-    flows_core::delegate_distribution!(|self| self.images);
+    fn event_shape(&self) -> &[usize] {
+        self.images.event_shape()
+    }
+
+    fn log_prob(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
+        self.check_colours(x)?;
+        self.images.log_prob(x, context)
+    }
+
+    fn log_prob_training(&self, x: &Tensor, context: Option<&Tensor>, rng: &mut Rng) -> Result<Tensor> {
+        self.check_colours(x)?;
+        self.images.log_prob_training(x, context, rng)
+    }
+
+    fn sample(&self, count: usize, context: Option<&Tensor>, rng: &mut Rng) -> Result<Tensor> {
+        self.images.sample(count, context, rng)
+    }
+
+    fn sample_with_log_prob(&self, count: usize, context: Option<&Tensor>, rng: &mut Rng) -> Result<(Tensor, Tensor)> {
+        self.images.sample_with_log_prob(count, context, rng)
+    }
+
+    fn sample_with_log_prob_training(
+        &self,
+        count: usize,
+        context: Option<&Tensor>,
+        rng: &mut Rng,
+    ) -> Result<(Tensor, Tensor)> {
+        self.images.sample_with_log_prob_training(count, context, rng)
+    }
+
+    /// Sets the actnorms from a first batch of images, unless that was done before.
+    fn initialize(&self, x: &Tensor, context: Option<&Tensor>) -> Result<()> {
+        self.check_colours(x)?;
+        self.images.initialize(x, context)
+    }
+
+    fn support(&self) -> flows_core::bijectors::Support {
+        self.images.support()
+    }
+
+    fn dtype(&self) -> Option<DType> {
+        self.images.dtype()
+    }
+
+    fn device(&self) -> Device {
+        self.images.device()
+    }
 
     fn structure(&self) -> Structure {
         let noise = self.noise.iter().map(|noise| Structure::new("Dequantizer", "").part(noise.structure()));
@@ -79,6 +130,35 @@ impl GlowDensity {
     /// The lengths of the parts of a vector of noise, from the first level (the finest) on.
     pub fn parts(&self) -> &[usize] {
         &self.parts
+    }
+
+    /// The noise of images, (B, D).
+    ///
+    /// # Errors
+    /// When the shape is another, a class is missing, or colours do not lie in [-1/2, 1/2].
+    pub fn latent(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
+        self.check_colours(x)?;
+        self.images.latent(x, context)
+    }
+
+    /// Passes unless there are colours that noise does not put so far out: those of another convention.
+    fn check_colours(&self, x: &Tensor) -> Result<()> {
+        if !x.dtype().is_float() || x.elem_count() == 0 {
+            // The flow says what is wrong with them.
+            return Ok(());
+        }
+        let values = x.detach().flatten_all()?;
+        let extreme = |t: Tensor| -> Result<f64> { Ok(t.to_dtype(DType::F64)?.to_scalar()?) };
+        let (low, high) = (extreme(values.min(0)?)?, extreme(values.max(0)?)?);
+        let bound = 0.5 + 1.0 / self.config.bins();
+        // A NaN is none of another convention.
+        if low < -bound || high > bound {
+            return Err(Error::Data(format!(
+                "the colours of x go from {low:.4} to {high:.4}, but those of a Glow lie in [-1/2, 1/2]: put whole \
+                 colours of 0 to 255 through `dequantize`, take 1/2 from colours in [0, 1], and clamp what is sampled"
+            )));
+        }
+        Ok(())
     }
 
     /// The images that belong to noise (B, D).
@@ -114,8 +194,14 @@ impl GlowDensity {
     /// [`detached`](Model::detached) twin, which keeps no graph.
     ///
     /// # Errors
-    /// As [`Distribution::log_prob`].
+    /// As [`Self::latent`].
     pub fn score(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
+        self.check_colours(x)?;
+        self.score_noisy(x, context)
+    }
+
+    /// [`Self::score`] of what [`Self::with_noise`] made.
+    fn score_noisy(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
         self.in_blocks(x.dims().first().copied().unwrap_or(0), |block| {
             let context = context.map(|c| c.narrow(0, block.start, block.len())).transpose()?;
             self.images.log_prob(&x.narrow(0, block.start, block.len())?, context.as_ref())
@@ -146,11 +232,11 @@ impl GlowDensity {
     /// width of a value: what the density is of.
     ///
     /// # Errors
-    /// When a tensor cannot be made.
+    /// When colours are none of these.
     pub fn dequantize(&self, images: &Tensor, rng: &mut Rng) -> Result<Tensor> {
         let (dtype, device) = (self.dtype, &self.device);
         let (bins, step) = (self.config.bins(), 256.0 / self.config.bins());
-        let levels = images.to_dtype(DType::U8)?.flatten_all()?.to_vec1::<u8>()?;
+        let levels = whole_colours(images)?;
         let values = levels.into_iter().map(|v| ((f64::from(v) / step).floor() + rng.uniform()) / bins - 0.5);
         Ok(Tensor::from_vec(values.collect::<Vec<f64>>(), images.shape(), &Device::Cpu)?
             .to_dtype(dtype)?
@@ -162,9 +248,10 @@ impl GlowDensity {
     /// [`Self::dequantize`].
     ///
     /// # Errors
-    /// When the shape is another.
+    /// When the shape is another, or colours are none of these.
     pub fn with_noise(&self, images: &Tensor, rng: &mut Rng) -> Result<(Tensor, Option<Tensor>)> {
         let Some(noise) = &self.noise else { return Ok((self.dequantize(images, rng)?, None)) };
+        whole_colours(images)?;
         let (dtype, device, bins) = (self.dtype, &self.device, self.config.bins());
         let values = images.to_dtype(DType::F64)?.affine(bins / 256.0, 0.0)?.floor()?;
         let values = values.to_dtype(dtype)?.to_device(device)?;
@@ -196,7 +283,7 @@ impl GlowDensity {
     pub fn bound(&self, images: &Tensor, context: Option<&Tensor>, draws: usize, rng: &mut Rng) -> Result<Tensor> {
         let draw = |_| -> Result<Tensor> {
             let (x, log_density) = self.with_noise(images, rng)?;
-            let score = self.score(&x.detach(), context)?.to_dtype(DType::F64)?;
+            let score = self.score_noisy(&x.detach(), context)?.to_dtype(DType::F64)?;
             Ok(match log_density {
                 Some(log_density) => (score - log_density.detach().to_dtype(DType::F64)?)?,
                 None => score,
@@ -241,7 +328,7 @@ impl GlowDensity {
     /// (B, C, H / scale, W / scale): the middles of their values, in [-1/2, 1/2].
     ///
     /// # Errors
-    /// When the model is not, or the images have another shape.
+    /// When the model is not, the images have another shape, or colours are none of these.
     pub fn context_of(&self, small: &Tensor) -> Result<Tensor> {
         let Some(shape) = self.config.condition_shape() else {
             return Err(Error::Config("this Glow is not given images: train one with a `condition`".into()));
@@ -249,6 +336,7 @@ impl GlowDensity {
         if small.dims().get(1..) != Some(&shape) {
             return Err(Error::shape("the image that a Glow is given", small.dims(), format!("(B, {shape:?})")));
         }
+        whole_colours(small)?;
         let (dtype, device) = (self.dtype, &self.device);
         Ok(small.to_dtype(DType::F64)?.affine(1.0 / 256.0, 0.5 / 256.0 - 0.5)?.to_dtype(dtype)?.to_device(device)?)
     }

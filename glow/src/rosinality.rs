@@ -12,6 +12,7 @@
 
 use crate::{CouplingKind, Glow, GlowConfig, Mixing};
 use candle_core::{DType, Device, Tensor};
+use flows_core::files::read_torch;
 use flows_core::{Error, Result};
 use std::collections::HashMap;
 use std::path::Path;
@@ -25,22 +26,18 @@ pub fn read_state_dict(path: &Path) -> Result<HashMap<String, Tensor>> {
         return Err(Error::file(path, "does not exist; give a .pt or .safetensors file"));
     }
     let safetensors = path.extension().is_some_and(|extension| extension == "safetensors");
-    let read = match safetensors {
-        true => candle_core::safetensors::load(path, &Device::Cpu),
-        false => candle_core::pickle::read_all(path).map(|tensors| tensors.into_iter().collect()),
+    let tensors: HashMap<String, Tensor> = match safetensors {
+        true => candle_core::safetensors::load(path, &Device::Cpu).map_err(|e| {
+            let e = e.to_string();
+            let why = e.lines().next().unwrap_or_default();
+            Error::file(path, format!("is no file of safetensors that can be read ({why}); save the state dict again"))
+        })?,
+        false => read_torch(path)?,
     };
-    let tensors: HashMap<String, Tensor> = read.map_err(|e| {
-        let remedy = "save the state dict alone, by torch.save(model.state_dict(), path), or as safetensors";
-        Error::file(path, format!("is no state dict that can be read ({}); {remedy}", first_line(&e.to_string())))
-    })?;
     if tensors.is_empty() {
         return Err(Error::file(path, "holds no tensors; save the state dict: torch.save(model.state_dict(), path)"));
     }
     Ok(tensors)
-}
-
-fn first_line(text: &str) -> &str {
-    text.lines().next().unwrap_or_default()
 }
 
 /// The tensors of a state dict, each taken once.

@@ -2,14 +2,14 @@
 
 use candle_core::{DType, Device, Tensor};
 use flows_core::bijectors::Bijector;
-use flows_core::distributions::Distribution;
+use flows_core::distributions::{Distribution, Transformed};
 use flows_core::nn::{Mode, Network, Parameters};
-use flows_core::testing::{Case, difference, gradient_difference, measure, perturb};
+use flows_core::testing::{Case, difference, each, gradient_difference, measure, perturb};
 use flows_core::train::{FlowLoss, Loss, Memory};
 use flows_core::{Result, Rng};
 use glow::{
     Condition, CouplingKind, Dequantizer, Encoder, Glow, GlowConfig, Mixing, TopPrior, coupling, dequantizer, flow,
-    from_state_dict, injector, state_dict,
+    from_state_dict, injector, read_state_dict, state_dict,
 };
 use std::collections::HashMap;
 
@@ -85,53 +85,15 @@ fn conditional(shape: [usize; 3], coupling: CouplingKind, scale: usize) -> GlowC
     GlowConfig { steps: 1, hidden: 4, condition, ..config(shape, 3, coupling, Mixing::Lu) }
 }
 
-fn each(check: impl Fn(&Case) -> Result<()>) {
-    let failed = |case: &Case| check(case).err().map(|error| format!("{}: {error}", case.name()));
-    let failures: Vec<String> = cases().iter().filter_map(failed).collect();
-    assert!(failures.is_empty(), "{}", failures.join("\n"));
+/// Runs a check over all cases and reports all that fail.
+fn all(check: impl Fn(&Case) -> Result<()> + Sync) {
+    each(&cases(), check).unwrap_or_else(|error| panic!("{error}"));
 }
 
 #[test]
-fn both_directions_undo_each_other() {
-    each(Case::round_trip);
-}
-
-#[test]
-fn derivatives_are_exact() {
-    each(Case::derivatives);
-}
-
-#[test]
-fn every_weight_learns() {
-    each(Case::every_weight_learns);
-}
-
-#[test]
-fn saving_loses_nothing() {
-    each(|case| case.saves_and_loads(tempfile::tempdir().unwrap().path()));
-}
-
-#[test]
-fn images_are_independent() {
-    each(Case::rows_are_independent);
-    // The colours of that check are not all within [-1/2, 1/2], where alone those that are equalised have a density.
-    each(|case| if case.name().starts_with("equal") { Ok(()) } else { case.extremes_stay_in_their_row() });
-}
-
-#[test]
-fn wrong_shapes_are_errors() {
-    each(Case::wrong_shapes_are_errors);
-}
-
-#[test]
-fn precisions_agree() {
-    each(Case::precisions_agree);
-}
-
-#[test]
-fn training_passes_are_exact() {
-    each(Case::trains);
-    each(Case::recomputes);
+fn every_part_keeps_its_promises() {
+    let folder = tempfile::tempdir().unwrap();
+    all(|case| case.all(folder.path()));
 }
 
 /// Run where there is one: `cargo test --features cuda`.
@@ -139,13 +101,8 @@ fn training_passes_are_exact() {
 #[test]
 fn devices_agree() -> Result<()> {
     let device = Device::new_cuda(0)?;
-    each(|case| case.agrees_on(&device));
+    all(|case| case.agrees_on(&device));
     Ok(())
-}
-
-#[test]
-fn structures_count_the_weights() {
-    each(Case::structure_counts);
 }
 
 #[test]
@@ -219,6 +176,53 @@ fn bits_are_those_of_the_paper() -> Result<()> {
 }
 
 #[test]
+fn colours_of_another_convention_are_errors() -> Result<()> {
+    let mut rng = Rng::seed(3);
+    for (bits, dequantizer) in [(8, None), (2, Some(Dequantizer { steps: 1, hidden: 4, features: 3, blocks: 1 }))] {
+        let config = config([1, 4, 4], 1, CouplingKind::Affine, Mixing::Lu);
+        let glow = Glow::new(GlowConfig { bits, dequantizer, ..config }, &mut rng)?;
+        let whole = rng.tensor((8, 1, 4, 4), DType::F32, CPU, |rng| rng.below(256) as f64)?;
+        let unit = (&whole / 255.0)?;
+        let x = glow.dequantize(&whole, &mut rng)?;
+        for bad in [&whole, &(&unit + 0.3)?, &(&x - 0.5)?] {
+            let errors = [
+                glow.log_prob(bad, None),
+                glow.log_prob_training(bad, None, &mut rng),
+                glow.detached().score(bad, None),
+                glow.latent(bad, None),
+                glow.initialize(bad, None).map(|()| bad.clone()),
+            ];
+            for error in errors.map(|result| result.unwrap_err().to_string()) {
+                assert!(error.contains("[-1/2, 1/2]") && error.contains("`dequantize`"), "{error}");
+            }
+        }
+        // The remedies.
+        glow.initialize(&x, None)?;
+        glow.log_prob(&(unit.affine(1.0, -0.5)?), None)?;
+        glow.log_prob(&glow.sample_at(9.0, 4, None, &mut rng)?.clamp(-0.5, 0.5)?, None)?;
+        // Ends of values and rounding are no error, nor is a NaN, which stays in its row.
+        let step = 1.0 / f64::from(1u32 << bits);
+        let edge = (x.zeros_like()? + (0.5 + 0.99 * step))?;
+        assert!(glow.log_prob(&edge, None).is_ok() && glow.log_prob(&edge.neg()?, None).is_ok());
+        let nan = Tensor::cat(&[&x.narrow(0, 0, 7)?, &(x.narrow(0, 7, 1)? * f64::NAN)?], 0)?;
+        let log_prob = glow.log_prob(&nan, None)?.to_vec1::<f32>()?;
+        assert!(log_prob[7].is_nan() && log_prob[..7].iter().all(|v| v.is_finite()), "{log_prob:?}");
+        for bad in [&unit, &x, &(&whole + 1.0)?, &(&whole * f64::NAN)?] {
+            let errors = [
+                glow.dequantize(bad, &mut rng).map(drop),
+                glow.with_noise(bad, &mut rng).map(drop),
+                glow.bound(bad, None, 1, &mut rng).map(drop),
+            ];
+            for error in errors.map(|result| result.unwrap_err().to_string()) {
+                assert!(error.contains("0 to 255") && error.contains("`log_prob`"), "{error}");
+            }
+        }
+        glow.bound(&(unit * 255.0)?.round()?, None, 1, &mut rng)?;
+    }
+    Ok(())
+}
+
+#[test]
 fn files_and_state_dicts_hold_the_whole_model() -> Result<()> {
     let rng = &mut Rng::seed(2);
     for (name, config) in configs() {
@@ -256,6 +260,33 @@ fn files_and_state_dicts_hold_the_whole_model() -> Result<()> {
         assert!(error.contains("blocks.0.prior.scale"), "{error}");
     }
     Ok(())
+}
+
+#[test]
+fn a_broken_state_dict_is_an_error() {
+    // 322 bytes of which the storage of a tensor has three values, not five.
+    let pickle = [
+        &b"\x80\x02}X\x01\0\0\0actorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\n"[..],
+        b"X\x01\0\0\x000tQK\0K\x01\x85K\x01\x85tRs.",
+    ]
+    .concat();
+    let entry = |name: &str, bytes: &[u8], central: bool| {
+        let sizes = [(bytes.len() as u32).to_le_bytes(); 2].concat();
+        let head: &[u8] = if central { b"PK\x01\x02\x14\0\x14\0" } else { b"PK\x03\x04\x14\0" };
+        let rest = [&[name.len() as u8, 0][..], &vec![0; if central { 16 } else { 2 }]].concat();
+        let content = if central { &[][..] } else { bytes };
+        [head, &[0; 12], &sizes, &rest, name.as_bytes(), content].concat()
+    };
+    let (name, local) = ("archive/data.pkl", entry("archive/data.pkl", &pickle, false));
+    let directory = entry(name, &pickle, true);
+    let [length, start] = [&directory, &local].map(|part| (part.len() as u32).to_le_bytes());
+    let end = [&b"PK\x05\x06\0\0\0\0\x01\0\x01\0"[..], &length, &start, &[0; 2]].concat();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("broken.pt");
+    std::fs::write(&path, [local, directory, end].concat()).unwrap();
+    let error = read_state_dict(&path).unwrap_err();
+    let said = error.to_string();
+    assert!(error.is_bad_use() && said.contains("3 values should have 5") && said.contains("state_dict()"), "{said}");
 }
 
 #[test]
@@ -348,6 +379,8 @@ fn logits_are_part_of_the_bijection() -> Result<()> {
     let p = x.affine(0.9, 0.5)?;
     let y = (&p / (1.0 - &p)?)?.log()?;
     let jacobian = (&p * (1.0 - &p)?)?.log()?.neg()?.affine(1.0, 0.9f64.ln())?.flatten_from(1)?.sum(1)?;
+    // Logits are no colours.
+    let of_logits: &Transformed = &of_logits;
     let want = (of_logits.log_prob(&y, None)? + jacobian)?;
     assert!(difference(&want, &glow.log_prob(&x, None)?)? < 1e-10);
     // What is drawn are colours again.

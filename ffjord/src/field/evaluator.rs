@@ -61,7 +61,16 @@ pub(crate) fn composed_at(
 /// The value (B, D) alone, likewise.
 pub(crate) fn value(field: &dyn VectorField, t: f64, z: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
     let t = Tensor::new(t, z.device())?.to_dtype(z.dtype())?;
-    Ok(field.evaluate(&field.tensors(), &t, &Dual::new(z.clone(), None)?, context)?.value().clone())
+    let found = field.evaluate(&field.tensors(), &t, &Dual::new(z.clone(), None)?, context)?;
+    Ok(checked(&found, z)?.clone())
+}
+
+/// The value of a field at z, one's own too, which has the shape of z.
+fn checked<'a>(found: &'a Dual, z: &Tensor) -> Result<&'a Tensor> {
+    if found.value().shape() == z.shape() {
+        return Ok(found.value());
+    }
+    Err(Error::shape("the value of a vector field", found.value().dims(), format!("that of z, {:?},", z.dims())))
 }
 
 /// The field's value, and the products of its Jacobian with the tangents; where these enter at the bottleneck,
@@ -76,13 +85,13 @@ fn evaluate(
     let dual = |v: &Tensor, tangents: Option<&Tensor>| Dual::new(v.clone(), tangents.cloned());
     if !narrow {
         let found = field.evaluate(weights, t, &dual(z, tangents)?, context)?;
-        return Ok(Outputs { value: found.value().clone(), products: found.tangents().cloned() });
+        return Ok(Outputs { value: checked(&found, z)?.clone(), products: found.tangents().cloned() });
     }
     let parts = field.bottleneck().ok_or_else(no_bottleneck)?;
     let h = parts.enter(weights, t, &dual(z, None)?, context)?;
     let found = parts.leave(weights, t, &dual(h.value(), tangents)?)?;
     let through = parts.enter(weights, t, &dual(z, found.tangents())?, context)?;
-    Ok(Outputs { value: found.value().clone(), products: through.tangents().cloned() })
+    Ok(Outputs { value: checked(&found, z)?.clone(), products: through.tangents().cloned() })
 }
 
 /// A value (B, D), and the products of each tangent, (K, B, D) or (1, B, H).

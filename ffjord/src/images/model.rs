@@ -5,6 +5,7 @@ use super::scale::{ScaleFlow, flows};
 use crate::{Cnf, Cost, Coupling};
 use candle_core::{DType, Device, Tensor};
 use flows_core::bijectors::{Bijector, Chain, Direction, Equalize, Logit, Reshape, Standardize, Whiten};
+use flows_core::data::whole_colours;
 use flows_core::distributions::{Distribution, StandardNormal, Transformed};
 use flows_core::nn::Scope;
 use flows_core::{Config, Error, Model, Result, Rng, Structure};
@@ -218,7 +219,7 @@ impl ImageDensity {
     /// When a tensor cannot be made.
     pub fn dequantize(&self, images: &Tensor, rng: &mut Rng) -> Result<Tensor> {
         let (dtype, device) = (self.dtype, &self.device);
-        let levels = images.to_dtype(DType::U8)?.flatten_all()?.to_vec1::<u8>()?;
+        let levels = whole_colours(images)?;
         let values: Vec<f64> = levels.into_iter().map(|v| (f64::from(v) + rng.uniform()) / LEVELS as f64).collect();
         Ok(Tensor::from_vec(values, images.shape(), &Device::Cpu)?.to_dtype(dtype)?.to_device(device)?)
     }

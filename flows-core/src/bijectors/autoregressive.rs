@@ -1,8 +1,8 @@
 //! Autoregressive layers: every dimension is transformed given those before it.
 
-use super::univariate::Univariate;
+use super::univariate::{Univariate, apply, identities};
 use super::{Bijector, Direction, Mode};
-use crate::nn::{Made, Network, NetworkConfig, Output, Scope};
+use crate::nn::{Made, Network, NetworkConfig, Scope};
 use crate::shape::check_event;
 use crate::{Error, Result, Rng, Structure, ops};
 use candle_core::{DType, Tensor};
@@ -30,7 +30,7 @@ pub struct Autoregressive {
 enum Kind {
     Masked(Arc<Map>),
     /// A network that is known to be autoregressive, but not how.
-    Own(Passes<Box<dyn Network>, Arc<dyn Univariate>>),
+    Own(Passes<Box<dyn Network>>),
 }
 
 /// The network and the family whose parameters it computes.
@@ -54,7 +54,7 @@ impl Autoregressive {
         network: &NetworkConfig,
         scope: &Scope,
     ) -> Result<Self> {
-        let output = Output::near(univariate.identity().repeat(features));
+        let output = identities(univariate.as_ref(), features)?;
         let made = network.build_masked(features, context, order, output, &scope.enter("conditioner"))?;
         Ok(Self { shape: [features], kind: Kind::Masked(Arc::new(Map { univariate, made })) })
     }
@@ -88,13 +88,14 @@ impl Map {
     /// `(z, log|dz_d/dx_d|)`, both (B, D), at x with the network's output for it.
     fn inverse_given(&self, x: &Tensor, raw: &Tensor) -> Result<(Tensor, Tensor)> {
         let (batch, d) = x.dims2()?;
-        self.univariate.inverse(x, &raw.reshape((batch, d, self.univariate.parameters()))?)
+        let raw = raw.reshape((batch, d, self.univariate.parameters()))?;
+        apply(self.univariate.as_ref(), Direction::Inverse, x, &raw)
     }
 
-    fn passes(&self) -> Passes<&Made, &dyn Univariate> {
+    fn passes(&self) -> Passes<&Made> {
         let Self { univariate, made } = self;
         let drops_units = made.drops_units();
-        Passes { network: made, univariate: &**univariate, sequence: made.sequence(), drops_units }
+        Passes { network: made, univariate: univariate.clone(), sequence: made.sequence(), drops_units }
     }
 
     fn to_data(
@@ -119,15 +120,15 @@ impl Map {
 
 /// A layer that knows of its network only in which order its outputs depend on its inputs.
 #[derive(Debug)]
-struct Passes<N, U> {
+struct Passes<N> {
     network: N,
-    univariate: U,
+    univariate: Arc<dyn Univariate>,
     /// The dimensions in the order in which they can be computed one after another.
     sequence: Vec<usize>,
     drops_units: bool,
 }
 
-impl<N: Deref<Target: Network>, U: Deref<Target: Univariate>> Passes<N, U> {
+impl<N: Deref<Target: Network>> Passes<N> {
     /// One evaluation of the network for each dimension, all with the same units dropped.
     fn to_data(&self, z: &Tensor, context: Option<&Tensor>, mode: &mut Mode<'_>) -> Result<(Tensor, Tensor)> {
         let ((batch, d), p) = (z.dims2()?, self.univariate.parameters());
@@ -140,7 +141,8 @@ impl<N: Deref<Target: Network>, U: Deref<Target: Univariate>> Passes<N, U> {
             let mode = &mut Mode::recomputing(rng.as_mut());
             let raw = self.network.forward(&Tensor::cat(&columns, 1)?, context, mode)?;
             let raw = raw.narrow(1, d * p, p)?.reshape((batch, 1, p))?;
-            let (x, log) = self.univariate.forward(&z.narrow(1, d, 1)?.contiguous()?, &raw)?;
+            let z = z.narrow(1, d, 1)?.contiguous()?;
+            let (x, log) = apply(self.univariate.as_ref(), Direction::Forward, &z, &raw)?;
             columns[d] = x;
             logs.push(log);
         }
@@ -150,7 +152,7 @@ impl<N: Deref<Target: Network>, U: Deref<Target: Univariate>> Passes<N, U> {
     fn to_latent(&self, x: &Tensor, context: Option<&Tensor>, mode: &mut Mode<'_>) -> Result<(Tensor, Tensor)> {
         let ((batch, d), p) = (x.dims2()?, self.univariate.parameters());
         let raw = self.network.forward(x, context, mode)?.reshape((batch, d, p))?;
-        let (z, log) = self.univariate.inverse(x, &raw)?;
+        let (z, log) = apply(self.univariate.as_ref(), Direction::Inverse, x, &raw)?;
         Ok((z, ops::sum_event(&log)?))
     }
 }

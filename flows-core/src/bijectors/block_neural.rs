@@ -42,7 +42,7 @@ struct BlockLinear {
 
 impl BlockLinear {
     fn new(dim: usize, inputs: usize, outputs: usize, scope: &Scope) -> Result<Self> {
-        ops::elements(&[dim, outputs, dim, inputs])?;
+        scope.reserve("masks", (2, dim, outputs, dim, inputs), scope.dtype())?;
         let (rows, columns) = (dim * outputs, dim * inputs);
         let mask = |keep: fn(usize, usize) -> bool| -> Result<Tensor> {
             let entry = |i: usize| if keep(i / columns / outputs, i % columns / inputs) { 1f32 } else { 0.0 };

@@ -1,6 +1,6 @@
 //! Invertible 1x1 convolutions.
 
-use super::linear::{Start, entries_weight};
+use super::linear::{Start, entries_weight, reserve_matrix};
 use super::matrix::finite_log_det;
 use super::{Bijector, Direction, Mode};
 use crate::nn::{Buffer, Init, Scope};
@@ -48,6 +48,7 @@ impl Conv1x1 {
     /// When the shape has fewer than two dimensions or no channel.
     pub fn new(shape: &[usize], start: Start, scope: &Scope) -> Result<Self> {
         let channels = check_shape(shape)?;
+        reserve_matrix(channels, scope)?;
         let values = start.matrix(channels, scope);
         let weight = scope.weight("weight", (channels, channels), Init::Values(values))?;
         Ok(Self { shape: shape.to_vec(), kernel: Kernel::Plain(weight) })
@@ -59,6 +60,7 @@ impl Conv1x1 {
     /// When the shape has fewer than two dimensions or no channel.
     pub fn lu(shape: &[usize], start: Start, scope: &Scope) -> Result<Self> {
         let n = check_shape(shape)?;
+        reserve_matrix(n, scope)?;
         let lu = ops::lu(&start.matrix(n, scope), n)?;
         let below = Triangle::lower(n, scope.device())?;
         let above = Triangle::upper(n, scope.device())?;

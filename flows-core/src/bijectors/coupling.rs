@@ -1,8 +1,8 @@
 //! Coupling layers: one part of the event transforms the other.
 
-use super::univariate::Univariate;
+use super::univariate::{Univariate, apply, identities};
 use super::{Bijector, Direction, Elementwise, Mode};
-use crate::nn::{ConvNetConfig, Network, NetworkConfig, Output, Scope};
+use crate::nn::{ConvNetConfig, Network, NetworkConfig, Output, Scope, check_widths};
 use crate::shape::check_event;
 use crate::{Error, Result, Structure, ops};
 use candle_core::Tensor;
@@ -76,7 +76,7 @@ impl Coupling {
             return Ok(Self { shape: shape.to_vec(), details, kind: Kind::Single(map) });
         }
         let split = Split::new(&mask.transformed(shape)?, &[], scope)?;
-        let output = Output::near(univariate.identity().repeat(split.moved));
+        let output = identities(univariate.as_ref(), split.moved)?;
         let network = network.build(split.kept, context, output, &scope.enter("conditioner"))?;
         Self::from_split(shape, split, Layout::Elements, univariate, network)
     }
@@ -85,7 +85,8 @@ impl Coupling {
     /// row-major order, to the (B, moved P) raw parameters of the others.
     ///
     /// # Errors
-    /// When the mask does not fit the shape, or transforms nothing or everything.
+    /// When the mask does not fit the shape, transforms nothing or everything, or the network is known to have other
+    /// [widths](Network::widths); if its widths are not known, using the coupling is one.
     pub fn with_network(
         shape: &[usize],
         mask: &Mask,
@@ -180,6 +181,8 @@ impl Coupling {
             let message = format!("the mask leaves one side of the coupling over {shape:?} empty: choose another");
             return Err(Error::Config(message));
         }
+        let part = format_args!("a coupling over {shape:?}");
+        check_widths(part, network.as_ref(), split.kept, [split.moved, univariate.parameters()])?;
         let details = format!("{shape:?}, {} -> {}: {}", split.kept, split.moved, univariate.name());
         let kind = Kind::Coupled(Coupled { split, layout, univariate, network, kept_map: None });
         Ok(Self { shape: shape.to_vec(), details, kind })
@@ -227,10 +230,7 @@ impl Coupled {
         let (out, log_det) = match layout {
             Layout::Elements => {
                 let raw = raw.reshape((batch, split.moved, univariate.parameters()))?;
-                let (moved, log) = match direction {
-                    Direction::Forward => univariate.forward(&moved()?, &raw)?,
-                    Direction::Inverse => univariate.inverse(&moved()?, &raw)?,
-                };
+                let (moved, log) = apply(univariate.as_ref(), direction, &moved()?, &raw)?;
                 (split.join(&kept_out, &moved)?, ops::sum_event(&log)?)
             }
             Layout::Kinds => {
@@ -274,5 +274,69 @@ impl Bijector for Coupling {
             }
             Kind::Single(map) => node.part(map.structure()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bijectors::{Embed, univariate::Affine};
+    use crate::nn::{Activation, Mlp, Output, Parameters};
+    use crate::{Rng, Structure};
+    use candle_core::{DType, Device};
+
+    /// A network of one's own, which says nothing of its widths.
+    #[derive(Debug)]
+    struct Own(Mlp);
+
+    impl Network for Own {
+        fn forward(&self, x: &Tensor, context: Option<&Tensor>, mode: &mut Mode<'_>) -> Result<Tensor> {
+            self.0.forward(x, context, mode)
+        }
+
+        fn structure(&self) -> Structure {
+            self.0.structure()
+        }
+    }
+
+    #[test]
+    fn networks_of_another_width_are_named() -> Result<()> {
+        let scope = Parameters::new(DType::F32, &Device::Cpu, Rng::seed(0)).scope();
+        let mut i = 0;
+        let mut mlp = |inputs: usize, outputs: usize, context: Option<usize>| {
+            i += 1;
+            Mlp::new(inputs, &[5], Output::new(outputs), context, Activation::Tanh, &scope.enter(i))
+        };
+        let coupling = |network: Box<dyn Network>| {
+            let (mask, affine) = (Mask::Alternating { odd: false }, Arc::new(Affine::default()));
+            Coupling::with_network(&[7], &mask, affine, network, &scope)
+        };
+        // Three are kept; four are moved, by two numbers each.
+        assert!(coupling(Box::new(mlp(3, 8, None)?)).is_ok() && coupling(Box::new(mlp(3, 8, Some(2))?)).is_ok());
+        for (inputs, outputs) in [(3, 7), (4, 8), (8, 3)] {
+            let error = coupling(Box::new(mlp(inputs, outputs, Some(2))?)).unwrap_err().to_string();
+            let words = ["a coupling over [7]", &format!("from {inputs} to {outputs}"), "from 3 to 8"];
+            assert!(words.iter().all(|word| error.contains(word)), "{error}");
+        }
+        let x = Tensor::zeros((4, 7), DType::F32, &Device::Cpu)?;
+        for outputs in [7, 16] {
+            let coupling = coupling(Box::new(Own(mlp(3, outputs, None)?)))?;
+            for pass in [coupling.inverse(&x, None), coupling.forward(&x, None)] {
+                let error = pass.unwrap_err().to_string();
+                let came = format!("the network of a coupling over [7] has shape [4, {outputs}]");
+                assert!(error.contains(&came) && error.contains("(4, 8)"), "{error}");
+            }
+        }
+        let context = Tensor::zeros((4, 6), DType::F32, &Device::Cpu)?;
+        let inner = Box::new(coupling(Box::new(mlp(3, 8, Some(2))?))?);
+        let embed = Embed::new(Box::new(mlp(6, 3, None)?), inner);
+        for error in [embed.inverse(&x, Some(&context)).err(), embed.initialize(&x, Some(&context)).err()] {
+            let error = error.map(|error| error.to_string()).unwrap_or_default();
+            assert!(
+                error.contains("a network makes of another has shape [4, 3]") && error.contains("(4, 2)"),
+                "{error}"
+            );
+        }
+        Ok(())
     }
 }

@@ -1,8 +1,8 @@
 //! A univariate family applied to every element.
 
-use super::univariate::Univariate;
+use super::univariate::{Univariate, apply, identities};
 use super::{Bijector, Direction, Mode};
-use crate::nn::{Init, Network, NetworkConfig, Output, Scope};
+use crate::nn::{Init, Network, NetworkConfig, Scope, raw_parameters};
 use crate::shape::{check_context, check_event};
 use crate::{Error, Result, Structure, ops};
 use candle_core::Tensor;
@@ -43,7 +43,8 @@ impl Elementwise {
         let source = match p {
             0 => Source::Nothing(Tensor::zeros((1, n, 0), scope.dtype(), scope.device())?),
             _ => {
-                Source::Weights(scope.weight("parameters", (1, n, p), Init::Values(univariate.identity().repeat(n)))?)
+                let start = identities(univariate.as_ref(), n)?.bias.map_or(Init::Zeros, Init::Values);
+                Source::Weights(scope.weight("parameters", (1, n, p), start)?)
             }
         };
         Ok(Self { univariate, shape: shape.to_vec(), source })
@@ -64,7 +65,7 @@ impl Elementwise {
         if univariate.parameters() == 0 {
             return Self::new(shape, univariate, scope);
         }
-        let output = Output::near(univariate.identity().repeat(shape.iter().product()));
+        let output = identities(univariate.as_ref(), shape.iter().product())?;
         let source = Source::Context(context, network.build(context, None, output, &scope.enter("conditioner"))?);
         Ok(Self { univariate, shape: shape.to_vec(), source })
     }
@@ -125,16 +126,15 @@ impl Bijector for Elementwise {
             Source::Weights(p) | Source::Nothing(p) => p.clone(),
             Source::Channels(network) => return self.given(network.as_ref(), direction, input, context, mode),
             Source::Context(width, network) => {
-                let raw = network.forward(check_context(context, *width, batch)?, None, mode)?;
-                raw.reshape((batch, self.shape.iter().product::<usize>(), self.univariate.parameters()))?
+                let context = check_context(context, *width, batch)?;
+                let part = format_args!("an element-wise map over {:?}", self.shape);
+                let sizes = [self.shape.iter().product(), self.univariate.parameters()];
+                raw_parameters(part, network.as_ref(), context, None, sizes, mode)?
             }
         };
         // Not flattened: a scalar event has no dimension to flatten from.
         let flat = input.reshape((batch, parameters.dim(1)?))?;
-        let (value, log) = match direction {
-            Direction::Forward => self.univariate.forward(&flat, &parameters)?,
-            Direction::Inverse => self.univariate.inverse(&flat, &parameters)?,
-        };
+        let (value, log) = apply(self.univariate.as_ref(), direction, &flat, &parameters)?;
         Ok((value.reshape(input.shape())?, ops::sum_event(&log)?))
     }
 

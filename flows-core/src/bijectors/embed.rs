@@ -27,6 +27,16 @@ impl Embed {
     }
 }
 
+/// An error of a bijector whose context is the output of a network.
+pub(super) fn of_embedded(error: Error) -> Error {
+    match error {
+        Error::Shape { what, got, want } if what == "the context" => {
+            Error::Shape { what: "the context that a network makes of another".into(), got, want }
+        }
+        other => other,
+    }
+}
+
 /// [`vjp`] of `bijector` given what `embed` makes of the context, which the backward pass evaluates once more.
 pub(super) fn embedded_vjp<'a>(
     bijector: &'a dyn Bijector,
@@ -38,7 +48,8 @@ pub(super) fn embedded_vjp<'a>(
 ) -> Result<Vjp<'a>> {
     let mut rng = mode.rng().cloned();
     let embedded = embed(context, mode)?.detach();
-    let (value, log_det, backward) = vjp(bijector, direction, input, Some(&embedded), mode)?.into_parts();
+    let pass = vjp(bijector, direction, input, Some(&embedded), mode).map_err(of_embedded)?;
+    let (value, log_det, backward) = pass.into_parts();
     let backward = move |gradient, upstream: &mut Upstream<'_>| {
         let embedded = embed(upstream.context, &mut Mode::recomputing(rng.as_mut()))?;
         let context = leaf(&embedded)?;
@@ -67,11 +78,12 @@ impl Bijector for Embed {
         mode: &mut Mode<'_>,
     ) -> Result<(Tensor, Tensor)> {
         let context = self.embedded(context, mode)?;
-        self.bijector.map(direction, input, Some(&context), mode)
+        self.bijector.map(direction, input, Some(&context), mode).map_err(of_embedded)
     }
 
     fn initialize(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
-        self.bijector.initialize(x, Some(&self.embedded(context, &mut Mode::evaluation())?))
+        let context = self.embedded(context, &mut Mode::evaluation())?;
+        self.bijector.initialize(x, Some(&context)).map_err(of_embedded)
     }
 
     fn embed<'a>(&'a self, context: &Tensor) -> Result<Option<(&'a dyn Bijector, Tensor)>> {

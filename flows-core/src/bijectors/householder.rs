@@ -1,11 +1,10 @@
 //! Products of reflections.
 
-use super::linear::check_dim;
 use super::{Bijector, Direction, Mode};
 use crate::nn::{Init, Scope};
 use crate::shape::{check_event, zero_log_det};
 use crate::{Error, Result, Structure, ops};
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
 /// A product of Householder reflections, an orthogonal map: `z = H_K ... H_1 x`,
 /// `H_k = I - 2 q_k q_k^T / |q_k|^2`, log-determinant 0.
@@ -29,11 +28,11 @@ impl Householder {
     /// # Errors
     /// When either is 0.
     pub fn new(dim: usize, reflections: usize, scope: &Scope) -> Result<Self> {
-        check_dim(dim)?;
-        if reflections == 0 {
-            return Err(Error::Config("a Householder map needs at least one reflection".into()));
+        if dim == 0 || reflections == 0 {
+            return Err(Error::Config("a Householder map needs at least one dimension and one reflection".into()));
         }
         let k = reflections;
+        scope.reserve("mask", (k, k), DType::F64)?;
         let entry = |i: usize, j: usize| match i.cmp(&j) {
             std::cmp::Ordering::Less => 1.0,
             std::cmp::Ordering::Equal => 0.5,
@@ -97,7 +96,7 @@ mod tests {
     use super::*;
     use crate::bijectors::linear::check;
     use crate::{Rng, nn::Parameters, testing::difference};
-    use candle_core::{DType, Device};
+    use candle_core::Device;
 
     #[test]
     fn is_exact() -> Result<()> {

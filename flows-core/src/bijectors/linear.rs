@@ -3,7 +3,7 @@
 use crate::nn::{Init, Scope};
 use crate::ops::{self, Triangle};
 use crate::{Error, Result};
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use serde::{Deserialize, Serialize};
 
 /// Where a linear map starts.
@@ -40,6 +40,12 @@ pub(super) fn check_dim(dim: usize) -> Result<()> {
     if dim == 0 { Err(Error::Config("a linear map needs at least one dimension".into())) } else { Ok(()) }
 }
 
+/// The same, and takes room for a constant matrix.
+pub(super) fn reserve_matrix(dim: usize, scope: &Scope) -> Result<()> {
+    check_dim(dim)?;
+    scope.reserve("matrix", (dim, dim), DType::F64)
+}
+
 /// The size of the first dimension of an event, which has the channels.
 pub(super) fn channels(shape: &[usize]) -> Result<usize> {
     match shape {
@@ -66,7 +72,7 @@ pub(super) fn times_rows(w: &Tensor, x: &Tensor, bias: Option<&Tensor>) -> Resul
 #[cfg(test)]
 pub(super) fn check<B: super::Bijector>(shape: &[usize], build: impl Fn(&Scope) -> Result<B>) -> Result<()> {
     use crate::Rng;
-    use candle_core::{DType, Device};
+    use candle_core::Device;
     let rng = &mut Rng::seed(11);
     let parameters = crate::nn::Parameters::new(DType::F64, &Device::Cpu, Rng::seed(3));
     let bijector = build(&parameters.scope())?;

@@ -1,6 +1,6 @@
 //! A matrix in its LU decomposition.
 
-use super::linear::{Start, check_dim, entries_weight, times_rows};
+use super::linear::{Start, entries_weight, reserve_matrix, times_rows};
 use super::permutation::{Order, inverted};
 use super::{Bijector, Direction, Mode};
 use crate::nn::{Buffer, Init, Scope};
@@ -42,7 +42,7 @@ impl LuLinear {
     /// # Errors
     /// When `dim` is 0 or the order is not one of `dim` things.
     pub fn new(dim: usize, start: Start, order: Option<Order>, scope: &Scope) -> Result<Self> {
-        check_dim(dim)?;
+        reserve_matrix(dim, scope)?;
         let below = Triangle::lower(dim, scope.device())?;
         let above = Triangle::upper(dim, scope.device())?;
         let bound = 1.0 / (dim as f64).sqrt();

@@ -1,6 +1,6 @@
 //! A full matrix.
 
-use super::linear::{Start, check_dim, times_rows};
+use super::linear::{Start, reserve_matrix, times_rows};
 use super::{Bijector, Direction, Mode};
 use crate::nn::{Init, Scope};
 use crate::shape::{check_event, shared_log_det};
@@ -24,7 +24,7 @@ impl Matrix {
     /// # Errors
     /// When `dim` is 0.
     pub fn new(dim: usize, start: Start, scope: &Scope) -> Result<Self> {
-        check_dim(dim)?;
+        reserve_matrix(dim, scope)?;
         let values = start.matrix(dim, scope);
         let weight = scope.weight("weight", (dim, dim), Init::Values(values))?;
         Ok(Self { shape: [dim], weight, bias: scope.weight("bias", dim, Init::Zeros)? })

@@ -1,6 +1,6 @@
 //! Models that let half of the channels leave at each level.
 
-use super::embed::embedded_vjp;
+use super::embed::{embedded_vjp, of_embedded};
 use super::{Bijector, Direction, Mode, Recompute, Upstream, Vjp, leaf, vjp};
 use crate::nn::Network;
 use crate::shape::{batch_shape, check_event, zero_log_det};
@@ -199,7 +199,15 @@ impl<'a> Part<'a, '_> {
         mode: &mut Mode<'_>,
     ) -> Result<(Tensor, Tensor)> {
         let (bijector, given) = self.given(context, mode)?;
-        bijector.map(direction, input, given.as_ref(), mode)
+        bijector.map(direction, input, given.as_ref(), mode).map_err(|error| self.named(error))
+    }
+
+    /// An error of the bijector, whose context may be the output of a network.
+    fn named(self, error: Error) -> Error {
+        match self {
+            Self::Prior(SplitPrior { network: Some(_), .. }, _) => of_embedded(error),
+            _ => error,
+        }
     }
 }
 
@@ -238,7 +246,8 @@ impl Bijector for MultiScale {
     fn initialize(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
         let apply = |part: Part<'_, '_>, v: &Tensor| {
             let (bijector, given) = part.given(context, &mut Mode::evaluation())?;
-            Ok((bijector.initialize(v, given.as_ref())?, zero_log_det(v)?))
+            let z = bijector.initialize(v, given.as_ref()).map_err(|error| part.named(error))?;
+            Ok((z, zero_log_det(v)?))
         };
         Ok(self.to_latent(x, apply)?.0)
     }

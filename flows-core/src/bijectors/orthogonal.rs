@@ -1,6 +1,6 @@
 //! Rotations.
 
-use super::linear::{Start, check_dim, entries_weight, times_rows};
+use super::linear::{Start, entries_weight, reserve_matrix, times_rows};
 use super::{Bijector, Direction, Mode};
 use crate::nn::Scope;
 use crate::ops::{self, Triangle};
@@ -28,7 +28,7 @@ impl Orthogonal {
     /// # Errors
     /// When `dim` is 0.
     pub fn new(dim: usize, start: Start, scope: &Scope) -> Result<Self> {
-        check_dim(dim)?;
+        reserve_matrix(dim, scope)?;
         let triangle = Triangle::lower(dim, scope.device())?;
         let skew = entries_weight("skew", &triangle, start.small(1.0 / (dim as f64).sqrt()), scope)?;
         Ok(Self { shape: [dim], triangle, skew, identity: Tensor::eye(dim, scope.dtype(), scope.device())? })

@@ -3,7 +3,7 @@
 use super::amortised::{Amortised, epsilon};
 use super::{Bijector, Direction, Mode};
 use crate::nn::Scope;
-use crate::ops::{self, elements, increasing_roots};
+use crate::ops::{self, increasing_roots};
 use crate::shape::{batch_shape, check_event};
 use crate::{Error, Result, Rng, Structure};
 use candle_core::{DType, Tensor};
@@ -87,7 +87,7 @@ impl Sylvester {
         if columns == 0 || units == 0 || units > dim || columns > most {
             return Err(Error::Config(format!("{basis:?} does not fit {dim} dimensions: take 1 to {most}")));
         }
-        elements(&[dim, dim.max(columns)])?;
+        scope.reserve("basis", (dim, dim.max(columns)), DType::F64)?;
         let mut around = |n: usize, centre: f64, std: f64| -> Vec<f64> {
             (0..n).map(|_| centre + std * rng.as_mut().map_or(0.0, Rng::normal)).collect()
         };

@@ -1,6 +1,6 @@
 //! A lower-triangular matrix of positive diagonal.
 
-use super::linear::{check_dim, entries_weight, times_rows};
+use super::linear::{entries_weight, reserve_matrix, times_rows};
 use super::{Bijector, Direction, Mode};
 use crate::nn::{Init, Scope};
 use crate::ops::{self, Triangle};
@@ -28,7 +28,7 @@ impl Triangular {
     /// # Errors
     /// When `dim` is 0.
     pub fn new(dim: usize, scope: &Scope) -> Result<Self> {
-        check_dim(dim)?;
+        reserve_matrix(dim, scope)?;
         let triangle = Triangle::lower(dim, scope.device())?;
         Ok(Self {
             shape: [dim],

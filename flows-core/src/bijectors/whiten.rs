@@ -43,6 +43,9 @@ impl Whiten {
             return Err(Error::Config("an image to whiten needs a size of at least 1 on every side".into()));
         }
         let (dtype, device) = (scope.dtype(), scope.device());
+        for (name, size) in [("channels", shape[0]), ("rows", shape[1]), ("columns", shape[2])] {
+            scope.reserve(name, (size, size), DType::F64)?;
+        }
         Ok(Self {
             shape,
             mean: scope.buffer("mean", &Tensor::zeros(shape[0], dtype, device)?)?,
@@ -116,7 +119,6 @@ impl Whiten {
 
 /// The orthonormal DCT-II of n numbers, (n, n): `sqrt(2 / n) cos(pi k (i + 1/2) / n)`, its first row `sqrt(1 / n)`.
 fn cosines(n: usize, dtype: DType, device: &Device) -> Result<Tensor> {
-    ops::elements(&[n, n])?;
     let entry = |e: usize| {
         let (k, i) = ((e / n) as f64, (e % n) as f64);
         let scale: f64 = if k == 0.0 { 1.0 } else { 2.0 };

@@ -1,6 +1,7 @@
 //! How a program ends.
 
 use super::note;
+use crate::ops::Simd;
 use crate::train::Ranks;
 use crate::{Error, Result};
 use clap::Parser;
@@ -27,7 +28,8 @@ fn run_as<Args: Parser>(run: impl FnOnce(Args, &Ranks) -> Result<()>, ranks: &Ra
             return error.exit_code() as u8;
         }
     };
-    let result = ranks.finish(run(args, ranks), |error| report(error, ranks));
+    let result = Simd::chosen().and_then(|_| run(args, ranks));
+    let result = ranks.finish(result, |error| report(error, ranks));
     result.map_or_else(|error| report(&error, ranks), |()| 0)
 }
 

@@ -3,7 +3,7 @@
 use super::{OutputArgs, count, plural, print, print_json, work_bar};
 use crate::data::{Dataset, Table, write_table};
 use crate::distributions::{Distribution, draw};
-use crate::{Result, Rng};
+use crate::{Error, Result, Rng};
 use candle_core::{DType, Device, Tensor};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -19,6 +19,24 @@ pub fn describe_rows(data: &Dataset) -> String {
 
 /// Rows that are drawn at once: bounds the memory beside that of the rows themselves.
 const CHUNK: usize = 4096;
+
+/// The most numbers that one command draws: a GiB of f32, and as much again while they are put together.
+const MOST: usize = 1 << 28;
+
+/// Passes if one command may draw so many things, each of `width` numbers, which the message calls `noun`.
+///
+/// # Errors
+/// When there are none, or so many that they take gigabytes.
+pub fn check_draws(draws: usize, width: usize, noun: &str) -> Result<()> {
+    match draws.checked_mul(width) {
+        Some(0) => Err(Error::Config(format!("0 {noun}s are wanted; give --count at least 1"))),
+        Some(1..=MOST) => Ok(()),
+        _ => Err(Error::Config(format!(
+            "that is too much for one command: draw at most {} by --count in all, more with other --seed",
+            plural((MOST / width).max(1), noun)
+        ))),
+    }
+}
 
 /// Draws rows of a model on this device under a bar where there are many, unless `quiet`; they are f32 on the CPU, where
 /// their contexts are as well, a row each.
@@ -70,5 +88,21 @@ pub fn write_rows(table: &Table, out: Option<&Path>, mut about: Value, output: O
             print_json(&about)
         }
         (None, false) => print(table.to_csv()?.trim_end()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn draws_that_take_gigabytes_are_refused() {
+        assert!(check_draws(1, 1, "row").is_ok() && check_draws(MOST / 3, 3, "row").is_ok());
+        for (draws, width) in [(MOST / 3 + 1, 3), (usize::MAX, 2), (usize::MAX, usize::MAX)] {
+            let error = check_draws(draws, width, "image").unwrap_err().to_string();
+            assert!(error.contains("image") && error.contains("--count") && error.contains("--seed"), "{error}");
+        }
+        assert!(check_draws(0, 2, "row").unwrap_err().to_string().contains("at least 1"));
+        assert!(check_draws(2, MOST, "image").unwrap_err().to_string().contains("at most 1 image"));
     }
 }

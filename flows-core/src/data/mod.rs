@@ -1,5 +1,6 @@
 //! What a model learns from: 2-D densities, tables of numbers, images, splits and minibatches.
 
+mod colours;
 mod csv;
 mod dataset;
 mod density;
@@ -13,6 +14,7 @@ mod source;
 mod table;
 mod toy;
 
+pub use colours::whole_colours;
 pub use dataset::{Dataset, Proportions};
 pub use energy::Energy;
 pub use examples::Examples;

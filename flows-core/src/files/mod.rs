@@ -4,6 +4,7 @@ mod atomic;
 mod finite;
 mod model;
 mod tensors;
+mod torch;
 
 pub use atomic::{remove_stale_temporaries, write_atomically};
 pub(crate) use finite::is_finite;
@@ -12,6 +13,7 @@ pub(crate) use model::{metadata, save_model_at};
 #[cfg(feature = "cli")]
 pub(crate) use tensors::read_metadata;
 pub(crate) use tensors::{read_tensors, write_tensors};
+pub use torch::read_torch;
 
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};

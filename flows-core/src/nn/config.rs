@@ -1,7 +1,7 @@
 //! The serialisable description of a conditioner.
 
 use super::{Activation, Made, MadeSettings, Mlp, Network, Output, ResidualNet, ResidualNetSettings, Scope};
-use crate::{Error, Result, ops::elements};
+use crate::{Error, Result, ops::check_width};
 use serde::{Deserialize, Serialize};
 
 /// Which network computes a bijector's parameters; a coupling makes it plain, an autoregressive
@@ -64,7 +64,7 @@ impl NetworkConfig {
         })
     }
 
-    /// Passes unless the weights are too large to be made.
+    /// Passes unless a width is too large.
     fn check(&self, inputs: usize, output: &Output) -> Result<()> {
         let hidden = match *self {
             Self::Mlp { ref hidden, .. } => hidden.as_slice(),
@@ -73,8 +73,9 @@ impl NetworkConfig {
             }
             Self::Residual { hidden, .. } => &[hidden; 2],
         };
-        let widths = [&[inputs], hidden, &[output.width]].concat();
-        widths.windows(2).try_for_each(|pair| elements(pair).map(drop))
+        // Weights are counted as they are made; degrees of units, which are not, are so large at most.
+        let widths = [inputs, output.width].into_iter().chain(hidden.iter().copied());
+        widths.into_iter().try_for_each(|width| check_width("a network", &[width]))
     }
 
     /// The masked network of `features` to `output` (whose width is a multiple of the features').

@@ -101,9 +101,19 @@ impl Linear {
         &self.bias
     }
 
+    /// The width of x.
+    pub(super) fn inputs(&self) -> usize {
+        self.weight.elem_count() / self.outputs()
+    }
+
+    /// The width of y.
+    pub(super) fn outputs(&self) -> usize {
+        self.bias.elem_count()
+    }
+
     /// What this is made of.
     pub fn structure(&self) -> Structure {
-        let (outputs, inputs) = (self.bias.elem_count(), self.weight.elem_count() / self.bias.elem_count());
+        let (inputs, outputs) = (self.inputs(), self.outputs());
         Structure::new("Linear", format!("{inputs} -> {outputs}")).weights([&self.weight, &self.bias])
     }
 }

@@ -221,6 +221,10 @@ impl Network for Made {
         self.run(x, self.context_term(context, x.dim(0)?)?.as_ref(), mode)
     }
 
+    fn widths(&self) -> Option<[usize; 2]> {
+        Some([self.settings.features, self.settings.output.width])
+    }
+
     fn structure(&self) -> Structure {
         let MadeSettings { activation, residual, .. } = &self.settings;
         let name = if *residual { "Residual MADE" } else { "MADE" };

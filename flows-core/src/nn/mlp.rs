@@ -26,7 +26,7 @@ impl Mlp {
         activation: Activation,
         scope: &Scope,
     ) -> Result<Self> {
-        let mut width = inputs + context.unwrap_or(0);
+        let mut width = inputs.saturating_add(context.unwrap_or(0));
         let mut layers = Vec::with_capacity(hidden.len() + 1);
         for (i, &next) in hidden.iter().enumerate() {
             layers.push(Linear::new(width, next, &scope.enter(format!("layer{i}")))?);
@@ -50,6 +50,11 @@ impl Network for Mlp {
             h = layer.forward_with(&h, self.activation)?;
         }
         last.forward(&h)
+    }
+
+    fn widths(&self) -> Option<[usize; 2]> {
+        let (first, last) = (self.layers.first()?, self.layers.last()?);
+        Some([first.inputs() - self.context.unwrap_or(0), last.outputs()])
     }
 
     fn structure(&self) -> Structure {

@@ -27,5 +27,6 @@ pub(crate) use made::{Steps, with_steps};
 pub use mlp::Mlp;
 pub use mode::Mode;
 pub use network::Network;
+pub(crate) use network::{check_widths, raw_parameters};
 pub use parameters::{Buffer, Parameters, Scope};
 pub use residual::{ResidualNet, ResidualNetSettings};

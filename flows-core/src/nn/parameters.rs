@@ -1,7 +1,8 @@
 //! The ordered, named store of weights and buffers.
 
 use super::{Init, Mode};
-use crate::ops::{MOST, elements};
+use crate::ops::elements;
+use crate::text::bytes;
 use crate::{Error, Result, Rng};
 use candle_core::{DType, Device, Shape, Tensor, Var};
 use indexmap::IndexMap;
@@ -48,8 +49,10 @@ struct Store {
     entries: IndexMap<String, Entry>,
     /// What starting values are drawn from; none where they are read from a file.
     rng: Option<Rng>,
-    /// Elements of all entries.
-    total: usize,
+    /// Bytes of what was asked for.
+    bytes: f64,
+    /// And how many there may be.
+    most: f64,
     /// The values of a file, each taken by the entry of its name.
     saved: Option<HashMap<String, Tensor>>,
 }
@@ -92,6 +95,9 @@ const REMEDY_OF_SHARED: &str = "a config shares the parameters of another only i
                                 settings on which no parameter depends, such as the length of a signal";
 
 impl Parameters {
+    /// The bytes that a model may ask for, if no others are said: 8 GiB. Training by Adam takes four times as much.
+    pub const MOST_BYTES: u64 = 8 << 30;
+
     /// An empty store; weights will be of `dtype` on `device`, drawn from `rng`.
     pub fn new(dtype: DType, device: &Device, rng: Rng) -> Self {
         Self::with(dtype, device, Some(rng), None)
@@ -104,8 +110,24 @@ impl Parameters {
     }
 
     fn with(dtype: DType, device: &Device, rng: Option<Rng>, saved: Option<HashMap<String, Tensor>>) -> Self {
-        let store = Store { entries: IndexMap::new(), rng, total: 0, saved };
+        let store = Store { entries: IndexMap::new(), rng, bytes: 0.0, most: Self::MOST_BYTES as f64, saved };
         Self { dtype, device: device.clone(), store: Arc::new(Mutex::new(store)), making: Making::New }
+    }
+
+    /// The same store with another limit than [`Self::MOST_BYTES`] on what weights, buffers and constants of the model
+    /// take together: what would go beyond it is an error before it is made.
+    ///
+    /// ```
+    /// use candle_core::{DType, Device};
+    /// use flows_core::{nn::{Linear, Parameters}, Rng};
+    /// let parameters = Parameters::new(DType::F32, &Device::Cpu, Rng::seed(0)).with_most_bytes(1 << 20);
+    /// assert!(Linear::new(500, 500, &parameters.scope().enter("small")).is_ok());
+    /// let error = Linear::new(1000, 1000, &parameters.scope().enter("large")).unwrap_err().to_string();
+    /// assert!(error.contains("`large.weight`") && error.contains("4.8 MiB"), "{error}");
+    /// ```
+    pub fn with_most_bytes(self, most: u64) -> Self {
+        self.lock().most = most as f64;
+        self
     }
 
     /// A store for a copy of the model on another device: build the model again from its scope.
@@ -113,13 +135,19 @@ impl Parameters {
     /// Weights and buffers start at the values that they have here and are independent from then on,
     /// so this also makes a target network, which [`soft_update`](crate::train::soft_update) moves.
     pub fn to_device(&self, device: &Device) -> Self {
-        Self::saved(self.dtype, device, self.tensors().into_iter().collect())
+        self.copied(self.dtype, device)
     }
 
     /// A store for a copy of the model whose weights are of another type: build the model again from
     /// its scope, as with [`Self::to_device`].
     pub fn to_dtype(&self, dtype: DType) -> Self {
-        Self::saved(dtype, &self.device, self.tensors().into_iter().collect())
+        self.copied(dtype, &self.device)
+    }
+
+    fn copied(&self, dtype: DType, device: &Device) -> Self {
+        let copy = Self::saved(dtype, device, self.tensors().into_iter().collect());
+        copy.lock().most = self.lock().most;
+        copy
     }
 
     /// The same store, the weights of which are constants to what is built from it: a second model that
@@ -266,10 +294,42 @@ impl Scope {
         matches!(self.parameters.making, Making::Detached)
     }
 
+    /// Takes the room of a tensor that is about to be made, here under the name `name`; weights and buffers do it
+    /// themselves, so it is for the constants beside them (masks, indices).
+    ///
+    /// # Errors
+    /// When the model becomes larger than [`Parameters::with_most_bytes`] allows, or the tensor than 2^30 elements.
+    pub fn reserve(&self, name: &str, shape: impl Into<Shape>, dtype: DType) -> Result<()> {
+        // What a small tensor takes in truth, so that a million of them are something.
+        const LEAST: f64 = 1024.0;
+        let (shape, name) = (shape.into(), self.full(name));
+        // Sizes of mistyped settings overflow whole numbers.
+        let size = shape.dims().iter().map(|d| *d as f64).product::<f64>() * dtype.size_in_bytes() as f64;
+        let mut store = self.parameters.lock();
+        let total = store.bytes + size.max(LEAST);
+        if total > store.most {
+            let lower = match size > 0.01 * store.most {
+                true => "a width (hidden units or channels, features, bins)",
+                false => "the number of layers, or their widths",
+            };
+            return Err(Error::Config(format!(
+                "`{name}` of shape {:?} takes {}, with which the model takes {}, more than the {} that it may: lower \
+                 {lower}, or raise the limit by `Parameters::with_most_bytes`",
+                shape.dims(),
+                bytes(size),
+                bytes(total),
+                bytes(store.most)
+            )));
+        }
+        elements(shape.dims()).map_err(|error| Error::Config(format!("`{name}`: {error}")))?;
+        store.bytes = total;
+        Ok(())
+    }
+
     /// A new weight, which training adjusts.
     ///
     /// # Errors
-    /// When the name is taken, or the model becomes too large.
+    /// When the name is taken, or the model becomes too large ([`Parameters::with_most_bytes`]).
     pub fn weight(&self, name: &str, shape: impl Into<Shape>, init: Init) -> Result<Tensor> {
         let shape = shape.into();
         match self.parameters.making {
@@ -277,18 +337,14 @@ impl Scope {
             Making::Detached => return Ok(self.existing(name, &shape)?.as_detached_tensor()),
             Making::Shared(_) => return Ok(self.existing(name, &shape)?.as_tensor().clone()),
         }
-        let count = elements(shape.dims())?;
-        let tensor = {
-            let mut store = self.parameters.lock();
-            if store.total + count > MOST {
-                return Err(Error::Config(format!("the model has more than {MOST} weights: choose smaller sizes")));
-            }
-            match store.take(&self.full(name), &shape)? {
-                Some(saved) => saved.to_dtype(self.dtype())?.to_device(self.device())?,
-                None => {
-                    let rng = store.rng.as_mut().ok_or_else(|| missing(&self.full(name), REMEDY))?;
-                    init.tensor(&shape, self.dtype(), self.device(), rng)?
-                }
+        let saved = self.parameters.lock().take(&self.full(name), &shape)?;
+        let tensor = match saved {
+            Some(saved) => saved.to_dtype(self.dtype())?.to_device(self.device())?,
+            None => {
+                self.reserve(name, shape.clone(), self.dtype())?;
+                let mut store = self.parameters.lock();
+                let rng = store.rng.as_mut().ok_or_else(|| missing(&self.full(name), REMEDY))?;
+                init.tensor(&shape, self.dtype(), self.device(), rng)?
             }
         };
         let var = Var::from_tensor(&tensor)?;
@@ -300,13 +356,30 @@ impl Scope {
     /// A new buffer: saved with the model, never adjusted by an optimiser.
     ///
     /// # Errors
-    /// When the name is taken.
+    /// When the name is taken, or the model becomes too large. A large value is better made by
+    /// [`Self::drawn_buffer`], which finds that out before it is.
     pub fn buffer(&self, name: &str, value: &Tensor) -> Result<Buffer> {
+        self.buffer_of(name, value.shape(), value.dtype(), || Ok(value.clone()))
+    }
+
+    fn buffer_of(
+        &self,
+        name: &str,
+        shape: &Shape,
+        dtype: DType,
+        first: impl FnOnce() -> Result<Tensor>,
+    ) -> Result<Buffer> {
         if !matches!(self.parameters.making, Making::New) {
-            return self.existing(name, value.shape()).map(Buffer);
+            return self.existing(name, shape).map(Buffer);
         }
-        let saved = self.parameters.lock().take(&self.full(name), value.shape())?;
-        let value = saved.map_or_else(|| Ok(value.clone()), |saved| saved.to_dtype(value.dtype()))?;
+        let saved = self.parameters.lock().take(&self.full(name), shape)?;
+        let value = match saved {
+            Some(saved) => saved.to_dtype(dtype)?,
+            None => {
+                self.reserve(name, shape.clone(), dtype)?;
+                first()?
+            }
+        };
         let var = Var::from_tensor(&value.to_device(self.device())?)?;
         self.insert(name, Entry { var: var.clone(), trainable: false })?;
         Ok(Buffer(var))
@@ -328,7 +401,7 @@ impl Scope {
     /// ```
     ///
     /// # Errors
-    /// Those of `draw`, or when the name is taken.
+    /// Those of `draw`, when the name is taken, or the model becomes too large, which is found out before the draw.
     pub fn drawn_buffer(
         &self,
         name: &str,
@@ -336,12 +409,7 @@ impl Scope {
         dtype: DType,
         draw: impl FnOnce(&mut Rng) -> Result<Tensor>,
     ) -> Result<Buffer> {
-        let value = match self.draw(draw) {
-            Some(value) => value?,
-            // Only shape and type of what is stored already are looked at.
-            None => Tensor::zeros(shape, dtype, self.device())?,
-        };
-        self.buffer(name, &value)
+        self.buffer_of(name, &shape.into(), dtype, || draw(&mut self.rng()?))
     }
 
     /// What `draw` gives, if the tensors of the model get their first values; `None` if they have them
@@ -397,7 +465,6 @@ impl Scope {
         if store.entries.contains_key(&name) {
             return Err(taken_twice(&name));
         }
-        store.total += entry.var.elem_count();
         store.entries.insert(name, entry);
         Ok(())
     }
@@ -472,6 +539,45 @@ mod tests {
         copy.check_saved()?;
         let message = copy.scope().weight("late", 1, Init::Zeros).unwrap_err().to_string();
         assert!(message.contains("`late` is missing"), "{message}");
+        Ok(())
+    }
+
+    #[test]
+    fn models_that_are_too_large_are_errors_before_they_are_made() -> Result<()> {
+        let parameters = Parameters::new(DType::F32, &Device::Cpu, Rng::seed(0));
+        let scope = parameters.scope().enter("layer");
+        let refused = |result: Result<()>, words: &[&str]| {
+            let error = result.unwrap_err();
+            let said = error.to_string();
+            assert!(error.is_bad_use() && words.iter().all(|word| said.contains(word)), "{words:?} in {said}");
+        };
+        let weight = |shape: &[usize]| scope.weight("weight", shape, Init::Normal(1.0)).map(drop);
+        refused(
+            weight(&[1_000_000; 2]),
+            &["`layer.weight` of shape [1000000, 1000000]", "3725.3 GiB", "8.0 GiB", "a width"],
+        );
+        refused(weight(&[usize::MAX; 8]), &["`layer.weight`", "a width"]);
+        refused(weight(&[(1 << 30) + 1]), &["`layer.weight`: a tensor of shape [1073741825]"]);
+        let never = |_: &mut Rng| unreachable!("it is refused before it is drawn");
+        refused(scope.drawn_buffer("order", (1 << 31) + 1, DType::U32, never).map(drop), &["`layer.order`", "8.0 GiB"]);
+        refused(scope.reserve("mask", (1 << 20, 1 << 20), DType::U8), &["`layer.mask`", "1024.0 GiB"]);
+        // Nothing was taken by what was refused, and small tensors add up.
+        let parameters = parameters.with_most_bytes(10 << 10);
+        let layer = |i: usize| parameters.scope().enter(i).weight("shift", 1, Init::Zeros).map(drop);
+        (0..10).try_for_each(layer)?;
+        refused(
+            layer(10),
+            &["`10.shift` of shape [1] takes 4 B", "11.0 KiB, more than the 10.0 KiB", "number of layers"],
+        );
+        let buffer = parameters.scope().buffer("flag", &Tensor::new(&[1u8], &Device::Cpu)?).map(drop);
+        refused(buffer, &["`flag`"]);
+        // A copy has its values, and a twin shares them.
+        let copy = parameters.to_dtype(DType::F64);
+        for i in 0..10 {
+            copy.scope().enter(i).weight("shift", 1, Init::Zeros)?;
+            parameters.detached().scope().enter(i).weight("shift", 1, Init::Zeros)?;
+        }
+        refused(copy.scope().reserve("mask", 1 << 20, DType::U8), &["`mask`", "10.0 KiB"]);
         Ok(())
     }
 

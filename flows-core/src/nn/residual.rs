@@ -53,7 +53,7 @@ impl ResidualNet {
             Ok([Linear::new(hidden, hidden, &scope.enter("first"))?, second])
         };
         Ok(Self {
-            first: Linear::new(inputs + context.unwrap_or(0), hidden, &scope.enter("first"))?,
+            first: Linear::new(inputs.saturating_add(context.unwrap_or(0)), hidden, &scope.enter("first"))?,
             blocks: (0..blocks).map(block).collect::<Result<_>>()?,
             last: Linear::output(hidden, output, &scope.enter("last"))?,
             activation,
@@ -79,6 +79,10 @@ impl Network for ResidualNet {
             h = (h + second.forward(&inner)?)?;
         }
         self.last.forward(&h)
+    }
+
+    fn widths(&self) -> Option<[usize; 2]> {
+        Some([self.first.inputs() - self.context.unwrap_or(0), self.last.outputs()])
     }
 
     fn structure(&self) -> Structure {

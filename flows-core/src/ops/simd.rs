@@ -1,29 +1,147 @@
 //! Loops compiled for the vector instructions that the machine turns out to have.
 
 use super::cpu::Real;
+use crate::{Error, Result};
 use rayon::prelude::*;
+use std::env;
 use std::mem::MaybeUninit;
+use std::sync::LazyLock;
+
+/// The environment variable that names the vector instructions to take.
+const VARIABLE: &str = "FLOWS_SIMD";
+
+/// Which vector instructions the kernels of this workspace are made of.
+///
+/// The environment variable `FLOWS_SIMD`, read once, names others than the widest that the processor has: `avx512`,
+/// `avx2`, `neon` or `plain`. It is for tests and measurements; results are the same to the bit.
+///
+/// Matrix products are not under its rule: gemm (behind candle's products and convolutions) and faer (behind
+/// [`product`](super::kernel::product)) look for vector instructions themselves, and candle's own element-wise
+/// operations are compiled for those of the target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Simd {
+    /// AVX-512 (F, BW, CD, DQ and VL), on x86-64.
+    Avx512,
+    /// AVX2, on x86-64.
+    Avx2,
+    /// NEON, on 64-bit ARM, where every processor has it.
+    Neon,
+    /// What the target has at least: SSE2 on x86-64.
+    Plain,
+}
+
+impl Simd {
+    const ALL: [Self; 4] = [Self::Avx512, Self::Avx2, Self::Neon, Self::Plain];
+
+    /// What the kernels take: the widest instructions that the processor has, or those that `FLOWS_SIMD` names.
+    ///
+    /// ```
+    /// use flows_core::ops::Simd;
+    /// assert!(Simd::available().contains(&Simd::chosen()?));
+    /// # Ok::<(), flows_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// When `FLOWS_SIMD` names none, or some that the processor has not. Programs end with this error; kernels, which
+    /// cannot, warn on standard error, once, and take the widest.
+    pub fn chosen() -> Result<Self> {
+        static CHOSEN: LazyLock<std::result::Result<Simd, String>> = LazyLock::new(|| match env::var_os(VARIABLE) {
+            None => Ok(Simd::widest()),
+            Some(name) => Simd::named(&name.to_string_lossy()).map_err(|error| error.to_string()),
+        });
+        CHOSEN.clone().map_err(Error::Config)
+    }
+
+    /// What the processor has, from the widest on.
+    pub fn available() -> Vec<Self> {
+        Self::ALL.into_iter().filter(|simd| simd.is_available()).collect()
+    }
+
+    /// The name, as `FLOWS_SIMD` takes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Avx512 => "avx512",
+            Self::Avx2 => "avx2",
+            Self::Neon => "neon",
+            Self::Plain => "plain",
+        }
+    }
+
+    fn widest() -> Self {
+        Self::ALL.into_iter().find(|simd| simd.is_available()).unwrap_or(Self::Plain)
+    }
+
+    fn named(name: &str) -> Result<Self> {
+        let names = Self::available().iter().map(|simd| simd.name()).collect::<Vec<_>>().join(", ");
+        let why = match Self::ALL.into_iter().find(|simd| simd.name() == name) {
+            Some(simd) if simd.is_available() => return Ok(simd),
+            Some(_) => "this processor has no such instructions",
+            None => "there are none of this name",
+        };
+        Err(Error::Config(format!("{VARIABLE}={name}: {why}; unset it, or take one of {names}")))
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn is_available(self) -> bool {
+        use std::arch::is_x86_feature_detected as has;
+        match self {
+            Self::Avx512 => {
+                has!("avx512f") && has!("avx512bw") && has!("avx512cd") && has!("avx512dq") && has!("avx512vl")
+            }
+            Self::Avx2 => has!("avx2"),
+            Self::Neon => false,
+            Self::Plain => true,
+        }
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    fn is_available(self) -> bool {
+        match self {
+            Self::Avx512 | Self::Avx2 => false,
+            Self::Neon => cfg!(target_feature = "neon"),
+            // Where NEON is the least, there is nothing below it.
+            Self::Plain => !cfg!(target_feature = "neon"),
+        }
+    }
+
+    /// What [`dispatch`] takes.
+    #[inline]
+    fn in_use() -> Self {
+        static IN_USE: LazyLock<Simd> = LazyLock::new(|| {
+            Simd::chosen().unwrap_or_else(|error| {
+                eprintln!("warning: {error}");
+                Simd::widest()
+            })
+        });
+        *IN_USE
+    }
+
+    /// Runs `f` with these instructions.
+    ///
+    /// # Safety
+    /// The processor must have them.
+    #[inline]
+    unsafe fn run<R>(self, f: impl FnOnce() -> R) -> R {
+        match self {
+            // SAFETY: the caller vouches for what the functions are compiled for.
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => unsafe { avx512(f) },
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => unsafe { avx2(f) },
+            _ => f(),
+        }
+    }
+}
 
 /// Runs `f`, whose loops are compiled for AVX-512, for AVX2 and for the least the target has, and
-/// taken in the widest form that the processor knows.
+/// taken in the form that [`Simd::chosen`] says.
 ///
 /// `f` and all that it calls must be inlined for that: write `#[inline(always)]` before closures and
 /// functions, and `for` loops, not `for_each`. The result is the same to the bit in all three, since Rust never contracts `a * b + c`.
 #[inline]
 pub fn dispatch<R>(f: impl FnOnce() -> R) -> R {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::is_x86_feature_detected as has;
-        if has!("avx512f") && has!("avx512bw") && has!("avx512cd") && has!("avx512dq") && has!("avx512vl") {
-            // SAFETY: the processor has what the function is compiled for, as was just asked.
-            return unsafe { avx512(f) };
-        }
-        if has!("avx2") {
-            // SAFETY: as above.
-            return unsafe { avx2(f) };
-        }
-    }
-    f()
+    // SAFETY: `widest` and `named`, of which it comes, have asked the processor.
+    unsafe { Simd::in_use().run(f) }
 }
 
 // The compiler clears the upper halves of the registers on the way out of both.
@@ -133,4 +251,95 @@ pub(crate) fn chunks<T: Send>(out: &mut [T], size: usize, f: &(dyn Fn(usize, &mu
         return f(0, out);
     }
     out.par_chunks_mut(size).enumerate().for_each(|(i, out)| f(i * size, out));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn names_that_are_not_there_are_errors() {
+        let available = Simd::available();
+        assert_eq!(available.first(), Some(&Simd::widest()));
+        for simd in Simd::ALL {
+            match Simd::named(simd.name()) {
+                Ok(named) => assert!(named == simd && available.contains(&simd)),
+                Err(error) => {
+                    let said = error.to_string();
+                    let names = available.iter().all(|simd| said.contains(simd.name()));
+                    assert!(!available.contains(&simd) && names && said.contains("this processor"), "{said}");
+                }
+            }
+        }
+        for name in ["", "AVX2", "sse"] {
+            let error = Simd::named(name).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("FLOWS_SIMD={name}: there are none")), "{error}");
+        }
+    }
+
+    #[test]
+    fn paths_agree_to_the_bit() {
+        let x: Vec<f64> = (0..4099).map(|i| 0.01 * f64::from(i) - 20.0).collect();
+        let single: Vec<f32> = x.iter().map(|x| *x as f32).collect();
+        #[inline(always)]
+        fn values<T: Real>(x: &[T], out: &mut [T]) {
+            for (y, &x) in out.iter_mut().zip(x) {
+                let smooth = x.fast_exp() + x.fast_tanh() * x.fast_sigmoid() + x.fast_softplus();
+                *y = smooth * x + x.fast_erf() + x.abs().fast_ln_1p() + x.fast_silu();
+            }
+        }
+        let run = |simd: Simd| {
+            let (mut of_x, mut of_single) = (vec![0.0; x.len()], vec![0.0; x.len()]);
+            // SAFETY: only what is available is run.
+            unsafe {
+                simd.run(
+                    #[inline(always)]
+                    || {
+                        values(&x, &mut of_x);
+                        values(&single, &mut of_single);
+                    },
+                );
+            }
+            let bits = of_x.into_iter().map(f64::to_bits);
+            bits.chain(of_single.into_iter().map(|y| u64::from(y.to_bits()))).collect::<Vec<_>>()
+        };
+        let plain = run(*Simd::available().last().expect("there is one"));
+        assert!(Simd::available().into_iter().all(|simd| run(simd) == plain));
+    }
+
+    /// The tests of operations once more, in a process of its own for each path below the widest.
+    #[test]
+    fn operations_pass_on_every_path() {
+        let this = env::current_exe().expect("the tests' own program");
+        for simd in Simd::available().into_iter().filter(|simd| *simd != Simd::in_use()) {
+            let mut tests = Command::new(&this);
+            tests.args(["ops::", "nn::", "--skip", "on_every_path"]).env(VARIABLE, simd.name());
+            let output = tests.output().expect("the tests' own program starts");
+            let said = String::from_utf8_lossy(&output.stdout);
+            assert!(output.status.success() && !said.contains(" 0 passed"), "{}: {said}", simd.name());
+        }
+    }
+
+    /// What this process takes, for the test below to read.
+    #[test]
+    fn path() {
+        dispatch(|| ());
+        println!("path: {:?}, {:?}", Simd::chosen().ok(), Simd::in_use());
+    }
+
+    #[test]
+    fn the_variable_is_obeyed_on_every_path() {
+        let this = env::current_exe().expect("the tests' own program");
+        let names = Simd::available().into_iter().map(|simd| (simd.name(), Some(simd)));
+        for (name, chosen) in names.chain([("sse9", None)]) {
+            let mut test = Command::new(&this);
+            test.args(["ops::simd::tests::path", "--exact", "--nocapture"]).env(VARIABLE, name);
+            let output = test.output().expect("the tests' own program starts");
+            let [said, warned] = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+            let want = format!("path: {chosen:?}, {:?}", chosen.unwrap_or_else(Simd::widest));
+            assert!(output.status.success() && said.contains(&want), "{name}: {said}");
+            assert_eq!(warned.matches("warning: FLOWS_SIMD=sse9").count(), usize::from(chosen.is_none()), "{warned}");
+        }
+    }
 }

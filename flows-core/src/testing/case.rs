@@ -1,12 +1,15 @@
 //! The checks that every bijector must pass, each over a [`Case`].
 
-use super::{difference, perturb};
+use super::{close, perturb};
 use crate::bijectors::Bijector;
 use crate::files::{load_model, save_model};
 use crate::nn::{Parameters, Scope};
 use crate::{Error, Result, Rng};
 use candle_core::{DType, Device, Tensor};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 mod batches;
 mod devices;
@@ -15,8 +18,8 @@ mod training;
 
 const CPU: &Device = &Device::Cpu;
 
-/// A named bijector for the checks of this module, which every bijector must pass; an error says what
-/// does not hold, and by how much.
+/// A named bijector for the checks that every bijector must pass, all of them by [`Case::all`] or one by one; an error
+/// says what does not hold, where, and by how much.
 ///
 /// ```
 /// use flows_core::{bijectors::Triangular, testing::Case};
@@ -31,9 +34,51 @@ pub struct Case {
     context: Option<Vec<usize>>,
     domain: (f64, f64),
     noise: f64,
-    gradient: f64,
+    tolerances: Tolerances,
     overflows: bool,
 }
+
+/// How far results may be from what they should be, as [`difference`](super::difference) has it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Tolerances {
+    /// Values, log-determinants and recomputed gradients in f64; 1e-9 by default. A thousandth of it where no more than
+    /// the layout in memory is another.
+    pub double: f64,
+    /// Values and log-determinants in f32; 1e-4 by default. A tenth of it where no more than another row is another.
+    pub single: f64,
+    /// Gradients against central differences, which are taken in f64; 1e-7 by default.
+    pub gradient: f64,
+}
+
+impl Default for Tolerances {
+    fn default() -> Self {
+        Self { double: 1e-9, single: 1e-4, gradient: 1e-7 }
+    }
+}
+
+impl Tolerances {
+    /// That of values and log-determinants of this type.
+    fn of(&self, dtype: DType) -> f64 {
+        if dtype == DType::F64 { self.double } else { self.single }
+    }
+}
+
+type Check = fn(&Case, &Path) -> Result<()>;
+
+/// What [`Case::all`] runs.
+const CHECKS: [(&str, Check); 11] = [
+    ("round_trip", |case, _| case.round_trip()),
+    ("derivatives", |case, _| case.derivatives()),
+    ("precisions_agree", |case, _| case.precisions_agree()),
+    ("every_weight_learns", |case, _| case.every_weight_learns()),
+    ("trains", |case, _| case.trains()),
+    ("recomputes", |case, _| case.recomputes()),
+    ("rows_are_independent", |case, _| case.rows_are_independent()),
+    ("extremes_stay_in_their_row", |case, _| case.extremes_stay_in_their_row()),
+    ("wrong_shapes_are_errors", |case, _| case.wrong_shapes_are_errors()),
+    ("saves_and_loads", Case::saves_and_loads),
+    ("structure_counts", |case, _| case.structure_counts()),
+];
 
 type Build = Box<dyn Fn(&Scope) -> Result<Box<dyn Bijector>> + Send + Sync>;
 type Pass<'a> = &'a dyn Fn(&Tensor, Option<&Tensor>) -> Result<(Tensor, Tensor)>;
@@ -46,7 +91,8 @@ impl Case {
     ) -> Self {
         let build: Build = Box::new(build);
         let domain = (f64::NEG_INFINITY, f64::INFINITY);
-        Self { name: name.into(), build, context: None, domain, noise: 0.2, gradient: 1e-7, overflows: false }
+        let tolerances = Tolerances::default();
+        Self { name: name.into(), build, context: None, domain, noise: 0.2, tolerances, overflows: false }
     }
 
     /// The same, needing a context of this shape a row.
@@ -65,10 +111,15 @@ impl Case {
         Self { noise, ..self }
     }
 
-    /// The same, with this bound on the difference between gradients and central differences (1e-7
-    /// if not said).
+    /// The same with these bounds.
+    pub fn tolerances(self, tolerances: Tolerances) -> Self {
+        Self { tolerances, ..self }
+    }
+
+    /// The same, with this bound on the difference between gradients and central differences alone.
     pub fn gradient_tolerance(self, gradient: f64) -> Self {
-        Self { gradient, ..self }
+        let tolerances = Tolerances { gradient, ..self.tolerances };
+        Self { tolerances, ..self }
     }
 
     /// The same, for a scale without a bound, which may overflow at inputs of 1e30.
@@ -79,6 +130,16 @@ impl Case {
     /// The name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Runs every check; files are written to `folder`, one of the tests' own.
+    ///
+    /// # Errors
+    /// When checks fail: the message names all that do, a line each.
+    pub fn all(&self, folder: &Path) -> Result<()> {
+        let failed = |(name, check): &(&str, Check)| Some(format!("{name}: {}", check(self, folder).err()?));
+        let failed: Vec<String> = CHECKS.iter().filter_map(failed).collect();
+        require(failed.is_empty(), || failed.join("\n"))
     }
 
     /// The bijector with weights off their start, and its parameters.
@@ -128,7 +189,10 @@ impl Case {
     /// When it does not.
     pub fn saves_and_loads(&self, folder: &Path) -> Result<()> {
         const ROWS: usize = 5;
-        let path = folder.join("model.safetensors");
+        // Other cases may be writing to the folder.
+        let mut hasher = DefaultHasher::new();
+        self.name.hash(&mut hasher);
+        let path = folder.join(format!("{:016x}.safetensors", hasher.finish()));
         for dtype in [DType::F32, DType::F64] {
             let (saved, parameters) = self.model(dtype)?;
             save_model(&path, "case", "{}", &parameters.tensors())?;
@@ -174,8 +238,40 @@ fn require(holds: bool, message: impl FnOnce() -> String) -> Result<()> {
     if holds { Ok(()) } else { Err(Error::Config(message())) }
 }
 
-/// Fails unless `a` and `b` differ by no more than `tolerance`, as [`difference`] has it.
-fn close(what: &str, a: &Tensor, b: &Tensor, tolerance: f64) -> Result<()> {
-    let d = difference(a, b)?;
-    require(d <= tolerance, || format!("{what}: a difference of {d:e}, more than {tolerance:e}"))
+/// Runs a check over cases, on all threads.
+///
+/// ```
+/// use flows_core::bijectors::{Order, Permutation, Triangular};
+/// use flows_core::testing::{Case, each};
+/// let cases = [
+///     Case::new("triangular", |scope| Ok(Box::new(Triangular::new(3, scope)?))),
+///     Case::new("reversal", |scope| Ok(Box::new(Permutation::new(&[3], Order::Reverse, scope)?))),
+/// ];
+/// each(&cases, Case::wrong_shapes_are_errors)?;
+/// # Ok::<(), flows_core::Error>(())
+/// ```
+///
+/// # Errors
+/// When it fails for some: the message names all of these.
+pub fn each(cases: &[Case], check: impl Fn(&Case) -> Result<()> + Sync) -> Result<()> {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut failed = Vec::new();
+        while let Some((i, case)) = Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|i| Some((i, cases.get(i)?))) {
+            failed.extend(check(case).err().map(|error| (i, format!("{}: {error}", case.name))));
+        }
+        failed
+    };
+    // Threads, not tasks of a pool: a task that waits may begin another on its own stack, and these are deep.
+    let threads = thread::available_parallelism().map_or(1, |n| n.get()).min(cases.len());
+    let mut failed: Vec<(usize, String)> = thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        let joined = threads.into_iter().map(|thread| thread.join());
+        joined.flat_map(|failed| failed.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+    });
+    failed.sort();
+    require(failed.is_empty(), || {
+        let lines: Vec<String> = failed.iter().map(|(_, line)| line.replace('\n', "\n    ")).collect();
+        format!("{} of {} fail:\n{}", failed.len(), cases.len(), lines.join("\n"))
+    })
 }

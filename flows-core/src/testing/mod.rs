@@ -1,15 +1,75 @@
 //! Checks that any bijector must pass, for this workspace's tests and for bijectors of your own, and its programs.
+//!
+//! A bijector of your own, and its test:
+//!
+//! ```
+//! use candle_core::Tensor;
+//! use flows_core::bijectors::{Bijector, Direction, Mode};
+//! use flows_core::nn::{Init, Scope};
+//! use flows_core::shape::{check_event, shared_log_det};
+//! use flows_core::testing::{Case, Tolerances};
+//! use flows_core::{Result, Structure};
+//!
+//! /// `x_i = e^(s_i) z_i` of D numbers, s being a weight.
+//! #[derive(Debug)]
+//! struct Scale {
+//!     shape: [usize; 1],
+//!     log_scale: Tensor,
+//! }
+//!
+//! impl Scale {
+//!     fn new(features: usize, scope: &Scope) -> Result<Self> {
+//!         Ok(Self { shape: [features], log_scale: scope.weight("log_scale", features, Init::Zeros)? })
+//!     }
+//! }
+//!
+//! impl Bijector for Scale {
+//!     fn latent_shape(&self) -> &[usize] {
+//!         &self.shape
+//!     }
+//!
+//!     fn map(
+//!         &self,
+//!         direction: Direction,
+//!         input: &Tensor,
+//!         _context: Option<&Tensor>,
+//!         _mode: &mut Mode<'_>,
+//!     ) -> Result<(Tensor, Tensor)> {
+//!         let batch = check_event("the input of a scale", input, &self.shape)?;
+//!         let log_scale = match direction {
+//!             Direction::Forward => self.log_scale.clone(),
+//!             Direction::Inverse => self.log_scale.neg()?,
+//!         };
+//!         Ok((input.broadcast_mul(&log_scale.exp()?)?, shared_log_det(&log_scale.sum_all()?, batch)?))
+//!     }
+//!
+//!     fn structure(&self) -> Structure {
+//!         Structure::new("Scale", format!("of {}", self.shape[0])).weights([&self.log_scale])
+//!     }
+//! }
+//!
+//! let folder = tempfile::tempdir().unwrap();
+//! let case = Case::new("scale", |scope| Ok(Box::new(Scale::new(3, scope)?)));
+//! case.all(folder.path())?;
+//!
+//! // A scale of its inputs' precision is exact: bounds may be tighter than those that suit most bijectors, and must
+//! // be wider where a solver of some tolerance is at work.
+//! case.tolerances(Tolerances { double: 1e-12, single: 1e-6, ..Tolerances::default() }).all(folder.path())?;
+//! # Ok::<(), flows_core::Error>(())
+//! ```
 
 use crate::bijectors::Bijector;
 use crate::nn::Parameters;
 use crate::{Error, Result, Rng};
 use candle_core::{DType, Tensor, Var};
+use entry::Entry;
 
 mod case;
+mod entry;
 #[cfg(feature = "cli")]
 mod program;
 
-pub use case::Case;
+pub use case::{Case, Tolerances, each};
 #[cfg(feature = "cli")]
 pub use program::{check_arguments, check_presets};
 
@@ -31,15 +91,15 @@ pub fn perturb(parameters: &Parameters, std: f64, rng: &mut Rng) -> Result<()> {
 /// # Errors
 /// When the shapes differ. A NaN in either is an infinite difference.
 pub fn difference(a: &Tensor, b: &Tensor) -> Result<f64> {
-    if a.shape() != b.shape() {
-        return Err(Error::shape("the second tensor", b.dims(), format!("{:?}", a.dims())));
-    }
-    let flat = |t: &Tensor| -> Result<Vec<f64>> { Ok(t.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?) };
-    let worst = |worst: f64, (a, b): (&f64, &f64)| {
-        let d = if a == b { 0.0 } else { (a - b).abs() / a.abs().max(1.0) };
-        if d.is_nan() { f64::INFINITY } else { worst.max(d) }
-    };
-    Ok(flat(a)?.iter().zip(&flat(b)?).fold(0.0, worst))
+    Ok(Entry::furthest("the second tensor", a, b)?.off)
+}
+
+/// Passes if two tensors, which the message calls `what`, are no further apart than `tolerance`, as [`difference`] has it.
+///
+/// # Errors
+/// When they are, naming the entry that is furthest off; or when the shapes differ.
+pub fn close(what: &str, want: &Tensor, got: &Tensor, tolerance: f64) -> Result<()> {
+    Entry::furthest(what, want, got)?.within(tolerance)
 }
 
 /// `log|det df/dx|` of each row of x (B, event...), from the Jacobian that autograd gives for the
@@ -100,13 +160,24 @@ pub fn gradient_difference(
     inputs: &[(&str, &Var)],
     rng: &mut Rng,
 ) -> Result<f64> {
+    Ok(furthest_gradient(loss, parameters, inputs, rng)?.off)
+}
+
+/// The entry that [`gradient_difference`] finds furthest off.
+fn furthest_gradient(
+    loss: impl Fn() -> Result<Tensor>,
+    parameters: &Parameters,
+    inputs: &[(&str, &Var)],
+    rng: &mut Rng,
+) -> Result<Entry> {
     const STEP: f64 = 1e-4;
     const ENTRIES: usize = 4;
     let grads = loss()?.backward()?;
-    let mut worst = 0.0f64;
+    let mut worst = Entry::of_number("the gradient", 0.0, 0.0);
     let inputs = inputs.iter().map(|(name, var)| (name.to_string(), (*var).clone()));
-    for (name, var) in parameters.trainable().into_iter().chain(inputs) {
-        let grad = grads.get(&var).ok_or_else(|| Error::Config(format!("`{name}` gets no gradient")))?;
+    let weights = parameters.trainable().into_iter().map(|(name, var)| (format!("`{name}`"), var));
+    for (name, var) in weights.chain(inputs) {
+        let grad = grads.get(&var).ok_or_else(|| Error::Config(format!("{name} gets no gradient")))?;
         let grad: Vec<f64> = grad.flatten_all()?.to_vec1()?;
         let values: Vec<f64> = var.flatten_all()?.to_vec1()?;
         for _ in 0..ENTRIES.min(values.len()) {
@@ -119,8 +190,11 @@ pub fn gradient_difference(
             };
             let central = |step: f64| -> Result<f64> { Ok((at(step)? - at(-step)?) / (2.0 * step)) };
             let numeric = (4.0 * central(0.5 * STEP)? - central(STEP)?) / 3.0;
+            // Relative to the larger of the two.
             let d = (numeric - grad[i]).abs() / numeric.abs().max(grad[i].abs()).max(1.0);
-            worst = if d.is_nan() { f64::INFINITY } else { worst.max(d) };
+            let entry = Entry::of_element(format!("the gradient for {name}"), var.dims(), i, numeric, grad[i]);
+            let entry = entry.off_by(d);
+            worst = if entry.off > worst.off { entry } else { worst };
         }
         var.set(&Tensor::from_vec(values, var.shape().clone(), var.device())?)?;
     }
@@ -164,13 +238,38 @@ pub fn measure(
     context: Option<&Tensor>,
     rng: &mut Rng,
 ) -> Result<Report> {
+    let Findings { exact, gradients } = findings(bijector, parameters, z, context, rng)?;
+    let [round_trip, consistency, forward_log_det, inverse_log_det] = exact.map(|entry| entry.off);
+    let [forward_gradient, inverse_gradient] = gradients.map(|entry| entry.off);
+    Ok(Report { round_trip, consistency, forward_log_det, inverse_log_det, forward_gradient, inverse_gradient })
+}
+
+/// The entries behind the numbers of a [`Report`], in its order.
+struct Findings {
+    exact: [Entry; 4],
+    gradients: [Entry; 2],
+}
+
+fn findings(
+    bijector: &dyn Bijector,
+    parameters: &Parameters,
+    z: &Tensor,
+    context: Option<&Tensor>,
+    rng: &mut Rng,
+) -> Result<Findings> {
     let (x, forward) = bijector.forward(z, context)?;
     let (back, inverse) = bijector.inverse(&x, context)?;
     let (x, forward, inverse) = (x.detach(), forward.detach(), inverse.detach());
     // Square Jacobians only: shapes may differ, sizes may not.
     let forward_jacobian = jacobian_log_det(|z| Ok(bijector.forward(z, context)?.0), z)?;
     let inverse_jacobian = jacobian_log_det(|x| Ok(bijector.inverse(x, context)?.0), &x)?;
-    let mut gradient = |at: &Tensor, pass: &dyn Fn(&Tensor) -> Result<(Tensor, Tensor)>| -> Result<f64> {
+    let exact = [
+        Entry::furthest("z there and back", z, &back)?,
+        Entry::furthest("inverse's log-determinant against forward's", &forward, &inverse.neg()?)?,
+        Entry::furthest("forward's log-determinant against autograd's Jacobian", &forward_jacobian, &forward)?,
+        Entry::furthest("inverse's log-determinant against autograd's Jacobian", &inverse_jacobian, &inverse)?,
+    ];
+    let mut gradient = |at: &Tensor, pass: &dyn Fn(&Tensor) -> Result<(Tensor, Tensor)>| -> Result<Entry> {
         let at = Var::from_tensor(at)?;
         let (value, log_det) = pass(&at)?;
         let gv = rng.normal_tensor(value.shape().clone(), DType::F64, value.device())?;
@@ -179,14 +278,11 @@ pub fn measure(
             let (value, log_det) = pass(&at)?;
             Ok(((value * &gv)?.sum_all()? + (log_det * &gl)?.sum_all()?)?)
         };
-        gradient_difference(loss, parameters, &[("the input", &at)], rng)
+        furthest_gradient(loss, parameters, &[("the input", &at)], rng)
     };
-    Ok(Report {
-        round_trip: difference(z, &back)?,
-        consistency: difference(&forward, &inverse.neg()?)?,
-        forward_log_det: difference(&forward_jacobian, &forward)?,
-        inverse_log_det: difference(&inverse_jacobian, &inverse)?,
-        forward_gradient: gradient(z, &|z| bijector.forward(z, context))?,
-        inverse_gradient: gradient(&x, &|x| bijector.inverse(x, context))?,
-    })
+    let gradients = [
+        gradient(z, &|z| bijector.forward(z, context))?.named("forward"),
+        gradient(&x, &|x| bijector.inverse(x, context))?.named("inverse"),
+    ];
+    Ok(Findings { exact, gradients })
 }

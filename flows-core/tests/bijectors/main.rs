@@ -13,7 +13,7 @@ mod variational;
 use combinators::nested;
 use deep::deep;
 use flows_core::Result;
-use flows_core::testing::Case;
+use flows_core::testing::{Case, each};
 
 fn registry() -> Result<Vec<Case>> {
     let mut cases = Vec::new();
@@ -35,84 +35,26 @@ fn registry() -> Result<Vec<Case>> {
 }
 
 /// Runs a check over cases and reports all that fail.
-fn all(cases: Vec<Case>, check: impl Fn(&Case) -> Result<()>) {
-    let failed = |case: &Case| check(case).err().map(|error| format!("{}: {error}", case.name()));
-    let failures: Vec<String> = cases.iter().filter_map(failed).collect();
-    assert!(failures.is_empty(), "{} of {} fail:\n{}", failures.len(), cases.len(), failures.join("\n"));
+fn all(cases: &[Case], check: impl Fn(&Case) -> Result<()> + Sync) {
+    each(cases, check).unwrap_or_else(|error| panic!("{error}"));
 }
 
 #[test]
-fn round_trips() -> Result<()> {
-    all(registry()?, Case::round_trip);
+fn every_bijector_keeps_its_promises() -> Result<()> {
+    let folder = tempfile::tempdir().map_err(candle_core::Error::from)?;
+    all(&registry()?, |case| case.all(folder.path()));
     Ok(())
 }
 
 #[test]
 fn deep_chains_round_trip() {
-    all(deep(), Case::round_trip);
+    all(&deep(), Case::round_trip);
 }
 
 #[test]
-fn derivatives() -> Result<()> {
-    all(registry()?, Case::derivatives);
-    Ok(())
-}
-
-#[test]
-fn every_weight_learns() -> Result<()> {
-    all(registry()?, Case::every_weight_learns);
-    Ok(())
-}
-
-#[test]
-fn saved_models_load() -> Result<()> {
-    let folder = tempfile::tempdir().map_err(candle_core::Error::from)?;
-    all(registry()?, |case| case.saves_and_loads(folder.path()));
-    Ok(())
-}
-
-#[test]
-fn rows_are_independent() -> Result<()> {
-    all(registry()?, Case::rows_are_independent);
-    Ok(())
-}
-
-#[test]
-fn wrong_shapes_are_errors() -> Result<()> {
-    all(registry()?, Case::wrong_shapes_are_errors);
-    Ok(())
-}
-
-#[test]
-fn extremes_stay_in_their_row() -> Result<()> {
-    all(registry()?, Case::extremes_stay_in_their_row);
-    Ok(())
-}
-
-#[test]
-fn precisions_agree() -> Result<()> {
-    all(registry()?, Case::precisions_agree);
-    Ok(())
-}
-
-#[test]
-fn training_passes() -> Result<()> {
-    all(registry()?, Case::trains);
-    Ok(())
-}
-
-#[test]
-fn activations_are_recomputed() -> Result<()> {
-    all(registry()?, Case::recomputes);
-    all(deep(), Case::recomputes);
-    all(nested(), Case::recomputes);
-    Ok(())
-}
-
-#[test]
-fn structures_count() -> Result<()> {
-    all(registry()?, Case::structure_counts);
-    Ok(())
+fn activations_are_recomputed() {
+    all(&deep(), Case::recomputes);
+    all(&nested(), Case::recomputes);
 }
 
 /// Run where there is one: `cargo test --features cuda`.
@@ -120,6 +62,6 @@ fn structures_count() -> Result<()> {
 #[test]
 fn devices_agree() -> Result<()> {
     let device = candle_core::Device::new_cuda(0)?;
-    all(registry()?, |case| case.agrees_on(&device));
+    all(&registry()?, |case| case.agrees_on(&device));
     Ok(())
 }

@@ -6,7 +6,7 @@ mod single;
 use candle_core::{DType, Device, Tensor, Var};
 use flows_core::bijectors::{Bijector, Support};
 use flows_core::distributions::{Distribution, Given};
-use flows_core::testing::{difference, gradient_difference};
+use flows_core::testing::{close, difference, gradient_difference};
 use flows_core::{Result, Rng};
 use registry::{Needs, cases};
 
@@ -33,12 +33,11 @@ fn samples_and_log_probs_agree() -> Result<()> {
             let (x, log_prob) = d.sample_with_log_prob(count, context.as_ref(), &mut Rng::seed(1))?;
             assert_eq!(x.dims(), [&[count], d.event_shape()].concat(), "{}", case.name);
             assert_eq!(log_prob.dims(), [count], "{}", case.name);
-            let error = difference(&d.log_prob(&x, context.as_ref())?, &log_prob)?;
-            assert!(error < 1e-9, "{}: log_prob differs by {error}", case.name);
-            let again = d.sample(count, context.as_ref(), &mut Rng::seed(1))?;
-            assert_eq!(difference(&x, &again)?, 0.0, "{}: a seed gives other samples", case.name);
+            let close = |what, want: &_, got: &_, bound| close(&format!("{}: {what}", case.name), want, got, bound);
+            close("log_prob of samples", &log_prob, &d.log_prob(&x, context.as_ref())?, 1e-9)?;
+            close("samples of a seed", &x, &d.sample(count, context.as_ref(), &mut Rng::seed(1))?, 0.0)?;
             let training = d.log_prob_training(&x, context.as_ref(), &mut Rng::seed(2))?;
-            assert!(difference(&log_prob, &training)? < 1e-9, "{}", case.name);
+            close("log_prob in training", &log_prob, &training, 1e-9)?;
         }
     }
     Ok(())
@@ -52,8 +51,8 @@ fn single_precision_agrees_with_double() -> Result<()> {
         let (x, log_prob) = d.sample_with_log_prob(50, context.as_ref(), &mut Rng::seed(1))?;
         let (x32, log_prob32) = single.sample_with_log_prob(50, short.as_ref(), &mut Rng::seed(1))?;
         assert_eq!((x32.dtype(), log_prob32.dtype()), (DType::F32, DType::F32), "{}", case.name);
-        let error = difference(&x, &x32)?.max(difference(&log_prob, &log_prob32)?);
-        assert!(error < 3e-5, "{}: {error}", case.name);
+        close(&format!("{}: samples", case.name), &x, &x32, 3e-5)?;
+        close(&format!("{}: log_prob", case.name), &log_prob, &log_prob32, 3e-5)?;
     }
     Ok(())
 }

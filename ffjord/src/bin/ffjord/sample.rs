@@ -4,7 +4,7 @@ use crate::images::{noise, picture};
 use crate::kind::Kind;
 use clap::Args;
 use ffjord::{ContinuousFlow, ImageModel};
-use flows_core::cli::{ModelArgs, check_extension, draw_rows, plural, print_or_json, write_rows};
+use flows_core::cli::{ModelArgs, check_draws, check_extension, draw_rows, plural, print_or_json, write_rows};
 use flows_core::data::Table;
 use flows_core::plot::write_png;
 use flows_core::run::{Saved, check_temperature};
@@ -47,10 +47,8 @@ fn of_rows(args: SampleArgs) -> Result<()> {
     }
     let saved = Saved::open(&args.model, ContinuousFlow::load)?;
     let config = saved.model.config();
-    let (count, most) = (args.count.unwrap_or(1000), (1 << 30) / config.features);
-    if !(1..=most).contains(&count) {
-        return Err(Error::Config(format!("draw 1 to {} by --count", plural(most, "row"))));
-    }
+    let count = args.count.unwrap_or(1000);
+    check_draws(count, config.features, "row")?;
     let (rng, quiet) = (&mut Rng::seed(args.seed), args.model.output.quiet);
     let data = draw_rows(&saved.model, count, None, &saved.device, rng, quiet)?;
     let table = Table { columns: config.columns.clone(), data };
@@ -67,6 +65,7 @@ fn of_images(args: SampleArgs) -> Result<()> {
     let temperature = args.temperature.unwrap_or(1.0);
     check_temperature(temperature)?;
     let saved = Saved::open(&args.model, ImageModel::load)?;
+    check_draws(count, saved.model.config().dims(), "image")?;
     let noise = (noise(&saved.model, count, &mut Rng::seed(args.seed))? * temperature)?;
     write_png(&picture(&saved.model.detached().decode(&noise)?, count.isqrt())?, &out)?;
     let value = json!({

@@ -26,7 +26,7 @@ impl DeepDenseSigmoid {
         if units == 0 || layers == 0 {
             return Err(Error::Config("a deep dense sigmoid needs at least one layer of one unit".into()));
         }
-        ops::elements(&[layers, units, units])?;
+        ops::check_width("a deep dense sigmoid", &[layers, units, units])?;
         Ok(Self { units, layers })
     }
 

@@ -2,8 +2,9 @@
 //! autoregressive layers use as transformers, and that [`Elementwise`](super::Elementwise)
 //! applies on their own.
 
+use crate::nn::Output;
 use crate::ops::{self, Direction};
-use crate::{Result, Structure};
+use crate::{Error, Result, Structure};
 use candle_core::{DType, Tensor};
 use std::ops::Range;
 
@@ -157,6 +158,32 @@ fn within_reach(z: &Tensor, f: impl Fn(&Tensor) -> Result<(Tensor, Tensor)>) -> 
     Ok((value, beyond.where_cond(&(log.zeros_like()? + f64::NEG_INFINITY)?, &log)?))
 }
 
+/// The output of a network that gives the parameters of so many elements, which starts near the identity.
+pub(super) fn identities(univariate: &dyn Univariate, elements: usize) -> Result<Output> {
+    ops::check_width(&univariate.name(), &[elements, univariate.parameters()])?;
+    Ok(Output::near(univariate.identity().repeat(elements)))
+}
+
+/// A family in a direction, for values (B, N): what it gives, one's own family too, has their shape.
+pub(super) fn apply(
+    univariate: &dyn Univariate,
+    direction: Direction,
+    values: &Tensor,
+    parameters: &Tensor,
+) -> Result<(Tensor, Tensor)> {
+    let (value, log) = match direction {
+        Direction::Forward => univariate.forward(values, parameters)?,
+        Direction::Inverse => univariate.inverse(values, parameters)?,
+    };
+    for (what, tensor) in [("value", &value), ("log-derivative", &log)] {
+        if tensor.shape() != values.shape() {
+            let what = format!("the {what} of the family \"{}\"", univariate.name());
+            return Err(Error::shape(what, tensor.dims(), format!("{:?}", values.dims())));
+        }
+    }
+    Ok((value, log))
+}
+
 #[cfg(test)]
 mod extremes;
 
@@ -268,6 +295,26 @@ mod tests {
                 let worst = difference(&want, &got)?.max(difference(&log.sum(1)?, &log_det)?);
                 assert!(worst < 1e-12, "{name} {direction:?}: {worst:e}");
             }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn results_of_another_shape_are_named() -> Result<()> {
+        let scope = Parameters::new(DType::F64, &Device::Cpu, Rng::seed(1)).scope();
+        let summed = |z: &Tensor, _: &Tensor| Ok((z.clone(), z.zeros_like()?.sum(1)?));
+        let wide = |z: &Tensor, _: &Tensor| Ok((Tensor::cat(&[z, z], 1)?, z.zeros_like()?));
+        let families: [(Arc<dyn Univariate>, &str); 2] = [
+            (
+                Arc::new(Monotone::new("summed", vec![], summed)),
+                "log-derivative of the family \"summed\" has shape [4]",
+            ),
+            (Arc::new(Monotone::new("wide", vec![], wide)), "value of the family \"wide\" has shape [4, 6]"),
+        ];
+        for (family, words) in families {
+            let map = Elementwise::new(&[3], family, &scope)?;
+            let error = map.forward(&Tensor::zeros((4, 3), DType::F64, &Device::Cpu)?, None).unwrap_err().to_string();
+            assert!(error.contains(words) && error.contains("[4, 3] is wanted"), "{error}");
         }
         Ok(())
     }

@@ -35,6 +35,7 @@ impl MonotonicIntegral {
             let message = "a monotonic integral needs an embedding of at least 1 number and 2 to 10,000 intervals";
             return Err(Error::Config(message.into()));
         }
+        ops::check_width("a monotonic integral", &[embedding])?;
         let scope_of = scope.enter("integrand");
         let network = Mlp::new(1 + embedding, hidden, Output::new(1), None, Activation::Silu, &scope_of)?;
         let (nodes, weights): (Vec<f64>, Vec<f64>) = clenshaw_curtis(intervals).into_iter().unzip();

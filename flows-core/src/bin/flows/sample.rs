@@ -3,16 +3,13 @@
 use crate::saved::{columns, whole};
 use candle_core::{DType, Device, Tensor};
 use clap::Args;
-use flows_core::cli::{ModelArgs, check_out, draw_rows, plural, write_rows};
+use flows_core::cli::{ModelArgs, check_draws, check_out, draw_rows, write_rows};
 use flows_core::data::{Source, Table, read_table};
 use flows_core::flows::Flow;
 use flows_core::run::Saved;
 use flows_core::{Error, Result, Rng};
 use serde_json::json;
 use std::path::PathBuf;
-
-/// The most numbers that one command draws or is given as contexts: 4 GiB.
-const MOST: usize = 1 << 30;
 
 /// Draw new rows from a model
 ///
@@ -49,7 +46,7 @@ pub fn run(args: SampleArgs) -> Result<()> {
     let context = contexts(&saved.model, &args)?;
     let (flow, config) = (&saved.model, saved.model.config());
     let rows = context.as_ref().map_or(Ok(args.count.unwrap_or(1000)), |c| c.dim(0))?;
-    check_size(rows, config.features)?;
+    check_draws(rows, config.features, "row")?;
     let (rng, quiet) = (&mut Rng::seed(args.seed), args.model.output.quiet);
     let data = draw_rows(flow, rows, context.as_ref(), &saved.device, rng, quiet)?;
     let table = Table { columns: config.columns.clone(), data };
@@ -77,18 +74,6 @@ fn contexts(flow: &Flow, args: &SampleArgs) -> Result<Option<Tensor>> {
     let source = path.display().to_string();
     let context = columns(flow).context_of(&data.test.x, data.columns.as_deref(), &source)?;
     let each = args.count.unwrap_or(1);
-    check_size(rows.saturating_mul(each), width)?;
+    check_draws(rows.saturating_mul(each), width, "row")?;
     Ok(Some(context.unsqueeze(1)?.repeat((1, each, 1))?.reshape((rows * each, width))?))
-}
-
-/// Passes if so many rows can be had.
-fn check_size(rows: usize, width: usize) -> Result<()> {
-    match rows.checked_mul(width) {
-        Some(1..=MOST) => Ok(()),
-        Some(0) => Err(Error::Config("0 rows are wanted; give --count at least 1".into())),
-        _ => Err(Error::Config(format!(
-            "that is too much for one command: draw at most {} in all, more with other --seed",
-            plural(MOST / width, "row")
-        ))),
-    }
 }

@@ -1,7 +1,8 @@
 //! Images made smaller and larger.
 
+use crate::data::whole_colours;
 use crate::{Error, Result};
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 use image::imageops::{FilterType, resize};
 use image::{ImageBuffer, Luma};
 
@@ -18,14 +19,14 @@ pub enum Enlarging {
 /// u8 (B, C, H / scale, W / scale).
 ///
 /// # Errors
-/// When the scale does not divide both sides.
+/// When the scale does not divide both sides, or colours are none of these.
 pub fn shrink(images: &Tensor, scale: usize) -> Result<Tensor> {
     let (batch, channels, height, width) = images.dims4()?;
     if scale == 0 || height % scale != 0 || width % scale != 0 {
         let message = format!("images of {height} x {width} cannot be made {scale} times smaller");
         return Err(Error::Config(format!("{message}: give a divisor of both sides")));
     }
-    let values = images.to_dtype(DType::U8)?.to_device(&Device::Cpu)?.flatten_all()?.to_vec1::<u8>()?;
+    let values = whole_colours(images)?;
     let (to, squares) = ((batch, channels, height / scale, width / scale), (scale * scale) as u32);
     let mut means = Vec::with_capacity(values.len() / (scale * scale));
     for rows in values.chunks(scale * width) {
@@ -40,14 +41,14 @@ pub fn shrink(images: &Tensor, scale: usize) -> Result<Tensor> {
 /// Images of whole colours 0 to 255, (B, C, H, W), made `scale` times larger, as u8.
 ///
 /// # Errors
-/// When they become too large.
+/// When they become too large, or colours are none of these.
 pub fn enlarge(images: &Tensor, scale: usize, how: Enlarging) -> Result<Tensor> {
     let (batch, channels, height, width) = images.dims4()?;
     let sides = [height, width].map(|side| side.checked_mul(scale).and_then(|side| u32::try_from(side).ok()));
     let [Some(down), Some(right)] = sides else {
         return Err(Error::Config(format!("images of {height} x {width} made {scale} times larger are too large")));
     };
-    let values = images.to_dtype(DType::U8)?.to_device(&Device::Cpu)?.flatten_all()?.to_vec1::<u8>()?;
+    let values = whole_colours(images)?;
     let filter = match how {
         Enlarging::Nearest => FilterType::Nearest,
         Enlarging::Bicubic => FilterType::CatmullRom,
@@ -64,6 +65,7 @@ pub fn enlarge(images: &Tensor, scale: usize, how: Enlarging) -> Result<Tensor> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use candle_core::DType;
 
     #[test]
     fn squares_become_their_means_and_back() -> Result<()> {
@@ -81,6 +83,8 @@ mod tests {
         let fine = enlarge(&slope, 2, Enlarging::Bicubic)?.get(0)?.get(0)?.get(1)?.to_vec1::<u8>()?;
         assert_eq!(fine[4..12], [35, 45, 55, 65, 75, 85, 95, 105]);
         assert!(shrink(&images, 3).is_err() && shrink(&images, 0).is_err());
+        let unit = (images.to_dtype(DType::F32)? / 255.0)?;
+        assert!(shrink(&unit, 2).is_err() && enlarge(&unit, 2, Enlarging::Nearest).is_err());
         Ok(())
     }
 }

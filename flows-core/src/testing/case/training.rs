@@ -2,6 +2,7 @@
 
 use super::{CPU, Case, all_finite, close, require};
 use crate::bijectors::{Direction, Mode, Upstream, add_gradients, leaf, vjp};
+use crate::testing::Entry;
 use crate::{Result, Rng};
 use candle_core::{DType, Tensor, Var, backprop::GradStore};
 use std::collections::HashMap;
@@ -44,7 +45,7 @@ impl Case {
             let latent = [&[ROWS], bijector.latent_shape()].concat();
             let z = bijector.initialize(&x, context.as_ref())?;
             require(z.dims() == latent, || format!("initialize gives {:?}", z.dims()))?;
-            let tolerance = if dtype == DType::F64 { 1e-9 } else { 1e-4 };
+            let tolerance = self.tolerances.of(dtype);
             close("initialize and inverse", &z, &bijector.inverse(&x, context.as_ref())?.0, tolerance)?;
             close("initialize again", &z, &bijector.initialize(&x, context.as_ref())?, tolerance)?;
             // Whatever a pass saves (running statistics, singular vectors) must not change this one.
@@ -112,14 +113,19 @@ impl Case {
         let of_input = pass.backward(of_value, &mut upstream)?;
         gradients.insert(at, of_input);
         for ((name, tensor), (_, again)) in after.iter().zip(parameters.tensors()) {
-            close(&format!("`{name}` after a pass"), tensor, &again, 0.0)?;
+            Entry::furthest(format!("`{name}` after a pass"), tensor, &again)?.of_parameter().within(0.0)?;
         }
         require(rng == other, || "another generator after a pass".into())?;
-        let inputs = [("the input", Some(at)), ("the context", context)];
-        let inputs = inputs.into_iter().filter_map(|(name, var)| Some((name.to_string(), var?.clone())));
-        for (name, var) in parameters.trainable().into_iter().chain(inputs) {
-            let get = |store: &GradStore| store.get(&var).cloned().map_or_else(|| var.zeros_like(), Ok);
-            close(&format!("the gradient for `{name}` in {direction:?}"), &get(&stored)?, &get(&gradients)?, 1e-9)?;
+        let difference = |what: String, var: &Var| {
+            let get = |store: &GradStore| store.get(var).cloned().map_or_else(|| var.zeros_like(), Ok);
+            Entry::furthest(format!("the gradient for {what} in {direction:?}"), &get(&stored)?, &get(&gradients)?)
+        };
+        for (name, var) in parameters.trainable() {
+            difference(format!("`{name}`"), &var)?.of_parameter().within(self.tolerances.double)?;
+        }
+        for (name, var) in [("the input", Some(at)), ("the context", context)] {
+            let Some(var) = var else { continue };
+            difference(name.into(), var)?.within(self.tolerances.double)?;
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use crate::pictures::{grid, one_picture, picture};
 use crate::saved::class_of;
 use clap::Args;
-use flows_core::cli::{ModelArgs, count, plural, print_or_json, work_bar};
+use flows_core::cli::{ModelArgs, check_draws, count, plural, print_or_json, work_bar};
 use flows_core::files::in_folder;
 use flows_core::plot::{write_image, write_png};
 use flows_core::run::{Saved, check_temperature};
@@ -84,10 +84,13 @@ pub fn run(args: SampleArgs) -> Result<()> {
             bar.inc(count as u64);
         }
         bar.finish_and_clear();
-    } else if by_class {
-        write_png(&grid(glow, args.temperature, args.count, columns, &mut Rng::seed(args.seed))?, &args.out)?;
     } else {
-        write_png(&picture(&draw(args.count)?, columns)?, &args.out)?;
+        check_draws(args.count, glow.config().dims(), "image")?;
+        let picture = match by_class {
+            true => grid(glow, args.temperature, args.count, columns, &mut Rng::seed(args.seed))?,
+            false => picture(&draw(args.count)?, columns)?,
+        };
+        write_png(&picture, &args.out)?;
     }
     let value = json!({
         "model": saved.path, "images": args.count, "files": files, "temperature": args.temperature,
