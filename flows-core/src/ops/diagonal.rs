@@ -152,7 +152,7 @@ mod tests {
                     assert!(x.is_finite() && alike(z, back), "{scale} {z:e} + {shift} = {x:e} comes back as {back:e}");
                     let plain = z * scale + shift;
                     let off = if plain.is_finite() { (x - plain).abs() } else { 0.0 };
-                    assert!(!(off > 4.0 * f32::EPSILON * x.abs().max(1e-30)), "{scale} {z:e} + {shift} = {x:e}");
+                    assert!(off <= 4.0 * f32::EPSILON * x.abs().max(1e-30), "{scale} {z:e} + {shift} = {x:e}");
                 }
             }
         }

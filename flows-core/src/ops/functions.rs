@@ -24,6 +24,10 @@ pub trait Functions: Copy {
     fn fast_sigmoid(self) -> Self;
     /// `ln(1 + e^x)`.
     fn fast_softplus(self) -> Self;
+    /// `e^x` of a number of f64, as exact as this type tells apart but not rounded to it.
+    fn wide_exp(x: f64) -> f64;
+    /// [`fast_softplus`](Self::fast_softplus) before it is rounded.
+    fn wide_softplus(self) -> f64;
     /// `x / (1 + e^-x)`.
     fn fast_silu(self) -> Self;
     /// The derivative of [`fast_silu`](Self::fast_silu).
@@ -220,12 +224,22 @@ impl Functions for f32 {
 
     #[inline(always)]
     fn fast_softplus(self) -> Self {
+        self.wide_softplus() as f32
+    }
+
+    #[inline(always)]
+    fn wide_exp(x: f64) -> f64 {
+        exp(x)
+    }
+
+    #[inline(always)]
+    fn wide_softplus(self) -> f64 {
         // ln(1 + e) = 2 atanh(e / (2 + e)).
         let x = f64::from(self);
         let e = exp(-x.abs());
         let s = e / (2.0 + e);
         let positive = if x < 0.0 { 0.0 } else { x };
-        (positive + 2.0 * s * polynomial(s * s, &ATANH)) as f32
+        positive + 2.0 * s * polynomial(s * s, &ATANH)
     }
 
     #[inline(always)]
@@ -303,6 +317,16 @@ impl Functions for f64 {
     #[inline(always)]
     fn fast_softplus(self) -> Self {
         (if self < 0.0 { 0.0 } else { self }) + (-self.abs()).exp().ln_1p()
+    }
+
+    #[inline(always)]
+    fn wide_exp(x: f64) -> f64 {
+        x.exp()
+    }
+
+    #[inline(always)]
+    fn wide_softplus(self) -> f64 {
+        self.fast_softplus()
     }
 
     #[inline(always)]

@@ -14,9 +14,8 @@ const CHUNK: usize = 128;
 
 /// The bins that the points of a chunk fall into.
 ///
-/// In f64 for f32 too: a bin is the difference of two knots, its inverse that of two squares, and in
-/// f32 a narrow or steep bin would keep few digits of either. The time goes into exponentials and
-/// memory, which stay in f32.
+/// In f64 for f32 too: a bin is the difference of two knots, and in f32 a narrow or steep bin would keep
+/// few digits of it.
 struct Bins {
     index: Vec<usize>,
     /// Where they start and how large they are, along x and y.
@@ -31,24 +30,24 @@ struct Bins {
 }
 
 /// The softmaxes of raw widths and of raw heights: 2 K exponentials for each element, and the inverses of
-/// their two sums, in f64, so that shares add up to 1 and the last bin gets no more than its own.
-struct Shares<T> {
-    exponentials: Vec<T>,
+/// their two sums. In f64 as well, so that shares add up to 1: what they lack, the last bin would have.
+struct Shares {
+    exponentials: Vec<f64>,
     norms: Vec<[f64; 2]>,
 }
 
 /// The sizes of an element's bins along an axis.
 #[derive(Clone, Copy)]
-struct Sizes<'a, T> {
-    exponentials: &'a [T],
+struct Sizes<'a> {
+    exponentials: &'a [f64],
     least: f64,
     scale: f64,
 }
 
-impl<T: Real> Sizes<'_, T> {
+impl Sizes<'_> {
     #[inline(always)]
     fn get(self, i: usize) -> f64 {
-        self.least + self.scale * self.exponentials[i].wide()
+        self.least + self.scale * self.exponentials[i]
     }
 
     /// Where a bin starts, for the first starting at `low`.
@@ -110,7 +109,7 @@ impl RqSpline {
 
     /// The sizes of widths and of heights of the bins of a row.
     #[inline(always)]
-    fn sizes<'a, T: Real>(&self, shares: &'a Shares<T>, row: usize) -> [Sizes<'a, T>; 2] {
+    fn sizes<'a>(&self, shares: &'a Shares, row: usize) -> [Sizes<'a>; 2] {
         let RqSplineSettings { bins: k, low, high, min_bin, .. } = self.settings;
         let (widths, heights) = shares.exponentials[row * 2 * k..(row + 1) * 2 * k].split_at(k);
         let [width_norm, height_norm] = shares.norms[row];
@@ -121,10 +120,10 @@ impl RqSpline {
         ]
     }
 
-    fn shares<T: Real>(&self, raw: &[T]) -> Shares<T> {
+    fn shares<T: Real>(&self, raw: &[T]) -> Shares {
         let (k, p) = (self.settings.bins, self.settings.parameters());
         let rows = raw.len() / p;
-        let mut exponentials = vec![T::zero(); rows * 2 * k];
+        let mut exponentials = vec![0.0; rows * 2 * k];
         let mut norms = vec![[0.0; 2]; rows];
         dispatch(
             #[inline(always)]
@@ -133,16 +132,16 @@ impl RqSpline {
                     for (out, raw) in out.chunks_exact_mut(k).zip(raw.chunks_exact(k)) {
                         let top = raw.iter().fold(T::neg_infinity(), |m, &v| if v > m { v } else { m });
                         for (o, &v) in out.iter_mut().zip(raw) {
-                            *o = v - top;
+                            *o = v.wide() - top.wide();
                         }
                     }
                 }
                 for v in exponentials.iter_mut() {
-                    *v = v.fast_exp();
+                    *v = T::wide_exp(*v);
                 }
                 for (norms, row) in norms.iter_mut().zip(exponentials.chunks_exact(2 * k)) {
                     for (norm, axis) in norms.iter_mut().zip(row.chunks_exact(k)) {
-                        *norm = 1.0 / axis.iter().fold(0.0, |sum, v| sum + v.wide());
+                        *norm = 1.0 / axis.iter().fold(0.0, |sum, v| sum + v);
                     }
                 }
             },
@@ -151,7 +150,7 @@ impl RqSpline {
     }
 
     /// The bins of the points `x`; those outside of the interval count as its ends.
-    fn bins<T: Real>(&self, x: &[T], raw: &[T], shares: &Shares<T>) -> Bins {
+    fn bins<T: Real>(&self, x: &[T], raw: &[T], shares: &Shares) -> Bins {
         let RqSplineSettings { bins: k, low, high, min_slope, .. } = self.settings;
         let (n, p, rows) = (x.len(), self.settings.parameters(), shares.norms.len());
         let zeros = || vec![0.0; n];
@@ -200,7 +199,7 @@ impl RqSpline {
             || {
                 for (out, raw) in bins.slopes.iter_mut().zip(slopes.chunks_exact(n)) {
                     for (out, raw) in out.iter_mut().zip(raw) {
-                        *out = min_slope + raw.fast_softplus().wide();
+                        *out = min_slope + raw.wide_softplus();
                     }
                 }
             },
@@ -224,7 +223,7 @@ impl RqSpline {
         if columns < x.len() { columns * (CHUNK / columns).max(1) } else { CHUNK }
     }
 
-    fn evaluate_chunk<T: Real>(&self, x: &[T], raw: &[T], shares: &Shares<T>, values: &mut [T], logs: &mut [T]) {
+    fn evaluate_chunk<T: Real>(&self, x: &[T], raw: &[T], shares: &Shares, values: &mut [T], logs: &mut [T]) {
         let bins = self.bins(x, raw, shares);
         let (low, high) = (T::of(self.settings.low), T::of(self.settings.high));
         dispatch(
@@ -262,7 +261,7 @@ impl RqSpline {
         &self,
         x: &[T],
         raw: &[T],
-        shares: &Shares<T>,
+        shares: &Shares,
         gvalues: &[T],
         glogs: &[T],
         gx: &mut [T],
@@ -309,7 +308,7 @@ impl RqSpline {
     }
 
     /// From the gradients by sizes and slopes to those by the raw parameters.
-    fn raw_gradient<T: Real>(&self, raw: &[T], shares: &Shares<T>, sums: &[f64], gp: &mut [T]) {
+    fn raw_gradient<T: Real>(&self, raw: &[T], shares: &Shares, sums: &[f64], gp: &mut [T]) {
         let (k, p, room) = (self.settings.bins, self.settings.parameters(), self.room());
         let rows = raw.chunks_exact(p).zip(shares.exponentials.chunks_exact(2 * k)).zip(&shares.norms);
         let rows = rows.zip(sums.chunks_exact(p));
@@ -321,11 +320,11 @@ impl RqSpline {
                     for (((exponentials, norm), sums), gp) in parts.zip(gp.chunks_exact_mut(k)) {
                         let mut mean = 0.0;
                         for (e, g) in exponentials.iter().zip(sums) {
-                            mean += e.wide() * g;
+                            mean += e * g;
                         }
                         let (mean, scale) = (mean * norm, room * norm);
                         for ((out, e), g) in gp.iter_mut().zip(exponentials).zip(sums) {
-                            *out = T::of(e.wide() * (g - mean) * scale);
+                            *out = T::of(e * (g - mean) * scale);
                         }
                     }
                     for ((out, raw), g) in gp[2 * k..].iter_mut().zip(&raw[2 * k..]).zip(&sums[2 * k..]) {
