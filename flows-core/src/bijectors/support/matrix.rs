@@ -119,15 +119,15 @@ fn positive_definite(x: &Tensor) -> Result<Tensor> {
 fn has_factor(matrix: &[f64], n: usize, factor: &mut [f64]) -> bool {
     let scale = |i: usize| matrix[i * n + i].sqrt();
     for i in 0..n {
-        // So that a NaN says no.
-        if !(matrix[i * n + i] > 0.0 && matrix[i * n + i].is_finite()) {
+        let variance = matrix[i * n + i];
+        if !variance.is_finite() || variance <= 0.0 {
             return false;
         }
         for j in 0..=i {
             let sum: f64 = (0..j).map(|k| factor[i * n + k] * factor[j * n + k]).sum();
             let entry = 0.5 * (matrix[i * n + j] / scale(i) / scale(j) + matrix[j * n + i] / scale(i) / scale(j));
             let left = entry - sum;
-            if i == j && !(left > n as f64 * f64::EPSILON) {
+            if i == j && (left.is_nan() || left <= n as f64 * f64::EPSILON) {
                 return false;
             }
             factor[i * n + j] = if i == j { left.sqrt() } else { left / factor[j * n + j] };
