@@ -1,42 +1,40 @@
-//! The weights of the convolutions within a Glow.
+//! The convolutions within a Glow.
 
-use candle_core::Tensor;
 use flows_core::Result;
-use flows_core::nn::{Init, Scope};
+use flows_core::nn::{Conv2d, ConvNet, Init, Scope};
 use flows_core::ops::{ConvLayer, Fused, Outside};
 
 /// The deviation of the weights at the start, as published.
 const DEVIATION: f64 = 0.05;
 
-/// A convolution with an activation: weight (O, C, k, k) from a normal of deviation 0.05, bias (O) from 0.
-pub(crate) fn layer(channels: usize, outputs: usize, kernel: usize, scope: &Scope) -> Result<ConvLayer> {
-    Ok(ConvLayer {
-        weight: scope.weight("weight", [outputs, channels, kernel, kernel].as_slice(), Init::Normal(DEVIATION))?,
-        bias: scope.weight("bias", outputs, Init::Zeros)?,
-        log_scale: None,
-        outside: Outside::Zeros,
-        activation: Fused::Relu,
-    })
+/// Convolutions 3x3, 1x1 and 3x3 with ReLU, of `inputs` channels and those of a context if there is one, with `hidden`
+/// channels within. All that they give starts at these numbers, one for each channel.
+///
+/// Weights: `0.weight`, `0.bias`, `1.weight`, `1.bias`, `2.weight`, `2.bias`, `2.log_scale`.
+pub(crate) fn network(
+    inputs: usize,
+    hidden: usize,
+    start: Vec<f64>,
+    context: Option<usize>,
+    scope: &Scope,
+) -> Result<ConvNet> {
+    let layers = vec![
+        layer(inputs + context.unwrap_or(0), hidden, 3, &scope.enter(0))?,
+        layer(hidden, hidden, 1, &scope.enter(1))?,
+        last_layer(hidden, start, &scope.enter(2))?,
+    ];
+    Ok(ConvNet::new(layers, context))
 }
 
-/// The 3x3 convolution with a scale that starts at zero and sees ones around the image.
-pub(crate) fn last_layer(channels: usize, outputs: usize, scope: &Scope) -> Result<ConvLayer> {
-    last_layer_from(channels, vec![0.0; outputs], scope)
+/// A convolution with ReLU, the weight from a normal of deviation 0.05, the bias from 0.
+fn layer(channels: usize, outputs: usize, kernel: usize, scope: &Scope) -> Result<ConvLayer> {
+    let start = [Init::Normal(DEVIATION), Init::Zeros];
+    Ok(Conv2d::starting_at([channels, outputs], kernel, start, scope)?.layer(Fused::Relu))
 }
 
-/// The same that starts at these numbers.
-pub(crate) fn last_layer_from(channels: usize, start: Vec<f64>, scope: &Scope) -> Result<ConvLayer> {
-    let outputs = start.len();
-    Ok(ConvLayer {
-        weight: scope.weight("weight", (outputs, channels, 3, 3), Init::Zeros)?,
-        bias: scope.weight("bias", outputs, Init::Values(start))?,
-        log_scale: Some(scope.weight("log_scale", outputs, Init::Zeros)?),
-        outside: Outside::Ones,
-        activation: Fused::Identity,
-    })
-}
-
-/// The weights of layers.
-pub(crate) fn weights<'a>(layers: impl IntoIterator<Item = &'a ConvLayer>) -> impl Iterator<Item = &'a Tensor> {
-    layers.into_iter().flat_map(|layer| [&layer.weight, &layer.bias].into_iter().chain(&layer.log_scale))
+/// The 3x3 convolution with a scale that sees ones around the image and starts at these numbers, one for each channel.
+pub(crate) fn last_layer(channels: usize, start: Vec<f64>, scope: &Scope) -> Result<ConvLayer> {
+    let ends = [channels, start.len()];
+    let layer = Conv2d::starting_at(ends, 3, [Init::Zeros, Init::Values(start)], scope)?.scaled(scope)?;
+    Ok(layer.outside(Outside::Ones).layer(Fused::Identity))
 }

@@ -1,41 +1,15 @@
 //! The coupling layers of Glow.
 
 use crate::CouplingKind;
-use crate::conv::{last_layer_from, layer, weights};
-use crate::injector::features;
+use crate::conv::network;
 use candle_core::Tensor;
 use flows_core::bijectors::univariate::{LogisticMixture, RqSpline, Univariate};
-use flows_core::bijectors::{Bijector, Direction, Mode};
+use flows_core::bijectors::{Coupling, Direction, Mask};
 use flows_core::nn::Scope;
-use flows_core::ops::{ConvLayer, Coupled, conv_network, coupled, sum_event};
-use flows_core::shape::check_event;
-use flows_core::{Error, Result, Structure};
-
-/// A coupling layer over images: the first half of the channels stays, and a network of convolutions of it, 3x3, 1x1
-/// and 3x3, says how the second half moves (Kingma and Dhariwal 2018, arXiv:1807.03039, section 3.3).
-///
-/// `inverse` is `z = (x + t) s`, `s = sigmoid(max(r, -7) + 2)`, the network giving all r, then all t; or, if bounded,
-/// the same with -2 for -7; or, if additive, `z = x + t`; or the inverse of a spline of x or of a mixture of logistics,
-/// the network giving all first parameters, then all second ones, and so on. The last convolution starts at zero, so that
-/// s is 0.88 then, a spline the identity and a mixture close to it. Weights: `0.weight`, `0.bias`, `1.weight`, `1.bias`,
-/// `2.weight`, `2.bias`, `2.log_scale`.
-///
-/// A conditional layer's network sees features below the half that stays: its context (B, F, H, W).
-#[derive(Debug)]
-pub struct ImageCoupling {
-    shape: [usize; 3],
-    /// Channels of the context.
-    features: usize,
-    map: Map,
-    network: Vec<ConvLayer>,
-}
-
-/// What becomes of the half that moves.
-#[derive(Debug)]
-enum Map {
-    Affine(Coupled),
-    Family(Box<dyn Univariate>),
-}
+use flows_core::ops::{Coupled, coupled};
+use flows_core::{Error, Result};
+use std::ops::Range;
+use std::sync::Arc;
 
 /// Bins of a spline, and where it ends on either side.
 const BINS: usize = 8;
@@ -44,99 +18,91 @@ const END: f64 = 4.0;
 /// Logistics of a mixture.
 const COMPONENTS: usize = 8;
 
-impl ImageCoupling {
-    /// A layer over images of `shape` (C, H, W) with `hidden` channels within its network.
-    ///
-    /// # Errors
-    /// When the number of channels is odd, or a size is 0.
-    pub fn new(shape: [usize; 3], kind: CouplingKind, hidden: usize, scope: &Scope) -> Result<Self> {
-        Self::conditional(shape, kind, hidden, 0, scope)
+/// A coupling layer over images of `shape` (C, H, W): the first half of the channels stays, and a network of
+/// convolutions of it, 3x3, 1x1 and 3x3 with `hidden` channels within, says how the second half moves (Kingma and
+/// Dhariwal 2018, arXiv:1807.03039, section 3.3). If it is conditional, the network sees `features` below the half
+/// that stays: the layer's context (B, F, H, W).
+///
+/// `inverse` is `z = (x + t) s`, `s = sigmoid(max(r, -7) + 2)`, the network giving all r, then all t; or, if bounded,
+/// the same with -2 for -7; or, if additive, `z = x + t`; or the inverse of a spline of x or of a mixture of logistics,
+/// the network giving all first parameters, then all second ones, and so on. The last convolution starts at zero, so
+/// that s is 0.88 then, a spline the identity and a mixture close to it. Weights: `0.weight`, `0.bias`, `1.weight`,
+/// `1.bias`, `2.weight`, `2.bias`, `2.log_scale`.
+///
+/// # Errors
+/// When the number of channels is odd, or a size is 0.
+pub fn coupling(
+    shape: [usize; 3],
+    kind: CouplingKind,
+    hidden: usize,
+    features: Option<usize>,
+    scope: &Scope,
+) -> Result<Coupling> {
+    let [channels, ..] = shape;
+    if channels == 0 || channels % 2 == 1 || hidden == 0 {
+        let message = format!("a coupling of {channels} channels, {hidden} within: give an even number, and some");
+        return Err(Error::Config(message));
     }
+    let half = channels / 2;
+    let univariate: Arc<dyn Univariate> = match kind {
+        CouplingKind::Affine => Arc::new(GlowAffine(Coupled::Sigmoid)),
+        CouplingKind::Bounded => Arc::new(GlowAffine(Coupled::Bounded)),
+        CouplingKind::Additive => Arc::new(GlowAffine(Coupled::Shift)),
+        CouplingKind::Spline => Arc::new(RqSpline::linear_tails(BINS, END)?),
+        CouplingKind::Mixture => Arc::new(LogisticMixture::new(COMPONENTS)?),
+    };
+    let start = univariate.identity().into_iter().flat_map(|value| std::iter::repeat_n(value, half)).collect();
+    let network = network(half, hidden, start, features, scope)?;
+    Coupling::over_channels(&shape, &Mask::Halves { swap: false }, univariate, Box::new(network), scope)
+}
 
-    /// The same, given a context of `features` channels; none if there are 0.
-    ///
-    /// # Errors
-    /// As [`Self::new`].
-    pub fn conditional(
-        shape: [usize; 3],
-        kind: CouplingKind,
-        hidden: usize,
-        features: usize,
-        scope: &Scope,
-    ) -> Result<Self> {
-        let [channels, ..] = shape;
-        if channels == 0 || channels % 2 == 1 || hidden == 0 {
-            let message = format!("a coupling of {channels} channels, {hidden} within: give an even number, and some");
-            return Err(Error::Config(message));
-        }
-        let half = channels / 2;
-        let map = match kind {
-            CouplingKind::Affine => Map::Affine(Coupled::Sigmoid),
-            CouplingKind::Bounded => Map::Affine(Coupled::Bounded),
-            CouplingKind::Additive => Map::Affine(Coupled::Shift),
-            CouplingKind::Spline => Map::Family(Box::new(RqSpline::linear_tails(BINS, END)?)),
-            CouplingKind::Mixture => Map::Family(Box::new(LogisticMixture::new(COMPONENTS)?)),
-        };
-        let start = match &map {
-            Map::Affine(Coupled::Shift) => vec![0.0; half],
-            Map::Affine(_) => vec![0.0; channels],
-            Map::Family(family) => family.identity().iter().flat_map(|&v| std::iter::repeat_n(v, half)).collect(),
-        };
-        let network = vec![
-            layer(half + features, hidden, 3, &scope.enter(0))?,
-            layer(hidden, hidden, 1, &scope.enter(1))?,
-            last_layer_from(hidden, start, &scope.enter(2))?,
-        ];
-        Ok(Self { shape, features, map, network })
+/// The affine maps of Glow, as published.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct GlowAffine(pub(crate) Coupled);
+
+impl GlowAffine {
+    /// The map of every number: of a row each.
+    fn each(self, direction: Direction, x: &Tensor, parameters: &Tensor) -> Result<(Tensor, Tensor)> {
+        let ((batch, n), width) = (x.dims2()?, self.parameters());
+        let rows = parameters.broadcast_as((batch, n, width))?.reshape((batch * n, width))?;
+        let (value, log) = coupled(&x.reshape((batch * n, 1))?, &rows, 0..1, self.0, direction)?;
+        Ok((value.reshape((batch, n))?, log.reshape((batch, n))?))
     }
 }
 
-impl Bijector for ImageCoupling {
-    fn latent_shape(&self) -> &[usize] {
-        &self.shape
+impl Univariate for GlowAffine {
+    fn name(&self) -> String {
+        match self.0 {
+            Coupled::Shift => "additive".into(),
+            Coupled::Bounded => "bounded affine".into(),
+            _ => "affine".into(),
+        }
     }
 
-    fn map(
+    fn parameters(&self) -> usize {
+        if self.0 == Coupled::Shift { 1 } else { 2 }
+    }
+
+    /// The start as published, at which s is 0.88.
+    fn identity(&self) -> Vec<f64> {
+        vec![0.0; self.parameters()]
+    }
+
+    fn forward(&self, z: &Tensor, parameters: &Tensor) -> Result<(Tensor, Tensor)> {
+        self.each(Direction::Forward, z, parameters)
+    }
+
+    fn inverse(&self, x: &Tensor, parameters: &Tensor) -> Result<(Tensor, Tensor)> {
+        self.each(Direction::Inverse, x, parameters)
+    }
+
+    fn couple(
         &self,
         direction: Direction,
-        input: &Tensor,
-        context: Option<&Tensor>,
-        _: &mut Mode<'_>,
+        x: &Tensor,
+        moved: Range<usize>,
+        parameters: &Tensor,
     ) -> Result<(Tensor, Tensor)> {
-        let batch = check_event("the input of a coupling", input, &self.shape)?;
-        let [channels, height, width] = self.shape;
-        let half = channels / 2;
-        let mut seen = input.narrow(1, 0, half)?;
-        if self.features > 0 {
-            seen = Tensor::cat(&[&seen, features(context, batch, [self.features, height, width])?], 1)?;
-        }
-        let parameters = conv_network(&seen, self.network.clone())?.flatten_from(1)?;
-        let (flat, kept) = (input.flatten_from(1)?, half * height * width);
-        let (out, log_det) = match &self.map {
-            Map::Affine(map) => coupled(&flat, &parameters, kept, *map, direction)?,
-            Map::Family(family) => {
-                let raw = parameters.reshape((batch, family.parameters(), kept))?.transpose(1, 2)?.contiguous()?;
-                let moved = flat.narrow(1, kept, kept)?.contiguous()?;
-                let (moved, log) = match direction {
-                    Direction::Forward => family.forward(&moved, &raw)?,
-                    Direction::Inverse => family.inverse(&moved, &raw)?,
-                };
-                (Tensor::cat(&[&flat.narrow(1, 0, kept)?, &moved], 1)?, sum_event(&log)?)
-            }
-        };
-        Ok((out.reshape(input.shape())?, log_det))
-    }
-
-    fn structure(&self) -> Structure {
-        let kind = match &self.map {
-            Map::Affine(Coupled::Shift) => "additive".into(),
-            Map::Affine(Coupled::Bounded) => "bounded affine".into(),
-            Map::Affine(_) => "affine".into(),
-            Map::Family(family) => family.name(),
-        };
-        let given = if self.features > 0 { format!(" given {} features", self.features) } else { String::new() };
-        let within = self.network[0].weight.dims()[0];
-        let details = format!("{:?}{given}: {kind}, {within} channels within", self.shape);
-        Structure::new("Coupling", details).weights(weights(&self.network))
+        coupled(x, parameters, moved, self.0, direction)
     }
 }

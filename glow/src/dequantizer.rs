@@ -1,7 +1,7 @@
 //! Noise within the values of colours that is learnt.
 
 use crate::encoder::Features;
-use crate::{CouplingKind, Dequantizer, Encoder, GlowConfig, ImageCoupling, NormalPrior};
+use crate::{CouplingKind, Dequantizer, Encoder, GlowConfig, coupling, normal_prior};
 use flows_core::bijectors::univariate::Fixed;
 use flows_core::bijectors::{Bijector, Chain, Conv1x1, Elementwise, Embed, Squeeze, Start};
 use flows_core::nn::Scope;
@@ -22,13 +22,12 @@ pub fn dequantizer(config: &GlowConfig, scope: &Scope) -> Result<Box<dyn Bijecto
     let shape = config.level_shape(0);
     let [_, height, width] = shape;
     let encoder = Encoder::new(config.shape, features, blocks, &[[height, width]], &scope.enter("encoder"))?;
-    let mut chain: Vec<Box<dyn Bijector>> =
-        vec![Box::new(NormalPrior::given(shape, features, &scope.enter("normal"))?)];
+    let mut chain: Vec<Box<dyn Bijector>> = vec![Box::new(normal_prior(shape, features, &scope.enter("normal"))?)];
     for k in 0..steps {
         let scope = scope.enter(k);
         chain.push(Box::new(Conv1x1::lu(&shape, Start::Random, &scope.enter("mix"))?));
-        let (affine, scope) = (CouplingKind::Affine, scope.enter("coupling"));
-        chain.push(Box::new(ImageCoupling::conditional(shape, affine, hidden, features, &scope)?));
+        let (affine, features, scope) = (CouplingKind::Affine, Some(features), scope.enter("coupling"));
+        chain.push(Box::new(coupling(shape, affine, hidden, features, &scope)?));
     }
     chain.push(Box::new(Squeeze::new(&config.shape, 2)?));
     chain.push(Box::new(Elementwise::new(&config.shape, Arc::new(Fixed::Sigmoid), scope)?));

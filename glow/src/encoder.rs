@@ -1,11 +1,10 @@
 //! What a Glow sees of the image that it is given.
 
 use crate::GlowConfig;
-use crate::conv::weights;
 use candle_core::Tensor;
 use flows_core::bijectors::{Bijector, Squeeze};
-use flows_core::nn::{Init, Mode, Network, Scope};
-use flows_core::ops::{ConvLayer, Fused, Outside, conv_network};
+use flows_core::nn::{Conv2d, Init, Mode, Network, Scope};
+use flows_core::ops::{ConvLayer, Fused, conv_network};
 use flows_core::shape::check_event;
 use flows_core::{Error, Result, Structure};
 
@@ -93,14 +92,8 @@ impl Encoder {
 
 /// A 3x3 convolution whose weights keep the size of what goes through (He et al., 2015, arXiv:1502.01852).
 fn layer(channels: usize, outputs: usize, activation: Fused, scope: &Scope) -> Result<ConvLayer> {
-    let deviation = (2.0 / (9 * channels) as f64).sqrt();
-    Ok(ConvLayer {
-        weight: scope.weight("weight", (outputs, channels, 3, 3), Init::Normal(deviation))?,
-        bias: scope.weight("bias", outputs, Init::Zeros)?,
-        log_scale: None,
-        outside: Outside::Zeros,
-        activation,
-    })
+    let start = [Init::Normal((2.0 / (9 * channels) as f64).sqrt()), Init::Zeros];
+    Ok(Conv2d::starting_at([channels, outputs], 3, start, scope)?.layer(activation))
 }
 
 impl Network for Encoder {
@@ -124,7 +117,7 @@ impl Network for Encoder {
 
     fn structure(&self) -> Structure {
         let details = format!("{:?}, {} residual blocks", self.shape, self.blocks.len());
-        Structure::new("Encoder", details).weights(weights(self.layers()))
+        Structure::new("Encoder", details).weights(self.layers().flat_map(ConvLayer::weights))
     }
 }
 

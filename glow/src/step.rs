@@ -1,9 +1,7 @@
 //! Steps and levels of a Glow.
 
 use crate::encoder::{Features, WithFeatures};
-use crate::{
-    AffineInjector, ClassFeatures, Condition, Encoder, GlowConfig, ImageCoupling, Mixing, NormalPrior, TopPrior,
-};
+use crate::{ClassFeatures, Condition, Encoder, GlowConfig, Mixing, TopPrior, coupling, injector, normal_prior};
 use flows_core::Result;
 use flows_core::bijectors::{
     ActNorm, Bijector, Chain, Conv1x1, Embed, Equalize, Level, Logit, MultiScale, Order, Permutation, SplitPrior,
@@ -51,7 +49,7 @@ fn level(config: &GlowConfig, index: usize, scope: &Scope) -> Result<Level> {
     let shape = config.level_shape(index);
     let [channels, height, width] = shape;
     let features = Features::of_level(config, index);
-    let given = features.map_or(0, |features| features.shape[0]);
+    let given = features.map(|features| features.shape[0]);
     // From the data on, which is the order of the names.
     let mut steps: Vec<Box<dyn Bijector>> = Vec::new();
     if index == 0 && config.equalize {
@@ -70,20 +68,19 @@ fn level(config: &GlowConfig, index: usize, scope: &Scope) -> Result<Level> {
         let scope = scope.enter(k);
         steps.push(Box::new(ActNorm::new(&shape, &scope.enter("actnorm"))?));
         steps.push(mixing(config.mixing_of(index), &shape, &scope.enter("mix"))?);
-        if config.condition.is_some() {
-            steps.push(Box::new(AffineInjector::new(shape, given, config.hidden, &scope.enter("injector"))?));
+        if let (Some(features), true) = (given, config.condition.is_some()) {
+            steps.push(Box::new(injector(shape, features, config.hidden, &scope.enter("injector"))?));
         }
-        let (kind, scope) = (config.coupling, scope.enter("coupling"));
-        steps.push(Box::new(ImageCoupling::conditional(shape, kind, config.hidden, given, &scope)?));
+        steps.push(Box::new(coupling(shape, config.coupling, config.hidden, given, &scope.enter("coupling"))?));
     }
     let (scope, half) = (scope.enter("prior"), [channels / 2, height, width]);
     let mut split: Option<SplitPrior> = None;
     match (index + 1 == config.levels, features) {
         (true, None) => steps.push(Box::new(TopPrior::new(shape, config.classes, &scope)?)),
-        (true, Some(_)) => steps.push(Box::new(NormalPrior::given(shape, given, &scope)?)),
-        (false, None) => split = Some(SplitPrior::new(Box::new(NormalPrior::new(half, &scope)?))),
+        (true, Some(features)) => steps.push(Box::new(normal_prior(shape, features.shape[0], &scope)?)),
+        (false, None) => split = Some(SplitPrior::new(Box::new(normal_prior(half, half[0], &scope)?))),
         (false, Some(features)) => {
-            let normal = NormalPrior::given(half, half[0] + given, &scope)?;
+            let normal = normal_prior(half, half[0] + features.shape[0], &scope)?;
             split = Some(SplitPrior::embedded(Box::new(WithFeatures(features)), Box::new(normal)));
         }
     }

@@ -8,8 +8,8 @@ use flows_core::testing::{Case, difference, gradient_difference, measure, pertur
 use flows_core::train::{FlowLoss, Loss, Memory};
 use flows_core::{Result, Rng};
 use glow::{
-    AffineInjector, Condition, CouplingKind, Dequantizer, Encoder, Glow, GlowConfig, ImageCoupling, Mixing, TopPrior,
-    dequantizer, flow, from_state_dict, state_dict,
+    Condition, CouplingKind, Dequantizer, Encoder, Glow, GlowConfig, Mixing, TopPrior, coupling, dequantizer, flow,
+    from_state_dict, injector, state_dict,
 };
 use std::collections::HashMap;
 
@@ -52,15 +52,15 @@ fn cases() -> Vec<Case> {
         CouplingKind::Mixture,
     ] {
         let case = Case::new(format!("coupling, {kind:?}"), move |scope| {
-            Ok(Box::new(ImageCoupling::new([4, 3, 2], kind, 5, scope)?))
+            Ok(Box::new(coupling([4, 3, 2], kind, 5, None, scope)?))
         });
         cases.push(case.overflows().gradient_tolerance(0.02));
         let case = Case::new(format!("coupling, {kind:?}, given features"), move |scope| {
-            Ok(Box::new(ImageCoupling::conditional([4, 3, 2], kind, 4, 2, scope)?))
+            Ok(Box::new(coupling([4, 3, 2], kind, 4, Some(2), scope)?))
         });
         cases.push(case.given([2, 3, 2]).noise(0.1).overflows().gradient_tolerance(0.02));
     }
-    let injector = Case::new("injector", |scope| Ok(Box::new(AffineInjector::new([3, 3, 2], 2, 5, scope)?)));
+    let injector = Case::new("injector", |scope| Ok(Box::new(injector([3, 3, 2], 2, 5, scope)?)));
     cases.push(injector.given([2, 3, 2]).overflows().gradient_tolerance(0.02));
     // Features are larger than, as large as and smaller than the image.
     for (coupling, scale, given) in [(CouplingKind::Affine, 4, [1, 2, 2]), (CouplingKind::Additive, 8, [1, 1, 1])] {

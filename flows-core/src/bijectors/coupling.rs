@@ -2,126 +2,25 @@
 
 use super::univariate::Univariate;
 use super::{Bijector, Direction, Elementwise, Mode};
-use crate::nn::{Network, NetworkConfig, Output, Scope};
+use crate::nn::{ConvNetConfig, Network, NetworkConfig, Output, Scope};
 use crate::shape::check_event;
 use crate::{Error, Result, Structure, ops};
 use candle_core::Tensor;
+use split::Split;
 use std::sync::Arc;
 
-/// Which elements of an event a coupling transforms; the others condition them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Mask {
-    /// The second half along the event's first axis (features or channels); the first if `swap`.
-    Halves {
-        /// Whether to transform the first half instead.
-        swap: bool,
-    },
-    /// Every second element along the event's first axis, from the first or, if `odd`, the second.
-    Alternating {
-        /// Whether to transform elements 1, 3, ... instead of 0, 2, ...
-        odd: bool,
-    },
-    /// The squares of one colour of each (..., H, W) picture, those with an even sum of row and column
-    /// unless `odd`.
-    Checkerboard {
-        /// Whether to transform the other colour.
-        odd: bool,
-    },
-    /// These elements (row-major): true is transformed.
-    Custom(Vec<bool>),
-}
+mod split;
 
-impl Mask {
-    /// Which elements of an event of `shape` are transformed, in row-major order.
-    ///
-    /// # Errors
-    /// When the shape has no such mask.
-    pub fn transformed(&self, shape: &[usize]) -> Result<Vec<bool>> {
-        let n: usize = shape.iter().product();
-        let first = shape.first().copied().unwrap_or(1);
-        let inner = n / first.max(1);
-        match self {
-            Self::Halves { swap } => Ok((0..n).map(|i| (i / inner >= first.div_ceil(2)) != *swap).collect()),
-            Self::Alternating { odd } => Ok((0..n).map(|i| (i / inner % 2 == 1) == *odd).collect()),
-            Self::Checkerboard { odd } => {
-                let [.., height, width] = shape else {
-                    let message =
-                        format!("a checkerboard mask needs rows and columns, but the event's shape is {shape:?}");
-                    return Err(Error::Config(message));
-                };
-                Ok((0..n).map(|i| ((i / width % height + i % width) % 2 == 1) == *odd).collect())
-            }
-            Self::Custom(mask) if mask.len() == n => Ok(mask.clone()),
-            Self::Custom(mask) => Err(Error::Config(format!(
-                "the mask has {} elements, but an event of shape {shape:?} has {n}",
-                mask.len()
-            ))),
-        }
-    }
-}
-
-/// How an event falls into a kept and a moved part.
-#[derive(Debug)]
-struct Split {
-    kept: usize,
-    moved: usize,
-    order: Order,
-}
-
-#[derive(Debug)]
-enum Order {
-    KeptFirst,
-    MovedFirst,
-    /// Indices that bring the kept part in front, and those that undo it.
-    Scattered(Tensor, Tensor),
-}
-
-impl Split {
-    fn new(transformed: &[bool], scope: &Scope) -> Result<Self> {
-        let (moved, kept): (Vec<u32>, Vec<u32>) = (0..transformed.len() as u32).partition(|&i| transformed[i as usize]);
-        let order = if transformed.is_sorted() {
-            Order::KeptFirst
-        } else if transformed.iter().rev().is_sorted() {
-            Order::MovedFirst
-        } else {
-            let front = [kept.clone(), moved.clone()].concat();
-            let mut back = vec![0u32; front.len()];
-            front.iter().enumerate().for_each(|(at, &i)| back[i as usize] = at as u32);
-            Order::Scattered(Tensor::new(front, scope.device())?, Tensor::new(back, scope.device())?)
-        };
-        Ok(Self { kept: kept.len(), moved: moved.len(), order })
-    }
-
-    /// (B, N) to (B, kept) and (B, moved).
-    fn split(&self, v: &Tensor) -> Result<(Tensor, Tensor)> {
-        let (kept, moved) = (self.kept, self.moved);
-        let parts = match &self.order {
-            Order::KeptFirst => (v.narrow(1, 0, kept)?, v.narrow(1, kept, moved)?),
-            Order::MovedFirst => (v.narrow(1, moved, kept)?, v.narrow(1, 0, moved)?),
-            Order::Scattered(front, _) => {
-                let v = v.contiguous()?.index_select(front, 1)?;
-                (v.narrow(1, 0, kept)?, v.narrow(1, kept, moved)?)
-            }
-        };
-        Ok((parts.0.contiguous()?, parts.1.contiguous()?))
-    }
-
-    fn join(&self, kept: &Tensor, moved: &Tensor) -> Result<Tensor> {
-        Ok(match &self.order {
-            Order::KeptFirst => Tensor::cat(&[kept, moved], 1)?,
-            Order::MovedFirst => Tensor::cat(&[moved, kept], 1)?,
-            Order::Scattered(_, back) => Tensor::cat(&[kept, moved], 1)?.index_select(back, 1)?,
-        })
-    }
-}
+pub use split::Mask;
 
 /// A coupling layer: `x_kept = z_kept`, `x_moved = f(z_moved; network(z_kept, context))` with a
 /// univariate family f, element by element; `log|det|` is the sum of its log-derivatives.
 ///
 /// Both directions cost one evaluation of the network. With the additive family this is NICE
 /// (Dinh et al., 2014), with the affine one RealNVP (Dinh et al., 2016), with the spline NSF
-/// (Durkan et al., 2019). The kept part may have a map of its own, as in NSF. An event of one
-/// element, which leaves nothing to condition on, gets an [`Elementwise`] map.
+/// (Durkan et al., 2019), and over channels, with convolutions, Glow (Kingma and Dhariwal, 2018)
+/// or WaveGlow (Prenger et al., 2018). The kept part may have a map of its own, as in NSF. An event
+/// of one element, which leaves nothing to condition on, gets an [`Elementwise`] map.
 #[derive(Debug)]
 pub struct Coupling {
     shape: Vec<usize>,
@@ -131,8 +30,26 @@ pub struct Coupling {
 
 #[derive(Debug)]
 enum Kind {
-    Coupled { split: Split, univariate: Arc<dyn Univariate>, network: Box<dyn Network>, kept_map: Option<Elementwise> },
+    Coupled(Coupled),
     Single(Elementwise),
+}
+
+#[derive(Debug)]
+struct Coupled {
+    split: Split,
+    layout: Layout,
+    univariate: Arc<dyn Univariate>,
+    network: Box<dyn Network>,
+    kept_map: Option<Elementwise>,
+}
+
+/// What lies side by side in the raw parameters that the network gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Layout {
+    /// Those of an element: (B, moved P).
+    Elements,
+    /// Those of a kind, of all channels: (B, P moved, places...).
+    Kinds,
 }
 
 impl Coupling {
@@ -158,10 +75,10 @@ impl Coupling {
             };
             return Ok(Self { shape: shape.to_vec(), details, kind: Kind::Single(map) });
         }
-        let split = Split::new(&mask.transformed(shape)?, scope)?;
+        let split = Split::new(&mask.transformed(shape)?, &[], scope)?;
         let output = Output::near(univariate.identity().repeat(split.moved));
         let network = network.build(split.kept, context, output, &scope.enter("conditioner"))?;
-        Self::from_split(shape, split, univariate, network)
+        Self::from_split(shape, split, Layout::Elements, univariate, network)
     }
 
     /// A coupling with a network of your own, from the (B, kept) elements that the mask leaves, in
@@ -176,13 +93,86 @@ impl Coupling {
         network: Box<dyn Network>,
         scope: &Scope,
     ) -> Result<Self> {
-        let split = Split::new(&mask.transformed(shape)?, scope)?;
-        Self::from_split(shape, split, univariate, network)
+        let split = Split::new(&mask.transformed(shape)?, &[], scope)?;
+        Self::from_split(shape, split, Layout::Elements, univariate, network)
+    }
+
+    /// A coupling over the channels of signals (C, T) or images (C, H, W), conditioned by convolutions
+    /// of the channels that the mask keeps and, if there is one, of a context of so many channels in as many
+    /// places, (B, K, T) or (B, K, H, W), or (B, K) for all places alike. It starts near the identity.
+    ///
+    /// No weight depends on the number of places: the same serve signals of any length.
+    ///
+    /// ```
+    /// use candle_core::{DType, Device};
+    /// use flows_core::bijectors::{Bijector, Coupling, Mask, univariate::Affine};
+    /// use flows_core::nn::{ConvNetConfig, Parameters};
+    /// use flows_core::Rng;
+    /// use std::sync::Arc;
+    /// let mut rng = Rng::seed(0);
+    /// let parameters = Parameters::new(DType::F32, &Device::Cpu, rng.fork());
+    /// let (mask, affine) = (Mask::Halves { swap: false }, Arc::new(Affine::default()));
+    /// let network = ConvNetConfig { hidden: vec![16, 16], dilations: vec![1, 2, 4], ..Default::default() };
+    /// let coupling = Coupling::convolutional(&[8, 100], &mask, affine, Some(3), &network, &parameters.scope())?;
+    /// let x = rng.normal_tensor((2, 8, 100), DType::F32, &Device::Cpu)?;
+    /// let mel = rng.normal_tensor((2, 3, 100), DType::F32, &Device::Cpu)?;
+    /// let (z, log_det) = coupling.inverse(&x, Some(&mel))?;
+    /// assert_eq!((z.dims(), log_det.dims()), (&[2, 8, 100][..], &[2][..]));
+    /// # Ok::<(), flows_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// When the shape is another, the mask is not one of channels or keeps or moves all of them, or a size of the
+    /// network cannot be.
+    pub fn convolutional(
+        shape: &[usize],
+        mask: &Mask,
+        univariate: Arc<dyn Univariate>,
+        context: Option<usize>,
+        network: &ConvNetConfig,
+        scope: &Scope,
+    ) -> Result<Self> {
+        let (split, axes) = Self::channels(shape, mask, scope)?;
+        let start = univariate.identity().into_iter().flat_map(|value| std::iter::repeat_n(value, split.moved));
+        let output = Output::near(start.collect());
+        let network = network.build(axes, split.kept, context, output, &scope.enter("conditioner"))?;
+        Self::from_split(shape, split, Layout::Kinds, univariate, Box::new(network))
+    }
+
+    /// A coupling over channels with a network of your own, from the channels that the mask keeps, (B, kept, T) or
+    /// (B, kept, H, W), and a context that is the network's matter, to the raw parameters of the others, (B, P moved,
+    /// T) or (B, P moved, H, W): the first of all channels, then the second of all, and so on.
+    ///
+    /// # Errors
+    /// When the mask is not one of channels, or keeps or moves all of them.
+    pub fn over_channels(
+        shape: &[usize],
+        mask: &Mask,
+        univariate: Arc<dyn Univariate>,
+        network: Box<dyn Network>,
+        scope: &Scope,
+    ) -> Result<Self> {
+        let (split, _) = Self::channels(shape, mask, scope)?;
+        Self::from_split(shape, split, Layout::Kinds, univariate, network)
+    }
+
+    /// The split of channels, and how many axes of places there are.
+    fn channels(shape: &[usize], mask: &Mask, scope: &Scope) -> Result<(Split, usize)> {
+        let [channels, places @ ..] = shape else {
+            return Err(Error::shape("the event of a coupling over channels", shape, "(C, T) or (C, H, W)"));
+        };
+        if matches!(mask, Mask::Checkerboard { .. }) {
+            let message =
+                "a checkerboard mask splits places: split channels by halves, alternately or by a mask of them";
+            return Err(Error::Config(message.into()));
+        }
+        Ok((Split::new(&mask.transformed(&[*channels])?, places, scope)?, places.len()))
     }
 
     fn from_split(
         shape: &[usize],
         split: Split,
+        layout: Layout,
         univariate: Arc<dyn Univariate>,
         network: Box<dyn Network>,
     ) -> Result<Self> {
@@ -191,20 +181,68 @@ impl Coupling {
             return Err(Error::Config(message));
         }
         let details = format!("{shape:?}, {} -> {}: {}", split.kept, split.moved, univariate.name());
-        let kind = Kind::Coupled { split, univariate, network, kept_map: None };
+        let kind = Kind::Coupled(Coupled { split, layout, univariate, network, kept_map: None });
         Ok(Self { shape: shape.to_vec(), details, kind })
     }
 
     /// Transforms the kept part too, by a map that conditions on nothing; before the network sees
-    /// it in inverse direction, as in NSF.
+    /// it in inverse direction, as in NSF. Every element has a map of its own, so its weights are those of
+    /// one length of signals.
     ///
     /// # Errors
     /// When the weight's name is taken.
     pub fn with_kept_map(mut self, univariate: Arc<dyn Univariate>, scope: &Scope) -> Result<Self> {
-        if let Kind::Coupled { split, kept_map, .. } = &mut self.kind {
-            *kept_map = Some(Elementwise::new(&[split.kept], univariate, &scope.enter("kept"))?);
+        if let Kind::Coupled(Coupled { split, kept_map, .. }) = &mut self.kind {
+            *kept_map = Some(Elementwise::new(&[split.kept_range().len()], univariate, &scope.enter("kept"))?);
         }
         Ok(self)
+    }
+}
+
+impl Coupled {
+    fn map(
+        &self,
+        direction: Direction,
+        input: &Tensor,
+        context: Option<&Tensor>,
+        mode: &mut Mode<'_>,
+    ) -> Result<(Tensor, Tensor)> {
+        let Self { split, layout, univariate, network, kept_map } = self;
+        let (batch, range) = (input.dim(0)?, split.moved_range());
+        let flat = split.gather(input)?;
+        let kept = flat.narrow(1, split.kept_range().start, split.kept_range().len())?;
+        let (kept_out, kept_log) = match kept_map {
+            None => (kept.clone(), None),
+            Some(map) => map.map(direction, &kept, None, mode).map(|(v, log)| (v, Some(log)))?,
+        };
+        // The network sees the kept part on its data side, in both directions.
+        let seen = if direction == Direction::Forward { &kept_out } else { &kept };
+        let seen = seen.reshape(split.shape(batch, split.kept))?;
+        let raw = network.forward(&seen, context, mode)?;
+        let want = split.shape(batch, split.moved * univariate.parameters());
+        if raw.dims() != want {
+            return Err(Error::shape("what the network of a coupling gives", raw.dims(), format!("{want:?}")));
+        }
+        let moved = || flat.narrow(1, range.start, range.len())?.contiguous();
+        let (out, log_det) = match layout {
+            Layout::Elements => {
+                let raw = raw.reshape((batch, split.moved, univariate.parameters()))?;
+                let (moved, log) = match direction {
+                    Direction::Forward => univariate.forward(&moved()?, &raw)?,
+                    Direction::Inverse => univariate.inverse(&moved()?, &raw)?,
+                };
+                (split.join(&kept_out, &moved)?, ops::sum_event(&log)?)
+            }
+            Layout::Kinds => {
+                let whole = if kept_map.is_some() { split.join(&kept_out, &moved()?)? } else { flat.clone() };
+                univariate.couple(direction, &whole, range, &raw.flatten_from(1)?)?
+            }
+        };
+        let log_det = match kept_log {
+            Some(kept) => (log_det + kept)?,
+            None => log_det,
+        };
+        Ok((split.scatter(out)?.reshape(input.shape())?, log_det))
     }
 }
 
@@ -220,36 +258,17 @@ impl Bijector for Coupling {
         context: Option<&Tensor>,
         mode: &mut Mode<'_>,
     ) -> Result<(Tensor, Tensor)> {
-        let batch = check_event("the input of a coupling", input, &self.shape)?;
-        let (split, univariate, network, kept_map) = match &self.kind {
-            Kind::Coupled { split, univariate, network, kept_map } => (split, univariate, network, kept_map),
-            Kind::Single(map) => return map.map(direction, input, context, mode),
-        };
-        let (kept, moved) = split.split(&input.flatten_from(1)?)?;
-        let (kept_out, kept_log) = match kept_map {
-            None => (kept.clone(), None),
-            Some(map) => map.map(direction, &kept, None, mode).map(|(v, log)| (v, Some(log)))?,
-        };
-        // The network sees the kept part on its data side, in both directions.
-        let seen = if direction == Direction::Forward { &kept_out } else { &kept };
-        let raw = network.forward(seen, context, mode)?;
-        let raw = raw.reshape((batch, split.moved, univariate.parameters()))?;
-        let (moved, log) = match direction {
-            Direction::Forward => univariate.forward(&moved, &raw)?,
-            Direction::Inverse => univariate.inverse(&moved, &raw)?,
-        };
-        let log_det = ops::sum_event(&log)?;
-        let log_det = match kept_log {
-            Some(kept) => (log_det + kept)?,
-            None => log_det,
-        };
-        Ok((split.join(&kept_out, &moved)?.reshape(input.shape())?, log_det))
+        check_event("the input of a coupling", input, &self.shape)?;
+        match &self.kind {
+            Kind::Coupled(coupled) => coupled.map(direction, input, context, mode),
+            Kind::Single(map) => map.map(direction, input, context, mode),
+        }
     }
 
     fn structure(&self) -> Structure {
         let node = Structure::new("Coupling", self.details.clone());
         match &self.kind {
-            Kind::Coupled { network, kept_map, univariate, .. } => {
+            Kind::Coupled(Coupled { network, kept_map, univariate, .. }) => {
                 let node = node.part(network.structure()).parts(univariate.structure());
                 node.parts(kept_map.iter().map(Bijector::structure))
             }

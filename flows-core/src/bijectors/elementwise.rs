@@ -4,7 +4,7 @@ use super::univariate::Univariate;
 use super::{Bijector, Direction, Mode};
 use crate::nn::{Init, Network, NetworkConfig, Output, Scope};
 use crate::shape::{check_context, check_event};
-use crate::{Result, Structure, ops};
+use crate::{Error, Result, Structure, ops};
 use candle_core::Tensor;
 use std::sync::Arc;
 
@@ -27,6 +27,8 @@ enum Source {
     Weights(Tensor),
     /// A network from a context of this width.
     Context(usize, Box<dyn Network>),
+    /// A network over channels, from a context of its own kind.
+    Channels(Box<dyn Network>),
     /// The family has none.
     Nothing(Tensor),
 }
@@ -66,6 +68,44 @@ impl Elementwise {
         let source = Source::Context(context, network.build(context, None, output, &scope.enter("conditioner"))?);
         Ok(Self { univariate, shape: shape.to_vec(), source })
     }
+
+    /// The family on signals (C, T) or images (C, H, W), with parameters that `network` makes from the context, its
+    /// input: (B, P C, T) or (B, P C, H, W), the first of all channels, then the second of all, and so on.
+    ///
+    /// So a flow is given a spectrogram, or SRFlow's injector the features of an image.
+    ///
+    /// # Errors
+    /// When an event has no channel.
+    pub fn over_channels(shape: &[usize], univariate: Arc<dyn Univariate>, network: Box<dyn Network>) -> Result<Self> {
+        if shape.is_empty() || shape.contains(&0) {
+            return Err(Error::shape("the event of a map over channels", shape, "(C, T) or (C, H, W)"));
+        }
+        Ok(Self { univariate, shape: shape.to_vec(), source: Source::Channels(network) })
+    }
+
+    /// The map given what a network over channels makes of the context.
+    fn given(
+        &self,
+        network: &dyn Network,
+        direction: Direction,
+        input: &Tensor,
+        context: Option<&Tensor>,
+        mode: &mut Mode<'_>,
+    ) -> Result<(Tensor, Tensor)> {
+        let Some(context) = context else {
+            return Err(Error::Config("this flow is conditional: give a context, one row for each event".into()));
+        };
+        let raw = network.forward(context, None, mode)?;
+        let mut want = input.dims().to_vec();
+        want[1] *= self.univariate.parameters();
+        if raw.dims() != want {
+            let what = "what the network of an element-wise map makes of the context";
+            return Err(Error::shape(what, raw.dims(), format!("{want:?}")));
+        }
+        let (flat, all) = (input.flatten_from(1)?, 0..self.shape.iter().product());
+        let (value, log_det) = self.univariate.couple(direction, &flat, all, &raw.flatten_from(1)?)?;
+        Ok((value.reshape(input.shape())?, log_det))
+    }
 }
 
 impl Bijector for Elementwise {
@@ -83,6 +123,7 @@ impl Bijector for Elementwise {
         let batch = check_event("the input of an element-wise map", input, &self.shape)?;
         let parameters = match &self.source {
             Source::Weights(p) | Source::Nothing(p) => p.clone(),
+            Source::Channels(network) => return self.given(network.as_ref(), direction, input, context, mode),
             Source::Context(width, network) => {
                 let raw = network.forward(check_context(context, *width, batch)?, None, mode)?;
                 raw.reshape((batch, self.shape.iter().product::<usize>(), self.univariate.parameters()))?
@@ -102,7 +143,7 @@ impl Bijector for Elementwise {
         let node = node.parts(self.univariate.structure());
         match &self.source {
             Source::Weights(p) => node.weights([p]),
-            Source::Context(_, network) => node.part(network.structure()),
+            Source::Context(_, network) | Source::Channels(network) => node.part(network.structure()),
             Source::Nothing(_) => node,
         }
     }

@@ -71,7 +71,8 @@ pub trait Config: Clone + Debug + Serialize + DeserializeOwned + Send + Sync {
 
     /// The distribution, whose weights and buffers are made in `scope`.
     ///
-    /// It is called a second time for the twin whose weights are constants, and has to make the same then.
+    /// It is called a second time for the twin whose weights are constants, and has to make the same then; and by
+    /// [`Model::with_config`], with another config of one's choice.
     ///
     /// # Errors
     /// When the config names a size or a setting that cannot be.
@@ -129,6 +130,58 @@ impl<C: Config> Model<C> {
         let model = Self::in_store(config, Parameters::saved(dtype, device, tensors))?;
         model.parameters.check_saved()?;
         Ok(model)
+    }
+
+    /// The model of another config over the very same parameters: nothing is copied, and training either model, or
+    /// initialising it, changes both. So a flow that was trained on short pieces of signals scores and draws long ones.
+    ///
+    /// It is built as quickly as [`Self::detached`], without drawing or computing a weight. Both models have one
+    /// [`Self::parameters`], so one optimiser, one average of weights or one file serves both; a file of the new one
+    /// names its own config.
+    ///
+    /// ```
+    /// use candle_core::{DType, Device};
+    /// use flows_core::bijectors::{Coupling, Mask, univariate::Affine};
+    /// use flows_core::distributions::{Distribution, StandardNormal, Transformed};
+    /// use flows_core::nn::{ConvNetConfig, Scope};
+    /// use flows_core::{Config, Model, Result, Rng};
+    /// use serde::{Deserialize, Serialize};
+    /// use std::sync::Arc;
+    ///
+    /// /// Stereo sound of this length.
+    /// #[derive(Clone, Debug, Serialize, Deserialize)]
+    /// struct Stereo {
+    ///     length: usize,
+    /// }
+    ///
+    /// impl Config for Stereo {
+    ///     const KIND: &'static str = "stereo";
+    ///     type Built = Transformed;
+    ///
+    ///     fn build(&self, scope: &Scope) -> Result<Transformed> {
+    ///         let (shape, mask) = ([2, self.length], Mask::Halves { swap: false });
+    ///         let (affine, network) = (Arc::new(Affine::default()), ConvNetConfig::default());
+    ///         let coupling = Coupling::convolutional(&shape, &mask, affine, None, &network, scope)?;
+    ///         Transformed::new(StandardNormal::new(shape, scope.dtype(), scope.device())?, coupling)
+    ///     }
+    /// }
+    ///
+    /// let mut rng = Rng::seed(0);
+    /// let trained = Model::new(Stereo { length: 32 }, &mut rng)?;
+    /// let long = trained.with_config(Stereo { length: 1000 })?;
+    /// assert_eq!(long.sample(3, None, &mut rng)?.dims(), [3, 2, 1000]);
+    /// # Ok::<(), flows_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// When the config makes other parameters: one of another shape, one that is not there, or not all that are; the
+    /// message names it.
+    pub fn with_config(&self, config: C) -> Result<Self> {
+        let shared = self.parameters.shared();
+        let built = config.build(&shared.scope())?;
+        shared.check_shared()?;
+        let detached = config.build(&self.parameters.detached().scope())?;
+        Ok(Self { config, parameters: self.parameters.clone(), built, detached })
     }
 
     fn in_store(config: C, parameters: Parameters) -> Result<Self> {

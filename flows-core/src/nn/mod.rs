@@ -3,6 +3,7 @@
 mod activation;
 mod config;
 mod conv;
+mod conv_net;
 mod dropout;
 mod init;
 mod linear;
@@ -16,7 +17,8 @@ mod residual;
 
 pub use activation::Activation;
 pub use config::NetworkConfig;
-pub use conv::{Conv1d, Conv2d};
+pub use conv::{Conv, Conv1d, Conv2d};
+pub use conv_net::{ConvNet, ConvNetConfig};
 pub use init::Init;
 pub use linear::{Linear, Output};
 pub use lipschitz::{LipschitzActivation, LipschitzMlp, NormalizedMlp};

@@ -4,7 +4,8 @@ use super::Mode;
 use crate::{Result, Structure};
 use candle_core::Tensor;
 
-/// A network from one batch of vectors to another, possibly conditioned on a context.
+/// A network from one batch of vectors to another, possibly conditioned on a context; or of signals or images, from
+/// channels to channels, place by place.
 ///
 /// The library's are made by a [`NetworkConfig`](super::NetworkConfig). One of your own takes its weights from a
 /// [`Scope`](super::Scope), by [`Linear`](super::Linear) layers or one by one, and goes wherever a boxed network does:
@@ -41,7 +42,8 @@ use candle_core::Tensor;
 /// # Ok::<(), flows_core::Error>(())
 /// ```
 pub trait Network: std::fmt::Debug + Send + Sync {
-    /// The output, (B, outputs), for x of shape (B, inputs); with dropout, if the network has any, in training.
+    /// The output, (B, outputs), for x of shape (B, inputs), or (B, outputs, places...) for (B, inputs, places...);
+    /// with dropout, if the network has any, in training.
     ///
     /// # Errors
     /// When a shape is wrong, or a context is missing that is needed.

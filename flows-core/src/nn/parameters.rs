@@ -5,9 +5,9 @@ use crate::ops::{MOST, elements};
 use crate::{Error, Result, Rng};
 use candle_core::{DType, Device, Shape, Tensor, Var};
 use indexmap::IndexMap;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Display;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Weights and buffers of one model, by name, in the order of their making.
 ///
@@ -29,8 +29,18 @@ pub struct Parameters {
     dtype: DType,
     device: Device,
     store: Arc<Mutex<Store>>,
-    /// Whether what is made is there already, and given out as constants.
-    detached: bool,
+    making: Making,
+}
+
+/// What a scope of the store gives for a name.
+#[derive(Clone, Debug)]
+enum Making {
+    /// A new tensor.
+    New,
+    /// The tensor that is there, as a constant.
+    Detached,
+    /// The tensor that is there, which further models train; the names that this one has taken.
+    Shared(Arc<Mutex<HashSet<String>>>),
 }
 
 #[derive(Debug)]
@@ -64,19 +74,22 @@ fn fitting<'a>(name: &str, tensor: Option<&'a Tensor>, shape: &Shape) -> Result<
     match tensor {
         Some(tensor) if tensor.shape() == shape => Ok(tensor),
         Some(tensor) => Err(Error::shape(format!("`{name}`"), tensor.dims(), format!("{:?}", shape.dims()))),
-        None => Err(missing(name)),
+        None => Err(missing(name, REMEDY)),
     }
 }
 
-fn missing(name: &str) -> Error {
-    Error::Config(format!("the tensor `{name}` is missing: {REMEDY}"))
+fn missing(name: &str, remedy: &str) -> Error {
+    Error::Config(format!("the tensor `{name}` is missing: {remedy}"))
 }
 
-fn superfluous(name: &str) -> Error {
-    Error::Config(format!("the tensor `{name}` has no place in this model: {REMEDY}"))
+fn superfluous(name: &str, remedy: &str) -> Error {
+    Error::Config(format!("the tensor `{name}` has no place in this model: {remedy}"))
 }
 
 const REMEDY: &str = "the file was made with other settings; use those, or another file";
+
+const REMEDY_OF_SHARED: &str = "a config shares the parameters of another only if both make the same ones; change \
+                                settings on which no parameter depends, such as the length of a signal";
 
 impl Parameters {
     /// An empty store; weights will be of `dtype` on `device`, drawn from `rng`.
@@ -92,7 +105,7 @@ impl Parameters {
 
     fn with(dtype: DType, device: &Device, rng: Option<Rng>, saved: Option<HashMap<String, Tensor>>) -> Self {
         let store = Store { entries: IndexMap::new(), rng, total: 0, saved };
-        Self { dtype, device: device.clone(), store: Arc::new(Mutex::new(store)), detached: false }
+        Self { dtype, device: device.clone(), store: Arc::new(Mutex::new(store)), making: Making::New }
     }
 
     /// A store for a copy of the model on another device: build the model again from its scope.
@@ -112,7 +125,24 @@ impl Parameters {
     /// The same store, the weights of which are constants to what is built from it: a second model that
     /// shares the first one's memory, follows its training, and keeps no graph.
     pub fn detached(&self) -> Self {
-        Self { detached: true, ..self.clone() }
+        Self { making: Making::Detached, ..self.clone() }
+    }
+
+    /// The same store for a further model, which has the very weights and buffers that are there: training either
+    /// trains both.
+    pub(crate) fn shared(&self) -> Self {
+        Self { making: Making::Shared(Arc::default()), ..self.clone() }
+    }
+
+    /// Passes if the model that was built from [`Self::shared`] has all that is there.
+    ///
+    /// # Errors
+    /// When it has not.
+    pub(crate) fn check_shared(&self) -> Result<()> {
+        let Making::Shared(taken) = &self.making else { return Ok(()) };
+        let taken = taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = self.lock().entries.keys().find(|name| !taken.contains(*name)).cloned();
+        left.map_or(Ok(()), |name| Err(superfluous(&name, REMEDY_OF_SHARED)))
     }
 
     /// Passes if all tensors that [`Self::saved`] was given have found their place.
@@ -120,7 +150,7 @@ impl Parameters {
     /// # Errors
     /// When one has not.
     pub fn check_saved(&self) -> Result<()> {
-        self.lock().saved.take().iter().flatten().next().map_or(Ok(()), |(name, _)| Err(superfluous(name)))
+        self.lock().saved.take().iter().flatten().next().map_or(Ok(()), |(name, _)| Err(superfluous(name, REMEDY)))
     }
 
     /// The scope without a prefix, where a model's construction starts.
@@ -190,7 +220,7 @@ impl Parameters {
             values.push(tensor.to_dtype(entry.var.dtype())?.to_device(entry.var.device())?);
         }
         if let Some(name) = tensors.keys().find(|name| !store.entries.contains_key(*name)) {
-            return Err(superfluous(name));
+            return Err(superfluous(name, REMEDY));
         }
         for (entry, value) in store.entries.values().zip(&values) {
             entry.var.set(value)?;
@@ -200,8 +230,12 @@ impl Parameters {
 
     fn lock(&self) -> MutexGuard<'_, Store> {
         // A panic elsewhere cannot leave the map half changed: every change is one insertion.
-        self.store.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn taken_twice(name: &str) -> Error {
+    Error::Config(format!("two tensors are named `{name}`: enter a scope of its own for each layer"))
 }
 
 /// A place in a [`Parameters`] store: a prefix under which a part of the model makes its tensors.
@@ -229,7 +263,7 @@ impl Scope {
 
     /// Whether what is made here are the constants of a twin: see [`Parameters::detached`].
     pub fn is_detached(&self) -> bool {
-        self.parameters.detached
+        matches!(self.parameters.making, Making::Detached)
     }
 
     /// A new weight, which training adjusts.
@@ -238,8 +272,10 @@ impl Scope {
     /// When the name is taken, or the model becomes too large.
     pub fn weight(&self, name: &str, shape: impl Into<Shape>, init: Init) -> Result<Tensor> {
         let shape = shape.into();
-        if self.parameters.detached {
-            return Ok(self.existing(name, &shape)?.as_detached_tensor());
+        match self.parameters.making {
+            Making::New => {}
+            Making::Detached => return Ok(self.existing(name, &shape)?.as_detached_tensor()),
+            Making::Shared(_) => return Ok(self.existing(name, &shape)?.as_tensor().clone()),
         }
         let count = elements(shape.dims())?;
         let tensor = {
@@ -250,7 +286,7 @@ impl Scope {
             match store.take(&self.full(name), &shape)? {
                 Some(saved) => saved.to_dtype(self.dtype())?.to_device(self.device())?,
                 None => {
-                    let rng = store.rng.as_mut().ok_or_else(|| missing(&self.full(name)))?;
+                    let rng = store.rng.as_mut().ok_or_else(|| missing(&self.full(name), REMEDY))?;
                     init.tensor(&shape, self.dtype(), self.device(), rng)?
                 }
             }
@@ -266,7 +302,7 @@ impl Scope {
     /// # Errors
     /// When the name is taken.
     pub fn buffer(&self, name: &str, value: &Tensor) -> Result<Buffer> {
-        if self.parameters.detached {
+        if !matches!(self.parameters.making, Making::New) {
             return self.existing(name, value.shape()).map(Buffer);
         }
         let saved = self.parameters.lock().take(&self.full(name), value.shape())?;
@@ -323,7 +359,8 @@ impl Scope {
     /// In a twin and in a model that is read from a file, where it would draw other numbers than those
     /// the model was made with.
     pub fn rng(&self) -> Result<Rng> {
-        let forked = if self.parameters.detached { None } else { self.parameters.lock().rng.as_mut().map(Rng::fork) };
+        let is_new = matches!(self.parameters.making, Making::New);
+        let forked = if is_new { self.parameters.lock().rng.as_mut().map(Rng::fork) } else { None };
         forked.ok_or_else(|| self.nothing_to_draw_from())
     }
 
@@ -338,19 +375,27 @@ impl Scope {
     /// The tensor that an earlier model made under this name.
     fn existing(&self, name: &str, shape: &Shape) -> Result<Var> {
         let name = self.full(name);
-        let store = self.parameters.lock();
-        let var = store.entries.get(&name).map(|entry| &entry.var);
-        fitting(&name, var.map(Var::as_tensor), shape)?;
-        var.cloned().ok_or_else(|| superfluous(&name))
+        let var = self.parameters.lock().entries.get(&name).map(|entry| entry.var.clone());
+        let Making::Shared(taken) = &self.parameters.making else {
+            fitting(&name, var.as_deref(), shape)?;
+            return var.ok_or_else(|| missing(&name, REMEDY));
+        };
+        let var = var.ok_or_else(|| missing(&name, REMEDY_OF_SHARED))?;
+        if var.shape() != shape {
+            let shapes = format!("has shape {:?}, but {:?} by this config", var.dims(), shape.dims());
+            return Err(Error::Config(format!("the tensor `{name}` {shapes}: {REMEDY_OF_SHARED}")));
+        }
+        match taken.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone()) {
+            true => Ok(var),
+            false => Err(taken_twice(&name)),
+        }
     }
 
     fn insert(&self, name: &str, entry: Entry) -> Result<()> {
         let name = self.full(name);
         let mut store = self.parameters.lock();
         if store.entries.contains_key(&name) {
-            return Err(Error::Config(format!(
-                "two tensors are named `{name}`: enter a scope of its own for each layer"
-            )));
+            return Err(taken_twice(&name));
         }
         store.total += entry.var.elem_count();
         store.entries.insert(name, entry);

@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 /// How an affine map's log-scale s follows from its raw parameter r, and what it does.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Scale {
+pub enum Scale {
     /// `x = z e^s + t`, s = r.
     Exp,
     /// `x = z e^s + t`, s = b tanh(r / b), so that |s| < b.
@@ -86,9 +86,9 @@ fn refuse<T: Real>(given: [T; 3], value: &mut T, log: &mut T) {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Affine {
-    scale: Scale,
-    direction: Direction,
+pub(super) struct Affine {
+    pub(super) scale: Scale,
+    pub(super) direction: Direction,
 }
 
 /// Elements of a chunk, about.
@@ -132,7 +132,7 @@ impl Affine {
     }
 
     #[inline(always)]
-    fn at<T: Real>(self, x: T, shift: T, raw: T) -> (T, T) {
+    pub(super) fn at<T: Real>(self, x: T, shift: T, raw: T) -> (T, T) {
         let (s, _) = self.log_scale(raw);
         match (self.direction, self.form()) {
             (Direction::Forward, Form::Behind) => (x * s.fast_exp() + shift, s),
@@ -146,7 +146,7 @@ impl Affine {
 
     /// The gradients by x, shift and raw scale.
     #[inline(always)]
-    fn gradient<T: Real>(self, [x, shift, raw]: [T; 3], gvalue: T, glog: T) -> [T; 3] {
+    pub(super) fn gradient<T: Real>(self, [x, shift, raw]: [T; 3], gvalue: T, glog: T) -> [T; 3] {
         let (s, slope) = self.log_scale(raw);
         match (self.direction, self.form()) {
             (Direction::Forward, Form::Behind) => {
@@ -174,6 +174,26 @@ impl Affine {
                 [gx, gvalue - gx, T::zero() - (gx * (x - shift) + glog) * slope]
             }
         }
+    }
+}
+
+impl Affine {
+    /// The value and log-derivative as a composition of candle's operations.
+    pub(super) fn composed(self, x: &Tensor, shift: &Tensor, raw: Tensor) -> Result<(Tensor, Tensor)> {
+        let s = match self.scale {
+            Scale::Exp => raw,
+            Scale::Bounded(bound) => ((raw / bound)?.tanh()? * bound)?,
+            Scale::Sigmoid(offset) | Scale::Gate(offset) => ops::log_sigmoid(&(raw + offset)?)?,
+        };
+        let s = if self.direction == Direction::Forward { s } else { s.neg()? };
+        let value = match (self.direction, self.form()) {
+            (Direction::Forward, Form::Behind) => ((x * s.exp()?)? + shift)?,
+            (Direction::Forward, Form::Before) => ((x + shift)? * s.exp()?)?,
+            (Direction::Inverse, Form::Behind) => ((x - shift)? * s.exp()?)?,
+            (Direction::Inverse, Form::Before) => ((x * s.exp()?)? - shift)?,
+            (_, Form::Around) => (((x - shift)? * s.exp()?)? + shift)?,
+        };
+        Ok((value, s))
     }
 }
 
@@ -259,20 +279,7 @@ impl Transformer for Affine {
     fn plain(&self, x: &Tensor, parameters: &Tensor) -> Result<(Tensor, Tensor)> {
         let shift = parameters.narrow(2, 0, 1)?.squeeze(2)?.broadcast_as(x.shape())?;
         let raw = parameters.narrow(2, 1, 1)?.squeeze(2)?.broadcast_as(x.shape())?;
-        let s = match self.scale {
-            Scale::Exp => raw,
-            Scale::Bounded(bound) => ((raw / bound)?.tanh()? * bound)?,
-            Scale::Sigmoid(offset) | Scale::Gate(offset) => ops::log_sigmoid(&(raw + offset)?)?,
-        };
-        let s = if self.direction == Direction::Forward { s } else { s.neg()? };
-        let value = match (self.direction, self.form()) {
-            (Direction::Forward, Form::Behind) => ((x * s.exp()?)? + shift)?,
-            (Direction::Forward, Form::Before) => ((x + shift)? * s.exp()?)?,
-            (Direction::Inverse, Form::Behind) => ((x - shift)? * s.exp()?)?,
-            (Direction::Inverse, Form::Before) => ((x * s.exp()?)? - shift)?,
-            (_, Form::Around) => (((x - &shift)? * s.exp()?)? + shift)?,
-        };
-        Ok((value, s))
+        self.composed(x, &shift, raw)
     }
 }
 

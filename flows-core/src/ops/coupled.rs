@@ -2,14 +2,16 @@
 //! rows in one pass, backward in another.
 
 use super::Direction;
+use super::affine::{Affine, Scale};
 use super::cpu::{self, Real};
 use super::simd::dispatch;
 use crate::{Error, Result, ops};
 use candle_core::{CpuStorage, CustomOp2, D, DType, Layout, Shape, Tensor};
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// How the part z of a row that moves becomes x, and the order of the parameters of a row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Coupled {
     /// `x = z / s - t`, `s = sigmoid(max(r, -7) + 2)`; parameters: all r, then all t. Glow's affine coupling as
     /// published, whose inverse is `z = (x + t) s`, but that s is at least 1/150: it divides when samples are drawn.
@@ -18,33 +20,32 @@ pub enum Coupled {
     Bounded,
     /// `x = z - t`; parameters: all t.
     Shift,
-    /// `x = m + z e^l`; parameters: all m, then all l: a normal distribution's.
-    Normal,
+    /// `x = z e^s + t`, or as the scale says; parameters: all t, then all r.
+    Affine(Scale),
 }
 
-/// The map, or its inverse, of the elements of each row of x (B, N) behind the first `kept`, which stay as they
-/// are, given parameters (B, P); and log|det|, (B), accumulated in f64.
+/// The map, or its inverse, of the `moved` elements of each row of x (B, N), given parameters (B, P), the others
+/// staying as they are; and log|det|, (B), accumulated in f64.
 ///
 /// # Errors
 /// When shapes or types do not agree.
 pub fn coupled(
     x: &Tensor,
     parameters: &Tensor,
-    kept: usize,
+    moved: Range<usize>,
     map: Coupled,
     direction: Direction,
 ) -> Result<(Tensor, Tensor)> {
     let (batch, n) = x.dims2()?;
-    let moved = n.checked_sub(kept).filter(|moved| *moved > 0 && batch > 0);
-    let Some(moved) = moved else {
-        return Err(Error::shape("the rows of a coupling", x.dims(), format!("(B, N) with N above {kept}")));
-    };
-    let width = moved * map.parameters();
+    if moved.is_empty() || moved.end > n || batch == 0 {
+        return Err(Error::shape("the rows of a coupling", x.dims(), format!("(B, N) that have elements {moved:?}")));
+    }
+    let width = moved.len() * map.parameters();
     if parameters.dims() != [batch, width] || parameters.dtype() != x.dtype() {
         let want = format!("({batch}, {width}) of type {:?}", x.dtype());
         return Err(Error::shape("the parameters of a coupling", parameters.dims(), want));
     }
-    let kernel = Kernel { kept, map, direction };
+    let kernel = Kernel { start: moved.start, end: moved.end, map, direction };
     if !(x.device().is_cpu() && matches!(x.dtype(), DType::F32 | DType::F64)) {
         return kernel.plain(x, parameters);
     }
@@ -72,7 +73,9 @@ impl Coupled {
 
 #[derive(Clone, Copy)]
 struct Kernel {
-    kept: usize,
+    /// The elements that move.
+    start: usize,
+    end: usize,
     map: Coupled,
     direction: Direction,
 }
@@ -90,8 +93,14 @@ impl Kernel {
             (Bounded, Inverse) => f(kernel(Bounded, Inverse)),
             (Shift, Forward) => f(kernel(Shift, Forward)),
             (Shift, Inverse) => f(kernel(Shift, Inverse)),
-            (Normal, Forward) => f(kernel(Normal, Forward)),
-            (Normal, Inverse) => f(kernel(Normal, Inverse)),
+            (Affine(Scale::Exp), Forward) => f(kernel(Affine(Scale::Exp), Forward)),
+            (Affine(Scale::Exp), Inverse) => f(kernel(Affine(Scale::Exp), Inverse)),
+            (Affine(Scale::Bounded(b)), Forward) => f(kernel(Affine(Scale::Bounded(b)), Forward)),
+            (Affine(Scale::Bounded(b)), Inverse) => f(kernel(Affine(Scale::Bounded(b)), Inverse)),
+            (Affine(Scale::Sigmoid(o)), Forward) => f(kernel(Affine(Scale::Sigmoid(o)), Forward)),
+            (Affine(Scale::Sigmoid(o)), Inverse) => f(kernel(Affine(Scale::Sigmoid(o)), Inverse)),
+            (Affine(Scale::Gate(o)), Forward) => f(kernel(Affine(Scale::Gate(o)), Forward)),
+            (Affine(Scale::Gate(o)), Inverse) => f(kernel(Affine(Scale::Gate(o)), Inverse)),
         }
     }
 
@@ -110,8 +119,7 @@ impl Kernel {
             }
             (Coupled::Shift, Direction::Inverse) => (x + a, T::zero()),
             (Coupled::Shift, Direction::Forward) => (x - a, T::zero()),
-            (Coupled::Normal, Direction::Inverse) => ((x - a) * (T::zero() - b).fast_exp(), T::zero() - b),
-            (Coupled::Normal, Direction::Forward) => (x * b.fast_exp() + a, b),
+            (Coupled::Affine(scale), direction) => Affine { scale, direction }.at(x, a, b),
         }
     }
 
@@ -134,14 +142,7 @@ impl Kernel {
             }
             (Coupled::Shift, Direction::Inverse) => [gvalue, gvalue, T::zero()],
             (Coupled::Shift, Direction::Forward) => [gvalue, T::zero() - gvalue, T::zero()],
-            (Coupled::Normal, Direction::Inverse) => {
-                let gx = gvalue * (T::zero() - b).fast_exp();
-                [gx, T::zero() - gx, T::zero() - (gx * (x - a) + glog)]
-            }
-            (Coupled::Normal, Direction::Forward) => {
-                let gx = gvalue * b.fast_exp();
-                [gx, gvalue, gx * x + glog]
-            }
+            (Coupled::Affine(scale), direction) => Affine { scale, direction }.gradient([x, a, b], gvalue, glog),
         }
     }
 
@@ -152,14 +153,15 @@ impl Kernel {
 
     /// Rows of n values, each with its log-determinant behind it.
     fn evaluate<T: Real>(self, x: &[T], parameters: &[T], n: usize) -> Vec<T> {
-        let moved = n - self.kept;
+        let Self { start, end, .. } = self;
+        let moved = end - start;
         let mut out = vec![T::zero(); x.len() / n * (n + 1)];
         let rows = x.par_chunks(n).zip(parameters.par_chunks(moved * self.map.parameters()));
         let row = |logs: &mut Vec<T>, (out, (x, parameters)): (&mut [T], (&[T], &[T]))| {
-            let (kept, out) = out.split_at_mut(self.kept);
-            kept.copy_from_slice(&x[..self.kept]);
-            let ([a, b], x) = (self.halves(parameters, moved), &x[self.kept..]);
-            let (values, log_det) = out.split_at_mut(moved);
+            out[..start].copy_from_slice(&x[..start]);
+            out[end..n].copy_from_slice(&x[end..]);
+            let (out, log_det) = out.split_at_mut(n);
+            let ([a, b], x, values) = (self.halves(parameters, moved), &x[start..end], &mut out[start..end]);
             logs.resize(moved, T::zero());
             dispatch(
                 #[inline(always)]
@@ -183,16 +185,18 @@ impl Kernel {
 
     /// The gradients of x and the parameters.
     fn gradients<T: Real>(self, x: &[T], parameters: &[T], grad: &[T], n: usize) -> [Vec<T>; 2] {
-        let moved = n - self.kept;
+        let Self { start, end, .. } = self;
+        let moved = end - start;
         let width = moved * self.map.parameters();
         let (mut gx, mut gp) = (vec![T::zero(); x.len()], vec![T::zero(); parameters.len()]);
         let inputs = x.par_chunks(n).zip(parameters.par_chunks(width)).zip(grad.par_chunks(n + 1));
         let outputs = gx.par_chunks_mut(n).zip(gp.par_chunks_mut(width));
         outputs.zip(inputs).for_each(|((gx, gp), ((x, parameters), grad))| {
-            gx[..self.kept].copy_from_slice(&grad[..self.kept]);
+            gx[..start].copy_from_slice(&grad[..start]);
+            gx[end..].copy_from_slice(&grad[end..n]);
             let ([a, b], glog) = (self.halves(parameters, moved), grad[n]);
-            let inputs = x[self.kept..].iter().zip(a.iter().zip(b)).zip(&grad[self.kept..n]);
-            let gx = &mut gx[self.kept..];
+            let inputs = x[start..end].iter().zip(a.iter().zip(b)).zip(&grad[start..end]);
+            let gx = &mut gx[start..end];
             let (ga, gb) = gp.split_at_mut(moved);
             dispatch(
                 #[inline(always)]
@@ -219,8 +223,8 @@ impl Kernel {
 
     /// The same as a composition of candle's operations, for other devices and as the tests' reference.
     fn plain(self, x: &Tensor, parameters: &Tensor) -> Result<(Tensor, Tensor)> {
-        let (kept, moved) = (self.kept, x.dim(1)? - self.kept);
-        let part = x.narrow(1, kept, moved)?;
+        let (n, moved) = (x.dim(1)?, self.end - self.start);
+        let part = x.narrow(1, self.start, moved)?;
         let half = |i: usize| parameters.narrow(1, i * moved, moved);
         let (value, log) = match (self.map, self.direction) {
             (Coupled::Sigmoid | Coupled::Bounded, direction) => {
@@ -232,11 +236,11 @@ impl Kernel {
             }
             (Coupled::Shift, Direction::Inverse) => ((&part + half(0)?)?, part.zeros_like()?),
             (Coupled::Shift, Direction::Forward) => ((&part - half(0)?)?, part.zeros_like()?),
-            (Coupled::Normal, Direction::Inverse) => (((part - half(0)?)? * half(1)?.neg()?.exp()?)?, half(1)?.neg()?),
-            (Coupled::Normal, Direction::Forward) => (((part * half(1)?.exp()?)? + half(0)?)?, half(1)?),
+            (Coupled::Affine(scale), direction) => Affine { scale, direction }.composed(&part, &half(0)?, half(1)?)?,
         };
-        let value = if kept > 0 { Tensor::cat(&[&x.narrow(1, 0, kept)?, &value], 1)? } else { value };
-        Ok((value, log.sum(D::Minus1)?))
+        let (before, behind) = (x.narrow(1, 0, self.start)?, x.narrow(1, self.end, n - self.end)?);
+        let parts = [before, value, behind].into_iter().filter(|part| part.elem_count() > 0).collect::<Vec<_>>();
+        Ok((Tensor::cat(&parts, 1)?, log.sum(D::Minus1)?))
     }
 
     fn backward<T: Real>(
@@ -294,17 +298,27 @@ mod tests {
     use crate::testing::difference;
     use candle_core::{Device, Var};
 
-    const MAPS: [Coupled; 4] = [Coupled::Sigmoid, Coupled::Bounded, Coupled::Shift, Coupled::Normal];
+    const MAPS: [Coupled; 7] = [
+        Coupled::Sigmoid,
+        Coupled::Bounded,
+        Coupled::Shift,
+        Coupled::Affine(Scale::Exp),
+        Coupled::Affine(Scale::Bounded(2.0)),
+        Coupled::Affine(Scale::Sigmoid(1.0)),
+        Coupled::Affine(Scale::Gate(1.5)),
+    ];
 
     #[test]
     fn the_kernel_is_the_plain_composition_and_directions_undo_each_other() -> Result<()> {
         let mut rng = Rng::seed(0);
-        for (batch, n, kept) in [(1, 1, 0), (3, 7, 4), (2, 40, 0), (5, 21, 1)] {
+        for (batch, n, moved) in
+            [(1, 1, 0..1), (3, 7, 4..7), (2, 40, 0..40), (5, 21, 1..21), (2, 9, 0..4), (2, 40, 3..31)]
+        {
             for map in MAPS {
                 let mut draw = |columns: usize| rng.normal_tensor((batch, columns), DType::F64, &Device::Cpu);
                 let x = Var::from_tensor(&draw(n)?)?;
                 // Some are below the least.
-                let parameters = Var::from_tensor(&(draw((n - kept) * map.parameters())? * 4.0)?)?;
+                let parameters = Var::from_tensor(&(draw(moved.len() * map.parameters())? * 4.0)?)?;
                 let weigh = draw(n)?;
                 for direction in [Direction::Forward, Direction::Inverse] {
                     let run = |(value, log_det): (Tensor, Tensor)| -> Result<Vec<Tensor>> {
@@ -312,14 +326,15 @@ mod tests {
                         let get = |var: &Var| grads.get(var).cloned().map_or_else(|| var.zeros_like(), Ok);
                         Ok(vec![value, log_det, get(&x)?, get(&parameters)?])
                     };
-                    let plain = run(Kernel { kept, map, direction }.plain(&x, &parameters)?)?;
-                    let fused = run(coupled(&x, &parameters, kept, map, direction)?)?;
+                    let kernel = Kernel { start: moved.start, end: moved.end, map, direction };
+                    let plain = run(kernel.plain(&x, &parameters)?)?;
+                    let fused = run(coupled(&x, &parameters, moved.clone(), map, direction)?)?;
                     for (plain, fused) in plain.iter().zip(&fused) {
                         assert!(difference(plain, fused)? < 1e-10, "{map:?} {direction:?}");
                     }
                 }
-                let (z, log_det) = coupled(&x, &parameters, kept, map, Direction::Inverse)?;
-                let (back, back_log_det) = coupled(&z, &parameters, kept, map, Direction::Forward)?;
+                let (z, log_det) = coupled(&x, &parameters, moved.clone(), map, Direction::Inverse)?;
+                let (back, back_log_det) = coupled(&z, &parameters, moved.clone(), map, Direction::Forward)?;
                 assert!(difference(&x, &back)? < 1e-10 && difference(&log_det, &back_log_det.neg()?)? < 1e-12);
             }
         }
@@ -327,13 +342,13 @@ mod tests {
         for (map, most) in [(Coupled::Sigmoid, 1.0 + 5f64.exp()), (Coupled::Bounded, 2.0)] {
             let parameters = Tensor::new(&[[-1e9, 0.0]], &Device::Cpu)?;
             let (x, _) =
-                coupled(&Tensor::ones((1, 1), DType::F64, &Device::Cpu)?, &parameters, 0, map, Direction::Forward)?;
+                coupled(&Tensor::ones((1, 1), DType::F64, &Device::Cpu)?, &parameters, 0..1, map, Direction::Forward)?;
             assert!((x.flatten_all()?.to_vec1::<f64>()?[0] - most).abs() < 1e-9, "{map:?}");
         }
         let x = Tensor::zeros((2, 4), DType::F32, &Device::Cpu)?;
-        for (parameters, kept) in [((2, 5), 2), ((1, 4), 2), ((2, 0), 4), ((2, 4), 5)] {
+        for (parameters, moved) in [((2, 5), 2..4), ((1, 4), 2..4), ((2, 0), 4..4), ((2, 4), 3..5)] {
             let parameters = Tensor::zeros(parameters, DType::F32, &Device::Cpu)?;
-            assert!(coupled(&x, &parameters, kept, Coupled::Normal, Direction::Forward).is_err());
+            assert!(coupled(&x, &parameters, moved, Coupled::Affine(Scale::Exp), Direction::Forward).is_err());
         }
         Ok(())
     }

@@ -59,6 +59,16 @@ impl Fused {
     }
 }
 
+impl std::fmt::Display for Fused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Identity => "none",
+            Self::Relu => "ReLU",
+            Self::Tanh => "tanh",
+        })
+    }
+}
+
 #[inline(always)]
 fn relu_gradient<T: Real>(grad: T, y: T) -> T {
     if y > T::zero() { grad } else { T::zero() }

@@ -53,7 +53,8 @@ pub(crate) fn has_gpu() -> bool {
 
 pub use accumulate::Sums;
 pub(crate) use accumulate::{backward, gradients};
-pub(crate) use affine::{Scale, affine, affine_forward};
+pub use affine::Scale;
+pub(crate) use affine::{affine, affine_forward};
 pub use channels::{channel_affine, channel_moments};
 pub use conv::{ConvLayer, Outside, conv_network, conv_transpose1d, conv_transpose2d, conv1d, conv2d};
 pub use coupled::{Coupled, coupled};

@@ -20,6 +20,7 @@ fn registry() -> Result<Vec<Case>> {
     for add in [
         families::elementwise,
         couplings::couplings,
+        couplings::over_channels,
         autoregressive::autoregressives,
         autoregressive::block_neurals,
         autoregressive::integrals,

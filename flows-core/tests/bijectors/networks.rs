@@ -1,7 +1,7 @@
 //! Networks for the cases.
 
 use candle_core::Tensor;
-use flows_core::nn::{Activation, Mode, Network, NetworkConfig};
+use flows_core::nn::{Activation, ConvNetConfig, Mode, Network, NetworkConfig};
 use flows_core::{Result, Structure};
 
 /// Conditioners are smooth here: a kink would spoil the differences that gradients are compared with.
@@ -11,6 +11,10 @@ pub fn mlp() -> NetworkConfig {
 
 pub fn residual_net() -> NetworkConfig {
     NetworkConfig::Residual { hidden: 9, blocks: 2, activation: Activation::Silu, dropout: 0.1 }
+}
+
+pub fn convolutions() -> ConvNetConfig {
+    ConvNetConfig { hidden: vec![5], kernels: vec![3, 3], dilations: vec![1, 2], activation: Activation::Tanh }
 }
 
 /// A network for a context of any shape.

@@ -2,9 +2,10 @@
 
 use super::Univariate;
 use super::pointwise::{Kind, Pointwise};
-use crate::ops::{self, Direction, Scale};
+use crate::ops::{self, Coupled, Direction, Scale};
 use crate::{Error, Result};
 use candle_core::Tensor;
+use std::ops::Range;
 
 /// The affine family; raw parameters: shift t, then the scale's r.
 ///
@@ -80,6 +81,16 @@ impl Univariate for Affine {
         ops::affine(x, parameters, self.scale, Direction::Inverse)
     }
 
+    fn couple(
+        &self,
+        direction: Direction,
+        x: &Tensor,
+        moved: Range<usize>,
+        parameters: &Tensor,
+    ) -> Result<(Tensor, Tensor)> {
+        ops::coupled(x, parameters, moved, Coupled::Affine(self.scale), direction)
+    }
+
     fn pointwise(&self) -> Option<Pointwise> {
         Some(Pointwise(Kind::Affine(self.scale)))
     }
@@ -108,6 +119,17 @@ impl Univariate for Additive {
 
     fn inverse(&self, x: &Tensor, parameters: &Tensor) -> Result<(Tensor, Tensor)> {
         Ok((x.broadcast_sub(&parameters.squeeze(2)?)?, x.zeros_like()?))
+    }
+
+    fn couple(
+        &self,
+        direction: Direction,
+        x: &Tensor,
+        moved: Range<usize>,
+        parameters: &Tensor,
+    ) -> Result<(Tensor, Tensor)> {
+        // That map subtracts on the way to the data.
+        ops::coupled(x, parameters, moved, Coupled::Shift, direction.opposite())
     }
 
     fn pointwise(&self) -> Option<Pointwise> {

@@ -1,8 +1,10 @@
 //! A family with its directions swapped.
 
 use super::Univariate;
+use crate::ops::Direction;
 use crate::{Result, Structure};
 use candle_core::Tensor;
+use std::ops::Range;
 
 /// The family whose `forward` is the inverse of U's and the other way round: for density
 /// estimation, where x -> z should be the direction with a closed form.
@@ -32,5 +34,15 @@ impl<U: Univariate> Univariate for Inverted<U> {
 
     fn inverse(&self, x: &Tensor, parameters: &Tensor) -> Result<(Tensor, Tensor)> {
         self.0.forward(x, parameters)
+    }
+
+    fn couple(
+        &self,
+        direction: Direction,
+        x: &Tensor,
+        moved: Range<usize>,
+        parameters: &Tensor,
+    ) -> Result<(Tensor, Tensor)> {
+        self.0.couple(direction.opposite(), x, moved, parameters)
     }
 }

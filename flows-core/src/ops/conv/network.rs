@@ -2,17 +2,18 @@
 
 use super::super::accumulate::gradient_of;
 use super::super::cpu::{Real, with_slice};
+use super::super::elements;
 use super::super::fused::Fused;
 use super::super::many::FurtherInputs;
 use super::geometry::Geometry;
 use super::kernels::{self, Finish};
-use super::{conv2d, mismatch};
+use super::{Convolution, axis, mismatch};
 use crate::{Error, Result};
 use candle_core::{CpuStorage, CustomOp3, DType, Layout, Shape, Tensor};
 use rayon::prelude::*;
 use std::sync::OnceLock;
 
-/// What a convolution sees outside of the image.
+/// What a convolution sees outside of the image or signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outside {
     /// Zeros.
@@ -21,30 +22,37 @@ pub enum Outside {
     Ones,
 }
 
-/// A layer of a [`conv_network`]: `f((w * x + b) exp(3 log_scale))`, of stride 1 and with as much around the image
-/// as keeps its size.
+/// A layer of a [`conv_network`]: `f((w * x + b) exp(3 log_scale))`, the convolution being that of
+/// [`conv2d`](super::conv2d) or [`conv1d`](super::conv1d).
 #[derive(Clone, Debug)]
 pub struct ConvLayer {
-    /// (O, C, k, k), k odd.
+    /// (O, C, kh, kw) for images, (O, C, k) for signals.
     pub weight: Tensor,
     /// (O).
     pub bias: Tensor,
     /// (O), if the layer has a scale.
     pub log_scale: Option<Tensor>,
-    /// What lies around the image.
+    /// Places of the input from one place of the output to the next.
+    pub stride: usize,
+    /// Places around the image or signal that are seen.
+    pub padding: usize,
+    /// Places from one tap of the kernel to the next.
+    pub dilation: usize,
+    /// What lies around the image or signal.
     pub outside: Outside,
     /// f, if the layer has no scale.
     pub activation: Fused,
 }
 
-/// The layers, one after another, of images (B, C, H, W); (B, O, H, W).
+/// The layers, one after another, of images (B, C, H, W) or signals (B, C, T); (B, O, H', W') or (B, O, T').
 ///
 /// # Errors
-/// When shapes or types do not agree, a kernel is even, or a layer has both a scale and an activation.
+/// When shapes or types do not agree, a layer has both a scale and an activation, or as [`conv2d`](super::conv2d) and
+/// [`conv1d`](super::conv1d).
 pub fn conv_network(x: &Tensor, layers: Vec<ConvLayer>) -> Result<Tensor> {
     let geometries = check(x, &layers)?;
     if !(x.device().is_cpu() && matches!(x.dtype(), DType::F32 | DType::F64)) {
-        return composed(x, &layers);
+        return composed(x, &layers, &geometries);
     }
     let layers = layers.into_iter().map(ConvLayer::contiguous).collect::<Result<Vec<_>>>()?;
     let inputs: Vec<Tensor> = layers.iter().flat_map(ConvLayer::weights).cloned().collect();
@@ -57,20 +65,25 @@ pub fn conv_network(x: &Tensor, layers: Vec<ConvLayer>) -> Result<Tensor> {
 }
 
 fn check(x: &Tensor, layers: &[ConvLayer]) -> Result<Vec<Geometry>> {
-    let &[batch, mut channels, height, width] = x.dims() else {
-        return Err(Error::shape("the input of a convolution", x.dims(), "(B, C, H, W)"));
+    let (batch, mut channels, mut size) = match *x.dims() {
+        [batch, channels, length] => (batch, channels, [1, length]),
+        [batch, channels, height, width] => (batch, channels, [height, width]),
+        ref got => return Err(Error::shape("the input of a convolution", got, "(B, C, H, W) or (B, C, T)")),
     };
     if x.elem_count() == 0 {
-        return Err(Error::Data("the input of a convolution is empty: give at least one image".into()));
+        return Err(Error::Data("the input of a convolution is empty: give at least one row".into()));
     }
+    let is_image = x.rank() == 4;
+    let sides = |value: usize, none: usize| if is_image { [value; 2] } else { [none, value] };
     let mut geometries = Vec::with_capacity(layers.len());
     for layer in layers {
         let (outputs, kernel) = match *layer.weight.dims() {
-            [o, c, k, other] if c == channels && o > 0 && k == other && k % 2 == 1 => (o, k),
-            ref got => {
-                let got_x = [batch, channels, height, width];
-                return Err(mismatch(&got_x, got, "(B, C, H, W)", "(O, C, k, k), k odd,"));
+            [o, c, height, width] if is_image && c == channels && o > 0 => (o, [height, width]),
+            [o, c, k] if !is_image && c == channels && o > 0 => (o, [1, k]),
+            ref weight if is_image => {
+                return Err(mismatch(&[batch, channels, size[0], size[1]], weight, "(B, C, H, W)", "(O, C, kh, kw)"));
             }
+            ref weight => return Err(mismatch(&[batch, channels, size[1]], weight, "(B, C, T)", "(O, C, k)")),
         };
         for (what, t) in [("the bias of a convolution", Some(&layer.bias)), ("its scale", layer.log_scale.as_ref())] {
             if let Some(t) = t.filter(|t| t.dims() != [outputs]) {
@@ -84,35 +97,49 @@ fn check(x: &Tensor, layers: &[ConvLayer]) -> Result<Vec<Geometry>> {
             let message = format!("a convolution of {:?} with weights of {:?}: convert both", x.dtype(), other.dtype());
             return Err(Error::Data(message));
         }
+        let (stride, padding, dilation) = (sides(layer.stride, 1), sides(layer.padding, 0), sides(layer.dilation, 1));
+        let along = |side: usize| axis(size[side], kernel[side], stride[side], padding[side], dilation[side]);
+        let output = [along(0)?, along(1)?];
+        let padded = [0, 1].map(|side| size[side].saturating_add(padding[side].saturating_mul(2)));
+        elements(&[batch, channels.max(outputs), padded[0], padded[1]])?;
         geometries.push(Geometry {
             batch,
             inputs: channels,
             outputs,
-            input: [height, width],
-            output: [height, width],
-            kernel: [kernel; 2],
-            stride: [1; 2],
-            padding: [(kernel - 1) / 2; 2],
-            dilation: [1; 2],
+            input: size,
+            output,
+            kernel,
+            stride,
+            padding,
+            dilation,
         });
-        channels = outputs;
+        (channels, size) = (outputs, output);
     }
     Ok(geometries)
 }
 
 /// The same as a composition of other operations, for other devices and as the tests' reference.
-fn composed(x: &Tensor, layers: &[ConvLayer]) -> Result<Tensor> {
-    layers.iter().try_fold(x.clone(), |x, layer| {
-        let reach = (layer.weight.dim(2)? - 1) / 2;
-        let y = match layer.outside {
-            Outside::Zeros => conv2d(&x, &layer.weight, Some(&layer.bias), 1, reach, layer.activation)?,
+fn composed(x: &Tensor, layers: &[ConvLayer], geometries: &[Geometry]) -> Result<Tensor> {
+    layers.iter().zip(geometries).try_fold(x.clone(), |x, (layer, &geometry)| {
+        let (seen, geometry) = match layer.outside {
+            Outside::Zeros => (x, geometry),
             Outside::Ones => {
-                let framed = (x - 1.0)?.pad_with_zeros(2, reach, reach)?.pad_with_zeros(3, reach, reach)?;
-                conv2d(&(framed + 1.0)?, &layer.weight, Some(&layer.bias), 1, 0, layer.activation)?
+                let Geometry { input, padding, .. } = geometry;
+                let mut framed = (x - 1.0)?;
+                for (axis, side) in (2..framed.rank()).rev().zip([1, 0]) {
+                    framed = framed.pad_with_zeros(axis, padding[side], padding[side])?;
+                }
+                let input = [0, 1].map(|side| input[side] + 2 * padding[side]);
+                ((framed + 1.0)?, Geometry { input, padding: [0; 2], ..geometry })
             }
         };
+        let convolution = Convolution { geometry, transposed: false, activation: layer.activation };
+        let y = convolution.apply(&seen, &layer.weight, Some(&layer.bias))?;
         match &layer.log_scale {
-            Some(log_scale) => Ok(y.broadcast_mul(&(log_scale * 3.0)?.exp()?.reshape((1, (), 1, 1))?)?),
+            Some(log_scale) => {
+                let along = [&[1, geometry.outputs], vec![1; y.rank() - 2].as_slice()].concat();
+                Ok(y.broadcast_mul(&(log_scale * 3.0)?.exp()?.reshape(along)?)?)
+            }
             None => Ok(y),
         }
     })
@@ -124,7 +151,8 @@ impl ConvLayer {
         Ok(Self { weight: self.weight.contiguous()?, bias: self.bias.contiguous()?, log_scale, ..self })
     }
 
-    fn weights(&self) -> impl Iterator<Item = &Tensor> {
+    /// Weight, bias and the scale if there is one.
+    pub fn weights(&self) -> impl Iterator<Item = &Tensor> {
         [&self.weight, &self.bias].into_iter().chain(&self.log_scale)
     }
 
@@ -210,12 +238,13 @@ impl ConvLayer {
 
 /// The output places at which a tap lies outside of the image.
 fn outside(geometry: &Geometry, tap: usize) -> Vec<usize> {
-    let [height, width] = geometry.input;
-    let (down, right) = (tap / geometry.kernel[1], tap % geometry.kernel[1]);
-    let within = |at: usize, padding: usize, size: usize| at >= padding && at < size + padding;
-    let is_outside = |row: usize, column: usize| {
-        !(within(row + down, geometry.padding[0], height) && within(column + right, geometry.padding[1], width))
+    let Geometry { input, output: [height, width], kernel, stride, padding, dilation, .. } = *geometry;
+    let taps = [tap / kernel[1], tap % kernel[1]];
+    let within = |side: usize, place: usize| {
+        let at = place * stride[side] + taps[side] * dilation[side];
+        at >= padding[side] && at < input[side] + padding[side]
     };
+    let is_outside = |row: usize, column: usize| !(within(0, row) && within(1, column));
     let places = (0..height).flat_map(|row| (0..width).map(move |column| (row, column)));
     places.filter(|&(row, column)| is_outside(row, column)).map(|(row, column)| row * width + column).collect()
 }
@@ -319,9 +348,12 @@ impl CustomOp3 for ConvNetwork {
             CpuStorage::F32(_) => f32::storage(self.evaluate(f32::slice(s1, l1)?)?),
             _ => f64::storage(self.evaluate(f64::slice(s1, l1)?)?),
         };
-        let (batch, channels, height, width) = l1.shape().dims4()?;
-        let channels = self.geometries.last().map_or(channels, |geometry| geometry.outputs);
-        Ok((y, Shape::from((batch, channels, height, width))))
+        let mut shape = l1.dims().to_vec();
+        if let Some(Geometry { outputs, output: [height, width], .. }) = self.geometries.last() {
+            let rank = shape.len();
+            (shape[1], shape[2], shape[rank - 1]) = (*outputs, *height, *width);
+        }
+        Ok((y, Shape::from(shape)))
     }
 
     fn bwd(
