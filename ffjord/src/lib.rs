@@ -9,9 +9,7 @@
 //! use ffjord::field::MlpConfig;
 //! use ffjord::{CnfSettings, ContinuousFlow, ContinuousFlowConfig, Coupling};
 //! use flows_core::data::Toy;
-//! use flows_core::distributions::score;
-//! use flows_core::train::{OptimizerConfig, TrainConfig, Trainer};
-//! use flows_core::{Result, Rng};
+//! use flows_core::prelude::*;
 //!
 //! fn main() -> Result<()> {
 //!     let mut rng = Rng::seed(0);
@@ -30,7 +28,7 @@
 //!
 //!     let x = Toy::EightGaussians.sample(1_000, &mut rng)?;
 //!     let nats = score(&model, &x, None)?.mean_all()?.to_scalar::<f32>()?;
-//!     assert!(nats > -3.5, "{nats}"); // -2.83 is the most that can be had.
+//!     assert!(nats > -3.8, "{nats}"); // -2.83 is the most that can be had, -4.25 what a normal density has.
 //!     Ok(())
 //! }
 //! ```

@@ -1,11 +1,9 @@
 //! A bijector of your own: its shape, its map in both directions, its structure.
 
-use flows_core::bijectors::{Bijector, Direction, Mode};
-use flows_core::candle_core::{DType, Device, Tensor};
-use flows_core::nn::{Init, Parameters};
+use flows_core::nn::Init;
+use flows_core::prelude::*;
 use flows_core::shape::check_event;
 use flows_core::testing::{measure, perturb};
-use flows_core::{Result, Rng, Structure};
 
 /// `x = (z1, e^(s z1) z2 + a z1^2)`, a banana that widens along its length: `log|det dx/dz| = s z1`.
 #[derive(Debug)]

@@ -1,11 +1,8 @@
 //! A training loop of your own: every step, its learning rate and the evaluations between steps are in plain sight.
 
 use flows_core::data::{Dataset, Shuffle, Toy};
-use flows_core::distributions::score;
-use flows_core::flows::{Flow, FlowConfig, RealNvp};
-use flows_core::nn::NetworkConfig;
-use flows_core::train::{Optimizer, OptimizerConfig, Step, forward_kl};
-use flows_core::{Result, Rng};
+use flows_core::prelude::*;
+use flows_core::train::{Optimizer, Step};
 
 /// Halves the learning rate whenever the validation points are found no more likely than before, until it is small.
 pub fn main() -> Result<()> {
@@ -18,7 +15,7 @@ pub fn main() -> Result<()> {
     let optimizer = Optimizer::new(OptimizerConfig::adam(5e-3), flow.parameters())?;
     let mut step = Step::new(optimizer, flow.parameters())?.with_clip_norm(5.0)?;
     let mut shuffle = Shuffle::new(data.train.len(), 256, 0)?;
-    let nats = |x| Ok::<_, flows_core::Error>(score(&flow, x, None)?.mean_all()?.to_scalar::<f32>()?);
+    let nats = |x| Ok::<_, Error>(score(&flow, x, None)?.mean_all()?.to_scalar::<f32>()?);
     let (mut rate, mut best, mut number) = (5e-3, f32::NEG_INFINITY, 0);
     while rate > 2e-3 {
         for _ in 0..200 {

@@ -1,11 +1,8 @@
 //! A flow fitted to a density of your own that is known up to a factor, with no data: variational inference.
 
-use flows_core::candle_core::Tensor;
 use flows_core::evaluate::ImportanceWeights;
-use flows_core::flows::{Flow, FlowConfig, RealNvp};
-use flows_core::nn::NetworkConfig;
-use flows_core::train::{OptimizerConfig, Schedule, TrainConfig, Trainer, reverse_kl};
-use flows_core::{Result, Rng};
+use flows_core::prelude::*;
+use flows_core::train::Schedule;
 
 /// `-x1^2 / 8 - 2 (x2 - x1^2 / 4)^2`: a banana, whose integral is `sqrt(8 pi) sqrt(pi / 2) = 2 pi`.
 fn log_density(x: &Tensor) -> Result<Tensor> {

@@ -27,28 +27,21 @@
 //! A base pushed through a bijector is a [`distributions::Transformed`], which like every
 //! [`distributions::Distribution`] has `log_prob` and `sample`. The bijectors with weights take them from a
 //! [`nn::Scope`] of a store, [`nn::Parameters`]; several make a [`bijectors::Chain`]. Most flows need none of that: they
-//! have a name and a config in [`flows`], and as a [`flows::Flow`] come with their parameters, are trained by a
-//! [`train::Trainer`], saved in one file and loaded from it:
+//! have a name and a config in [`flows`], and as a [`flows::Flow`] come with their parameters. [`train::fit`] trains
+//! one by maximum likelihood, and it is saved in one file and loaded from it. The [`prelude`] has what most programs
+//! need:
 //!
 //! ```
-//! use flows_core::candle_core::Device;
 //! use flows_core::data::Toy;
-//! use flows_core::distributions::{draw, score};
-//! use flows_core::flows::{Flow, FlowConfig, RealNvp};
-//! use flows_core::train::{OptimizerConfig, TrainConfig, Trainer, forward_kl};
-//! use flows_core::{Result, Rng};
+//! use flows_core::prelude::*;
 //!
 //! fn main() -> Result<()> {
 //!     // All randomness comes from a generator that is passed in: one seed, one result.
 //!     let mut rng = Rng::seed(0);
 //!     let x = Toy::TwoMoons.sample(10_000, &mut rng)?;
 //!     let flow = Flow::new(FlowConfig::new(2, RealNvp { layers: 6, ..RealNvp::default() }), &mut rng)?;
-//!     flow.standardize(&x, None)?;
-//!
-//!     let config = TrainConfig { steps: 300, optimizer: OptimizerConfig::adam(3e-3), ..TrainConfig::default() };
-//!     let mut trainer = Trainer::new(flow.parameters(), config, rng.fork())?;
-//!     let batch = |i: u64| x.narrow(0, 250 * (i as usize % 40), 250);
-//!     trainer.run(|i, rng| forward_kl(&flow, &batch(i)?, None, rng), None, &mut ())?;
+//!     let train = TrainConfig { steps: 300, optimizer: OptimizerConfig::adam(3e-3), ..TrainConfig::default() };
+//!     fit(&flow, &x, FitConfig { train, ..FitConfig::default() }, &mut rng)?;
 //!
 //!     let path = std::env::temp_dir().join("tour.safetensors");
 //!     flow.save(&path)?;
@@ -60,10 +53,12 @@
 //! }
 //! ```
 //!
-//! With a context, (B, C), a flow is a conditional density: `FlowConfig::new(..).with_context(C)`, and `Some(&context)`
-//! wherever `None` stands above. [`evaluate`] has means with their errors, importance weights and bits a dimension,
-//! [`plot`] draws, [`data`] reads tables and images. The folder `examples` has short whole programs: a density, a
-//! conditional density, a loop of one's own, reverse KL, anomalies.
+//! With a context, (B, C), a flow is a conditional density: `FlowConfig::new(..).with_context(C)`, a pair of data and
+//! contexts for `fit`, and `Some(&context)` wherever `None` stands above; [`distributions::Distribution::given`] is the
+//! density at one context. Where data are replaced by a formula for their density, [`train::reverse_kl`] is the loss and
+//! [`train::Trainer`] the loop; [`train::Step`] is for loops of one's own. [`evaluate`] has means with their errors,
+//! importance weights and bits a dimension, [`plot`] draws, [`data`] reads tables and images. The folder `examples` has
+//! a short whole program for each of these.
 //!
 //! # Which flow
 //!
@@ -80,9 +75,9 @@
 //!
 //! # Your own bijector
 //!
-//! A bijector says its shape, how it maps in a direction, and its [`Structure`], which people read. It works in chains,
-//! flows and training like those of the library; [`testing::measure`] compares it with autograd's Jacobian. This is
-//! `examples/own_bijector.rs`:
+//! A bijector says its shape and how it maps in a direction, and for people to read, its [`Structure`]. It works in
+//! chains, flows and training like those of the library; [`testing::measure`] compares it with autograd's Jacobian. This
+//! is `examples/own_bijector.rs`:
 //!
 //! ```
 #![doc = include_str!("../examples/own_bijector.rs")]
