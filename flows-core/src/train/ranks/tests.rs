@@ -210,6 +210,6 @@ fn ranks_with_other_weights_are_refused() {
             ranks.check_same(&model.parameters).map_err(|error| error.to_string())
         })
     };
-    assert!(check(3).iter().all(Result::is_ok));
+    assert!(check(3).iter().all(|found| found.is_ok()));
     assert!(check(1).iter().all(|found| found.as_ref().is_err_and(|error| error.contains("rank 1 begins"))));
 }
