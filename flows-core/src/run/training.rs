@@ -73,7 +73,7 @@ impl Run {
             _ => String::new(),
         };
         let pieces = plural(pieces, "piece");
-        self.note(format_args!("ranks  {ranks} of {threads}; a batch has {pieces}{divided}"));
+        self.note(format_args!("ranks  {ranks} of {threads} each; a batch has {pieces}{divided}"));
     }
 
     /// Makes the folder, sets a run that is to be replaced aside, writes the settings, and gives the trainer of a model
