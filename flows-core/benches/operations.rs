@@ -5,7 +5,7 @@
 //! pass is that of the gradients of input and weights.
 
 use candle_core::{DType, Device, Tensor, Var};
-use flows_core::ops::{Fused, conv_transpose1d, conv1d, conv2d, linear, product, sum};
+use flows_core::ops::{FusedActivation, conv_transpose1d, conv1d, conv2d, linear, product, sum};
 use flows_core::train::LossGradients;
 use flows_core::{Result, Rng};
 use std::time::{Duration, Instant};
@@ -46,11 +46,11 @@ fn measure() -> Result<()> {
     let full = rate(&mut rng)?;
     println!("{:<44} {full:>6.0} GFLOP/s", "product 1024 x 1024 x 1024");
     println!("{:<44} {:>8} {:>8}", "", "forward", "backward");
-    let dense: Operation = |x, w| linear(x, w, None, Fused::Relu);
-    let same: Operation = |x, w| conv2d(x, w, None, 1, 1, Fused::Relu);
-    let pointwise: Operation = |x, w| conv2d(x, w, None, 1, 0, Fused::Relu);
-    let dilated: Operation = |x, w| conv1d(x, w, None, 1, 16, 16, Fused::Identity);
-    let mixing: Operation = |x, w| conv1d(x, w, None, 1, 0, 1, Fused::Identity);
+    let dense: Operation = |x, w| linear(x, w, None, FusedActivation::Relu);
+    let same: Operation = |x, w| conv2d(x, w, None, 1, 1, FusedActivation::Relu);
+    let pointwise: Operation = |x, w| conv2d(x, w, None, 1, 0, FusedActivation::Relu);
+    let dilated: Operation = |x, w| conv1d(x, w, None, 1, 16, 16, FusedActivation::Identity);
+    let mixing: Operation = |x, w| conv1d(x, w, None, 1, 0, 1, FusedActivation::Identity);
     let upsample: Operation = |x, w| conv_transpose1d(x, w, None, 256, 0);
     let cases: [(&str, Operation, &[usize], &[usize]); 17] = [
         ("linear", dense, &[512, 64], &[64, 64]),

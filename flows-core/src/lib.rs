@@ -69,7 +69,7 @@
 //! | samples in the loop (reverse KL) | [`RealNvp`](flows::RealNvp), [`Nsf`](flows::Nsf), [`Iaf`](flows::Iaf) | a sample is one pass, and so is its density |
 //! | few data, many columns | [`RealNvp`](flows::RealNvp), [`Maf`](flows::Maf) with small networks | fewer weights |
 //! | angles | [`CircularSpline`](flows::CircularSpline) | the density agrees at -pi and pi |
-//! | parameters made by a network | [`Planar`](flows::Planar), [`Sylvester`](flows::Sylvester), [`Iaf`](flows::Iaf) | few numbers a layer, all from the context |
+//! | parameters made by a network | [`PlanarFlow`](flows::PlanarFlow), [`SylvesterFlow`](flows::SylvesterFlow), [`Iaf`](flows::Iaf) | few numbers a layer, all from the context |
 //! | images | the crate `glow` | levels, convolutions, learned priors |
 //! | any network at all; particles | the crate `ffjord` | every smooth vector field is invertible |
 //!

@@ -8,7 +8,7 @@ use std::fmt;
 ///
 /// ```
 /// use flows_core::Structure;
-/// let layer = Structure::new("Linear", "2 -> 3").parameters(9);
+/// let layer = Structure::new("Linear", "2 -> 3").with_parameters(9);
 /// let text = Structure::new("Network", "").part(layer).to_string();
 /// assert_eq!(text, "Network  9 parameters\n└ Linear 2 -> 3  9 parameters\n");
 /// ```
@@ -33,7 +33,7 @@ impl Structure {
     }
 
     /// Adds parameters of the node's own.
-    pub fn parameters(mut self, count: usize) -> Self {
+    pub fn with_parameters(mut self, count: usize) -> Self {
         self.own += count;
         self
     }
@@ -41,7 +41,7 @@ impl Structure {
     /// Adds the elements of `weights` to the node's own parameters.
     pub fn weights<'a>(self, weights: impl IntoIterator<Item = &'a Tensor>) -> Self {
         let count = weights.into_iter().map(Tensor::elem_count).sum();
-        self.parameters(count)
+        self.with_parameters(count)
     }
 
     /// Adds a part.

@@ -1,7 +1,7 @@
 //! Fused operations against plain compositions of candle's operations, over random shapes.
 
 use candle_core::{DType, Device, Tensor, Var};
-use flows_core::ops::{Direction, Ends, Fused, RqSplineSettings, Simd, linear, rq_spline};
+use flows_core::ops::{Direction, Ends, FusedActivation, RqSplineSettings, Simd, linear, rq_spline};
 use flows_core::testing::difference;
 use flows_core::{Error, Result, Rng};
 use proptest::prelude::*;
@@ -21,13 +21,13 @@ fn gradients(loss: &Tensor, leaves: &[&Var]) -> Result<Vec<Tensor>> {
     leaves.iter().map(of).collect()
 }
 
-fn plain_linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, activation: Fused) -> Result<Tensor> {
+fn plain_linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, activation: FusedActivation) -> Result<Tensor> {
     let y = x.matmul(&weight.t()?)?;
     let y = bias.map_or(Ok(y.clone()), |bias| y.broadcast_add(bias))?;
     Ok(match activation {
-        Fused::Identity => y,
-        Fused::Relu => y.relu()?,
-        Fused::Tanh => y.tanh()?,
+        FusedActivation::Identity => y,
+        FusedActivation::Relu => y.relu()?,
+        FusedActivation::Tanh => y.tanh()?,
     })
 }
 
@@ -35,7 +35,7 @@ fn plain_linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, activation: 
 fn linear_difference(
     [batch, inputs, outputs]: [usize; 3],
     with_bias: bool,
-    activation: Fused,
+    activation: FusedActivation,
     dtype: DType,
     seed: u64,
 ) -> Result<f64> {
@@ -68,8 +68,8 @@ fn linear_difference(
     Ok(worst)
 }
 
-fn activation() -> impl Strategy<Value = Fused> {
-    prop_oneof![Just(Fused::Identity), Just(Fused::Relu), Just(Fused::Tanh)]
+fn activation() -> impl Strategy<Value = FusedActivation> {
+    prop_oneof![Just(FusedActivation::Identity), Just(FusedActivation::Relu), Just(FusedActivation::Tanh)]
 }
 
 proptest! {
@@ -84,7 +84,7 @@ proptest! {
         seed: u64,
     ) {
         // In f32 the other side of a ReLU's kink is nearer than rounding now and then.
-        let single = if activation == Fused::Relu { Fused::Tanh } else { activation };
+        let single = if activation == FusedActivation::Relu { FusedActivation::Tanh } else { activation };
         let shape = [batch, inputs, outputs];
         let fine = linear_difference(shape, with_bias, activation, DType::F64, seed);
         prop_assert!(fine.as_ref().is_ok_and(|d| *d < 1e-12), "{fine:?}");
@@ -116,7 +116,7 @@ fn linear_does_not_depend_on_the_number_of_threads() -> Result<()> {
         let weight = Var::from_tensor(&rng.normal_tensor((outputs, inputs), dtype, CPU)?)?;
         let bias = Var::from_tensor(&rng.normal_tensor(outputs, dtype, CPU)?)?;
         let same = same_on_any_threads(|| {
-            let y = linear(&x, &weight, Some(&bias), Fused::Tanh)?;
+            let y = linear(&x, &weight, Some(&bias), FusedActivation::Tanh)?;
             let mut results = gradients(&y.sum_all()?, &[&x, &weight, &bias])?;
             results.push(y);
             Ok(results)
@@ -136,7 +136,7 @@ fn splines_do_not_depend_on_the_number_of_threads() -> Result<()> {
         let settings = RqSplineSettings { bins: 5, low: -2.0, high: 2.0, ends, min_bin: 1e-3, min_slope: 1e-3 };
         let mut rng = Rng::seed(1);
         let x = Var::from_tensor(&rng.normal_tensor((301, 7), DType::F32, CPU)?)?;
-        let raw = Var::from_tensor(&rng.normal_tensor((rows, 7, settings.parameters()), DType::F32, CPU)?)?;
+        let raw = Var::from_tensor(&rng.normal_tensor((rows, 7, settings.parameter_count()), DType::F32, CPU)?)?;
         let same = same_on_any_threads(|| {
             let (value, log) = rq_spline(&x, &raw, settings, direction)?;
             // Logarithms are minus infinity outside.

@@ -2,7 +2,7 @@
 
 use flows_core::Result;
 use flows_core::nn::{Conv2d, ConvNet, Init, Scope};
-use flows_core::ops::{ConvLayer, Fused, Outside};
+use flows_core::ops::{ConvLayer, FusedActivation, Outside};
 
 /// The deviation of the weights at the start, as published.
 const DEVIATION: f64 = 0.05;
@@ -29,12 +29,12 @@ pub(crate) fn network(
 /// A convolution with ReLU, the weight from a normal of deviation 0.05, the bias from 0.
 fn layer(channels: usize, outputs: usize, kernel: usize, scope: &Scope) -> Result<ConvLayer> {
     let start = [Init::Normal(DEVIATION), Init::Zeros];
-    Ok(Conv2d::starting_at([channels, outputs], kernel, start, scope)?.layer(Fused::Relu))
+    Ok(Conv2d::starting_at([channels, outputs], kernel, start, scope)?.layer(FusedActivation::Relu))
 }
 
 /// The 3x3 convolution with a scale that sees ones around the image and starts at these numbers, one for each channel.
 pub(crate) fn last_layer(channels: usize, start: Vec<f64>, scope: &Scope) -> Result<ConvLayer> {
     let ends = [channels, start.len()];
     let layer = Conv2d::starting_at(ends, 3, [Init::Zeros, Init::Values(start)], scope)?.scaled(scope)?;
-    Ok(layer.outside(Outside::Ones).layer(Fused::Identity))
+    Ok(layer.outside(Outside::Ones).layer(FusedActivation::Identity))
 }

@@ -63,7 +63,7 @@ pub(crate) struct GlowAffine(pub(crate) Coupled);
 impl GlowAffine {
     /// The map of every number: of a row each.
     fn each(self, direction: Direction, x: &Tensor, parameters: &Tensor) -> Result<(Tensor, Tensor)> {
-        let ((batch, n), width) = (x.dims2()?, self.parameters());
+        let ((batch, n), width) = (x.dims2()?, self.parameter_count());
         let rows = parameters.broadcast_as((batch, n, width))?.reshape((batch * n, width))?;
         let (value, log) = coupled(&x.reshape((batch * n, 1))?, &rows, 0..1, self.0, direction)?;
         Ok((value.reshape((batch, n))?, log.reshape((batch, n))?))
@@ -79,13 +79,13 @@ impl Univariate for GlowAffine {
         }
     }
 
-    fn parameters(&self) -> usize {
+    fn parameter_count(&self) -> usize {
         if self.0 == Coupled::Shift { 1 } else { 2 }
     }
 
     /// The start as published, at which s is 0.88.
     fn identity(&self) -> Vec<f64> {
-        vec![0.0; self.parameters()]
+        vec![0.0; self.parameter_count()]
     }
 
     fn forward(&self, z: &Tensor, parameters: &Tensor) -> Result<(Tensor, Tensor)> {

@@ -4,7 +4,7 @@ use crate::GlowConfig;
 use candle_core::Tensor;
 use flows_core::bijectors::{Bijector, Squeeze};
 use flows_core::nn::{Conv2d, Init, Mode, Network, Scope};
-use flows_core::ops::{ConvLayer, Fused, conv_network};
+use flows_core::ops::{ConvLayer, FusedActivation, conv_network};
 use flows_core::shape::check_event;
 use flows_core::{Error, Result, Structure};
 
@@ -51,12 +51,12 @@ impl Encoder {
             let message = format!("an encoder of images of {shape:?} to {features} features: give at least 1 for each");
             return Err(Error::Config(message));
         }
-        let first = layer(channels, features, Fused::Identity, &scope.enter("first"))?;
+        let first = layer(channels, features, FusedActivation::Identity, &scope.enter("first"))?;
         let block = |k: usize| -> Result<[ConvLayer; 2]> {
             let scope = scope.enter("blocks").enter(k);
             Ok([
-                layer(features, features, Fused::Relu, &scope.enter(0))?,
-                layer(features, features, Fused::Identity, &scope.enter(1))?,
+                layer(features, features, FusedActivation::Relu, &scope.enter(0))?,
+                layer(features, features, FusedActivation::Identity, &scope.enter(1))?,
             ])
         };
         let blocks = (0..blocks).map(block).collect::<Result<_>>()?;
@@ -78,7 +78,7 @@ impl Encoder {
                     return Err(Error::Config(format!("{message}: give a whole multiple or part of its size")));
                 }
             };
-            Ok(Resized { layer: layer(inputs, outputs, Fused::Relu, &scope)?, space })
+            Ok(Resized { layer: layer(inputs, outputs, FusedActivation::Relu, &scope)?, space })
         };
         let sizes = sizes.iter().enumerate().map(resized).collect::<Result<_>>()?;
         Ok(Self { shape, first, blocks, sizes })
@@ -91,7 +91,7 @@ impl Encoder {
 }
 
 /// A 3x3 convolution whose weights keep the size of what goes through (He et al., 2015, arXiv:1502.01852).
-fn layer(channels: usize, outputs: usize, activation: Fused, scope: &Scope) -> Result<ConvLayer> {
+fn layer(channels: usize, outputs: usize, activation: FusedActivation, scope: &Scope) -> Result<ConvLayer> {
     let start = [Init::Normal((2.0 / (9 * channels) as f64).sqrt()), Init::Zeros];
     Ok(Conv2d::starting_at([channels, outputs], 3, start, scope)?.layer(activation))
 }

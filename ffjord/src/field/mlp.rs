@@ -248,7 +248,7 @@ impl VectorField for Mlp {
             "Mlp",
             format!("{} -> {hidden:?} -> {}, {layer:?}, {activation}", self.dim + self.context, self.dim),
         )
-        .parameters(self.places.weights)
+        .with_parameters(self.places.weights)
     }
 
     fn kernels(&self) -> Option<Kernels<'_>> {

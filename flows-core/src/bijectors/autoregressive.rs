@@ -79,7 +79,7 @@ impl Autoregressive {
         if features == 0 || !sequence.iter().map(|&i| order[i]).eq(0..features) {
             return Err(Error::Config(format!("the order {order:?} does not name each place of 0..{features} once")));
         }
-        order::check(network.as_ref(), &sequence, univariate.parameters(), context, scope)?;
+        order::check(network.as_ref(), &sequence, univariate.parameter_count(), context, scope)?;
         Ok(Self { shape: [features], kind: Kind::Own(Passes { network, univariate, sequence, drops_units: true }) })
     }
 }
@@ -88,7 +88,7 @@ impl Map {
     /// `(z, log|dz_d/dx_d|)`, both (B, D), at x with the network's output for it.
     fn inverse_given(&self, x: &Tensor, raw: &Tensor) -> Result<(Tensor, Tensor)> {
         let (batch, d) = x.dims2()?;
-        let raw = raw.reshape((batch, d, self.univariate.parameters()))?;
+        let raw = raw.reshape((batch, d, self.univariate.parameter_count()))?;
         apply(self.univariate.as_ref(), Direction::Inverse, x, &raw)
     }
 
@@ -131,7 +131,7 @@ struct Passes<N> {
 impl<N: Deref<Target: Network>> Passes<N> {
     /// One evaluation of the network for each dimension, all with the same units dropped.
     fn to_data(&self, z: &Tensor, context: Option<&Tensor>, mode: &mut Mode<'_>) -> Result<(Tensor, Tensor)> {
-        let ((batch, d), p) = (z.dims2()?, self.univariate.parameters());
+        let ((batch, d), p) = (z.dims2()?, self.univariate.parameter_count());
         let rng = mode.rng().filter(|_| self.drops_units).map(Rng::fork);
         // The columns of x that are not known yet are zero; no output that is read depends on them.
         let mut columns = vec![Tensor::zeros((batch, 1), z.dtype(), z.device())?; d];
@@ -150,7 +150,7 @@ impl<N: Deref<Target: Network>> Passes<N> {
     }
 
     fn to_latent(&self, x: &Tensor, context: Option<&Tensor>, mode: &mut Mode<'_>) -> Result<(Tensor, Tensor)> {
-        let ((batch, d), p) = (x.dims2()?, self.univariate.parameters());
+        let ((batch, d), p) = (x.dims2()?, self.univariate.parameter_count());
         let raw = self.network.forward(x, context, mode)?.reshape((batch, d, p))?;
         let (z, log) = apply(self.univariate.as_ref(), Direction::Inverse, x, &raw)?;
         Ok((z, ops::sum_event(&log)?))

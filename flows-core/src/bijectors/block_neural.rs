@@ -3,7 +3,7 @@
 use super::univariate::numerical_inverse;
 use super::{Bijector, Direction, Mode};
 use crate::nn::{Init, Scope};
-use crate::ops::{self, Fused};
+use crate::ops::{self, FusedActivation};
 use crate::shape::{check_context, check_event};
 use crate::{Error, Result, Structure};
 use candle_core::{D, Tensor, Var};
@@ -118,10 +118,10 @@ impl BlockNeural {
                 h = ops::tanh(&h)?;
             }
             let (weight, blocks) = layer.weights(dim)?;
-            h = ops::linear(&h, &weight, Some(&layer.bias), Fused::Identity)?;
+            h = ops::linear(&h, &weight, Some(&layer.bias), FusedActivation::Identity)?;
             if let (0, Some(weight)) = (i, &self.context) {
                 let context = check_context(context, weight.dim(1)?, batch)?;
-                h = (h + ops::linear(context, weight, None, Fused::Identity)?)?;
+                h = (h + ops::linear(context, weight, None, FusedActivation::Identity)?)?;
             }
             log = ops::log_sum_exp(&log.unsqueeze(2)?.broadcast_add(&blocks.unsqueeze(0)?)?)?;
             if i + 1 < self.layers.len() {

@@ -106,7 +106,7 @@ impl Conv1x1 {
 
     fn apply(&self, w: &Tensor, x: &Tensor) -> Result<Tensor> {
         let flat = x.flatten_from(2)?;
-        Ok(ops::conv1d(&flat, &w.unsqueeze(2)?, None, 1, 0, 1, ops::Fused::Identity)?.reshape(x.shape())?)
+        Ok(ops::conv1d(&flat, &w.unsqueeze(2)?, None, 1, 0, 1, ops::FusedActivation::Identity)?.reshape(x.shape())?)
     }
 }
 

@@ -182,7 +182,7 @@ impl Coupling {
             return Err(Error::Config(message));
         }
         let part = format_args!("a coupling over {shape:?}");
-        check_widths(part, network.as_ref(), split.kept, [split.moved, univariate.parameters()])?;
+        check_widths(part, network.as_ref(), split.kept, [split.moved, univariate.parameter_count()])?;
         let details = format!("{shape:?}, {} -> {}: {}", split.kept, split.moved, univariate.name());
         let kind = Kind::Coupled(Coupled { split, layout, univariate, network, kept_map: None });
         Ok(Self { shape: shape.to_vec(), details, kind })
@@ -222,14 +222,14 @@ impl Coupled {
         let seen = if direction == Direction::Forward { &kept_out } else { &kept };
         let seen = seen.reshape(split.shape(batch, split.kept))?;
         let raw = network.forward(&seen, context, mode)?;
-        let want = split.shape(batch, split.moved * univariate.parameters());
+        let want = split.shape(batch, split.moved * univariate.parameter_count());
         if raw.dims() != want {
             return Err(Error::shape("what the network of a coupling gives", raw.dims(), format!("{want:?}")));
         }
         let moved = || flat.narrow(1, range.start, range.len())?.contiguous();
         let (out, log_det) = match layout {
             Layout::Elements => {
-                let raw = raw.reshape((batch, split.moved, univariate.parameters()))?;
+                let raw = raw.reshape((batch, split.moved, univariate.parameter_count()))?;
                 let (moved, log) = apply(univariate.as_ref(), direction, &moved()?, &raw)?;
                 (split.join(&kept_out, &moved)?, ops::sum_event(&log)?)
             }

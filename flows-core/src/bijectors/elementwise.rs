@@ -39,7 +39,7 @@ impl Elementwise {
     /// # Errors
     /// When the weight's name is taken.
     pub fn new(shape: &[usize], univariate: Arc<dyn Univariate>, scope: &Scope) -> Result<Self> {
-        let (n, p) = (shape.iter().product(), univariate.parameters());
+        let (n, p) = (shape.iter().product(), univariate.parameter_count());
         let source = match p {
             0 => Source::Nothing(Tensor::zeros((1, n, 0), scope.dtype(), scope.device())?),
             _ => {
@@ -62,7 +62,7 @@ impl Elementwise {
         network: &NetworkConfig,
         scope: &Scope,
     ) -> Result<Self> {
-        if univariate.parameters() == 0 {
+        if univariate.parameter_count() == 0 {
             return Self::new(shape, univariate, scope);
         }
         let output = identities(univariate.as_ref(), shape.iter().product())?;
@@ -98,7 +98,7 @@ impl Elementwise {
         };
         let raw = network.forward(context, None, mode)?;
         let mut want = input.dims().to_vec();
-        want[1] *= self.univariate.parameters();
+        want[1] *= self.univariate.parameter_count();
         if raw.dims() != want {
             let what = "what the network of an element-wise map makes of the context";
             return Err(Error::shape(what, raw.dims(), format!("{want:?}")));
@@ -128,7 +128,7 @@ impl Bijector for Elementwise {
             Source::Context(width, network) => {
                 let context = check_context(context, *width, batch)?;
                 let part = format_args!("an element-wise map over {:?}", self.shape);
-                let sizes = [self.shape.iter().product(), self.univariate.parameters()];
+                let sizes = [self.shape.iter().product(), self.univariate.parameter_count()];
                 raw_parameters(part, network.as_ref(), context, None, sizes, mode)?
             }
         };

@@ -52,7 +52,7 @@ impl Householder {
         // For rows, the transpose: x Q^T op(S)^-T Q.
         let solved = ops::solve_triangular(&s, &self.q, true, false, !transpose)?;
         let x = x.contiguous()?;
-        let along = ops::linear(&x, &self.q, None, ops::Fused::Identity)?;
+        let along = ops::linear(&x, &self.q, None, ops::FusedActivation::Identity)?;
         Ok((&x - ops::product(&along, &solved)?)?)
     }
 

@@ -65,7 +65,7 @@ pub(super) fn entries_weight(name: &str, triangle: &Triangle, init: Init, scope:
 
 /// `W x + b` for each row x of a batch: (B, D) times (E, D) to (B, E).
 pub(super) fn times_rows(w: &Tensor, x: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    ops::linear(x, w, bias, ops::Fused::Identity)
+    ops::linear(x, w, bias, ops::FusedActivation::Identity)
 }
 
 /// Measures a bijector at random points, with its weights off their start.

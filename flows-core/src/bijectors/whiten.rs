@@ -2,7 +2,7 @@
 
 use super::{Bijector, Direction, Mode};
 use crate::nn::{Buffer, Scope};
-use crate::ops::{self, Fused};
+use crate::ops::{self, FusedActivation};
 use crate::shape::{check_event, shared_log_det};
 use crate::{Error, Result, Structure};
 use candle_core::{DType, Device, Tensor};
@@ -92,7 +92,7 @@ impl Whiten {
 
     /// The channels of each place times a matrix (C, C).
     fn mix(&self, x: &Tensor, matrix: &Tensor) -> Result<Tensor> {
-        let mixed = ops::conv1d(&x.flatten_from(2)?, &matrix.unsqueeze(2)?, None, 1, 0, 1, Fused::Identity)?;
+        let mixed = ops::conv1d(&x.flatten_from(2)?, &matrix.unsqueeze(2)?, None, 1, 0, 1, FusedActivation::Identity)?;
         Ok(mixed.reshape(x.shape())?)
     }
 
@@ -131,7 +131,7 @@ fn cosines(n: usize, dtype: DType, device: &Device) -> Result<Tensor> {
 /// `A x B'` of the matrix x of each channel of a batch (B, C, H, W).
 fn along_both(x: &Tensor, [a, b]: &[Tensor; 2]) -> Result<Tensor> {
     let across = |x: &Tensor, matrix: &Tensor| {
-        let product = ops::linear(&x.flatten_to(2)?, matrix, None, Fused::Identity)?;
+        let product = ops::linear(&x.flatten_to(2)?, matrix, None, FusedActivation::Identity)?;
         Ok::<_, Error>(product.reshape(x.shape())?.transpose(2, 3)?.contiguous()?)
     };
     across(&across(x, b)?, a)

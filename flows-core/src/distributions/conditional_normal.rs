@@ -3,7 +3,7 @@
 use super::Distribution;
 use super::checks::{LN_2PI, at_least_one, batch_shape, check_batch, described, event_shape};
 use crate::nn::{Init, Scope};
-use crate::ops::{self, Fused, linear, sum_event};
+use crate::ops::{self, FusedActivation, linear, sum_event};
 use crate::shape::check_context;
 use crate::{Result, Rng};
 use candle_core::Tensor;
@@ -40,7 +40,7 @@ impl ConditionalNormal {
 
     fn at(&self, context: Option<&Tensor>, batch: usize) -> Result<Located> {
         let context = check_context(context, self.weight.dim(1)?, batch)?;
-        let out = linear(context, &self.weight, Some(&self.bias), Fused::Identity)?;
+        let out = linear(context, &self.weight, Some(&self.bias), FusedActivation::Identity)?;
         let n = self.bias.elem_count() / 2;
         let shape = batch_shape(batch, &self.event);
         let loc = out.narrow(1, 0, n)?.reshape(shape.clone())?;

@@ -5,7 +5,7 @@ use super::checks::{
     LN_2PI, at_least_one, check_alike, check_batch, check_rows, check_values, described, values_of, zero_at_infinity,
 };
 use crate::nn::{Init, Scope};
-use crate::ops::{Fused, Triangle, cholesky, linear, solve_triangular_rows, sum};
+use crate::ops::{FusedActivation, Triangle, cholesky, linear, solve_triangular_rows, sum};
 use crate::{Error, Result, Rng};
 use candle_core::{DType, Tensor};
 
@@ -87,7 +87,7 @@ impl MultivariateNormal {
     fn draw(&self, count: usize, context: Option<&Tensor>, rng: &mut Rng) -> Result<(Tensor, Tensor)> {
         check_rows(context, count)?;
         let y = rng.normal_tensor((count, self.event[0]), self.loc.dtype(), self.loc.device())?;
-        Ok((linear(&y, &self.scale_tril()?, Some(&self.loc), Fused::Identity)?, y))
+        Ok((linear(&y, &self.scale_tril()?, Some(&self.loc), FusedActivation::Identity)?, y))
     }
 }
 

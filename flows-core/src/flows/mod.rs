@@ -20,9 +20,9 @@ pub use flow::{Flow, FlowConfig, FlowDensity};
 pub use gaussianization::Gaussianization;
 pub use integral::Umnn;
 pub use neural::Naf;
-pub use planar::{Planar, Radial};
-pub use residual::Residual;
-pub use sylvester::Sylvester;
+pub use planar::{PlanarFlow, RadialFlow};
+pub use residual::ResidualFlow;
+pub use sylvester::SylvesterFlow;
 
 use crate::bijectors::Bijector;
 use crate::distributions::{Distribution, StandardNormal};
@@ -59,12 +59,12 @@ pub trait Architecture {
 }
 
 macro_rules! architectures {
-    ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
+    ($($(#[$doc:meta])* $name:ident($config:ident) = $text:literal,)*) => {
         /// One of the named architectures with its settings, told apart by `kind` when written down.
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
         #[serde(tag = "kind")]
         pub enum NamedFlow {
-            $($(#[$doc])* #[serde(rename = $text)] $name($name),)*
+            $($(#[$doc])* #[serde(rename = $text)] $name($config),)*
         }
 
         impl NamedFlow {
@@ -77,7 +77,7 @@ macro_rules! architectures {
             /// When there is none of the name; the message lists those that there are.
             pub fn named(name: &str) -> Result<Self> {
                 match name {
-                    $($text => Ok(Self::$name($name::default())),)*
+                    $($text => Ok(Self::$name($config::default())),)*
                     _ => Err(Error::Config(format!("there is no model `{name}`: choose one of {}", Self::NAMES.join(", ")))),
                 }
             }
@@ -97,8 +97,8 @@ macro_rules! architectures {
             }
         }
 
-        $(impl From<$name> for NamedFlow {
-            fn from(model: $name) -> Self {
+        $(impl From<$config> for NamedFlow {
+            fn from(model: $config) -> Self {
                 Self::$name(model)
             }
         })*
@@ -107,35 +107,35 @@ macro_rules! architectures {
 
 architectures! {
     /// Additive couplings.
-    Nice = "nice",
+    Nice(Nice) = "nice",
     /// Affine couplings.
-    RealNvp = "real-nvp",
+    RealNvp(RealNvp) = "real-nvp",
     /// Rational-quadratic spline couplings.
-    Nsf = "nsf",
+    Nsf(Nsf) = "nsf",
     /// Masked autoregressive affine layers.
-    Maf = "maf",
+    Maf(Maf) = "maf",
     /// Inverse autoregressive affine layers.
-    Iaf = "iaf",
+    Iaf(Iaf) = "iaf",
     /// Masked autoregressive rational-quadratic splines.
-    NsfAutoregressive = "nsf-ar",
+    NsfAutoregressive(NsfAutoregressive) = "nsf-ar",
     /// Masked autoregressive deep sigmoids.
-    Naf = "naf",
+    Naf(Naf) = "naf",
     /// Block neural autoregressive layers.
-    Bnaf = "bnaf",
+    Bnaf(Bnaf) = "bnaf",
     /// Masked autoregressive monotonic integrals.
-    Umnn = "umnn",
+    Umnn(Umnn) = "umnn",
     /// Planar maps.
-    Planar = "planar",
+    Planar(PlanarFlow) = "planar",
     /// Radial maps.
-    Radial = "radial",
+    Radial(RadialFlow) = "radial",
     /// Sylvester maps.
-    Sylvester = "sylvester",
+    Sylvester(SylvesterFlow) = "sylvester",
     /// Invertible residual blocks.
-    Residual = "residual",
+    Residual(ResidualFlow) = "residual",
     /// Circular splines, for angles.
-    CircularSpline = "circular-spline",
+    CircularSpline(CircularSpline) = "circular-spline",
     /// Element-wise splines and rotations.
-    Gaussianization = "gaussianization",
+    Gaussianization(Gaussianization) = "gaussianization",
 }
 
 /// `layers` bijectors made by `layer`, from the base to the data, each in a scope of its own, as

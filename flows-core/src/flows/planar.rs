@@ -9,18 +9,18 @@ use serde::{Deserialize, Serialize};
 /// Planar maps (Rezende and Mohamed, 2015).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Planar {
+pub struct PlanarFlow {
     /// Number of maps.
     pub layers: usize,
 }
 
-impl Default for Planar {
+impl Default for PlanarFlow {
     fn default() -> Self {
         Self { layers: 32 }
     }
 }
 
-impl Architecture for Planar {
+impl Architecture for PlanarFlow {
     fn bijector(&self, features: usize, context: Option<usize>, scope: &Scope) -> Result<Box<dyn Bijector>> {
         chain(self.layers, scope, |_, scope| Ok(vec![Box::new(PlanarMap::new(features, context, scope)?)]))
     }
@@ -29,18 +29,18 @@ impl Architecture for Planar {
 /// Radial maps (Rezende and Mohamed, 2015).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Radial {
+pub struct RadialFlow {
     /// Number of maps.
     pub layers: usize,
 }
 
-impl Default for Radial {
+impl Default for RadialFlow {
     fn default() -> Self {
         Self { layers: 32 }
     }
 }
 
-impl Architecture for Radial {
+impl Architecture for RadialFlow {
     fn bijector(&self, features: usize, context: Option<usize>, scope: &Scope) -> Result<Box<dyn Bijector>> {
         chain(self.layers, scope, |_, scope| Ok(vec![Box::new(RadialMap::new(features, context, scope)?)]))
     }

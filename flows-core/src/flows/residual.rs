@@ -9,20 +9,20 @@ use serde::{Deserialize, Serialize};
 /// Invertible residual blocks with actnorm between (Behrmann et al., 2019; Chen et al., 2019).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Residual {
+pub struct ResidualFlow {
     /// Number of blocks.
     pub layers: usize,
     /// The settings of each.
     pub block: ResidualSettings,
 }
 
-impl Default for Residual {
+impl Default for ResidualFlow {
     fn default() -> Self {
         Self { layers: 16, block: ResidualSettings::default() }
     }
 }
 
-impl Architecture for Residual {
+impl Architecture for ResidualFlow {
     fn bijector(&self, features: usize, context: Option<usize>, scope: &Scope) -> Result<Box<dyn Bijector>> {
         chain(self.layers, scope, |_, scope| {
             let block = ResidualMap::new(features, &self.block, context, &scope.enter("block"))?;

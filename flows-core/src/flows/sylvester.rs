@@ -9,20 +9,20 @@ use serde::{Deserialize, Serialize};
 /// Sylvester maps (van den Berg et al., 2018).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Sylvester {
+pub struct SylvesterFlow {
     /// Number of maps.
     pub layers: usize,
     /// The basis of every map; a triangular one is flipped from map to map.
     pub basis: SylvesterBasis,
 }
 
-impl Default for Sylvester {
+impl Default for SylvesterFlow {
     fn default() -> Self {
         Self { layers: 16, basis: SylvesterBasis::Householder { reflections: 8 } }
     }
 }
 
-impl Architecture for Sylvester {
+impl Architecture for SylvesterFlow {
     fn bijector(&self, features: usize, context: Option<usize>, scope: &Scope) -> Result<Box<dyn Bijector>> {
         chain(self.layers, scope, |i, scope| {
             let basis = match self.basis {

@@ -2,7 +2,7 @@
 
 use crate::Result;
 use crate::ops::cpu::Real;
-use crate::ops::{self, Fused};
+use crate::ops::{self, FusedActivation};
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
@@ -99,10 +99,10 @@ impl Activation {
     }
 
     /// The same within a network's own operation, where there is a kernel for it.
-    pub(super) fn fused(self) -> Option<Fused> {
+    pub(super) fn fused(self) -> Option<FusedActivation> {
         match self {
-            Self::Relu => Some(Fused::Relu),
-            Self::Tanh => Some(Fused::Tanh),
+            Self::Relu => Some(FusedActivation::Relu),
+            Self::Tanh => Some(FusedActivation::Tanh),
             _ => None,
         }
     }

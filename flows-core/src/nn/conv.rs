@@ -1,7 +1,7 @@
 //! Convolutional layers.
 
 use super::{Init, Output, Scope};
-use crate::ops::{self, ConvLayer, Fused, Outside};
+use crate::ops::{self, ConvLayer, FusedActivation, Outside};
 use crate::{Error, Result, Structure};
 use candle_core::Tensor;
 
@@ -71,7 +71,7 @@ impl<const AXES: usize> Conv<AXES> {
             padding: (kernel - 1) / 2,
             dilation: 1,
             outside: Outside::Zeros,
-            activation: Fused::Identity,
+            activation: FusedActivation::Identity,
         };
         Ok(Self { layer })
     }
@@ -116,19 +116,19 @@ impl<const AXES: usize> Conv<AXES> {
     /// # Errors
     /// As [`ops::conv_network`].
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.forward_with(x, Fused::Identity)
+        self.forward_with(x, FusedActivation::Identity)
     }
 
     /// [`Self::forward`] with an activation behind it.
     ///
     /// # Errors
     /// As [`Self::forward`], or when the layer is scaled.
-    pub fn forward_with(&self, x: &Tensor, activation: Fused) -> Result<Tensor> {
+    pub fn forward_with(&self, x: &Tensor, activation: FusedActivation) -> Result<Tensor> {
         ops::conv_network(x, vec![self.layer(activation)])
     }
 
     /// The layer with an activation behind it, as a part of an [`ops::conv_network`].
-    pub fn layer(&self, activation: Fused) -> ConvLayer {
+    pub fn layer(&self, activation: FusedActivation) -> ConvLayer {
         ConvLayer { activation, ..self.layer.clone() }
     }
 
@@ -174,7 +174,7 @@ mod tests {
         let scope_of_zero = scope.enter("zero");
         let zero = Conv2d::zeros(3, 6, 3, &scope_of_zero)?.scaled(&scope_of_zero)?;
         assert_eq!(zero.forward(&x)?.abs()?.sum_all()?.to_scalar::<f64>()?, 0.0);
-        assert!(zero.forward_with(&x, Fused::Relu).is_err());
+        assert!(zero.forward_with(&x, FusedActivation::Relu).is_err());
         let signal = Conv1d::new(3, 4, 3, &scope.enter("signal"))?.dilation(4);
         assert_eq!(signal.forward(&x.reshape((2, 3, 35))?)?.dims(), [2, 4, 35]);
         assert!(signal.structure().to_string().starts_with("Conv1d 3 -> 4, kernel 3, dilation 4"));

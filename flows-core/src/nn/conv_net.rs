@@ -1,7 +1,7 @@
 //! A network of convolutions.
 
 use super::{Activation, Conv, Mode, Network, Output, Scope};
-use crate::ops::{ConvLayer, Fused, conv_network};
+use crate::ops::{ConvLayer, FusedActivation, conv_network};
 use crate::{Error, Result, Structure};
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
@@ -82,17 +82,17 @@ impl ConvNetConfig {
         if dilations.contains(&0) {
             return Err(Error::Config("a dilation of 0: give `dilations` of at least 1".into()));
         }
-        let layer = |i: usize, inputs: usize, output: Output, activation: Fused| -> Result<ConvLayer> {
+        let layer = |i: usize, inputs: usize, output: Output, activation: FusedActivation| -> Result<ConvLayer> {
             let layer = Conv::<AXES>::output(inputs, output, kernels[i], &scope.enter(i))?;
             Ok(layer.dilation(dilations[i]).layer(activation))
         };
-        let activation = self.activation.fused().unwrap_or(Fused::Identity);
+        let activation = self.activation.fused().unwrap_or(FusedActivation::Identity);
         let (mut layers, mut inputs) = (Vec::with_capacity(count), inputs);
         for (i, &width) in self.hidden.iter().enumerate() {
             layers.push(layer(i, inputs, Output::new(width), activation)?);
             inputs = width;
         }
-        layers.push(layer(count - 1, inputs, output, Fused::Identity)?);
+        layers.push(layer(count - 1, inputs, output, FusedActivation::Identity)?);
         Ok(layers)
     }
 }
@@ -150,10 +150,10 @@ impl Network for ConvNet {
         if self.layers.iter().any(|layer| layer.dilation > 1) {
             details += &format!(", dilations {}", joined(of_each(|layer| layer.dilation), ", "));
         }
-        let fused = self.layers.first().map_or(Fused::Identity, |layer| layer.activation);
+        let fused = self.layers.first().map_or(FusedActivation::Identity, |layer| layer.activation);
         match self.activation {
             Some(activation) => details += &format!(", {activation}"),
-            None if fused == Fused::Identity => {}
+            None if fused == FusedActivation::Identity => {}
             None => details += &format!(", {fused}"),
         }
         if let Some(channels) = self.context {

@@ -72,7 +72,7 @@ impl Linear {
     /// # Errors
     /// When `x` has another width.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        ops::linear(x, &self.weight, Some(&self.bias), ops::Fused::Identity)
+        ops::linear(x, &self.weight, Some(&self.bias), ops::FusedActivation::Identity)
     }
 
     /// [`Self::forward`] with an activation behind it.
@@ -87,8 +87,8 @@ impl Linear {
     }
 
     /// The layer as a part of a network's own operation.
-    pub(super) fn affine(&self) -> Result<ops::Affine> {
-        ops::Affine::new(&self.weight, &self.bias)
+    pub(super) fn affine(&self) -> Result<ops::LinearLayer> {
+        ops::LinearLayer::new(&self.weight, &self.bias)
     }
 
     /// W, (outputs, inputs).

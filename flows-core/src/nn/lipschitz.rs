@@ -107,7 +107,7 @@ impl LipschitzMlp {
     pub fn context_term(&self, context: Option<&Tensor>, batch: usize) -> Result<Option<Tensor>> {
         let Some(weight) = &self.context else { return Ok(None) };
         let context = crate::shape::check_context(context, weight.dim(1)?, batch)?;
-        Ok(Some(ops::linear(context, weight, None, ops::Fused::Identity)?))
+        Ok(Some(ops::linear(context, weight, None, ops::FusedActivation::Identity)?))
     }
 
     /// The network with its weights as they are now, normalized. In training the singular vectors are saved, for the

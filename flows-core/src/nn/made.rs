@@ -2,7 +2,7 @@
 
 use super::dropout::Dropout;
 use super::{Activation, Init, Linear, Mode, Network, Output, Scope};
-use crate::ops::{self, Affine, Fused, Staircase, Step, dense};
+use crate::ops::{self, FusedActivation, LinearLayer, Staircase, Step, dense};
 use crate::{Error, Result, Structure};
 use candle_core::{DType, Tensor};
 use std::sync::Arc;
@@ -64,12 +64,12 @@ impl Masked {
         Ok(Self { weight, bias, staircase: Arc::new(Staircase::new(degrees.to_vec(), limits)) })
     }
 
-    fn affine(&self) -> Result<Affine> {
-        Ok(Affine::new(&self.weight, &self.bias)?.masked(self.staircase.clone()))
+    fn affine(&self) -> Result<LinearLayer> {
+        Ok(LinearLayer::new(&self.weight, &self.bias)?.masked(self.staircase.clone()))
     }
 
     /// `f(x (W * M)^T + b + shift)`.
-    fn forward(&self, x: &Tensor, shift: Option<&Tensor>, f: Fused) -> Result<Tensor> {
+    fn forward(&self, x: &Tensor, shift: Option<&Tensor>, f: FusedActivation) -> Result<Tensor> {
         dense(x, shift, vec![Step::Linear(self.affine()?, f)])
     }
 
@@ -173,7 +173,7 @@ impl Made {
     pub(crate) fn context_term(&self, context: Option<&Tensor>, batch: usize) -> Result<Option<Tensor>> {
         let Some(weight) = &self.context else { return Ok(None) };
         let context = crate::shape::check_context(context, weight.dim(1)?, batch)?;
-        Ok(Some(ops::linear(context, weight, None, Fused::Identity)?))
+        Ok(Some(ops::linear(context, weight, None, FusedActivation::Identity)?))
     }
 
     /// Whether a training step drops units.
@@ -187,8 +187,8 @@ impl Made {
         if let (Some(f), false) = (activation.fused(), mode.is_training() && self.drops_units()) {
             return dense(x, context, self.steps(f)?);
         }
-        let identity = |layer: &Masked, h: &Tensor| layer.forward(h, None, Fused::Identity);
-        let mut h = self.first.forward(x, context, Fused::Identity)?;
+        let identity = |layer: &Masked, h: &Tensor| layer.forward(h, None, FusedActivation::Identity);
+        let mut h = self.first.forward(x, context, FusedActivation::Identity)?;
         if residual {
             for block in self.hidden.chunks(2) {
                 let inner = activation.apply(&identity(&block[0], &activation.apply(&h)?)?)?;
@@ -204,12 +204,12 @@ impl Made {
     }
 
     /// The network as one operation.
-    fn steps(&self, f: Fused) -> Result<Vec<Step>> {
-        let linear = |layer: &Masked, f: Fused| Ok(Step::Linear(layer.affine()?, f));
-        let last = [linear(&self.last, Fused::Identity)];
+    fn steps(&self, f: FusedActivation) -> Result<Vec<Step>> {
+        let linear = |layer: &Masked, f: FusedActivation| Ok(Step::Linear(layer.affine()?, f));
+        let last = [linear(&self.last, FusedActivation::Identity)];
         if self.settings.residual {
             let block = |pair: &[Masked]| Ok(Step::Residual([pair[0].affine()?, pair[1].affine()?], f));
-            let first = [linear(&self.first, Fused::Identity)].into_iter();
+            let first = [linear(&self.first, FusedActivation::Identity)].into_iter();
             return first.chain(self.hidden.chunks_exact(2).map(block)).chain(last).collect();
         }
         [&self.first].into_iter().chain(&self.hidden).map(|layer| linear(layer, f)).chain(last).collect()

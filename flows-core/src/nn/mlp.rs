@@ -1,7 +1,7 @@
 //! The plain multi-layer perceptron.
 
 use super::{Activation, Linear, Mode, Network, Output, Scope};
-use crate::ops::{Fused, Step, dense};
+use crate::ops::{FusedActivation, Step, dense};
 use crate::{Error, Result, Structure};
 use candle_core::Tensor;
 
@@ -43,7 +43,7 @@ impl Network for Mlp {
         let (last, hidden) = self.layers.split_last().ok_or_else(|| Error::Internal("the MLP has no layer".into()))?;
         if let Some(f) = self.activation.fused() {
             let hidden = hidden.iter().map(|layer| Ok(Step::Linear(layer.affine()?, f)));
-            let last = Ok(Step::Linear(last.affine()?, Fused::Identity));
+            let last = Ok(Step::Linear(last.affine()?, FusedActivation::Identity));
             return dense(&h, None, hidden.chain([last]).collect::<Result<_>>()?);
         }
         for layer in hidden {

@@ -3,7 +3,7 @@
 use super::dropout::Dropout;
 use super::mlp::with_context;
 use super::{Activation, Linear, Mode, Network, Output, Scope};
-use crate::ops::{Fused, Step, dense};
+use crate::ops::{FusedActivation, Step, dense};
 use crate::{Result, Structure};
 use candle_core::Tensor;
 
@@ -67,7 +67,7 @@ impl Network for ResidualNet {
     fn forward(&self, x: &Tensor, context: Option<&Tensor>, mode: &mut Mode<'_>) -> Result<Tensor> {
         let x = with_context(x, context, self.context)?;
         if let (Some(f), false) = (self.activation.fused(), mode.is_training() && self.dropout.is_active()) {
-            let linear = |layer: &Linear| Ok(Step::Linear(layer.affine()?, Fused::Identity));
+            let linear = |layer: &Linear| Ok(Step::Linear(layer.affine()?, FusedActivation::Identity));
             let block = |[a, b]: &[Linear; 2]| Ok(Step::Residual([a.affine()?, b.affine()?], f));
             let steps = [linear(&self.first)].into_iter().chain(self.blocks.iter().map(block));
             return dense(&x, None, steps.chain([linear(&self.last)]).collect::<Result<_>>()?);

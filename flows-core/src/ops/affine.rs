@@ -40,12 +40,12 @@ enum Form {
 /// # Errors
 /// When shapes do not agree.
 pub(crate) fn affine(x: &Tensor, parameters: &Tensor, scale: Scale, direction: Direction) -> Result<(Tensor, Tensor)> {
-    transform(Affine { scale, direction }, x, parameters)
+    transform(AffineKernel { scale, direction }, x, parameters)
 }
 
 /// x and the log-scales, which are added to `log`, of as many z, shifts and raw scales.
 pub(crate) fn affine_forward<T: Real>(scale: Scale, z: &[T], [shifts, raw]: [&[T]; 2], x: &mut [T], log: &mut [T]) {
-    let kernel = Affine { scale, direction: Direction::Forward };
+    let kernel = AffineKernel { scale, direction: Direction::Forward };
     dispatch(
         #[inline(always)]
         || {
@@ -86,7 +86,7 @@ fn refuse<T: Real>(given: [T; 3], value: &mut T, log: &mut T) {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Affine {
+pub(super) struct AffineKernel {
     pub(super) scale: Scale,
     pub(super) direction: Direction,
 }
@@ -105,7 +105,7 @@ fn expand<'a, T: Real>(parameters: &'a [T], repeated: &'a [T], start: usize, n: 
     if repeated.is_empty() { &parameters[2 * start..2 * (start + n)] } else { &repeated[..2 * n] }
 }
 
-impl Affine {
+impl AffineKernel {
     /// s and ds/dr.
     #[inline(always)]
     fn log_scale<T: Real>(self, raw: T) -> (T, T) {
@@ -177,7 +177,7 @@ impl Affine {
     }
 }
 
-impl Affine {
+impl AffineKernel {
     /// The value and log-derivative as a composition of candle's operations.
     pub(super) fn composed(self, x: &Tensor, shift: &Tensor, raw: Tensor) -> Result<(Tensor, Tensor)> {
         let s = match self.scale {
@@ -197,10 +197,10 @@ impl Affine {
     }
 }
 
-impl Transformer for Affine {
+impl Transformer for AffineKernel {
     const NAME: &'static str = "affine";
 
-    fn parameters(&self) -> usize {
+    fn parameter_count(&self) -> usize {
         2
     }
 
@@ -337,7 +337,7 @@ mod tests {
         for scale in [Scale::Exp, Scale::Bounded(2.0), Scale::Sigmoid(2.0), Scale::Gate(1.5)] {
             for direction in [Direction::Forward, Direction::Inverse] {
                 for shape in [[1, 1, 1], [5, 3, 5], [5, 3, 1], [900, 7, 1], [900, 7, 900]] {
-                    check(Affine { scale, direction }, shape, [-2.0, 2.0], 1e-11, 1e-4)?;
+                    check(AffineKernel { scale, direction }, shape, [-2.0, 2.0], 1e-11, 1e-4)?;
                 }
             }
         }

@@ -19,7 +19,7 @@ pub fn channel_affine(x: &Tensor, scale: &Tensor, shift: &Tensor) -> Result<Tens
         }
     }
     if is_fused(x) {
-        return Ok(x.contiguous()?.apply_op3(&scale.contiguous()?, &shift.contiguous()?, Affine)?);
+        return Ok(x.contiguous()?.apply_op3(&scale.contiguous()?, &shift.contiguous()?, ChannelAffine)?);
     }
     let along = along_channels(x.rank(), channels);
     Ok(x.broadcast_mul(&scale.reshape(along.as_slice())?)?.broadcast_add(&shift.reshape(along)?)?)
@@ -138,9 +138,9 @@ fn packed<T: WithDType>(pairs: &[[f64; 2]]) -> (CpuStorage, Shape) {
     (T::to_cpu_storage_owned(values), (2, pairs.len()).into())
 }
 
-struct Affine;
+struct ChannelAffine;
 
-impl Affine {
+impl ChannelAffine {
     fn run<T: WithDType>(
         x: &[T],
         scale: &[T],
@@ -170,7 +170,7 @@ impl Affine {
     }
 }
 
-impl CustomOp3 for Affine {
+impl CustomOp3 for ChannelAffine {
     fn name(&self) -> &'static str {
         "channel-affine"
     }
@@ -285,7 +285,7 @@ impl CustomOp1 for Moments {
         let each = 1.0 / (batch * places) as f64;
         let scale = (grad.get(1)? * (2.0 * each))?.detach();
         let shift = ((grad.get(0)? * each)? - (&scale * moments.get(0)?)?)?.detach();
-        Ok(Some(x.detach().apply_op3_no_bwd(&scale, &shift, &Affine)?))
+        Ok(Some(x.detach().apply_op3_no_bwd(&scale, &shift, &ChannelAffine)?))
     }
 }
 

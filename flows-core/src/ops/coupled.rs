@@ -2,7 +2,7 @@
 //! rows in one pass, backward in another.
 
 use super::Direction;
-use super::affine::{Affine, Scale};
+use super::affine::{AffineKernel, Scale};
 use super::cpu::{self, Real};
 use super::simd::dispatch;
 use crate::{Error, Result, ops};
@@ -40,7 +40,7 @@ pub fn coupled(
     if moved.is_empty() || moved.end > n || batch == 0 {
         return Err(Error::shape("the rows of a coupling", x.dims(), format!("(B, N) that have elements {moved:?}")));
     }
-    let width = moved.len() * map.parameters();
+    let width = moved.len() * map.parameter_count();
     if parameters.dims() != [batch, width] || parameters.dtype() != x.dtype() {
         let want = format!("({batch}, {width}) of type {:?}", x.dtype());
         return Err(Error::shape("the parameters of a coupling", parameters.dims(), want));
@@ -55,7 +55,7 @@ pub fn coupled(
 
 impl Coupled {
     /// Parameters of each element that moves.
-    fn parameters(self) -> usize {
+    fn parameter_count(self) -> usize {
         if self == Self::Shift { 1 } else { 2 }
     }
 
@@ -119,7 +119,7 @@ impl Kernel {
             }
             (Coupled::Shift, Direction::Inverse) => (x + a, T::zero()),
             (Coupled::Shift, Direction::Forward) => (x - a, T::zero()),
-            (Coupled::Affine(scale), direction) => Affine { scale, direction }.at(x, a, b),
+            (Coupled::Affine(scale), direction) => AffineKernel { scale, direction }.at(x, a, b),
         }
     }
 
@@ -142,7 +142,7 @@ impl Kernel {
             }
             (Coupled::Shift, Direction::Inverse) => [gvalue, gvalue, T::zero()],
             (Coupled::Shift, Direction::Forward) => [gvalue, T::zero() - gvalue, T::zero()],
-            (Coupled::Affine(scale), direction) => Affine { scale, direction }.gradient([x, a, b], gvalue, glog),
+            (Coupled::Affine(scale), direction) => AffineKernel { scale, direction }.gradient([x, a, b], gvalue, glog),
         }
     }
 
@@ -156,7 +156,7 @@ impl Kernel {
         let Self { start, end, .. } = self;
         let moved = end - start;
         let mut out = vec![T::zero(); x.len() / n * (n + 1)];
-        let rows = x.par_chunks(n).zip(parameters.par_chunks(moved * self.map.parameters()));
+        let rows = x.par_chunks(n).zip(parameters.par_chunks(moved * self.map.parameter_count()));
         let row = |logs: &mut Vec<T>, (out, (x, parameters)): (&mut [T], (&[T], &[T]))| {
             out[..start].copy_from_slice(&x[..start]);
             out[end..n].copy_from_slice(&x[end..]);
@@ -187,7 +187,7 @@ impl Kernel {
     fn gradients<T: Real>(self, x: &[T], parameters: &[T], grad: &[T], n: usize) -> [Vec<T>; 2] {
         let Self { start, end, .. } = self;
         let moved = end - start;
-        let width = moved * self.map.parameters();
+        let width = moved * self.map.parameter_count();
         let (mut gx, mut gp) = (vec![T::zero(); x.len()], vec![T::zero(); parameters.len()]);
         let inputs = x.par_chunks(n).zip(parameters.par_chunks(width)).zip(grad.par_chunks(n + 1));
         let outputs = gx.par_chunks_mut(n).zip(gp.par_chunks_mut(width));
@@ -236,7 +236,9 @@ impl Kernel {
             }
             (Coupled::Shift, Direction::Inverse) => ((&part + half(0)?)?, part.zeros_like()?),
             (Coupled::Shift, Direction::Forward) => ((&part - half(0)?)?, part.zeros_like()?),
-            (Coupled::Affine(scale), direction) => Affine { scale, direction }.composed(&part, &half(0)?, half(1)?)?,
+            (Coupled::Affine(scale), direction) => {
+                AffineKernel { scale, direction }.composed(&part, &half(0)?, half(1)?)?
+            }
         };
         let (before, behind) = (x.narrow(1, 0, self.start)?, x.narrow(1, self.end, n - self.end)?);
         let parts = [before, value, behind].into_iter().filter(|part| part.elem_count() > 0).collect::<Vec<_>>();
@@ -318,7 +320,7 @@ mod tests {
                 let mut draw = |columns: usize| rng.normal_tensor((batch, columns), DType::F64, &Device::Cpu);
                 let x = Var::from_tensor(&draw(n)?)?;
                 // Some are below the least.
-                let parameters = Var::from_tensor(&(draw(moved.len() * map.parameters())? * 4.0)?)?;
+                let parameters = Var::from_tensor(&(draw(moved.len() * map.parameter_count())? * 4.0)?)?;
                 let weigh = draw(n)?;
                 for direction in [Direction::Forward, Direction::Inverse] {
                     let run = |(value, log_det): (Tensor, Tensor)| -> Result<Vec<Tensor>> {

@@ -1,8 +1,8 @@
 //! Networks of linear layers as one operation: one node of the graph, forward and backward by hand.
 
 use super::accumulate::gradient;
+use super::activation::FusedActivation;
 use super::cpu::{Real, with_slice};
-use super::fused::Fused;
 use super::many::FurtherInputs;
 use super::matmul::{Operand, add_product};
 use super::staircase::Staircase;
@@ -13,7 +13,7 @@ use std::sync::{Arc, OnceLock};
 
 /// Weight (outputs, inputs), its mask, and bias (outputs) of a linear layer.
 #[derive(Clone, Debug)]
-pub(crate) struct Affine {
+pub(crate) struct LinearLayer {
     weight: Tensor,
     bias: Tensor,
     mask: Option<Arc<Staircase>>,
@@ -23,21 +23,21 @@ pub(crate) struct Affine {
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
     /// `f(W h + b)`.
-    Linear(Affine, Fused),
+    Linear(LinearLayer, FusedActivation),
     /// `h + W2 f(W1 f(h) + b1) + b2`.
-    Residual([Affine; 2], Fused),
+    Residual([LinearLayer; 2], FusedActivation),
 }
 
 /// `f(x W^T + b)` for x (B, inputs), W (outputs, inputs), b (outputs) and an activation f.
 ///
 /// # Errors
 /// When shapes do not agree.
-pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, activation: Fused) -> Result<Tensor> {
+pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, activation: FusedActivation) -> Result<Tensor> {
     let bias = match bias {
         Some(bias) => bias.clone(),
         None => Tensor::zeros(weight.dim(0)?, x.dtype(), x.device())?,
     };
-    dense(x, None, vec![Step::Linear(Affine::new(weight, &bias)?, activation)])
+    dense(x, None, vec![Step::Linear(LinearLayer::new(weight, &bias)?, activation)])
 }
 
 /// The steps, one after another, of x (B, inputs); `shift` (B, outputs) is added within the first,
@@ -79,7 +79,7 @@ fn check(x: &Tensor, steps: &[Step]) -> Result<()> {
         [_, width] => *width,
         got => return Err(Error::shape("the input of a linear layer", got, "(B, inputs)")),
     };
-    for Affine { weight, bias, .. } in steps.iter().flat_map(Step::layers) {
+    for LinearLayer { weight, bias, .. } in steps.iter().flat_map(Step::layers) {
         let (outputs, inputs) = weight.dims2()?;
         if outputs == 0 || inputs == 0 {
             return Err(Error::shape(
@@ -99,7 +99,7 @@ fn check(x: &Tensor, steps: &[Step]) -> Result<()> {
     Ok(())
 }
 
-impl Affine {
+impl LinearLayer {
     /// A layer of tensors that may be anything, weights or results.
     pub(crate) fn new(weight: &Tensor, bias: &Tensor) -> Result<Self> {
         Ok(Self { weight: weight.contiguous()?, bias: bias.contiguous()?, mask: None })
@@ -159,7 +159,7 @@ impl Affine {
 }
 
 impl Step {
-    fn layers(&self) -> &[Affine] {
+    fn layers(&self) -> &[LinearLayer] {
         match self {
             Self::Linear(layer, _) => std::slice::from_ref(layer),
             Self::Residual(layers, _) => layers,

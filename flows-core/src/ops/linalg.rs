@@ -108,7 +108,8 @@ pub fn orthogonal(n: usize, rng: &mut Rng) -> Vec<f64> {
 pub fn orthogonal_factor(matrix: &[f64], n: usize) -> Option<Vec<f64>> {
     let svd = MatRef::from_row_major_slice(matrix, n, n).svd().ok()?;
     let singular = svd.S().column_vector();
-    if !(singular[n - 1] > 1e-12 * singular[0]) {
+    let (largest, least) = (singular[0], singular[n - 1]);
+    if !largest.is_finite() || least.is_nan() || least <= 1e-12 * largest {
         return None;
     }
     let q = svd.U() * svd.V().transpose();

@@ -1,6 +1,7 @@
 //! Differentiable tensor operations that candle lacks, has wrong, or does slowly.
 
 mod accumulate;
+mod activation;
 mod affine;
 mod channels;
 mod conv;
@@ -11,7 +12,6 @@ mod diagonal;
 mod direction;
 mod elementwise;
 mod functions;
-mod fused;
 mod gated;
 mod increasing;
 mod linalg;
@@ -53,18 +53,18 @@ pub(crate) fn has_gpu() -> bool {
 
 pub use accumulate::Sums;
 pub(crate) use accumulate::{backward, gradients};
+pub use activation::FusedActivation;
 pub use affine::Scale;
 pub(crate) use affine::{affine, affine_forward};
 pub use channels::{channel_affine, channel_moments};
 pub use conv::{ConvLayer, Outside, conv_network, conv_transpose1d, conv_transpose2d, conv1d, conv2d};
 pub use coupled::{Coupled, coupled};
 pub use dense::linear;
-pub(crate) use dense::{Affine, Step, dense};
+pub(crate) use dense::{LinearLayer, Step, dense};
 pub(crate) use diagonal::Diagonal;
 pub use direction::Direction;
 pub(crate) use elementwise::{Open, onto};
 pub use elementwise::{elu, erf, exp, gelu, ln, ln_1p, log_sigmoid, sigmoid, silu, softplus, tanh};
-pub use fused::Fused;
 pub use gated::gated_tanh_sigmoid;
 pub(crate) use increasing::increasing;
 pub use linalg::{

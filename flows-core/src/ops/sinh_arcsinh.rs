@@ -147,7 +147,7 @@ fn raw<T: Real>(parameters: &[T], i: usize) -> [f64; 2] {
 impl Transformer for Kernel {
     const NAME: &'static str = "sinh-arcsinh";
 
-    fn parameters(&self) -> usize {
+    fn parameter_count(&self) -> usize {
         2
     }
 

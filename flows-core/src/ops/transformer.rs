@@ -11,7 +11,7 @@ pub(super) trait Transformer: Copy + Send + Sync + 'static {
     const NAME: &'static str;
 
     /// P.
-    fn parameters(&self) -> usize;
+    fn parameter_count(&self) -> usize;
 
     /// The values of N elements and, behind them, their log-derivatives.
     ///
@@ -30,9 +30,9 @@ pub(super) trait Transformer: Copy + Send + Sync + 'static {
 pub(super) fn transform(kernel: impl Transformer, x: &Tensor, parameters: &Tensor) -> Result<(Tensor, Tensor)> {
     let (batch, n) = x.dims2()?;
     match parameters.dims3()? {
-        (rows, columns, p) if (rows == batch || rows == 1) && columns == n && p == kernel.parameters() => {}
+        (rows, columns, p) if (rows == batch || rows == 1) && columns == n && p == kernel.parameter_count() => {}
         _ => {
-            let want = format!("({batch}, {n}, {})", kernel.parameters());
+            let want = format!("({batch}, {n}, {})", kernel.parameter_count());
             return Err(Error::shape("the parameters of a transformer", parameters.dims(), want));
         }
     }
@@ -97,7 +97,7 @@ mod tests {
         let rng = &mut Rng::seed(seed);
         // Random numbers that are the same in both types; some x lie outside of the interval.
         let x = ((rng.uniform_tensor((batch, n), DType::F32, &Device::Cpu)? * 1.4)? - 0.2)?.affine(high - low, low)?;
-        let raw = rng.normal_tensor((rows, n, kernel.parameters()), DType::F32, &Device::Cpu)?;
+        let raw = rng.normal_tensor((rows, n, kernel.parameter_count()), DType::F32, &Device::Cpu)?;
         let weights = [0; 2].map(|_| rng.normal_tensor((batch, n), DType::F64, &Device::Cpu));
         let [gx, gl] = weights;
         let (gx, gl) = (gx?, gl?);

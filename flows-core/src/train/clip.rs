@@ -1,6 +1,6 @@
 //! The norm of the gradient, and its bound.
 
-use super::slices::{CHUNK, Real, with_values};
+use super::slices::{CHUNK, Updatable, with_values};
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor, Var, backprop::GradStore};
 use rayon::prelude::*;
@@ -60,7 +60,7 @@ pub fn clip_by_norm(weights: &[(String, Var)], grads: &mut GradStore, max_norm: 
     Ok(norm)
 }
 
-fn square_sum<T: Real>(values: &[T]) -> f64 {
+fn square_sum<T: Updatable>(values: &[T]) -> f64 {
     // Eight sums side by side: the compiler makes vectors of them, and each loses less.
     let chunk = |values: &[T]| {
         let mut sums = [0.0f64; 8];

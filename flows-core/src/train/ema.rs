@@ -1,6 +1,6 @@
 //! Averages of the weights over the steps of training.
 
-use super::slices::{CHUNK, Real, with_mut_and};
+use super::slices::{CHUNK, Updatable, with_mut_and};
 use crate::nn::Parameters;
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor, Var};
@@ -164,7 +164,7 @@ pub(super) fn lerp(weight: &Var, towards: &Tensor, share: f64) -> Result<()> {
     Ok(())
 }
 
-fn fused<T: Real>(average: &Tensor, weights: &Tensor, share: f64) -> candle_core::Result<()> {
+fn fused<T: Updatable>(average: &Tensor, weights: &Tensor, share: f64) -> candle_core::Result<()> {
     let share = T::from_f64(share);
     with_mut_and(average, weights, |average, weights: &[T]| {
         let update = |(average, weights): (&mut [T], &[T])| {

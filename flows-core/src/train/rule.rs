@@ -1,6 +1,6 @@
 //! One step of each optimiser for one weight: a fused pass for the CPU, and the plain composition.
 
-use super::slices::{CHUNK, Real, assign, with_mut, with_mut_and};
+use super::slices::{CHUNK, Updatable, assign, with_mut, with_mut_and};
 use crate::Result;
 use candle_core::{DType, Device, Tensor, Var};
 use rayon::prelude::*;
@@ -29,7 +29,7 @@ impl Rule {
         }
     }
 
-    pub(super) fn fused<T: Real>(&self, var: &Var, grad: &Tensor, moments: &[Tensor]) -> Result<()> {
+    pub(super) fn fused<T: Updatable>(&self, var: &Var, grad: &Tensor, moments: &[Tensor]) -> Result<()> {
         let c = T::from_f64;
         match (*self, moments) {
             (Self::Adam { beta1, beta2, eps, l2, keep, rate, root }, [m, v]) => {
@@ -116,7 +116,7 @@ impl Rule {
 }
 
 /// One pass over a weight, its two moments and its gradient, cut among the threads.
-fn two_moments<T: Real>(
+fn two_moments<T: Updatable>(
     var: &Var,
     grad: &Tensor,
     m: &Tensor,

@@ -9,7 +9,7 @@ use std::marker::PhantomData;
 pub(super) const CHUNK: usize = 1 << 15;
 
 /// The types that have fused updates.
-pub(super) trait Real: WithDType {
+pub(super) trait Updatable: WithDType {
     fn sqrt(self) -> Self;
     fn abs(self) -> Self;
     fn slice_mut(storage: &mut CpuStorage) -> Option<&mut [Self]>;
@@ -21,7 +21,7 @@ pub(super) trait Real: WithDType {
 
 macro_rules! real {
     ($t:ty, $variant:ident) => {
-        impl Real for $t {
+        impl Updatable for $t {
             fn sqrt(self) -> Self {
                 self.sqrt()
             }
@@ -49,7 +49,7 @@ struct Access<T, F> {
     element: PhantomData<T>,
 }
 
-impl<T: Real, F> Access<T, F> {
+impl<T: Updatable, F> Access<T, F> {
     fn new(with: F) -> Self {
         Self { with: Cell::new(Some(with)), element: PhantomData }
     }
@@ -64,13 +64,13 @@ fn range(layout: &Layout) -> candle_core::Result<std::ops::Range<usize>> {
     Ok(start..end)
 }
 
-fn slice_mut<'a, T: Real>(storage: &'a mut CpuStorage, layout: &Layout) -> candle_core::Result<&'a mut [T]> {
+fn slice_mut<'a, T: Updatable>(storage: &'a mut CpuStorage, layout: &Layout) -> candle_core::Result<&'a mut [T]> {
     let range = range(layout)?;
     let values = T::slice_mut(storage).ok_or_else(|| Error::Msg(format!("a tensor is not {:?}", T::DTYPE)))?;
     Ok(&mut values[range])
 }
 
-impl<T: Real, F: FnOnce(&mut [T]) -> candle_core::Result<()>> InplaceOp1 for Access<T, F> {
+impl<T: Updatable, F: FnOnce(&mut [T]) -> candle_core::Result<()>> InplaceOp1 for Access<T, F> {
     fn name(&self) -> &'static str {
         "update"
     }
@@ -80,7 +80,7 @@ impl<T: Real, F: FnOnce(&mut [T]) -> candle_core::Result<()>> InplaceOp1 for Acc
     }
 }
 
-impl<T: Real, F: FnOnce(&mut [T], &[T]) -> candle_core::Result<()>> InplaceOp2 for Access<T, F> {
+impl<T: Updatable, F: FnOnce(&mut [T], &[T]) -> candle_core::Result<()>> InplaceOp2 for Access<T, F> {
     fn name(&self) -> &'static str {
         "update"
     }
@@ -91,7 +91,7 @@ impl<T: Real, F: FnOnce(&mut [T], &[T]) -> candle_core::Result<()>> InplaceOp2 f
 }
 
 /// Runs `with` on the memory of a contiguous CPU tensor.
-pub(super) fn with_mut<T: Real>(
+pub(super) fn with_mut<T: Updatable>(
     tensor: &Tensor,
     with: impl FnOnce(&mut [T]) -> candle_core::Result<()>,
 ) -> candle_core::Result<()> {
@@ -99,7 +99,7 @@ pub(super) fn with_mut<T: Real>(
 }
 
 /// [`with_mut`] with a second tensor to read, of the same shape and not sharing the memory.
-pub(super) fn with_mut_and<T: Real>(
+pub(super) fn with_mut_and<T: Updatable>(
     tensor: &Tensor,
     source: &Tensor,
     with: impl FnOnce(&mut [T], &[T]) -> candle_core::Result<()>,
@@ -111,7 +111,7 @@ pub(super) fn with_mut_and<T: Real>(
 }
 
 /// Runs `with` on the values of a CPU tensor.
-pub(super) fn with_values<T: Real, R>(tensor: &Tensor, with: impl FnOnce(&[T]) -> R) -> Result<R> {
+pub(super) fn with_values<T: Updatable, R>(tensor: &Tensor, with: impl FnOnce(&[T]) -> R) -> Result<R> {
     let tensor = tensor.contiguous()?;
     let (storage, layout) = tensor.storage_and_layout();
     match &*storage {

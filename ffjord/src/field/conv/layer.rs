@@ -4,7 +4,7 @@ use super::super::TimeLayer;
 use super::activation::Given;
 use candle_core::Tensor;
 use flows_core::nn::{Init, Scope};
-use flows_core::ops::Fused;
+use flows_core::ops::FusedActivation;
 use flows_core::{Error, Result, ops};
 
 /// A convolution that sees time, with the weights of what follows it.
@@ -69,8 +69,8 @@ impl Stride {
 
     pub(super) fn convolve(self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
         match self {
-            Self::Keeps => ops::conv2d(x, weight, bias, 1, 1, Fused::Identity),
-            Self::Halves => ops::conv2d(x, weight, bias, 2, 1, Fused::Identity),
+            Self::Keeps => ops::conv2d(x, weight, bias, 1, 1, FusedActivation::Identity),
+            Self::Halves => ops::conv2d(x, weight, bias, 2, 1, FusedActivation::Identity),
             Self::Doubles => ops::conv_transpose2d(x, weight, bias, 2, 1),
         }
     }

@@ -220,7 +220,7 @@ impl VectorField for Graph {
     fn structure(&self) -> Structure {
         let GraphConfig { dimension, width, layers, .. } = self.config;
         let of = format!("{} particles in {dimension} dimensions, {layers} layers of {width}", self.places.particles);
-        Structure::new("Graph", of).parameters(self.places.total())
+        Structure::new("Graph", of).with_parameters(self.places.total())
     }
 
     fn kernels(&self) -> Option<Kernels<'_>> {

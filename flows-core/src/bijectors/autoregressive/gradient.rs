@@ -151,7 +151,7 @@ impl Solution {
                     let [dz_dx, dz_draw, dl_dx, dl_draw] = [3, 4, 5, 6].map(part);
                     let given = (tensors.len() > 7).then(|| part(7));
                     let sorted: Vec<T> = sequence.iter().flat_map(|&i| x[i..].iter().step_by(d).copied()).collect();
-                    let p = steps.parameters();
+                    let p = steps.parameter_count();
                     steps.backward(&sorted, given, |i, through, raw| {
                         for row in 0..rows {
                             let at = row * d + sequence[i];

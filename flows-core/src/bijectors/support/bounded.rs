@@ -62,7 +62,7 @@ impl Bounded {
     /// One pair of bounds for each of the `n` elements.
     pub(super) fn new(bounds: &[Bounds], link: Link, dtype: DType, device: &Device) -> Result<Self> {
         let (n, limits) = (bounds.len(), Limits::of(dtype));
-        let mut columns = vec![Vec::with_capacity(n); 7];
+        let mut columns = vec![Vec::new(); 7];
         for bounds in bounds {
             // Outwards, so that what lies next to a bound in this type is inside of it in f64.
             let low = bounds.lower.map(|v| round_down(v, dtype));

@@ -64,7 +64,7 @@ impl Univariate for Affine {
         }
     }
 
-    fn parameters(&self) -> usize {
+    fn parameter_count(&self) -> usize {
         2
     }
 
@@ -105,7 +105,7 @@ impl Univariate for Additive {
         "additive".into()
     }
 
-    fn parameters(&self) -> usize {
+    fn parameter_count(&self) -> usize {
         1
     }
 

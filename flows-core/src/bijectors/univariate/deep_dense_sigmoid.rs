@@ -71,7 +71,7 @@ impl Univariate for DeepDenseSigmoid {
         format!("deep dense sigmoid, {} layers of {} units", self.layers, self.units)
     }
 
-    fn parameters(&self) -> usize {
+    fn parameter_count(&self) -> usize {
         self.widths().map(|(inputs, outputs)| self.units * (2 + inputs + outputs)).sum()
     }
 

@@ -43,7 +43,7 @@ impl Univariate for DeepSigmoid {
         format!("deep sigmoid of {} units", self.units)
     }
 
-    fn parameters(&self) -> usize {
+    fn parameter_count(&self) -> usize {
         3 * self.units
     }
 

@@ -28,7 +28,7 @@ fn fault(
     rows: usize,
     rng: &mut Rng,
 ) -> Result<Option<String>> {
-    let p = family.parameters();
+    let p = family.parameter_count();
     let x = Var::from_tensor(&rng.tensor((rows, 1), dtype, &Device::Cpu, point)?)?;
     let raw = match p {
         0 => Tensor::zeros((1, 1, 0), dtype, &Device::Cpu)?,
@@ -84,7 +84,7 @@ fn a_nan_stays_in_every_family() -> Result<()> {
     for (name, make, [shift, scale]) in families() {
         let parameters = Parameters::new(DType::F32, &Device::Cpu, Rng::seed(1));
         let family = make(&parameters.scope())?;
-        let p = family.parameters();
+        let p = family.parameter_count();
         let rng = &mut Rng::seed(3);
         let x = rng.normal_tensor((4, 1), DType::F32, &Device::Cpu)?.affine(scale, shift)?;
         let raw = rng.normal_tensor((4, 1, p.max(1)), DType::F32, &Device::Cpu)?.narrow(2, 0, p.max(1))?;

@@ -85,7 +85,7 @@ impl Univariate for Fixed {
         }
     }
 
-    fn parameters(&self) -> usize {
+    fn parameter_count(&self) -> usize {
         0
     }
 

@@ -16,8 +16,8 @@ impl<U: Univariate> Univariate for Inverted<U> {
         format!("inverse of {}", self.0.name())
     }
 
-    fn parameters(&self) -> usize {
-        self.0.parameters()
+    fn parameter_count(&self) -> usize {
+        self.0.parameter_count()
     }
 
     fn identity(&self) -> Vec<f64> {

@@ -39,7 +39,7 @@ impl Univariate for LogisticMixture {
         format!("mixture of {} logistics", self.components)
     }
 
-    fn parameters(&self) -> usize {
+    fn parameter_count(&self) -> usize {
         3 * self.components + 2
     }
 
@@ -74,7 +74,8 @@ mod tests {
         let x = Tensor::new(&[[-3.0, -1.0, 0.0, 0.5, 2.0]], &Device::Cpu)?;
         for (components, limit) in [(1, 1e-12), (2, 0.25), (8, 0.1), (32, 0.1)] {
             let family = LogisticMixture::new(components)?;
-            let raw = Tensor::new(family.identity().repeat(5), &Device::Cpu)?.reshape((1, 5, family.parameters()))?;
+            let raw =
+                Tensor::new(family.identity().repeat(5), &Device::Cpu)?.reshape((1, 5, family.parameter_count()))?;
             let (z, log) = family.inverse(&x, &raw)?;
             let off = |t: Tensor| t.abs()?.flatten_all()?.max(0)?.to_scalar::<f64>();
             let (off, bend) = (off((z - &x)?)?, off(log)?);

@@ -35,7 +35,7 @@ pub use sinh_arcsinh::SinhArcsinh;
 /// A family of monotone functions of one number, each element with its own parameters.
 ///
 /// Values are (B, N). Parameters are unconstrained and come as (B, N, P), or (1, N, P) where all
-/// rows share them, P being [`Self::parameters`]; a family without parameters gets P = 0 and must
+/// rows share them, P being [`Self::parameter_count`]; a family without parameters gets P = 0 and must
 /// not read them.
 ///
 /// A point outside of the range of a family (`inverse`) or its domain (`forward`), or whose image is beyond all
@@ -58,7 +58,7 @@ pub use sinh_arcsinh::SinhArcsinh;
 ///         "scale".into()
 ///     }
 ///
-///     fn parameters(&self) -> usize {
+///     fn parameter_count(&self) -> usize {
 ///         1
 ///     }
 ///
@@ -91,7 +91,7 @@ pub trait Univariate: std::fmt::Debug + Send + Sync {
     fn name(&self) -> String;
 
     /// How many numbers describe the function of one element.
-    fn parameters(&self) -> usize;
+    fn parameter_count(&self) -> usize;
 
     /// Raw parameters that make the function the identity, or as near to it as the family gets;
     /// `parameters()` numbers.
@@ -130,7 +130,7 @@ pub trait Univariate: std::fmt::Debug + Send + Sync {
         parameters: &Tensor,
     ) -> Result<(Tensor, Tensor)> {
         let (batch, n) = x.dims2()?;
-        let raw = parameters.reshape((batch, self.parameters(), moved.len()))?.transpose(1, 2)?.contiguous()?;
+        let raw = parameters.reshape((batch, self.parameter_count(), moved.len()))?.transpose(1, 2)?.contiguous()?;
         let part = x.narrow(1, moved.start, moved.len())?.contiguous()?;
         let (value, log) = match direction {
             Direction::Forward => self.forward(&part, &raw)?,
@@ -160,7 +160,7 @@ fn within_reach(z: &Tensor, f: impl Fn(&Tensor) -> Result<(Tensor, Tensor)>) -> 
 
 /// The output of a network that gives the parameters of so many elements, which starts near the identity.
 pub(super) fn identities(univariate: &dyn Univariate, elements: usize) -> Result<Output> {
-    ops::check_width(&univariate.name(), &[elements, univariate.parameters()])?;
+    ops::check_width(&univariate.name(), &[elements, univariate.parameter_count()])?;
     Ok(Output::near(univariate.identity().repeat(elements)))
 }
 
@@ -262,11 +262,11 @@ mod tests {
             let parameters = Parameters::new(DType::F64, &Device::Cpu, Rng::seed(1));
             let family = make(&parameters.scope())?;
             let others = ["affine sigmoid", "affine gated", "integral", "logistic mixture"];
-            if family.parameters() == 0 || others.contains(&name) {
+            if family.parameter_count() == 0 || others.contains(&name) {
                 continue;
             }
-            let raw = Tensor::new(family.identity(), &Device::Cpu)?.reshape((1, 1, family.parameters()))?;
-            let raw = raw.broadcast_as((1, 3, family.parameters()))?.contiguous()?;
+            let raw = Tensor::new(family.identity(), &Device::Cpu)?.reshape((1, 1, family.parameter_count()))?;
+            let raw = raw.broadcast_as((1, 3, family.parameter_count()))?.contiguous()?;
             let (x, log) = family.forward(&z, &raw)?;
             assert!(difference(&z, &x)? < 1e-12 && difference(&z.zeros_like()?, &log)? < 1e-12, "{name}");
         }
@@ -279,7 +279,7 @@ mod tests {
         let x = rng.uniform_tensor((batch, 7), DType::F64, &Device::Cpu)?;
         for (name, make, _) in families() {
             let family = make(&Parameters::new(DType::F64, &Device::Cpu, Rng::seed(1)).scope())?;
-            let (n, p) = (moved.len(), family.parameters());
+            let (n, p) = (moved.len(), family.parameter_count());
             if p == 0 {
                 continue;
             }
@@ -333,7 +333,7 @@ mod tests {
             (Arc::new(tanh), Direction::Inverse, &[1.5, -2.0, inf, -inf]),
         ];
         for (family, direction, points) in cases {
-            let raw = Tensor::new(family.identity(), &Device::Cpu)?.reshape((1, 1, family.parameters()))?;
+            let raw = Tensor::new(family.identity(), &Device::Cpu)?.reshape((1, 1, family.parameter_count()))?;
             let x = candle_core::Var::from_tensor(&Tensor::new(points, &Device::Cpu)?.unsqueeze(1)?)?;
             let (value, log) = match direction {
                 Direction::Forward => family.forward(&x, &raw)?,
@@ -354,7 +354,7 @@ mod tests {
         let families: [Arc<dyn Univariate>; 2] =
             [Arc::new(DeepSigmoid::new(6)?), Arc::new(DeepDenseSigmoid::new(4, 2)?)];
         for family in families {
-            let raw = Rng::seed(5).normal_tensor((7, 1, family.parameters()), DType::F64, &Device::Cpu)?;
+            let raw = Rng::seed(5).normal_tensor((7, 1, family.parameter_count()), DType::F64, &Device::Cpu)?;
             let x = Tensor::new(&[-1e3f64, -40.0, -1e-9, 0.0, 3.0, 50.0, 1e3], &Device::Cpu)?.unsqueeze(1)?;
             let (z, _) = family.inverse(&x, &raw)?;
             assert!(difference(&x, &family.forward(&z, &raw)?.0)? < 1e-12, "{}", family.name());

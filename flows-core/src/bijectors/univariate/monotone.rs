@@ -54,7 +54,7 @@ where
         self.name.clone()
     }
 
-    fn parameters(&self) -> usize {
+    fn parameter_count(&self) -> usize {
         self.identity.len()
     }
 
@@ -233,7 +233,7 @@ mod tests {
             for units in [1, 8] {
                 let family = DeepSigmoid::new(units)?;
                 let mut rng = Rng::seed(0);
-                let raw = rng.normal_tensor((1000, 3, family.parameters()), dtype, &Device::Cpu)?;
+                let raw = rng.normal_tensor((1000, 3, family.parameter_count()), dtype, &Device::Cpu)?;
                 let z = rng.normal_tensor((1000, 3), dtype, &Device::Cpu)?;
                 let count = Cell::new(0);
                 let forward = |z: &Tensor| {

@@ -58,7 +58,7 @@ impl Univariate for MonotonicIntegral {
         format!("monotonic integral on {} nodes", self.nodes.elem_count())
     }
 
-    fn parameters(&self) -> usize {
+    fn parameter_count(&self) -> usize {
         self.embedding + 1
     }
 

@@ -70,7 +70,7 @@ impl RqSpline {
     }
 
     fn split(&self, parameters: &Tensor) -> Result<(Tensor, Tensor)> {
-        let p = self.settings.parameters();
+        let p = self.settings.parameter_count();
         Ok((parameters.narrow(2, 0, p)?, parameters.narrow(2, p, 1)?.squeeze(2)?))
     }
 }
@@ -82,15 +82,15 @@ impl Univariate for RqSpline {
         format!("{kind}, {bins} bins on [{low}, {high}]")
     }
 
-    fn parameters(&self) -> usize {
-        self.settings.parameters() + usize::from(self.is_circular())
+    fn parameter_count(&self) -> usize {
+        self.settings.parameter_count() + usize::from(self.is_circular())
     }
 
     fn identity(&self) -> Vec<f64> {
         let RqSplineSettings { bins, .. } = self.settings;
         let slope = self.settings.raw_unit_slope();
         let mut raw: Vec<f64> =
-            (0..self.settings.parameters()).map(|i| if i < 2 * bins { 0.0 } else { slope }).collect();
+            (0..self.settings.parameter_count()).map(|i| if i < 2 * bins { 0.0 } else { slope }).collect();
         raw.extend(self.is_circular().then_some(0.0));
         raw
     }

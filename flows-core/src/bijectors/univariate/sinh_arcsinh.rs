@@ -23,7 +23,7 @@ impl Univariate for SinhArcsinh {
         "sinh-arcsinh".into()
     }
 
-    fn parameters(&self) -> usize {
+    fn parameter_count(&self) -> usize {
         2
     }
 

@@ -83,7 +83,7 @@ impl<'a, T: Real> Steps<'a, T> {
     }
 
     /// Outputs of one dimension.
-    pub(crate) fn parameters(&self) -> usize {
+    pub(crate) fn parameter_count(&self) -> usize {
         self.last.outputs() / self.dimensions
     }
 
@@ -115,7 +115,7 @@ impl<'a, T: Real> Steps<'a, T> {
         mut slopes: Option<&mut [Vec<T>]>,
         mut next: impl FnMut(usize, &[T], &mut [T]) -> std::result::Result<(), E>,
     ) -> std::result::Result<(), E> {
-        let p = self.parameters();
+        let p = self.parameter_count();
         let mut x = vec![T::zero(); self.dimensions * rows];
         // What each layer gives the next.
         let mut values = self.buffers(rows);
@@ -179,7 +179,7 @@ impl<'a, T: Real> Steps<'a, T> {
             Ok::<_, std::convert::Infallible>(())
         };
         let Ok(()) = self.pass(rows, context, Some(&mut slopes), given);
-        let (p, top) = (self.parameters(), self.layers.len() - 1);
+        let (p, top) = (self.parameter_count(), self.layers.len() - 1);
         // Gradients of what each layer gives before the activation, and of the raw outputs.
         let mut grads = self.buffers(rows);
         let mut raw = vec![T::zero(); self.last.outputs() * rows];

@@ -4,8 +4,8 @@
 //! cache. At stride 1 the convolution is the adjoint of another with inputs and outputs exchanged,
 //! and the one of the two with fewer columns to move is taken.
 
+use super::super::activation::FusedActivation;
 use super::super::cpu::Real;
-use super::super::fused::Fused;
 use super::super::matmul::{Operand, product};
 use super::super::simd::{dispatch, filled};
 use super::gather::{gather, rows, scatter};
@@ -31,11 +31,11 @@ const TASKS: usize = 16;
 #[derive(Clone, Copy)]
 pub(super) struct Finish<'a, T> {
     pub(super) bias: Option<&'a [T]>,
-    pub(super) activation: Fused,
+    pub(super) activation: FusedActivation,
 }
 
 impl<T: Real> Finish<'_, T> {
-    pub(super) const NONE: Self = Self { bias: None, activation: Fused::Identity };
+    pub(super) const NONE: Self = Self { bias: None, activation: FusedActivation::Identity };
 
     /// Writes a row; its length.
     fn write(&self, channel: usize, from: &[T], to: &mut [MaybeUninit<T>]) -> usize {
@@ -43,14 +43,14 @@ impl<T: Real> Finish<'_, T> {
         let (bias, count) = (self.bias.map_or(T::zero(), |bias| bias[channel]), to.len());
         let pairs = to.iter_mut().zip(from);
         match self.activation {
-            Fused::Identity => pairs.for_each(|(to, &y)| {
+            FusedActivation::Identity => pairs.for_each(|(to, &y)| {
                 to.write(y + bias);
             }),
-            Fused::Relu => pairs.for_each(|(to, &y)| {
+            FusedActivation::Relu => pairs.for_each(|(to, &y)| {
                 let y = y + bias;
                 to.write(if y < T::zero() { T::zero() } else { y });
             }),
-            Fused::Tanh => dispatch(
+            FusedActivation::Tanh => dispatch(
                 #[inline(always)]
                 || {
                     for (to, &y) in pairs {

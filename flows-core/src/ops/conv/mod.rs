@@ -10,9 +10,9 @@ mod network;
 mod plain;
 
 use super::accumulate;
+use super::activation::FusedActivation;
 use super::cpu::Real;
 use super::elements;
-use super::fused::Fused;
 use super::operation::{Kernel, Operation, View, with_elements};
 use crate::{Error, Result};
 use candle_core::{DType, Shape, Tensor};
@@ -35,7 +35,7 @@ pub fn conv2d(
     bias: Option<&Tensor>,
     stride: usize,
     padding: usize,
-    activation: Fused,
+    activation: FusedActivation,
 ) -> Result<Tensor> {
     let (outputs, [inputs, height, width], kernel) = match (x.dims(), weight.dims()) {
         ([_, c, h, w], [o, inputs, kh, kw]) if c == inputs => (*o, [*c, *h, *w], [*kh, *kw]),
@@ -72,7 +72,7 @@ pub fn conv1d(
     stride: usize,
     padding: usize,
     dilation: usize,
-    activation: Fused,
+    activation: FusedActivation,
 ) -> Result<Tensor> {
     let (outputs, [inputs, length], kernel) = match (x.dims(), weight.dims()) {
         ([_, c, t], [o, inputs, k]) if c == inputs => (*o, [*c, *t], *k),
@@ -123,7 +123,7 @@ pub fn conv_transpose1d(
         padding: [0, padding],
         dilation: [1, 1],
     };
-    Convolution { geometry, transposed: true, activation: Fused::Identity }.apply(x, weight, bias)
+    Convolution { geometry, transposed: true, activation: FusedActivation::Identity }.apply(x, weight, bias)
 }
 
 /// The transpose of [`conv2d`] as a linear map, with bias: images x (B, C, H, W) with weights (C, O, kh, kw)
@@ -158,7 +158,7 @@ pub fn conv_transpose2d(
         padding: [padding; 2],
         dilation: [1; 2],
     };
-    Convolution { geometry, transposed: true, activation: Fused::Identity }.apply(x, weight, bias)
+    Convolution { geometry, transposed: true, activation: FusedActivation::Identity }.apply(x, weight, bias)
 }
 
 fn mismatch(got: &[usize], weight: &[usize], x: &str, w: &str) -> Error {
@@ -207,7 +207,7 @@ fn transposed_axis(length: usize, kernel: usize, stride: usize, padding: usize) 
 struct Convolution {
     geometry: Geometry,
     transposed: bool,
-    activation: Fused,
+    activation: FusedActivation,
 }
 
 impl Convolution {

@@ -1,9 +1,9 @@
 //! Convolutions one after another as one operation: one node of the graph, forward and backward by hand.
 
 use super::super::accumulate::gradient_of;
+use super::super::activation::FusedActivation;
 use super::super::cpu::{Real, with_slice};
 use super::super::elements;
-use super::super::fused::Fused;
 use super::super::many::FurtherInputs;
 use super::geometry::Geometry;
 use super::kernels::{self, Finish};
@@ -41,7 +41,7 @@ pub struct ConvLayer {
     /// What lies around the image or signal.
     pub outside: Outside,
     /// f, if the layer has no scale.
-    pub activation: Fused,
+    pub activation: FusedActivation,
 }
 
 /// The layers, one after another, of images (B, C, H, W) or signals (B, C, T); (B, O, H', W') or (B, O, T').
@@ -90,7 +90,7 @@ fn check(x: &Tensor, layers: &[ConvLayer]) -> Result<Vec<Geometry>> {
                 return Err(Error::shape(what, t.dims(), format!("({outputs})")));
             }
         }
-        if layer.log_scale.is_some() && layer.activation != Fused::Identity {
+        if layer.log_scale.is_some() && layer.activation != FusedActivation::Identity {
             return Err(Error::Config("a convolution has a scale or an activation, not both".into()));
         }
         if let Some(other) = layer.weights().find(|t| t.dtype() != x.dtype()) {

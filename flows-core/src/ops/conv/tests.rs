@@ -57,8 +57,8 @@ fn channels() -> impl Strategy<Value = usize> {
     prop_oneof![Just(1usize), 2usize..9, 30usize..50]
 }
 
-fn fused() -> impl Strategy<Value = Fused> {
-    prop_oneof![Just(Fused::Identity), Just(Fused::Relu), Just(Fused::Tanh)]
+fn fused() -> impl Strategy<Value = FusedActivation> {
+    prop_oneof![Just(FusedActivation::Identity), Just(FusedActivation::Relu), Just(FusedActivation::Tanh)]
 }
 
 /// Kernel, stride, dilation, parts of the padding and of what the input has beyond the kernel.
@@ -95,7 +95,7 @@ fn check(convolution: Convolution, seed: u64) -> std::result::Result<(), TestCas
     let fine = worst(&convolution, DType::F64, seed);
     prop_assert!(fine.as_ref().is_ok_and(|d| *d < 1e-9), "{fine:?} {convolution:?}");
     // In f32 the other side of a ReLU's kink is nearer than rounding now and then.
-    if convolution.activation != Fused::Relu {
+    if convolution.activation != FusedActivation::Relu {
         let coarse = worst(&convolution, DType::F32, seed);
         prop_assert!(coarse.as_ref().is_ok_and(|d| *d < 1e-4), "{coarse:?} {convolution:?}");
     }
@@ -136,7 +136,7 @@ proptest! {
             prop_assume!(made > 2 * geometry.padding[1]);
             geometry.input[1] = made - 2 * geometry.padding[1];
         }
-        check(Convolution { geometry, transposed, activation: Fused::Identity }, seed)?;
+        check(Convolution { geometry, transposed, activation: FusedActivation::Identity }, seed)?;
     }
 }
 
@@ -157,14 +157,14 @@ fn transposed_images_are_as_the_plain_composition() -> Result<()> {
             padding: [padding; 2],
             dilation: [1; 2],
         };
-        let transposed = Convolution { geometry, transposed: true, activation: Fused::Identity };
+        let transposed = Convolution { geometry, transposed: true, activation: FusedActivation::Identity };
         assert!(worst(&transposed, DType::F64, 1)? < 1e-9 && worst(&transposed, DType::F32, 1)? < 1e-4, "{size:?}");
         // As a linear map it is the transpose: <y, conv x> = <conv^T y, x>.
         let rng = &mut Rng::seed(2);
         let mut draw = |shape: [usize; 4]| rng.normal_tensor(shape.to_vec(), DType::F64, CPU);
         let (x, y) = (draw([6, inputs, made(0)?, made(1)?])?, draw([6, outputs, size[0], size[1]])?);
         let weight = draw([outputs, inputs, kernel, kernel])?;
-        let there = (conv2d(&x, &weight, None, stride, padding, Fused::Identity)? * &y)?.sum_all()?;
+        let there = (conv2d(&x, &weight, None, stride, padding, FusedActivation::Identity)? * &y)?.sum_all()?;
         let back = (conv_transpose2d(&y, &weight, None, stride, padding)? * &x)?.sum_all()?;
         assert!(difference(&there, &back)? < 1e-10, "{size:?}");
     }
@@ -184,7 +184,7 @@ fn a_long_kernel_spreads_frames() -> Result<()> {
         padding: [0, 0],
         dilation: [1, 1],
     };
-    let off = worst(&Convolution { geometry, transposed: true, activation: Fused::Identity }, DType::F64, 1)?;
+    let off = worst(&Convolution { geometry, transposed: true, activation: FusedActivation::Identity }, DType::F64, 1)?;
     assert!(off < 1e-9, "{off}");
     Ok(())
 }
@@ -198,7 +198,7 @@ fn results_do_not_depend_on_the_number_of_threads() -> Result<()> {
             let on = |threads: usize| -> Result<Vec<u64>> {
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
                 let pool = pool.map_err(|e| Error::Config(e.to_string()))?;
-                let convolution = Convolution { geometry, transposed: false, activation: Fused::Tanh };
+                let convolution = Convolution { geometry, transposed: false, activation: FusedActivation::Tanh };
                 let mut bits = Vec::new();
                 for result in pool.install(|| run(&convolution, dtype, false, 1))? {
                     let values = result.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
@@ -216,7 +216,7 @@ fn results_do_not_depend_on_the_number_of_threads() -> Result<()> {
 fn bad_shapes_are_errors() -> Result<()> {
     let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32, CPU);
     let image = |x: &[usize], weight: &[usize], stride, padding| -> Result<Tensor> {
-        conv2d(&zeros(x)?, &zeros(weight)?, None, stride, padding, Fused::Identity)
+        conv2d(&zeros(x)?, &zeros(weight)?, None, stride, padding, FusedActivation::Identity)
     };
     assert!(image(&[1, 2, 4, 4], &[3, 2, 3, 3], 1, 1).is_ok());
     for (x, weight, stride, padding) in [
@@ -234,10 +234,10 @@ fn bad_shapes_are_errors() -> Result<()> {
         assert!(image(&x, &weight, stride, padding).is_err(), "{x:?} {weight:?} {stride} {padding}");
     }
     let (x, weight) = (zeros(&[1, 2, 9])?, zeros(&[3, 2, 3])?);
-    assert!(conv1d(&x, &weight, None, 1, 0, 5, Fused::Identity).is_err());
-    assert!(conv1d(&x, &weight, None, 1, 0, usize::MAX, Fused::Identity).is_err());
-    assert!(conv1d(&x, &weight, Some(&zeros(&[2])?), 1, 0, 1, Fused::Identity).is_err());
-    assert!(conv1d(&x, &weight.to_dtype(DType::F64)?, None, 1, 0, 1, Fused::Identity).is_err());
+    assert!(conv1d(&x, &weight, None, 1, 0, 5, FusedActivation::Identity).is_err());
+    assert!(conv1d(&x, &weight, None, 1, 0, usize::MAX, FusedActivation::Identity).is_err());
+    assert!(conv1d(&x, &weight, Some(&zeros(&[2])?), 1, 0, 1, FusedActivation::Identity).is_err());
+    assert!(conv1d(&x, &weight.to_dtype(DType::F64)?, None, 1, 0, 1, FusedActivation::Identity).is_err());
     let weight = zeros(&[2, 3, 4])?;
     assert_eq!(conv_transpose1d(&x, &weight, None, 2, 1)?.dims(), [1, 3, 18]);
     assert!(conv_transpose1d(&x, &weight, None, 0, 0).is_err());

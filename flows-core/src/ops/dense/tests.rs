@@ -12,12 +12,12 @@ fn sorted(n: usize, top: usize) -> Vec<usize> {
 fn networks_are_their_composition() -> Result<()> {
     let mut rng = Rng::seed(0);
     let cases = [
-        (Fused::Relu, 7, [3, 5, 4], None),
-        (Fused::Tanh, 1, [1, 1, 1], None),
-        (Fused::Identity, 3, [3, 5, 4], None),
-        (Fused::Relu, 9, [3, 150, 260], Some([vec![2, 0, 1], sorted(150, 3), sorted(260, 4)])),
-        (Fused::Tanh, 300, [20, 130, 70], Some([sorted(20, 20), sorted(130, 21), sorted(70, 5)])),
-        (Fused::Relu, 1, [1, 4, 2], Some([vec![1], vec![0; 4], vec![0, 0]])),
+        (FusedActivation::Relu, 7, [3, 5, 4], None),
+        (FusedActivation::Tanh, 1, [1, 1, 1], None),
+        (FusedActivation::Identity, 3, [3, 5, 4], None),
+        (FusedActivation::Relu, 9, [3, 150, 260], Some([vec![2, 0, 1], sorted(150, 3), sorted(260, 4)])),
+        (FusedActivation::Tanh, 300, [20, 130, 70], Some([sorted(20, 20), sorted(130, 21), sorted(70, 5)])),
+        (FusedActivation::Relu, 1, [1, 4, 2], Some([vec![1], vec![0; 4], vec![0, 0]])),
     ];
     for (activation, batch, [inputs, hidden, outputs], degrees) in cases {
         let mut var =
@@ -26,7 +26,7 @@ fn networks_are_their_composition() -> Result<()> {
         let weights: Vec<[Var; 2]> =
             sizes.iter().map(|&[o, i]| Ok([var(&[o, i])?, var(&[o])?])).collect::<Result<_>>()?;
         let layer = |i: usize| {
-            let layer = Affine::new(&weights[i][0], &weights[i][1])?;
+            let layer = LinearLayer::new(&weights[i][0], &weights[i][1])?;
             let Some([first, middle, last]) = degrees.clone() else { return Ok::<_, Error>(layer) };
             let (from, to) = match i {
                 0 => (first, middle),
@@ -39,7 +39,7 @@ fn networks_are_their_composition() -> Result<()> {
         let steps = vec![
             Step::Linear(layer(0)?, activation),
             Step::Residual([layer(1)?, layer(2)?], activation),
-            Step::Linear(layer(3)?, Fused::Identity),
+            Step::Linear(layer(3)?, FusedActivation::Identity),
         ];
         // One weight is used beside the network, too.
         let loss = |y: &Tensor| Ok::<_, Error>((y.sin()?.sum_all()? + weights[1][0].sqr()?.sum_all()?)?);
@@ -70,8 +70,8 @@ fn networks_are_their_composition() -> Result<()> {
 fn wrong_shapes_are_errors() -> Result<()> {
     let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &Device::Cpu);
     let (w, b) = (zeros(&[4, 3])?, zeros(&[4])?);
-    assert!(linear(&zeros(&[2, 2])?, &w, Some(&b), Fused::Relu).is_err());
-    assert!(linear(&zeros(&[2, 3])?, &w, Some(&zeros(&[3])?), Fused::Relu).is_err());
-    assert!(linear(&zeros(&[3])?, &w, None, Fused::Relu).is_err());
+    assert!(linear(&zeros(&[2, 2])?, &w, Some(&b), FusedActivation::Relu).is_err());
+    assert!(linear(&zeros(&[2, 3])?, &w, Some(&zeros(&[3])?), FusedActivation::Relu).is_err());
+    assert!(linear(&zeros(&[3])?, &w, None, FusedActivation::Relu).is_err());
     Ok(())
 }

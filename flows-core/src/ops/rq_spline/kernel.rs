@@ -84,7 +84,7 @@ impl Bins {
 impl RqSplineSettings {
     /// x and the log-derivatives, which are added to `log`, of as many z; raw parameters are (P, N).
     pub(crate) fn forward_rows<T: Real>(self, z: &[T], raw: &[T], x: &mut [T], log: &mut [T]) {
-        let (n, p) = (z.len(), self.parameters());
+        let (n, p) = (z.len(), self.parameter_count());
         let mut rows = vec![T::zero(); n * p];
         for (j, raw) in raw.chunks_exact(n).enumerate() {
             rows[j..].iter_mut().step_by(p).zip(raw).for_each(|(row, &raw)| *row = raw);
@@ -121,7 +121,7 @@ impl RqSpline {
     }
 
     fn shares<T: Real>(&self, raw: &[T]) -> Shares {
-        let (k, p) = (self.settings.bins, self.settings.parameters());
+        let (k, p) = (self.settings.bins, self.settings.parameter_count());
         let rows = raw.len() / p;
         let mut exponentials = vec![0.0; rows * 2 * k];
         let mut norms = vec![[0.0; 2]; rows];
@@ -152,7 +152,7 @@ impl RqSpline {
     /// The bins of the points `x`; those outside of the interval count as its ends.
     fn bins<T: Real>(&self, x: &[T], raw: &[T], shares: &Shares) -> Bins {
         let RqSplineSettings { bins: k, low, high, min_slope, .. } = self.settings;
-        let (n, p, rows) = (x.len(), self.settings.parameters(), shares.norms.len());
+        let (n, p, rows) = (x.len(), self.settings.parameter_count(), shares.norms.len());
         let zeros = || vec![0.0; n];
         let mut bins = Bins {
             index: vec![0; n],
@@ -219,7 +219,7 @@ impl RqSpline {
 
     /// Elements of a chunk: whole rows where all rows have the same parameters.
     fn chunk<T>(&self, x: &[T], parameters: &[T]) -> usize {
-        let columns = parameters.len() / self.settings.parameters();
+        let columns = parameters.len() / self.settings.parameter_count();
         if columns < x.len() { columns * (CHUNK / columns).max(1) } else { CHUNK }
     }
 
@@ -266,7 +266,7 @@ impl RqSpline {
         glogs: &[T],
         gx: &mut [T],
     ) -> Vec<f64> {
-        let (k, p) = (self.settings.bins, self.settings.parameters());
+        let (k, p) = (self.settings.bins, self.settings.parameter_count());
         let rows = raw.len() / p;
         let mut bins = self.bins(x, raw, shares);
         dispatch(
@@ -309,7 +309,7 @@ impl RqSpline {
 
     /// From the gradients by sizes and slopes to those by the raw parameters.
     fn raw_gradient<T: Real>(&self, raw: &[T], shares: &Shares, sums: &[f64], gp: &mut [T]) {
-        let (k, p, room) = (self.settings.bins, self.settings.parameters(), self.room());
+        let (k, p, room) = (self.settings.bins, self.settings.parameter_count(), self.room());
         let rows = raw.chunks_exact(p).zip(shares.exponentials.chunks_exact(2 * k)).zip(&shares.norms);
         let rows = rows.zip(sums.chunks_exact(p));
         dispatch(
@@ -339,12 +339,12 @@ impl RqSpline {
 impl Transformer for RqSpline {
     const NAME: &'static str = "rq-spline";
 
-    fn parameters(&self) -> usize {
-        self.settings.parameters()
+    fn parameter_count(&self) -> usize {
+        self.settings.parameter_count()
     }
 
     fn evaluate<T: Real>(&self, x: &[T], parameters: &[T]) -> Vec<T> {
-        let p = self.settings.parameters();
+        let p = self.settings.parameter_count();
         let mut packed = vec![T::zero(); 2 * x.len()];
         let (values, logs) = packed.split_at_mut(x.len());
         let size = self.chunk(x, parameters);
@@ -361,7 +361,7 @@ impl Transformer for RqSpline {
     }
 
     fn gradients<T: Real>(&self, x: &[T], parameters: &[T], _: &[T], grad: &[T]) -> (Vec<T>, Vec<T>) {
-        let p = self.settings.parameters();
+        let p = self.settings.parameter_count();
         let (gvalues, glogs) = grad.split_at(x.len());
         let mut gx = vec![T::zero(); x.len()];
         let mut gp = vec![T::zero(); parameters.len()];

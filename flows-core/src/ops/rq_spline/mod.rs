@@ -39,7 +39,7 @@ pub struct RqSplineSettings {
 
 impl RqSplineSettings {
     /// Numbers for each element: K widths, K heights and the free slopes.
-    pub fn parameters(&self) -> usize {
+    pub fn parameter_count(&self) -> usize {
         2 * self.bins
             + match self.ends {
                 Ends::Linear => self.bins.saturating_sub(1),

@@ -9,7 +9,7 @@ impl RqSpline {
     pub(super) fn composed(&self, x: &Tensor, parameters: &Tensor) -> Result<(Tensor, Tensor)> {
         let RqSplineSettings { bins: k, low, high, ends, min_bin, min_slope } = self.settings;
         let (batch, n) = x.dims2()?;
-        let parameters = parameters.broadcast_as((batch, n, self.settings.parameters()))?.contiguous()?;
+        let parameters = parameters.broadcast_as((batch, n, self.settings.parameter_count()))?.contiguous()?;
         let inside = x.ge(low)?.mul(&x.le(high)?)?;
         // What is no number stays so: it may be lost by a clamp.
         let number = x.eq(x)?;
@@ -26,7 +26,7 @@ impl RqSpline {
         };
         let (x0, width) = axis(0)?;
         let (y0, height) = axis(k)?;
-        let free = (softplus(&parameters.narrow(2, 2 * k, self.settings.parameters() - 2 * k)?)? + min_slope)?;
+        let free = (softplus(&parameters.narrow(2, 2 * k, self.settings.parameter_count() - 2 * k)?)? + min_slope)?;
         let slopes = match ends {
             Ends::Linear => {
                 let one = Tensor::ones((batch, n, 1), x.dtype(), x.device())?;

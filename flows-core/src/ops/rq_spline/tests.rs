@@ -53,7 +53,7 @@ fn results(
 fn loss_of_digits(kernel: RqSpline, spread: f64, seed: u64) -> Result<[f64; 4]> {
     const ROWS: usize = 32;
     const UNIT: f64 = 0.5 * f32::EPSILON as f64;
-    let (rng, p) = (&mut Rng::seed(seed), kernel.settings.parameters());
+    let (rng, p) = (&mut Rng::seed(seed), kernel.settings.parameter_count());
     let RqSplineSettings { low, high, .. } = kernel.settings;
     let single = |t: Tensor| -> Result<Tensor> { Ok(t.to_dtype(DType::F32)?.to_dtype(DType::F64)?) };
     let x = single(rng.uniform_tensor((ROWS, 1), DType::F64, &Device::Cpu)?.affine(high - low, low)?)?;
@@ -109,7 +109,7 @@ fn closed_splines_stay_within_their_ends() -> Result<()> {
         RqSplineSettings { bins: 7, low: -5.0, high: 5.0, ends: Ends::Closed, min_bin: 1e-3, min_slope: 1e-3 };
     let rng = &mut Rng::seed(0);
     for dtype in [DType::F32, DType::F64] {
-        let raw = (rng.normal_tensor((20_000, 2, settings.parameters()), dtype, &Device::Cpu)? * 2.0)?;
+        let raw = (rng.normal_tensor((20_000, 2, settings.parameter_count()), dtype, &Device::Cpu)? * 2.0)?;
         let x = Tensor::new(&[[-5.0, 5.0]], &Device::Cpu)?.to_dtype(dtype)?.broadcast_as((20_000, 2))?.contiguous()?;
         for direction in [Direction::Forward, Direction::Inverse] {
             let (value, log) = rq_spline(&x, &raw, settings, direction)?;

@@ -101,7 +101,7 @@ impl Block {
             down: ZERO,
             shares: [ZERO; 3],
         };
-        let (raw, units) = (vec![ZERO; kernel.parameters()], vec![unit; kernel.units]);
+        let (raw, units) = (vec![ZERO; kernel.parameter_count()], vec![unit; kernel.units]);
         Self { kernel, raw, units, sums: [ZERO; 3], value: ZERO, log: ZERO }
     }
 

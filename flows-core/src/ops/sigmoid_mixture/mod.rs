@@ -60,7 +60,7 @@ impl SigmoidMixture {
     /// Elements of a task, whole rows where all rows have the same parameters; and how many sets of
     /// parameters there are.
     fn task(&self, elements: usize, parameters: usize) -> (usize, usize) {
-        let sets = parameters / self.parameters();
+        let sets = parameters / self.parameter_count();
         (if sets < elements { sets * (TASK / sets).max(1) } else { TASK }, sets)
     }
 }
@@ -77,7 +77,7 @@ fn lanes<T: Real>(slice: &[T], start: usize) -> Lanes {
 impl Transformer for SigmoidMixture {
     const NAME: &'static str = "sigmoid-mixture";
 
-    fn parameters(&self) -> usize {
+    fn parameter_count(&self) -> usize {
         match self.mixture {
             Mixture::DeepSigmoid => 3 * self.units,
             Mixture::Logistic(_) => 3 * self.units + 2,
@@ -110,7 +110,7 @@ impl Transformer for SigmoidMixture {
     }
 
     fn gradients<T: Real>(&self, x: &[T], parameters: &[T], output: &[T], grad: &[T]) -> (Vec<T>, Vec<T>) {
-        let (p, (task, sets)) = (self.parameters(), self.task(x.len(), parameters.len()));
+        let (p, (task, sets)) = (self.parameter_count(), self.task(x.len(), parameters.len()));
         let (values, (gvalues, glogs)) = (&output[..x.len()], grad.split_at(x.len()));
         // The gradients by the x of a task, and, from its first set of parameters on, those by parameters.
         let run = |i: usize, gx: &mut [T], gp: &mut [T]| {

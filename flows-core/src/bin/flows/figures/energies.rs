@@ -5,7 +5,7 @@ use candle_core::{DType, Device};
 use flows_core::cli::work_bar;
 use flows_core::data::Energy;
 use flows_core::distributions::Distribution;
-use flows_core::flows::{Flow, FlowConfig, Planar};
+use flows_core::flows::{Flow, FlowConfig, PlanarFlow};
 use flows_core::plot::{Figure, Grid, Panel};
 use flows_core::train::{Observer, OptimizerConfig, Schedule, StepEvent, TrainConfig, Trainer, reverse_kl};
 use flows_core::{Result, Rng};
@@ -84,7 +84,7 @@ fn fit(
     mut rng: Rng,
     progress: &ProgressBar,
 ) -> Result<Flow> {
-    let flow = Flow::on(FlowConfig::new(2, Planar { layers }), DType::F32, device, &mut rng)?;
+    let flow = Flow::on(FlowConfig::new(2, PlanarFlow { layers }), DType::F32, device, &mut rng)?;
     // Planes that do not all run through the origin.
     for (_, b) in flow.parameters().trainable().into_iter().filter(|(name, _)| name.ends_with(".b")) {
         b.set(&rng.normal_tensor(b.shape().clone(), b.dtype(), b.device())?)?;

@@ -37,7 +37,7 @@ fn networks_are_their_composition() -> Result<()> {
                 padding: (size - 1) * if i == 0 { dilation } else { 1 } / 2,
                 dilation: if i == 0 { dilation } else { 1 },
                 outside: if last || i == 1 || stride > 1 { Outside::Ones } else { Outside::Zeros },
-                activation: if last { Fused::Identity } else { Fused::Relu },
+                activation: if last { FusedActivation::Identity } else { FusedActivation::Relu },
             });
             inputs = outputs;
         }
@@ -65,7 +65,7 @@ fn wrong_layers_are_errors() -> Result<()> {
             padding: 1,
             dilation: 1,
             outside: Outside::Ones,
-            activation: Fused::Relu,
+            activation: FusedActivation::Relu,
         }])
     };
     let x = zeros(&[2, 3, 4, 4])?;

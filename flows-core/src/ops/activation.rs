@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 /// An activation that an operation applies to its result; its derivative is a function of its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fused {
+pub enum FusedActivation {
     /// None.
     Identity,
     /// `max(y, 0)`.
@@ -17,7 +17,7 @@ pub enum Fused {
     Tanh,
 }
 
-impl Fused {
+impl FusedActivation {
     /// The activation of every number, in place.
     pub(super) fn apply<T: Real>(self, y: &mut [T]) {
         match self {
@@ -59,7 +59,7 @@ impl Fused {
     }
 }
 
-impl std::fmt::Display for Fused {
+impl std::fmt::Display for FusedActivation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Identity => "none",
