@@ -372,5 +372,4 @@ impl Functions for f64 {
 }
 
 #[cfg(test)]
-#[path = "functions_tests.rs"]
 mod tests;
