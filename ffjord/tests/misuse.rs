@@ -75,7 +75,7 @@ fn fields_that_explode() -> Result<()> {
 
 /// `f(t, z) = (z, z)`, of twice as many numbers as it should have.
 #[derive(Debug)]
-struct Doubled;
+struct Doubled(Tensor);
 
 impl VectorField for Doubled {
     fn dim(&self) -> usize {
@@ -83,7 +83,7 @@ impl VectorField for Doubled {
     }
 
     fn tensors(&self) -> Vec<Tensor> {
-        Vec::new()
+        vec![self.0.clone()]
     }
 
     fn evaluate(&self, _: &[Tensor], _: &Tensor, z: &Dual, _: Option<&Tensor>) -> Result<Dual> {
@@ -92,13 +92,13 @@ impl VectorField for Doubled {
     }
 
     fn structure(&self) -> Structure {
-        Structure::new("Doubled", "")
+        Structure::new("Doubled", "").weights([&self.0])
     }
 }
 
 #[test]
 fn fields_of_another_width() -> Result<()> {
-    let cnf = Cnf::with_field(Doubled, &CnfSettings::default())?;
+    let cnf = Cnf::with_field(Doubled(Tensor::ones(1, DType::F64, &Device::Cpu)?), &CnfSettings::default())?;
     let x = Tensor::ones((3, 2), DType::F64, &Device::Cpu)?;
     for pass in [cnf.forward(&x, None), cnf.inverse(&x, None)] {
         let said = pass.expect_err("the field is too wide").to_string();

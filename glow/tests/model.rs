@@ -207,7 +207,7 @@ fn colours_of_another_convention_are_errors() -> Result<()> {
         let nan = Tensor::cat(&[&x.narrow(0, 0, 7)?, &(x.narrow(0, 7, 1)? * f64::NAN)?], 0)?;
         let log_prob = glow.log_prob(&nan, None)?.to_vec1::<f32>()?;
         assert!(log_prob[7].is_nan() && log_prob[..7].iter().all(|v| v.is_finite()), "{log_prob:?}");
-        for bad in [&unit, &x, &(&whole + 1.0)?, &(&whole * f64::NAN)?] {
+        for bad in [&unit, &x, &(&whole - 256.0)?, &(&whole * f64::NAN)?] {
             let errors = [
                 glow.dequantize(bad, &mut rng).map(drop),
                 glow.with_noise(bad, &mut rng).map(drop),
