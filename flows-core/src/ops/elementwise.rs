@@ -208,7 +208,7 @@ impl Function {
                 map(
                     x,
                     #[inline(always)]
-                    |$x: T| {
+                    move |$x: T| {
                         let y = $value;
                         let y = if y < low { low } else { y };
                         if y > high { high } else { y }
@@ -256,7 +256,7 @@ impl Function {
                     at,
                     grad,
                     #[inline(always)]
-                    |$v: T, g: T| g * $slope,
+                    move |$v: T, g: T| g * $slope,
                 )
             };
         }

@@ -163,12 +163,14 @@ pub(crate) const CHUNK: usize = 8192;
 
 /// `f` of every element, in vector registers and on all threads.
 #[inline]
-pub(crate) fn map<T: Real>(x: &[T], f: impl Fn(T) -> T + Sync) -> Vec<T> {
+pub(crate) fn map<T: Real>(x: &[T], f: impl Fn(T) -> T + Copy + Sync) -> Vec<T> {
     written(x.len(), &|start, out| {
         let x = &x[start..start + out.len()];
         dispatch(
             #[inline(always)]
             || {
+                // A copy, so that what `f` has captured stays in registers.
+                let f = f;
                 for (y, &x) in out.iter_mut().zip(x) {
                     y.write(f(x));
                 }
@@ -194,12 +196,13 @@ pub(crate) fn map_in_place<T: Real>(x: &mut [T], f: impl Fn(T) -> T + Sync) {
 
 /// `f` of every pair of elements of two slices of one length, in vector registers and on all threads.
 #[inline]
-pub(crate) fn zip_map<T: Real>(a: &[T], b: &[T], f: impl Fn(T, T) -> T + Sync) -> Vec<T> {
+pub(crate) fn zip_map<T: Real>(a: &[T], b: &[T], f: impl Fn(T, T) -> T + Copy + Sync) -> Vec<T> {
     written(a.len(), &|start, out| {
         let [a, b] = [a, b].map(|slice| &slice[start..start + out.len()]);
         dispatch(
             #[inline(always)]
             || {
+                let f = f;
                 for (y, (&a, &b)) in out.iter_mut().zip(a.iter().zip(b)) {
                     y.write(f(a, b));
                 }
