@@ -87,7 +87,7 @@ impl DeviceArgs {
     /// Sets the number of threads of the process, and gives the device.
     ///
     /// # Errors
-    /// As [`DeviceName::open`], and when the threads are 0 or above 1024, or have been set before.
+    /// Same as [`DeviceName::open`], and when the threads are 0 or above 1024, or have been set before.
     pub fn open(&self) -> Result<Device> {
         if let Some(threads) = self.threads {
             if !(1..=1024).contains(&threads) {

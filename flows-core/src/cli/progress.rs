@@ -120,7 +120,7 @@ pub fn work_bar(len: usize, what: &str, quiet: bool) -> Bar {
 /// What long `work` of `len` parts gives, which says how many are done; a bar shows it, unless `quiet`.
 ///
 /// # Errors
-/// Those of the work.
+/// Any error from the work.
 pub fn with_bar<T>(
     len: usize,
     what: &str,
@@ -136,7 +136,7 @@ pub fn with_bar<T>(
 /// [`evaluate::log_likelihoods`] with a bar where there are many rows, unless `quiet`.
 ///
 /// # Errors
-/// As there.
+/// Same as there.
 pub fn log_likelihoods(
     distribution: &dyn Distribution,
     rows: &Examples,

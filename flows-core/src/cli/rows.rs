@@ -24,7 +24,7 @@ const CHUNK: usize = 4096;
 /// their contexts are as well, a row each.
 ///
 /// # Errors
-/// As [`draw`].
+/// Same as [`draw`].
 pub fn draw_rows(
     model: &dyn Distribution,
     rows: usize,

@@ -222,7 +222,7 @@ impl Dataset {
     pub fn check_resolution(&self) -> Result<()> {
         let parts = [(Some(&self.train.x), &self.columns), (self.train.context.as_ref(), &self.context_columns)];
         for (x, names) in parts.into_iter().filter_map(|(x, names)| Some((x?, names))) {
-            // From the first row, so that a column that never varies has deviation 0 to the bit.
+            // From the first row, so that a column that never varies has deviation 0 bit for bit.
             let first = x.narrow(0, 0, 1)?.to_dtype(DType::F64)?;
             let x = x.to_dtype(DType::F64)?.broadcast_sub(&first)?;
             let mean = x.mean_keepdim(0)?;

@@ -72,7 +72,7 @@ impl Table {
 
 /// Writes a table to a `.npy` file (without the names of columns) or a `.csv` file, whole or not at all.
 ///
-/// Numbers keep their value to the bit; f32 and f64 keep their dtype in `.npy`.
+/// Numbers keep their value bit for bit; f32 and f64 keep their dtype in `.npy`.
 ///
 /// # Errors
 /// [`Error::Shape`] when the data is not of two dimensions or the names are not one a column;

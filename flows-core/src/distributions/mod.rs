@@ -60,7 +60,7 @@ pub trait Distribution: std::fmt::Debug + Send + Sync {
     /// [`Self::log_prob`] as a step of maximum likelihood takes it (dropout, statistics of the batch).
     ///
     /// # Errors
-    /// As [`Self::log_prob`].
+    /// Same as [`Self::log_prob`].
     fn log_prob_training(&self, x: &Tensor, context: Option<&Tensor>, rng: &mut Rng) -> Result<Tensor> {
         let _ = rng;
         self.log_prob(x, context)
@@ -77,7 +77,7 @@ pub trait Distribution: std::fmt::Debug + Send + Sync {
     /// the distribution allows it.
     ///
     /// # Errors
-    /// As [`Self::sample`].
+    /// Same as [`Self::sample`].
     fn sample_with_log_prob(&self, count: usize, context: Option<&Tensor>, rng: &mut Rng) -> Result<(Tensor, Tensor)> {
         let x = self.sample(count, context, rng)?;
         let log_prob = self.log_prob(&x, context)?;
@@ -87,7 +87,7 @@ pub trait Distribution: std::fmt::Debug + Send + Sync {
     /// [`Self::sample_with_log_prob`] as a step of training takes it, for a loss over draws of one's own.
     ///
     /// # Errors
-    /// As [`Self::sample`].
+    /// Same as [`Self::sample`].
     fn sample_with_log_prob_training(
         &self,
         count: usize,
@@ -123,7 +123,7 @@ pub trait Distribution: std::fmt::Debug + Send + Sync {
     /// unless that was done before.
     ///
     /// # Errors
-    /// As [`Self::log_prob`].
+    /// Same as [`Self::log_prob`].
     fn initialize(&self, x: &Tensor, context: Option<&Tensor>) -> Result<()> {
         let _ = (x, context);
         Ok(())

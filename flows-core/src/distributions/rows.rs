@@ -15,7 +15,7 @@ pub(crate) const BLOCK: usize = 128;
 /// kept, and blocks of rows are evaluated side by side.
 ///
 /// # Errors
-/// As [`Distribution::log_prob`].
+/// Same as [`Distribution::log_prob`].
 pub fn score(distribution: &dyn Distribution, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
     let rows = x.dims().first().copied().unwrap_or(0);
     check_rows(context, rows)?;
@@ -31,7 +31,7 @@ pub fn score(distribution: &dyn Distribution, x: &Tensor, context: Option<&Tenso
 /// and blocks of rows are drawn side by side, each with a generator of its own.
 ///
 /// # Errors
-/// As [`Distribution::sample`], or when no rows are wanted.
+/// Same as [`Distribution::sample`], or when no rows are wanted.
 pub fn draw(distribution: &dyn Distribution, count: usize, context: Option<&Tensor>, rng: &mut Rng) -> Result<Tensor> {
     let [x] = draw_blocks(distribution, count, context, rng, |distribution, rows, context, rng| {
         Ok([distribution.sample(rows, context, rng)?])
@@ -42,7 +42,7 @@ pub fn draw(distribution: &dyn Distribution, count: usize, context: Option<&Tens
 /// [`Distribution::sample_with_log_prob`] of any number of rows, as [`draw`] draws them.
 ///
 /// # Errors
-/// As [`draw`].
+/// Same as [`draw`].
 pub fn draw_with_log_prob(
     distribution: &dyn Distribution,
     count: usize,
@@ -59,7 +59,7 @@ pub fn draw_with_log_prob(
 /// [given](Distribution::given) once.
 ///
 /// # Errors
-/// As [`draw`].
+/// Same as [`draw`].
 pub fn draw_given(distribution: &dyn Distribution, count: usize, contexts: &Tensor, rng: &mut Rng) -> Result<Tensor> {
     let generators: Vec<Rng> = (0..contexts.dim(0)?).map(|_| rng.fork()).collect();
     let on_cpu = distribution.device().is_cpu() && !has_gpu();

@@ -24,7 +24,7 @@ impl ImportanceWeights {
     /// `log p~` of x (B, event...) as (B).
     ///
     /// # Errors
-    /// Those of the distribution and of `log_density`.
+    /// Any error from the distribution and of `log_density`.
     pub fn draw(
         q: &dyn Distribution,
         mut log_density: impl FnMut(&Tensor) -> Result<Tensor>,

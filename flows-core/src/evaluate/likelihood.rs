@@ -13,11 +13,11 @@ use std::ops::Range;
 /// Rows between two reports of how far it is.
 const CHUNK: usize = 1 << 12;
 
-/// The log-likelihood of each row in nats, the same to the bit whatever the number of `ranks`, which divide the rows.
+/// The log-likelihood of each row in nats, the same bit for bit whatever the number of `ranks`, which divide the rows.
 /// `progress` is told after each chunk how many rows are done, if all ranks are as fast as this one.
 ///
 /// # Errors
-/// As [`score`], and when a rank is gone.
+/// Same as [`score`], and when a rank is gone.
 pub fn log_likelihoods(
     distribution: &dyn Distribution,
     rows: &Examples,
@@ -37,7 +37,7 @@ pub fn log_likelihoods(
 /// how many are done.
 ///
 /// # Errors
-/// Those of `score`.
+/// Any error from `score`.
 pub fn in_chunks(
     numbers: Range<usize>,
     chunk: usize,

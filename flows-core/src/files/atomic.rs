@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// see [`remove_stale_temporaries`].
 ///
 /// # Errors
-/// Those of `write`, and [`Error::Io`] when the folder does not exist or cannot be written to.
+/// Any error from `write`, and [`Error::Io`] when the folder does not exist or cannot be written to.
 pub fn write_atomically(path: impl AsRef<Path>, write: impl FnOnce(&mut File) -> Result<()>) -> Result<()> {
     let path = path.as_ref();
     let cannot = |e: std::io::Error| {

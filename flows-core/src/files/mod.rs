@@ -22,7 +22,7 @@ pub(crate) const MODEL: &str = "flows";
 /// The same for the state of a training run.
 pub(crate) const TRAINING: &str = "flows-training";
 
-/// `folder` joined with `name`, the folder made if need be.
+/// `folder` joined with `name`, the folder created if needed.
 ///
 /// # Errors
 /// When it cannot be made.

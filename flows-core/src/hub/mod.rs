@@ -127,7 +127,7 @@ impl From<Address> for String {
 /// The path of a file that `text` names: a local path as it is, an `hf://` address once fetched.
 ///
 /// # Errors
-/// As [`fetch`], and when the address is malformed.
+/// Same as [`fetch`], and when the address is malformed.
 pub fn resolve(text: &str) -> Result<PathBuf> {
     if text.starts_with(SCHEME) { fetch(text) } else { Ok(text.into()) }
 }
@@ -135,7 +135,7 @@ pub fn resolve(text: &str) -> Result<PathBuf> {
 /// Fetches the file at an `hf://` address, as [`Address::fetch`].
 ///
 /// # Errors
-/// As [`Address::fetch`], and when the address is malformed.
+/// Same as [`Address::fetch`], and when the address is malformed.
 pub fn fetch(address: &str) -> Result<PathBuf> {
     address.parse::<Address>()?.fetch()
 }

@@ -117,7 +117,7 @@ impl<C: Config> Model<C> {
     /// A model of this type on this device.
     ///
     /// # Errors
-    /// As [`Self::new`].
+    /// Same as [`Self::new`].
     pub fn on(config: C, dtype: DType, device: &Device, rng: &mut Rng) -> Result<Self> {
         Self::in_store(config, Parameters::new(dtype, device, rng.fork()))
     }

@@ -95,7 +95,7 @@ impl Figure {
     /// Writes the figure as SVG, whole or not at all.
     ///
     /// # Errors
-    /// As [`Figure::svg`], and when the file cannot be written.
+    /// Same as [`Figure::svg`], and when the file cannot be written.
     pub fn write_svg(&self, path: impl AsRef<Path>) -> Result<()> {
         let (path, svg) = (path.as_ref(), self.svg()?);
         write_atomically(path, |file| file.write_all(svg.as_bytes()).map_err(|e| Error::unwritten(path, e)))
@@ -104,7 +104,7 @@ impl Figure {
     /// The figure as pixels, `scale` times as large.
     ///
     /// # Errors
-    /// As [`Figure::svg`], and when the scale is not a positive number.
+    /// Same as [`Figure::svg`], and when the scale is not a positive number.
     pub fn image(&self, scale: f64) -> Result<RgbImage> {
         self.draw()?.pixels(scale)
     }
@@ -112,7 +112,7 @@ impl Figure {
     /// Writes the figure as PNG, `scale` times its size in pixels, whole or not at all.
     ///
     /// # Errors
-    /// As [`Figure::svg`], when the file cannot be written, or when the picture would be empty or too large.
+    /// Same as [`Figure::svg`], when the file cannot be written, or when the picture would be empty or too large.
     pub fn write_png(&self, path: impl AsRef<Path>, scale: f64) -> Result<()> {
         write_filtered(&self.image(scale)?, path.as_ref(), FilterType::NoFilter)
     }
@@ -120,7 +120,7 @@ impl Figure {
     /// Writes the figure as `path`'s extension says: `svg`, or `png` at twice its size.
     ///
     /// # Errors
-    /// As [`Figure::svg`], when the file cannot be written, or for another extension.
+    /// Same as [`Figure::svg`], when the file cannot be written, or for another extension.
     pub fn write(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         match path.extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase).as_deref() {

@@ -44,7 +44,7 @@ impl Losses {
     /// known of one that has no results.
     ///
     /// # Errors
-    /// As [`Self::read`].
+    /// Same as [`Self::read`].
     pub fn of_run(path: &Path) -> Result<(Self, Vec<Loss>)> {
         #[derive(Deserialize)]
         struct Results {

@@ -19,7 +19,7 @@ const PANEL: u32 = 300;
 /// it, which gets a number of rows and their contexts.
 ///
 /// # Errors
-/// Those of the model, and when the data are not in the plane.
+/// Any error from the model, and when the data are not in the plane.
 pub fn plane_figure(
     model: &dyn Distribution,
     toy: Option<Toy>,
@@ -59,7 +59,7 @@ pub fn plane_figure(
 /// The density of a model over a window, under a context (1, columns) if it is conditional.
 ///
 /// # Errors
-/// Those of the model, and when it is not over the plane.
+/// Any error from the model, and when it is not over the plane.
 pub fn density(model: &dyn Distribution, window: Window, context: Option<&Tensor>, device: &Device) -> Result<Field> {
     let grid = Grid::new(window[0], window[1], SIDE)?;
     let x = grid.points(DType::F32, device)?;

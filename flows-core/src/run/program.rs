@@ -74,7 +74,7 @@ impl Program {
         let text = ranks.of_first(|| {
             let (folder, settings) =
                 if args.resume { self.resume(args, preset)? } else { self.create(args, preset, flags)? };
-            // Numbers in TOML are what they were, to the bit.
+            // Numbers in TOML are what they were, bit for bit.
             let text = if ranks.size() > 1 { toml::to_string(&settings).map_err(unwritable)? } else { String::new() };
             opened = Some((folder, settings));
             Ok(text)

@@ -44,7 +44,7 @@ impl<M> Saved<M> {
     /// the `flag` by which others are named.
     ///
     /// # Errors
-    /// Those of `load`, and when the settings are not there.
+    /// Any error from `load`, and when the settings are not there.
     pub fn of_run<T: DeserializeOwned, D>(
         &self,
         what: &str,

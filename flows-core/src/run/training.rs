@@ -82,7 +82,7 @@ impl Run {
     /// To be called once all else is known to be in order.
     ///
     /// # Errors
-    /// As [`Trainer::resume`], when the folder cannot be written to, and as [`Ranks::check_same`].
+    /// Same as [`Trainer::resume`], when the folder cannot be written to, and as [`Ranks::check_same`].
     pub fn start(
         &mut self,
         trainer: Trainer,

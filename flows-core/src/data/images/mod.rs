@@ -122,7 +122,7 @@ impl Images {
     /// map of its own.
     ///
     /// # Errors
-    /// As [`Self::tensor`].
+    /// Same as [`Self::tensor`].
     pub fn augmented(&self, indices: &[u32], flip: bool, warp: &Warp, rng: &mut Rng) -> Result<Tensor> {
         let images = self.tensor(indices, || flip && rng.uniform() < 0.5)?;
         if warp.is_identity() {
