@@ -82,8 +82,7 @@ pub fn fit<C: Config>(
         return Err(Error::Config("`batch` and `pieces` must be at least 1".into()));
     }
     if settings.memory != Memory::Store {
-        let message =
-            "`fit` stores activations: for `memory = \"recompute\"` use `Trainer` and `Memory::forward_kl`";
+        let message = "`fit` stores activations: for `memory = \"recompute\"` use `Trainer` and `Memory::forward_kl`";
         return Err(Error::Config(message.into()));
     }
     let (train, held_out) = split(&examples.into(), validation, rng)?;

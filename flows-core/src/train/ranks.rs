@@ -321,7 +321,8 @@ impl Ranks {
 
     /// A value passed from rank to rank, each of which maps it to the next; all get the last value.
     fn fold<T: Serialize + DeserializeOwned>(&self, next: impl FnOnce(Option<T>) -> Result<T>) -> Result<T> {
-        let broken = |error: serde_json::Error| Error::Internal(format!("a message between ranks is invalid ({error})"));
+        let broken =
+            |error: serde_json::Error| Error::Internal(format!("a message between ranks is invalid ({error})"));
         let mut next = Some(next);
         let values = self.fold_each(1, |_, before| {
             let before = before.map(|before| serde_json::from_slice(&before)).transpose().map_err(broken)?;
