@@ -262,7 +262,7 @@ flow = { field = { hidden = [8] }, solver = { rtol = 1e-4, atol = 1e-4, max_step
     fs::write(here.join("more.toml"), "flow.solver = { max_steps = 500, rtol = 1e-3 }").unwrap();
     let output = run(here, "train --out run --resume --config more.toml --lr 1e-4 --steps 300 --json");
     let said = text(&output.stderr);
-    assert!(output.status.success() && said.contains("going on after step"), "{said}");
+    assert!(output.status.success() && said.contains("resuming after step"), "{said}");
     let results: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(results["steps"], 300);
     let settings: toml::Table = fs::read_to_string(here.join("run/config.toml")).unwrap().parse().unwrap();

@@ -186,7 +186,7 @@ fn densities_integrate_to_one() -> Result<()> {
 }
 
 #[test]
-fn files_give_the_same_flow_to_the_bit() -> Result<()> {
+fn files_give_the_same_flow_bit_for_bit() -> Result<()> {
     const ROWS: usize = 20;
     let folder = tempfile::tempdir().map_err(candle_core::Error::from)?;
     let path = folder.path().join("flow.safetensors");

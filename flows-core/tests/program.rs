@@ -447,7 +447,7 @@ fn resumed(here: &Path, out: &str) -> u64 {
     let output = run(here, &format!("train --out {out} --resume"));
     let said = text(&output.stderr);
     assert!(output.status.success(), "{said}");
-    said.split_once("going on after step ").unwrap().1.split_once(' ').unwrap().0.parse().unwrap()
+    said.split_once("resuming after step ").unwrap().1.split_once(' ').unwrap().0.parse().unwrap()
 }
 
 #[test]

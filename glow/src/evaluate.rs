@@ -80,7 +80,7 @@ impl fmt::Display for Bits {
 }
 
 /// The log-density of each image in nats, or its bound by so many `draws` of the noise, which is drawn from `rng`
-/// ([`GlowDensity::bound`](crate::GlowDensity::bound)), the same to the bit whatever the number of `ranks`, which divide
+/// ([`GlowDensity::bound`](crate::GlowDensity::bound)), the same bit for bit whatever the number of `ranks`, which divide
 /// the images. `progress` is told how many are done, if all ranks are as fast as this one.
 ///
 /// # Errors

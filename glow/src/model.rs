@@ -172,7 +172,7 @@ impl GlowDensity {
     /// Images whose noise has the standard deviation `temperature`.
     ///
     /// # Errors
-    /// As [`Distribution::sample`].
+    /// Same as [`Distribution::sample`].
     pub fn sample_at(&self, temperature: f64, count: usize, context: Option<&Tensor>, rng: &mut Rng) -> Result<Tensor> {
         let (dtype, device) = (self.dtype, &self.device);
         let z = rng.tensor((count, self.config.dims()), dtype, device, |rng| temperature * rng.normal())?;
@@ -182,7 +182,7 @@ impl GlowDensity {
     /// [`Self::decode`] for any number of rows, blocks of them side by side; for the [`detached`](Model::detached) twin.
     ///
     /// # Errors
-    /// As [`Self::decode`].
+    /// Same as [`Self::decode`].
     pub fn decode_all(&self, z: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
         self.in_blocks(z.dims().first().copied().unwrap_or(0), |block| {
             let context = context.map(|c| c.narrow(0, block.start, block.len())).transpose()?;
@@ -279,7 +279,7 @@ impl GlowDensity {
     /// (Burda et al., 2015, arXiv:1509.00519). No graph is kept.
     ///
     /// # Errors
-    /// As [`Distribution::log_prob`], and when there are no draws.
+    /// Same as [`Distribution::log_prob`], and when there are no draws.
     pub fn bound(&self, images: &Tensor, context: Option<&Tensor>, draws: usize, rng: &mut Rng) -> Result<Tensor> {
         let draw = |_| -> Result<Tensor> {
             let (x, log_density) = self.with_noise(images, rng)?;
@@ -301,7 +301,7 @@ impl GlowDensity {
     /// noise's distribution too.
     ///
     /// # Errors
-    /// As [`Distribution::log_prob`].
+    /// Same as [`Distribution::log_prob`].
     pub fn loss(&self, memory: Memory, images: &Tensor, context: Option<&Tensor>, rng: &mut Rng) -> Result<FlowLoss> {
         let (x, log_density) = self.with_noise(images, rng)?;
         let loss = memory.forward_kl(&self.images, &x, context, rng)?;

@@ -302,7 +302,7 @@ fn a_run_that_is_killed_again_and_again_resumes_to_the_same_model() {
     }
     let output = run(here, "train --out killed --resume");
     let said = text(&output.stderr);
-    assert!(output.status.success() && said.contains("going on after step"), "{said}");
+    assert!(output.status.success() && said.contains("resuming after step"), "{said}");
     let read = |out: &str| fs::read(here.join(out).join("model.safetensors")).unwrap();
     assert!(read("whole") == read("killed"));
     fails(here, train, &["--resume", "--overwrite"]);

@@ -1,40 +1,40 @@
-//! Columns of data by their names.
+//! Matching columns of data to those of a model.
 
 use super::plural;
 use crate::data::{Dataset, Examples};
 use crate::{Error, Result};
 use candle_core::Tensor;
 
-/// The columns that a model is over and is given, in its order.
+/// The columns of a model's events and contexts, in the model's order.
 #[derive(Clone, Copy, Debug)]
 pub struct Columns<'a> {
-    /// How many it is over.
+    /// Number of event columns.
     pub features: usize,
-    /// Their names, if they have any.
+    /// Names of the event columns, if they have names.
     pub names: Option<&'a [String]>,
-    /// How many it is given.
+    /// Number of context columns.
     pub context: usize,
-    /// Their names likewise.
+    /// Names of the context columns, if they have names.
     pub context_names: Option<&'a [String]>,
 }
 
 impl Columns<'_> {
-    /// `rows`, a part of `data`, which comes from `source`, with the columns in the order of the model.
+    /// `rows`, a part of `data`, with its columns in the model's order; errors call the data `source`.
     ///
     /// # Errors
-    /// When they are others.
+    /// When the columns are not the model's.
     pub fn of(&self, data: &Dataset, rows: &Examples, source: &str) -> Result<Examples> {
         let (got, context) = (rows.features(), rows.context_width().unwrap_or(0));
         let Self { features, context: given, .. } = *self;
         if (got, context) != (features, given) {
             let remedy = if given > 0 {
                 format!(
-                    "the model is over {features} given a context of {given}: name the context's columns by --context"
+                    "the model is over {features} given a context of {given}: name the context columns by --context"
                 )
             } else {
-                format!("the model is over {features} without a context: give data of the same columns")
+                format!("the model is over {features} without a context: give data with the same columns")
             };
-            let beside = if context > 0 { format!(" beside a context of {context}") } else { String::new() };
+            let beside = if context > 0 { format!(" and a context of {context}") } else { String::new() };
             return Err(Error::Data(format!("{source} has {}{beside}, but {remedy}", plural(got, "column"))));
         }
         let x = in_order(&rows.x, data.columns.as_deref(), self.names, source)?;
@@ -42,17 +42,17 @@ impl Columns<'_> {
         Ok(Examples { x, context: context.transpose()? })
     }
 
-    /// The columns of a context, which `source` names so, in the order of the model.
+    /// A context whose columns have these `names`, with its columns in the model's order; errors call it `source`.
     ///
     /// # Errors
-    /// When they are others.
+    /// When the columns are not the model's.
     pub fn context_of(&self, context: &Tensor, names: Option<&[String]>, source: &str) -> Result<Tensor> {
         in_order(context, names, self.context_names, source)
     }
 }
 
-/// The columns of `x` (B, D), which `source` names so, in the order of the names that are wanted; as they are where
-/// either have no names.
+/// `x` (B, D), whose columns have these `names`, with its columns in the order of `wanted`; unchanged if either has no
+/// names.
 fn in_order(x: &Tensor, names: Option<&[String]>, wanted: Option<&[String]>, source: &str) -> Result<Tensor> {
     let (Some(names), Some(wanted)) = (names, wanted) else { return Ok(x.clone()) };
     let sorted = |names: &[String]| {
@@ -63,7 +63,7 @@ fn in_order(x: &Tensor, names: Option<&[String]>, wanted: Option<&[String]>, sou
     let pairs: Vec<(usize, usize)> = sorted(names).into_iter().zip(sorted(wanted)).collect();
     if names.len() != wanted.len() || pairs.iter().any(|&(from, to)| names[from] != wanted[to]) {
         let (names, wanted) = (names.join("`, `"), wanted.join("`, `"));
-        let remedy = "give the same columns, or no header to have them taken in their order";
+        let remedy = "give the same columns, or no header to match them by position";
         return Err(Error::Data(format!("{source} has the columns `{names}`, but the model `{wanted}`; {remedy}")));
     }
     let mut order = vec![0; names.len()];

@@ -1,4 +1,4 @@
-//! Where a program computes.
+//! The device and the threads that a program computes on.
 
 use crate::train::Ranks;
 use crate::{Error, Result};
@@ -6,7 +6,7 @@ use candle_core::Device;
 use clap::Args;
 use std::{env, fmt, fs, str::FromStr, thread};
 
-/// A device by name: `cpu`, `cuda`, `cuda:1`.
+/// The name of a device: `cpu`, `cuda`, `cuda:1`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DeviceName {
     /// The processor.
@@ -17,10 +17,10 @@ pub enum DeviceName {
 }
 
 impl DeviceName {
-    /// The device itself.
+    /// Opens the device.
     ///
     /// # Errors
-    /// When the program was built without support for it, or the machine has none.
+    /// When the program was built without support for it, or the machine has no such device.
     pub fn open(self) -> Result<Device> {
         let Self::Cuda(ordinal) = self else { return Ok(Device::Cpu) };
         if !cfg!(feature = "cuda") {
@@ -56,21 +56,21 @@ impl FromStr for DeviceName {
     }
 }
 
-/// Where to compute, and with how much.
+/// The device and the number of threads.
 #[derive(Args, Clone, Copy, Debug, Default)]
 #[command(next_help_heading = "Device")]
 pub struct DeviceArgs {
     /// Compute on cpu, cuda, cuda:1, ...
     #[arg(long, value_name = "DEVICE", default_value_t)]
     pub device: DeviceName,
-    /// Threads to compute with; all cores unless given, and those of a machine shared among its ranks
+    /// Threads to compute with [default: all cores, divided among the ranks of a machine]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub threads: Option<usize>,
 }
 
 impl DeviceArgs {
-    /// The same for a rank: without `--threads` (and `RAYON_NUM_THREADS`), its share of the cores that it may run on,
-    /// which it has with all ranks of its machine that may run on the same.
+    /// These arguments for one of several ranks: unless `--threads` or `RAYON_NUM_THREADS` is given, it gets its share
+    /// of the cores that it may run on, divided among the ranks of its machine that may run on the same cores.
     ///
     /// # Errors
     /// When a rank is gone.
@@ -84,27 +84,27 @@ impl DeviceArgs {
         Ok(Self { threads: Some((cores / sharing).max(1)), ..self })
     }
 
-    /// Sets the number of threads of the process, and gives the device.
+    /// Sets the number of threads of the process and opens the device.
     ///
     /// # Errors
-    /// As [`DeviceName::open`], and when the threads are 0 or above 1024, or have been set before.
+    /// Same as [`DeviceName::open`], and when the number of threads is 0, above 1024, or already set.
     pub fn open(&self) -> Result<Device> {
         if let Some(threads) = self.threads {
             if !(1..=1024).contains(&threads) {
                 return Err(Error::Config(format!(
-                    "{threads} threads cannot compute: give `--threads` from 1 to 1024"
+                    "cannot compute with {threads} threads: give `--threads` from 1 to 1024"
                 )));
             }
-            // The kernels and the matrix products alike take their threads from this pool.
+            // Both the kernels and the matrix products use this pool.
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
-            pool.map_err(|e| Error::Config(format!("{threads} threads cannot be had ({e}); leave out `--threads`")))?;
+            pool.map_err(|e| Error::Config(format!("cannot start {threads} threads ({e}); omit `--threads`")))?;
         }
         self.device.open()
     }
 }
 
-/// The machine and the cores of it that this process may run on, as text; on systems other than Linux, where it is not
-/// known, that of one machine.
+/// A key of this machine and the cores that this process may run on; the same for all ranks on systems other than
+/// Linux, where the cores are not known.
 fn place() -> String {
     let read = |path| fs::read_to_string(path).unwrap_or_default();
     let status = read("/proc/self/status");

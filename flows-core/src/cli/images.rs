@@ -1,4 +1,4 @@
-//! What programs that work on images share.
+//! Arguments of programs that work on images.
 
 use super::{OutputArgs, count, plural};
 use crate::Error;
@@ -6,22 +6,22 @@ use crate::data::images::{Images, Splits};
 use clap::Args;
 use serde::Serialize;
 
-/// What every subcommand that trains on images takes of a [`Fit`](crate::data::images::Fit), laid out as its settings.
+/// Flags for the settings of a [`Fit`](crate::data::images::Fit), laid out as those are.
 #[derive(Args, Clone, Copy, Debug, Default, PartialEq, Serialize)]
 #[command(next_help_heading = "Images")]
 pub struct FitFlags {
-    /// Height and width that images are brought to, separated by a comma
+    /// Height and width that images are resized to, separated by a comma
     #[arg(long, value_name = "H,W", value_parser = sides, conflicts_with = "resume")]
     pub size: Option<[usize; 2]>,
-    /// Turn colours into grey
+    /// Convert colours to grey
     #[arg(long, num_args = 0, default_missing_value = "true", conflicts_with = "resume")]
     pub grey: Option<bool>,
 }
 
-/// A height and a width, separated by a comma, or one number for both.
+/// Parses a height and a width, separated by a comma, or one number for both.
 ///
 /// # Errors
-/// When they are no such numbers.
+/// When the text is neither.
 pub fn sides(text: &str) -> Result<[usize; 2], String> {
     let sides: Vec<Option<usize>> = text.split(',').map(|side| side.trim().parse().ok()).collect();
     match sides[..] {
@@ -31,24 +31,24 @@ pub fn sides(text: &str) -> Result<[usize; 2], String> {
     }
 }
 
-/// What every subcommand that reads images takes about those that cannot be read.
+/// What to do about images that cannot be read.
 #[derive(Args, Clone, Copy, Debug, Default)]
 #[command(next_help_heading = "Images")]
 pub struct SkipArgs {
-    /// Pass over image files that cannot be read, naming them, rather than end with an error
+    /// Skip image files that cannot be read, with a warning, instead of ending with an error
     #[arg(long)]
     pub skip_bad: bool,
 }
 
 impl SkipArgs {
-    /// What `read` gives, whose argument takes the errors of files that are passed over if they are to be.
+    /// Calls `read` with a handler for the errors of skipped files, or with none if files are not to be skipped.
     pub fn reading<T>(self, output: OutputArgs, read: impl FnOnce(Option<&mut dyn FnMut(Error)>) -> T) -> T {
         let mut skip = |error| output.note(format_args!("passed over: {error}"));
         read(if self.skip_bad { Some(&mut skip) } else { None })
     }
 }
 
-/// What there is of images, for people: their shape and how many each part has.
+/// A description of images for the user: their shape and the size of each part.
 pub fn describe_images(splits: &Splits) -> String {
     let [channels, height, width] = splits.train.shape();
     let [train, validation, test] = [&splits.train, &splits.validation, &splits.test].map(Images::len);

@@ -1,26 +1,27 @@
-//! Ctrl-C, and the signals by which a system asks a program to end.
+//! Ctrl-C and the signals by which a system asks a program to terminate.
 
 use super::note;
 use crate::{Error, Result};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Whether there is an [`Interrupt`].
+/// Whether an [`Interrupt`] exists.
 static HEEDED: AtomicBool = AtomicBool::new(false);
-/// Whether the user has asked to stop since it was made.
+/// Whether the user has asked to stop since it was created.
 static ASKED: AtomicBool = AtomicBool::new(false);
-/// Whether it says that it was asked.
+/// Whether it acknowledges the request on standard error.
 static SPEAKS: AtomicBool = AtomicBool::new(true);
 
-/// Turns Ctrl-C into a request to stop, which the next step of a training run grants; so do SIGTERM and SIGHUP.
+/// Turns Ctrl-C, SIGTERM and SIGHUP into a request to stop, honoured after the current step of a training run.
 ///
-/// While there is one, the first Ctrl-C asks and a second ends the program at once; when it is dropped Ctrl-C ends the
-/// program at once. There is one at a time.
+/// While one exists, the first Ctrl-C is a request and a second ends the program at once; after it is dropped, Ctrl-C
+/// ends the program at once. Only one can exist at a time.
 #[derive(Debug)]
 pub struct Interrupt(());
 
 impl Interrupt {
-    /// Takes over Ctrl-C; `speaks` if it is to say that it was pressed, as one of several ranks does.
+    /// Installs the signal handler; if `speaks`, it acknowledges the request on standard error, which one of several
+    /// ranks does.
     ///
     /// # Errors
     /// When the system does not allow it.
@@ -35,7 +36,7 @@ impl Interrupt {
             }
         };
         let installed = HANDLER.get_or_init(|| ctrlc::set_handler(handler).map_err(|e| e.to_string()));
-        installed.clone().map_err(|e| Error::Config(format!("Ctrl-C cannot be watched for ({e})")))?;
+        installed.clone().map_err(|e| Error::Config(format!("cannot install a handler for Ctrl-C ({e})")))?;
         ASKED.store(false, Ordering::SeqCst);
         SPEAKS.store(speaks, Ordering::SeqCst);
         HEEDED.store(true, Ordering::SeqCst);

@@ -1,8 +1,8 @@
-//! What the programs of the workspace share with their users: arguments, output, progress.
+//! The command-line interface that the programs of the workspace share: arguments, output, progress.
 //!
-//! A program's `main` is [`main`], its allocator [`Allocator`]. A subcommand that trains flattens [`RunArgs`],
-//! [`DeviceArgs`] and [`OutputArgs`] into its arguments, one that uses a model [`ModelArgs`]; what a training run is
-//! made of is in [`run`](crate::run). [`main`] hands over the [`Ranks`](crate::train::Ranks) that share the work.
+//! A program's `main` calls [`main`], and its allocator is [`Allocator`]. A subcommand that trains flattens
+//! [`RunArgs`], [`DeviceArgs`] and [`OutputArgs`] into its arguments; one that uses a model flattens [`ModelArgs`].
+//! Training runs are in [`run`](crate::run). [`main`] passes the [`Ranks`](crate::train::Ranks) that share the work.
 
 mod args;
 mod columns;
@@ -22,8 +22,8 @@ pub use device::{DeviceArgs, DeviceName};
 pub use exit::{main, prepare_process, status};
 pub use images::{FitFlags, SkipArgs, describe_images, sides};
 pub use interrupt::Interrupt;
-/// The allocator of the programs: a step makes and drops many small tensors, which takes a quarter of
-/// the time of a small flow with the system's.
+/// The allocator of the programs: a step allocates and frees many small tensors, which with the system allocator takes
+/// a quarter of the time of a small flow.
 pub use mimalloc::MiMalloc as Allocator;
 pub use model::{ModelArgs, model_file};
 pub use output::{check_extension, check_out, note, print, print_json, print_or_json, write_json};

@@ -1,4 +1,4 @@
-//! Models by the word that names them.
+//! The arguments that name a model.
 
 use super::{DeviceArgs, OutputArgs};
 use crate::train::Ranks;
@@ -7,21 +7,21 @@ use candle_core::Device;
 use clap::Args;
 use std::path::PathBuf;
 
-/// What every subcommand that uses a model takes.
+/// The arguments of every subcommand that uses a model.
 #[derive(Args, Clone, Debug)]
 pub struct ModelArgs {
     /// The folder of a run, a model.safetensors, or hf://owner/repo/path
     pub model: String,
-    /// Where to compute.
+    /// The device and the number of threads.
     #[command(flatten)]
     pub device: DeviceArgs,
-    /// How to speak.
+    /// What to print.
     #[command(flatten)]
     pub output: OutputArgs,
 }
 
 impl ModelArgs {
-    /// The same for a rank: [`DeviceArgs::of`], [`OutputArgs::of`].
+    /// These arguments for one of several ranks, see [`DeviceArgs::of`] and [`OutputArgs::of`].
     ///
     /// # Errors
     /// When a rank is gone.
@@ -29,17 +29,17 @@ impl ModelArgs {
         Ok(Self { model: self.model.clone(), device: self.device.of(ranks)?, output: self.output.of(ranks) })
     }
 
-    /// The file of the model, as [`model_file`], and the device that it is to be on.
+    /// The file of the model (see [`model_file`]) and the device to load it on.
     ///
     /// # Errors
-    /// When it cannot be fetched or there is no such device.
+    /// When the file cannot be fetched or there is no such device.
     pub fn open(&self) -> Result<(PathBuf, Device)> {
         let device = self.device.open()?;
         Ok((model_file(&self.model)?, device))
     }
 }
 
-/// The file of the model that `text` names: `model.safetensors` of the folder of a run, a file, or
+/// The file of the model that `text` names: a file, the folder of a run, for its `model.safetensors`, or
 /// `hf://owner/repo/path`, which is fetched.
 ///
 /// # Errors

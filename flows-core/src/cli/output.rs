@@ -1,4 +1,4 @@
-//! Text for people and for programs.
+//! Output as text and as JSON.
 
 use super::OutputArgs;
 use crate::files::write_atomically;
@@ -8,7 +8,7 @@ use std::fmt::Display;
 use std::io::{ErrorKind, Write, stderr, stdout};
 use std::path::Path;
 
-/// Writes `text` and a line's end to standard output; a reader that has left is no error.
+/// Writes `text` and a newline to standard output; a closed pipe is not an error.
 ///
 /// # Errors
 /// When it cannot be written.
@@ -20,7 +20,7 @@ pub fn print(text: impl Display) -> Result<()> {
     }
 }
 
-/// Writes `value` as JSON to standard output; numbers that are not finite are `null`.
+/// Writes `value` as JSON to standard output; non-finite numbers are `null`.
 ///
 /// # Errors
 /// When it cannot be written.
@@ -28,7 +28,7 @@ pub fn print_json(value: &impl Serialize) -> Result<()> {
     print(serde_json::to_string_pretty(value).map_err(|e| Error::Config(format!("the results are not JSON ({e})")))?)
 }
 
-/// Prints `value` as JSON if that is wanted, else `text`.
+/// Prints `value` as JSON with `--json`, else `text`.
 ///
 /// # Errors
 /// When it cannot be written.
@@ -36,7 +36,7 @@ pub fn print_or_json(output: OutputArgs, value: &impl Serialize, text: impl Disp
     if output.json { print_json(value) } else { print(text) }
 }
 
-/// Writes `value` as JSON to the file `path`, whole or not at all.
+/// Writes `value` as JSON to the file `path` atomically.
 ///
 /// # Errors
 /// When it cannot be written.
@@ -45,7 +45,7 @@ pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     write_atomically(path, |file| writeln!(file, "{text}").map_err(|e| Error::unwritten(path, e)))
 }
 
-/// Passes if a command that writes to `out` does not write over what it reads.
+/// Checks that a command that writes to `out` does not overwrite one of its inputs.
 ///
 /// # Errors
 /// When `out` is one of the `inputs`.
@@ -57,7 +57,7 @@ pub fn check_out(out: &Path, inputs: impl IntoIterator<Item = impl AsRef<Path>>)
     }
 }
 
-/// Passes if a file by this name is of the kind that a command writes, by its extension: `.png`, say, for pictures.
+/// Checks that a file has the extension of `what` a command writes, such as `png` for pictures.
 ///
 /// # Errors
 /// When it has another extension or none.
@@ -68,7 +68,7 @@ pub fn check_extension(out: &Path, extension: &str, what: &str) -> Result<()> {
     }
 }
 
-/// Writes a line to standard error; nothing can be done where that fails.
+/// Writes a line to standard error; a failure to do so is ignored.
 pub fn note(text: impl Display) {
     writeln!(stderr().lock(), "{text}").ok();
 }

@@ -1,4 +1,4 @@
-//! How a training run is going.
+//! The progress of a training run or other long work.
 
 use super::{count, duration, note};
 use crate::data::Examples;
@@ -10,29 +10,29 @@ use std::io::{IsTerminal, stderr};
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-/// How often a line is written where standard error is no terminal.
+/// The interval between lines where standard error is not a terminal.
 const EVERY: Duration = Duration::from_secs(10);
 
-/// Shows loss, validation, speed and the time left: a bar on a terminal, else a line now and then.
+/// Shows loss, validation, speed and remaining time: a bar on a terminal, else a line every ten seconds.
 #[derive(Debug)]
 pub struct ProgressBar {
     bar: Option<Bar>,
     written: Instant,
-    /// A running mean: the loss of one batch jumps.
+    /// A running mean, since the loss of single batches fluctuates.
     loss: Option<f64>,
     validation: Option<f64>,
-    /// What the loss is called.
+    /// The name of the loss.
     name: &'static str,
-    /// How many examples a step has and what they are called.
+    /// The number of examples per step and their name.
     examples: Option<(usize, &'static str)>,
 }
 
 impl ProgressBar {
-    /// The progress of a run of `steps` steps of which `done` are done.
+    /// The progress of a run of `steps` steps, `done` of which are done.
     pub fn new(steps: u64, done: u64) -> Self {
         let bar = stderr().is_terminal().then(|| {
             let bar = Bar::with_draw_target(Some(steps), ProgressDrawTarget::stderr_with_hz(10)).with_position(done);
-            // The template is a constant; the default stands in for it should it ever be wrong.
+            // The template is a constant, so parsing it does not fail; if it did, the default would remain.
             if let Ok(style) = ProgressStyle::with_template("{bar:16} {wide_msg}") {
                 bar.set_style(style.progress_chars("━╸─"));
             }
@@ -41,14 +41,14 @@ impl ProgressBar {
         Self { bar, written: Instant::now(), loss: None, validation: None, name: "loss", examples: None }
     }
 
-    /// The same with another name of the loss, its unit for instance.
+    /// Sets the name of the loss, for instance its unit.
     #[must_use]
     pub fn named(mut self, name: &'static str) -> Self {
         self.name = name;
         self
     }
 
-    /// The same with the speed in examples, of which a step has `count`, in place of steps.
+    /// Shows the speed in examples, `count` per step, instead of steps.
     #[must_use]
     pub fn examples(mut self, count: usize, name: &'static str) -> Self {
         self.examples = Some((count, name));
@@ -96,7 +96,7 @@ impl Observer for ProgressBar {
 
 impl Drop for ProgressBar {
     fn drop(&mut self) {
-        // What it showed last stays on the screen, as a line of its own.
+        // The last state of the bar stays on the screen, on its own line.
         if let Some(bar) = &self.bar {
             let last = bar.message();
             bar.finish_and_clear();
@@ -105,7 +105,7 @@ impl Drop for ProgressBar {
     }
 }
 
-/// A bar for other long work of `len` parts; nothing where `quiet` or where standard error is no terminal.
+/// A bar for other long work of `len` parts; hidden if `quiet` or if standard error is not a terminal.
 pub fn work_bar(len: usize, what: &str, quiet: bool) -> Bar {
     if quiet || !stderr().is_terminal() {
         return Bar::hidden();
@@ -117,10 +117,10 @@ pub fn work_bar(len: usize, what: &str, quiet: bool) -> Bar {
     bar.with_message(what.to_string())
 }
 
-/// What long `work` of `len` parts gives, which says how many are done; a bar shows it, unless `quiet`.
+/// Calls `work` with a function that reports how many of `len` parts are done, which a bar shows unless `quiet`.
 ///
 /// # Errors
-/// Those of the work.
+/// Any error from the work.
 pub fn with_bar<T>(
     len: usize,
     what: &str,
@@ -133,10 +133,10 @@ pub fn with_bar<T>(
     Ok(value)
 }
 
-/// [`evaluate::log_likelihoods`] with a bar where there are many rows, unless `quiet`.
+/// [`evaluate::log_likelihoods`] with a bar if there are many rows, unless `quiet`.
 ///
 /// # Errors
-/// As there.
+/// Same as [`evaluate::log_likelihoods`].
 pub fn log_likelihoods(
     distribution: &dyn Distribution,
     rows: &Examples,
@@ -153,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_line_says_what_matters() {
+    fn the_line_shows_loss_speed_and_remaining_time() {
         let mut progress = ProgressBar::new(2000, 0);
         progress.bar = None;
         let mut event = StepEvent {

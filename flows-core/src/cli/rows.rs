@@ -1,4 +1,4 @@
-//! Tables for people and for programs.
+//! Output of tables.
 
 use super::{OutputArgs, count, plural, print, print_json, work_bar};
 use crate::data::{Dataset, Table, write_table};
@@ -8,7 +8,7 @@ use candle_core::{DType, Device, Tensor};
 use serde_json::{Value, json};
 use std::path::Path;
 
-/// What there is of a data set: its columns and how many rows each part has.
+/// A description of a data set for the user: its columns and the number of rows of each part.
 pub fn describe_rows(data: &Dataset) -> String {
     let context = data.train.context_width().map_or(String::new(), |width| format!(" given {width}"));
     let columns = plural(data.train.features(), "column");
@@ -17,7 +17,7 @@ pub fn describe_rows(data: &Dataset) -> String {
     format!("{columns}{context}; {train} to train on, {} to validate, {} to test", count(validation), count(test))
 }
 
-/// Rows that are drawn at once: bounds the memory beside that of the rows themselves.
+/// Rows drawn at once: bounds the memory needed besides that of the rows themselves.
 const CHUNK: usize = 4096;
 
 /// The most numbers that one command draws: a GiB of f32, and as much again while they are put together.
@@ -38,11 +38,11 @@ pub fn check_draws(draws: usize, width: usize, noun: &str) -> Result<()> {
     }
 }
 
-/// Draws rows of a model on this device under a bar where there are many, unless `quiet`; they are f32 on the CPU, where
-/// their contexts are as well, a row each.
+/// Draws rows from a model on this device, with a bar if there are many, unless `quiet`. `context` has one row per
+/// drawn row; it and the result are on the CPU, the result in f32.
 ///
 /// # Errors
-/// As [`draw`].
+/// Same as [`draw`].
 pub fn draw_rows(
     model: &dyn Distribution,
     rows: usize,
@@ -64,8 +64,8 @@ pub fn draw_rows(
     Ok(Tensor::cat(&parts, 0)?)
 }
 
-/// Writes rows that were drawn to a file, or prints them as CSV; as JSON if that is wanted, with what `about`, an
-/// object, says of them.
+/// Writes drawn rows to the file `out`, or prints them as CSV; with `--json` prints them as JSON, merged into the object
+/// `about`.
 ///
 /// # Errors
 /// When they cannot be written.

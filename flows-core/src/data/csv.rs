@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
-/// The table in `file`.
+/// Reads the table in `file`.
 pub(super) fn read(path: &Path, file: File) -> Result<Table> {
     let mut file = BufReader::with_capacity(1 << 16, file);
     let unreadable =
@@ -50,7 +50,7 @@ pub(super) fn read(path: &Path, file: File) -> Result<Table> {
     Ok(Table { columns, data })
 }
 
-/// The separator that the first line shows; the file is left at its beginning.
+/// Detects the separator from the first line and rewinds the file.
 fn separator(file: &mut (impl BufRead + Seek)) -> std::io::Result<u8> {
     let (mut quoted, mut found) = (false, b',');
     'search: loop {
@@ -66,7 +66,7 @@ fn separator(file: &mut (impl BufRead + Seek)) -> std::io::Result<u8> {
                     found = b'\t';
                     break 'search;
                 }
-                // A comma may still be the decimal comma of a table with semicolons.
+                // A comma may be the decimal comma of a table separated by semicolons.
                 b';' if !quoted => found = b';',
                 _ => {}
             }
@@ -78,7 +78,7 @@ fn separator(file: &mut (impl BufRead + Seek)) -> std::io::Result<u8> {
     Ok(found)
 }
 
-/// The line of the file where `record` begins: its position is that before any blank lines.
+/// The line of the file where `record` begins; its own position is before any preceding blank lines.
 fn line_of(path: &Path, record: &ByteRecord) -> u64 {
     let Some(position) = record.position() else { return 0 };
     let mut blanks = 0;
@@ -95,7 +95,7 @@ fn number(cell: &[u8]) -> Option<f64> {
     std::str::from_utf8(cell).ok()?.parse().ok()
 }
 
-/// The names in a header, which `np.savetxt` begins with a `#`.
+/// The names in a header, which `np.savetxt` prefixes with `#`.
 fn names(record: &ByteRecord) -> Vec<String> {
     let mut names: Vec<String> = record.iter().map(|cell| String::from_utf8_lossy(cell).into_owned()).collect();
     if let Some(rest) = names.first().and_then(|first| first.strip_prefix('#')) {
@@ -111,20 +111,20 @@ fn not_a_number(place: &str, cell: &[u8], first: bool) -> Error {
     } else if text.contains(',') && number(text.replace(',', ".").as_bytes()).is_some() {
         format!("{place}: `{text}` is not a number; write a decimal point instead of a comma")
     } else if first {
-        format!("{place}: `{text}` is not a number; if this row is a header, give each column a name that is no number")
+        format!("{place}: `{text}` is not a number; if this row is a header, no column name may be a number")
     } else {
-        format!("{place}: `{text}` is not a number; write words as numbers or leave the column out")
+        format!("{place}: `{text}` is not a number; encode words as numbers or remove the column")
     })
 }
 
-/// The shortest text that gives the number back.
+/// The shortest text that parses to the same number.
 fn shortest(number: &impl Debug) -> String {
     let text = format!("{number:?}");
     text.strip_suffix(".0").map_or(text.clone(), str::to_string)
 }
 
-/// Writes `data`, of two dimensions in f32 or f64, with a header if there are names; every number in
-/// the fewest digits that give it back. `path` is what an error calls the place.
+/// Writes `data` (rows, columns) in f32 or f64, with a header if there are names and every number in
+/// the fewest digits that parse to it. Errors name `path`.
 pub(super) fn write(path: &Path, out: impl Write, columns: Option<&[String]>, data: &Tensor) -> Result<()> {
     let cannot = |e: csv::Error| Error::unwritten(path, e);
     let mut out = WriterBuilder::new().from_writer(out);

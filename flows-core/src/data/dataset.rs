@@ -1,4 +1,4 @@
-//! Data in its parts: to train on, to choose by, and to report on.
+//! Data sets split into training, validation and test parts.
 
 use super::{Examples, Table, Toy, read_table};
 use crate::{Error, Result, Rng};
@@ -6,7 +6,7 @@ use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
-/// How many rows of a table, in proportion, go where; need not sum to one.
+/// The proportions of a table's rows in each part; they need not sum to one.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Proportions {
@@ -25,7 +25,7 @@ impl Default for Proportions {
 }
 
 impl Proportions {
-    /// The rows of each part, at least one, of `rows` in all.
+    /// The number of rows of each part, at least one, out of `rows`.
     fn counts(self, rows: usize) -> Result<[usize; 3]> {
         let Self { train, validation, test } = self;
         let sum = train + validation + test;
@@ -40,7 +40,7 @@ impl Proportions {
                 "a table of {rows} rows cannot be split into train, validation and test; at least 3 rows are needed"
             )));
         }
-        // Each leaves at least a row for those that are still to come.
+        // Each part leaves at least one row for each of the remaining parts.
         let part = |share: f64, most: usize| ((rows as f64 * share / sum).round() as usize).clamp(1, most);
         let test = part(test, rows - 2);
         let validation = part(validation, rows - test - 1);
@@ -48,7 +48,7 @@ impl Proportions {
     }
 }
 
-/// A data set in its three parts, which share their columns.
+/// A data set in three parts, which have the same columns.
 #[derive(Clone, Debug)]
 pub struct Dataset {
     /// For training.
@@ -57,14 +57,14 @@ pub struct Dataset {
     pub validation: Examples,
     /// For the figure that is reported.
     pub test: Examples,
-    /// The names of the columns of `x`, where the file has a header.
+    /// The names of the columns of `x`, if the file has a header.
     pub columns: Option<Vec<String>>,
-    /// The names of the columns of the contexts, likewise.
+    /// The names of the columns of the contexts, if the file has a header.
     pub context_columns: Option<Vec<String>>,
 }
 
 impl Dataset {
-    /// Independent samples of a 2-D density: as many for train, validation and test as `counts` says.
+    /// Independent samples of a 2-D density; `counts` are the numbers for train, validation and test.
     ///
     /// # Errors
     /// When a count is 0.
@@ -77,7 +77,7 @@ impl Dataset {
         Self::new([toy.sample(train, rng)?, toy.sample(validation, rng)?, toy.sample(test, rng)?], None)
     }
 
-    /// A table whose rows are dealt at random, at least one to each part.
+    /// A table whose rows are split at random, at least one for each part.
     ///
     /// # Errors
     /// When the table has fewer than 3 rows or a proportion is not positive.
@@ -99,7 +99,7 @@ impl Dataset {
         Self::from_parts([read("train.npy")?, read("validation.npy")?, read("test.npy")?])
     }
 
-    /// Tables that are split already: train, validation and test.
+    /// Tables that are already split: train, validation and test.
     ///
     /// # Errors
     /// When they differ in their number of columns.
@@ -123,18 +123,18 @@ impl Dataset {
         Ok(Self { train, validation, test, columns, context_columns: None })
     }
 
-    /// The columns of `x` that are named become the context, in the order given.
+    /// Moves the given columns of `x` to the context, in the order given.
     ///
-    /// A column goes by its name, or else by its index from 0.
+    /// A column is given by its name, or else by its index from 0.
     ///
     /// # Errors
-    /// When there is no such column, one is given twice, none is left, or there is a context already.
+    /// When there is no such column, one is given twice, none is left, or there is already a context.
     pub fn with_context(self, columns: &[impl AsRef<str>]) -> Result<Self> {
         if columns.is_empty() {
             return Ok(self);
         }
         if self.train.context.is_some() {
-            return Err(Error::Config("the data has a context already; name all its columns at once".into()));
+            return Err(Error::Config("the data already has a context; name all its columns at once".into()));
         }
         let width = dims(&self.train.x)?.1;
         let mut chosen = Vec::new();
@@ -177,10 +177,10 @@ impl Dataset {
         })
     }
 
-    /// The data in another dtype and on a device.
+    /// The data converted to a dtype and moved to a device.
     ///
     /// # Errors
-    /// When a number is beyond the range of the dtype, or the device cannot hold the data.
+    /// When a number is out of the range of the dtype, or the device cannot hold the data.
     pub fn to(&self, dtype: DType, device: &Device) -> Result<Self> {
         let limit = match dtype {
             DType::F32 => f64::from(f32::MAX),
@@ -188,7 +188,7 @@ impl Dataset {
             DType::BF16 => 3.389e38,
             _ => f64::MAX,
         };
-        let remedy = format!("is beyond the range of {dtype:?}; rescale the column or use f64");
+        let remedy = format!("is out of the range of {dtype:?}; rescale the column or use f64");
         self.check_magnitude(true, limit, &remedy)?;
         let convert = |t: &Tensor| Ok(t.to_dtype(dtype)?.to_device(device)?);
         Ok(Self {
@@ -200,29 +200,29 @@ impl Dataset {
         })
     }
 
-    /// Passes if the columns of `x` are angles in radians.
+    /// Checks that the columns of `x` are angles in radians.
     ///
     /// # Errors
-    /// When one has a number outside of [-pi, pi]; both ends are the same angle.
+    /// When a number is outside [-pi, pi]; both ends are the same angle.
     pub fn check_angles(&self) -> Result<()> {
         // An f32 may be a little above pi.
         let limit = f64::from(std::f32::consts::PI);
-        self.check_magnitude(false, limit, "is outside of [-pi, pi); give angles in radians, brought into that range")
+        self.check_magnitude(false, limit, "is outside [-pi, pi); give angles in radians, reduced to that range")
     }
 
-    /// The rows of all parts.
+    /// The number of rows of all parts.
     pub fn rows(&self) -> usize {
         [&self.train, &self.validation, &self.test].map(Examples::len).iter().sum()
     }
 
-    /// Passes if f32 tells the numbers of each column apart.
+    /// Checks that f32 resolves the numbers of each column.
     ///
     /// # Errors
-    /// When the mean of a column of the training rows is beyond 10^5 deviations.
+    /// When the mean of a column of the training rows exceeds 10^5 standard deviations in magnitude.
     pub fn check_resolution(&self) -> Result<()> {
         let parts = [(Some(&self.train.x), &self.columns), (self.train.context.as_ref(), &self.context_columns)];
         for (x, names) in parts.into_iter().filter_map(|(x, names)| Some((x?, names))) {
-            // From the first row, so that a column that never varies has deviation 0 to the bit.
+            // Relative to the first row, so that a constant column has a deviation of exactly 0.
             let first = x.narrow(0, 0, 1)?.to_dtype(DType::F64)?;
             let x = x.to_dtype(DType::F64)?.broadcast_sub(&first)?;
             let mean = x.mean_keepdim(0)?;
@@ -230,8 +230,8 @@ impl Dataset {
             let mean = (mean + first)?.squeeze(0)?.to_vec1::<f64>()?;
             if let Some(i) = (0..mean.len()).find(|&i| deviation[i] > 0.0 && mean[i].abs() > 1e5 * deviation[i]) {
                 return Err(Error::Data(format!(
-                    "{} has mean {:e} and deviation {:e}: single precision cannot tell its numbers apart; subtract \
-                     an offset, the mean for example",
+                    "{} has mean {:e} and deviation {:e}: single precision cannot resolve its numbers; subtract \
+                     an offset, for example the mean",
                     label(names.as_deref(), i),
                     mean[i],
                     deviation[i]
@@ -241,7 +241,7 @@ impl Dataset {
         Ok(())
     }
 
-    /// Passes if no number of `x`, and of the context if that is wanted too, is beyond `limit`.
+    /// Checks that no number of `x`, nor of the context if `context`, exceeds `limit` in magnitude.
     fn check_magnitude(&self, context: bool, limit: f64, remedy: &str) -> Result<()> {
         for part in [&self.train, &self.validation, &self.test].into_iter().filter(|part| !part.is_empty()) {
             let context = part.context.as_ref().filter(|_| context);
@@ -258,7 +258,7 @@ impl Dataset {
     }
 }
 
-/// What a message calls a column.
+/// The name of a column in messages.
 fn label(names: Option<&[String]>, column: usize) -> String {
     match names.and_then(|names| names.get(column)) {
         Some(name) => format!("column {} (`{name}`)", column + 1),
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn context_goes_by_name_then_by_index() -> Result<()> {
+    fn context_is_found_by_name_then_by_index() -> Result<()> {
         let data = Dataset::from_table(&table(10), Proportions::default(), &mut Rng::seed(3))?;
         let named = data.clone().with_context(&["1", "0"])?;
         assert_eq!(named.columns, Some(vec!["b".to_string()]));

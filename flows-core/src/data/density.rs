@@ -1,4 +1,4 @@
-//! The exact densities of the [`Toy`]s, point by point in f64.
+//! The exact densities of the [`Toy`]s, computed point by point in f64.
 
 use super::toy::{Toy, gaussian_mean, moon, spiral, swiss_roll};
 use crate::ops::increasing_root;
@@ -58,7 +58,7 @@ impl Density {
         if x[0].is_nan() || x[1].is_nan() {
             return f64::NAN;
         }
-        // Squares overflow beyond; no density has anything there.
+        // Farther out squares overflow, and no density has any mass.
         if x[0].abs().max(x[1].abs()) > 1e150 {
             return f64::NEG_INFINITY;
         }
@@ -71,13 +71,13 @@ impl Density {
     }
 }
 
-/// A weighted sum of normals of deviation `sigma`: a mixture, or a curve with noise, whose integral
-/// is a sum over the nodes of a quadrature rule. Nodes may be smeared over a square.
+/// A weighted sum of normals of standard deviation `sigma`: a mixture, or a curve with noise, whose integral
+/// is a sum over the nodes of a quadrature rule. The nodes may be convolved with a uniform square.
 pub(super) struct Nodes {
     nodes: Vec<([f64; 2], f64)>,
     sigma: f64,
     square: Option<Square>,
-    /// Whether the nodes stand for themselves and their mirror images through the origin.
+    /// Whether the nodes also stand for their reflections through the origin.
     mirrored: bool,
 }
 
@@ -99,7 +99,7 @@ impl Nodes {
         let mut sum = 0.0;
         for (x, node, weight) in every() {
             let exponent = (distance(x, node) - nearest) / (2.0 * variance);
-            // What is left out is below the rounding of the sum.
+            // Terms left out are below the rounding error of the sum.
             if exponent < 50.0 {
                 let smear = self.square.as_ref().map_or(1.0, |square| {
                     square.mean(x[0] - node[0], variance) * square.mean(x[1] - node[1], variance)
@@ -111,7 +111,7 @@ impl Nodes {
     }
 }
 
-/// The quadrature rule for a uniform number of [0, width].
+/// A quadrature rule for a uniform number in [0, width].
 struct Square {
     width: f64,
     rule: Vec<(f64, f64)>,
@@ -123,14 +123,14 @@ impl Square {
         Self { width, rule }
     }
 
-    /// `E[exp(-(d - u)^2 / 2 variance)]` over the greatest value that the exponential takes.
+    /// `E[exp(-(d - u)^2 / 2 variance)]` divided by the greatest value of the exponential.
     fn mean(&self, d: f64, variance: f64) -> f64 {
         let least = (d - d.clamp(0.0, self.width)).powi(2);
         self.rule.iter().map(|(u, w)| w * ((least - (d - u).powi(2)) / (2.0 * variance)).exp()).sum()
     }
 }
 
-/// The eight nodes and weights of Gauss and Legendre on [-1, 1].
+/// The nodes and weights of eight-point Gauss-Legendre quadrature on [-1, 1].
 fn gauss_legendre() -> [(f64, f64); 8] {
     const HALF: [(f64, f64); 4] = [
         (0.183_434_642_495_649_8, 0.362_683_783_378_362),
@@ -141,8 +141,8 @@ fn gauss_legendre() -> [(f64, f64); 8] {
     std::array::from_fn(|i| if i < 4 { HALF[i] } else { (-HALF[i - 4].0, HALF[i - 4].1) })
 }
 
-/// Nodes of the curve `at(t) = (point, density of t)` over [a, b], in panels of length `longest` or
-/// less that shrink towards the ends, where a point beyond the end sees the steepest integrand.
+/// Nodes of the curve `at(t) = (point, density of t)` over [a, b], in panels no longer than `longest`
+/// that shrink towards the ends, since the integrand is steepest for points beyond an end.
 fn curve(a: f64, b: f64, longest: f64, at: impl Fn(f64) -> ([f64; 2], f64)) -> Vec<([f64; 2], f64)> {
     const FINEST: i32 = 8;
     let mut cuts: Vec<f64> = (1..=FINEST).rev().map(|k| a + longest / f64::from(1 << k)).collect();
@@ -174,7 +174,7 @@ fn circles(radii: &[f64], sigma: f64, x: [f64; 2]) -> f64 {
 }
 
 /// `exp(-k) I_0(k)` for k >= 0: the power series, all of whose terms are positive, or the asymptotic
-/// one, whose least term is far below rounding from k = 40 (Abramowitz and Stegun 9.6.12, 9.7.1).
+/// series, whose least term is far below rounding error from k = 40 (Abramowitz and Stegun 9.6.12, 9.7.1).
 fn scaled_bessel(k: f64) -> f64 {
     let (mut term, mut sum, mut n) = (1.0, 1.0, 0.0);
     while term > 1e-17 * sum {
@@ -187,15 +187,15 @@ fn scaled_bessel(k: f64) -> f64 {
 
 /// The pinwheel by change of variables.
 ///
-/// A normal point f = r (cos a, sin a) about (1, 0) is turned by minus `2 pi k / 5 + exp(f_0) / 4`,
-/// so its radius stays and its angle becomes `h(a) - 2 pi k / 5` with `h(a) = a - exp(r cos a) / 4`.
+/// A normal point f = r (cos a, sin a) about (1, 0) is rotated by minus `2 pi k / 5 + exp(f_0) / 4`,
+/// so its radius is kept and its angle becomes `h(a) - 2 pi k / 5` with `h(a) = a - exp(r cos a) / 4`.
 /// The density at radius r and angle b is the sum of `q(f) / |h'(a)|` over all a with
 /// `h(a) = b mod 2 pi / 5`, where q is the normal's density. Between its critical points h is
 /// monotone, and the roots are found one by one.
 fn pinwheel(x: [f64; 2]) -> f64 {
     let r = x[0].hypot(x[1]) / 2.0;
     let log_normal = |a: f64, b: f64| -((a - 1.0) / 0.3).powi(2) / 2.0 - (b / 0.1).powi(2) / 2.0 - (TAU * 0.03).ln();
-    // The factor 2 of the data, and the weight of an arm.
+    // Accounts for the factor 2 of the data and the weight of an arm.
     let log_scale = -(4.0f64 * 5.0).ln();
     if r > 8.0 {
         // The density is below exp(-270) and winds a thousand times: its mean over the angle, by
@@ -205,7 +205,7 @@ fn pinwheel(x: [f64; 2]) -> f64 {
     }
     let h = |a: f64| a - 0.25 * (r * a.cos()).exp();
     let slope = |a: f64| 1.0 + 0.25 * r * a.sin() * (r * a.cos()).exp();
-    // h' is least where cos a - r sin^2 a = 0, a < 0; it may be negative about that point.
+    // h' has its minimum where cos a - r sin^2 a = 0, a < 0, and may be negative near it.
     let lowest = -(2.0 * r / (1.0 + (1.0 + 4.0 * r * r).sqrt())).acos();
     let cuts = if slope(lowest) < 0.0 {
         // Falling from -pi to the lowest point, rising from there.
@@ -231,7 +231,7 @@ fn pinwheel(x: [f64; 2]) -> f64 {
     density.ln() + log_scale
 }
 
-/// Uniform on the squares of side 2 of [-4, 4]^2 that have the colour of the lowest left one.
+/// Uniform on the squares of side 2 in [-4, 4]^2 that have the colour of the bottom left one.
 fn checkerboard(x: [f64; 2]) -> f64 {
     let inside = x.iter().all(|v| (-4.0..4.0).contains(v));
     let square = |v: f64| (v / 2.0).floor() as i64;

@@ -1,4 +1,4 @@
-//! The four energy functions on which the first normalizing flows were shown.
+//! The four energy functions of Rezende and Mohamed (2015).
 
 use crate::ops::{log_sum_exp, sigmoid};
 use crate::{Error, Result};
@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 use std::f64::consts::PI;
 use std::fmt;
 
-/// A two-dimensional target `p(z) = exp(-U(z)) / Z` known up to its constant Z: what a flow is fitted to by reverse KL.
+/// A two-dimensional target `p(z) = exp(-U(z)) / Z`, known up to its constant Z, to fit a flow to by reverse KL.
 ///
 /// The energies of Rezende and Mohamed (2015), table 1, with `w1 = sin(pi z1 / 2)`,
-/// `w2 = 3 exp(-1/2 ((z1 - 1) / 0.6)^2)` and `w3 = 3 sigmoid((z1 - 1) / 0.3)`. U2 to U4 have no end along z1 and so no
-/// finite Z: `sum_i max(|z_i| - 6, 0)^2` is added to them, as in the code of De Cao et al. (2019).
+/// `w2 = 3 exp(-1/2 ((z1 - 1) / 0.6)^2)` and `w3 = 3 sigmoid((z1 - 1) / 0.3)`. U2 to U4 extend indefinitely along z1, so
+/// that Z would be infinite: `sum_i max(|z_i| - 6, 0)^2` is added to them, as in the code of De Cao et al. (2019).
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -32,7 +32,7 @@ pub enum Energy {
     U4,
 }
 
-/// Beyond this the soft box closes.
+/// Half the side of the soft box.
 const BOX: f64 = 6.0;
 
 impl Energy {
@@ -49,18 +49,18 @@ impl Energy {
         }
     }
 
-    /// `-U(z)`, the log-density in nats up to a constant, (B), for z of shape (B, 2); differentiable.
+    /// `-U(z)`, the log-density in nats up to a constant, (B), for z (B, 2); differentiable.
     ///
     /// # Errors
-    /// When `z` has another shape or is not of floating point.
+    /// When `z` has another shape or is not floating-point.
     pub fn log_density(self, z: &Tensor) -> Result<Tensor> {
         let [_, 2] = z.dims() else { return Err(Error::shape("z", z.dims(), "(B, 2)")) };
         if !z.dtype().is_float() {
-            return Err(Error::Data(format!("z is of {:?}; convert it to f32 or f64", z.dtype())));
+            return Err(Error::Data(format!("z has dtype {:?}; convert it to f32 or f64", z.dtype())));
         }
         let z1 = z.narrow(1, 0, 1)?.squeeze(1)?;
         if self == Self::U1 {
-            // The bound keeps the gradient of the root at the origin 0 instead of NaN.
+            // The bound makes the gradient of the square root 0 at the origin instead of NaN.
             let radius = z.sqr()?.sum(1)?.maximum(1e-30)?.sqrt()?;
             let ends = either(&bell(&z1, 2.0, 0.6)?, &bell(&z1, -2.0, 0.6)?)?;
             return Ok((bell(&radius, 2.0, 0.4)? + ends)?);
@@ -84,9 +84,9 @@ impl Energy {
     /// `ln Z`, the logarithm of the integral of `exp(-U)` over the plane, to about seven digits.
     ///
     /// # Errors
-    /// When memory does not suffice.
+    /// When memory is insufficient.
     pub fn log_normalizer(self) -> Result<f64> {
-        // The trapezoidal rule is exact to rounding on functions this smooth; outside of the square is e^-16.
+        // On functions this smooth the trapezoidal rule is exact to rounding; outside the square exp(-U) is below e^-16.
         const SIDE: usize = 401;
         const END: f64 = 10.0;
         let step = 2.0 * END / (SIDE - 1) as f64;
@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn normalizers() -> Result<()> {
-        // Of U2 in closed form: along z2 a normal's, but for the box; along z1 12 and the box's two ends.
+        // Z of U2 in closed form: a normal's along z2, except for the box; along z1 12, plus the two edges of the box.
         let u2 = (0.4 * (2.0 * PI).sqrt() * (12.0 + PI.sqrt())).ln();
         assert!((Energy::U2.log_normalizer()? - u2).abs() < 1e-6);
         // U3 adds a wave of the same width everywhere.

@@ -4,7 +4,7 @@ use crate::{Error, Result};
 use candle_core::Tensor;
 use std::ops::Range;
 
-/// Examples and, for conditional models, what each is conditioned on.
+/// Examples and, for conditional models, their contexts.
 #[derive(Clone, Debug)]
 pub struct Examples {
     /// The examples, shape (n, columns), or (n, event...).
@@ -42,12 +42,12 @@ impl Examples {
         self.context.as_ref().map(width)
     }
 
-    /// Whether there is none.
+    /// Whether there are no examples.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The examples of the given indices, in their order.
+    /// The examples at the given indices, in that order.
     ///
     /// # Errors
     /// When an index is not below [`Examples::len`].

@@ -1,4 +1,4 @@
-//! What a model learns from: 2-D densities, tables of numbers, images, splits and minibatches.
+//! Data: 2-D densities, tables of numbers, images, splits and minibatches.
 
 mod colours;
 mod csv;

@@ -1,4 +1,4 @@
-//! NumPy's `.npy` format: its header, and tables of numbers in it.
+//! NumPy's `.npy` format: the header, and tables of numbers.
 
 use super::table::{not_finite, place};
 use crate::{Error, Result};
@@ -7,27 +7,27 @@ use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
-/// The longest beginning of a file that is searched for its header.
+/// The number of leading bytes of a file that are searched for its header.
 const LIMIT: usize = 1 << 16;
-const REMEDY: &str = "write it anew with np.save";
+const REMEDY: &str = "write it again with np.save";
 
-/// What a file says about its array.
+/// The header of an array.
 pub(super) struct Header {
-    /// The type of the numbers, as `<f4`: the order of their bytes, their kind and their size.
+    /// The type of the numbers, such as `<f4`: byte order, kind and size.
     pub(super) dtype: String,
-    /// Whether the first index runs fastest.
+    /// Whether the first index varies fastest.
     pub(super) fortran: bool,
     pub(super) shape: Vec<usize>,
 }
 
 impl Header {
-    /// How many numbers there are; [`header`] has checked that the product does not overflow.
+    /// The number of elements; [`header`] has checked that the product does not overflow.
     pub(super) fn count(&self) -> usize {
         self.shape.iter().product()
     }
 }
 
-/// The header of `file`, which is read up to the numbers behind it, and its length in bytes.
+/// Reads the header of `file`, leaving it at the first number, and returns it with its length in bytes.
 pub(super) fn header(path: &Path, file: &mut File) -> Result<(Header, u64)> {
     let mut start = Vec::new();
     Read::by_ref(file).take(LIMIT as u64).read_to_end(&mut start).map_err(|e| unreadable(path, &e))?;
@@ -37,14 +37,14 @@ pub(super) fn header(path: &Path, file: &mut File) -> Result<(Header, u64)> {
     Ok((header, text.end as u64))
 }
 
-/// The array in `file`, which is `length` bytes long, as (rows, columns).
+/// Reads the array in `file`, which is `length` bytes long, as (rows, columns).
 pub(super) fn read(path: &Path, mut file: File, length: u64) -> Result<Tensor> {
     let (header, start) = header(path, &mut file)?;
     let (rows, columns) = match header.shape[..] {
         [rows] => (rows, 1),
         [rows, columns] => (rows, columns),
         ref other => {
-            let remedy = "save a table of one row an example: np.save(path, array.reshape(len(array), -1))";
+            let remedy = "save a table with one row per example: np.save(path, array.reshape(len(array), -1))";
             return Err(Error::file(path, format_args!("has {} dimensions; {remedy}", other.len())));
         }
     };
@@ -73,12 +73,12 @@ pub(super) fn read(path: &Path, mut file: File, length: u64) -> Result<Tensor> {
         "u8" => array.read(big_endian, |v| u64::from_le_bytes(v) as f64),
         _ => {
             let remedy = "save floats: np.save(path, array.astype(\"f4\"))";
-            Err(Error::file(path, format_args!("holds `{}`, which is not read; {remedy}", header.dtype)))
+            Err(Error::file(path, format_args!("holds `{}`, which is not supported; {remedy}", header.dtype)))
         }
     }
 }
 
-/// Where the text of the header lies in `start`, the first [`LIMIT`] bytes of a file.
+/// The range of the header's text in `start`, the first [`LIMIT`] bytes of a file.
 fn header_text(path: &Path, start: &[u8]) -> Result<std::ops::Range<usize>> {
     if start.is_empty() {
         return Err(Error::file(path, format_args!("is empty; {REMEDY}")));
@@ -113,7 +113,7 @@ fn parse(path: &Path, text: &[u8]) -> Result<Header> {
     let (mut dtype, mut fortran, mut shape) = (None, None, None);
     let unexpected = |scanner: &Scanner| {
         let rest: String = scanner.0.trim().chars().take(20).collect();
-        malformed(path, &format!("`{}` has no place in it", rest.escape_debug()))
+        malformed(path, &format!("`{}` is unexpected", rest.escape_debug()))
     };
     if !scanner.takes('{') {
         return Err(unexpected(&scanner));
@@ -153,14 +153,14 @@ fn parse(path: &Path, text: &[u8]) -> Result<Header> {
 fn parse_shape(path: &Path, scanner: &mut Scanner) -> Result<Vec<usize>> {
     let (mut shape, mut product) = (Vec::new(), 1usize);
     if !scanner.takes('(') {
-        return Err(malformed(path, "`shape` is no tuple"));
+        return Err(malformed(path, "`shape` is not a tuple"));
     }
     while !scanner.takes(')') {
         let word = scanner.word();
         if word.is_empty() || !word.bytes().all(|b| b.is_ascii_digit()) {
-            return Err(malformed(path, &format!("`{word}` in `shape` is no whole number")));
+            return Err(malformed(path, &format!("`{word}` in `shape` is not an integer")));
         }
-        // A length of 0 must not hide that the others overflow.
+        // A length of 0 must not hide an overflow of the others.
         let length = word.parse::<usize>().ok();
         product = length.and_then(|n| product.checked_mul(n.max(1))).ok_or_else(|| {
             let message = "is truncated: its header claims more numbers than a file can hold";
@@ -168,24 +168,24 @@ fn parse_shape(path: &Path, scanner: &mut Scanner) -> Result<Vec<usize>> {
         })?;
         shape.extend(length);
         if !scanner.takes(',') && !scanner.0.trim_start().starts_with(')') {
-            return Err(malformed(path, "`shape` is no tuple of whole numbers"));
+            return Err(malformed(path, "`shape` is not a tuple of integers"));
         }
     }
     Ok(shape)
 }
 
-/// The part of a header that has not been read yet.
+/// The rest of a header that has not been parsed yet.
 struct Scanner<'a>(&'a str);
 
 impl<'a> Scanner<'a> {
-    /// Whether `mark` comes next, blanks aside; if so it is passed.
+    /// Skips blanks and consumes `mark` if it comes next; returns whether it did.
     fn takes(&mut self, mark: char) -> bool {
         let rest = self.0.trim_start().strip_prefix(mark);
         self.0 = rest.unwrap_or(self.0);
         rest.is_some()
     }
 
-    /// The string in quotes that comes next, if one does.
+    /// Consumes a quoted string, if one comes next.
     fn quoted(&mut self) -> Option<&'a str> {
         let start = self.0.trim_start();
         let quote = start.chars().next().filter(|c| matches!(c, '\'' | '"'))?;
@@ -194,7 +194,7 @@ impl<'a> Scanner<'a> {
         Some(text)
     }
 
-    /// The letters and digits that come next.
+    /// Consumes the letters and digits that come next.
     fn word(&mut self) -> &'a str {
         let start = self.0.trim_start();
         let (word, rest) = start.split_at(start.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(start.len()));
@@ -203,11 +203,11 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// The numbers behind a header.
+/// The numbers after a header.
 struct Array<'a> {
     path: &'a Path,
     file: File,
-    /// What is left of the file.
+    /// The number of bytes left in the file.
     bytes: u64,
     /// Rows and columns.
     size: (usize, usize),
@@ -215,7 +215,7 @@ struct Array<'a> {
 }
 
 impl Array<'_> {
-    /// Reads numbers of N bytes, each made a value by `convert` from its bytes, the least first.
+    /// Reads numbers of N bytes, each converted by `convert` from its little-endian bytes.
     fn read<const N: usize, V: WithDType>(self, big_endian: bool, convert: impl Fn([u8; N]) -> V) -> Result<Tensor> {
         let Self { path, file, bytes, size: (rows, columns), header } = self;
         let possible = bytes / N as u64;
@@ -257,12 +257,12 @@ fn records(path: &Path) -> Error {
     Error::file(path, format_args!("holds records of several fields; {remedy}"))
 }
 
-/// Writes `data`, of two dimensions in f32 or f64.
+/// Writes `data` (rows, columns) in f32 or f64.
 pub(super) fn write(path: &Path, file: &mut File, data: &Tensor) -> Result<()> {
     let (rows, columns) = data.dims2()?;
     let data = data.flatten_all()?;
     let kind = if data.dtype() == DType::F32 { "<f4" } else { "<f8" };
-    // Blanks and a line break bring the numbers to a multiple of 64 bytes.
+    // Blanks and a newline align the numbers to 64 bytes.
     let text = format!("{{'descr': '{kind}', 'fortran_order': False, 'shape': ({rows}, {columns}, ), }}");
     let length = (text.len() + 11).next_multiple_of(64) - 11;
     let mut start = b"\x93NUMPY\x01\x00".to_vec();

@@ -1,12 +1,12 @@
-//! Minibatches that their number alone decides.
+//! Shuffled minibatches that depend only on the seed and their index.
 
 use crate::{Error, Result, Rng};
 
-/// An endless row of shuffled minibatches of which any can be asked for.
+/// An endless sequence of shuffled minibatches with random access.
 ///
-/// The batches of an epoch are a permutation that the seed and the number of the epoch determine, so
-/// that a training run is resumed by its step alone. What is left of an epoch that is less than a
-/// batch is passed over; if there are fewer examples than a batch, every batch is all of them.
+/// The batches of an epoch are a permutation that depends only on the seed and the number of the epoch, so
+/// that a training run can be resumed from its step alone. A remainder smaller than a
+/// batch is skipped; if there are fewer examples than a batch, every batch is all of them.
 ///
 /// ```
 /// use flows_core::data::Shuffle;
@@ -42,7 +42,7 @@ impl Shuffle {
         Ok(Self { seed, batch_size, epoch: 0, order: order(seed, 0, examples) })
     }
 
-    /// The batches of an epoch.
+    /// The number of batches per epoch.
     pub fn batches_per_epoch(&self) -> u64 {
         (self.order.len() / self.batch_size) as u64
     }
@@ -59,7 +59,7 @@ impl Shuffle {
 }
 
 fn order(seed: u64, epoch: u64, examples: usize) -> Vec<u32> {
-    // An odd constant far from any small one: no two epochs of neighbouring seeds share an order.
+    // A large odd constant, so that no epochs of neighbouring seeds share an order.
     Rng::seed(seed.wrapping_add(epoch.wrapping_mul(0x9e37_79b9_7f4a_7c15))).permutation(examples)
 }
 

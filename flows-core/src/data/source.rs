@@ -1,4 +1,4 @@
-//! The one word by which a program is told where its data is.
+//! Sources of data, as named on the command line.
 
 use super::{Dataset, Proportions, Table, Toy, read_table};
 use crate::hub::{self, Address};
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::{fmt, str::FromStr};
 
-/// Where data comes from: a 2-D density, a table, a folder, or either of the last on the Hub.
+/// Where data comes from: a 2-D density, a table, a folder of tables, or a table or such a folder on the Hub.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Source {
@@ -22,7 +22,7 @@ pub enum Source {
 }
 
 impl Source {
-    /// Puts the name of the data before what is wrong with it.
+    /// A function that prefixes errors with the name of the data.
     pub fn named(&self) -> impl Fn(Error) -> Error {
         move |error| match error {
             Error::Data(message) => Error::Data(format!("{self}: {message}")),
@@ -49,7 +49,7 @@ impl Source {
         }
     }
 
-    /// Rows to test on: `count` samples of a density, all rows of a table, `test.npy` of a folder.
+    /// The test rows: `count` samples of a density, all rows of a table, or `test.npy` of a folder.
     ///
     /// # Errors
     /// When they cannot be fetched or read.
@@ -63,10 +63,10 @@ impl Source {
         }
     }
 
-    /// The same place whatever the folder that the program is in.
+    /// Makes a path absolute, so that it does not depend on the current folder.
     ///
     /// # Errors
-    /// When the folder that it is in is not known.
+    /// When the current folder is unknown.
     pub fn absolute(self) -> Result<Self> {
         let absolute = |path: PathBuf| std::path::absolute(&path).map_err(|e| Error::file(path, e));
         Ok(match self {
@@ -109,7 +109,7 @@ impl FromStr for Source {
         } else {
             let names: Vec<_> = Toy::ALL.iter().map(|toy| toy.name()).collect();
             Err(Error::Config(format!(
-                "`{text}` is no data; give a .npy or .csv file, a folder with train.npy, validation.npy and test.npy, \
+                "`{text}` names no data; give a .npy or .csv file, a folder with train.npy, validation.npy and test.npy, \
                  hf://owner/repo/path, or one of {}",
                 names.join(", ")
             )))
@@ -137,7 +137,7 @@ mod tests {
     use crate::data::write_table;
 
     #[test]
-    fn sources_are_told_apart_and_loaded() -> Result<()> {
+    fn sources_are_recognised_and_loaded() -> Result<()> {
         let folder = tempfile::tempdir().unwrap();
         let directory = folder.path().to_string_lossy().into_owned();
         let rng = &mut Rng::seed(0);

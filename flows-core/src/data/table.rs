@@ -1,4 +1,4 @@
-//! Tables of numbers: one row an example, one column a quantity.
+//! Tables of numbers: one row per example, one column per variable.
 
 use super::{csv, npy};
 use crate::{Error, Result};
@@ -10,9 +10,9 @@ use std::path::Path;
 /// A table of finite numbers.
 #[derive(Clone, Debug)]
 pub struct Table {
-    /// The names of the columns, where the file has a header.
+    /// The names of the columns, if the file has a header.
     pub columns: Option<Vec<String>>,
-    /// The numbers, shape (rows, columns), on the CPU: f32 if the file stores f32, else f64.
+    /// The numbers (rows, columns), on the CPU: f32 if the file stores f32, else f64.
     pub data: Tensor,
 }
 
@@ -24,8 +24,8 @@ pub struct Table {
 ///
 /// # Errors
 /// [`Error::File`] when the file is missing, empty, truncated, malformed or of another kind;
-/// [`Error::Data`] when a row has another length than the first, or a cell is not a finite number,
-/// with the row as a person counts them (for `.csv` the line of the file) and the column, from 1.
+/// [`Error::Data`] when a row differs in length from the first, or a cell is not a finite number,
+/// naming the row (for `.csv` the line of the file) and the column, both counted from 1.
 pub fn read_table(path: impl AsRef<Path>) -> Result<Table> {
     let path = path.as_ref();
     let kind = Kind::of(path)?;
@@ -45,22 +45,22 @@ pub fn read_table(path: impl AsRef<Path>) -> Result<Table> {
 }
 
 impl Table {
-    /// The text of the `.csv` file that [`write_table`] writes.
+    /// The table as the text of the `.csv` file that [`write_table`] writes.
     ///
     /// # Errors
-    /// [`Error::Shape`] as there.
+    /// [`Error::Shape`] as in [`write_table`].
     pub fn to_csv(&self) -> Result<String> {
         let mut text = Vec::new();
         csv::write("the table".as_ref(), &mut text, self.columns.as_deref(), &self.writable()?)?;
         Ok(String::from_utf8_lossy(&text).into_owned())
     }
 
-    /// The numbers in a type that is written, once the names are known to fit.
+    /// The numbers in a dtype that can be written, after checking the names.
     fn writable(&self) -> Result<Tensor> {
         let dims = self.data.dims();
         let (_, width) = self.data.dims2().map_err(|_| Error::shape("the table", dims, "(rows, columns)"))?;
         if let Some(columns) = self.columns.as_ref().filter(|c| c.len() != width) {
-            return Err(Error::shape("the table", dims, format!("(rows, {}), one name a column", columns.len())));
+            return Err(Error::shape("the table", dims, format!("(rows, {}), one name per column", columns.len())));
         }
         Ok(match self.data.dtype() {
             DType::F32 | DType::F64 => self.data.clone(),
@@ -70,13 +70,13 @@ impl Table {
     }
 }
 
-/// Writes a table to a `.npy` file (without the names of columns) or a `.csv` file, whole or not at all.
+/// Writes a table to a `.npy` file (without column names) or a `.csv` file, atomically.
 ///
-/// Numbers keep their value to the bit; f32 and f64 keep their dtype in `.npy`.
+/// Numbers are preserved exactly; f32 and f64 keep their dtype in `.npy`.
 ///
 /// # Errors
-/// [`Error::Shape`] when the data is not of two dimensions or the names are not one a column;
-/// [`Error::File`] when the name ends otherwise; [`Error::Io`] when the file cannot be written.
+/// [`Error::Shape`] when the data does not have two dimensions or there is not one name per column;
+/// [`Error::File`] for any other extension; [`Error::Io`] when the file cannot be written.
 pub fn write_table(path: impl AsRef<Path>, table: &Table) -> Result<()> {
     let path = path.as_ref();
     let kind = Kind::of(path)?;
@@ -87,7 +87,7 @@ pub fn write_table(path: impl AsRef<Path>, table: &Table) -> Result<()> {
     })
 }
 
-/// The formats that are known by the end of a file's name.
+/// The formats, by file extension.
 #[derive(Clone, Copy)]
 enum Kind {
     Npy,
@@ -104,7 +104,7 @@ impl Kind {
     }
 }
 
-/// Where a cell is, for messages.
+/// The position of a cell, for messages.
 pub(super) fn place(path: &Path, row: u64, column: usize, name: Option<&str>) -> String {
     match name {
         Some(name) => format!("{}: row {row}, column {column} (`{name}`)", path.display()),
@@ -165,7 +165,7 @@ mod tests {
         }
         assert_eq!(rows(&read("a.npy", &npy("|i1", C, &[3], vec![-1i8, 0, 1])).unwrap()), [[-1.0], [0.0], [1.0]]);
         assert_eq!(rows(&read("a.npy", &npy("|b1", C, &[2], vec![true, false])).unwrap()), [[1.0], [0.0]]);
-        // The bytes that np.save writes.
+        // The bytes written by np.save.
         let header = "{'descr': '<i2', 'fortran_order': False, 'shape': (2,), }";
         let bytes = [b"\x93NUMPY\x01\x00\x76\x00", format!("{header:117}\n\x01\x00\x02\x01").as_bytes()].concat();
         assert_eq!(rows(&read("a.npy", &bytes).unwrap()), [[1.0], [258.0]]);
@@ -183,7 +183,7 @@ mod tests {
             assert_eq!(rows(&back), rows(&table));
             assert_eq!(back.columns, table.columns.clone().filter(|_| has_names));
         }
-        // Another writer makes the same file.
+        // An independent writer produces the same file.
         let bytes = fs::read(folder.path().join("a.npy")).unwrap();
         assert_eq!(bytes, npy("<f8", npyz::Order::C, &[3, 2], values.to_vec()));
         let single = Table { columns: None, data: Tensor::new(&[[0.1f32], [1e-40]], &Device::Cpu)? };
@@ -265,9 +265,9 @@ mod tests {
         assert!(read_table(folder.path().join("d.npy")).unwrap_err().to_string().contains("folder"));
     }
 
-    /// The table, or none where it is refused. A table has rows and columns of finite numbers, a name
-    /// a column if any, and its numbers are the same once written and read again; a refusal names the file and, if
-    /// it is of a number, the row.
+    /// The table, or none if it is refused. Checks that a table has rows and columns of finite numbers, one name per
+    /// column if any, and survives writing and reading; and that a refusal names the file and, if it concerns a number,
+    /// the row.
     fn table_or_refusal(name: &str, content: &[u8]) -> Option<Table> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(name);

@@ -1,4 +1,4 @@
-//! The eight two-dimensional densities on which flows are shown.
+//! Eight two-dimensional densities on which flows are commonly demonstrated.
 
 use super::density;
 use crate::{Error, Result, Rng, ops::elements};
@@ -12,8 +12,8 @@ use std::{fmt, str::FromStr};
 ///
 /// The generators are those of FFJORD (Grathwohl et al. 2019, code `toy_data.py`), with the
 /// parameter of a curve drawn uniformly instead of from an even grid, so that samples are
-/// independent. By name: `two-moons`, `circles`, `rings`, `eight-gaussians`, `pinwheel`,
-/// `two-spirals`, `checkerboard`, `swiss-roll`.
+/// independent. The names are `two-moons`, `circles`, `rings`, `eight-gaussians`, `pinwheel`,
+/// `two-spirals`, `checkerboard` and `swiss-roll`.
 ///
 /// ```
 /// use flows_core::{Rng, data::Toy};
@@ -25,18 +25,18 @@ use std::{fmt, str::FromStr};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Toy {
-    /// Two half circles of radius 2 that reach into each other, noise 0.2.
+    /// Two interleaved half circles of radius 2, noise 0.2.
     TwoMoons,
     /// Two circles of radius 3 and 1.5, noise 0.24.
     Circles,
     /// Four circles of radius 3, 2.25, 1.5 and 0.75, noise 0.08.
     Rings,
-    /// Eight normals of standard deviation 0.5 with means on a circle of radius 4, all over 1.414.
+    /// Eight normals of standard deviation 0.5 with means on a circle of radius 4, all divided by 1.414.
     EightGaussians,
-    /// Five arms: normals of deviations (0.3, 0.1) about (1, 0), each point turned by an angle that
-    /// grows with its first coordinate, times 2.
+    /// Five arms: normals of standard deviations (0.3, 0.1) about (1, 0), each point rotated by an angle that
+    /// grows with its first coordinate, all times 2.
     Pinwheel,
-    /// Two spirals of one and a half turns, shaken by a uniform square and noise 0.1.
+    /// Two spirals of one and a half turns, with noise from a uniform square and normal noise 0.1.
     TwoSpirals,
     /// Eight squares of side 2 of a 4 x 4 board.
     Checkerboard,
@@ -57,7 +57,7 @@ impl Toy {
         Self::SwissRoll,
     ];
 
-    /// The name, as `FromStr` and the command line know it.
+    /// The name that `FromStr` and the command line accept.
     pub fn name(self) -> &'static str {
         match self {
             Self::TwoMoons => "two-moons",
@@ -110,7 +110,7 @@ impl Toy {
                 [axis(x), axis(y)]
             }
             Self::Checkerboard => {
-                // Numbers that f32 holds exactly: none is rounded into the next square.
+                // Numbers that f32 represents exactly, so that none is rounded into the next square.
                 let fraction = |rng: &mut Rng| (rng.below(1 << 21) as f64 + 0.5) / (1 << 21) as f64;
                 let column = rng.below(4) as f64;
                 let row = 2.0 * rng.below(2) as f64 + column % 2.0;
@@ -123,19 +123,19 @@ impl Toy {
         }
     }
 
-    /// The exact log density of `x`, shape (n, 2), in nats: shape (n), dtype and device of `x`.
+    /// The exact log-density in nats, (n), of `x` (n, 2), in the dtype and on the device of `x`.
     ///
-    /// Minus infinity outside the squares of the checkerboard; NaN where a coordinate is. The
+    /// It is minus infinity outside the squares of the checkerboard, and NaN where a coordinate is NaN. The
     /// result carries no gradient.
     ///
     /// # Errors
-    /// When `x` does not have the shape (n, 2) or is not of floating point.
+    /// When `x` does not have the shape (n, 2) or is not floating-point.
     pub fn log_density(self, x: &Tensor) -> Result<Tensor> {
         let (n, 2) = x.dims2().map_err(|_| Error::shape("x", x.dims(), "(n, 2)"))? else {
             return Err(Error::shape("x", x.dims(), "(n, 2)"));
         };
         if !x.dtype().is_float() {
-            return Err(Error::Data(format!("x is of {:?}; convert it to f32 or f64", x.dtype())));
+            return Err(Error::Data(format!("x has dtype {:?}; convert it to f32 or f64", x.dtype())));
         }
         let flat = x.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
         let density = density::of(self);
@@ -143,10 +143,10 @@ impl Toy {
         Ok(Tensor::from_vec(values, n, &Device::Cpu)?.to_dtype(x.dtype())?.to_device(x.device())?)
     }
 
-    /// The differential entropy in nats, which is the best expected loss that a model can reach.
+    /// The differential entropy in nats, the lowest expected negative log-likelihood that a model can reach.
     ///
     /// `ln 32` for the checkerboard; for the others `-integral p ln p` by the midpoint rule on a
-    /// grid that covers the density, refined until seven digits stand.
+    /// grid that covers the density, refined until seven digits are stable.
     pub fn entropy(self) -> f64 {
         match self {
             Self::TwoMoons => 2.393_879_2,
@@ -161,7 +161,7 @@ impl Toy {
     }
 }
 
-/// The point of the outer (0) or inner (1) moon at the angle `t` of [0, pi].
+/// The point of the outer (0) or inner (1) moon at the angle `t` in [0, pi].
 pub(super) fn moon(which: usize, t: f64) -> [f64; 2] {
     let (sin, cos) = t.sin_cos();
     if which == 0 { [2.0 * cos - 1.0, 2.0 * sin - 0.2] } else { [1.0 - 2.0 * cos, 0.8 - 2.0 * sin] }
@@ -173,12 +173,12 @@ pub(super) fn gaussian_mean(k: usize) -> [f64; 2] {
     [4.0 / 1.414 * cos, 4.0 / 1.414 * sin]
 }
 
-/// The point of the first spiral at the angle `t` of [0, 3 pi].
+/// The point of the first spiral at the angle `t` in [0, 3 pi].
 pub(super) fn spiral(t: f64) -> [f64; 2] {
     [-t * t.cos() / 3.0, t * t.sin() / 3.0]
 }
 
-/// The point of the roll at the angle `t` of [1.5 pi, 4.5 pi].
+/// The point of the roll at the angle `t` in [1.5 pi, 4.5 pi].
 pub(super) fn swiss_roll(t: f64) -> [f64; 2] {
     [t * t.cos() / 5.0, t * t.sin() / 5.0]
 }

@@ -14,8 +14,8 @@ use candle_core::{DType, Tensor};
 /// `log p(x) = sum_i x_i logit_i - softplus(logit_i)`, the stable form of
 /// `x ln s(logit) + (1 - x) ln(1 - s(logit))`, s being the sigmoid.
 ///
-/// x is of the logits' type; anything but 0 and 1 has probability 0. Draws are not
-/// differentiable. Any event shape; a context is ignored.
+/// x has the logits' dtype; values other than 0 and 1 have probability 0. Draws are not
+/// differentiable. The event shape is arbitrary; a context is ignored.
 #[derive(Clone, Debug)]
 pub struct Bernoulli {
     event: Vec<usize>,
@@ -23,7 +23,7 @@ pub struct Bernoulli {
 }
 
 impl Bernoulli {
-    /// The distribution with these logits, of the event's shape.
+    /// The distribution with these logits (event...).
     ///
     /// # Errors
     /// When a logit is not finite.
@@ -33,7 +33,7 @@ impl Bernoulli {
         Ok(Self { event: event_shape(logits.dims())?, logits: logits.clone() })
     }
 
-    /// The distribution with trainable `logits`, 0 at first.
+    /// The distribution with trainable `logits`, initialised to 0.
     ///
     /// # Errors
     /// When the event shape has a dimension of 0 or the name is taken.
@@ -43,7 +43,7 @@ impl Bernoulli {
         Ok(Self { event, logits })
     }
 
-    /// The logits, of the event's shape.
+    /// The logits, (event...).
     pub fn logits(&self) -> &Tensor {
         &self.logits
     }

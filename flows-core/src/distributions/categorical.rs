@@ -11,11 +11,11 @@ use crate::ops::{log_softmax, sum_event};
 use crate::{Error, Result, Rng};
 use candle_core::{D, DType, Tensor};
 
-/// Independent elements, each one of the classes 0 to K - 1:
+/// Independent elements in the classes 0 to K - 1:
 /// `log p(x) = sum_i log softmax(logits_i)[x_i]`.
 ///
-/// x holds class indices, as u32 or as whole numbers of the logits' type; anything else has
-/// probability 0. Draws are of the logits' type and not differentiable. Any event shape; a
+/// x holds class indices, as u32 or as integers in the logits' dtype; other values have
+/// probability 0. Draws have the logits' dtype and are not differentiable. The event shape is arbitrary; a
 /// context is ignored.
 #[derive(Clone, Debug)]
 pub struct Categorical {
@@ -28,7 +28,7 @@ impl Categorical {
     /// The distribution with these logits (event..., K); minus infinity excludes a class.
     ///
     /// # Errors
-    /// When there is no class, or an element's logits are NaN, infinite or all excluded.
+    /// When there are no classes, or an element's logits contain NaN or infinity, or exclude every class.
     pub fn new(logits: &Tensor) -> Result<Self> {
         check_float(logits.dtype())?;
         let Some((&classes, event)) = logits.dims().split_last() else {
@@ -40,10 +40,10 @@ impl Categorical {
         Ok(Self { event: event_shape(event)?, classes, logits: logits.clone() })
     }
 
-    /// The distribution over `classes` with trainable `logits`, 0 at first.
+    /// The distribution over `classes` with trainable `logits`, initialised to 0.
     ///
     /// # Errors
-    /// When there is no class, the event shape has a dimension of 0 or the name is taken.
+    /// When there are no classes, the event shape has a dimension of 0 or the name is taken.
     pub fn trainable(event: impl Into<Vec<usize>>, classes: usize, scope: &Scope) -> Result<Self> {
         let event = event_shape(event)?;
         let shape = [event.as_slice(), &[at_least_one("the number of classes", classes)?]].concat();
@@ -57,7 +57,7 @@ impl Categorical {
     }
 }
 
-/// Draws class indices from logits (..., K), one after another for each row.
+/// Draws class indices from logits (..., K).
 pub(super) struct Chooser {
     cumulative: Vec<f64>,
     classes: usize,
@@ -78,7 +78,7 @@ impl Chooser {
         Ok(Self { cumulative, classes })
     }
 
-    /// `count` draws for each row, the rows in turn.
+    /// `count` draws for each row, (count, rows).
     pub(super) fn draw(&self, count: usize, rng: &mut Rng) -> Vec<u32> {
         let mut choose = |row: &[f64]| {
             let u = rng.uniform() * row.last().copied().unwrap_or(1.0);
@@ -97,7 +97,7 @@ impl Distribution for Categorical {
         check_batch(x, &self.event, context)?;
         let x = x.detach().to_dtype(self.logits.dtype())?;
         let class = x.clamp(0.0, (self.classes - 1) as f64)?.round()?;
-        // Row-major place of each element's class in the table (N, K).
+        // The row-major index of each element's class in the table (N, K).
         let elements: usize = self.event.iter().product();
         let start = Tensor::arange_step(0, (elements * self.classes) as u32, self.classes as u32, x.device())?;
         let place = class.reshape(((), elements))?.to_dtype(DType::U32)?.broadcast_add(&start)?.flatten_all()?;

@@ -1,4 +1,4 @@
-//! What the distributions check and mask in the same way.
+//! Checks and masks shared by the distributions.
 
 use crate::bijectors::{Bounds, Support};
 use crate::ops::sum_event;
@@ -9,7 +9,7 @@ use candle_core::{DType, Tensor};
 /// `ln(2 pi)`.
 pub(super) const LN_2PI: f64 = 1.837_877_066_409_345_5;
 
-/// The event shape as a user gave it; no dimension may be 0.
+/// Checks a given event shape, in which no dimension may be 0.
 pub(super) fn event_shape(shape: impl Into<Vec<usize>>) -> Result<Vec<usize>> {
     let shape = shape.into();
     match shape.contains(&0) {
@@ -18,7 +18,7 @@ pub(super) fn event_shape(shape: impl Into<Vec<usize>>) -> Result<Vec<usize>> {
     }
 }
 
-/// The methods of a distribution that say of what type it is, where it is, and which parameters it has.
+/// Implements the methods for the dtype, device and structure of a distribution with parameters.
 macro_rules! described {
     (|$this:ident| $name:expr, $like:expr, [$($weight:expr),*]) => {
         fn dtype(&$this) -> Option<candle_core::DType> {
@@ -40,13 +40,13 @@ macro_rules! described {
 
 pub(super) use described;
 
-/// The node of a distribution over events of this shape; of its tensors those count that are trained.
+/// The structure node of a distribution over events of this shape; only trainable tensors are counted.
 pub(super) fn node<'a>(name: &str, event: &[usize], tensors: impl IntoIterator<Item = &'a Tensor>) -> Structure {
     let weights = tensors.into_iter().filter(|tensor| tensor.is_variable());
     Structure::new(name, format!("{event:?}")).weights(weights)
 }
 
-/// Fails unless `count`, which the user knows as `what`, is at least one.
+/// Fails unless `count`, which errors call `what`, is at least one.
 pub(super) fn at_least_one(what: &str, count: usize) -> Result<usize> {
     if count == 0 { Err(Error::Config(format!("{what} must be at least 1"))) } else { Ok(count) }
 }
@@ -55,11 +55,11 @@ pub(super) fn at_least_one(what: &str, count: usize) -> Result<usize> {
 pub(super) fn check_float(dtype: DType) -> Result<()> {
     match dtype {
         DType::F32 | DType::F64 => Ok(()),
-        other => Err(Error::Config(format!("a distribution is of type f32 or f64, not {other:?}"))),
+        other => Err(Error::Config(format!("a distribution has dtype f32 or f64, not {other:?}"))),
     }
 }
 
-/// Fails unless two parameters have one shape and one floating type.
+/// Fails unless two parameters have the same shape and the same floating-point dtype.
 pub(super) fn check_alike(what: &str, a: &Tensor, b: &Tensor) -> Result<()> {
     check_float(a.dtype())?;
     if a.dtype() != b.dtype() {
@@ -84,7 +84,7 @@ pub(super) fn values_of(tensor: &Tensor) -> Result<Vec<f64>> {
     Ok(tensor.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?)
 }
 
-/// The box between two tensors of the event's shape; a number from `far` on is no bound.
+/// The box between two tensors (event...); numbers of magnitude `far` or more are not bounds.
 pub(super) fn box_of(event: &[usize], low: &Tensor, high: &Tensor, far: f64) -> Result<Support> {
     let bound = |v: f64| Some(v).filter(|v| v.abs() < far);
     let pairs = values_of(low)?.into_iter().zip(values_of(high)?);
@@ -92,8 +92,8 @@ pub(super) fn box_of(event: &[usize], low: &Tensor, high: &Tensor, far: f64) -> 
     Ok(Support::bounded(event, bounds))
 }
 
-/// Fails if there is a context that has not `rows` rows; a distribution without use for it
-/// ignores the rest.
+/// Fails if there is a context without exactly `rows` rows; a distribution that does not use it
+/// ignores its values.
 pub(super) fn check_rows(context: Option<&Tensor>, rows: usize) -> Result<()> {
     match context {
         Some(c) if c.dims().first() != Some(&rows) => {
@@ -103,7 +103,7 @@ pub(super) fn check_rows(context: Option<&Tensor>, rows: usize) -> Result<()> {
     }
 }
 
-/// Fails unless x is (B, event...) and a context has as many rows; returns B.
+/// Fails unless x is (B, event...) and a context, if any, has B rows; returns B.
 pub(super) fn check_batch(x: &Tensor, event: &[usize], context: Option<&Tensor>) -> Result<usize> {
     let batch = check_shape("x", x, event)?;
     check_rows(context, batch)?;
@@ -121,15 +121,15 @@ pub(super) fn replace(value: &Tensor, mask: &Tensor, constant: f64) -> Result<Te
     Ok(mask.where_cond(&constant, value)?)
 }
 
-/// `value` within `low <= x <= high`, minus infinity outside, NaN where x is NaN; low and high
-/// have the event's shape, the rest (B, event...).
+/// `value` where `low <= x <= high`, minus infinity outside, NaN where x is NaN; `low` and `high`
+/// are (event...), the others (B, event...).
 pub(super) fn restrict(value: &Tensor, x: &Tensor, low: &Tensor, high: &Tensor) -> Result<Tensor> {
     let outside = (x.broadcast_lt(low)? + x.broadcast_gt(high)?)?;
     replace(&replace(value, &outside, f64::NEG_INFINITY)?, &x.ne(x)?, f64::NAN)
 }
 
-/// The log-density (B), with minus infinity where it is NaN because the row of x is a point at infinity: one has an
-/// infinite element and none that is NaN. Any other NaN is a fault, of a weight for example, and stays.
+/// The log-density (B), with NaN replaced by minus infinity where the row of x is at infinity, that is, has an
+/// infinite element and no NaN. Any other NaN indicates a fault, for example in a weight, and is kept.
 pub(super) fn zero_at_infinity(log_density: &Tensor, x: &Tensor) -> Result<Tensor> {
     let undefined = log_density.ne(log_density)?;
     let some = |mask: Tensor| -> Result<Tensor> { Ok(sum_event(&mask.to_dtype(DType::F32)?)?.ne(0.0)?) };

@@ -1,4 +1,4 @@
-//! One normal distribution for each class.
+//! A normal distribution for each class.
 
 use super::Distribution;
 use super::checks::{
@@ -10,10 +10,10 @@ use crate::shape::check_context;
 use crate::{Error, Result, Rng};
 use candle_core::Tensor;
 
-/// A diagonal normal distribution for each of K classes, over any event shape:
+/// A diagonal normal distribution for each of K classes, over an arbitrary event shape:
 /// `log p(x | c) = log N(x; loc_c, scale_c^2)`.
 ///
-/// The context is the class of each row, (B, 1), as u32 or as whole numbers of a floating type.
+/// The context is the class of each row, (B, 1), as u32 or as integers in a floating-point dtype.
 /// Samples are differentiable with respect to the weights.
 #[derive(Clone, Debug)]
 pub struct ClassConditional {
@@ -27,7 +27,7 @@ impl ClassConditional {
     /// The distributions with these locations and scales, (K, event...).
     ///
     /// # Errors
-    /// When shapes or types differ, there is no class, or a scale is not positive.
+    /// When shapes or dtypes differ, there are no classes, or a scale is not positive.
     pub fn new(locs: &Tensor, scales: &Tensor) -> Result<Self> {
         check_alike("the scales", locs, scales)?;
         let Some((&classes, event)) = locs.dims().split_first() else {
@@ -39,10 +39,10 @@ impl ClassConditional {
         Ok(Self { event: event_shape(event)?, classes, locs: locs.clone(), log_scales: scales.log()? })
     }
 
-    /// The distributions with trainable `locs` and `log_scales`, 0 at first.
+    /// The distributions with trainable `locs` and `log_scales`, initialised to 0.
     ///
     /// # Errors
-    /// When there is no class, the event shape has a dimension of 0 or a name is taken.
+    /// When there are no classes, the event shape has a dimension of 0 or a name is taken.
     pub fn trainable(event: impl Into<Vec<usize>>, classes: usize, scope: &Scope) -> Result<Self> {
         let event = event_shape(event)?;
         let shape = batch_shape(at_least_one("the number of classes", classes)?, &event);
@@ -55,7 +55,7 @@ impl ClassConditional {
         let class = |c: f64| match c >= 0.0 && c < self.classes as f64 && c.fract() == 0.0 {
             true => Ok(c as u32),
             false => Err(Error::Data(format!(
-                "the context has class {c}; classes are the whole numbers 0 to {}",
+                "the context has class {c}; classes are the integers 0 to {}",
                 self.classes - 1
             ))),
         };

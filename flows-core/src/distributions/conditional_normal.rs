@@ -8,11 +8,11 @@ use crate::shape::check_context;
 use crate::{Result, Rng};
 use candle_core::Tensor;
 
-/// A diagonal normal distribution over any event shape, conditioned on a context c (B, W):
+/// A diagonal normal distribution over an arbitrary event shape, conditioned on a context c (B, W):
 /// `log p(x | c) = log N(x; loc, scale^2)`, `(loc, s) = A c + b`, `log scale = 5 tanh(s / 5)`.
 ///
 /// The bound keeps the scale between e^-5 and e^5 for any context. The weights, `weight`
-/// (2 N, W) and `bias` (2 N) for N elements, start at 0: a standard normal. Samples are
+/// (2 N, W) and `bias` (2 N) for N elements, are initialised to 0, which gives a standard normal. Samples are
 /// differentiable with respect to weights and context.
 #[derive(Clone, Debug)]
 pub struct ConditionalNormal {
@@ -25,7 +25,7 @@ pub struct ConditionalNormal {
 const BOUND: f64 = 5.0;
 
 impl ConditionalNormal {
-    /// The distribution over events of this shape, given contexts of `width` numbers.
+    /// The distribution over events of this shape, given contexts (B, `width`).
     ///
     /// # Errors
     /// When the width is 0, the event shape has a dimension of 0 or a name is taken.
@@ -49,7 +49,7 @@ impl ConditionalNormal {
     }
 }
 
-/// A normal distribution for each row: location and log-scale, (B, event...).
+/// A normal distribution for each row, with location and log-scale (B, event...).
 pub(super) struct Located {
     pub(super) loc: Tensor,
     pub(super) log_scale: Tensor,
@@ -65,7 +65,7 @@ impl Located {
         sum_event(&(z.sqr()?.affine(-0.5, -0.5 * LN_2PI)? - &self.log_scale)?)
     }
 
-    /// A draw for each row, with its log-density.
+    /// One draw per row, with its log-density.
     pub(super) fn draw(&self, rng: &mut Rng) -> Result<(Tensor, Tensor)> {
         let z = rng.normal_tensor(self.loc.shape().clone(), self.loc.dtype(), self.loc.device())?;
         Ok((((&z * ops::exp(&self.log_scale)?)? + &self.loc)?, self.log_prob_at(&z)?))

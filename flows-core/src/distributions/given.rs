@@ -1,4 +1,4 @@
-//! A conditional distribution at one context.
+//! A conditional distribution at a fixed context.
 
 use super::Distribution;
 use crate::bijectors::Support;
@@ -7,8 +7,8 @@ use candle_core::{DType, Device, Tensor};
 
 /// A conditional distribution at one context, itself a distribution without context: `p(x | c)` for a fixed c.
 ///
-/// A network that a flow sees the context through ([`Embed`](crate::bijectors::Embed)) is evaluated once, when this is
-/// made, rather than for each event. Gradients flow to its weights as ever.
+/// A network that embeds the context of a flow ([`Embed`](crate::bijectors::Embed)) is evaluated once, when this is
+/// created, rather than for each event. Gradients still flow to its weights.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -28,10 +28,10 @@ pub struct Given<'a> {
 }
 
 impl<'a> Given<'a> {
-    /// `distribution` at a context, (...) or (1, ...); [`Distribution::given`] does the same where the type is known.
+    /// `distribution` at a context, (...) or (1, ...); for a concrete type, [`Distribution::given`] does the same.
     ///
     /// # Errors
-    /// When the context is of a wrong shape.
+    /// When the context has the wrong shape.
     pub fn new(distribution: &'a dyn Distribution, context: &Tensor) -> Result<Self> {
         let context = match context.dims() {
             [1, _, ..] => context.clone(),
@@ -61,7 +61,7 @@ impl Distribution for Given<'_> {
     }
 }
 
-/// A distribution that sees the same context, (1, ...), with every event.
+/// A distribution given the same context, (1, ...), for every event.
 #[derive(Debug)]
 struct Repeated<'a> {
     distribution: &'a dyn Distribution,
@@ -75,15 +75,15 @@ impl Repeated<'_> {
     }
 }
 
-/// Fails if a distribution whose context is given gets another.
+/// Fails if a context is passed to a distribution whose context is fixed.
 pub(super) fn check_given(context: Option<&Tensor>) -> Result<()> {
     match context {
-        Some(_) => Err(Error::Config("the context of this distribution is given already: give no other".into())),
+        Some(_) => Err(Error::Config("the context of this distribution is already given: pass none".into())),
         None => Ok(()),
     }
 }
 
-/// One context, (1, ...), for every event of a batch.
+/// Repeats a context (1, ...) for every event of a batch.
 pub(super) fn repeat(context: &Tensor, batch: usize) -> Result<Tensor> {
     let mut shape = context.dims().to_vec();
     shape[0] = batch;
@@ -149,7 +149,7 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    /// The first column of a context twice; counts the rows that it has seen.
+    /// A network that repeats the first column of a context, and counts the rows that it has processed.
     #[derive(Debug, Default)]
     struct Counted(Arc<AtomicUsize>);
 
@@ -181,7 +181,7 @@ mod tests {
         let given = flow.given(&contexts.get(1)?)?;
         let x = draw(&given, 300, None, &mut Rng::seed(3))?;
         let log_prob = score(&given, &x, None)?;
-        assert_eq!(rows.swap(0, Ordering::Relaxed), 1, "the network saw more than one context");
+        assert_eq!(rows.swap(0, Ordering::Relaxed), 1, "the network processed more than one context");
         let repeated = contexts.narrow(0, 1, 1)?.broadcast_as((300, 5))?;
         assert!(difference(&flow.log_prob(&x, Some(&repeated))?, &log_prob)? < 1e-12);
         let (same, same_log_prob) = draw_with_log_prob(&given, 300, None, &mut Rng::seed(3))?;
@@ -190,7 +190,7 @@ mod tests {
         rows.store(0, Ordering::Relaxed);
         let draws = draw_given(&flow, 200, &contexts, &mut Rng::seed(4))?;
         assert_eq!((draws.dims(), rows.load(Ordering::Relaxed)), (&[3, 200, 2][..], 3));
-        // Draws belong to their contexts: under another one they are less likely.
+        // Draws follow their contexts: given another context they are less likely.
         let log_prob = |context: usize| -> Result<f64> {
             let log_prob = flow.given(&contexts.get(context)?)?.log_prob(&draws.get(2)?, None)?;
             Ok(log_prob.mean_all()?.to_scalar::<f64>()?)

@@ -30,7 +30,7 @@ impl Family for LaplaceFamily {
 
 impl SymmetricCdf for LaplaceFamily {
     fn log_cdf(&self, z: &Tensor) -> Result<Tensor> {
-        // e^z / 2 below 0 and 1 - e^-z / 2 above.
+        // F(z) is e^z / 2 below 0 and 1 - e^-z / 2 above.
         let below = z.minimum(0.0)?.affine(1.0, -LN_2)?;
         let above = ops::ln(&ops::exp(&z.maximum(0.0)?.neg()?)?.affine(-0.5, 1.0)?)?;
         Ok(z.lt(0.0)?.where_cond(&below, &above)?)

@@ -1,4 +1,4 @@
-//! Independent elements of one standard family, shifted and scaled.
+//! Location-scale families with independent elements.
 
 use super::Distribution;
 use super::checks::{batch_shape, check_alike, check_batch, check_rows, check_values, event_shape, node};
@@ -8,10 +8,9 @@ use crate::{Result, Rng, Structure};
 use candle_core::{DType, Device, Tensor};
 use std::fmt;
 
-/// A density on the real line that is symmetric about 0, of which [`LocationScale`] makes a
-/// distribution.
+/// A standard density on the real line, symmetric about 0, for use in [`LocationScale`].
 pub trait Family: fmt::Debug + Send + Sync {
-    /// The field's name for the family.
+    /// The name of the family.
     const NAME: &'static str;
 
     /// `log p(z)` of each element of z (B, event...).
@@ -20,19 +19,19 @@ pub trait Family: fmt::Debug + Send + Sync {
     /// When the device fails.
     fn log_density(&self, z: &Tensor) -> Result<Tensor>;
 
-    /// Independent draws.
+    /// Independent draws from the standard density.
     ///
     /// # Errors
     /// When the device fails.
     fn noise(&self, shape: &[usize], dtype: DType, device: &Device, rng: &mut Rng) -> Result<Tensor>;
 
-    /// The tensors of the family itself, such as its degrees of freedom.
+    /// The family's own tensors, such as degrees of freedom.
     fn tensors(&self) -> Vec<&Tensor> {
         Vec::new()
     }
 }
 
-/// A [`Family`] whose distribution function F and its inverse are known, in logarithms so that
+/// A [`Family`] with a known distribution function F and its inverse, in terms of ln F so that
 /// the lower tail is exact.
 pub trait SymmetricCdf: Family {
     /// `ln F(z)` of each element.
@@ -41,18 +40,18 @@ pub trait SymmetricCdf: Family {
     /// When the device fails.
     fn log_cdf(&self, z: &Tensor) -> Result<Tensor>;
 
-    /// The z with `ln F(z) = y` of each element, for y < 0.
+    /// The z with `ln F(z) = y` for each element y < 0.
     ///
     /// # Errors
     /// When the device fails.
     fn quantile(&self, y: &Tensor) -> Result<Tensor>;
 }
 
-/// Independent elements `x_i = loc_i + scale_i z_i` with z_i of the family F:
+/// Independent elements `x_i = loc_i + scale_i z_i` with z_i from the family F with density f:
 /// `log p(x) = sum_i log f((x_i - loc_i) / scale_i) - log scale_i`.
 ///
-/// Any event shape; a context is ignored. Samples are differentiable with respect to location
-/// and scale. Made under the names [`Normal`](super::Normal), [`Laplace`](super::Laplace),
+/// The event shape is arbitrary; a context is ignored. Samples are differentiable with respect to location
+/// and scale. Its instances are [`Normal`](super::Normal), [`Laplace`](super::Laplace),
 /// [`Logistic`](super::Logistic) and [`StudentT`](super::StudentT).
 pub struct LocationScale<F> {
     family: F,
@@ -62,18 +61,18 @@ pub struct LocationScale<F> {
 }
 
 impl<F: Family + Default> LocationScale<F> {
-    /// The distribution with this location and this scale, both of the event's shape.
+    /// The distribution with this location and scale, both (event...).
     ///
     /// # Errors
-    /// When shapes or types differ, or a scale is not positive and finite.
+    /// When shapes or dtypes differ, or a scale is not positive and finite.
     pub fn new(loc: &Tensor, scale: &Tensor) -> Result<Self> {
         Self::from_scale(F::default(), loc, scale)
     }
 
-    /// The distribution with trainable weights `loc` and `log_scale`, both 0 at first.
+    /// The distribution with trainable weights `loc` and `log_scale`, both initialised to 0.
     ///
     /// # Errors
-    /// When the event shape has a dimension of 0 or the names are taken.
+    /// When the event shape has a dimension of 0 or a name is taken.
     pub fn trainable(event: impl Into<Vec<usize>>, scope: &Scope) -> Result<Self> {
         Self::in_scope(F::default(), scope, event)
     }
@@ -94,12 +93,12 @@ impl<F: Family> LocationScale<F> {
         Ok(Self { family, event, loc, log_scale })
     }
 
-    /// The location, of the event's shape.
+    /// The location, (event...).
     pub fn loc(&self) -> &Tensor {
         &self.loc
     }
 
-    /// The logarithm of the scale, of the event's shape.
+    /// The logarithm of the scale, (event...).
     pub fn log_scale(&self) -> &Tensor {
         &self.log_scale
     }

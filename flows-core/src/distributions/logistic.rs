@@ -17,13 +17,13 @@ impl Family for LogisticFamily {
     const NAME: &'static str = "Logistic";
 
     fn log_density(&self, z: &Tensor) -> Result<Tensor> {
-        // ln sigmoid(z) + ln sigmoid(-z), which is even in z: with -|z| infinities do not meet.
+        // ln sigmoid(z) + ln sigmoid(-z) is even in z: evaluate it at -|z|, where no infinities cancel.
         let below = z.abs()?.neg()?;
         Ok((&below - (ops::softplus(&below)? * 2.0)?)?)
     }
 
     fn noise(&self, shape: &[usize], dtype: DType, device: &Device, rng: &mut Rng) -> Result<Tensor> {
-        // The inverse of the distribution function, ln u - ln(1 - u), with u = 0 kept out.
+        // The inverse of the distribution function, ln u - ln(1 - u), excluding u = 0.
         rng.tensor(shape, dtype, device, |rng| {
             let u: f64 = rng.draw(&rand_distr::Open01);
             u.ln() - (-u).ln_1p()

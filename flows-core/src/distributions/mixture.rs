@@ -10,12 +10,11 @@ use crate::ops::{log_softmax, log_sum_exp, sum};
 use crate::{Error, Result, Rng};
 use candle_core::Tensor;
 
-/// A mixture of K diagonal normal distributions over any event shape:
+/// A mixture of K diagonal normal distributions over an arbitrary event shape:
 /// `log p(x) = log sum_k softmax(logits)_k N(x; loc_k, scale_k^2)`.
 ///
-/// Samples are exact. Gradients flow through a sample to the location and scale of the component
-/// that made it, not through the choice of the component: train mixing weights through
-/// `log_prob`. A context is ignored.
+/// Gradients flow through a sample to the location and scale of its component, but not through the choice of the
+/// component: train the mixing weights through `log_prob`. A context is ignored.
 #[derive(Clone, Debug)]
 pub struct GaussianMixture {
     event: Vec<usize>,
@@ -28,7 +27,7 @@ impl GaussianMixture {
     /// The mixture with logits (K), locations and scales (K, event...).
     ///
     /// # Errors
-    /// When shapes or types differ, a scale is not positive or a number not finite.
+    /// When shapes or dtypes differ, a scale is not positive, or a number is not finite.
     pub fn new(logits: &Tensor, locs: &Tensor, scales: &Tensor) -> Result<Self> {
         check_alike("the scales", locs, scales)?;
         let Some((&components, event)) = locs.dims().split_first() else {
@@ -43,11 +42,11 @@ impl GaussianMixture {
         Ok(Self { event, logits: logits.clone(), locs: locs.clone(), log_scales: scales.log()? })
     }
 
-    /// A mixture of `components` with trainable `logits` and `log_scales`, 0 at first, and
-    /// `locs`, standard normal at first.
+    /// A mixture of `components` with trainable `logits` and `log_scales`, initialised to 0, and
+    /// `locs`, initialised with standard normal draws.
     ///
     /// # Errors
-    /// When there is no component, the event shape has a dimension of 0 or a name is taken.
+    /// When there are no components, the event shape has a dimension of 0 or a name is taken.
     pub fn trainable(event: impl Into<Vec<usize>>, components: usize, scope: &Scope) -> Result<Self> {
         let event = event_shape(event)?;
         let shape = batch_shape(at_least_one("the number of components", components)?, &event);

@@ -45,49 +45,49 @@ pub use uniform::BoxUniform;
 
 /// A probability distribution over events of a fixed shape, possibly conditioned on a context.
 ///
-/// With a context of shape (B, ...), row i of the events goes with row i of the context.
+/// With a context of shape (B, ...), event i is given row i of the context.
 pub trait Distribution: std::fmt::Debug + Send + Sync {
     /// The shape of one event, without the batch.
     fn event_shape(&self) -> &[usize];
 
-    /// `log p(x | context)` in nats, (B), for x of shape (B, event...); minus infinity outside of
+    /// `log p(x | context)` in nats, (B), for x (B, event...); minus infinity outside
     /// the support.
     ///
     /// # Errors
-    /// When a shape is wrong, or a context is missing that is needed.
+    /// When a shape is wrong, or a required context is missing.
     fn log_prob(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor>;
 
-    /// [`Self::log_prob`] as a step of maximum likelihood takes it (dropout, statistics of the batch).
+    /// [`Self::log_prob`] in training mode (dropout, batch statistics).
     ///
     /// # Errors
-    /// As [`Self::log_prob`].
+    /// Same as [`Self::log_prob`].
     fn log_prob_training(&self, x: &Tensor, context: Option<&Tensor>, rng: &mut Rng) -> Result<Tensor> {
         let _ = rng;
         self.log_prob(x, context)
     }
 
-    /// `count` draws, (count, event...); a context must have `count` rows. Differentiable with
-    /// respect to the parameters where the distribution is continuous.
+    /// `count` draws, (count, event...); a context must have `count` rows. If the distribution is continuous, they are
+    /// differentiable with respect to the parameters.
     ///
     /// # Errors
-    /// When the context is missing or has another number of rows.
+    /// When a required context is missing or has another number of rows.
     fn sample(&self, count: usize, context: Option<&Tensor>, rng: &mut Rng) -> Result<Tensor>;
 
-    /// Draws with their `log_prob`, (count, event...) and (count), at the price of one pass where
+    /// Draws with their `log_prob`, (count, event...) and (count), in one pass where
     /// the distribution allows it.
     ///
     /// # Errors
-    /// As [`Self::sample`].
+    /// Same as [`Self::sample`].
     fn sample_with_log_prob(&self, count: usize, context: Option<&Tensor>, rng: &mut Rng) -> Result<(Tensor, Tensor)> {
         let x = self.sample(count, context, rng)?;
         let log_prob = self.log_prob(&x, context)?;
         Ok((x, log_prob))
     }
 
-    /// [`Self::sample_with_log_prob`] as a step of training takes it, for a loss over draws of one's own.
+    /// [`Self::sample_with_log_prob`] in training mode, for a loss over the distribution's own draws.
     ///
     /// # Errors
-    /// As [`Self::sample`].
+    /// Same as [`Self::sample`].
     fn sample_with_log_prob_training(
         &self,
         count: usize,
@@ -97,21 +97,21 @@ pub trait Distribution: std::fmt::Debug + Send + Sync {
         self.sample_with_log_prob(count, context, rng)
     }
 
-    /// This distribution at one context, (1, ...), if there is a better way than to repeat the context for each event:
-    /// what [`Self::given`] is made of.
+    /// This distribution at one context, (1, ...), if there is a more efficient way than repeating the context for each
+    /// event; used by [`Self::given`].
     ///
     /// # Errors
-    /// When the context is of a wrong shape.
+    /// When the context has the wrong shape.
     fn condition<'a>(&'a self, context: &Tensor) -> Result<Option<Box<dyn Distribution + 'a>>> {
         let _ = context;
         Ok(None)
     }
 
-    /// The distribution at one context, (...) or (1, ...), whose networks see the context once rather than for each
-    /// event; of a trait object, [`Given::new`].
+    /// This distribution at one context, (...) or (1, ...), which networks embed once rather than for each
+    /// event; for a trait object use [`Given::new`].
     ///
     /// # Errors
-    /// When the context is of a wrong shape.
+    /// When the context has the wrong shape.
     fn given(&self, context: &Tensor) -> Result<Given<'_>>
     where
         Self: Sized,
@@ -119,44 +119,45 @@ pub trait Distribution: std::fmt::Debug + Send + Sync {
         Given::new(self, context)
     }
 
-    /// Sets what depends on data (standardizing maps, activation normalization) from a batch of the training data,
-    /// unless that was done before.
+    /// Data-dependent initialisation (standardization, activation normalization) from a batch of the training data,
+    /// unless already done.
     ///
     /// # Errors
-    /// As [`Self::log_prob`].
+    /// Same as [`Self::log_prob`].
     fn initialize(&self, x: &Tensor, context: Option<&Tensor>) -> Result<()> {
         let _ = (x, context);
         Ok(())
     }
 
-    /// A set that holds all events, up to some of probability 0 (the bounds of a closed interval); all of the reals,
-    /// where none that is smaller is known.
+    /// A set that contains all events up to probability 0 (such as the ends of an interval); the reals if no smaller
+    /// set is known.
     fn support(&self) -> Support {
         Support::real(self.event_shape())
     }
 
-    /// The same distribution with its parameters as constants, if it has such a twin: what that gives keeps no graph.
+    /// The detached copy of this distribution, if it has one: its parameters are constants, so its results carry no
+    /// graph.
     fn detached(&self) -> Option<&dyn Distribution> {
         None
     }
 
-    /// The type of events, where there is one alone.
+    /// The dtype of events, if there is only one.
     fn dtype(&self) -> Option<DType> {
         None
     }
 
-    /// Where draws are made.
+    /// The device of draws.
     fn device(&self) -> Device {
         Device::Cpu
     }
 
-    /// What this is made of, for people to read; its name, if not said otherwise.
+    /// The structure for display; by default the name of the type.
     fn structure(&self) -> Structure {
         Structure::named_after(&self)
     }
 }
 
-/// The methods of a [`Distribution`] that another one gives, all but `detached` and `structure`.
+/// Implements the methods of [`Distribution`], except `detached` and `structure`, by delegating to another one.
 ///
 /// ```
 /// use flows_core::distributions::{Distribution, Transformed};
@@ -253,7 +254,7 @@ macro_rules! delegate_distribution {
     };
 }
 
-/// What points at a distribution is one, so that models can share parts.
+/// Pointers to distributions are distributions, so that models can share parts.
 macro_rules! pointer {
     ($pointer:ident) => {
         impl<D: Distribution + ?Sized> Distribution for $pointer<D> {

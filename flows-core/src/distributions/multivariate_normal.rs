@@ -9,8 +9,8 @@ use crate::ops::{FusedActivation, Triangle, cholesky, linear, solve_triangular_r
 use crate::{Error, Result, Rng};
 use candle_core::{DType, Tensor};
 
-/// The normal distribution over vectors with mean `loc` and covariance `L L^T`, L being lower
-/// triangular with positive diagonal:
+/// The normal distribution over vectors with mean `loc` and covariance `L L^T`, where L is lower
+/// triangular with a positive diagonal:
 /// `log p(x) = -1/2 |y|^2 - sum_i ln L_ii - D/2 ln(2 pi)`, `L y = x - loc`. A context is ignored.
 #[derive(Clone, Debug)]
 pub struct MultivariateNormal {
@@ -26,7 +26,7 @@ impl MultivariateNormal {
     /// The distribution with this mean (D) and covariance (D, D).
     ///
     /// # Errors
-    /// When shapes or types differ, or the covariance is not symmetric and positive definite.
+    /// When shapes or dtypes differ, or the covariance is not symmetric and positive definite.
     pub fn new(loc: &Tensor, covariance: &Tensor) -> Result<Self> {
         let [n] = *loc.dims() else {
             return Err(Error::shape("the mean", loc.dims(), "(D)"));
@@ -48,7 +48,7 @@ impl MultivariateNormal {
     }
 
     /// The distribution over vectors of `n` numbers with trainable weights `loc`,
-    /// `log_diagonal` and, for more than one dimension, `lower`; the standard normal at first.
+    /// `log_diagonal` and, for more than one dimension, `lower`; initially the standard normal.
     ///
     /// # Errors
     /// When `n` is 0 or a name is taken.
@@ -83,7 +83,7 @@ impl MultivariateNormal {
         Ok(square.broadcast_sub(&self.log_diagonal.sum_all()?)?)
     }
 
-    /// `(x, y)` of `count` draws, y being standard normal.
+    /// `count` draws x, with the standard normal y of which they are images.
     fn draw(&self, count: usize, context: Option<&Tensor>, rng: &mut Rng) -> Result<(Tensor, Tensor)> {
         check_rows(context, count)?;
         let y = rng.normal_tensor((count, self.event[0]), self.loc.dtype(), self.loc.device())?;
@@ -91,7 +91,7 @@ impl MultivariateNormal {
     }
 }
 
-/// Passes if a matrix, row-major (n, n), is finite and symmetric but for rounding.
+/// Checks that a row-major matrix (n, n) is finite and, up to rounding, symmetric.
 fn check_symmetric(matrix: &[f64], n: usize) -> Result<()> {
     let largest = matrix.iter().fold(0.0f64, |m, v| m.max(v.abs()));
     for (i, j) in (0..n).flat_map(|i| (0..=i).map(move |j| (i, j))) {
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn covariances_without_factor_are_refused() -> Result<()> {
+    fn covariances_that_are_not_positive_definite_are_refused() -> Result<()> {
         let loc = Tensor::zeros(2, candle_core::DType::F64, &Device::Cpu)?;
         for bad in [[[1.0, 2.0], [2.0, 1.0]], [[1.0, 0.5], [0.0, 1.0]], [[f64::NAN, 0.0], [0.0, 1.0]]] {
             assert!(MultivariateNormal::new(&loc, &Tensor::new(&bad, &Device::Cpu)?).is_err());

@@ -1,4 +1,4 @@
-//! The normal distribution: the standard base of every flow, and the diagonal one.
+//! The standard normal distribution, the usual base of flows, and the diagonal normal distribution.
 
 use super::checks::{LN_2PI, batch_shape, check_batch, check_float, check_rows, event_shape, node};
 use super::{Distribution, Family, LocationScale, SymmetricCdf};
@@ -6,7 +6,7 @@ use crate::ops::{special, sum_event};
 use crate::{Error, Result, Rng, Structure};
 use candle_core::{DType, Device, Tensor};
 
-/// Independent standard normal elements, the base of every flow; no weights, any event shape.
+/// Independent standard normal elements, the usual base of flows, with an arbitrary event shape and no weights.
 ///
 /// `log p(z) = -1/2 sum_i z_i^2 - n/2 ln(2 pi)`. A context is ignored.
 ///
@@ -26,10 +26,10 @@ pub struct StandardNormal {
 }
 
 impl StandardNormal {
-    /// The base over events of this shape, whose draws are of `dtype` on `device`.
+    /// The base over events of this shape, whose draws have `dtype` and are on `device`.
     ///
     /// # Errors
-    /// When a dimension is 0, or the type is neither f32 nor f64.
+    /// When a dimension is 0, or the dtype is neither f32 nor f64.
     pub fn new(event: impl Into<Vec<usize>>, dtype: DType, device: &Device) -> Result<Self> {
         check_float(dtype)?;
         Ok(Self { event: event_shape(event)?, dtype, device: device.clone() })
@@ -80,7 +80,7 @@ impl Distribution for StandardNormal {
     }
 }
 
-/// Independent normal elements with a mean and a standard deviation each:
+/// Independent normal elements, each with its mean and standard deviation:
 /// `log p(x) = sum_i -(x_i - loc_i)^2 / (2 scale_i^2) - log scale_i - 1/2 ln(2 pi)`.
 pub type Normal = LocationScale<NormalFamily>;
 

@@ -1,4 +1,4 @@
-//! Independent parts side by side.
+//! Products of independent distributions.
 
 use super::Distribution;
 use super::checks::{check_batch, check_rows};
@@ -6,8 +6,8 @@ use crate::bijectors::Support;
 use crate::{Error, Result, Rng, Structure};
 use candle_core::{DType, Device, Tensor};
 
-/// The product of independent distributions over vectors, side by side along the event's only
-/// axis: `log p(x) = sum_k log p_k(x_k)`, `x = (x_1, ..., x_K)`. All parts see the context.
+/// The product of independent distributions over vectors, concatenated along the event's only
+/// axis: `log p(x) = sum_k log p_k(x_k)`, `x = (x_1, ..., x_K)`. All parts are given the same context.
 #[derive(Debug)]
 pub struct Product {
     parts: Vec<Box<dyn Distribution>>,
@@ -18,7 +18,7 @@ impl Product {
     /// The product of `parts`, each over vectors.
     ///
     /// # Errors
-    /// When there is no part, or the events of one have not exactly one axis.
+    /// When there are no parts, or the events of one do not have exactly one axis.
     pub fn new(parts: Vec<Box<dyn Distribution>>) -> Result<Self> {
         let mut width = 0;
         for (i, part) in parts.iter().enumerate() {
@@ -38,7 +38,7 @@ impl Product {
         &self.parts
     }
 
-    /// Sums what `log_prob` gives for each part and its piece of x.
+    /// The sum of `log_prob` over the parts, each with its piece of x.
     fn sum(
         &self,
         x: &Tensor,
@@ -56,7 +56,7 @@ impl Product {
         Ok(total)
     }
 
-    /// The draws of all parts side by side, and the sum of their log-densities.
+    /// The concatenated draws of all parts, and the sum of their log-densities.
     fn draw(
         &self,
         count: usize,
@@ -83,7 +83,7 @@ impl Distribution for Product {
         self.sum(x, context, |part, x| part.log_prob_training(x, context, rng))
     }
 
-    /// That of the parts, named by their number, unless all are of the reals.
+    /// The supports of the parts, named by index, unless all are the reals.
     fn support(&self) -> Support {
         let parts: Vec<Support> = self.parts.iter().map(|part| part.support()).collect();
         match parts.iter().all(|part| matches!(part, Support::Real { .. })) {

@@ -1,4 +1,4 @@
-//! Density and draws of many rows, without a graph and on all threads.
+//! Densities and draws of many rows, without a graph and on all threads.
 
 use super::checks::check_rows;
 use super::{Distribution, Given};
@@ -8,14 +8,14 @@ use candle_core::Tensor;
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Rows of a task: so few that what a network computes stays in the cache.
+/// Rows per task: few enough for a network's activations to stay in the cache.
 pub(crate) const BLOCK: usize = 128;
 
-/// [`Distribution::log_prob`] of any number of rows, for use rather than training: no graph is
-/// kept, and blocks of rows are evaluated side by side.
+/// [`Distribution::log_prob`] of any number of rows for inference: no graph is
+/// built, and blocks of rows are evaluated in parallel.
 ///
 /// # Errors
-/// As [`Distribution::log_prob`].
+/// Same as [`Distribution::log_prob`].
 pub fn score(distribution: &dyn Distribution, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
     let rows = x.dims().first().copied().unwrap_or(0);
     check_rows(context, rows)?;
@@ -27,11 +27,11 @@ pub fn score(distribution: &dyn Distribution, x: &Tensor, context: Option<&Tenso
     Ok(log_prob)
 }
 
-/// [`Distribution::sample`] of any number of rows, for use rather than training: no graph is kept,
-/// and blocks of rows are drawn side by side, each with a generator of its own.
+/// [`Distribution::sample`] of any number of rows for inference: no graph is built,
+/// and blocks of rows are drawn in parallel, each with its own generator.
 ///
 /// # Errors
-/// As [`Distribution::sample`], or when no rows are wanted.
+/// Same as [`Distribution::sample`], or when `count` is 0.
 pub fn draw(distribution: &dyn Distribution, count: usize, context: Option<&Tensor>, rng: &mut Rng) -> Result<Tensor> {
     let [x] = draw_blocks(distribution, count, context, rng, |distribution, rows, context, rng| {
         Ok([distribution.sample(rows, context, rng)?])
@@ -39,10 +39,10 @@ pub fn draw(distribution: &dyn Distribution, count: usize, context: Option<&Tens
     Ok(x)
 }
 
-/// [`Distribution::sample_with_log_prob`] of any number of rows, as [`draw`] draws them.
+/// [`Distribution::sample_with_log_prob`] of any number of rows, drawn as by [`draw`].
 ///
 /// # Errors
-/// As [`draw`].
+/// Same as [`draw`].
 pub fn draw_with_log_prob(
     distribution: &dyn Distribution,
     count: usize,
@@ -55,11 +55,11 @@ pub fn draw_with_log_prob(
     Ok((x, log_prob))
 }
 
-/// `count` draws for each row of the contexts (N, ...), (N, count, event...), as [`draw`] draws them; each context is
+/// `count` draws for each row of the contexts (N, ...), as (N, count, event...), drawn as by [`draw`]; each context is
 /// [given](Distribution::given) once.
 ///
 /// # Errors
-/// As [`draw`].
+/// Same as [`draw`].
 pub fn draw_given(distribution: &dyn Distribution, count: usize, contexts: &Tensor, rng: &mut Rng) -> Result<Tensor> {
     let generators: Vec<Rng> = (0..contexts.dim(0)?).map(|_| rng.fork()).collect();
     let on_cpu = distribution.device().is_cpu() && !has_gpu();
@@ -76,7 +76,7 @@ pub fn draw_given(distribution: &dyn Distribution, count: usize, contexts: &Tens
     Ok(Tensor::stack(&draws, 0)?)
 }
 
-/// What `sample` gives for blocks of rows, each with a generator of its own.
+/// The results of `sample` for blocks of rows, each with its own generator.
 fn draw_blocks<const N: usize>(
     distribution: &dyn Distribution,
     count: usize,
@@ -91,12 +91,13 @@ fn draw_blocks<const N: usize>(
         let context = context.map(|c| c.narrow(0, rows.start, rows.len())).transpose()?;
         sample(distribution, rows.len(), context.as_ref(), rng)
     };
-    // Threads have queues of their own on a GPU, which do not wait for each other. One row tells where they are drawn.
+    // On a GPU each thread has its own stream, and streams are not synchronised: draw on this thread there. One row
+    // tells on which device the draws are.
     let on_cpu = !has_gpu() || count <= BLOCK || sample(0..1, &mut generators[0].clone())?[0].device().is_cpu();
     in_blocks(count, on_cpu, |block| sample(block.clone(), &mut generators[block.start / BLOCK].clone()))
 }
 
-/// The results for blocks of rows, one below the other.
+/// The results of `f` for blocks of rows, concatenated.
 fn in_blocks<const N: usize>(
     rows: usize,
     side_by_side: bool,
@@ -113,7 +114,7 @@ fn in_blocks<const N: usize>(
     };
     let joined = (0..N).map(|i| Ok(Tensor::cat(&parts.iter().map(|part| &part[i]).collect::<Vec<_>>(), 0)?));
     let joined = joined.collect::<Result<Vec<_>>>()?;
-    joined.try_into().map_err(|_| Error::Internal("blocks of other results than asked for".into()))
+    joined.try_into().map_err(|_| Error::Internal("blocks with an unexpected number of results".into()))
 }
 
 #[cfg(test)]
@@ -123,7 +124,7 @@ mod tests {
     use crate::testing::{difference, perturb};
 
     #[test]
-    fn blocks_are_the_whole() -> Result<()> {
+    fn blocks_concatenate_to_the_whole() -> Result<()> {
         let rng = &mut Rng::seed(0);
         let flow = Flow::new(FlowConfig::new(3, RealNvp::default()).with_context(2), rng)?;
         perturb(flow.parameters(), 0.2, rng)?;

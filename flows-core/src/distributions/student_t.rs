@@ -12,34 +12,34 @@ use std::f64::consts::PI;
 /// `log p(x) = sum_i c(nu) - (nu + 1)/2 ln(1 + z_i^2 / nu) - log scale_i`, `z = (x - loc) / scale`,
 /// `c(nu) = ln Gamma((nu + 1)/2) - ln Gamma(nu/2) - 1/2 ln(pi nu)`.
 ///
-/// The log-density is differentiable with respect to nu; samples are with respect to location
+/// The log-density is differentiable with respect to nu; samples are differentiable with respect to location
 /// and scale only.
 pub type StudentT = LocationScale<StudentTFamily>;
 
-/// The standard t-density, one nu for each element.
+/// The standard t-density, with a nu for each element.
 #[derive(Clone, Debug)]
 pub struct StudentTFamily {
     log_df: Tensor,
 }
 
-/// Fewer degrees of freedom overflow f32 when sampled; more are a normal distribution.
+/// Samples with fewer degrees of freedom overflow f32.
 const MIN_DF: f64 = 0.5;
+/// More degrees of freedom are indistinguishable from a normal distribution.
 const MAX_DF: f64 = 1e6;
 
 impl LocationScale<StudentTFamily> {
-    /// The distribution with `df` degrees of freedom and this location and scale, both of the
-    /// event's shape.
+    /// The distribution with `df` degrees of freedom and this location and scale, both (event...).
     ///
     /// # Errors
-    /// When `df` is not in [0.5, 1e6], shapes or types differ, or a scale is not positive.
+    /// When `df` is not in [0.5, 1e6], shapes or dtypes differ, or a scale is not positive.
     pub fn new(df: f64, loc: &Tensor, scale: &Tensor) -> Result<Self> {
         check_df(df)?;
         let log_df = Tensor::full(df.ln(), loc.shape().clone(), loc.device())?.to_dtype(loc.dtype())?;
         Self::from_scale(StudentTFamily { log_df }, loc, scale)
     }
 
-    /// The distribution with trainable weights `loc`, `log_scale` (0 at first) and `log_df`
-    /// (`df` at first, kept in [0.5, 1e6]), one of each for every element.
+    /// The distribution with trainable weights `loc`, `log_scale` (initialised to 0) and `log_df`
+    /// (initialised to `df`, kept in [0.5, 1e6]), all (event...).
     ///
     /// # Errors
     /// When `df` is not in [0.5, 1e6], the event shape has a dimension of 0 or a name is taken.
@@ -52,7 +52,7 @@ impl LocationScale<StudentTFamily> {
 }
 
 impl StudentTFamily {
-    /// The degrees of freedom, of the event's shape.
+    /// The degrees of freedom, (event...).
     ///
     /// # Errors
     /// When the device fails.
@@ -73,11 +73,11 @@ impl Family for StudentTFamily {
 
     fn log_density(&self, z: &Tensor) -> Result<Tensor> {
         let df = self.df()?;
-        // The difference of log-gammas cancels for large nu: f64 until it is taken.
+        // The difference of log-gammas cancels for large nu: compute it in f64.
         let exact = df.to_device(&Device::Cpu)?.to_dtype(DType::F64)?;
         let gammas = (lgamma(&exact.affine(0.5, 0.5)?)? - lgamma(&(&exact * 0.5)?)?)?;
         let constant = (gammas - ((exact * PI)?.log()? * 0.5)?)?.to_dtype(df.dtype())?.to_device(df.device())?;
-        // ln(1 + a^2) = 2 ln max(a, 1) + ln(1 + q^2), q = min(a, 1/a): no square that overflows.
+        // ln(1 + a^2) = 2 ln max(a, 1) + ln(1 + q^2), q = min(a, 1/a), avoids squares that overflow.
         let a = z.abs()?.broadcast_div(&df.sqrt()?)?;
         let large = a.maximum(1.0)?;
         let q = a.minimum(1.0)?.div(&large)?;
@@ -117,7 +117,7 @@ mod tests {
     use crate::testing::difference;
 
     #[test]
-    fn cauchy_and_normal_are_its_ends() -> Result<()> {
+    fn cauchy_and_normal_are_special_cases() -> Result<()> {
         let cpu = Device::Cpu;
         for dtype in [DType::F32, DType::F64] {
             let x = Tensor::new(&[-1e30, -3.0, -1e-3, 0.0, 1.0, 50.0], &cpu)?.to_dtype(dtype)?.unsqueeze(1)?;

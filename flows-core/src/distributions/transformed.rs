@@ -7,12 +7,11 @@ use crate::shape::check_event;
 use crate::{Error, Result, Rng, Structure};
 use candle_core::{DType, Device, Tensor};
 
-/// The distribution of `x = f(z)` for z of the base and a bijector f:
+/// The distribution of `x = f(z)` for z from the base and a bijector f:
 /// `log p(x) = log p_base(z) + log|det dz/dx|`, `z = f^-1(x)`.
 ///
-/// Base and bijector see the same context. A point that f does not reach, which is one where f^-1 has
-/// log-determinant minus infinity, and one at infinity have log-probability minus infinity. What comes of a NaN, in x
-/// or a weight, is NaN.
+/// Base and bijector are given the same context. The log-density is minus infinity at infinity and at points outside
+/// the range of f, where the log-determinant of f^-1 is minus infinity. NaN, in x or a weight, propagates.
 #[derive(Debug)]
 pub struct Transformed {
     base: Box<dyn Distribution>,
@@ -24,7 +23,7 @@ impl Transformed {
     /// The flow from `base` through `bijector`.
     ///
     /// # Errors
-    /// When the base's events have not the bijector's latent shape.
+    /// When the base's event shape is not the bijector's latent shape.
     pub fn new(base: impl Distribution + 'static, bijector: impl Bijector + 'static) -> Result<Self> {
         if base.event_shape() != bijector.latent_shape() {
             let want = format!("the bijector's latent shape {:?}", bijector.latent_shape());
@@ -33,7 +32,7 @@ impl Transformed {
         Ok(Self { base: Box::new(base), bijector: Box::new(bijector), takes_context: true })
     }
 
-    /// The same flow, for which a context is an error: without that it would be ignored, and the flow be one of the
+    /// Makes passing a context an error. Otherwise it would be ignored, and the flow would silently model the
     /// marginal.
     #[must_use]
     pub fn without_context(self) -> Self {
@@ -50,33 +49,33 @@ impl Transformed {
         self.bijector.as_ref()
     }
 
-    /// The z of x, (B, latent...), for x of shape (B, data...).
+    /// The latent z (B, latent...) of x (B, data...).
     ///
     /// # Errors
-    /// When a shape is wrong, or a context is missing that is needed.
+    /// When a shape is wrong, or a required context is missing.
     pub fn latent(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
         self.check(x, context)?;
         Ok(self.bijector.inverse(x, context)?.0)
     }
 
-    /// Fails unless x is a batch of events of the base's type with as many rows of context, if any.
+    /// Fails unless x is a batch of events of the base's dtype, and a context, if any, has as many rows.
     pub(crate) fn check(&self, x: &Tensor, context: Option<&Tensor>) -> Result<()> {
         check_batch(x, self.event_shape(), context)?;
         self.check_context(context)?;
         check_type("x", x, self.base.dtype())
     }
 
-    /// Fails if a context comes that would be ignored, or is of another type than the flow.
+    /// Fails if a context is passed that would be ignored, or that has another dtype than the flow.
     pub(crate) fn check_context(&self, context: Option<&Tensor>) -> Result<()> {
         let Some(context) = context else { return Ok(()) };
         if !self.takes_context {
             return Err(Error::Config("this flow is not conditional: give no context, or train one that is".into()));
         }
-        // Classes may be of any type.
+        // Class labels may have any dtype.
         if context.dtype().is_float() { check_type("the context", context, self.base.dtype()) } else { Ok(()) }
     }
 
-    /// The log-density of x in training, from its z and `log|det dz/dx|`.
+    /// The log-density of x in training mode, given its z and `log|det dz/dx|`.
     pub(crate) fn log_prob_training_at(
         &self,
         z: (Tensor, Tensor),
@@ -88,18 +87,18 @@ impl Transformed {
     }
 }
 
-/// Fails if a tensor is of another floating point type than the flow.
+/// Fails if a tensor has another floating-point dtype than the flow.
 fn check_type(what: &str, tensor: &Tensor, dtype: Option<DType>) -> Result<()> {
     match dtype {
         Some(dtype) if dtype != tensor.dtype() => Err(Error::Data(format!(
-            "{what} is of type {:?}, but the flow is of {dtype:?}: convert it by `to_dtype`",
+            "{what} has dtype {:?}, but the flow has {dtype:?}: convert it by `to_dtype`",
             tensor.dtype()
         ))),
         _ => Ok(()),
     }
 }
 
-/// Fails unless a log-determinant is (B), for a bijector of one's own.
+/// Fails unless a log-determinant is (B), which a user-defined bijector may get wrong.
 fn check_log_det(log_det: &Tensor, v: &Tensor) -> Result<()> {
     let batch = v.dim(0)?;
     if log_det.dims() == [batch] {
@@ -108,7 +107,7 @@ fn check_log_det(log_det: &Tensor, v: &Tensor) -> Result<()> {
     Err(Error::shape("the log-determinant of the bijector", log_det.dims(), format!("({batch})")))
 }
 
-/// Base and bijector, each with the context that it sees.
+/// A base and a bijector, each with its context.
 struct Parts<'a> {
     base: &'a dyn Distribution,
     of_base: Option<&'a Tensor>,
@@ -128,7 +127,7 @@ impl Parts<'_> {
         self.log_prob_training_at(z, x, rng)
     }
 
-    /// The log-density of x, from its z and `log|det dz/dx|`.
+    /// The log-density of x in training mode, given its z and `log|det dz/dx|`.
     fn log_prob_training_at(&self, (z, log_det): (Tensor, Tensor), x: &Tensor, rng: &mut Rng) -> Result<Tensor> {
         check_log_det(&log_det, x)?;
         zero_at_infinity(&(self.base.log_prob_training(&z, self.of_base, rng)? + log_det)?, x)
@@ -149,12 +148,12 @@ impl Parts<'_> {
         self.push(z, &mut Mode::training(rng))
     }
 
-    /// The x of z and its log-density, from that of z.
+    /// Pushes z with its log-density forward to x with its log-density.
     fn push(&self, (z, log_prob): (Tensor, Tensor), mode: &mut Mode<'_>) -> Result<(Tensor, Tensor)> {
         let (x, log_det) = self.bijector.map(Direction::Forward, &z, self.of_bijector, mode)?;
         check_event("the bijector's output", &x, self.bijector.data_shape())?;
         check_log_det(&log_det, &z)?;
-        // What the bijector refuses has no density, not an endless one.
+        // A point outside the bijector's domain has density 0, not infinity.
         let refused = log_det.eq(f64::NEG_INFINITY)?;
         Ok((x, replace(&(log_prob - log_det)?, &refused, f64::NEG_INFINITY)?))
     }
@@ -234,10 +233,10 @@ impl Distribution for Transformed {
     }
 }
 
-/// How many rows layers that depend on data are set from, at most.
+/// The largest number of rows used for the data-dependent initialisation of layers.
 const INITIAL_ROWS: usize = 4096;
 
-/// A flow at one context: its base at that context, and its bijector with what it makes of the context, (1, ...).
+/// A flow at one context: the base at that context, and the bijector with the context as it embeds it, (1, ...).
 #[derive(Debug)]
 struct Conditioned<'a> {
     base: Box<dyn Distribution + 'a>,

@@ -12,10 +12,10 @@ use candle_core::{D, DType, Device, Tensor};
 /// `[low_i, high_i]`:
 /// `log p(x) = sum_i log f(x_i) - ln(F(high_i) - F(low_i))` inside and minus infinity outside.
 ///
-/// Exact however far in a tail the interval lies: the masses are taken in logarithms, on the
-/// side where they do not cancel. Samples are by the inverse of F and differentiable with respect
+/// This is accurate however far in a tail the interval lies: probabilities are computed as logarithms, in the
+/// tail where they do not cancel. Samples use the inverse of F and are differentiable with respect
 /// to every parameter of the base. Bounds may be infinite; a context is ignored. (For a
-/// uniform there is [`BoxUniform::truncate`](super::BoxUniform::truncate).)
+/// uniform distribution use [`BoxUniform::truncate`](super::BoxUniform::truncate).)
 #[derive(Debug)]
 pub struct Truncated<F: SymmetricCdf> {
     base: LocationScale<F>,
@@ -24,12 +24,12 @@ pub struct Truncated<F: SymmetricCdf> {
     support: Support,
 }
 
-/// Stands for an infinite bound, so that no gradient multiplies 0 by infinity.
+/// Replaces an infinite bound, so that no gradient multiplies 0 by infinity.
 const FAR: f64 = 1e30;
-/// The same for a bound in units of the scale.
+/// Replaces an infinite bound in units of the scale.
 const FAR_SCALED: f64 = 1e10;
 
-/// The interval seen from the location, in f64 on the CPU.
+/// The interval relative to location and scale, in f64 on the CPU.
 struct Standardized {
     loc: Tensor,
     scale: Tensor,
@@ -42,10 +42,10 @@ struct Standardized {
 }
 
 impl<F: SymmetricCdf> Truncated<F> {
-    /// `base` truncated to the interval between two tensors of the event's shape.
+    /// `base` truncated to the interval between `low` and `high`, both (event...).
     ///
     /// # Errors
-    /// When shapes or types differ, or a lower bound is not below its upper one.
+    /// When shapes or dtypes differ, or a lower bound is not below its upper bound.
     pub fn new(base: LocationScale<F>, low: &Tensor, high: &Tensor) -> Result<Self> {
         check_alike("the lower bound", base.loc(), low)?;
         check_alike("the upper bound", base.loc(), high)?;
@@ -93,7 +93,7 @@ impl<F: SymmetricCdf> Distribution for Truncated<F> {
         let shape = batch_shape(count, self.event_shape());
         let Standardized { loc, scale, sign, log_low, log_high } = self.standardized()?;
         let u = rng.tensor(shape, DType::F64, &Device::Cpu, |rng| rng.draw(&rand_distr::Open01))?;
-        // ln((1 - u) F(low) + u F(high)); below 0, where the quantile is finite.
+        // ln((1 - u) F(low) + u F(high)), kept below 0, where the quantile is finite.
         let from_low = u.affine(-1.0, 1.0)?.log()?.broadcast_add(&log_low)?;
         let from_high = u.log()?.broadcast_add(&log_high)?;
         let y = log_sum_exp(&Tensor::stack(&[from_low, from_high], D::Minus1)?)?.minimum(-1e-16)?;
@@ -184,7 +184,7 @@ mod tests {
         let [low, high] = bounds;
         let (low, high) = (low?, high?);
         let truncated = Truncated::new(base, &low, &high)?;
-        // Simpson's rule, for one element at a time while the other stays.
+        // Simpson's rule, for one element at a time while the other is fixed.
         let share =
             Tensor::arange(0u32, N as u32 + 1, &Device::Cpu)?.to_dtype(DType::F64)?.affine(1.0 / N as f64, 0.0)?;
         let x = share.unsqueeze(1)?.broadcast_mul(&(&high - &low)?)?.broadcast_add(&low)?;

@@ -10,7 +10,7 @@ use crate::{Error, Result, Rng};
 use candle_core::Tensor;
 
 /// Independent elements, uniform on `[low_i, high_i]`: `log p(x) = -sum_i ln(high_i - low_i)`
-/// inside and minus infinity outside. Any event shape; a context is ignored.
+/// inside and minus infinity outside. The event shape is arbitrary; a context is ignored.
 #[derive(Clone, Debug)]
 pub struct BoxUniform {
     event: Vec<usize>,
@@ -20,10 +20,10 @@ pub struct BoxUniform {
 }
 
 impl BoxUniform {
-    /// The distribution on the box between two tensors of the event's shape.
+    /// The distribution on the box between `low` and `high`, both (event...).
     ///
     /// # Errors
-    /// When shapes or types differ, a bound is not finite, or a lower one not below its upper one.
+    /// When shapes or dtypes differ, a bound is not finite, or a lower bound is not below its upper bound.
     pub fn new(low: &Tensor, high: &Tensor) -> Result<Self> {
         check_alike("the upper bound", low, high)?;
         check_values("a lower bound", low, "finite", f64::is_finite)?;
@@ -36,12 +36,12 @@ impl BoxUniform {
     /// The distribution truncated to another box, which is uniform again.
     ///
     /// # Errors
-    /// When the boxes have nothing in common.
+    /// When the boxes do not overlap.
     pub fn truncate(&self, low: &Tensor, high: &Tensor) -> Result<Self> {
         check_alike("the lower bound", &self.low, low)?;
         check_alike("the upper bound", &self.low, high)?;
         Self::new(&self.low.maximum(low)?, &self.high.minimum(high)?)
-            .map_err(|e| Error::Config(format!("the boxes have no interior in common: {e}")))
+            .map_err(|e| Error::Config(format!("the boxes do not overlap: {e}")))
     }
 }
 

@@ -1,31 +1,31 @@
-//! Bits a dimension.
+//! Bits per dimension.
 
 use super::Mean;
 use serde::Serialize;
 use std::f64::consts::LN_2;
 use std::fmt;
 
-/// `-log_likelihood / (dimensions ln 2)`: nats of an event as bits of one of its dimensions.
+/// `-log_likelihood / (dimensions ln 2)`: a log-likelihood in nats per event, as bits per dimension.
 pub fn bits_per_dimension(log_likelihood: f64, dimensions: usize) -> f64 {
     -log_likelihood / (dimensions as f64 * LN_2)
 }
 
-/// How many bits a dimension of discrete data takes, such as a colour of an image.
+/// The bits per dimension of discrete data, such as the channel values of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct BitsPerDimension {
     /// The mean over the events.
     pub bits_per_dimension: f64,
-    /// Of that mean.
+    /// The standard error of the mean.
     pub standard_error: f64,
-    /// Dimensions of an event.
+    /// The number of dimensions of an event.
     pub dimensions: usize,
     /// The mean log-density of the events as the model sees them, in nats.
     pub log_likelihood: f64,
 }
 
 impl BitsPerDimension {
-    /// Of events with these log-densities; `bits` turns a log-density into bits a dimension, whatever the scale of the
-    /// model's numbers.
+    /// The bits per dimension of events with these log-densities; `bits` converts a log-density, accounting for the
+    /// scale of the model's data.
     pub fn of(log_densities: &[f64], dimensions: usize, bits: impl FnOnce(f64) -> f64) -> Self {
         let Mean { mean, standard_error } = Mean::of(log_densities);
         let standard_error = standard_error / (dimensions as f64 * LN_2);
@@ -33,7 +33,7 @@ impl BitsPerDimension {
     }
 }
 
-/// The bits and their standard error.
+/// Shown as the mean and its standard error.
 impl fmt::Display for BitsPerDimension {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Mean { mean: self.bits_per_dimension, standard_error: self.standard_error }.fmt(f)

@@ -1,4 +1,4 @@
-//! A model beside the density that its data was drawn from.
+//! Comparison of a model with the exact density of its data.
 
 use super::Mean;
 use crate::Result;
@@ -9,7 +9,7 @@ use serde::Serialize;
 /// How a model compares with the density that the data was drawn from.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Exact {
-    /// In nats: minus the log-likelihood that cannot be surpassed on average.
+    /// The entropy in nats: minus the highest expected log-likelihood of any model.
     pub entropy: f64,
     /// The mean log-likelihood of the test rows under the exact density.
     pub log_likelihood: f64,
@@ -18,10 +18,10 @@ pub struct Exact {
 }
 
 impl Exact {
-    /// The comparison over rows of the density `toy`, whose log-likelihoods under the model are `values`.
+    /// The comparison over rows drawn from `toy`, whose log-likelihoods under the model are `values`.
     ///
     /// # Errors
-    /// When the rows have not two columns.
+    /// When the rows do not have two columns.
     pub fn of(toy: Toy, rows: &Examples, values: &[f64]) -> Result<Self> {
         let exact = toy.log_density(&rows.x.to_dtype(DType::F64)?)?.to_vec1::<f64>()?;
         let short: Vec<f64> = exact.iter().zip(values).map(|(p, q)| p - q).collect();

@@ -1,30 +1,30 @@
-//! Importance sampling: a density known up to a factor, seen from a model that can be sampled.
+//! Importance sampling of a density known up to a factor.
 
 use super::Mean;
 use crate::distributions::Distribution;
 use crate::{Result, Rng};
 use candle_core::{DType, Tensor};
 
-/// Draws at a time.
+/// Number of draws at a time.
 const CHUNK: usize = 1000;
 
-/// The importance weights `w = p~(x) / q(x)` of draws x of q, for a density p~ whose integral need not be 1.
+/// The importance weights `w = p~(x) / q(x)` of draws x from q, for an unnormalised density p~.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ImportanceWeights {
     log_weights: Vec<f64>,
 }
 
 impl ImportanceWeights {
-    /// Weights that are known by their logarithms, `log p~(x) - log q(x)`.
+    /// Weights given by their logarithms, `log p~(x) - log q(x)`.
     pub fn new(log_weights: Vec<f64>) -> Self {
         Self { log_weights }
     }
 
-    /// Those of `count` draws of `q`, under a context of one row a draw if it is conditional. `log_density` gives
-    /// `log p~` of x (B, event...) as (B).
+    /// The weights of `count` draws from `q`, given a context with one row per draw if it is conditional. `log_density`
+    /// maps x (B, event...) to `log p~(x)` (B).
     ///
     /// # Errors
-    /// Those of the distribution and of `log_density`.
+    /// Any error from the distribution or `log_density`.
     pub fn draw(
         q: &dyn Distribution,
         mut log_density: impl FnMut(&Tensor) -> Result<Tensor>,
@@ -48,13 +48,13 @@ impl ImportanceWeights {
         &self.log_weights
     }
 
-    /// `log(1/n sum w)`, an estimate of the logarithm of the integral of p~ (of the evidence, where p~ is a joint
-    /// density given the data); its expectation is a lower bound of it (Burda et al., 2016, arXiv:1509.00519).
+    /// `log(1/n sum w)`, an estimate of the logarithm of the integral of p~, which is the evidence if p~ is a joint
+    /// density at the observed data. Its expectation is a lower bound (Burda et al., 2016, arXiv:1509.00519).
     pub fn log_evidence(&self) -> f64 {
         self.greatest() + (self.sum_of_powers(1.0) / self.log_weights.len() as f64).ln()
     }
 
-    /// The standard error of [`Self::log_evidence`]: that of the mean weight over the mean weight.
+    /// The standard error of [`Self::log_evidence`]: the standard error of the mean weight divided by the mean weight.
     pub fn log_evidence_error(&self) -> f64 {
         let greatest = self.greatest();
         let weights: Vec<f64> = self.log_weights.iter().map(|w| (w - greatest).exp()).collect();
@@ -62,17 +62,17 @@ impl ImportanceWeights {
         standard_error / mean
     }
 
-    /// `(sum w)^2 / sum w^2`: how many draws of p itself these draws are worth (Kong, 1992).
+    /// `(sum w)^2 / sum w^2`: the number of draws from p that these draws are worth (Kong, 1992).
     pub fn effective_sample_size(&self) -> f64 {
         self.sum_of_powers(1.0).powi(2) / self.sum_of_powers(2.0)
     }
 
-    /// The effective sample size over the number of draws.
+    /// The effective sample size divided by the number of draws.
     pub fn efficiency(&self) -> f64 {
         self.effective_sample_size() / self.log_weights.len() as f64
     }
 
-    /// The weights brought to a sum of 1: a mean of f under p is `sum w f(x)`.
+    /// The weights normalised to a sum of 1: the mean of f under p is `sum w f(x)`.
     pub fn normalized(&self) -> Vec<f64> {
         let (greatest, sum) = (self.greatest(), self.sum_of_powers(1.0));
         self.log_weights.iter().map(|w| (w - greatest).exp() / sum).collect()
@@ -108,8 +108,8 @@ mod tests {
     }
 
     #[test]
-    fn the_integral_is_found() -> Result<()> {
-        // 2 exp(-x^2 / 4), whose integral is 4 sqrt(pi), from a normal of half its variance.
+    fn the_integral_is_estimated() -> Result<()> {
+        // 2 exp(-x^2 / 4), whose integral is 4 sqrt(pi), by draws from a normal with half its variance.
         let q = StandardNormal::new([1], DType::F64, &Device::Cpu)?;
         let log_density = |x: &Tensor| Ok(x.sqr()?.sum(1)?.affine(-0.25, 2f64.ln())?);
         let weights = ImportanceWeights::draw(&q, log_density, 20_500, None, &mut Rng::seed(0))?;

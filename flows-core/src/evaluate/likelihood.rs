@@ -1,4 +1,4 @@
-//! How likely a model finds rows.
+//! Log-likelihoods of many rows.
 
 use super::{Mean, bits_per_dimension};
 use crate::Result;
@@ -10,14 +10,14 @@ use candle_core::{DType, Tensor};
 use serde::Serialize;
 use std::ops::Range;
 
-/// Rows between two reports of how far it is.
+/// Rows between progress reports.
 const CHUNK: usize = 1 << 12;
 
-/// The log-likelihood of each row in nats, the same to the bit whatever the number of `ranks`, which divide the rows.
-/// `progress` is told after each chunk how many rows are done, if all ranks are as fast as this one.
+/// The log-likelihood of each row in nats, bit for bit the same for any number of `ranks`, which divide the rows.
+/// After each chunk `progress` is called with the number of rows done, assuming that all ranks are equally fast.
 ///
 /// # Errors
-/// As [`score`], and when a rank is gone.
+/// Same as [`score`], and when a rank is gone.
 pub fn log_likelihoods(
     distribution: &dyn Distribution,
     rows: &Examples,
@@ -33,11 +33,11 @@ pub fn log_likelihoods(
     })
 }
 
-/// What `score` gives for these numbers, `chunk` at a time, one figure for each (B). `progress` is told after each chunk
-/// how many are done.
+/// Calls `score` on consecutive ranges of `numbers`, `chunk` at a time, and concatenates its results (B). After each
+/// chunk `progress` is called with the number done.
 ///
 /// # Errors
-/// Those of `score`.
+/// Any error from `score`.
 pub fn in_chunks(
     numbers: Range<usize>,
     chunk: usize,
@@ -55,11 +55,11 @@ pub fn in_chunks(
 /// The mean log-likelihood of rows.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Likelihood {
-    /// How many rows there were.
+    /// The number of rows.
     pub rows: usize,
     /// The mean over the rows, in nats.
     pub log_likelihood: f64,
-    /// Of that mean.
+    /// The standard error of the mean.
     pub standard_error: f64,
     /// `-log_likelihood / (features ln 2)`.
     pub bits_per_dimension: f64,
@@ -73,11 +73,11 @@ impl Likelihood {
         Self { rows: values.len(), log_likelihood: mean, standard_error, bits_per_dimension }
     }
 
-    /// For people; `of` says which rows they are.
+    /// A description for the user; `of` says which rows these are.
     pub fn text(self, of: &str) -> String {
         let nats = Mean { mean: self.log_likelihood, standard_error: self.standard_error };
         let rows = plural(self.rows, "row");
-        format!("{nats} nats  ({:.4} bits a dimension, {rows}{of})", self.bits_per_dimension)
+        format!("{nats} nats  ({:.4} bits per dimension, {rows}{of})", self.bits_per_dimension)
     }
 }
 
@@ -98,7 +98,7 @@ mod tests {
         assert_eq!(values, normal.log_prob(&x, None)?.to_vec1::<f64>()?);
         assert_eq!(seen, [CHUNK, CHUNK + 5]);
         let likelihood = Likelihood::of(&values, 2);
-        // -h of a normal in two dimensions, 1 + ln(2 pi) nats.
+        // Minus the entropy of a normal in two dimensions, 1 + ln(2 pi) nats.
         let off = likelihood.log_likelihood + 1.0 + std::f64::consts::TAU.ln();
         assert!(off.abs() < 4.0 * likelihood.standard_error, "{likelihood:?}");
         assert!((likelihood.bits_per_dimension - 2.047).abs() < 0.05, "{likelihood:?}");

@@ -1,4 +1,4 @@
-//! How good a model is: means with their standard errors, log-likelihoods, bits a dimension, importance weights.
+//! Evaluation of models: means with standard errors, log-likelihoods, bits per dimension, importance weights.
 //!
 //! ```
 //! use flows_core::distributions::{Distribution, StandardNormal};

@@ -1,4 +1,4 @@
-//! Files that are either written whole or not at all.
+//! Atomic writing of files.
 
 use crate::{Error, Result};
 use std::ffi::{OsStr, OsString};
@@ -7,42 +7,42 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Writes the file `path` so that it holds either all that `write` wrote or what it held before.
+/// Writes the file `path` atomically: it holds either everything that `write` wrote or what it held before.
 ///
-/// `write` gets a temporary file in the same folder, which is synced to the disk and then renamed;
-/// if anything fails the temporary file is removed. A process that is killed meanwhile leaves it behind:
+/// `write` gets a temporary file in the same folder, which is synced to disk and then renamed;
+/// if anything fails, the temporary file is removed. A process that is killed while writing leaves it behind:
 /// see [`remove_stale_temporaries`].
 ///
 /// # Errors
-/// Those of `write`, and [`Error::Io`] when the folder does not exist or cannot be written to.
+/// Any error from `write`, and [`Error::Io`] when the folder does not exist or cannot be written to.
 pub fn write_atomically(path: impl AsRef<Path>, write: impl FnOnce(&mut File) -> Result<()>) -> Result<()> {
     let path = path.as_ref();
     let cannot = |e: std::io::Error| {
         let remedy = match e.kind() {
-            ErrorKind::NotFound => "make the folder first, or choose another",
+            ErrorKind::NotFound => "create the folder first, or choose another",
             ErrorKind::StorageFull => "free some space, or choose another disk",
-            _ => "choose a place that you may write to",
+            _ => "choose a location that you may write to",
         };
         Error::Io(format!("{}: cannot be written ({e}); {remedy}", path.display()))
     };
     let Some(name) = path.file_name() else {
-        return Err(Error::file(path, "is no file name; name a file to write to"));
+        return Err(Error::file(path, "is not a file name; name a file to write to"));
     };
     let (mut temporary, mut file) = create_beside(path, name).map_err(cannot)?;
     write(&mut file)?;
     file.sync_all().map_err(cannot)?;
-    // Still locked, so that nobody takes it for stale.
+    // Still locked, so that no process takes it for stale.
     fs::rename(&temporary.0, path).map_err(cannot)?;
     temporary.0.clear();
     drop(file);
-    // The new name is safe from a power failure only once its folder is; not every system can do it.
+    // The rename survives a power failure only once the folder is synced, which not every system supports.
     if let Ok(folder) = File::open(folder_of(path)) {
         folder.sync_all().ok();
     }
     Ok(())
 }
 
-/// A path that is removed at the end of its scope unless it has been cleared.
+/// A path whose file is removed on drop unless the path has been cleared.
 struct Temporary(PathBuf);
 
 impl Drop for Temporary {
@@ -57,7 +57,7 @@ fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// What the names of temporary files end with.
+/// The suffix of the names of temporary files.
 const SUFFIX: &str = ".flows.tmp";
 
 /// A new temporary file, locked for as long as it is open.
@@ -70,11 +70,11 @@ fn create_beside(path: &Path, name: &OsStr) -> std::io::Result<(Temporary, File)
         let candidate = folder_of(path).join(hidden);
         let file = match OpenOptions::new().write(true).create_new(true).open(&candidate) {
             Ok(file) => file,
-            // Left behind by a process of the same number that was killed: take the next name.
+            // Left behind by a killed process with the same id: take the next name.
             Err(e) if e.kind() == ErrorKind::AlreadyExists => continue,
             Err(e) => return Err(e),
         };
-        // Another process may have taken it for stale before it was locked. Not every file system has locks.
+        // Another process may have taken it for stale before it was locked. Not every file system supports locks.
         let lost = matches!(file.try_lock(), Err(TryLockError::WouldBlock)) || !candidate.exists();
         if !lost {
             return Ok((Temporary(candidate), file));
@@ -82,11 +82,11 @@ fn create_beside(path: &Path, name: &OsStr) -> std::io::Result<(Temporary, File)
     }
 }
 
-/// Removes the temporary files that [`write_atomically`] left in `folder` when their processes were killed, and gives
-/// how many there were.
+/// Removes the temporary files that [`write_atomically`] left in `folder` when processes were killed, and returns
+/// their number.
 ///
-/// A file that is still being written is locked by its process, on this machine or another, and is left alone; so are
-/// all where the file system has no locks.
+/// A file that is still being written is locked by its process, on this machine or another, and is kept. Where the file
+/// system does not support locks, all are kept.
 ///
 /// # Errors
 /// When the folder cannot be read or a stale file cannot be removed.
@@ -100,7 +100,7 @@ pub fn remove_stale_temporaries(folder: impl AsRef<Path>) -> Result<usize> {
         if !(name.starts_with('.') && name.ends_with(SUFFIX)) {
             continue;
         }
-        // One that is gone by now was finished.
+        // A file that is gone by now was completed.
         let Ok(file) = OpenOptions::new().write(true).open(&path) else { continue };
         if file.try_lock().is_err() {
             continue;
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn stale_files_are_removed_and_others_left() -> Result<()> {
+    fn stale_files_are_removed_and_others_kept() -> Result<()> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.txt");
         let stale = format!(".a.txt.{}.7{SUFFIX}", u32::MAX);

@@ -1,14 +1,14 @@
-//! Whether numbers are finite.
+//! Checks that numbers are finite.
 
 use crate::ops::kernel::{Real, with_slice};
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
 
-/// How much one thread takes at a time.
+/// Elements that one thread takes at a time.
 const CHUNK: usize = 1 << 16;
 
-/// Whether all numbers of a tensor are finite; integers are.
+/// Whether all elements of a tensor are finite; integers always are.
 pub(crate) fn is_finite(tensor: &Tensor) -> Result<bool> {
     fn all<T: Real>(values: &[T]) -> bool {
         let finite = |values: &[T]| values.iter().all(|value| num_traits::Float::is_finite(*value));
@@ -23,13 +23,13 @@ pub(crate) fn is_finite(tensor: &Tensor) -> Result<bool> {
     })
 }
 
-/// Refuses tensors that are not finite.
+/// Refuses tensors with non-finite elements.
 pub(super) fn check_finite(tensors: &[(String, Tensor)]) -> Result<()> {
     for (name, tensor) in tensors {
         if !is_finite(tensor)? {
             return Err(Error::Diverged(format!(
-                "the tensor `{name}` holds a number that is not finite, so the model was not saved: go back to the last \
-                 model that was, and train at a lower learning rate"
+                "the tensor `{name}` holds a number that is not finite, so the model was not saved: return to the last \
+                 saved model, and train at a lower learning rate"
             )));
         }
     }

@@ -1,4 +1,4 @@
-//! Files: written whole or not at all, and the format of saved models.
+//! Atomic writing of files, and the format of saved models.
 
 mod atomic;
 mod finite;
@@ -18,16 +18,16 @@ pub use torch::read_torch;
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};
 
-/// What the metadata of a model file names as its format.
+/// The `format` in the metadata of a model file.
 pub(crate) const MODEL: &str = "flows";
 
-/// The same for the state of a training run.
+/// The `format` in the metadata of a training state.
 pub(crate) const TRAINING: &str = "flows-training";
 
-/// `folder` joined with `name`, the folder made if need be.
+/// `folder` joined with `name`, creating the folder if needed.
 ///
 /// # Errors
-/// When it cannot be made.
+/// When the folder cannot be created.
 pub fn in_folder(folder: &Path, name: &str) -> Result<PathBuf> {
     std::fs::create_dir_all(folder)
         .map_err(|e| Error::Io(format!("{}: cannot be made ({e}); choose another folder", folder.display())))?;

@@ -1,4 +1,4 @@
-//! One file is one model: weights, buffers, and in the metadata what it takes to build it.
+//! Model files: weights, buffers, and the settings to build the model in the metadata.
 
 use super::MODEL;
 use super::finite::check_finite;
@@ -9,23 +9,23 @@ use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-/// What a model file holds.
+/// The contents of a model file.
 #[derive(Clone, Debug)]
 pub struct ModelFile {
-    /// Where it came from.
+    /// The path of the file.
     pub path: PathBuf,
-    /// Which model it is.
+    /// The kind of the model.
     pub kind: String,
     /// Its settings as JSON.
     pub config: String,
-    /// The step of training it was saved at, if it was saved by a trainer.
+    /// The training step at which it was saved, if it was saved by a trainer.
     pub step: Option<u64>,
     /// Weights and buffers by name, on the CPU.
     pub tensors: HashMap<String, Tensor>,
 }
 
 impl ModelFile {
-    /// Passes if the file holds a model of this kind.
+    /// Checks that the file holds a model of this kind.
     ///
     /// # Errors
     /// When it is of another kind.
@@ -33,18 +33,18 @@ impl ModelFile {
         if self.kind == kind {
             return Ok(());
         }
-        let message = format!("holds a model of kind `{}`, but `{kind}` is wanted: give another file", self.kind);
+        let message = format!("holds a model of kind `{}`, but `{kind}` is required: give another file", self.kind);
         Err(Error::file(&self.path, message))
     }
 
-    /// The settings as a value of their type.
+    /// Deserialises the settings.
     ///
     /// # Errors
-    /// When they do not fit the type.
+    /// When they are not settings of this type.
     pub fn config<T: DeserializeOwned>(&self) -> Result<T> {
         serde_json::from_str(&self.config).map_err(|error| {
             let message =
-                format!("has settings that this build does not understand ({error}); use the build that made it");
+                format!("has settings that this build does not understand ({error}); use the build that wrote it");
             Error::file(&self.path, message).with_source(error)
         })
     }
@@ -82,12 +82,12 @@ pub(crate) fn save_model_at(
 /// Reads the file that [`save_model`] wrote.
 ///
 /// # Errors
-/// When it is missing, cut short, not a safetensors file, of another program or of a newer version.
+/// When it is missing, truncated, not a safetensors file, from another program or of a newer version.
 pub fn load_model(path: &Path) -> Result<ModelFile> {
     let remedy = "give the path of a model that this program saved, or train one";
     let Contents { mut metadata, tensors } = read_tensors(path, MODEL, remedy)?;
     let mut take = |name: &str| {
-        metadata.remove(name).ok_or_else(|| Error::file(path, format!("does not say its `{name}`; {remedy}")))
+        metadata.remove(name).ok_or_else(|| Error::file(path, format!("has no `{name}` in its metadata; {remedy}")))
     };
     let (kind, config) = (take("kind")?, take("config")?);
     let step = take("step").ok().and_then(|step| step.parse().ok());
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_model_comes_back_as_it_was() {
+    fn a_model_is_restored_exactly() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("model.safetensors");
         save_model(&path, "demo", r#"{"width":[1,2]}"#, &tensors()).unwrap();
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_are_not_finite_are_not_saved() {
+    fn non_finite_numbers_are_not_saved() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("model.safetensors");
         save_model(&path, "demo", "{}", &tensors()).unwrap();
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_model_is_named() {
+    fn files_that_are_not_models_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("model.safetensors");
         let said = |part: &str| {

@@ -1,4 +1,4 @@
-//! Safetensors files with metadata, written so that a crash leaves the old file or the new one.
+//! Safetensors files with metadata, written atomically.
 
 use super::write_atomically;
 use crate::{Error, Result};
@@ -11,13 +11,13 @@ use std::path::Path;
 /// The newest version of the format that this build reads, and the one it writes.
 pub(crate) const VERSION: u32 = 1;
 
-/// Metadata and tensors of a file.
+/// The metadata and tensors of a file.
 pub(crate) struct Contents {
     pub(crate) metadata: HashMap<String, String>,
     pub(crate) tensors: HashMap<String, Tensor>,
 }
 
-/// Writes tensors with metadata; the same content gives the same bytes.
+/// Writes tensors with metadata; equal contents give equal bytes.
 pub(crate) fn write_tensors(
     path: &Path,
     metadata: &BTreeMap<&str, String>,
@@ -51,7 +51,7 @@ pub(crate) fn write_tensors(
     })
 }
 
-/// The metadata alone; none where the file cannot be read, which who reads the rest of it will say.
+/// Reads the metadata only; none if the file cannot be read, which reading the rest of it will report.
 #[cfg(feature = "cli")]
 pub(crate) fn read_metadata(path: &Path) -> Option<HashMap<String, String>> {
     use std::io::Read as _;
@@ -64,8 +64,7 @@ pub(crate) fn read_metadata(path: &Path) -> Option<HashMap<String, String>> {
     serde_json::from_value(header.get("__metadata__")?.clone()).ok()
 }
 
-/// Reads a file of this program; `format` is what its metadata must say, `remedy` what to do about a
-/// file that is missing or broken.
+/// Reads a file of this `format`; errors end with `remedy`.
 pub(crate) fn read_tensors(path: &Path, format: &str, remedy: &str) -> Result<Contents> {
     let bytes = std::fs::read(path).map_err(|error| match error.kind() {
         ErrorKind::NotFound => Error::file(path, format!("does not exist; {remedy}")).with_source(error),
@@ -74,7 +73,7 @@ pub(crate) fn read_tensors(path: &Path, format: &str, remedy: &str) -> Result<Co
     let unusable = |error: SafeTensorError| {
         let why = match &error {
             _ if bytes.is_empty() => "is empty".to_string(),
-            SafeTensorError::MetadataIncompleteBuffer => "is cut short or has a tail that does not belong to it".into(),
+            SafeTensorError::MetadataIncompleteBuffer => "is cut short or has extra bytes at its end".into(),
             SafeTensorError::HeaderTooSmall | SafeTensorError::InvalidHeaderLength => {
                 "is cut short or not a safetensors file".into()
             }
@@ -93,7 +92,7 @@ pub(crate) fn read_tensors(path: &Path, format: &str, remedy: &str) -> Result<Co
             let message = "is the state of a training run, not a model: use the `model.safetensors` beside it";
             return Err(Error::file(path, message));
         }
-        _ => return Err(Error::file(path, format!("is a safetensors file that another program wrote; {remedy}"))),
+        _ => return Err(Error::file(path, format!("is a safetensors file from another program; {remedy}"))),
     }
     match metadata.get("version").and_then(|version| version.parse::<u32>().ok()) {
         Some(version) if version <= VERSION => {}
@@ -102,7 +101,7 @@ pub(crate) fn read_tensors(path: &Path, format: &str, remedy: &str) -> Result<Co
                 format!("has version {version} of the format, but this build reads up to {VERSION}: update it");
             return Err(Error::file(path, message));
         }
-        None => return Err(Error::file(path, format!("does not say its version; {remedy}"))),
+        None => return Err(Error::file(path, format!("has no version in its metadata; {remedy}"))),
     }
     let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)
         .map_err(|e| Error::file(path, format!("holds a tensor that cannot be read ({e}); {remedy}")).with_source(e))?;

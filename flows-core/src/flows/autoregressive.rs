@@ -1,4 +1,4 @@
-//! Flows of autoregressive layers: MAF, IAF and the autoregressive neural spline flow.
+//! Autoregressive flows: MAF, IAF and the autoregressive neural spline flow.
 
 use super::{Architecture, chain};
 use crate::bijectors::univariate::{Affine, Inverted, RqSpline, Univariate};
@@ -8,14 +8,13 @@ use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// The places of the dimensions in layer i: in turn their own and the reverse.
+/// The order of the dimensions in layer `layer`: alternately their own and the reverse.
 pub(super) fn order(layer: usize, features: usize) -> Option<Vec<usize>> {
     (layer % 2 == 1).then(|| (0..features).rev().collect())
 }
 
-/// MAF: masked autoregressive affine layers, the order reversed from one to the next
-/// (Papamakarios et al., 2017); density is one pass, sampling goes from
-/// dimension to dimension.
+/// MAF: masked autoregressive affine layers, with the order reversed from one to the next
+/// (Papamakarios et al., 2017). Density evaluation is one pass; sampling is sequential in the dimensions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Maf {
@@ -23,7 +22,7 @@ pub struct Maf {
     pub layers: usize,
     /// The masked network.
     pub network: NetworkConfig,
-    /// Whether a batch-norm layer stands before each autoregressive one.
+    /// Whether a batch-norm layer precedes each autoregressive layer.
     pub batch_norm: bool,
     /// Bound on the log-scale of one layer.
     pub max_log_scale: f64,
@@ -61,11 +60,11 @@ impl Architecture for Maf {
     }
 }
 
-/// IAF: the inverse of masked autoregressive affine layers (Kingma et al., 2016); sampling is one
-/// pass, the density of a point that it did not produce goes from dimension to dimension.
+/// IAF: the inverse of masked autoregressive affine layers (Kingma et al., 2016). Sampling is one
+/// pass; the density of points that the flow did not sample is sequential in the dimensions.
 ///
 /// A layer is `x = (z - t) e^-s`, or with [`Self::gate`] `x = g z + (1 - g) t`; s, t and g of a
-/// dimension depend on the z of those before it.
+/// dimension depend on z in the preceding dimensions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Iaf {
@@ -75,8 +74,8 @@ pub struct Iaf {
     pub network: NetworkConfig,
     /// Bound on the log-scale of one layer without a gate.
     pub max_log_scale: f64,
-    /// The paper's numerically stable layer, whose gate g is the sigmoid of this plus what the network
-    /// gives; the paper starts it open, with 1 or 2.
+    /// If set, use the paper's numerically stable layer, whose gate g is the sigmoid of this number plus the network's
+    /// output; the paper uses 1 or 2, so that the gate starts open.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gate: Option<f64>,
 }
@@ -111,12 +110,12 @@ pub struct NsfAutoregressive {
     pub layers: usize,
     /// The masked network.
     pub network: NetworkConfig,
-    /// Bins of a spline.
+    /// Number of bins of each spline.
     pub bins: usize,
     /// The splines act on [-bound, bound].
     pub bound: f64,
-    /// Whether linear maps with random permutations stand between the layers; the order is reversed
-    /// from layer to layer where not.
+    /// Whether there are linear maps with random permutations between the layers; otherwise the order is reversed
+    /// from layer to layer.
     pub linear: bool,
 }
 

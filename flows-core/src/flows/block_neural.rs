@@ -6,16 +6,16 @@ use crate::bijectors::{Bijector, BlockNeural, Order, Permutation};
 use crate::nn::Scope;
 use serde::{Deserialize, Serialize};
 
-/// B-NAF: block neural autoregressive layers, the order reversed from one to the next (De Cao et
-/// al., 2019); the density is one pass, sampling inverts each dimension numerically.
+/// B-NAF: block neural autoregressive layers, with the order reversed from one to the next (De Cao et
+/// al., 2019). Density evaluation is one pass; sampling inverts each dimension numerically.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Bnaf {
     /// Number of layers.
     pub layers: usize,
-    /// Hidden layers of each.
+    /// Hidden layers per layer.
     pub hidden: usize,
-    /// Units of a hidden layer, a feature.
+    /// Units per feature in each hidden layer.
     pub factor: usize,
 }
 

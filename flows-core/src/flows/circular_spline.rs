@@ -12,16 +12,16 @@ use std::f64::consts::PI;
 use std::sync::Arc;
 
 /// Couplings of circular rational-quadratic splines on [-pi, pi) over a uniform base (Rezende et
-/// al., Normalizing Flows on Tori and Spheres, 2020). The data are angles in radians; the
-/// conditioner sees them as they are.
+/// al., Normalizing Flows on Tori and Spheres, 2020). The data are angles in radians, which the
+/// conditioner takes unchanged.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CircularSpline {
-    /// Number of couplings, of alternating masks.
+    /// Number of couplings, with alternating masks.
     pub layers: usize,
     /// The conditioner.
     pub network: NetworkConfig,
-    /// Bins of a spline.
+    /// Number of bins of each spline.
     pub bins: usize,
 }
 

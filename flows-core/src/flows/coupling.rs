@@ -1,4 +1,4 @@
-//! Flows of coupling layers: NICE, RealNVP and the neural spline flow.
+//! Coupling flows: NICE, RealNVP and the neural spline flow.
 
 use super::{Architecture, chain};
 use crate::Result;
@@ -8,12 +8,12 @@ use crate::nn::{NetworkConfig, Scope};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// NICE: additive couplings and one scale for each dimension (Dinh et al., 2014). The default is for
-/// tables; [`Nice::mnist`] has the paper's sizes for MNIST.
+/// NICE: additive couplings and a scale for each dimension (Dinh et al., 2014). The default suits
+/// tabular data; [`Nice::mnist`] has the paper's sizes for MNIST.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Nice {
-    /// Number of couplings, of alternating halves.
+    /// Number of couplings, with alternating halves.
     pub layers: usize,
     /// The conditioner.
     pub network: NetworkConfig,
@@ -21,8 +21,8 @@ pub struct Nice {
 
 impl Nice {
     /// The sizes that the authors published for MNIST: four couplings, each with five hidden layers of
-    /// 1,000 ReLU units. Their halves are the even and the odd pixels, and their base is logistic; here
-    /// they are the first and the last ones, and the base is normal.
+    /// 1,000 ReLU units. The authors' halves are the even and odd pixels, and their base is logistic; here
+    /// the halves are the first and last pixels, and the base is normal.
     pub fn mnist() -> Self {
         Self { layers: 4, network: NetworkConfig::mlp([1000; 5]) }
     }
@@ -40,7 +40,7 @@ impl Architecture for Nice {
         chain(self.layers, scope, |i, scope| {
             let mut steps: Vec<Box<dyn Bijector>> = Vec::new();
             if i == 0 {
-                // The one layer of the flow that changes volumes.
+                // The only layer that does not preserve volume.
                 steps.push(Box::new(Elementwise::new(&[features], scale.clone(), &scope.enter("scale"))?));
             }
             let mask = Mask::Halves { swap: i % 2 == 1 };
@@ -55,7 +55,7 @@ impl Architecture for Nice {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RealNvp {
-    /// Number of couplings, of alternating masks.
+    /// Number of couplings, with alternating masks.
     pub layers: usize,
     /// The conditioner.
     pub network: NetworkConfig,
@@ -79,12 +79,12 @@ impl Architecture for RealNvp {
     }
 }
 
-/// The neural spline flow with couplings, RQ-NSF (C) (Durkan et al., 2019): a linear map in LU
-/// form with a random permutation, then a spline coupling whose kept half has splines of its own,
-/// `layers` times, and a last linear map.
+/// The neural spline flow with couplings, RQ-NSF (C) (Durkan et al., 2019): `layers` times a linear map in LU
+/// form with a random permutation and a spline coupling whose identity half has unconditional splines, then a final
+/// linear map.
 ///
-/// The authors' code divides the raw widths and heights by the square root of the network's hidden
-/// units, which is not done here: the flows are the same, but their last layers learn faster.
+/// The authors' code divides the raw widths and heights by the square root of the number of hidden units,
+/// which is omitted here: the family of flows is the same, but the networks' last layers learn faster.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Nsf {
@@ -92,11 +92,11 @@ pub struct Nsf {
     pub layers: usize,
     /// The conditioner.
     pub network: NetworkConfig,
-    /// Bins of a spline.
+    /// Number of bins of each spline.
     pub bins: usize,
     /// The splines act on [-bound, bound].
     pub bound: f64,
-    /// Whether linear maps stand between the couplings.
+    /// Whether there are linear maps between the couplings.
     pub linear: bool,
 }
 

@@ -1,4 +1,4 @@
-//! A flow as people use it: config, parameters and distribution in one.
+//! A complete flow: config, parameters and distribution in one.
 
 use super::NamedFlow;
 use crate::bijectors::{Bijector, Bounds, Chain, Embed, Standardize, Support};
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use std::ops::Deref;
 use std::sync::Arc;
 
-/// All that says which flow a [`Flow`] is; its parameters are the rest.
+/// The config of a [`Flow`]: everything but its parameters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FlowConfig {
@@ -23,10 +23,10 @@ pub struct FlowConfig {
     /// The names of the columns of the data, if they have any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub columns: Option<Vec<String>>,
-    /// The names of the columns of the context, likewise.
+    /// The names of the columns of the context, if they have any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context_columns: Option<Vec<String>>,
-    /// What the numbers of each column lie between, if anything is known: every draw does, and densities are 0 elsewhere.
+    /// The bounds of each column, if known: samples lie within them, and the density is 0 outside.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bounds: Option<Vec<Bounds>>,
     /// The architecture.
@@ -39,14 +39,14 @@ impl FlowConfig {
         Self { features, context: None, columns: None, context_columns: None, bounds: None, model: model.into() }
     }
 
-    /// The same, conditioned on `context` columns.
+    /// Conditions the flow on `context` columns.
     pub fn with_context(self, context: usize) -> Self {
         Self { context: Some(context), ..self }
     }
 
-    /// The same, with bounds for each column, in their order.
+    /// Sets the bounds of each column, in order.
     ///
-    /// A flow over the reals is mapped onto them, as [`Support::Bounded`] says, by the last step of the chain.
+    /// The last step of the chain maps a flow over the reals into the bounds; see [`Support::Bounded`].
     ///
     /// ```
     /// use flows_core::{bijectors::Bounds, distributions::Distribution, flows::{Flow, FlowConfig, Maf}, Rng};
@@ -61,7 +61,7 @@ impl FlowConfig {
         Self { bounds: Some(bounds.into()), ..self }
     }
 
-    /// Where the data lie, if they have bounds.
+    /// The support of the data, if they have bounds.
     fn support(&self) -> Result<Option<Support>> {
         let Some(bounds) = &self.bounds else { return Ok(None) };
         if bounds.len() != self.features {
@@ -70,9 +70,7 @@ impl FlowConfig {
         }
         if !self.model.architecture().is_standardized() {
             let name = self.model.name();
-            return Err(Error::Config(format!(
-                "`{name}` is a flow of angles: leave out the bounds, or use another flow"
-            )));
+            return Err(Error::Config(format!("`{name}` is a flow of angles: omit the bounds, or use another flow")));
         }
         Ok(Some(Support::bounded([self.features], bounds.as_slice())))
     }
@@ -88,24 +86,26 @@ impl FlowConfig {
         let Self { features, context, .. } = *self;
         if !COLUMNS.contains(&features) || context.is_some_and(|width| !COLUMNS.contains(&width)) {
             let most = COLUMNS.end();
-            return Err(Error::Config(format!("a flow is over 1 to {most} features, given 1 to {most} if any")));
+            return Err(Error::Config(format!(
+                "a flow needs 1 to {most} features, and a context of 1 to {most} if any"
+            )));
         }
         let named = |names: &Option<Vec<String>>, width| names.as_ref().is_none_or(|names| names.len() == width);
         if !named(&self.columns, features) || !named(&self.context_columns, context.unwrap_or(0)) {
-            return Err(Error::Config("the names of the columns are not one a column: give as many, or none".into()));
+            return Err(Error::Config("the number of column names differs: give one per column, or none".into()));
         }
         Ok(())
     }
 }
 
-/// How many columns there may be.
+/// The allowed number of columns.
 const COLUMNS: std::ops::RangeInclusive<usize> = 1..=1_000_000;
 
 /// A trainable density over vectors, with its config and its parameters.
 ///
-/// Data and context are standardized on the way in, by a shift and scale that are part of the
-/// model (none until [`FlowDensity::standardize`] is called), so that log-likelihoods are those of the
-/// data as they are.
+/// The model standardizes data and context by a shift and scale that are part of it
+/// (the identity until [`FlowDensity::standardize`] is called), so that log-likelihoods refer to the
+/// original data.
 ///
 /// ```
 /// use flows_core::{distributions::Distribution, flows::{Flow, FlowConfig, Maf}, Rng};
@@ -171,11 +171,11 @@ impl Config for FlowConfig {
 
 impl FlowDensity {
     /// Sets shift and scale from the columns of the training data, (B, features), and of their
-    /// context; flows of angles, whose data need none, keep theirs. Columns with bounds are standardized behind the
-    /// map that takes them to the reals.
+    /// context. Flows of angles do not standardize their data; columns with bounds are standardized after the map to the
+    /// reals.
     ///
     /// # Errors
-    /// When a shape is wrong, a value is not finite or not within its bounds, or a context is missing or superfluous.
+    /// When a shape is wrong, a value is not finite or not within its bounds, or a context is missing or unexpected.
     pub fn standardize(&self, x: &Tensor, context: Option<&Tensor>) -> Result<()> {
         match (&self.context, context) {
             (Some(standardize), Some(context)) => standardize.fit(context)?,
@@ -190,12 +190,12 @@ impl FlowDensity {
 }
 
 impl Bounded {
-    /// The unbounded numbers of data that are within the bounds.
+    /// Maps data within the bounds to the reals.
     fn remove(&self, x: &Tensor) -> Result<Tensor> {
         check_event("the data to standardize by", x, self.bijector.data_shape())?;
         for (row, values) in x.to_dtype(DType::F64)?.to_vec2::<f64>()?.iter().enumerate() {
             for (column, (bounds, &value)) in self.bounds.iter().zip(values).enumerate() {
-                // What is not a number is for those who standardize to report.
+                // NaN is reported when standardizing.
                 if bounds.contain(value) || value.is_nan() {
                     continue;
                 }
@@ -224,7 +224,7 @@ impl Deref for FlowDensity {
 impl Distribution for FlowDensity {
     crate::delegate_distribution!(@but_initialize |self| self.transformed);
 
-    /// Standardizes by all rows, unless that was done before, then sets what layers take from a first batch.
+    /// Standardizes by all rows, unless already done, then runs the data-dependent initialisation of the layers.
     fn initialize(&self, x: &Tensor, context: Option<&Tensor>) -> Result<()> {
         let is_fitted = |map: &Option<Standardize>| map.as_ref().map_or(Ok(false), Standardize::is_fitted);
         if !is_fitted(&self.data)? && !is_fitted(&self.context)? {

@@ -1,4 +1,4 @@
-//! Gaussianization: element-wise maps and rotations in turn.
+//! Gaussianization: alternating element-wise maps and rotations.
 
 use super::{Architecture, chain};
 use crate::Result;
@@ -8,18 +8,18 @@ use crate::nn::{NetworkConfig, Scope};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// Element-wise rational-quadratic splines and trained rotations in turn (Meng et al.,
-/// Gaussianization Flows, 2020, with splines in the place of mixtures of logistics).
+/// Alternating element-wise rational-quadratic splines and trained rotations (Meng et al.,
+/// Gaussianization Flows, 2020, with splines in place of mixtures of logistics).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Gaussianization {
-    /// Number of splines, each with a rotation.
+    /// Number of spline layers, each with a rotation.
     pub layers: usize,
-    /// Bins of a spline.
+    /// Number of bins of each spline.
     pub bins: usize,
     /// The splines act on [-bound, bound].
     pub bound: f64,
-    /// The network from the context, if there is one, to the splines.
+    /// The network that maps the context, if there is one, to the splines' parameters.
     pub network: NetworkConfig,
 }
 

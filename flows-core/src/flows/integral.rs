@@ -9,13 +9,13 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// UMNN-MAF: autoregressive layers whose transformer is the integral of a positive network (Wehenkel
-/// and Louppe, 2019); the density is one pass, sampling inverts each dimension numerically.
+/// and Louppe, 2019). Density evaluation is one pass; sampling inverts each dimension numerically.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Umnn {
     /// Number of autoregressive layers.
     pub layers: usize,
-    /// The masked network that makes the embeddings.
+    /// The masked network that computes the embeddings.
     pub network: NetworkConfig,
     /// Width of an embedding.
     pub embedding: usize,

@@ -1,4 +1,4 @@
-//! Named flows: for each paper a serialisable config with its defaults, and [`Flow`], the model that it makes.
+//! Named flows: a serialisable config for each paper, with its defaults, and [`Flow`], the model built from it.
 
 mod autoregressive;
 mod block_neural;
@@ -32,19 +32,19 @@ use serde::{Deserialize, Serialize};
 
 /// An architecture that can be built for any number of features.
 pub trait Architecture {
-    /// The bijector over `features` numbers, conditioned on a context of width `context`, if any.
+    /// Builds the bijector over `features` numbers, conditioned on a context of width `context`, if any.
     ///
     /// # Errors
     /// When a size is 0 or does not suit the number of features.
     fn bijector(&self, features: usize, context: Option<usize>, scope: &Scope) -> Result<Box<dyn Bijector>>;
 
-    /// Whether a batch may be cut into pieces that are trained on side by side; not if a layer takes
-    /// statistics of the batch, or adjusts buffers as it goes.
+    /// Whether a batch may be cut into pieces that are processed in parallel; not if a layer computes batch
+    /// statistics or updates buffers in training.
     fn splits_batches(&self) -> bool {
         true
     }
 
-    /// The base of the flow, over `features` numbers: the standard normal, if not said otherwise.
+    /// The base distribution over `features` numbers; by default the standard normal.
     ///
     /// # Errors
     /// When the type is neither f32 nor f64.
@@ -52,7 +52,7 @@ pub trait Architecture {
         Ok(Box::new(StandardNormal::new([features], scope.dtype(), scope.device())?))
     }
 
-    /// Whether data are brought to mean 0 and deviation 1 before the flow; not if they are angles.
+    /// Whether data are standardized to mean 0 and standard deviation 1; not if they are angles.
     fn is_standardized(&self) -> bool {
         true
     }
@@ -60,7 +60,7 @@ pub trait Architecture {
 
 macro_rules! architectures {
     ($($(#[$doc:meta])* $name:ident($config:ident) = $text:literal,)*) => {
-        /// One of the named architectures with its settings, told apart by `kind` when written down.
+        /// One of the named architectures with its settings, tagged by `kind` when serialised.
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
         #[serde(tag = "kind")]
         pub enum NamedFlow {
@@ -74,7 +74,7 @@ macro_rules! architectures {
             /// The architecture of this name with the defaults of its paper.
             ///
             /// # Errors
-            /// When there is none of the name; the message lists those that there are.
+            /// When there is no such architecture; the message lists the names.
             pub fn named(name: &str) -> Result<Self> {
                 match name {
                     $($text => Ok(Self::$name($config::default())),)*
@@ -82,14 +82,14 @@ macro_rules! architectures {
                 }
             }
 
-            /// The name, as [`NamedFlow::named`] takes it.
+            /// The name that [`NamedFlow::named`] accepts.
             pub fn name(&self) -> &'static str {
                 match self {
                     $(Self::$name(_) => $text,)*
                 }
             }
 
-            /// The settings behind the name.
+            /// The architecture with its settings.
             pub fn architecture(&self) -> &dyn Architecture {
                 match self {
                     $(Self::$name(model) => model,)*
@@ -138,8 +138,7 @@ architectures! {
     Gaussianization(Gaussianization) = "gaussianization",
 }
 
-/// `layers` bijectors made by `layer`, from the base to the data, each in a scope of its own, as
-/// one chain.
+/// A chain of `layers` bijectors built by `layer`, from the base to the data, each in its own scope.
 fn chain(
     layers: usize,
     scope: &Scope,

@@ -8,8 +8,8 @@ use crate::nn::{Activation, NetworkConfig, Scope};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// NAF: autoregressive layers whose transformer is a deep sigmoid (Huang et al., 2018); the density
-/// is one pass, sampling inverts each dimension numerically.
+/// NAF: autoregressive layers whose transformer is a deep sigmoid (Huang et al., 2018). Density evaluation
+/// is one pass; sampling inverts each dimension numerically.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Naf {
@@ -17,7 +17,7 @@ pub struct Naf {
     pub layers: usize,
     /// The masked network.
     pub network: NetworkConfig,
-    /// Sigmoids of a transformer.
+    /// Number of sigmoids in each transformer.
     pub units: usize,
 }
 

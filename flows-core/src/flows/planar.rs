@@ -1,4 +1,4 @@
-//! Flows of planar and of radial maps.
+//! Planar and radial flows.
 
 use super::{Architecture, chain};
 use crate::Result;

@@ -6,13 +6,13 @@ use crate::bijectors::{ActNorm, Bijector, Residual as ResidualMap, ResidualSetti
 use crate::nn::Scope;
 use serde::{Deserialize, Serialize};
 
-/// Invertible residual blocks with actnorm between (Behrmann et al., 2019; Chen et al., 2019).
+/// Invertible residual blocks with actnorm between them (Behrmann et al., 2019; Chen et al., 2019).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ResidualFlow {
     /// Number of blocks.
     pub layers: usize,
-    /// The settings of each.
+    /// The settings of each block.
     pub block: ResidualSettings,
 }
 

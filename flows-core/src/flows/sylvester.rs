@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 pub struct SylvesterFlow {
     /// Number of maps.
     pub layers: usize,
-    /// The basis of every map; a triangular one is flipped from map to map.
+    /// The basis of every map; a triangular basis is flipped from map to map.
     pub basis: SylvesterBasis,
 }
 
@@ -27,7 +27,7 @@ impl Architecture for SylvesterFlow {
         chain(self.layers, scope, |i, scope| {
             let basis = match self.basis {
                 SylvesterBasis::Triangular { flip } => SylvesterBasis::Triangular { flip: flip != (i % 2 == 1) },
-                // The paper's numbers are for 64 dimensions; a basis has no more columns than that.
+                // The paper's numbers are for 64 dimensions; a basis has at most as many columns as dimensions.
                 SylvesterBasis::Orthogonal { columns } => SylvesterBasis::Orthogonal { columns: columns.min(features) },
                 basis => basis,
             };

@@ -1,4 +1,4 @@
-//! The client that fetches files of the Hub.
+//! The client that fetches files from the Hub.
 
 use super::Address;
 use crate::{Error, Result};
@@ -8,11 +8,11 @@ use std::env;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-/// The path of the file in the cache of Hugging Face, which the environment names.
+/// Fetches a file into the Hugging Face cache that the environment names, and returns its path.
 pub(super) fn fetch(address: &Address) -> Result<PathBuf> {
     let set = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
     let home = set("HF_HOME").map(PathBuf::from).or_else(|| Some(env::home_dir()?.join(".cache/huggingface")));
-    let no_home = || Error::Config("there is no home folder for the cache; set HF_HOME to one".into());
+    let no_home = || Error::Config("there is no home folder for the cache; set HF_HOME to a folder".into());
     let home = home.ok_or_else(no_home)?;
     let endpoint = set("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".into());
     let token = set("HF_TOKEN").or_else(|| std::fs::read_to_string(home.join("token")).ok());
@@ -20,7 +20,7 @@ pub(super) fn fetch(address: &Address) -> Result<PathBuf> {
     fetch_from(address, endpoint.trim_end_matches('/'), &home.join("hub"), token)
 }
 
-/// The path of the file in `cache`, fetched from `endpoint` unless it is there.
+/// The path of the file in `cache`, fetched from `endpoint` unless it is already there.
 pub(super) fn fetch_from(address: &Address, endpoint: &str, cache: &Path, token: Option<String>) -> Result<PathBuf> {
     let kind = if address.dataset { RepoType::Dataset } else { RepoType::Model };
     let revision = address.revision.clone().unwrap_or_else(|| "main".into());
@@ -28,16 +28,16 @@ pub(super) fn fetch_from(address: &Address, endpoint: &str, cache: &Path, token:
     let builder = ApiBuilder::from_cache(hf_hub::Cache::new(cache.into())).with_endpoint(endpoint.into());
     let api = builder.with_token(token).build().map_err(|e| Error::Config(message(e.to_string())))?;
     let repo = api.repo(Repo::with_revision(address.repo.clone(), kind, revision));
-    // The client panics on some answers that a proper server does not give.
+    // The client panics on some invalid responses.
     let fetched = catch_unwind(AssertUnwindSafe(|| repo.get(&address.path)));
-    let nonsense = |_| Error::Io(message("its answer makes no sense; check HF_ENDPOINT and any proxy".into()));
+    let nonsense = |_| Error::Io(message("its response is invalid; check HF_ENDPOINT and any proxy".into()));
     fetched.map_err(nonsense)?.map_err(|e| {
         let kind = if matches!(status(&e), Some(401 | 403 | 404)) { Error::Data } else { Error::Io };
         kind(message(remedy(&e, &repo, address)))
     })
 }
 
-/// The status of the server's answer.
+/// The HTTP status of the server's response.
 fn status(error: &ApiError) -> Option<u16> {
     error.to_string().rsplit_once("http status: ").and_then(|(_, code)| code.parse().ok())
 }
@@ -47,7 +47,7 @@ fn remedy(error: &ApiError, repo: &ApiRepo, address: &Address) -> String {
     let text = error.to_string();
     match (error, status(error)) {
         (_, Some(401 | 403)) => format!(
-            "there is no repository {} that may be read; check its name, and if it is private or gated ask for access \
+            "there is no readable repository {}; check its name, and if it is private or gated ask for access \
              and set HF_TOKEN",
             address.repo
         ),
@@ -57,16 +57,16 @@ fn remedy(error: &ApiError, repo: &ApiRepo, address: &Address) -> String {
                 let more = if info.siblings.len() > files.len() { ", ..." } else { "" };
                 format!("the repository has no file {}; it has {}{more}", address.path, files.join(", "))
             }
-            Err(_) => format!("there is no repository {} of that revision; check the spelling", address.repo),
+            Err(_) => format!("there is no repository {} with that revision; check the spelling", address.repo),
         },
         (_, Some(416)) | (ApiError::InvalidResume, _) => {
-            format!("a download that was cut off cannot be taken up ({text}); remove the .part files in the cache")
+            format!("an interrupted download cannot be resumed ({text}); remove the .part files in the cache")
         }
-        (_, Some(429 | 500..)) => format!("the server is overloaded or broken ({text}); try again later"),
+        (_, Some(429 | 500..)) => format!("the server is overloaded or failing ({text}); try again later"),
         (ApiError::LockAcquisition(_), _) => "another program is fetching it; wait until it is done".into(),
-        (ApiError::IoError(_), _) => format!("{text}; try again, and see that the cache can be written to"),
+        (ApiError::IoError(_), _) => format!("{text}; try again, and check that the cache is writable"),
         (ApiError::MissingHeader(_) | ApiError::InvalidHeader(_) | ApiError::ParseIntError(_), _) => {
-            format!("the server does not answer as the Hub does ({text}); check HF_ENDPOINT")
+            format!("the server does not respond like the Hub ({text}); check HF_ENDPOINT")
         }
         _ => format!(
             "{text}; check the network, set HF_ENDPOINT to a mirror, or get the file by other means and give its path"

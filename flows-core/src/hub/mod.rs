@@ -1,4 +1,4 @@
-//! Files of the Hugging Face Hub.
+//! Files on the Hugging Face Hub.
 
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -14,14 +14,14 @@ mod client {
 
     pub(super) fn fetch(address: &super::Address) -> Result<std::path::PathBuf> {
         let remedy = "build it with the feature `hub`, or get the file by other means and give its path";
-        Err(Error::Config(format!("{address} cannot be fetched: this build has no client of the Hub; {remedy}")))
+        Err(Error::Config(format!("{address} cannot be fetched: this build has no Hub client; {remedy}")))
     }
 }
 
-/// What the address of a file on the Hub begins with.
+/// The prefix of the address of a file on the Hub.
 pub const SCHEME: &str = "hf://";
 
-const GRAMMAR: &str = "write hf://owner/repo/path or hf://datasets/owner/repo/path, then @revision if need be";
+const GRAMMAR: &str = "write hf://owner/repo/path or hf://datasets/owner/repo/path, optionally followed by @revision";
 
 /// The address of a file on the Hub: `hf://[datasets/]owner/repo/path[@revision]`.
 ///
@@ -41,12 +41,12 @@ impl Address {
         &self.path
     }
 
-    /// Fetches the file into the cache that all programs of Hugging Face share, unless it is there,
-    /// and gives its path.
+    /// Fetches the file into the cache shared by all Hugging Face programs, unless it is already there,
+    /// and returns its path.
     ///
-    /// A file in the cache is taken as it is, without a look at the network; name a commit or remove
-    /// the cache to get another. `HF_HOME` (else `~/.cache/huggingface`) has the cache in `hub`,
-    /// `HF_ENDPOINT` is the server to ask, and `HF_TOKEN` or the file `token` in `HF_HOME` opens
+    /// A cached file is used without accessing the network; name a commit or remove
+    /// the cache to get another version. The cache is `hub` in `HF_HOME` (by default `~/.cache/huggingface`),
+    /// `HF_ENDPOINT` is the server, and `HF_TOKEN` or the file `token` in `HF_HOME` gives access to
     /// private repositories.
     ///
     /// # Errors
@@ -57,7 +57,7 @@ impl Address {
         client::fetch(self)
     }
 
-    /// The address of the file `name` in the folder that this is the address of.
+    /// The address of the file `name` in the folder at this address.
     ///
     /// # Errors
     /// When `name` is not the name of a file.
@@ -89,17 +89,17 @@ impl FromStr for Address {
             Some(rest) => (true, rest),
             None => (false, rest.strip_prefix("models/").unwrap_or(rest)),
         };
-        // They become parts of a URL and of a path in the cache: nothing may lead out of either.
+        // These become parts of a URL and of a path in the cache: none may lead out of either.
         let plain = |part: &str| {
             let known = |c: char| c.is_ascii_alphanumeric() || "-_.+=%~,()[]".contains(c);
             !part.is_empty() && part != "." && part != ".." && part.chars().all(known)
         };
         let parts: Vec<&str> = rest.trim_end_matches('/').split('/').collect();
         if parts.len() < 3 {
-            return Err(wrong("an owner, a repository and a path are wanted"));
+            return Err(wrong("an owner, a repository and a path are required"));
         }
         if !parts.iter().chain(&revision.map_or(vec![], |r| r.split('/').collect())).all(|part| plain(part)) {
-            return Err(wrong("a part is empty, `..`, or has a character that must be written as %20 and the like"));
+            return Err(wrong("a part is empty, `..`, or has a character that must be percent-encoded, like %20"));
         }
         Ok(Self {
             dataset,
@@ -127,7 +127,7 @@ impl From<Address> for String {
 /// The path of a file that `text` names: a local path as it is, an `hf://` address once fetched.
 ///
 /// # Errors
-/// As [`fetch`], and when the address is malformed.
+/// Same as [`fetch`], and when the address is malformed.
 pub fn resolve(text: &str) -> Result<PathBuf> {
     if text.starts_with(SCHEME) { fetch(text) } else { Ok(text.into()) }
 }
@@ -135,7 +135,7 @@ pub fn resolve(text: &str) -> Result<PathBuf> {
 /// Fetches the file at an `hf://` address, as [`Address::fetch`].
 ///
 /// # Errors
-/// As [`Address::fetch`], and when the address is malformed.
+/// Same as [`Address::fetch`], and when the address is malformed.
 pub fn fetch(address: &str) -> Result<PathBuf> {
     address.parse::<Address>()?.fetch()
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 const CONTENT: &[u8] = b"a,b\n1,2\n";
 
-/// A server of `requests` answers on this machine; gives its address, and later the request lines.
+/// Starts a local server that answers `requests` requests; returns its address and, when joined, the request lines.
 fn serve(requests: usize, answer: impl Fn(&str) -> Vec<u8> + Send + 'static) -> (String, JoinHandle<Vec<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
@@ -48,7 +48,7 @@ fn response(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The Hub with one file: a range of one byte is a request for its metadata.
+/// Answers like the Hub with one file; a range of one byte is a request for its metadata.
 fn hub(request: &str) -> Vec<u8> {
     let headers = format!("x-repo-commit: {COMMIT}\r\netag: \"abc\"\r\n");
     if request.to_lowercase().contains("range: bytes=0-0") {

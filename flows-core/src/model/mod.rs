@@ -1,7 +1,7 @@
-//! One model type: a config, the parameters it makes, and the distribution that both are.
+//! The model type: a config, its parameters, and the distribution built from both.
 //!
-//! A serialisable [`Config`] that builds a distribution in a [`Scope`] is all that is asked of an architecture;
-//! [`Model`] adds parameters, saving and loading, the twin with constant weights, and `Display`.
+//! An architecture only has to be a serialisable [`Config`] that builds a distribution in a [`Scope`];
+//! [`Model`] adds the parameters, saving and loading, the detached copy, and `Display`.
 //!
 //! ```
 //! use candle_core::Device;
@@ -60,31 +60,31 @@ use std::fmt::{self, Debug, Display};
 use std::ops::Deref;
 use std::path::Path;
 
-/// All that says which distribution a model is, its weights aside.
+/// The config of a model: everything about its distribution except the weights.
 pub trait Config: Clone + Debug + Serialize + DeserializeOwned + Send + Sync {
-    /// What the model's file calls its kind.
+    /// The kind that model files name.
     const KIND: &'static str;
 
-    /// What is built: a [`Transformed`](crate::distributions::Transformed), or a distribution around one that offers
-    /// more.
+    /// The distribution that is built: a [`Transformed`](crate::distributions::Transformed), or a type that wraps one
+    /// and adds methods.
     type Built: Distribution;
 
-    /// The distribution, whose weights and buffers are made in `scope`.
+    /// Builds the distribution, creating its weights and buffers in `scope`.
     ///
-    /// It is called a second time for the twin whose weights are constants, and has to make the same then; and by
-    /// [`Model::with_config`], with another config of one's choice.
+    /// It is called a second time for the detached copy, and must then create the same weights and buffers;
+    /// [`Model::with_config`] also calls it, with another config.
     ///
     /// # Errors
-    /// When the config names a size or a setting that cannot be.
+    /// When the config has an invalid size or setting.
     fn build(&self, scope: &Scope) -> Result<Self::Built>;
 
-    /// Whether a batch may be cut into pieces that are trained on side by side; not if a layer takes statistics of the
-    /// batch, or changes buffers as it goes.
+    /// Whether a batch may be cut into pieces that are processed in parallel; not if a layer computes batch statistics
+    /// or updates buffers in training.
     fn splits_batches(&self) -> bool {
         false
     }
 
-    /// The root of the tree that `Display` of the model prints; the kind, if not said otherwise.
+    /// The root of the tree printed by the model's `Display`; by default the kind.
     fn root(&self) -> Structure {
         Structure::new(Self::KIND, "")
     }
@@ -92,8 +92,8 @@ pub trait Config: Clone + Debug + Serialize + DeserializeOwned + Send + Sync {
 
 /// A distribution with its config and its parameters, which can be trained, saved and loaded.
 ///
-/// What the config builds can be called on the model itself. Its twin, [`Model::detached`], shares the parameters'
-/// memory and keeps no graph: it is for use rather than training.
+/// The model dereferences to the distribution that its config builds. The detached copy, [`Model::detached`], shares
+/// the parameters' memory and builds no graph: use it for inference.
 #[derive(Debug)]
 pub struct Model<C: Config> {
     config: C,
@@ -103,41 +103,41 @@ pub struct Model<C: Config> {
 }
 
 impl<C: Config> Model<C> {
-    /// The kind that the model's file names.
+    /// The kind that model files name.
     pub const KIND: &'static str = C::KIND;
 
-    /// A model of f32 on the CPU whose weights are drawn from `rng`.
+    /// A model in f32 on the CPU with weights initialised from `rng`.
     ///
     /// # Errors
-    /// When the config names a size or a setting that cannot be.
+    /// When the config has an invalid size or setting.
     pub fn new(config: C, rng: &mut Rng) -> Result<Self> {
         Self::on(config, DType::F32, &Device::Cpu, rng)
     }
 
-    /// A model of this type on this device.
+    /// A model in this dtype on this device.
     ///
     /// # Errors
-    /// As [`Self::new`].
+    /// Same as [`Self::new`].
     pub fn on(config: C, dtype: DType, device: &Device, rng: &mut Rng) -> Result<Self> {
         Self::in_store(config, Parameters::new(dtype, device, rng.fork()))
     }
 
-    /// A model with these weights and buffers by name.
+    /// A model with these named weights and buffers.
     ///
     /// # Errors
-    /// When one is missing, superfluous or of another shape.
+    /// When one is missing, unexpected or has another shape.
     pub fn with_tensors(config: C, dtype: DType, device: &Device, tensors: HashMap<String, Tensor>) -> Result<Self> {
         let model = Self::in_store(config, Parameters::saved(dtype, device, tensors))?;
         model.parameters.check_saved()?;
         Ok(model)
     }
 
-    /// The model of another config over the very same parameters: nothing is copied, and training either model, or
-    /// initialising it, changes both. So a flow that was trained on short pieces of signals scores and draws long ones.
+    /// A model with another config that shares this model's parameters: nothing is copied, and training or
+    /// initialising either model changes both. For example, a flow trained on short signals can score and sample long
+    /// ones.
     ///
-    /// It is built as quickly as [`Self::detached`], without drawing or computing a weight. Both models have one
-    /// [`Self::parameters`], so one optimiser, one average of weights or one file serves both; a file of the new one
-    /// names its own config.
+    /// No weights are drawn or computed. Both models have the same [`Self::parameters`], so one optimiser or one weight
+    /// average serves both; a saved file has the config of the model that saved it.
     ///
     /// ```
     /// use candle_core::{DType, Device};
@@ -174,8 +174,7 @@ impl<C: Config> Model<C> {
     /// ```
     ///
     /// # Errors
-    /// When the config makes other parameters: one of another shape, one that is not there, or not all that are; the
-    /// message names it.
+    /// When the config creates other parameters than this model has, in name or shape; the message names one.
     pub fn with_config(&self, config: C) -> Result<Self> {
         let shared = self.parameters.shared();
         let built = config.build(&shared.scope())?;
@@ -190,17 +189,17 @@ impl<C: Config> Model<C> {
         Ok(Self { config, parameters, built, detached })
     }
 
-    /// The config it was made from.
+    /// The config that the model was built from.
     pub fn config(&self) -> &C {
         &self.config
     }
 
-    /// Its weights and buffers.
+    /// The weights and buffers.
     pub fn parameters(&self) -> &Parameters {
         &self.parameters
     }
 
-    /// The same distribution with its weights as constants: what it gives keeps no graph.
+    /// The detached copy of the distribution, whose weights are constants, so that its results carry no graph.
     pub fn detached(&self) -> &C::Built {
         &self.detached
     }
@@ -208,7 +207,7 @@ impl<C: Config> Model<C> {
     /// A copy on another device.
     ///
     /// # Errors
-    /// When the device has no memory left for it.
+    /// When the device is out of memory.
     pub fn to_device(&self, device: &Device) -> Result<Self> {
         let tensors = self.parameters.snapshot()?.into_iter().collect();
         Self::with_tensors(self.config.clone(), self.parameters.dtype(), device, tensors)
@@ -217,16 +216,16 @@ impl<C: Config> Model<C> {
     /// Writes weights, buffers and config to one file.
     ///
     /// # Errors
-    /// When the file cannot be written; then an older one of the name is still whole.
+    /// When the file cannot be written; an existing file is then left intact.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let config = serde_json::to_string(&self.config).map_err(|e| Error::Config(e.to_string()))?;
         save_model(path.as_ref(), C::KIND, &config, &self.parameters.tensors())
     }
 
-    /// The model that [`Self::save`] or a training run wrote, on this device.
+    /// Loads a model written by [`Self::save`] or a training run, on this device.
     ///
     /// # Errors
-    /// When the file is missing, broken, of another kind or of a newer format.
+    /// When the file is missing, malformed, of another kind or of a newer format.
     pub fn load(path: impl AsRef<Path>, device: &Device) -> Result<Self> {
         let path = path.as_ref();
         let file = load_model(path)?;

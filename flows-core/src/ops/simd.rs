@@ -170,6 +170,7 @@ pub(crate) fn map<T: Real>(x: &[T], f: impl Fn(T) -> T + Copy + Sync) -> Vec<T> 
             #[inline(always)]
             || {
                 // A copy, so that what `f` has captured stays in registers.
+                #[allow(clippy::redundant_locals)]
                 let f = f;
                 for (y, &x) in out.iter_mut().zip(x) {
                     y.write(f(x));
@@ -202,6 +203,7 @@ pub(crate) fn zip_map<T: Real>(a: &[T], b: &[T], f: impl Fn(T, T) -> T + Copy + 
         dispatch(
             #[inline(always)]
             || {
+                #[allow(clippy::redundant_locals)]
                 let f = f;
                 for (y, (&a, &b)) in out.iter_mut().zip(a.iter().zip(b)) {
                     y.write(f(a, b));

@@ -8,7 +8,7 @@ use std::io::BufWriter;
 use std::path::Path;
 use std::time::Duration;
 
-/// Writes frames, each with how long it is shown, as a GIF file that repeats them without end, whole or not at all.
+/// Writes frames, each with its duration, as an endlessly looping GIF file, atomically.
 ///
 /// # Errors
 /// When a frame is an error, or the file cannot be written.

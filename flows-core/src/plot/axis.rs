@@ -1,9 +1,9 @@
 //! Ranges and ticks.
 
-/// From the low end to the high end.
+/// The low and the high end.
 pub(super) type Range = (f64, f64);
 
-/// Whether `v` can be drawn: finite, and far enough from the largest number that differences are finite too.
+/// Whether `v` can be drawn: finite, and small enough that differences are finite too.
 pub(super) fn drawable(v: f64) -> bool {
     v.abs() < 1e100
 }
@@ -18,7 +18,7 @@ pub(super) fn join(a: Range, b: Range) -> Range {
     (a.0.min(b.0), a.1.max(b.1))
 }
 
-/// `range` with `share` of its length more at each end; a range without length gets one.
+/// `range` extended by `share` of its length at each end; an empty range is given some length.
 pub(super) fn widen((low, high): Range, share: f64) -> Range {
     let size = low.abs().max(high.abs());
     let margin = match high - low {
@@ -29,12 +29,12 @@ pub(super) fn widen((low, high): Range, share: f64) -> Range {
     (low - margin, high + margin)
 }
 
-/// About `count` round numbers of `range`, each with its label.
+/// About `count` round numbers in `range`, each with its label.
 pub(super) fn ticks((low, high): Range, count: f64) -> Vec<(f64, String)> {
     let rough = (high - low) / count.max(3.);
     let power = 10f64.powf(rough.log10().floor());
     let step = [1., 2., 5.].into_iter().find(|m| m * power >= 0.7 * rough).unwrap_or(10.) * power;
-    // A slack of a thousandth of a step keeps the ends that rounding would lose.
+    // A tolerance of a thousandth of a step keeps the ends despite rounding.
     let (first, last) = ((low / step - 1e-3).ceil(), (high / step + 1e-3).floor());
     let largest = step * first.abs().max(last.abs());
     let number = |v: f64| -> String {
@@ -42,7 +42,7 @@ pub(super) fn ticks((low, high): Range, count: f64) -> Vec<(f64, String)> {
         if v == 0. && (scientific || largest >= 1e4) {
             "0".into()
         } else if scientific {
-            // As many digits as tell neighbours apart.
+            // Enough digits to distinguish neighbours.
             let digits = (largest / step).log10().ceil().clamp(0., 15.) as usize;
             format!("{v:.digits$e}")
         } else if largest >= 1e4 && step >= 999. {

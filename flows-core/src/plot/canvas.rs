@@ -1,14 +1,14 @@
-//! A page to draw on: the marks of a figure in the order in which they are drawn.
+//! A page of marks, in drawing order.
 
 use super::Colour;
 
-/// Which point of a text its position is.
+/// The point of a text that is placed at its position.
 #[derive(Clone, Copy)]
 pub(super) enum Anchor {
     Start,
     Middle,
     End,
-    /// The middle of a text that runs upwards.
+    /// The middle of a text that is rotated to run upwards.
     Upwards,
 }
 
@@ -28,15 +28,15 @@ fn place((x, y): Point) -> Place {
     (units(x), units(y))
 }
 
-/// What is drawn; lengths are in tenths of a pixel.
+/// A shape; lengths are in tenths of a pixel.
 pub(super) enum Shape {
-    /// The area inside rings, by the non-zero rule.
+    /// The area inside rings, by the non-zero winding rule.
     Area(Vec<Vec<Place>>),
     /// A stroke with round joints and ends.
     Stroke { points: Vec<Place>, width: i32 },
     /// A filled disc.
     Disc { centre: Place, radius: i32 },
-    /// A text whose baseline goes through `at`.
+    /// A text with its baseline at `at`.
     Text { text: String, at: Place, size: i32, anchor: Anchor },
 }
 
@@ -62,7 +62,7 @@ impl Canvas {
     }
 
     fn add(&mut self, shape: Shape, colour: Colour, alpha: f64) {
-        // `clamp` would keep a NaN: such a mark is not seen.
+        // `clamp` would keep a NaN, which makes the mark invisible.
         let alpha = if alpha.is_nan() { 0.0 } else { alpha.clamp(0.0, 1.0) };
         self.marks.push(Mark { shape, colour, alpha });
     }
@@ -80,7 +80,7 @@ impl Canvas {
         }
     }
 
-    /// The area inside `rings`; a ring of the other sense inside one is a hole.
+    /// The area inside `rings`; a nested ring of opposite orientation is a hole.
     pub(super) fn area(&mut self, rings: impl IntoIterator<Item = Vec<Point>>, colour: Colour, alpha: f64) {
         let rings: Vec<_> = rings.into_iter().map(outline).filter(|ring| ring.len() > 2).collect();
         if !rings.is_empty() {
@@ -95,7 +95,7 @@ impl Canvas {
 
     /// A text whose baseline goes through `at`.
     pub(super) fn text(&mut self, text: &str, at: Point, size: f64, colour: Colour, anchor: Anchor) {
-        // XML does not allow all characters.
+        // XML does not allow every character.
         let text: String = text.chars().filter(|c| !c.is_control() && !matches!(c, '\u{fffe}' | '\u{ffff}')).collect();
         if !text.is_empty() {
             self.add(Shape::Text { text, at: place(at), size: units(size), anchor }, colour, 1.);

@@ -1,6 +1,6 @@
 //! The colours of the figures.
 
-/// A colour by its red, green and blue.
+/// A colour as red, green and blue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Colour(pub u8, pub u8, pub u8);
 

@@ -17,7 +17,7 @@ impl Grid {
     /// The grid of `n` x `n` points over the ranges `x` and `y`; 200 is enough for a smooth picture.
     ///
     /// # Errors
-    /// When a range is empty or not finite, or `n` is not of 2 to 4096.
+    /// When a range is empty or not finite, or `n` is not in 2 to 4096.
     pub fn new(x: (f64, f64), y: (f64, f64), n: usize) -> Result<Self> {
         for (low, high) in [x, y] {
             if !(drawable(low) && drawable(high) && low < high) {
@@ -25,7 +25,7 @@ impl Grid {
             }
         }
         if !(2..=4096).contains(&n) {
-            return Err(Error::Config(format!("a grid of {n} points a side cannot be drawn; give 2 to 4096")));
+            return Err(Error::Config(format!("a grid of {n} points per side cannot be drawn; give 2 to 4096")));
         }
         Ok(Self { x, y, n })
     }
@@ -36,7 +36,7 @@ impl Grid {
         (0..n * n).map(move |k| (at(x, k % n), at(y, k / n)))
     }
 
-    /// The points as a tensor (n², 2), x running fastest: what a model is evaluated on.
+    /// The points as a tensor (n², 2) to evaluate a model on, with x varying fastest.
     ///
     /// # Errors
     /// When the device cannot hold it.
@@ -45,11 +45,11 @@ impl Grid {
         Ok(Tensor::from_vec(flat, (self.n * self.n, 2), device)?.to_dtype(dtype)?)
     }
 
-    /// The field of the density whose logarithm at [`Grid::points`] is `log_density` (n²), up to a constant factor
-    /// that the picture does not show; NaN counts as density 0.
+    /// The field of the density whose logarithm at [`Grid::points`] is `log_density` (n²), up to a constant factor,
+    /// which does not affect the picture; NaN counts as density 0.
     ///
     /// # Errors
-    /// When the shape is another.
+    /// When the shape is wrong.
     pub fn density(&self, log_density: &Tensor) -> Result<Field> {
         if log_density.dims() != [self.n * self.n] {
             return Err(Error::shape("log_density", log_density.dims(), format!("({})", self.n * self.n)));
@@ -60,7 +60,7 @@ impl Grid {
         Ok(self.field(logs.into_iter().map(value).collect()))
     }
 
-    /// The field of the function `f(x, y)`, which is not negative.
+    /// The field of a non-negative function `f(x, y)`.
     pub fn map(&self, f: impl Fn(f64, f64) -> f64) -> Field {
         self.field(self.nodes().map(|(x, y)| f(x, y)).collect())
     }
@@ -81,8 +81,8 @@ pub struct Field {
 }
 
 impl Field {
-    /// The closed curves around where the function is at least the level, for `count` - 1 levels spaced evenly below
-    /// [`Field::cap`]: one item a level, from low to high.
+    /// The closed curves around the region where the function is at least the level, for `count` - 1 evenly spaced
+    /// levels below [`Field::cap`]: one item per level, from low to high.
     pub(super) fn contours(&self, count: usize) -> Vec<Vec<Vec<(f64, f64)>>> {
         let Grid { x, y, n } = self.grid;
         let cap = self.cap();
@@ -90,8 +90,8 @@ impl Field {
         if levels.first().is_none_or(|l| *l <= 0.) {
             return Vec::new();
         }
-        // The values lie at the centres of the crate's unit cells: its 0.5 is our first point. Curves that leave the
-        // grid run half a cell outside it, and are drawn along the frame.
+        // The contour crate puts values at the centres of unit cells, so its 0.5 is our first point. Curves that leave
+        // the grid run half a cell outside it, and are drawn along the frame.
         let step = |(low, high): Range| (high - low) / (n - 1) as f64;
         let (dx, dy) = (step(x), step(y));
         let lines = ContourBuilder::new(n, n, true).lines(&self.values, &levels).unwrap_or_default();
@@ -108,7 +108,7 @@ impl Field {
             .collect()
     }
 
-    /// The level above which a hundredth of the mass lies, so that a spike of a few cells does not blacken the rest.
+    /// The level above which a hundredth of the mass lies, so that a spike of a few cells does not darken the rest.
     fn cap(&self) -> f64 {
         let mut sorted = self.values.clone();
         sorted.sort_by(|a, b| b.total_cmp(a));

@@ -14,7 +14,7 @@ use image::{RgbImage, codecs::png::FilterType};
 use std::io::Write;
 use std::path::Path;
 
-/// Panels of one size in rows.
+/// Panels of equal size, arranged in rows.
 #[derive(Clone, Debug)]
 pub struct Figure {
     columns: usize,
@@ -23,12 +23,12 @@ pub struct Figure {
 }
 
 impl Figure {
-    /// A figure with `columns` panels a row, each of `size` (width, height) pixels, its labels included.
+    /// A figure with `columns` panels per row, each of `size` (width, height) pixels including its labels.
     pub fn new(columns: usize, size: (u32, u32)) -> Self {
         Self { columns: columns.max(1), size, panels: Vec::new() }
     }
 
-    /// Adds a panel: they fill the rows from left to right.
+    /// Adds a panel; panels fill the rows from left to right.
     pub fn panel(mut self, panel: Panel) -> Self {
         self.panels.push(panel);
         self
@@ -53,7 +53,7 @@ impl Figure {
         if width.min(height) < 100 || total.0.max(total.1) > SIDE {
             let message = format!(
                 "a figure of {columns} x {rows} panels of {width} x {height} pixels cannot be drawn; \
-                 give a panel at least 100 pixels a side, and the figure at most {SIDE}"
+                 give a panel at least 100 pixels per side, and the figure at most {SIDE}"
             );
             return Err(Error::Config(message));
         }
@@ -95,7 +95,7 @@ impl Figure {
     /// Writes the figure as SVG, whole or not at all.
     ///
     /// # Errors
-    /// As [`Figure::svg`], and when the file cannot be written.
+    /// Same as [`Figure::svg`], and when the file cannot be written.
     pub fn write_svg(&self, path: impl AsRef<Path>) -> Result<()> {
         let (path, svg) = (path.as_ref(), self.svg()?);
         write_atomically(path, |file| file.write_all(svg.as_bytes()).map_err(|e| Error::unwritten(path, e)))
@@ -104,29 +104,32 @@ impl Figure {
     /// The figure as pixels, `scale` times as large.
     ///
     /// # Errors
-    /// As [`Figure::svg`], and when the scale is not a positive number.
+    /// Same as [`Figure::svg`], and when the scale is not a positive number.
     pub fn image(&self, scale: f64) -> Result<RgbImage> {
         self.draw()?.pixels(scale)
     }
 
-    /// Writes the figure as PNG, `scale` times its size in pixels, whole or not at all.
+    /// Writes the figure as PNG, `scale` times its size in pixels, atomically.
     ///
     /// # Errors
-    /// As [`Figure::svg`], when the file cannot be written, or when the picture would be empty or too large.
+    /// Same as [`Figure::svg`], when the file cannot be written, or when the picture would be empty or too large.
     pub fn write_png(&self, path: impl AsRef<Path>, scale: f64) -> Result<()> {
         write_filtered(&self.image(scale)?, path.as_ref(), FilterType::NoFilter)
     }
 
-    /// Writes the figure as `path`'s extension says: `svg`, or `png` at twice its size.
+    /// Writes the figure in the format of `path`'s extension: `svg`, or `png` at twice its size.
     ///
     /// # Errors
-    /// As [`Figure::svg`], when the file cannot be written, or for another extension.
+    /// Same as [`Figure::svg`], when the file cannot be written, or for another extension.
     pub fn write(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         match path.extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase).as_deref() {
             Some("svg") => self.write_svg(path),
             Some("png") => self.write_png(path, 2.),
-            _ => Err(Error::file(path, "a figure is written as .svg or .png; give the file one of these extensions")),
+            _ => Err(Error::file(
+                path,
+                "is not a .svg or .png file, the formats of figures; use one of these extensions",
+            )),
         }
     }
 }
@@ -134,7 +137,7 @@ impl Figure {
 /// The rows of a tensor (N, 2), on any device, as points.
 ///
 /// # Errors
-/// When the shape is another.
+/// When the shape is wrong.
 pub fn points(tensor: &Tensor) -> Result<Vec<(f64, f64)>> {
     match tensor.dims() {
         [_, 2] => {

@@ -4,13 +4,13 @@ use std::sync::OnceLock;
 use tiny_skia::{Path, PathBuilder};
 use ttf_parser::{Face, GlyphId, OutlineBuilder};
 
-/// DejaVu Sans, so that a figure looks the same on every machine.
+/// DejaVu Sans, embedded so that a figure looks the same on every machine.
 fn face() -> Option<&'static Face<'static>> {
     static FACE: OnceLock<Option<Face>> = OnceLock::new();
     FACE.get_or_init(|| Face::parse(dejavu::sans::regular(), 0).ok()).as_ref()
 }
 
-/// The glyphs of `text`, each with where it begins, and where the last one ends, in units of the font.
+/// The glyphs of `text` with their start positions, and the end of the last one, in font units.
 fn layout(face: &Face, text: &str) -> (Vec<(GlyphId, f32)>, f32) {
     let kerning = |pair: (GlyphId, GlyphId)| {
         let tables = face.tables().kern.into_iter().flat_map(|kern| kern.subtables);
@@ -33,7 +33,7 @@ pub(super) fn text_width(text: &str, size: f64) -> f64 {
     face().map_or(0., |face| f64::from(layout(face, text).1) * size / f64::from(face.units_per_em()))
 }
 
-/// The outlines of `text` of this size, from the origin to the right along its baseline; none if all is blank.
+/// The outlines of `text` of this size, starting at the origin with the baseline to the right; none if it is blank.
 pub(super) fn text_outline(text: &str, size: f32) -> Option<Path> {
     let face = face()?;
     let scale = size / f32::from(face.units_per_em());
@@ -45,7 +45,7 @@ pub(super) fn text_outline(text: &str, size: f32) -> Option<Path> {
     outline.path.finish()
 }
 
-/// Collects the outline of a glyph that begins at `x`; the font's vertical axis points upwards, that of the page down.
+/// Collects the outline of a glyph that starts at `x`; the font's vertical axis points up, the page's down.
 struct Outline {
     path: PathBuilder,
     scale: f32,

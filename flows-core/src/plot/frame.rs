@@ -1,4 +1,4 @@
-//! From data to the page.
+//! The map from data to the page.
 
 use super::axis::{Range, drawable};
 
@@ -10,7 +10,7 @@ pub(super) struct Frame {
     pub(super) top: f64,
     pub(super) width: f64,
     pub(super) height: f64,
-    /// The width that a title may take.
+    /// The width available to a title.
     pub(super) room: f64,
     pub(super) x: Range,
     pub(super) y: Range,

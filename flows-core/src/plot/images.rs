@@ -1,4 +1,4 @@
-//! Images side by side, and PNG files.
+//! Grids of images, and PNG files.
 
 use crate::files::write_atomically;
 use crate::{Error, Result};
@@ -13,10 +13,11 @@ use std::path::Path;
 /// The images (N, C, H, W) with values in [0, 1], C of 1 (grey) or 3 (RGB), in rows of `columns`, on white with two
 /// pixels between them.
 ///
-/// Small images are enlarged by a whole factor to at most 64 pixels. Values out of [0, 1] are clamped, and NaN is black.
+/// Small images are enlarged by an integer factor to at most 64 pixels. Values outside [0, 1] are clamped, and NaN is
+/// black.
 ///
 /// # Errors
-/// When the shape is another.
+/// When the shape is wrong.
 pub fn image_grid(images: &Tensor, columns: usize) -> Result<RgbImage> {
     const GAP: usize = 2;
     let wrong = || Error::shape("images", images.dims(), "(N, 1, H, W) or (N, 3, H, W) with H and W of 1 to 16384");
@@ -29,7 +30,7 @@ pub fn image_grid(images: &Tensor, columns: usize) -> Result<RgbImage> {
     let pitch = (width * zoom + GAP, height * zoom + GAP);
     let size = |count: usize, pitch: usize| u32::try_from(count * pitch + GAP).ok().filter(|s| *s <= 1 << 17);
     let (Some(w), Some(h)) = (size(columns, pitch.0), size(n.div_ceil(columns), pitch.1)) else {
-        return Err(Error::Config(format!("{n} images in rows of {columns} make too large a picture; show fewer")));
+        return Err(Error::Config(format!("the picture of {n} images in rows of {columns} is too large; show fewer")));
     };
     let values = images.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
     let mut page = RgbImage::from_pixel(w, h, Rgb([255; 3]));
@@ -46,7 +47,7 @@ pub fn image_grid(images: &Tensor, columns: usize) -> Result<RgbImage> {
     Ok(page)
 }
 
-/// Writes `image` as a PNG file, whole or not at all.
+/// Writes `image` as a PNG file, atomically.
 ///
 /// # Errors
 /// When the file cannot be written.
@@ -54,10 +55,10 @@ pub fn write_png(image: &RgbImage, path: impl AsRef<Path>) -> Result<()> {
     write_filtered(image, path.as_ref(), FilterType::Adaptive)
 }
 
-/// Writes one image, (1, C, H, W) with values in [0, 1], as a PNG file in its own size.
+/// Writes one image, (1, C, H, W) with values in [0, 1], as a PNG file of its own size.
 ///
 /// # Errors
-/// When the shape is another or the file cannot be written.
+/// When the shape is wrong or the file cannot be written.
 pub fn write_image(image: &Tensor, path: impl AsRef<Path>) -> Result<()> {
     let (count, channels, height, width) = image.dims4()?;
     if count != 1 || !matches!(channels, 1 | 3) {
@@ -72,7 +73,7 @@ pub fn write_image(image: &Tensor, path: impl AsRef<Path>) -> Result<()> {
     write_png(&RgbImage::from_fn(width as u32, height as u32, at), path)
 }
 
-/// [`write_png`] with the filter that suits the image: none for one of flat colours.
+/// [`write_png`] with a given filter; flat colours compress best without one.
 pub(super) fn write_filtered(image: &RgbImage, path: &Path, filter: FilterType) -> Result<()> {
     let mut bytes = Vec::new();
     PngEncoder::new_with_quality(&mut bytes, CompressionType::Best, filter)

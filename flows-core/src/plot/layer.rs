@@ -1,4 +1,4 @@
-//! What a panel shows.
+//! The layers of a panel.
 
 use super::{
     Colour, Field,
@@ -15,7 +15,7 @@ pub(super) enum Layer {
     Histogram { samples: Vec<f64>, bins: usize, colour: Colour, label: String },
 }
 
-/// The density of the samples in each of `bins` equal bins of `range`; nothing without samples.
+/// The density of the samples in each of `bins` equal bins of `range`; empty without samples.
 fn bars(samples: &[f64], bins: usize, (low, high): Range) -> Vec<f64> {
     if samples.is_empty() {
         return Vec::new();
@@ -37,7 +37,7 @@ impl Layer {
                 let corner = |x, y| frame.clamp(frame.at((x, y)));
                 let (from, to) = (corner(field.grid.x.0, field.grid.y.1), corner(field.grid.x.1, field.grid.y.0));
                 canvas.rectangle(from, to, shade(0), 1.);
-                // Each band covers all above its level, so that no seam shows between two.
+                // Each band covers everything above its level, so that no seams show between bands.
                 for (i, rings) in field.contours(BANDS).into_iter().enumerate() {
                     let place = |ring: Vec<Point>| ring.into_iter().map(|p| frame.clamp(frame.at(p))).collect();
                     canvas.area(rings.into_iter().map(place), shade(i + 1), 1.);
@@ -87,7 +87,7 @@ impl Layer {
         }
     }
 
-    /// The layer's points or line on the page: what a legend must not cover.
+    /// The layer's points or line on the page, which a legend should not cover.
     pub(super) fn outline(&self, frame: &Frame) -> Vec<Point> {
         match self {
             Self::Density(_) => Vec::new(),
@@ -103,8 +103,8 @@ impl Layer {
     }
 }
 
-/// At most four of the points in each half pixel's column that a line runs through in one go: first, lowest, highest
-/// and last, which look the same.
+/// Thins a line to at most four points per run through a column half a pixel wide: the first, lowest, highest and last,
+/// which look the same.
 fn thin(points: &[Point]) -> Vec<Point> {
     let column = |p: &Point| (2. * p.0).floor();
     let mut kept = Vec::new();

@@ -1,14 +1,14 @@
-//! The course of a training run.
+//! Loss curves.
 
 use super::{
     Colour, Panel,
     axis::{Range, drawable, join, widen},
 };
 
-/// The panel of a training run: each series is a label and its (step, value) pairs, `unit` names the vertical axis.
+/// A panel of loss curves: each series is a label and its (step, value) pairs, and `unit` labels the vertical axis.
 ///
-/// The vertical range leaves out wild values, such as those of the first steps. A long series is drawn faint, with
-/// its running median over it.
+/// The vertical range excludes outliers, such as the values of the first steps. A long series is drawn faintly, with
+/// its running median on top.
 pub fn loss_curve(series: &[(&str, Vec<(f64, f64)>)], unit: &str) -> Panel {
     const LONG: usize = 200;
     let mut panel = Panel::new("").labels("step", unit);
@@ -26,7 +26,7 @@ pub fn loss_curve(series: &[(&str, Vec<(f64, f64)>)], unit: &str) -> Panel {
     panel
 }
 
-/// The median over a centred window of a fiftieth of the series, at 400 places: a mean would follow each spike.
+/// The median over a centred window of a fiftieth of the series, at 400 points; a mean would follow every spike.
 fn running_median(values: &[(f64, f64)]) -> Vec<(f64, f64)> {
     let values: Vec<_> = values.iter().copied().filter(|v| drawable(v.1)).collect();
     let half = values.len() / 100;
@@ -47,6 +47,6 @@ fn usual_range(values: &[(f64, f64)]) -> Option<Range> {
     let (low, high) = (sorted[0], sorted[last - last / 100]);
     let (lower, upper) = (sorted[last / 4], sorted[last - last / 4]);
     let reach = 10. * (upper - lower);
-    // With no distance between the quartiles there is nothing to measure wildness by.
+    // Equal quartiles give no scale for outliers.
     Some(if reach > 0. { (low.max(lower - reach), high.min(upper + reach)) } else { (low, high) })
 }

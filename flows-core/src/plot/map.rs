@@ -1,4 +1,4 @@
-//! What a bijector makes of the standard normal.
+//! Plots of the standard normal pushed through a bijector.
 
 use super::{Colour, Grid, Panel, points};
 use crate::bijectors::{Bijector, FixedAffine};
@@ -6,17 +6,17 @@ use crate::distributions::{Distribution, StandardNormal, Transformed};
 use crate::{Result, Rng};
 use candle_core::{DType, Device, Tensor};
 
-/// The end of the window, from the origin on.
+/// The half width of the window.
 const END: f64 = 5.0;
-/// Samples that are shown.
+/// The number of samples shown.
 const SAMPLES: usize = 500;
 const BINS: usize = 88;
 
-/// The density of `x = map(z)` over the plane, z being standard normal, on a grid of `side` points a side, with samples
-/// of it and the images of the lines on which a coordinate of z is whole. The map is one of f64 numbers.
+/// The density of `x = map(z)` in the plane for standard normal z, on a grid of `side` points per side, with samples
+/// and the images of the integer grid lines of z. The map is in f64.
 ///
 /// # Errors
-/// When the map is not one of the plane, or fails.
+/// When the map is not two-dimensional, or fails.
 pub fn plane_map(title: &str, map: Box<dyn Bijector>, side: usize, rng: &mut Rng) -> Result<Panel> {
     let density = pushed(map)?;
     let grid = Grid::new((-END, END), (-END, END), side)?;
@@ -37,11 +37,11 @@ pub fn plane_map(title: &str, map: Box<dyn Bijector>, side: usize, rng: &mut Rng
     Ok(panel.scatter(&samples, Colour::WHITE, 1.1, 0.55))
 }
 
-/// The densities of x and of `y = map(x)` on one line over this range, x being standard normal, each over the histogram
-/// of so many samples. The map is one of f64 numbers.
+/// The densities of x and `y = map(x)` over this range for standard normal x in one dimension, each over a histogram of
+/// `samples` samples. The map is in f64.
 ///
 /// # Errors
-/// When the map is not one of the line, or fails.
+/// When the map is not one-dimensional, or fails.
 pub fn line_map(
     title: &str,
     map: Box<dyn Bijector>,

@@ -1,7 +1,7 @@
-//! Pictures for a paper or a README: densities, samples, curves, histograms and grids of images.
+//! Figures for papers and documentation: densities, samples, curves, histograms and grids of images.
 //!
-//! A [`Figure`] becomes SVG or, with an embedded font, pixels: both from the same marks, so that they show the same
-//! picture on every machine, with or without fonts of its own.
+//! A [`Figure`] is rendered as SVG or, with an embedded font, as pixels, both from the same marks, so that it looks the
+//! same on every machine, whatever fonts are installed.
 //!
 //! ```
 //! use flows_core::plot::{Colour, Figure, Grid, Panel};

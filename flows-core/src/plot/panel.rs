@@ -17,9 +17,9 @@ const TITLE: f64 = 12.5;
 const LABEL: f64 = 11.;
 const TICK: f64 = 10.;
 
-/// One set of axes and the layers in it, drawn in the order in which they were added.
+/// A set of axes and its layers, drawn in the order in which they were added.
 ///
-/// NaN and infinities in the data are passed over; a panel without data shows its axes.
+/// NaN and infinities in the data are skipped; a panel without data shows its axes.
 #[derive(Clone, Debug)]
 pub struct Panel {
     pub(super) title: String,
@@ -32,25 +32,25 @@ pub struct Panel {
 }
 
 impl Panel {
-    /// An empty panel; an empty title takes no room.
+    /// An empty panel; an empty title takes no space.
     pub fn new(title: impl Into<String>) -> Self {
         let labels = Default::default();
         Self { title: title.into(), labels, x: None, y: None, equal: false, ticks: true, layers: Vec::new() }
     }
 
-    /// Names the axes.
+    /// Labels the axes.
     pub fn labels(mut self, x: impl Into<String>, y: impl Into<String>) -> Self {
         self.labels = (x.into(), y.into());
         self
     }
 
-    /// Shows `low` to `high` on the horizontal axis, and not the range of the data.
+    /// Shows `low` to `high` on the horizontal axis instead of the range of the data.
     pub fn x_range(mut self, low: f64, high: f64) -> Self {
         self.x = Some((low, high));
         self
     }
 
-    /// Shows `low` to `high` on the vertical axis, and not the range of the data.
+    /// Shows `low` to `high` on the vertical axis instead of the range of the data.
     pub fn y_range(mut self, low: f64, high: f64) -> Self {
         self.y = Some((low, high));
         self
@@ -62,7 +62,7 @@ impl Panel {
         self
     }
 
-    /// Leaves out ticks and their labels.
+    /// Omits ticks and their labels.
     pub fn without_ticks(mut self) -> Self {
         self.ticks = false;
         self
@@ -78,12 +78,12 @@ impl Panel {
         self.with(Layer::Scatter { points: points.to_vec(), colour, radius, alpha })
     }
 
-    /// Adds a line through `points`, broken where one cannot be drawn; a label that is not empty puts it in the legend.
+    /// Adds a line through `points`, broken at points that cannot be drawn; a non-empty label puts it in the legend.
     pub fn line(self, points: &[(f64, f64)], colour: Colour, label: impl Into<String>) -> Self {
         self.stroke(points, colour, 1., 1.6, label)
     }
 
-    /// Adds a line as [`Panel::line`] does, of opacity `alpha` and `width` pixels.
+    /// [`Panel::line`] with opacity `alpha` and `width` pixels.
     pub fn stroke(
         self,
         points: &[(f64, f64)],
@@ -95,8 +95,8 @@ impl Panel {
         self.with(Layer::Line { points: points.to_vec(), colour, alpha, width, label: label.into() })
     }
 
-    /// Adds the histogram of `samples` in `bins` bins over the horizontal range, of area 1 (less, if the range leaves
-    /// some out); a label that is not empty puts it in the legend.
+    /// Adds the histogram of `samples` in `bins` bins over the horizontal range, of area 1 (less, if the range excludes
+    /// some); a non-empty label puts it in the legend.
     pub fn histogram(self, samples: &[f64], bins: usize, colour: Colour, label: impl Into<String>) -> Self {
         let samples = samples.iter().copied().filter(|v| drawable(*v)).collect();
         self.with(Layer::Histogram { samples, bins: bins.clamp(1, 10_000), colour, label: label.into() })
@@ -122,7 +122,7 @@ impl Panel {
         self.layers.iter().any(|l| matches!(l, Layer::Density(_)))
     }
 
-    /// The ranges that the axes show: densities alone decide where there are any, and fill the panel.
+    /// The ranges that the axes show; if there are densities, they alone determine the ranges and fill the panel.
     pub(super) fn ranges(&self) -> (Range, Range) {
         let dense = self.has_density();
         let deciding = || self.layers.iter().filter(|l| !dense || matches!(l, Layer::Density(_)));
@@ -132,7 +132,7 @@ impl Panel {
         let y = self.y.unwrap_or_else(|| {
             let widest = deciding().filter_map(|l| l.y_extent(x)).reduce(join);
             let (low, high) = range(widest);
-            // Bars stand on the axis.
+            // Bars start at the axis.
             let bars = self.layers.iter().any(|l| matches!(l, Layer::Histogram { .. }));
             (if bars && widest.is_some_and(|w| w.0 == 0.) { 0. } else { low }, high)
         });
@@ -177,7 +177,7 @@ impl Panel {
         self.legend(canvas, frame);
     }
 
-    /// Draws the legend in the corner where the fewest points of the lines lie.
+    /// Draws the legend in the corner with the fewest points of lines.
     fn legend(&self, canvas: &mut Canvas, frame: &Frame) {
         const ROW: f64 = 16.;
         let entries: Vec<(&str, Colour, bool)> = self
@@ -201,7 +201,7 @@ impl Panel {
                 |(x, y): Point| (corner.0..corner.0 + width).contains(&x) && (corner.1..corner.1 + height).contains(&y);
             self.layers.iter().map(|l| l.outline(frame).into_iter().filter(|p| inside(*p)).count()).sum()
         };
-        // The first of the corners that are equally free.
+        // The first among equally free corners.
         let corners = [(right, frame.top), (frame.left, frame.top), (right, bottom), (frame.left, bottom)];
         let (x, y) = corners.into_iter().min_by_key(covered).unwrap_or(corners[0]);
         canvas.rectangle((x, y), (x + width, y + height), Colour::WHITE, 0.8);

@@ -1,4 +1,4 @@
-//! A page as pixels.
+//! Rendering of a page to pixels.
 
 use super::{
     Colour,
@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use tiny_skia::{Color, FillRule, LineCap, LineJoin, Paint, Path, PathBuilder, Pixmap, Stroke, Transform};
 
 impl Canvas {
-    /// The page as pixels, `scale` times as large.
+    /// Renders the page to pixels, `scale` times as large.
     ///
     /// # Errors
     /// When the picture would be empty or too large.
@@ -83,15 +83,15 @@ fn draw(Mark { shape, colour: Colour(r, g, b), alpha }: &Mark, pixels: &mut Pixm
     }
 }
 
-/// A move to the first of `points` and lines through the others.
+/// Moves to the first of `points` and draws lines through the others.
 fn add_points(path: &mut PathBuilder, points: &[Place]) {
     for (i, (x, y)) in points.iter().map(|p| (p.0 as f32, p.1 as f32)).enumerate() {
         if i == 0 { path.move_to(x, y) } else { path.line_to(x, y) }
     }
 }
 
-/// Rounds the colours of edges, which blend two others and are thousands, to 16 levels a channel: no eye sees it, and
-/// the file is half as large. The flat colours stay as they are.
+/// Rounds the thousands of blended colours at antialiased edges to 16 levels per channel, which is invisible and halves
+/// the file. Flat colours are kept.
 fn round_rare_colours(image: &mut RgbImage) {
     let mut counts: HashMap<[u8; 3], usize> = HashMap::new();
     for p in image.pixels() {

@@ -1,4 +1,4 @@
-//! A page as SVG.
+//! Rendering of a page to SVG.
 
 use super::{
     Colour,
@@ -6,7 +6,7 @@ use super::{
 };
 use std::fmt::{self, Write};
 
-/// Verdana has the same widths, where a browser has no DejaVu.
+/// Verdana has the same widths, for browsers without DejaVu.
 const FAMILY: &str = "DejaVu Sans, Verdana, sans-serif";
 
 impl Canvas {
@@ -68,7 +68,7 @@ fn write(canvas: &Canvas, svg: &mut String) -> fmt::Result {
     writeln!(svg, "</svg>")
 }
 
-/// A move to the first of `points` and lines through the others.
+/// Moves to the first of `points` and draws lines through the others.
 fn write_points(svg: &mut String, points: &[Place]) -> fmt::Result {
     points.iter().enumerate().try_for_each(|(i, (x, y))| write!(svg, "{}{x} {y}", if i == 0 { 'M' } else { 'L' }))
 }

@@ -1,4 +1,4 @@
-//! Figures as a whole: `FLOWS_PLOTS=folder cargo test plot` leaves the pictures there to be looked at.
+//! Whole figures; `FLOWS_PLOTS=folder cargo test plot` keeps the pictures there for inspection.
 
 use super::*;
 use crate::{Error, Result, Rng};
@@ -93,7 +93,7 @@ fn pictures_are_small_and_whole() -> Result<()> {
 }
 
 #[test]
-fn any_data_makes_a_picture() -> Result<()> {
+fn any_data_can_be_drawn() -> Result<()> {
     let grid = Grid::new((-1., 1.), (-1., 1.), 20)?;
     let logs = Tensor::full(f64::NAN, 400, &Device::Cpu)?;
     let wild = [(f64::NAN, 1.), (0., f64::INFINITY), (1e300, -1e300), (1., -f64::MAX), (2., 1e99), (3., 0.)];
@@ -135,8 +135,8 @@ fn what_cannot_be_drawn_is_an_error() {
 }
 
 #[test]
-fn a_field_keeps_its_places() -> Result<()> {
-    // Every level of x + y over [0, 1]² is the line x + y = level, of which the outside follows the frame.
+fn contours_follow_the_field() -> Result<()> {
+    // Every level set of x + y over [0, 1]² is the line x + y = level; outside the grid the curve follows the frame.
     let grid = Grid::new((0., 1.), (0., 1.), 11)?;
     let points = grid.points(DType::F64, &Device::Cpu)?;
     assert_eq!(points.get(12)?.to_vec1::<f64>()?, [0.1, 0.1]);
@@ -152,7 +152,7 @@ fn a_field_keeps_its_places() -> Result<()> {
 }
 
 #[test]
-fn images_stand_in_rows() -> Result<()> {
+fn images_are_laid_out_in_rows() -> Result<()> {
     let images = Tensor::new(&[0f32, 1., f32::NAN, 2.], &Device::Cpu)?.reshape((4, 1, 1, 1))?;
     let page = image_grid(&images, 3)?;
     assert_eq!(page.dimensions(), (3 * 66 + 2, 2 * 66 + 2));

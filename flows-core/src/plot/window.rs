@@ -1,9 +1,9 @@
 //! The part of the plane that a figure shows.
 
-/// A rectangle of the plane: left and right, bottom and top.
+/// A rectangle in the plane: (left, right) and (bottom, top).
 pub type Window = [(f64, f64); 2];
 
-/// The window that shows all points but stray ones; of the same scale on both axes where `square`.
+/// The window that shows all points except outliers, with the same scale on both axes if `square`.
 pub fn window(points: &[(f64, f64)], square: bool) -> Window {
     let range = |coordinate: fn(&(f64, f64)) -> f64| {
         let mut values: Vec<f64> = points.iter().map(coordinate).filter(|v| v.is_finite()).collect();
@@ -11,7 +11,7 @@ pub fn window(points: &[(f64, f64)], square: bool) -> Window {
         let Some(last) = values.len().checked_sub(1) else { return (-1.0, 1.0) };
         let (low, high) = (values[last / 500], values[last - last / 500]);
         let margin = 0.1 * (high - low);
-        // A column that never varies has a window about its value.
+        // A constant column gets a window around its value.
         let margin = if margin > 0.0 { margin } else { low.abs().max(1.0) };
         (low - margin, high + margin)
     };

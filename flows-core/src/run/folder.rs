@@ -10,48 +10,48 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-/// What every run writes, event files aside.
+/// The files that every run writes, apart from event files.
 const FILES: [&str; 6] =
     ["config.toml", "metrics.jsonl", "results.json", "model.safetensors", "training.safetensors", "loss.png"];
 
-/// What the names of event files begin with.
+/// The prefix of the names of event files.
 const EVENTS: &str = "events.out.tfevents.";
 
-/// Where the run that is being replaced is until the new one has been saved.
+/// The sub-folder that holds the run being replaced until the new one has been saved.
 const REPLACED: &str = ".replaced";
-/// The same until all of it is there.
+/// The name of that sub-folder while files are being moved into it.
 const MOVING: &str = ".replacing";
 
-/// The folder that holds one training run: settings, metrics, model, state of the training, results, pictures, event
-/// files. No other process trains in it while this lives.
+/// The folder of one training run: settings, metrics, model, training state, results, pictures, event
+/// files. While this value exists, no other process trains in the folder.
 ///
-/// A new run that is dropped before it was saved leaves what was there before: the run that it was to replace, the
+/// Dropping a new run before it was saved restores the previous state: the run that it was to replace, the
 /// settings of the run that it was to resume, or nothing.
 #[derive(Debug)]
 pub(super) struct Folder {
     path: PathBuf,
-    /// What the runs of this program write beside [`FILES`].
+    /// The files that the runs of this program write besides [`FILES`].
     pictures: &'static [&'static str],
     lock: Option<Lock>,
     undo: Undo,
 }
 
-/// What a run that has not been saved leaves.
+/// How to undo a run that was never saved.
 #[derive(Debug)]
 enum Undo {
-    /// What is there.
+    /// Leave everything as it is.
     Nothing,
-    /// Nothing of it; `made` are the folders that were made for it, the outermost last.
+    /// Remove its files and the folders `made` for it, the outermost last.
     New { made: Vec<PathBuf> },
-    /// The settings as they were, unless it has been saved since.
+    /// Restore the settings, unless the run has been saved since.
     Resumed { settings: Vec<u8>, saved: Option<SystemTime> },
 }
 
 impl Folder {
-    /// The folder `path` for a new run, which may replace another if it is to `overwrite`; nothing is written yet.
+    /// The folder `path` for a new run, which may replace another if `overwrite`; nothing is written yet.
     ///
     /// # Errors
-    /// When there is a run that is not to be replaced, or one that is training.
+    /// When the folder holds a run that is not to be replaced, or one that is training.
     pub(super) fn new(path: PathBuf, pictures: &'static [&'static str], overwrite: bool) -> Result<Self> {
         let folder = Self::open(path, pictures)?;
         if !overwrite { folder.check_free() } else { Ok(()) }.map(|()| folder)
@@ -60,7 +60,7 @@ impl Folder {
     /// The folder `path` of a run to resume.
     ///
     /// # Errors
-    /// When there is none, or one that is training.
+    /// When there is no run, or it is training in another process.
     pub(super) fn resume(path: PathBuf, pictures: &'static [&'static str]) -> Result<Self> {
         let folder = Self::open(path, pictures)?;
         if !folder.file("config.toml").exists() {
@@ -70,7 +70,7 @@ impl Folder {
         Ok(folder)
     }
 
-    /// The folder `path` as it is for a rank that leaves it to rank 0.
+    /// The folder `path` on a rank other than 0, which neither locks nor writes it.
     pub(super) fn of_another(path: PathBuf) -> Self {
         Self { path, pictures: &[], lock: None, undo: Undo::Nothing }
     }
@@ -89,7 +89,7 @@ impl Folder {
             return Ok(());
         }
         Err(Error::Config(format!(
-            "{} holds a run already; go on with it by --resume, replace it by --overwrite, or choose another folder by \
+            "{} already holds a run; resume it by --resume, replace it by --overwrite, or choose another folder by \
              --out",
             self.path.display()
         )))
@@ -105,18 +105,18 @@ impl Folder {
         self.path.join(name)
     }
 
-    /// The files of the run that is there.
+    /// The files of the run in the folder.
     fn files(&self) -> Vec<PathBuf> {
         let ours = |name: &str| FILES.contains(&name) || self.pictures.contains(&name) || name.starts_with(EVENTS);
         self.entries(ours)
     }
 
-    /// Whether the run that is there has event files.
+    /// Whether the run in the folder has event files.
     pub(super) fn has_events(&self) -> bool {
         !self.entries(|name| name.starts_with(EVENTS)).is_empty()
     }
 
-    /// What a run that was killed as it wrote a file left of it.
+    /// Temporary files left by a run that was killed while writing.
     fn temporaries(&self) -> Vec<PathBuf> {
         let known = |name: &str| FILES.iter().chain(self.pictures).any(|file| name.starts_with(&format!(".{file}.")));
         self.entries(|name| name.ends_with(".tmp") && known(name))
@@ -132,10 +132,10 @@ impl Folder {
         fs::metadata(self.file("training.safetensors")).and_then(|file| file.modified()).ok()
     }
 
-    /// Makes the folder for a new run, and sets the one that it replaces aside.
+    /// Creates the folder for a new run and moves the run that it replaces aside.
     ///
     /// # Errors
-    /// When it cannot be written to, or another process has begun a run in it since.
+    /// When the folder cannot be written to, or another process has begun a run in it since.
     pub(super) fn make_room(&mut self) -> Result<()> {
         let made: Vec<PathBuf> =
             self.path.ancestors().take_while(|folder| !folder.exists()).map(Path::to_path_buf).collect();
@@ -158,7 +158,7 @@ impl Folder {
         Ok(())
     }
 
-    /// Writes the settings, in place of those of the run if it `resumes`.
+    /// Writes the settings, replacing those of the run if it `resumes`.
     ///
     /// # Errors
     /// When they cannot be written.
@@ -171,9 +171,9 @@ impl Folder {
         write_settings(&path, settings)
     }
 
-    /// Removes a run that has been replaced, or puts it back if the one in its place was never saved.
+    /// Removes a run that has been replaced, or restores it if its replacement was never saved.
     fn settle(&self) {
-        // A run of which only a part could be set aside.
+        // A run of which only some files could be moved aside.
         self.put_back(MOVING);
         let aside = self.path.join(REPLACED);
         if !aside.exists() {
@@ -187,13 +187,13 @@ impl Folder {
         self.put_back(REPLACED);
     }
 
-    /// Files that were set aside take their place again.
+    /// Moves the files in the sub-folder `name` back.
     fn put_back(&self, name: &str) {
         let aside = self.path.join(name);
         for entry in fs::read_dir(&aside).into_iter().flatten().flatten() {
             fs::rename(entry.path(), self.path.join(entry.file_name())).ok();
         }
-        // Only if everything is back: a folder that is not empty stays.
+        // Succeeds only if every file is back: a non-empty folder is kept.
         fs::remove_dir(&aside).ok();
     }
 }
@@ -204,7 +204,7 @@ impl Drop for Folder {
             Undo::Nothing => {}
             Undo::New { made } => {
                 let saved = self.file("model.safetensors").exists();
-                // Amid moving the old run away its files are not ours.
+                // While the old run is being moved aside, the files here are not ours.
                 if !saved && !self.path.join(MOVING).exists() {
                     self.files().into_iter().for_each(|file| drop(fs::remove_file(file)));
                 }
@@ -250,7 +250,7 @@ mod tests {
         let path = folder.path().join("runs/run");
         let message = |result: Result<Folder>| result.unwrap_err().to_string();
         assert!(message(Folder::resume(path.clone(), NONE)).contains("no run to resume"));
-        // A run that is never saved leaves nothing, not even the folder that was made for it.
+        // A run that is never saved leaves nothing, not even the folder created for it.
         drop(begin(&path, false, 1)?);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
         let run = begin(&path, false, 1)?;
@@ -263,7 +263,7 @@ mod tests {
 
         let (model, config) = (|| fs::read_to_string(path.join("model.safetensors")).ok(), path.join("config.toml"));
         let seed = || fs::read_to_string(&config).unwrap();
-        // A run that is resumed with other settings and not saved keeps its own.
+        // A run that is resumed with other settings but not saved keeps its own settings.
         for saved in [false, true] {
             let mut run = Folder::resume(path.clone(), NONE)?;
             run.write_settings(&settings(2), true)?;
@@ -273,7 +273,7 @@ mod tests {
             drop(run);
             assert_eq!(seed(), if saved { "seed = 2\n" } else { "seed = 1\n" });
         }
-        // A run that ends without having been saved gives its place back to the one before it.
+        // A run that ends without having been saved restores the run that it replaced.
         for saved in [false, true] {
             fs::write(path.join("loss.png"), "old").unwrap();
             fs::write(path.join("density.png"), "old").unwrap();
@@ -288,7 +288,7 @@ mod tests {
             assert_eq!(seed() == "seed = 3\n", saved);
             assert!(!path.join(REPLACED).exists());
         }
-        // One that could be set aside in part alone comes back whole.
+        // A run that was only partly moved aside is restored completely.
         fs::create_dir(path.join(MOVING)).unwrap();
         fs::rename(path.join("model.safetensors"), path.join(MOVING).join("model.safetensors")).unwrap();
         drop(begin(&path, true, 4)?);
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_killed_run_left_half_written_is_removed() -> Result<()> {
+    fn temporary_files_of_a_killed_run_are_removed() -> Result<()> {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         let (left, other) = (at(".model.safetensors.123.0.tmp"), at(".mine.txt.1.0.tmp"));
@@ -307,7 +307,7 @@ mod tests {
         let run = begin(folder.path(), false, 1)?;
         assert!(!left.exists() && other.exists());
         drop(run);
-        // The folder was there before.
+        // The folder existed before.
         assert!(folder.path().exists() && !at("config.toml").exists());
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! What a model is.
+//! The subcommand `info`.
 
 use crate::cli::{OutputArgs, count, model_file, print_or_json};
 use crate::files::load_model;
@@ -10,9 +10,9 @@ use serde_json::json;
 use std::fmt::Display;
 use std::path::PathBuf;
 
-/// Show what a model is: its settings, its structure, its size
+/// Show the settings, structure and size of a model
 ///
-/// The file of a model holds all that it takes to use it; this shows what that is.
+/// The file of a model holds everything needed to use it; this command shows what it holds.
 #[derive(Args, Debug)]
 pub struct InfoArgs {
     /// The folder of a run, a model.safetensors, or hf://owner/repo/path
@@ -30,10 +30,10 @@ impl InfoArgs {
         model_file(&self.model)
     }
 
-    /// Shows the model of that file.
+    /// Prints the model in that file.
     ///
     /// # Errors
-    /// When the file cannot be read or nothing can be written.
+    /// When the file cannot be read or the output cannot be written.
     pub fn show(
         &self,
         kind: &str,

@@ -1,17 +1,17 @@
-//! One process at a time.
+//! A lock that keeps other processes out of a run's folder.
 
 use crate::{Error, Result};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 
-/// The file that is locked.
+/// The name of the lock file.
 const NAME: &str = ".lock";
 
-/// A lock on a folder, held by this process while this lives; the system lets it go when the process dies.
+/// A lock on a folder, held until it is dropped; the system releases it when the process dies.
 #[derive(Debug)]
 pub(super) struct Lock {
     path: PathBuf,
-    /// None where the file system knows no locks.
+    /// None where the file system does not support locks.
     _file: Option<File>,
 }
 
@@ -19,7 +19,7 @@ impl Lock {
     /// Locks `folder`.
     ///
     /// # Errors
-    /// When another process has, or the folder cannot be written to.
+    /// When another process holds the lock, or the folder cannot be written to.
     pub(super) fn take(folder: &Path) -> Result<Self> {
         let path = folder.join(NAME);
         loop {
@@ -27,7 +27,7 @@ impl Lock {
             let file = file.map_err(|e| Error::unwritten(&path, e))?;
             match file.try_lock() {
                 Ok(()) if is_at(&file, &path) => return Ok(Self { path, _file: Some(file) }),
-                // Whoever had it has removed the file after we opened it.
+                // The previous holder removed the file after we opened it.
                 Ok(()) => continue,
                 Err(TryLockError::WouldBlock) => {
                     let message = "is in use by a run that is training: wait for it, end it by Ctrl-C, or choose another \
@@ -42,12 +42,12 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // While it is locked still.
+        // Before the lock is released.
         fs::remove_file(&self.path).ok();
     }
 }
 
-/// Whether the file is still the one of this path.
+/// Whether the open file is still the one at `path`.
 #[cfg(unix)]
 fn is_at(file: &File, path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
@@ -55,7 +55,7 @@ fn is_at(file: &File, path: &Path) -> bool {
     file.metadata().is_ok_and(|open| fs::metadata(path).is_ok_and(|there| id(open) == id(there)))
 }
 
-/// Elsewhere a file that is open is not removed.
+/// Elsewhere an open file cannot be removed.
 #[cfg(not(unix))]
 fn is_at(_: &File, _: &Path) -> bool {
     true
@@ -73,7 +73,7 @@ mod tests {
         assert!(error.contains("in use by a run") && error.contains("--out"), "{error}");
         drop(first);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
-        // What a process that was killed leaves is no lock.
+        // The lock file of a killed process does not lock.
         fs::write(folder.path().join(NAME), "").unwrap();
         Lock::take(folder.path()).unwrap();
     }

@@ -1,4 +1,4 @@
-//! The losses that a run has written down.
+//! The losses recorded by a run, and their plots.
 
 use super::Loss;
 use crate::plot::{Figure, Panel, loss_curve};
@@ -6,7 +6,7 @@ use crate::{Error, Result};
 use serde::Deserialize;
 use std::path::Path;
 
-/// Losses by step, as they stand in a file of metrics.
+/// The losses of a run by step, read from its file of metrics.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Losses {
     /// The losses of the batches.
@@ -16,7 +16,7 @@ pub struct Losses {
 }
 
 impl Losses {
-    /// Reads the file that [`Metrics`](crate::train::Metrics) wrote; lines that cannot be read are passed over.
+    /// Reads a file that [`Metrics`](crate::train::Metrics) wrote; lines that cannot be parsed are skipped.
     ///
     /// # Errors
     /// When it cannot be read or holds no losses.
@@ -40,11 +40,11 @@ impl Losses {
         Ok(losses)
     }
 
-    /// The losses of a run that is done or not, by its folder or its file of metrics, and what they are: it is not
-    /// known of one that has no results.
+    /// The losses of a run, finished or not, given its folder or its file of metrics, and what they measure; without
+    /// results the latter is unknown and called `loss`.
     ///
     /// # Errors
-    /// As [`Self::read`].
+    /// Same as [`Self::read`].
     pub fn of_run(path: &Path) -> Result<(Self, Vec<Loss>)> {
         #[derive(Deserialize)]
         struct Results {
@@ -57,8 +57,8 @@ impl Losses {
         Ok((Self::read(&metrics)?, losses))
     }
 
-    /// Those of steps above `first`, up to `last`; evaluations are of the likelihood that is trained for at the end, so
-    /// they go to the part that is the last.
+    /// The losses of steps after `first`, up to `until`. Evaluations measure what is minimised at the end of the run, so
+    /// only the last part has them.
     fn part(&self, first: u64, until: Option<u64>) -> Self {
         let within = |(step, _): &&(f64, f64)| *step > first as f64 && until.is_none_or(|until| *step <= until as f64);
         let validation = if until.is_none() { self.validation.clone() } else { Vec::new() };
@@ -70,14 +70,14 @@ impl Losses {
     }
 }
 
-/// These panels side by side.
+/// A figure of these panels side by side.
 pub fn loss_figure(panels: Vec<Panel>) -> Figure {
     let figure = Figure::new(panels.len(), (560, 340));
     panels.into_iter().fold(figure, Figure::panel)
 }
 
-/// The loss curves of runs by name, a panel for each thing that losses are, in the order in which these come; lines at
-/// known values go to the last.
+/// The loss curves of named runs, with a panel for each kind of loss in order of first appearance; the last panel gets
+/// `lines` at known values.
 pub fn loss_panels(runs: &[(String, Losses, Vec<Loss>)], lines: &[(&str, f64)]) -> Vec<Panel> {
     let mut units: Vec<(&str, Vec<(&str, Losses)>)> = Vec::new();
     for (name, losses, parts) in runs {

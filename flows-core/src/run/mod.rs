@@ -1,10 +1,11 @@
-//! One training run as a value: its settings, its folder, its random streams, who watches it and what it ends with.
+//! A training run of a program: its settings, folder, random streams, observers and results.
 //!
-//! A [`Program`] is the names that its runs go by. [`Program::open`] gives the settings that preset, file and flags
-//! make together, and a [`Run`]: the folder, locked, which is new, resumed or replaces a run. The loop is the
-//! program's own. It calls [`Run::start`] (or [`Run::begin`], where it saves what it learns by itself), has
-//! [`Run::watch`] see each step, and ends with [`Run::trained`], [`Run::save_results`] and [`Run::report`].
-//! Of several [`Ranks`](crate::train::Ranks) all do so, in the same order, and rank 0 alone writes and speaks.
+//! A [`Program`] describes what a program calls its runs and settings. [`Program::open`] merges the settings of preset,
+//! file and flags, and returns them with a [`Run`] in a locked folder, which is new, resumed, or replaces another run.
+//! The training loop belongs to the program. It calls [`Run::start`] (or [`Run::begin`], if it saves what it trains
+//! itself), passes each step to [`Run::watch`], and ends with [`Run::trained`], [`Run::save_results`] and
+//! [`Run::report`]. With several [`Ranks`](crate::train::Ranks), all make these calls in the same order, and only rank 0
+//! writes files and prints.
 //!
 //! ```
 //! use candle_core::{DType, Device};
@@ -35,7 +36,7 @@
 //!
 //! impl Settings for Config {}
 //!
-//! /// The program's own flags, laid out as the settings are: a program derives `clap::Args` for it as well.
+//! /// The program's own flags, laid out like the settings; a real program also derives `clap::Args`.
 //! #[derive(Serialize)]
 //! struct Flags {
 //!     data: Option<String>,
@@ -92,8 +93,8 @@ pub use watch::Watch;
 
 use crate::Rng;
 
-/// The generator that is forked from `seed` after `index` others: the random streams of a run are independent, and one
-/// does not change because another is used. A program lists its streams in an enum, in the order in which they fork.
+/// The generator of random stream `index` of a run with this `seed`: the streams are independent, and drawing from one
+/// does not affect another. A program lists its streams in an enum, whose order must not change.
 pub fn stream(seed: u64, index: usize) -> Rng {
     let mut seed = Rng::seed(seed);
     for _ in 0..index {

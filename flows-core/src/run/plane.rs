@@ -1,4 +1,4 @@
-//! A density over the plane beside its data.
+//! Plots of two-dimensional models and their data.
 
 use crate::Result;
 use crate::data::{Dataset, Examples, Toy};
@@ -10,16 +10,16 @@ use candle_core::{DType, Device, Tensor};
 
 /// Points in a scatter plot.
 const POINTS: usize = 4000;
-/// Points of a density on each side.
+/// Grid points of a density per side.
 const SIDE: usize = 200;
 /// The side of a panel in pixels.
 const PANEL: u32 = 300;
 
-/// Data of two columns, the exact density `toy` if it is known, the density of the model, and what `sample` draws of
-/// it, which gets a number of rows and their contexts.
+/// A figure of two-dimensional data, the exact density of `toy` if given, the density of the model, and its samples.
+/// `sample` takes a number of rows and their contexts.
 ///
 /// # Errors
-/// Those of the model, and when the data are not in the plane.
+/// Any error from the model, and when the data are not two-dimensional.
 pub fn plane_figure(
     model: &dyn Distribution,
     toy: Option<Toy>,
@@ -40,11 +40,11 @@ pub fn plane_figure(
     let scatter = |title: &str, points: &[(f64, f64)], colour| panel(title).scatter(points, colour, 0.9, 0.5);
     let data = scatter("data", &shown, Colour::BLUE);
     let samples = scatter("samples of the model", &drawn, Colour::ORANGE);
-    // A conditional model has a density for each context, and its samples follow those of the data.
+    // A conditional model has a density for each context, so only samples are shown, under the contexts of the data.
     let learnt = (!conditional).then(|| density(model, window, None, device)).transpose()?;
     let learnt = learnt.map(|field| panel("density of the model").density(field));
     let panels = match toy {
-        // Row by row: what is learnt from above what is learnt.
+        // Row by row: the data above the model.
         Some(toy) => {
             let exact = panel("exact density").density(exact(toy, window)?);
             [Some(data), Some(exact), Some(samples), learnt]
@@ -56,10 +56,10 @@ pub fn plane_figure(
     Ok(panels.into_iter().fold(Figure::new(columns, (PANEL, PANEL)), Figure::panel))
 }
 
-/// The density of a model over a window, under a context (1, columns) if it is conditional.
+/// The density of a two-dimensional model over a window, given a context (1, columns) if it is conditional.
 ///
 /// # Errors
-/// Those of the model, and when it is not over the plane.
+/// Any error from the model, and when it is not two-dimensional.
 pub fn density(model: &dyn Distribution, window: Window, context: Option<&Tensor>, device: &Device) -> Result<Field> {
     let grid = Grid::new(window[0], window[1], SIDE)?;
     let x = grid.points(DType::F32, device)?;

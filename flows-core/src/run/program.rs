@@ -1,4 +1,4 @@
-//! A program by the names that its runs go by, and how the settings of a run come about.
+//! What a program calls its runs, and how the settings of a run are merged.
 
 use super::Run;
 use super::folder::Folder;
@@ -13,28 +13,28 @@ use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use toml::Table;
 
-/// The names that the training runs of a program go by.
+/// What a program calls its training runs and their settings.
 #[derive(Clone, Copy, Debug)]
 pub struct Program {
-    /// The command that starts it.
+    /// The command that starts the program.
     pub name: &'static str,
     /// Complete configurations by name.
     pub presets: Presets,
-    /// The setting, and the flag, that says what a run is on; the folder of a run is named after it.
+    /// The setting, and flag, that names the data of a run; a run's folder is named after its value.
     pub subject: &'static str,
-    /// The setting that says how many examples the subject had when the run began, and what they are called.
+    /// The setting for the number of examples that the subject had when the run began; also the word for them.
     pub counted: &'static str,
-    /// The pictures that a run writes to its folder beside the loss curve.
+    /// The pictures that a run writes to its folder besides the loss curve.
     pub files: &'static [&'static str],
-    /// Settings that a run keeps when it is resumed, since they decide its data; so it does its `seed`.
+    /// Settings that must not change when a run is resumed, since they determine its data; `seed` always is one.
     pub kept: &'static [&'static str],
     /// Settings of the model that a resumed run may change ([`Checkpoint::changeable`](crate::train::Checkpoint)).
     pub changeable: &'static [&'static str],
 }
 
-/// The settings of a run: what its `config.toml` holds.
+/// The settings of a run, as in its `config.toml`.
 pub trait Settings: Serialize + DeserializeOwned {
-    /// The settings as the run writes them down: paths absolute, shares as numbers.
+    /// The settings as the run saves them, for example with absolute paths and with shares as numbers.
     ///
     /// # Errors
     /// When they contradict each other.
@@ -43,7 +43,7 @@ pub trait Settings: Serialize + DeserializeOwned {
         Ok(self)
     }
 
-    /// Passes if a run can be made of them, whatever the data.
+    /// Checks everything about the settings that does not depend on the data.
     ///
     /// # Errors
     /// When a setting cannot be used.
@@ -53,15 +53,16 @@ pub trait Settings: Serialize + DeserializeOwned {
 }
 
 impl Program {
-    /// The run that the arguments name and its settings, checked: of a new run those of the preset (`preset` unless
-    /// one is named), under those of the file `--config`, under `flags`, a structure of options; of a resumed run its
-    /// own, under file and flags likewise. Nothing is written yet.
+    /// The run that the arguments describe, and its checked settings. A new run's settings are those of the preset
+    /// (`preset` unless the arguments name one), overridden by the file `--config`, overridden by `flags`, a structure of
+    /// options, and by those in `args`. A resumed run's own settings are overridden by the file and by the flags in
+    /// `args`. Nothing is written yet.
     ///
-    /// Of several `ranks` rank 0 does this, and the others get the settings from it.
+    /// With several `ranks`, rank 0 does this and sends the settings to the others.
     ///
     /// # Errors
-    /// When a setting is unknown or cannot be used, or the folder has a run that is in the way, is training, or is not
-    /// there to be resumed.
+    /// When a setting is unknown or cannot be used, or the folder already holds a run, holds one that is training, or
+    /// holds none to resume.
     pub fn open<T: Settings>(
         &self,
         args: &RunArgs,
@@ -74,7 +75,7 @@ impl Program {
         let text = ranks.of_first(|| {
             let (folder, settings) =
                 if args.resume { self.resume(args, preset)? } else { self.create(args, preset, flags)? };
-            // Numbers in TOML are what they were, to the bit.
+            // TOML preserves numbers exactly.
             let text = if ranks.size() > 1 { toml::to_string(&settings).map_err(unwritable)? } else { String::new() };
             opened = Some((folder, settings));
             Ok(text)
@@ -120,7 +121,7 @@ impl Program {
         overlay(&mut settings, over.clone());
         overlay(&mut settings, layer(&args.settings)?);
         let settings = parse(settings, args.config.as_deref().unwrap_or(&config))?;
-        // A run of before this was saved with its state is known by its settings alone.
+        // Runs saved by older versions have these settings only in their `config.toml`.
         let now = self.kept(&settings)?;
         let before = match saved_run(&folder.file("training.safetensors")) {
             Some(before) => before,
@@ -128,24 +129,24 @@ impl Program {
         };
         if let Some(name) = difference(&before, &read_back(&now)) {
             let (path, remedy) = match &args.config {
-                Some(path) if over.contains_key(&name) => (path, "leave it out"),
+                Some(path) if over.contains_key(&name) => (path, "omit it"),
                 _ => (&config, "restore it"),
             };
-            let message = format!("has another `{name}` than the run: {remedy}, or start a new run");
+            let message = format!("has a `{name}` other than the run's: {remedy}, or start a new run");
             return Err(Error::file(path, message));
         }
         settings.check()?;
         Ok((folder, settings))
     }
 
-    /// The settings of a new run, in layers.
+    /// The settings of a new run, merged in layers.
     fn layers(&self, args: &RunArgs, preset: &str, flags: &impl Serialize) -> Result<Table> {
         let preset = args.preset.as_deref().unwrap_or(preset);
         let (mut settings, flags) = (self.presets.get(preset)?, layer(flags)?);
         if let Some(path) = &args.config {
             overlay(&mut settings, read_settings(path)?);
         }
-        // The count in a file does not hold for the subject of a flag.
+        // The count in a file does not apply to a subject given by a flag.
         if flags.contains_key(self.subject) {
             settings.remove(self.counted);
         }
@@ -163,9 +164,9 @@ impl Program {
         settings.get(self.subject).and_then(toml::Value::as_str).map(String::from)
     }
 
-    /// The settings that a resumed run keeps.
+    /// The settings that must not change when the run is resumed.
     pub(super) fn kept(&self, settings: &impl Serialize) -> Result<Map<String, Value>> {
-        let unusable = |e| Error::Config(format!("the settings are no JSON ({e})"));
+        let unusable = |e| Error::Config(format!("the settings do not serialise to JSON ({e})"));
         let Value::Object(mut settings) = serde_json::to_value(settings).map_err(unusable)? else {
             return Ok(Map::new());
         };
@@ -174,13 +175,13 @@ impl Program {
     }
 }
 
-/// The settings that the run of this training file keeps, if it was saved with them.
+/// The kept settings of the run in this training file, if it was saved with them.
 fn saved_run(training: &Path) -> Option<Map<String, Value>> {
     let state: Value = serde_json::from_str(read_metadata(training)?.get("state")?).ok()?;
     state.get("run")?.as_object().cloned()
 }
 
-/// The settings as they are once they were saved: JSON rounds the last digit of some numbers.
+/// The settings after a round trip through JSON, which rounds the last digit of some numbers.
 fn read_back(settings: &Map<String, Value>) -> Map<String, Value> {
     serde_json::to_string(settings).and_then(|text| serde_json::from_str(&text)).unwrap_or_default()
 }
@@ -191,15 +192,15 @@ fn difference(before: &Map<String, Value>, now: &Map<String, Value>) -> Option<S
 }
 
 fn unwritable(error: impl Display) -> Error {
-    Error::Config(format!("the settings cannot be told to the other ranks ({error})"))
+    Error::Config(format!("the settings cannot be sent to the other ranks ({error})"))
 }
 
-/// The options that are given as a layer of settings.
+/// The given options as a layer of settings.
 fn layer(options: &impl Serialize) -> Result<Table> {
-    Table::try_from(options).map_err(|e| Error::Config(format!("the flags are no settings ({e})")))
+    Table::try_from(options).map_err(|e| Error::Config(format!("the flags cannot be used as settings ({e})")))
 }
 
-/// The folder of `--out`, else in `runs` one of the last part of the subject's name, without its extension.
+/// The folder given by `--out`, else one in `runs` named after the last part of the subject, without its extension.
 fn place(args: &RunArgs, subject: Option<String>) -> PathBuf {
     let subject = subject.unwrap_or_default();
     let name = Path::new(subject.split('@').next().unwrap_or(&subject)).file_stem().unwrap_or("data".as_ref());
@@ -236,7 +237,7 @@ mod tests {
     impl Settings for Table {}
 
     #[test]
-    fn flags_go_over_the_file_and_the_file_over_the_preset() {
+    fn flags_override_the_file_and_the_file_overrides_the_preset() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("settings.toml");
         std::fs::write(&path, "batch = 2\nrows = 9\n[train]\nsteps = 2\nclip_norm = 2.0\n").unwrap();
@@ -261,7 +262,7 @@ mod tests {
         assert_eq!(place(&args, Some("rings".into())), PathBuf::from("here"));
     }
 
-    /// Whether the settings come from the file of `--config` or from that of the run.
+    /// For settings from the file of `--config` and from the run's own file.
     #[test]
     fn a_resumed_run_keeps_its_data_and_its_seed() {
         let folder = tempfile::tempdir().unwrap();
@@ -287,7 +288,7 @@ mod tests {
         assert_eq!(open(Some(&over)).unwrap()["batch"], 3.into());
         std::fs::write(&over, "seed = 2").unwrap();
         refused(Some(&over), &["over.toml", "`seed`", "leave it out"]);
-        // The checkpoint knows what the run was.
+        // The checkpoint records the settings of the run.
         let metadata = [("state", r#"{"run":{"data":"x","seed":1}}"#.to_string())].into();
         crate::files::write_tensors(&path.join("training.safetensors"), &metadata, &[]).unwrap();
         assert!(open(None).is_ok());

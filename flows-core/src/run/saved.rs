@@ -1,4 +1,4 @@
-//! A model that was saved, and the run that it comes from.
+//! A saved model, and the run that it comes from.
 
 use super::settings::{parse_settings, read_settings};
 use crate::cli::ModelArgs;
@@ -7,7 +7,7 @@ use candle_core::Device;
 use serde::de::DeserializeOwned;
 use std::path::PathBuf;
 
-/// A model and where it was found.
+/// A loaded model with its file and device.
 #[derive(Debug)]
 pub struct Saved<M> {
     /// The model.
@@ -19,7 +19,7 @@ pub struct Saved<M> {
 }
 
 impl<M> Saved<M> {
-    /// The model that the arguments name, as `load` loads it.
+    /// Loads the model that the arguments name by `load`.
     ///
     /// # Errors
     /// When it cannot be fetched or loaded, or there is no such device.
@@ -28,10 +28,10 @@ impl<M> Saved<M> {
         Ok(Self { model: load(path.clone(), &device)?, path, device })
     }
 
-    /// The settings of the run that made the model, if they lie beside it.
+    /// The settings of the run that trained the model, if its `config.toml` lies beside the model.
     ///
     /// # Errors
-    /// When they cannot be read or are no such settings.
+    /// When the file cannot be read or parsed.
     pub fn settings<T: DeserializeOwned>(&self) -> Result<Option<T>> {
         let path = self.path.with_file_name("config.toml");
         if !path.exists() {
@@ -40,11 +40,11 @@ impl<M> Saved<M> {
         parse_settings(read_settings(&path)?).map(Some).map_err(|e| Error::file(path, e))
     }
 
-    /// What `load` makes of the settings of the run that made the model, such as its test rows; `what` they are, and
-    /// the `flag` by which others are named.
+    /// What `load` loads from the settings of the run that trained the model, such as its test rows. Messages call it
+    /// `what`, and suggest the `flag` that names another.
     ///
     /// # Errors
-    /// Those of `load`, and when the settings are not there.
+    /// Any error from `load`, and when the settings are missing.
     pub fn of_run<T: DeserializeOwned, D>(
         &self,
         what: &str,

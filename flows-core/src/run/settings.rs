@@ -1,4 +1,4 @@
-//! Settings as TOML, in layers.
+//! Layered settings in TOML.
 
 use crate::files::write_atomically;
 use crate::nn::Parameters;
@@ -11,7 +11,7 @@ use std::io::Write;
 use std::path::Path;
 use toml::{Table, Value};
 
-/// Named settings, embedded in a program as TOML: one table a preset, each with an `about`.
+/// Named settings, embedded in a program as TOML: one table per preset, each with an `about`.
 #[derive(Clone, Copy, Debug)]
 pub struct Presets(&'static str);
 
@@ -21,7 +21,7 @@ impl Presets {
         Self(text)
     }
 
-    /// The name of each, and what it is for.
+    /// The name and description of each preset.
     ///
     /// # Errors
     /// When the text is malformed.
@@ -30,16 +30,16 @@ impl Presets {
         Ok(self.tables()?.iter().map(|(name, preset)| (name.clone(), about(preset))).collect())
     }
 
-    /// A line for each, its name in `width` columns before what it is for.
+    /// One line per preset: its name, padded to `width` columns, and its description.
     pub fn lines(self, width: usize) -> String {
         let presets = self.list().unwrap_or_default().into_iter();
         presets.map(|(name, about)| format!("  {name:width$}  {about}\n")).collect()
     }
 
-    /// The settings of this name.
+    /// The settings of the preset of this name.
     ///
     /// # Errors
-    /// When there are none; the message lists those that there are.
+    /// When there is no such preset; the message lists the presets.
     pub fn get(self, name: &str) -> Result<Table> {
         let mut presets = self.tables()?;
         let Some(Value::Table(mut preset)) = presets.remove(name) else {
@@ -55,9 +55,9 @@ impl Presets {
     }
 }
 
-/// Puts the settings `over` over `base`: tables are merged, all else is replaced.
+/// Overrides the settings `base` by `over`: tables are merged, everything else is replaced.
 ///
-/// A table that names another `kind` than the one below it replaces it, since the settings of one kind
+/// A table with another `kind` than the one that it overrides replaces it, since the settings of one kind
 /// mean nothing to another.
 pub fn overlay(base: &mut Table, over: Table) {
     let merges = |old: &Table, new: &Table| new.get("kind").is_none_or(|kind| old.get("kind") == Some(kind));
@@ -83,49 +83,49 @@ pub fn read_settings(path: &Path) -> Result<Table> {
     text.parse().map_err(|e: toml::de::Error| Error::file(path, format_args!("is not TOML: {}", one_line(&e))))
 }
 
-/// The settings as a value of their type.
+/// Deserialises settings.
 ///
 /// # Errors
-/// When a name is unknown or missing, or a value is of another type; the message says where.
+/// When a name is unknown or missing, or a value has the wrong type; the message says where.
 pub fn parse_settings<T: DeserializeOwned>(settings: Table) -> Result<T> {
     settings.try_into().map_err(|e| Error::Config(format!("the settings cannot be used: {}", one_line(&e))))
 }
 
-/// A config of the library from settings that leave out what is `decided` elsewhere, by the data for instance.
+/// A config of the library from settings without the fields that are `decided` elsewhere, for instance by the data.
 ///
 /// # Errors
-/// When the settings name what is decided, or are no such config.
+/// When the settings set a decided field, or cannot be deserialised.
 pub fn with_decided<C: DeserializeOwned>(
     mut settings: Table,
     decided: impl IntoIterator<Item = (&'static str, Value)>,
 ) -> Result<C> {
     for (name, value) in decided {
         if settings.insert(name.into(), value).is_some() {
-            return Err(Error::Config(format!("`{name}` is decided elsewhere: leave it out")));
+            return Err(Error::Config(format!("`{name}` is determined elsewhere: omit it")));
         }
     }
     settings.try_into().map_err(|e: toml::de::Error| Error::Config(one_line(&e)))
 }
 
-/// The settings that [`with_decided`] makes a config of: all of it but what is `decided` elsewhere.
+/// The settings of a config without the fields that are `decided` elsewhere; the inverse of [`with_decided`].
 pub fn without(config: &impl Serialize, decided: &[&str]) -> Table {
-    // A config of names, numbers and words is always a table.
+    // A config struct always serialises to a table.
     let mut settings = Table::try_from(config).unwrap_or_default();
     settings.retain(|name, _| !decided.contains(&name));
     settings
 }
 
-/// Writes settings to the file `path`, whole or not at all.
+/// Writes settings to the file `path` atomically.
 ///
 /// # Errors
-/// When a number is beyond what TOML knows, or the file cannot be written.
+/// When a number is out of the range of TOML, or the file cannot be written.
 pub fn write_settings(path: &Path, settings: &impl Serialize) -> Result<()> {
     let text = toml::to_string(settings)
         .map_err(|e| Error::file(path, format_args!("cannot be written ({})", one_line(&e))))?;
     write_atomically(path, |file| file.write_all(text.as_bytes()).map_err(|e| Error::unwritten(path, e)))
 }
 
-/// Passes if `data` has as many examples, called `noun`, as `then` says that it had when a run began.
+/// Checks that `data` has `then` examples, called `noun`, as when the run began.
 ///
 /// # Errors
 /// When it has more or fewer.
@@ -133,13 +133,13 @@ pub fn check_count(then: Option<usize>, now: usize, noun: &str, data: impl Displ
     match then {
         Some(then) if then != now => {
             let then = format!("{} of {data} when the run began", plural(then, noun));
-            Err(Error::Data(format!("there were {then}, and there are {now} now; restore them or train anew")))
+            Err(Error::Data(format!("there were {then}, and there are {now} now; restore them or start a new run")))
         }
         _ => Ok(()),
     }
 }
 
-/// Passes if none of these settings, each with its name, is 0.
+/// Checks that none of these named settings is 0.
 ///
 /// # Errors
 /// When one is.
@@ -150,18 +150,18 @@ pub fn check_at_least_one(settings: &[(&str, usize)]) -> Result<()> {
     }
 }
 
-/// Passes if a model, one as small as may be for instance, can be trained so.
+/// Checks that a `trial` model, which may be tiny, can be trained with these settings.
 ///
 /// # Errors
 /// When a setting cannot be used.
 pub fn check_training(trial: &Parameters, train: &TrainConfig) -> Result<()> {
     if train.optimizer.lr() == 0.0 {
-        return Err(Error::Config("with a learning rate of 0 nothing is learnt: set it above 0".into()));
+        return Err(Error::Config("a learning rate of 0 trains nothing: set it above 0".into()));
     }
     Trainer::new(trial, train.clone(), Rng::seed(0)).map(drop)
 }
 
-/// Passes if noise can have this standard deviation.
+/// Checks a temperature, a factor on the standard deviation of noise.
 ///
 /// # Errors
 /// When it is below 0 or not finite.
@@ -169,7 +169,7 @@ pub fn check_temperature(temperature: f64) -> Result<()> {
     if temperature >= 0.0 && temperature.is_finite() {
         return Ok(());
     }
-    Err(Error::Config(format!("a temperature of {temperature}: give a number from 0, 0.7 for instance")))
+    Err(Error::Config(format!("the temperature is {temperature}: give a number of at least 0, for instance 0.7")))
 }
 
 fn one_line(error: &impl ToString) -> String {
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn presets_and_errors_name_what_there_is() {
+    fn errors_list_the_presets_and_fields() {
         let presets = Presets::new("[a]\nabout = 'first'\nx = 1\n[b]\n");
         assert_eq!(presets.get("a").unwrap(), "x = 1".parse::<Table>().unwrap());
         assert_eq!(presets.list().unwrap()[0], ("a".into(), "first".into()));

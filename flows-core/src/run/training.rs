@@ -1,4 +1,4 @@
-//! One run of a program.
+//! One training run of a program.
 
 use super::folder::Folder;
 use super::losses::{loss_figure, loss_panels};
@@ -11,19 +11,19 @@ use serde_json::{Map, Value};
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
-/// One training run: its folder, which no other process trains in while this lives, and what is written there.
+/// One training run and its folder, in which no other process trains while this value exists.
 ///
-/// A new run that is dropped before it was saved leaves what was there before. Of several ranks rank 0 alone writes:
-/// what writes and speaks here does nothing on the others.
+/// Dropping a new run before it was saved restores what was there before. With several ranks, methods that write or
+/// print do nothing on ranks other than 0.
 #[derive(Debug)]
 pub struct Run {
     program: Program,
     folder: Folder,
     resumes: bool,
-    /// Whether event files are asked for.
+    /// Whether event files were requested.
     tensorboard: bool,
     output: OutputArgs,
-    /// The settings that a resumed run keeps.
+    /// The settings that must not change when the run is resumed.
     kept: Map<String, Value>,
     ranks: Ranks,
 }
@@ -41,12 +41,12 @@ impl Run {
         Self { program, folder, resumes: args.resume, tensorboard: args.tensorboard, output, kept, ranks }
     }
 
-    /// Whether the run goes on with one that was there.
+    /// Whether this resumes an existing run.
     pub fn resumes(&self) -> bool {
         self.resumes
     }
 
-    /// The folder.
+    /// The folder of the run.
     pub fn path(&self) -> &Path {
         self.folder.path()
     }
@@ -56,19 +56,19 @@ impl Run {
         self.folder.file(name)
     }
 
-    /// A remark on standard error, unless the user asked for quiet.
+    /// Writes a note to standard error, unless quiet.
     pub fn note(&self, text: impl Display) {
         self.output.note(text);
     }
 
-    /// A remark on the ranks, if there are several, and on how well so many `pieces` of a batch divide among them.
+    /// Notes the number of ranks, if there are several, and whether the `pieces` of a batch divide evenly among them.
     pub fn note_ranks(&self, pieces: usize) {
         let (ranks, threads) = (self.ranks.size(), plural(rayon::current_num_threads(), "thread"));
         if ranks == 1 {
             return;
         }
         let divided = match pieces {
-            1 => format!(", which all ranks work on: divide it by --pieces {ranks} if the model allows it"),
+            1 => format!(", which every rank computes: divide it by --pieces {ranks} if the model allows it"),
             _ if !pieces.is_multiple_of(ranks) => format!(", not a multiple of the ranks: try --pieces {ranks}"),
             _ => String::new(),
         };
@@ -76,13 +76,13 @@ impl Run {
         self.note(format_args!("ranks  {ranks} of {threads} each; a batch has {pieces}{divided}"));
     }
 
-    /// Makes the folder, sets a run that is to be replaced aside, writes the settings, and gives the trainer of a model
-    /// of `kind` with `config`: one that saves the run here, and has gone back to where it was saved if it is resumed.
+    /// Creates the folder, moves a run that is to be replaced aside, writes the settings, and returns `trainer` set up
+    /// to save a model of `kind` with `config` to this run, and restored to the saved state if the run is resumed.
     ///
-    /// To be called once all else is known to be in order.
+    /// Call this once everything else has been checked.
     ///
     /// # Errors
-    /// As [`Trainer::resume`], when the folder cannot be written to, and as [`Ranks::check_same`].
+    /// Same as [`Trainer::resume`] and [`Ranks::check_same`], and when the folder cannot be written to.
     pub fn start(
         &mut self,
         trainer: Trainer,
@@ -102,8 +102,8 @@ impl Run {
         Ok(trainer)
     }
 
-    /// The first half of [`Self::start`], for a program that saves and resumes what it trains by itself: the folder and
-    /// the settings.
+    /// The first half of [`Self::start`], the folder and the settings, for a program that saves and resumes its training
+    /// itself.
     ///
     /// # Errors
     /// When the folder cannot be written to, or another process has begun a run in it.
@@ -118,10 +118,10 @@ impl Run {
         })
     }
 
-    /// Where the run is saved, for a model of `kind` with `config`.
+    /// The checkpoint of the run, for a model of `kind` with `config`.
     ///
     /// # Errors
-    /// When the folder cannot be made or the config is no JSON.
+    /// When the folder cannot be created or the config does not serialise to JSON.
     pub fn checkpoint(&self, kind: &str, config: &impl Serialize) -> Result<Checkpoint> {
         let checkpoint = match self.ranks.is_first() {
             true => Checkpoint::new(self.path(), kind, config)?,
@@ -130,25 +130,25 @@ impl Run {
         Ok(checkpoint.changeable(self.program.changeable).of_run(self.kept()).written_by(&self.ranks))
     }
 
-    /// The settings that the run keeps when it is resumed. A program that saves what it trains by itself saves them as
-    /// the part `run` of its training file, by which they are known if someone edits `config.toml`.
+    /// The settings that must not change when the run is resumed. A program that saves its training itself saves them
+    /// as the part `run` of its training file, so that they survive an edited `config.toml`.
     pub fn kept(&self) -> Value {
         Value::Object(self.kept.clone())
     }
 
-    /// Says after how many steps a resumed run goes on.
+    /// Notes the step after which a resumed run continues.
     pub fn note_resumed(&self, done: u64) {
         if self.resumes {
             self.note(format_args!(
-                "going on after step {} of the run in {}",
+                "resuming after step {} of the run in {}",
                 count(done as usize),
                 self.path().display()
             ));
         }
     }
 
-    /// Who watches the steps of the run, of which `done` are done of `steps`: metrics, event files, a progress bar,
-    /// Ctrl-C. On several ranks all watch, and end where one asks.
+    /// The observer of the run, `done` of whose `steps` are done: metrics, event files, a progress bar, Ctrl-C. With
+    /// several ranks all must observe each step, and all stop if one is asked to.
     ///
     /// # Errors
     /// When a file cannot be written.
@@ -157,10 +157,10 @@ impl Run {
         Watch::new(self.path(), (done, steps), board, self.output, &self.ranks)
     }
 
-    /// What a trainer has come to at the end of `steps` steps, with what its losses were.
+    /// The outcome of a trainer's run of `steps` steps, with what its losses measure.
     ///
     /// # Errors
-    /// [`Error::Interrupted`] when the user has interrupted it; the message says how to go on.
+    /// [`Error::Interrupted`] when the user interrupted it; the message says how to resume.
     pub fn trained(&self, outcome: Outcome, trainer: &Trainer, steps: u64, losses: Vec<Loss>) -> Result<Trained> {
         if outcome == Outcome::Interrupted {
             return Err(self.interrupted(trainer.step(), steps));
@@ -176,12 +176,12 @@ impl Run {
         })
     }
 
-    /// The error with which an interrupted run of `steps` steps ends once it is saved, after `done` of them.
+    /// The error with which a run ends that was interrupted, and saved, after `done` of its `steps` steps.
     pub fn interrupted(&self, done: u64, steps: u64) -> Error {
         let (path, [done, steps]) = (self.path().display(), [done, steps].map(|n| count(n as usize)));
         let program = self.program.name;
         let message =
-            format!("the run is saved at step {done} of {steps}; go on by: {program} train --out {path} --resume");
+            format!("the run is saved at step {done} of {steps}; resume it by: {program} train --out {path} --resume");
         Error::Interrupted(message)
     }
 
@@ -196,7 +196,7 @@ impl Run {
         write_json(&self.file("results.json"), results)
     }
 
-    /// Draws the losses as `loss.png`, with lines at known values of the last of them.
+    /// Plots the losses as `loss.png`, with `lines` at known values of the last loss.
     ///
     /// # Errors
     /// When the metrics cannot be read or the picture cannot be written.
@@ -208,7 +208,7 @@ impl Run {
         loss_figure(loss_panels(&[run], lines)).write(self.file("loss.png"))
     }
 
-    /// Prints the results: JSON if the user asked for it, else the lines of the summary, each with its label.
+    /// Prints the results: as JSON with `--json`, else the labelled lines of the summary.
     ///
     /// # Errors
     /// When they cannot be written.

@@ -1,4 +1,4 @@
-//! Who watches a run.
+//! The observer of a run.
 
 use crate::Result;
 use crate::cli::{Interrupt, OutputArgs, ProgressBar, plural};
@@ -8,17 +8,17 @@ use std::fmt;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-/// The metrics of a run have at most about so many lines.
+/// The approximate maximum number of lines in the metrics of a run.
 const LINES: u64 = 10_000;
 
-/// Sees each step of a run: writes it to `metrics.jsonl` and event files, shows the progress, and asks to stop when the
-/// user has pressed Ctrl-C.
+/// Observes each step of a run: writes it to `metrics.jsonl` and event files, shows the progress, and stops the run
+/// after Ctrl-C.
 ///
-/// It is the [`Observer`] of a [`Trainer`](crate::train::Trainer); a loop of one's own calls [`Observer::step`] after
-/// each step, and saves and ends where that breaks, which it does on all ranks at once.
+/// It is the [`Observer`] of a [`Trainer`](crate::train::Trainer). A custom loop calls [`Observer::step`] after
+/// each step, and saves and ends when that returns `Break`, which it does on all ranks at once.
 pub struct Watch<'a> {
     ranks: Ranks,
-    /// None on other ranks than rank 0, which have neither of the next two.
+    /// None on ranks other than 0, as are the next two.
     metrics: Option<Metrics>,
     board: Option<TensorBoard>,
     bar: Option<ProgressBar>,
@@ -45,7 +45,7 @@ impl<'a> Watch<'a> {
         };
         if metrics.damaged() > 0 {
             let lines = plural(metrics.damaged(), "line");
-            output.note(format_args!("{}: {lines} that cannot be read left out", path.display()));
+            output.note(format_args!("{}: dropped {lines} that cannot be read", path.display()));
         }
         let board = board.then(|| match done {
             0 => TensorBoard::create(folder, every),
@@ -55,28 +55,28 @@ impl<'a> Watch<'a> {
         Ok(Self { ranks, metrics: Some(metrics), board, bar, interrupt, others: Vec::new() })
     }
 
-    /// The same with another name of the loss, its unit for instance.
+    /// Sets the name of the loss, for instance its unit.
     #[must_use]
     pub fn named(mut self, loss: &'static str) -> Self {
         self.bar = self.bar.map(|bar| bar.named(loss));
         self
     }
 
-    /// The same with the speed in examples, of which a step has `count`, in place of steps.
+    /// Shows the speed in examples, `count` per step, instead of steps.
     #[must_use]
     pub fn examples(mut self, count: usize, name: &'static str) -> Self {
         self.bar = self.bar.map(|bar| bar.examples(count, name));
         self
     }
 
-    /// The same with another who watches.
+    /// Adds another observer.
     #[must_use]
     pub fn with(mut self, other: impl Observer + 'a) -> Self {
         self.others.push(Box::new(other));
         self
     }
 
-    /// Appends a line of one's own to the metrics: an object with a `step`.
+    /// Appends a record, an object with a `step`, to the metrics.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -84,14 +84,14 @@ impl<'a> Watch<'a> {
         self.metrics.as_mut().map_or(Ok(()), |metrics| metrics.write(record))
     }
 
-    /// Whether any of those who watch on this rank asks to stop.
+    /// Whether any observer on this rank asks to stop.
     fn asks(&mut self, event: &StepEvent) -> Result<bool> {
         let metrics = self.metrics.as_mut().map(|metrics| metrics as &mut dyn Observer);
         let board = self.board.as_mut().map(|board| board as &mut dyn Observer);
         let bar = self.bar.as_mut().map(|bar| bar as &mut dyn Observer);
         let own = [metrics, board, bar].into_iter().flatten();
         let mut asks = Ok(self.interrupt.asked());
-        // All of them, also after one has failed: another may speak with other ranks, where none has.
+        // Call all of them even after one has failed: another may communicate with ranks on which none has.
         for observer in own.chain(self.others.iter_mut().map(|other| &mut **other as &mut dyn Observer)) {
             let flow = observer.step(event);
             asks = asks.and_then(|asks| Ok(asks | flow?.is_break()));

@@ -1,4 +1,4 @@
-//! Where a training run is saved.
+//! The files that a training run is saved to.
 
 use super::Ranks;
 use crate::files::in_folder;
@@ -6,12 +6,12 @@ use crate::{Error, Result};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
-/// Where a training run is saved, and as what.
+/// The files that a training run is saved to, with the kind and the settings of its model.
 ///
-/// Two files: `model.safetensors`, the model to use (see [`crate::files::save_model`]), and
-/// `training.safetensors`, all it takes to go on, with a copy of the weights of its own. A run is
-/// resumed from the second alone, so a crash between the two writes cannot mix two steps; the worst
-/// it leaves is a model one save older than the run.
+/// There are two: `model.safetensors`, the model to use (see [`crate::files::save_model`]), and
+/// `training.safetensors`, everything needed to resume, including its own copy of the weights. A run is
+/// resumed from the second alone, so a crash between the two writes cannot mix two steps: at worst
+/// the model is one save older than the run.
 #[derive(Clone, Debug)]
 pub struct Checkpoint {
     pub(super) folder: PathBuf,
@@ -26,17 +26,17 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// A place in `folder`, which is made if need be, for a model of this kind and settings.
+    /// A checkpoint in `folder`, which is created if needed, of a model of this kind with these settings.
     ///
     /// # Errors
-    /// When the folder cannot be made or the settings are no JSON.
+    /// When the folder cannot be created or the settings do not serialise to JSON.
     pub fn new(folder: impl Into<PathBuf>, kind: impl Into<String>, config: &impl Serialize) -> Result<Self> {
         let folder = folder.into();
         in_folder(&folder, "model.safetensors")?;
         Self::in_made(folder, kind, config)
     }
 
-    /// The same in a folder that is there, or that this process does not write to.
+    /// [`Self::new`] without creating the folder: it exists, or this process does not write to it.
     pub(crate) fn in_made(folder: PathBuf, kind: impl Into<String>, config: &impl Serialize) -> Result<Self> {
         let config = serde_json::to_string(config)
             .map_err(|error| Error::Config(format!("the settings of the model are not JSON ({error})")))?;
@@ -45,8 +45,8 @@ impl Checkpoint {
         Ok(Self { folder, model, training, kind: kind.into(), config, changeable: &[], writes: true, run })
     }
 
-    /// Lets a run go on whose model had other values of these settings, each a dotted name as `flow.solver`: those
-    /// that say how the model is computed, not which it is.
+    /// Lets a run resume although its model had other values of these settings, given by dotted names such as
+    /// `flow.solver`. They should affect only how the model is computed, not what it is.
     #[must_use]
     pub fn changeable(mut self, settings: &'static [&'static str]) -> Self {
         self.changeable = settings;
@@ -60,7 +60,7 @@ impl Checkpoint {
         self
     }
 
-    /// Keeps these settings of the run beside its state, as the part `run`.
+    /// Saves these settings of the run with its state, as the part `run`.
     #[must_use]
     pub fn of_run(mut self, settings: serde_json::Value) -> Self {
         self.run = settings;

@@ -1,14 +1,14 @@
-//! The norm of the gradient, and its bound.
+//! Gradient norms and clipping.
 
 use super::slices::{CHUNK, Updatable, with_values};
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor, Var, backprop::GradStore};
 use rayon::prelude::*;
 
-/// The Euclidean norm of the gradients of all `weights` together; not finite when one of them is
+/// The Euclidean norm of the gradients of all `weights` together; not finite if any gradient is
 /// not.
 ///
-/// Squares are added up in f64 on the CPU, weight after weight, so the result is the same in any
+/// Squares are summed in f64 on the CPU, weight by weight, so the result does not depend on the
 /// number of threads.
 ///
 /// # Errors
@@ -40,13 +40,13 @@ pub fn gradient_norm(weights: &[(String, Var)], grads: &GradStore) -> Result<f64
 }
 
 /// Scales the gradients of all `weights` by `max_norm / norm` where their norm is above `max_norm`,
-/// and gives the norm that they had. Gradients that are not finite are left as they are: the norm
-/// tells.
+/// and returns the norm before scaling. Non-finite gradients are left as they are: check that the norm
+/// is finite.
 ///
 /// Pascanu, Mikolov and Bengio 2013 (arXiv:1211.5063), algorithm 1.
 ///
 /// # Errors
-/// As [`gradient_norm`].
+/// Same as [`gradient_norm`].
 pub fn clip_by_norm(weights: &[(String, Var)], grads: &mut GradStore, max_norm: f64) -> Result<f64> {
     let norm = gradient_norm(weights, grads)?;
     if norm.is_finite() && norm > max_norm {
@@ -61,7 +61,7 @@ pub fn clip_by_norm(weights: &[(String, Var)], grads: &mut GradStore, max_norm: 
 }
 
 fn square_sum<T: Updatable>(values: &[T]) -> f64 {
-    // Eight sums side by side: the compiler makes vectors of them, and each loses less.
+    // Eight running sums: the compiler vectorises them, and each loses less to rounding.
     let chunk = |values: &[T]| {
         let mut sums = [0.0f64; 8];
         let mut blocks = values.chunks_exact(8);
@@ -77,7 +77,7 @@ fn square_sum<T: Updatable>(values: &[T]) -> f64 {
     if values.len() <= CHUNK {
         return chunk(values);
     }
-    // Chunks of fixed length, added up in order.
+    // Chunks of fixed length, summed in order.
     values.par_chunks(CHUNK).map(chunk).collect::<Vec<_>>().iter().sum()
 }
 
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_finite_shows() {
+    fn a_non_finite_gradient_gives_a_non_finite_norm() {
         for bad in [f64::NAN, f64::INFINITY] {
             let (weights, mut grads) = weights(&[vec![1.0], vec![bad]]);
             assert!(!clip_by_norm(&weights, &mut grads, 1.0).unwrap().is_finite());
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn long_gradients_give_one_norm_in_any_number_of_threads() {
+    fn the_norm_does_not_depend_on_the_number_of_threads() {
         let mut rng = Rng::seed(0);
         let n = 3 * CHUNK + 11;
         let values: Vec<f32> = (0..n).map(|_| rng.normal() as f32).collect();

@@ -12,28 +12,28 @@ pub struct TrainConfig {
     pub steps: u64,
     /// The optimiser.
     pub optimizer: OptimizerConfig,
-    /// Weights with a learning rate of their own, or none; where groups overlap the last counts.
+    /// Groups of weights with their own learning rate; where groups overlap, the last one applies.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<ParameterGroup>,
-    /// How the learning rate changes.
+    /// The schedule of the learning rate.
     pub schedule: Schedule,
-    /// The largest norm of the gradient; longer ones are scaled down.
+    /// The largest norm of the gradient; larger gradients are scaled down.
     pub clip_norm: Option<f64>,
     /// Average the weights, and evaluate and keep the averages.
     pub ema: Option<EmaConfig>,
-    /// Batches a step, whose mean loss is minimised.
+    /// Batches per step, whose mean loss is minimised.
     pub accumulate: u64,
-    /// What the loss, if it heeds this, keeps of the activations.
+    /// Whether the loss stores or recomputes activations, if it supports both.
     pub memory: Memory,
-    /// Evaluate after every so many steps, and after the last; without it after the last only.
+    /// Evaluate after every so many steps and after the last; if unset, after the last only.
     pub evaluate_every: Option<u64>,
     /// Stop after so many evaluations in a row without a new best.
     pub patience: Option<u64>,
-    /// End with the weights of the best evaluation rather than the last ones.
+    /// End with the weights of the best evaluation rather than the last weights.
     pub keep_best: bool,
-    /// Save after every so many steps, and at the end; without it at the end only.
+    /// Save after every so many steps and at the end; if unset, at the end only.
     pub checkpoint_every: Option<u64>,
-    /// How many steps in a row may be left out because loss or gradient is not finite.
+    /// How many steps in a row may be skipped because the loss or gradient is not finite.
     pub max_skipped: u64,
 }
 
@@ -65,12 +65,12 @@ impl TrainConfig {
         }
         if self.evaluate_every == Some(0) || self.checkpoint_every == Some(0) || self.patience == Some(0) {
             return bad(
-                "`evaluate_every`, `checkpoint_every` and `patience` must be at least 1; leave them out for never",
+                "`evaluate_every`, `checkpoint_every` and `patience` must be at least 1; omit them to disable them",
             );
         }
         let plateau = matches!(self.schedule, Schedule::Plateau { .. });
         if (self.patience.is_some() || plateau) && self.evaluate_every.is_none() {
-            return bad("`patience` and the plateau schedule go by evaluations: set `evaluate_every`");
+            return bad("`patience` and the plateau schedule need evaluations: set `evaluate_every`");
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Averages of the weights over the steps of training.
+//! Moving averages of the weights over the steps of training.
 
 use super::slices::{CHUNK, Updatable, with_mut_and};
 use crate::nn::Parameters;
@@ -12,10 +12,10 @@ use std::collections::HashMap;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EmaConfig {
-    /// How much of the average is kept at a step.
+    /// The share of the old average that is kept at each step.
     pub decay: f64,
-    /// Whether the decay starts low, at `min(decay, (1 + t) / (10 + t))` for t = 0, 1, ..., so that
-    /// the weights before training do not linger.
+    /// Whether update t = 0, 1, ... uses the lower decay `min(decay, (1 + t) / (10 + t))`, so that
+    /// the initial weights are soon forgotten.
     pub warmup: bool,
 }
 
@@ -27,7 +27,7 @@ impl Default for EmaConfig {
 
 /// The exponential moving average of a model's weights, `a = a + (1 - decay) (p - a)`.
 ///
-/// Averages are of the weights' own type and start at the weights. Buffers are not averaged.
+/// The averages have the weights' dtype and start at the weights. Buffers are not averaged.
 #[derive(Debug)]
 pub struct Ema {
     config: EmaConfig,
@@ -35,28 +35,28 @@ pub struct Ema {
     averages: Vec<(String, Var, Tensor)>,
 }
 
-/// A state that was read but is not in use yet.
+/// A state that was read and validated but not applied yet.
 pub(super) struct EmaState {
     updates: u64,
     averages: Vec<Tensor>,
 }
 
 impl Ema {
-    /// The average of the weights that `parameters` has by now.
+    /// The average of the weights currently in `parameters`.
     ///
     /// # Errors
-    /// When the decay is not of [0, 1).
+    /// When the decay is not in [0, 1).
     pub fn new(config: EmaConfig, parameters: &Parameters) -> Result<Self> {
         Self::over(config, parameters.trainable())
     }
 
-    /// The average of these weights, a part of a store's for example.
+    /// The average of these weights, for example a subset of a store.
     ///
     /// # Errors
-    /// As [`Self::new`].
+    /// Same as [`Self::new`].
     pub fn over(config: EmaConfig, weights: Vec<(String, Var)>) -> Result<Self> {
         if !(0.0..1.0).contains(&config.decay) {
-            return Err(Error::Config(format!("the decay of the EMA is {}, but must be of [0, 1)", config.decay)));
+            return Err(Error::Config(format!("the decay of the EMA is {}, but must be in [0, 1)", config.decay)));
         }
         let copy = |(name, var): (String, Var)| {
             let average = var.as_detached_tensor().copy()?;
@@ -66,7 +66,7 @@ impl Ema {
         Ok(Self { config, updates: 0, averages })
     }
 
-    /// Takes the weights as they are now into the average.
+    /// Updates the averages with the current weights.
     ///
     /// # Errors
     /// When the device fails.
@@ -85,7 +85,7 @@ impl Ema {
         Ok(())
     }
 
-    /// Exchanges the weights and their averages; a second call restores both exactly.
+    /// Swaps the weights and their averages; a second call restores both exactly.
     ///
     /// # Errors
     /// When the device fails.
@@ -98,11 +98,11 @@ impl Ema {
         Ok(())
     }
 
-    /// What `work` gives while the model has the averaged weights; they are exchanged back whether
+    /// The result of `work`, called while the model has the averaged weights; they are swapped back whether
     /// it succeeds or not.
     ///
     /// # Errors
-    /// Those of `work`.
+    /// Any error from `work`.
     pub fn applied<T>(&mut self, work: impl FnOnce() -> Result<T>) -> Result<T> {
         self.swap()?;
         let done = work();
@@ -110,7 +110,7 @@ impl Ema {
         done
     }
 
-    /// The averages as `ema.NAME`, and the count of updates as `ema`.
+    /// The averages as `ema.NAME`, and the number of updates as `ema`.
     ///
     /// # Errors
     /// When the device fails.
@@ -120,10 +120,10 @@ impl Ema {
         Ok(std::iter::once(("ema".to_string(), updates)).chain(averages).collect())
     }
 
-    /// Goes on from the state that [`Self::state`] gave; other names are ignored.
+    /// Restores a state returned by [`Self::state`]; other names are ignored.
     ///
     /// # Errors
-    /// When a tensor is missing or of another shape; then nothing is changed.
+    /// When a tensor is missing or has another shape; then nothing is changed.
     pub fn load_state(&mut self, state: &HashMap<String, Tensor>) -> Result<()> {
         let state = self.read_state(state)?;
         self.set_state(state);
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn fused_and_composed_agree_to_the_bit() {
+    fn fused_and_composed_agree_bit_for_bit() {
         let mut rng = Rng::seed(1);
         let mut draw = || rng.normal_tensor(CHUNK + 5, DType::F32, &Device::Cpu).unwrap();
         let (average, var) = (draw(), Var::from_tensor(&draw()).unwrap());

@@ -11,19 +11,19 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct FitConfig {
-    /// Examples a step; all of them if there are fewer.
+    /// Examples per step; all of them if there are fewer.
     pub batch: usize,
-    /// Share of the examples that are not trained on and choose the weights to keep; 0 for none.
+    /// Share of the examples held out to choose the weights to keep; 0 for none.
     pub validation: f64,
-    /// Pieces that a batch is cut into, each with a thread and a graph of its own, where the model allows it.
+    /// Pieces that a batch is cut into, each with its own thread and graph, where the model allows it.
     pub pieces: usize,
     /// The optimiser, its steps, and when to stop.
     pub train: TrainConfig,
 }
 
 impl Default for FitConfig {
-    /// At most 5,000 steps of Adam with batches of 256, evaluated every 100 steps, until ten evaluations in a row were
-    /// no better than the best.
+    /// At most 5,000 steps of Adam with batches of 256, evaluated every 100 steps, stopping after ten evaluations in a
+    /// row without a new best.
     fn default() -> Self {
         let train = TrainConfig {
             steps: 5000,
@@ -36,22 +36,23 @@ impl Default for FitConfig {
     }
 }
 
-/// What [`fit`] has come to.
+/// The result of [`fit`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Fit {
-    /// Whether all steps were done, or evaluations did not get better any more.
+    /// Whether all steps were done or training stopped early.
     pub outcome: Outcome,
     /// Steps done.
     pub steps: u64,
-    /// Mean negative log-likelihood of the validation rows in nats, by the weights that are kept.
+    /// Mean negative log-likelihood of the validation rows in nats, under the weights that were kept.
     pub validation: Option<f64>,
 }
 
-/// Trains a model on examples by maximum likelihood: sets what depends on data ([`Distribution::initialize`]), holds
-/// out rows for validation, and keeps the weights that explain those best.
+/// Trains a model on examples by maximum likelihood: runs the data-dependent initialisation
+/// ([`Distribution::initialize`]), holds out rows for validation, and keeps the weights with the best validation
+/// likelihood.
 ///
-/// The examples are a tensor, (N, event...), or a pair of one with its contexts, (N, ...). For a loop of one's own,
-/// with checkpoints or another loss, there is [`Trainer`].
+/// The examples are a tensor (N, event...), or a pair of that tensor and its contexts (N, ...). For checkpoints or
+/// another loss, use a [`Trainer`].
 ///
 /// ```
 /// use flows_core::data::Toy;
@@ -81,8 +82,7 @@ pub fn fit<C: Config>(
         return Err(Error::Config("`batch` and `pieces` must be at least 1".into()));
     }
     if settings.memory != Memory::Store {
-        let message =
-            "`fit` stores activations: for `memory = \"recompute\"` train by `Trainer` and `Memory::forward_kl`";
+        let message = "`fit` stores activations: for `memory = \"recompute\"` use `Trainer` and `Memory::forward_kl`";
         return Err(Error::Config(message.into()));
     }
     let (train, held_out) = split(&examples.into(), validation, rng)?;
@@ -107,7 +107,7 @@ pub fn fit<C: Config>(
     Ok(Fit { outcome, steps: trainer.step(), validation: trainer.kept() })
 }
 
-/// The examples to train on and those held out, dealt at random.
+/// The examples to train on and those held out, chosen at random.
 fn split(examples: &Examples, share: f64, rng: &mut Rng) -> Result<(Examples, Examples)> {
     let rows = examples.len();
     if !(0.0..1.0).contains(&share) {
@@ -135,7 +135,7 @@ mod tests {
     use candle_core::{Device, Tensor};
 
     #[test]
-    fn a_conditional_normal_is_found() -> Result<()> {
+    fn a_conditional_normal_is_learned() -> Result<()> {
         let mut rng = Rng::seed(0);
         let context = rng.normal_tensor((2000, 1), DType::F32, &Device::Cpu)?;
         // x | c ~ N((3 c, 100 - c), 0.5^2).
@@ -148,7 +148,7 @@ mod tests {
         let entropy = 2.0 * (0.5 * (2.0 * std::f64::consts::PI * std::f64::consts::E).ln() + 0.5f64.ln());
         let validation = fitted.validation.unwrap();
         assert!((validation - entropy).abs() < 0.15, "{validation} where {entropy} is the entropy: {fitted:?}");
-        // What cannot be trained on is an error that says so.
+        // Examples that cannot be trained on are an error that says why.
         assert!(fit(&flow, &x, config.clone(), &mut rng).unwrap_err().to_string().contains("context"));
         let one = x.narrow(0, 0, 1)?;
         let none = fit(&flow, (&one, &context.narrow(0, 0, 1)?), config.clone(), &mut rng).unwrap_err();

@@ -1,4 +1,4 @@
-//! A loss with its gradients, from one graph or from one for each piece of a batch.
+//! A loss with its gradients, from one graph or from one graph per piece of a batch.
 
 use crate::ops::{Sums, backward, has_gpu};
 use crate::{Error, Result, Rng};
@@ -6,20 +6,20 @@ use candle_core::{DType, Device, Tensor, backprop::GradStore};
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Rows of a graph: so few that what a network computes stays in the cache.
+/// Rows per graph: few enough for a network's activations to stay in the cache.
 const BLOCK: usize = 128;
 
-/// The value of a loss and its gradients; none where the value is not finite.
+/// The value of a loss and its gradients, which are absent if the value is not finite.
 #[derive(Debug)]
 pub struct LossGradients {
     /// The loss.
     pub value: f64,
-    /// Its gradients with respect to every weight it depends on.
+    /// Its gradient with respect to every weight that it depends on.
     pub gradients: Option<GradStore>,
 }
 
 impl LossGradients {
-    /// The gradients of a scalar.
+    /// The gradients of a scalar loss.
     ///
     /// # Errors
     /// When the loss is not a scalar or depends on an operation without a gradient.
@@ -27,16 +27,16 @@ impl LossGradients {
         loss.clone().gradients()
     }
 
-    /// The gradients of the mean of `loss` over `rows` rows, cut into `pieces` that threads work on
-    /// with a graph each.
+    /// The gradients of the mean of `loss` over `rows` rows, cut into `pieces` that run on separate
+    /// threads with separate graphs.
     ///
-    /// `loss` gets a range of rows and a generator, and gives the mean over the range. One piece is one
-    /// graph; several are worked on in blocks of 128 rows, each piece with a generator of its own. The
-    /// result depends on the number of pieces, by rounding and by what is drawn, but not on the number of
-    /// threads. Layers that change buffers (batch norm, spectral norms) need one piece.
+    /// `loss` takes a range of rows and a generator, and returns the mean over the range. One piece is one
+    /// graph; several are processed in blocks of 128 rows, each piece with its own generator. The
+    /// result depends on the number of pieces, through rounding and random draws, but not on the number of
+    /// threads. Layers that update buffers (batch norm, spectral norms) need one piece.
     ///
     /// # Errors
-    /// Those of `loss`, and as [`Self::of`].
+    /// Any error from `loss`, or as [`Self::of`].
     pub fn of_pieces<L: Loss>(
         rows: usize,
         pieces: usize,
@@ -44,7 +44,7 @@ impl LossGradients {
         loss: impl Fn(Range<usize>, &mut Rng) -> Result<L> + Sync,
     ) -> Result<Self> {
         let pieces = Pieces::cut(rows, pieces, rng);
-        // In the order of the rows, whichever thread was first.
+        // In the order of the rows, whichever thread finishes first.
         let mut sums = Sums::default();
         let parts = pieces.gradients(0..pieces.len(), loss)?;
         let mut total = Self::sum(parts.into_iter().map(|(part, part_sums)| {
@@ -78,10 +78,10 @@ impl LossGradients {
     }
 }
 
-/// The rows of a batch, cut into pieces with a generator each.
+/// The rows of a batch, cut into pieces that each have a generator.
 pub(super) struct Pieces {
     rows: usize,
-    /// Rows of a graph.
+    /// Rows per graph.
     block: usize,
     pieces: Vec<(Range<usize>, Rng)>,
 }
@@ -98,7 +98,7 @@ impl Pieces {
         self.pieces.len()
     }
 
-    /// The parts that these pieces have in the loss and its gradients.
+    /// The contributions of these pieces to the loss and its gradients.
     pub(super) fn gradients<L: Loss>(
         &self,
         which: Range<usize>,
@@ -114,25 +114,25 @@ impl Pieces {
             Ok((total, sums))
         };
         match &self.pieces[which] {
-            // Threads have queues of their own on a GPU, which do not wait for each other.
+            // On a GPU each thread has its own stream, and streams are not synchronised: stay on this thread.
             pieces @ [_] if has_gpu() => pieces.iter().map(gradients).collect(),
             pieces => pieces.par_iter().map(gradients).collect(),
         }
     }
 }
 
-/// What a step of the training loop minimises: a scalar, or one whose gradients are known already.
+/// What a training step minimises: a scalar tensor, or a value whose gradients are already known.
 pub trait Loss: Sized {
-    /// Value and gradients, those of weights added to `sums` where an operation knows how.
+    /// Value and gradients; operations that can accumulate their weight gradients in place add them to `sums`.
     ///
     /// # Errors
-    /// As [`LossGradients::of`].
+    /// Same as [`LossGradients::of`].
     fn gradients_beside(self, sums: &mut Sums) -> Result<LossGradients>;
 
     /// Value and gradients.
     ///
     /// # Errors
-    /// As [`LossGradients::of`].
+    /// Same as [`LossGradients::of`].
     fn gradients(self) -> Result<LossGradients> {
         let mut sums = Sums::default();
         let mut result = self.gradients_beside(&mut sums)?;
@@ -140,7 +140,7 @@ pub trait Loss: Sized {
         Ok(result)
     }
 
-    /// This loss times a factor.
+    /// This loss multiplied by a factor.
     ///
     /// # Errors
     /// When the device fails.

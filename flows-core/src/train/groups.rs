@@ -1,8 +1,8 @@
-//! Weights that are trained at a rate of their own.
+//! Groups of weights with their own learning rate.
 
 use serde::{Deserialize, Serialize};
 
-/// The settings of a part of the weights, chosen by name.
+/// Optimiser settings for the weights under a name prefix.
 ///
 /// ```
 /// use flows_core::train::TrainConfig;
@@ -20,12 +20,12 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ParameterGroup {
-    /// The first parts of the names: `flow.0` is the weights `flow.0` and `flow.0.(anything)`.
+    /// The leading parts of the names: `flow.0` selects the weights `flow.0` and `flow.0.(anything)`.
     pub prefix: String,
-    /// The learning rate, as a factor of the optimiser's; 0 freezes the weights.
+    /// The factor on the optimiser's learning rate; 0 freezes the weights.
     #[serde(default = "one")]
     pub lr_factor: f64,
-    /// The weight decay in place of `adamw`'s, for those of the weights that it makes decay.
+    /// Replaces the weight decay of `adamw`, for those of the weights to which it applies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight_decay: Option<f64>,
 }
@@ -35,17 +35,17 @@ fn one() -> f64 {
 }
 
 impl ParameterGroup {
-    /// The weights of a prefix at `lr_factor` times the optimiser's learning rate.
+    /// Trains the weights under a prefix at `lr_factor` times the optimiser's learning rate.
     pub fn new(prefix: impl Into<String>, lr_factor: f64) -> Self {
         Self { prefix: prefix.into(), lr_factor, weight_decay: None }
     }
 
-    /// The weights of a prefix, which training leaves as they are.
+    /// Freezes the weights under a prefix.
     pub fn frozen(prefix: impl Into<String>) -> Self {
         Self::new(prefix, 0.0)
     }
 
-    /// Whether the weight of this name is of the group.
+    /// Whether the weight of this name is in the group.
     pub fn contains(&self, name: &str) -> bool {
         name.strip_prefix(&self.prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     }

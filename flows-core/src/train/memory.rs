@@ -1,4 +1,4 @@
-//! What a step of training keeps of the flow's activations.
+//! Storing or recomputing a flow's activations for the backward pass.
 
 use super::objective::{at_least_one, excess, rows};
 use super::{Loss, LossGradients, conditional_reverse_kl, forward_kl, reverse_kl};
@@ -9,30 +9,29 @@ use crate::{Result, Rng};
 use candle_core::{Tensor, Var, backprop::GradStore};
 use serde::{Deserialize, Serialize};
 
-/// How the gradients of a flow's loss come by the activations they need.
+/// Where the backward pass of a flow's loss gets the activations from.
 ///
-/// Both give the same gradients. Recomputing takes up to two thirds more time, and memory for the
+/// Both variants give the same gradients. Recomputing takes up to two thirds more time, but only the memory for the
 /// activations of one step, whatever the number of steps: of the inputs of a chain's n steps it keeps
-/// n / 8 as checkpoints, recomputes the others, eight at a time, and makes the graph of one step at a time
-/// (Chen et al., 2016, arXiv:1604.06174). Inverting the steps would need no checkpoint, but the rounding of
-/// inverses grows from step to step where a flow is badly conditioned, and crosses kinks of activations and
-/// knots of splines that lie near.
+/// n / 8 as checkpoints, recomputes the others, eight at a time, and builds the graph of one step at a time
+/// (Chen et al., 2016, arXiv:1604.06174). Inverting the steps would need no checkpoints, but in an
+/// ill-conditioned flow the rounding errors of the inverses grow from step to step, and can carry a value across a
+/// nearby kink of an activation or knot of a spline.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Memory {
-    /// They are stored: the fastest.
+    /// The activations are stored: fastest.
     #[default]
     Store,
-    /// They are computed again in the backward pass.
+    /// The activations are recomputed in the backward pass.
     Recompute,
 }
 
 impl Memory {
-    /// [`forward_kl`], its gradients being those of the flow's weights and of whatever x and the context were computed
-    /// from.
+    /// [`forward_kl`], with gradients for the flow's weights and for whatever x and the context were computed from.
     ///
     /// # Errors
-    /// As [`forward_kl`].
+    /// Same as [`forward_kl`].
     pub fn forward_kl(
         self,
         flow: &Transformed,
@@ -46,10 +45,10 @@ impl Memory {
         })
     }
 
-    /// [`reverse_kl`] likewise.
+    /// [`reverse_kl`], with gradients as for [`Self::forward_kl`].
     ///
     /// # Errors
-    /// As [`reverse_kl`].
+    /// Same as [`reverse_kl`].
     pub fn reverse_kl(
         self,
         flow: &Transformed,
@@ -66,10 +65,10 @@ impl Memory {
         })
     }
 
-    /// [`conditional_reverse_kl`] likewise.
+    /// [`conditional_reverse_kl`], with gradients as for [`Self::forward_kl`].
     ///
     /// # Errors
-    /// As [`conditional_reverse_kl`].
+    /// Same as [`conditional_reverse_kl`].
     pub fn conditional_reverse_kl(
         self,
         flow: &Transformed,
@@ -87,12 +86,12 @@ impl Memory {
     }
 }
 
-/// A loss of a flow: its graph, or its gradients where there is no graph any more.
+/// A loss of a flow: its graph, or its value and gradients if the graph is already gone.
 #[derive(Debug)]
 pub enum FlowLoss {
-    /// A scalar.
+    /// A scalar with its graph.
     Graph(Tensor),
-    /// Value and gradients.
+    /// The value and its gradients.
     Known(LossGradients),
 }
 
@@ -155,8 +154,8 @@ fn recomputed_reverse_kl(
     Ok(result)
 }
 
-/// A context, and the leaf at which the graph of a loss ends in its place, so that no step goes
-/// through what is behind it. Classes have no gradient.
+/// A context, and the leaf that stands in for it in the graph of a loss, so that no step differentiates
+/// what the context was computed from. Class labels have no gradient.
 struct Given<'a> {
     context: Option<&'a Tensor>,
     leaf: Option<Var>,
@@ -167,12 +166,12 @@ impl<'a> Given<'a> {
         Ok(Self { context, leaf: context.filter(|c| c.dtype().is_float()).map(leaf).transpose()? })
     }
 
-    /// The context for the flow.
+    /// The context to pass to the flow.
     fn context(&self) -> Option<&Tensor> {
         self.leaf.as_ref().map(Var::as_tensor).or(self.context)
     }
 
-    /// Carries the leaf's gradient on.
+    /// Propagates the leaf's gradient to what the context was computed from.
     fn push(self, gradients: &mut GradStore) -> Result<()> {
         let (Some(context), Some(leaf)) = (self.context, self.leaf) else { return Ok(()) };
         let gradient = gradients.remove(&leaf);
@@ -180,7 +179,7 @@ impl<'a> Given<'a> {
     }
 }
 
-/// The leaves at which the graph of a loss ends: what a pass gives.
+/// The leaves at which the graph of a loss ends: the outputs of a pass through the flow.
 struct Ends {
     value: Var,
     log_det: Var,
@@ -191,7 +190,7 @@ impl Ends {
         Ok(Self { value: leaf(&pass.value)?, log_det: leaf(&pass.log_det)? })
     }
 
-    /// The gradient of the pass's input.
+    /// The gradient with respect to the pass's input.
     fn backward(self, pass: Vjp<'_>, context: Option<&Tensor>, gradients: &mut GradStore) -> Result<Tensor> {
         let nothing = self.log_det.zeros_like()?;
         let mut upstream = Upstream { log_det: &nothing, context, gradients };
@@ -200,7 +199,7 @@ impl Ends {
     }
 }
 
-/// Carries a gradient on to what the tensor was computed from.
+/// Propagates a gradient to what the tensor was computed from.
 fn push(tensor: &Tensor, gradient: Option<Tensor>, gradients: &mut GradStore) -> Result<()> {
     match gradient {
         Some(gradient) if tensor.track_op() => add_gradients(&(tensor * gradient)?.sum_all()?, gradients),
@@ -219,7 +218,7 @@ mod tests {
     use std::sync::Arc;
 
     #[test]
-    fn what_is_behind_the_context_gets_its_gradient() -> Result<()> {
+    fn gradients_propagate_through_the_context() -> Result<()> {
         let parameters = Parameters::new(DType::F64, &Device::Cpu, Rng::seed(0));
         let step = |name: &str| {
             let scope = parameters.scope().enter(name);

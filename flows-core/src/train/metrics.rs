@@ -1,4 +1,4 @@
-//! Metrics as lines of JSON.
+//! Metrics as JSON lines.
 
 use super::{Observer, StepEvent};
 use crate::files::write_atomically;
@@ -9,10 +9,10 @@ use std::io::{ErrorKind, Write};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-/// A file of metrics, one JSON object a line, each with a `step`.
+/// A file of metrics, one JSON object per line, each with a `step`.
 ///
-/// As an [`Observer`] it writes one line a step, or every so many; steps with an evaluation and
-/// steps that were left out always get theirs. Numbers that are not finite are `null`.
+/// As an [`Observer`] it writes a line every so many steps, and always for evaluated or
+/// skipped steps. Non-finite numbers are `null`.
 #[derive(Debug)]
 pub struct Metrics {
     path: PathBuf,
@@ -23,7 +23,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// A new file at `path`, in place of any that is there; a line every `every` steps.
+    /// A new file at `path`, replacing any existing one, with a line every `every` steps.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -33,8 +33,8 @@ impl Metrics {
         Ok(Self { path, file, every: every.max(1), skipped: 0, damaged: 0 })
     }
 
-    /// The file of a run that is resumed after `step`: lines of later steps are dropped, and so are lines that cannot
-    /// be read, such as a last one that a crash cut short ([`Self::damaged`]).
+    /// Reopens the file of a run that is resumed after `step`: lines of later steps are dropped, and so are unreadable
+    /// lines, such as a last line cut short by a crash ([`Self::damaged`]).
     ///
     /// # Errors
     /// When the file cannot be read or written.
@@ -44,7 +44,7 @@ impl Metrics {
             step: u64,
         }
         let path = path.into();
-        // Bytes, since a damaged disk or a crash may have left some that are no UTF-8.
+        // Bytes, since a damaged disk or a crash may have left some that are not UTF-8.
         let bytes = match std::fs::read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == ErrorKind::NotFound => return Self::create(path, every),

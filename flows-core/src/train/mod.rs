@@ -1,7 +1,7 @@
 //! Training for every model of the workspace: optimisers, schedules, the loop, checkpoints, metrics.
 //!
-//! [`fit`] is maximum likelihood in one call. [`Trainer`] minimises one loss over the weights of one store. It knows nothing of flows: it takes a
-//! closure that gives a scalar.
+//! [`fit`] is maximum likelihood in one call. [`Trainer`] minimises one loss over the weights of one store. It knows
+//! nothing of flows: it takes a closure that returns a scalar.
 //!
 //! ```
 //! use candle_core::{DType, Device, Tensor};
@@ -16,9 +16,9 @@
 //! # Ok::<(), flows_core::Error>(())
 //! ```
 //!
-//! Where one loss is not enough, the parts of that loop make another: a [`Step`] for each optimiser,
-//! [`soft_update`] for weights that follow others, and a [`Snapshot`] of all of it in one file. Here an
-//! actor and a critic, with a target network, learn to answer a state s by the action s / 2:
+//! Where one loss is not enough, build another loop from the same parts: a [`Step`] for each optimiser,
+//! [`soft_update`] for target networks, and a [`Snapshot`] of everything in one file. Here an
+//! actor and a critic, with a target network, learn to answer a state s with the action s / 2:
 //!
 //! ```
 //! use candle_core::{DType, Device, Tensor};

@@ -4,11 +4,11 @@ use crate::distributions::Distribution;
 use crate::{Error, Result, Rng};
 use candle_core::Tensor;
 
-/// `-mean log q(x | context)` in nats an event: maximum likelihood, which is KL(data || q) up to
-/// the entropy of the data. A scalar.
+/// `-mean log q(x | context)` in nats per event, a scalar: maximum likelihood, which is KL(data || q) up to
+/// the entropy of the data.
 ///
 /// # Errors
-/// Those of the distribution.
+/// Any error from the distribution.
 pub fn forward_kl(
     distribution: &dyn Distribution,
     x: &Tensor,
@@ -18,10 +18,10 @@ pub fn forward_kl(
     Ok(distribution.log_prob_training(x, context, rng)?.mean_all()?.neg()?)
 }
 
-/// `mean(log q(x) - log p~(x))` over `samples` draws x of q: KL(q || p) up to the logarithm of the
-/// norming constant of p~. A scalar; its gradient is the pathwise one.
+/// `mean(log q(x) - log p~(x))` over `samples` draws x from q, a scalar: KL(q || p) up to the logarithm of the
+/// normalising constant of p~. Its gradient is the pathwise gradient.
 ///
-/// `log_density` gives log p~ of x (B, event...) as (B).
+/// `log_density` maps x (B, event...) to log p~(x) (B).
 ///
 /// # Errors
 /// When there are no samples, the density has another shape, or a pass fails.
@@ -35,13 +35,13 @@ pub fn reverse_kl(
     excess(draws, log_density)
 }
 
-/// [`reverse_kl`] given a context: `mean(log q(x_i | c_i) - log p~(x_i | c_i))` with one draw x_i of
+/// [`reverse_kl`] given a context: `mean(log q(x_i | c_i) - log p~(x_i | c_i))` with one draw x_i from
 /// q for each row c_i of the context (B, ...). Repeat rows for more draws of each.
 ///
-/// `log_density` gives log p~ of x (B, event...) and the context as (B).
+/// `log_density` maps x (B, event...) and the context to log p~(x | c) (B).
 ///
 /// # Errors
-/// As [`reverse_kl`], there being no samples if the context has no row.
+/// Same as [`reverse_kl`]; a context without rows gives no samples.
 pub fn conditional_reverse_kl(
     distribution: &dyn Distribution,
     log_density: impl Fn(&Tensor, &Tensor) -> Result<Tensor>,
@@ -52,7 +52,7 @@ pub fn conditional_reverse_kl(
     excess(draws, |x| log_density(x, context))
 }
 
-/// The number of draws for a context, one for each row.
+/// The number of draws for a context, one per row.
 pub(super) fn rows(context: &Tensor) -> Result<usize> {
     at_least_one(context.dims().first().copied().unwrap_or(0))
 }

@@ -1,4 +1,4 @@
-//! Gradient descent over the weights of a model.
+//! Gradient descent on the weights of a model.
 
 use super::{OptimizerConfig, ParameterGroup};
 use crate::files::is_finite;
@@ -8,15 +8,15 @@ use candle_core::{DType, Device, Tensor, Var, backprop::GradStore};
 use rayon::prelude::*;
 use std::collections::{HashMap, HashSet};
 
-/// Fewer numbers than this are updated sooner than another thread is awake.
-const SIDE_BY_SIDE: usize = 1 << 16;
+/// Below this many numbers, updating them takes less time than waking another thread.
+const PARALLEL_FROM: usize = 1 << 16;
 
 /// An optimiser over weights of a model.
 ///
-/// A weight that a step gives no gradient is left alone, and so are its moments; each weight
-/// counts its own steps, so that the corrections of Adam are right for it.
+/// A weight that has no gradient in a step is left alone, and so are its moments; each weight
+/// counts its own steps, so that Adam's bias corrections are right for it.
 ///
-/// Several optimisers may work side by side, each on a store of its own or on a part of one:
+/// Several optimisers may be used together, each on its own store or on part of one:
 ///
 /// ```
 /// use candle_core::{DType, Device};
@@ -44,29 +44,29 @@ pub struct Optimizer {
 struct Weight {
     name: String,
     var: Var,
-    /// Of the learning rate; 0 for a weight that is frozen.
+    /// The factor on the learning rate; 0 for a frozen weight.
     lr_factor: f64,
     weight_decay: f64,
     steps: i64,
     moments: Vec<Tensor>,
 }
 
-/// A state that was read but is not in use yet: steps and moments of each weight.
+/// A state that was read and validated but not applied yet: the steps and moments of each weight.
 pub(super) struct OptimizerState(Vec<(i64, Vec<Tensor>)>);
 
 impl Optimizer {
-    /// An optimiser over the weights that `parameters` has by now.
+    /// An optimiser over the weights currently in `parameters`.
     ///
     /// # Errors
-    /// When a setting is out of its range, or the device cannot hold the state.
+    /// When a setting is out of range, or the device cannot hold the state.
     pub fn new(config: OptimizerConfig, parameters: &Parameters) -> Result<Self> {
         Self::over(config, parameters.trainable())
     }
 
-    /// An optimiser over these weights, a part of a store's or those of several stores.
+    /// An optimiser over these weights, which may be part of a store or come from several stores.
     ///
     /// # Errors
-    /// As [`Self::new`], or when two weights have one name.
+    /// Same as [`Self::new`], or when two weights have the same name.
     pub fn over(config: OptimizerConfig, weights: Vec<(String, Var)>) -> Result<Self> {
         config.validate()?;
         let mut names = HashSet::new();
@@ -82,7 +82,7 @@ impl Optimizer {
         Ok(Self { config, weights })
     }
 
-    /// Gives groups of weights a learning rate of their own; where groups overlap the last counts.
+    /// Gives groups of weights their own learning rates; where groups overlap, the last one applies.
     ///
     /// # Errors
     /// When a group has no weight, or as [`Self::with_group`].
@@ -91,7 +91,7 @@ impl Optimizer {
             if !optimizer.weights.iter().any(|weight| group.contains(&weight.name)) {
                 let first = optimizer.weights.first().map(|weight| weight.name.as_str()).unwrap_or_default();
                 return Err(Error::Config(format!(
-                    "no weight is named `{0}` or `{0}.(something)`, the prefix of a group: give the first parts of the \
+                    "no weight is named `{0}` or `{0}.(something)`, the prefix of a group: give the leading parts of \
                      names of the model's weights, of which `{first}` is one",
                     group.prefix
                 )));
@@ -100,11 +100,11 @@ impl Optimizer {
         })
     }
 
-    /// Trains the weights whose name `contains` holds at `lr_factor` times the learning rate, 0 to freeze
-    /// them, and with another weight decay, if one is given.
+    /// Trains the weights whose name satisfies `contains` at `lr_factor` times the learning rate, 0 to freeze
+    /// them, and with `weight_decay` in place of the optimiser's, if given.
     ///
     /// # Errors
-    /// When a number is negative or not finite, or the optimiser does not know weight decay.
+    /// When a number is negative or not finite, or the optimiser has no weight decay.
     pub fn with_group(
         mut self,
         contains: impl Fn(&str) -> bool,
@@ -142,10 +142,10 @@ impl Optimizer {
         moving.map(|weight| (weight.name.clone(), weight.var.clone())).collect()
     }
 
-    /// Moves every weight that has a gradient and is not frozen by one step at the learning rate `lr`.
+    /// Updates every weight that has a gradient and is not frozen by one step at the learning rate `lr`.
     ///
     /// # Errors
-    /// When a gradient is not finite; then nothing is changed. When one has another shape than its weight.
+    /// When a gradient is not finite; then nothing is changed. When a gradient's shape is not its weight's.
     pub fn step(&mut self, grads: &GradStore, lr: f64) -> Result<()> {
         for weight in self.weights.iter().filter(|weight| weight.lr_factor > 0.0) {
             if let Some(grad) = grads.get(&weight.var)
@@ -153,8 +153,8 @@ impl Optimizer {
             {
                 let name = &weight.name;
                 return Err(Error::Diverged(format!(
-                    "the gradient of the weight `{name}` is not finite, so nothing was changed: leave the step out, lower \
-                     the learning rate or clip the gradients, and look for values that are not finite in the data"
+                    "the gradient of the weight `{name}` is not finite, so nothing was changed: skip the step, lower \
+                     the learning rate or clip the gradients, and check the data for non-finite values"
                 )));
             }
         }
@@ -173,13 +173,14 @@ impl Optimizer {
             _ => Ok(()),
         };
         let count: usize = self.weights.iter().map(|w| w.var.elem_count()).sum();
-        if count < SIDE_BY_SIDE || self.weights.iter().any(|w| !w.var.device().is_cpu()) {
+        if count < PARALLEL_FROM || self.weights.iter().any(|w| !w.var.device().is_cpu()) {
             return self.weights.iter_mut().try_for_each(step);
         }
         self.weights.par_iter_mut().try_for_each(step)
     }
 
     /// The state: `optimizer.m.NAME` and `optimizer.v.NAME` for each weight, and `optimizer.steps`.
+    ///
     /// The tensors share memory with the optimiser.
     ///
     /// # Errors
@@ -196,10 +197,10 @@ impl Optimizer {
         Ok(state)
     }
 
-    /// Goes on from the state that [`Self::state`] gave; names that do not begin with `optimizer.` are ignored.
+    /// Restores a state returned by [`Self::state`]; names that do not begin with `optimizer.` are ignored.
     ///
     /// # Errors
-    /// When the state is of another optimiser or another model; then nothing is changed.
+    /// When the state belongs to another optimiser or another model; then nothing is changed.
     pub fn load_state(&mut self, state: &HashMap<String, Tensor>) -> Result<()> {
         let state = self.read_state(state)?;
         self.set_state(state);
@@ -229,7 +230,7 @@ impl Optimizer {
         }
         let known = 1 + moments.len() * self.weights.len();
         if state.keys().filter(|name| name.starts_with("optimizer.")).count() != known {
-            return Err(other("the optimiser's state has tensors without a place here".into()));
+            return Err(other("the optimiser's state has unexpected tensors".into()));
         }
         Ok(OptimizerState(steps.into_iter().zip(loaded).collect()))
     }
@@ -258,7 +259,7 @@ mod tests {
         store
     }
 
-    /// The documented formulae, number by number.
+    /// The documented formulae in scalar arithmetic.
     fn reference(config: &OptimizerConfig, gradients: &[f64], lr: f64, decays: bool) -> f64 {
         let (mut p, mut m, mut v) = (0.5f64, 0.0f64, 0.0f64);
         for (i, g) in gradients.iter().enumerate() {
@@ -324,7 +325,7 @@ mod tests {
 
     #[test]
     fn a_hand_computed_step() {
-        // Step 1 of Adam moves by lr * sign(g) but for eps; of momentum by lr * g.
+        // The first step of Adam is lr * sign(g), except for eps.
         let parameters = Parameters::new(DType::F64, &Device::Cpu, Rng::seed(0));
         let w = parameters.scope().weight("w", (), Init::Constant(1.0)).unwrap();
         let mut adam = Optimizer::new(OptimizerConfig::adam(0.01), &parameters).unwrap();
@@ -333,8 +334,8 @@ mod tests {
     }
 
     #[test]
-    fn fused_and_composed_agree_to_the_bit_in_any_number_of_threads() {
-        // Three chunks, the last one not full, and a gradient that is not contiguous.
+    fn fused_and_composed_agree_bit_for_bit_for_any_number_of_threads() {
+        // Three chunks, the last one partial, and a gradient that is not contiguous.
         let shape = (2, CHUNK + 17);
         let mut rng = Rng::seed(3);
         for config in all() {
@@ -360,7 +361,7 @@ mod tests {
                 };
                 let one = run(1, true);
                 assert_eq!(one, run(3, true), "{config:?} {dtype:?}");
-                // With the feature `mkl` candle's roots are rounded otherwise.
+                // With the feature `mkl`, candle's square roots round differently.
                 if cfg!(not(feature = "mkl")) {
                     assert_eq!(one, run(1, false), "{config:?} {dtype:?}");
                 }
@@ -380,7 +381,7 @@ mod tests {
         assert!(sgd.load_state(&state(OptimizerConfig::adam(0.1))).is_err());
     }
 
-    /// Weights `a.w`, `b.w` and `b.bias`, of two dimensions but for the bias.
+    /// Weights `a.w`, `b.w` and `b.bias`, with two dimensions except for the bias.
     fn three() -> (Parameters, Vec<Tensor>) {
         let parameters = Parameters::new(DType::F64, &Device::Cpu, Rng::seed(0));
         let scope = parameters.scope();
@@ -394,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_have_rates_of_their_own() {
+    fn groups_have_their_own_rates() {
         let gradients = [0.3, -1.2, 2.0];
         for config in all() {
             let (parameters, weights) = three();
@@ -409,7 +410,7 @@ mod tests {
             }
             assert_eq!(optimizer.weights[2].steps, 0);
         }
-        // A weight decay of the group's own.
+        // A group with its own weight decay.
         let (parameters, weights) = three();
         let decay = |weight_decay| ParameterGroup { weight_decay: Some(weight_decay), ..ParameterGroup::new("b", 1.0) };
         let config = OptimizerConfig::adamw(0.1, 0.3);
@@ -439,7 +440,7 @@ mod tests {
             assert!(matches!(error, Error::Diverged(_)) && error.to_string().contains("`b.w`"), "{error}");
             assert_eq!(scalars(&weights), [0.5; 3]);
             assert!(optimizer.weights.iter().all(|w| w.steps == 0));
-            // A frozen weight is not looked at.
+            // The gradient of a frozen weight is ignored.
             let mut optimizer = optimizer.with_groups(&[ParameterGroup::frozen("b")]).unwrap();
             optimizer.step(&gradients, 0.1).unwrap();
             assert!(scalars(&weights)[0] < 0.5);

@@ -1,18 +1,18 @@
-//! The optimisers and their settings.
+//! The settings of the optimisers.
 
 use super::rule::Rule;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// Which optimiser, and its settings.
+/// An optimiser and its settings.
 ///
 /// With gradient g, weight p and step t = 1, 2, ..., `m = beta1 m + (1 - beta1) g`:
 ///
 /// | kind | update |
 /// |---|---|
 /// | `adam` | `v = beta2 v + (1 - beta2) g^2`, `p -= lr m / (1 - beta1^t) / (sqrt(v / (1 - beta2^t)) + eps)` |
-/// | `adam` with `l2` | the same with `g + l2 p` for g: the gradient of the loss plus `l2 / 2` times the sum of squares of all weights |
-/// | `adamw` | `p *= 1 - lr weight_decay` first, then as `adam` |
+/// | `adam` with `l2` | as `adam` with `g + l2 p` for g: the gradient of the loss plus `l2 / 2` times the sum of squares of all weights |
+/// | `adamw` | `p *= 1 - lr weight_decay`, then as `adam` |
 /// | `adamax` | `v = max(beta2 v, abs(g))`, `p -= lr m / (1 - beta1^t) / (v + eps)` |
 /// | `sgd` | `m = momentum m + g`, `p -= lr m`; with `nesterov`, `p -= lr (g + momentum m)` |
 ///
@@ -53,13 +53,13 @@ pub enum OptimizerConfig {
         /// Keeps the division finite.
         #[serde(default = "default_eps")]
         eps: f64,
-        /// Weights shrink by `lr * weight_decay` a step.
+        /// The weights shrink by a factor of `1 - lr * weight_decay` at each step.
         #[serde(default = "default_weight_decay")]
         weight_decay: f64,
-        /// Weights with one of these among the dotted parts of their name do not shrink.
+        /// Weights with one of these among the dotted parts of their name do not decay.
         #[serde(default = "default_exclude")]
         exclude: Vec<String>,
-        /// Whether weights of fewer than two dimensions (biases, scales) shrink as well.
+        /// Whether weights of fewer than two dimensions (biases, scales) decay as well.
         #[serde(default)]
         decay_vectors: bool,
     },
@@ -83,7 +83,7 @@ pub enum OptimizerConfig {
         /// Learning rate.
         #[serde(default = "default_lr")]
         lr: f64,
-        /// How much of the last direction is kept; 0 for none.
+        /// The share of the last direction that is kept; 0 for none.
         #[serde(default)]
         momentum: f64,
         /// Nesterov's variant of momentum.
@@ -155,7 +155,7 @@ impl OptimizerConfig {
         }
     }
 
-    /// The same with another learning rate.
+    /// Replaces the learning rate.
     #[must_use]
     pub fn with_lr(mut self, rate: f64) -> Self {
         match &mut self {
@@ -166,7 +166,7 @@ impl OptimizerConfig {
         self
     }
 
-    /// The names under which the state of a weight is saved.
+    /// The names under which the moments of a weight are saved.
     pub(super) fn moments(&self) -> &'static [&'static str] {
         match self {
             Self::Adam { .. } | Self::AdamW { .. } | Self::Adamax { .. } => &["m", "v"],
@@ -191,7 +191,7 @@ impl OptimizerConfig {
 
     /// Step number `step` (1, 2, ...) of a weight.
     pub(super) fn rule(&self, lr: f64, step: i64, weight_decay: f64) -> Rule {
-        // Whoever takes more steps than an i32 counts has corrections of 1.
+        // Beyond the range of an i32 the corrections are 1.
         let correction = |beta: f64| 1.0 - beta.powi(step.try_into().unwrap_or(i32::MAX));
         match *self {
             Self::Adam { beta1, beta2, eps, .. } | Self::AdamW { beta1, beta2, eps, .. } => {
@@ -249,7 +249,7 @@ mod tests {
     use candle_core::{DType, Device, Tensor, Var};
 
     #[test]
-    fn a_penalty_is_a_part_of_the_loss() -> Result<()> {
+    fn l2_adds_a_penalty_to_the_loss() -> Result<()> {
         let loss = |p: &Tensor| Ok::<_, Error>(p.sin()?.sum_all()?);
         let penalty = |p: &Tensor| Ok::<_, Error>((p.sqr()?.sum_all()? * 0.15)?);
         let run = |config: OptimizerConfig, penalised: bool| -> Result<Tensor> {
@@ -266,7 +266,7 @@ mod tests {
         let want = run(OptimizerConfig::adam(1e-3), true)?;
         assert!(difference(&want, &run(adam.clone(), false)?)? < 1e-14);
         assert!(difference(&want, &run(OptimizerConfig::adam(1e-3), false)?)? > 1e-3);
-        // The fused pass and the composed one.
+        // The fused and the composed update.
         for dtype in [DType::F32, DType::F64] {
             let start = Rng::seed(1).normal_tensor(7, dtype, &Device::Cpu)?;
             let grad = Rng::seed(2).normal_tensor(7, dtype, &Device::Cpu)?;
@@ -280,7 +280,7 @@ mod tests {
                 };
                 Ok(var.as_detached_tensor())
             };
-            // With the feature `mkl` candle's roots are rounded otherwise.
+            // With the feature `mkl`, candle's square roots round differently.
             let limit = if cfg!(feature = "mkl") { 1e-7 } else { 0.0 };
             assert!(difference(&step(true)?, &step(false)?)? <= limit);
         }

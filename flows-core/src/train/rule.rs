@@ -1,11 +1,11 @@
-//! One step of each optimiser for one weight: a fused pass for the CPU, and the plain composition.
+//! One step of each optimiser for one weight: a fused pass for the CPU, and a composition of tensor operations.
 
 use super::slices::{CHUNK, Updatable, assign, with_mut, with_mut_and};
 use crate::Result;
 use candle_core::{DType, Device, Tensor, Var};
 use rayon::prelude::*;
 
-/// The update of a weight p with gradient g, its numbers worked out for one step.
+/// The update of a weight p with gradient g, with the coefficients of one step.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Rule {
     /// `g = g + l2 p`, `m = beta1 m + (1 - beta1) g`, `v = beta2 v + (1 - beta2) g^2`,
@@ -13,14 +13,14 @@ pub(super) enum Rule {
     Adam { beta1: f64, beta2: f64, eps: f64, l2: f64, keep: f64, rate: f64, root: f64 },
     /// `m` as above, `v = max(beta2 v, |g|)`, `p = p - rate m / (v + eps)`.
     Adamax { beta1: f64, beta2: f64, eps: f64, rate: f64 },
-    /// `m = momentum m + g`, `p = p - rate m`, or with Nesterov's `p = p - rate (g + momentum m)`.
+    /// `m = momentum m + g`, `p = p - rate m`, or with `nesterov` `p = p - rate (g + momentum m)`.
     Momentum { momentum: f64, nesterov: bool, rate: f64 },
     /// `p = p - rate g`.
     Plain { rate: f64 },
 }
 
 impl Rule {
-    /// Updates `var` and its moments in place, the quickest way there is.
+    /// Updates `var` and its moments in place, fused where there is a fused pass.
     pub(super) fn apply(&self, var: &Var, grad: &Tensor, moments: &[Tensor]) -> Result<()> {
         match (var.device(), var.dtype()) {
             (Device::Cpu, DType::F32) => self.fused::<f32>(var, grad, moments),
@@ -115,7 +115,7 @@ impl Rule {
     }
 }
 
-/// One pass over a weight, its two moments and its gradient, cut among the threads.
+/// One pass over a weight, its two moments and its gradient, divided among the threads.
 fn two_moments<T: Updatable>(
     var: &Var,
     grad: &Tensor,
@@ -144,5 +144,5 @@ fn two_moments<T: Updatable>(
 }
 
 fn moments_missing() -> crate::Error {
-    crate::Error::Internal("a weight has other moments than its optimiser's".into())
+    crate::Error::Internal("a weight does not have the moments that its optimiser needs".into())
 }

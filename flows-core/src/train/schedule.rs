@@ -1,16 +1,16 @@
-//! How the learning rate changes over a run.
+//! Learning rate schedules.
 
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 /// The learning rate at each step, as a factor of the optimiser's.
 ///
-/// Every schedule can start with a linear warm-up: step i of the first `warmup` has the factor
-/// `(i + 1) / warmup` of what follows. Floors are factors, too.
+/// Every schedule can start with a linear warm-up: step i < `warmup` multiplies the factor by
+/// `(i + 1) / warmup`. Floors are factors, too.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Schedule {
-    /// The same at every step.
+    /// The same factor at every step.
     Constant {
         /// Steps of warm-up.
         #[serde(default)]
@@ -31,10 +31,10 @@ pub enum Schedule {
         /// Steps of warm-up.
         #[serde(default)]
         warmup: u64,
-        /// By what the rate is multiplied.
+        /// What the rate is multiplied by.
         #[serde(default = "default_factor")]
         factor: f64,
-        /// How many evaluations without a new best it takes.
+        /// Number of evaluations without a new best before the rate is reduced.
         #[serde(default = "default_patience")]
         patience: u64,
         /// The lowest factor.
@@ -65,7 +65,7 @@ impl Schedule {
     }
 }
 
-/// A [`Schedule`] at work in a run of a known number of steps.
+/// A [`Schedule`] in a run of a known number of steps.
 #[derive(Clone, Debug)]
 pub struct Scheduler {
     schedule: Schedule,
@@ -73,11 +73,11 @@ pub struct Scheduler {
     state: SchedulerState,
 }
 
-/// What a [`Scheduler`] remembers between evaluations.
+/// The state of a [`Scheduler`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SchedulerState {
     reductions: u32,
-    /// The bits of an f64: exact, whatever the format it is saved in.
+    /// The bits of an f64, which any format saves exactly.
     best: Option<u64>,
     stale: u64,
 }
@@ -86,12 +86,12 @@ impl Scheduler {
     /// The schedule over `steps` steps.
     ///
     /// # Errors
-    /// When a factor is out of its range.
+    /// When a factor is out of range.
     pub fn new(schedule: Schedule, steps: u64) -> Result<Self> {
         if let Schedule::Cosine { floor, .. } | Schedule::Plateau { floor, .. } = schedule
             && !(0.0..=1.0).contains(&floor)
         {
-            return Err(Error::Config(format!("the schedule's `floor` is {floor}, but must be of [0, 1]")));
+            return Err(Error::Config(format!("the schedule's `floor` is {floor}, but must be in [0, 1]")));
         }
         if let Schedule::Plateau { factor, patience, .. } = schedule
             && (!(factor > 0.0 && factor < 1.0) || patience == 0)
@@ -120,12 +120,12 @@ impl Scheduler {
         ramp * after
     }
 
-    /// Whether the schedule needs [`Self::observe`].
+    /// Whether the schedule depends on [`Self::observe`].
     pub fn needs_evaluation(&self) -> bool {
         matches!(self.schedule, Schedule::Plateau { .. })
     }
 
-    /// Takes note of an evaluation; lower is better, and what is not finite is no best.
+    /// Records an evaluation; lower is better, and a non-finite value is never the best.
     pub fn observe(&mut self, validation: f64) {
         let Schedule::Plateau { patience, .. } = self.schedule else { return };
         let state = &mut self.state;
@@ -141,12 +141,12 @@ impl Scheduler {
         }
     }
 
-    /// What must be saved to go on.
+    /// The state to save for resuming.
     pub fn state(&self) -> &SchedulerState {
         &self.state
     }
 
-    /// Takes up what [`Self::state`] gave.
+    /// Restores a state returned by [`Self::state`].
     pub fn load_state(&mut self, state: SchedulerState) {
         self.state = state;
     }
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn plateau_reduces_and_goes_on_from_its_state() {
+    fn plateau_reduces_and_resumes_from_its_state() {
         let config = "kind = 'plateau'\nfactor = 0.1\npatience = 2\nfloor = 0.05";
         let mut schedule = scheduler(config, 100);
         let mut seen = Vec::new();

@@ -5,10 +5,10 @@ use candle_core::{CpuStorage, Error, InplaceOp1, InplaceOp2, Layout, Storage, Te
 use std::cell::Cell;
 use std::marker::PhantomData;
 
-/// How much one thread takes at a time; tensors of no more than this are not worth a second one.
+/// Elements that one thread takes at a time; tensors no larger than this are not worth a second thread.
 pub(super) const CHUNK: usize = 1 << 15;
 
-/// The types that have fused updates.
+/// The element types that have fused updates.
 pub(super) trait Updatable: WithDType {
     fn sqrt(self) -> Self;
     fn abs(self) -> Self;
@@ -43,7 +43,7 @@ macro_rules! real {
 real!(f32, F32);
 real!(f64, F64);
 
-/// Carries a closure into candle's in-place operations, which lend the memory.
+/// Passes a closure to candle's in-place operations, which give access to the memory.
 struct Access<T, F> {
     with: Cell<Option<F>>,
     element: PhantomData<T>,
@@ -98,7 +98,7 @@ pub(super) fn with_mut<T: Updatable>(
     tensor.inplace_op1(&Access::<T, _>::new(with))
 }
 
-/// [`with_mut`] with a second tensor to read, of the same shape and not sharing the memory.
+/// [`with_mut`] with a second tensor to read, of the same shape, that does not share the memory.
 pub(super) fn with_mut_and<T: Updatable>(
     tensor: &Tensor,
     source: &Tensor,

@@ -1,4 +1,4 @@
-//! The state of a run in one file, as parts with names.
+//! The state of a run in one file of named parts.
 
 use crate::files::{TRAINING, metadata, read_tensors, write_tensors};
 use crate::{Error, Result};
@@ -8,12 +8,12 @@ use serde_json::{Map, Value};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-/// All that it takes to go on with a run, in parts with names: the weights of several networks, their
-/// optimisers, generators, schedules, the place in a replay buffer.
+/// Everything needed to resume a run, in named parts: the weights of several networks, their
+/// optimisers, generators, schedules, the position in a replay buffer.
 ///
-/// A part is tensors or a value that serialises. One file holds all parts, and a crash while it is
-/// written leaves the file as it was. Tensors and integers come back as they were to the bit; save a
-/// floating-point number as [`f64::to_bits`], for JSON may round its last digit.
+/// A part is a set of tensors or a value that serialises to JSON. One file holds all parts, and a crash while it is
+/// being written leaves the old file intact. Tensors and integers are restored exactly; save a
+/// floating-point number as [`f64::to_bits`], since JSON may round its last digit.
 ///
 /// ```
 /// use candle_core::{DType, Device};
@@ -43,7 +43,7 @@ use std::path::{Path, PathBuf};
 /// ```
 #[derive(Clone, Debug)]
 pub struct Snapshot {
-    /// Where it was read from.
+    /// The file that it was read from.
     path: PathBuf,
     kind: String,
     config: String,
@@ -53,11 +53,11 @@ pub struct Snapshot {
     values: Map<String, Value>,
 }
 
-/// What to do about a file that is no snapshot of the run.
-pub(super) const REMEDY: &str = "start the run anew, without resuming";
+/// The remedy for a file that is not a snapshot of the run.
+pub(super) const REMEDY: &str = "start a new run, without resuming";
 
 impl Snapshot {
-    /// A snapshot without parts of a run of this kind and settings (JSON).
+    /// An empty snapshot of a run of this kind with these settings (JSON).
     ///
     /// # Errors
     /// When the settings are not JSON.
@@ -69,17 +69,17 @@ impl Snapshot {
         Ok(Self { path: PathBuf::new(), kind, config, step: None, tensors: Vec::new(), values: Map::new() })
     }
 
-    /// Notes the number of steps done in the metadata of the file.
+    /// Records the number of steps done in the metadata of the file.
     #[must_use]
     pub fn at_step(mut self, step: u64) -> Self {
         self.step = Some(step);
         self
     }
 
-    /// Adds a part of tensors, which share their memory with the snapshot until it is written.
+    /// Adds a part of tensors, which share their memory with the snapshot.
     ///
     /// # Errors
-    /// When the name is empty, has a dot, or is taken.
+    /// When the name is empty, contains a dot, or is taken.
     pub fn with_tensors(mut self, part: &str, tensors: Vec<(String, Tensor)>) -> Result<Self> {
         self.check(part)?;
         self.tensors.extend(tensors.into_iter().map(|(name, tensor)| (format!("{part}.{name}"), tensor)));
@@ -89,7 +89,7 @@ impl Snapshot {
     /// Adds a part that is a value.
     ///
     /// # Errors
-    /// As [`Self::with_tensors`], or when the value does not serialise to JSON.
+    /// Same as [`Self::with_tensors`], or when the value does not serialise to JSON.
     pub fn with_value(mut self, part: &str, value: &impl Serialize) -> Result<Self> {
         self.check(part)?;
         let value = serde_json::to_value(value).map_err(|error| {
@@ -99,7 +99,7 @@ impl Snapshot {
         Ok(self)
     }
 
-    /// Adds tensors whose names tell their part already.
+    /// Adds tensors whose names already include their part.
     pub(super) fn with_named(mut self, tensors: Vec<(String, Tensor)>) -> Self {
         self.tensors.extend(tensors);
         self
@@ -116,7 +116,7 @@ impl Snapshot {
         Ok(())
     }
 
-    /// Writes the file, whole or not at all.
+    /// Writes the file atomically.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -132,17 +132,17 @@ impl Snapshot {
     /// Reads the file of a run of this kind.
     ///
     /// # Errors
-    /// When it is missing, broken, or of a run of another kind.
+    /// When it is missing, malformed, or of a run of another kind.
     pub fn read(path: impl AsRef<Path>, kind: &str) -> Result<Self> {
         let path = path.as_ref();
         let mut contents = read_tensors(path, TRAINING, REMEDY)?;
         let mut take = |name: &str| contents.metadata.remove(name).unwrap_or_default();
         let (found, config, step, values) = (take("kind"), take("config"), take("step"), take("state"));
         if found != kind {
-            return Err(Error::file(path, format!("is a run of a model of kind `{found}`, not `{kind}`; {REMEDY}")));
+            return Err(Error::file(path, format!("holds a run of a model of kind `{found}`, not `{kind}`; {REMEDY}")));
         }
         let values = serde_json::from_str(&values).map_err(|error| {
-            Error::file(path, format!("does not say where the run was ({error}); {REMEDY}")).with_source(error)
+            Error::file(path, format!("has no readable state of the run ({error}); {REMEDY}")).with_source(error)
         })?;
         let tensors = contents.tensors.into_iter().collect();
         Ok(Self { path: path.to_path_buf(), kind: found, config, step: step.parse().ok(), tensors, values })
@@ -153,7 +153,7 @@ impl Snapshot {
         &self.config
     }
 
-    /// The number of steps done by then, if it was noted.
+    /// The number of steps done, if it was recorded.
     pub fn step(&self) -> Option<u64> {
         self.step
     }
@@ -176,12 +176,12 @@ impl Snapshot {
     pub fn value<T: DeserializeOwned>(&self, part: &str) -> Result<T> {
         let value = self.values.get(part).cloned().unwrap_or_default();
         serde_json::from_value(value).map_err(|error| {
-            Error::file(&self.path, format!("does not say its `{part}` ({error}); {REMEDY}")).with_source(error)
+            Error::file(&self.path, format!("has no usable part `{part}` ({error}); {REMEDY}")).with_source(error)
         })
     }
 }
 
-/// The name of a tensor within this part, if it is of it.
+/// The name of a tensor within this part, if it belongs to it.
 fn of_part<'a>(part: &str, name: &'a str) -> Option<&'a str> {
     name.strip_prefix(part)?.strip_prefix('.')
 }
@@ -194,7 +194,7 @@ mod tests {
     use crate::train::{Ema, EmaConfig, Optimizer, OptimizerConfig, ParameterGroup, Step, soft_update};
     use candle_core::{DType, Device};
 
-    /// Two networks with an optimiser each, the second followed by a target.
+    /// Two networks, each with an optimiser, and a target network that follows the second.
     struct Run {
         rng: Rng,
         stores: [Parameters; 3],
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_of_several_optimisers_goes_on_to_the_bit() -> Result<()> {
+    fn a_run_of_several_optimisers_resumes_bit_for_bit() -> Result<()> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("run.safetensors");
         let mut whole = Run::new(0)?;
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_refused() -> Result<()> {
+    fn mismatched_snapshots_are_refused() -> Result<()> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("run.safetensors");
         let run = Run::new(0)?;
@@ -290,8 +290,8 @@ mod tests {
         let said = |error: Error, part: &str| assert!(error.to_string().contains(part), "{error}");
         said(Snapshot::read(&path, "other").unwrap_err(), "kind `demo`, not `other`");
         let snapshot = Snapshot::read(&path, "demo")?;
-        said(snapshot.value::<Rng>("position").unwrap_err(), "its `position`");
-        said(snapshot.value::<u64>("temperature").unwrap_err(), "its `temperature`");
+        said(snapshot.value::<Rng>("position").unwrap_err(), "part `position`");
+        said(snapshot.value::<u64>("temperature").unwrap_err(), "part `temperature`");
         said(run.stores[0].load(&snapshot.tensors("temperature")).unwrap_err(), "`bias` is missing");
         for name in ["", "a.b", "rng", "critic"] {
             said(snapshot.clone().with_value(name, &1).unwrap_err(), "without a dot");

@@ -1,4 +1,4 @@
-//! Weights that follow others.
+//! Soft updates of target networks.
 
 use super::ema::lerp;
 use super::slices::assign;
@@ -6,11 +6,11 @@ use crate::nn::Parameters;
 use crate::{Error, Result};
 use std::collections::HashMap;
 
-/// Moves the weights of a target network towards those of another:
-/// `target = (1 - tau) target + tau source`. Buffers are copied, and so are weights for tau = 1.
+/// Moves the weights of a target network towards those of a source:
+/// `target = (1 - tau) target + tau source`. Buffers are copied, and for tau = 1 so are weights.
 ///
-/// Polyak averaging as Lillicrap et al. 2016 (arXiv:1509.02971, algorithm 1) use it. The target is a
-/// model of its own, built from [`Parameters::to_device`] of the source's store.
+/// Polyak averaging as in Lillicrap et al. 2016 (arXiv:1509.02971, algorithm 1). The target is a
+/// separate model, built from [`Parameters::to_device`] of the source's store.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -26,11 +26,11 @@ use std::collections::HashMap;
 /// ```
 ///
 /// # Errors
-/// When tau is not of [0, 1], or the two stores have not the same names and shapes; then nothing is
+/// When tau is not in [0, 1], or the two stores differ in names or shapes; then nothing is
 /// changed.
 pub fn soft_update(target: &Parameters, source: &Parameters, tau: f64) -> Result<()> {
     if !(0.0..=1.0).contains(&tau) {
-        return Err(Error::Config(format!("a soft update needs a tau of [0, 1], but it is {tau}")));
+        return Err(Error::Config(format!("a soft update needs tau in [0, 1], but it is {tau}")));
     }
     if target.shares_memory_with(source) {
         return Ok(());

@@ -1,4 +1,4 @@
-//! Saving a training run, and going on exactly where it was.
+//! Saving and exactly resuming a training run.
 
 use super::snapshot::REMEDY;
 use super::{Checkpoint, Snapshot, Trainer};
@@ -9,29 +9,29 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::HashMap;
 
-/// Where a run is, the tensors aside.
+/// The state of a run, apart from its tensors.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Progress {
-    /// Steps done. Batches drawn are `accumulate` times as many, so this is the place in the data as well.
+    /// Steps done; the number of batches drawn is `accumulate` times as large, so this gives the place in the data too.
     pub(super) step: u64,
     pub(super) seconds: f64,
     pub(super) rng: Rng,
-    /// Each evaluation starts from this generator: all see the same noise.
+    /// Every evaluation starts from this generator, so all use the same noise.
     pub(super) evaluation_rng: Rng,
-    /// The best evaluation as the bits of an f64: JSON would round it.
+    /// The best evaluation as the bits of an f64, since JSON would round it.
     pub(super) best: Option<u64>,
-    /// The last evaluation likewise.
+    /// The last evaluation as the bits of an f64.
     #[serde(default)]
     pub(super) last: Option<u64>,
-    /// Evaluations since the best.
+    /// Number of evaluations since the best.
     pub(super) stale: u64,
     pub(super) skipped: u64,
     pub(super) skipped_in_a_row: u64,
 }
 
 impl Trainer {
-    /// Saves the run, then the model to use, if there is a place for them; refuses tensors that are
-    /// not finite in any case.
+    /// Saves the run, then the model to use, if there is a checkpoint to write. Non-finite tensors are an error even
+    /// without one.
     pub(super) fn save(&mut self) -> Result<()> {
         self.check_finite()?;
         let Some(checkpoint) = self.checkpoint.clone().filter(|checkpoint| checkpoint.writes) else { return Ok(()) };
@@ -53,13 +53,13 @@ impl Trainer {
         save_model_at(&path, &kind, &config, Some(step), &self.model_tensors()?)
     }
 
-    /// Goes back to where the run of this trainer's [`Checkpoint`] was saved last, and gives the
-    /// number of steps done by then. Steps, schedule, and other settings may differ from those of
-    /// the run as it was; with the same settings what follows is the same to the bit.
+    /// Restores the last saved state of the run from this trainer's [`Checkpoint`], and returns the
+    /// number of steps done. Steps, schedule, and other settings may differ from the saved run's;
+    /// with the same settings the rest of the run is bit for bit that of an uninterrupted one.
     ///
     /// # Errors
-    /// When there is no checkpoint, the file is missing or broken, or it is of another model,
-    /// other settings of the model that are not [`Checkpoint::changeable`], or another optimiser; then nothing is
+    /// When there is no checkpoint, the file is missing or malformed, or it belongs to another model, to
+    /// model settings that differ and are not [`Checkpoint::changeable`], or to another optimiser; then nothing is
     /// changed.
     pub fn resume(&mut self) -> Result<u64> {
         let Some(Checkpoint { training: path, kind, config, changeable, .. }) = self.checkpoint.clone() else {
@@ -69,7 +69,7 @@ impl Trainer {
         let found = snapshot.config();
         if fixed(found, changeable) != fixed(&config, changeable) {
             let message = format!(
-                "is a run of a model with other settings ({found} there, {config} here): use the same, or {REMEDY}"
+                "holds a run of a model with other settings ({found} there, {config} here): use the same, or {REMEDY}"
             );
             return Err(Error::file(&path, message));
         }
@@ -78,7 +78,7 @@ impl Trainer {
             error @ Error::Candle(_) => error,
             error => Error::file(&path, format!("does not fit this run: {error}; use the same settings, or {REMEDY}")),
         };
-        // Everything is read before anything is changed.
+        // Read everything before changing anything.
         let state = self.training.read_state(&snapshot.named()).map_err(of_run)?;
         let best = self.best_of(snapshot.tensors("best")).map_err(of_run)?;
         self.parameters.load(&snapshot.tensors("weights")).map_err(of_run)?;
@@ -90,7 +90,7 @@ impl Trainer {
         Ok(self.progress.step)
     }
 
-    /// The best weights in the order and on the device of the model's; none if none were kept.
+    /// The saved best weights, in the model's order and on its device; none if none were kept.
     fn best_of(&self, mut saved: HashMap<String, Tensor>) -> Result<Option<Vec<(String, Tensor)>>> {
         if saved.is_empty() || !self.config.keep_best {
             return Ok(None);
@@ -105,7 +105,7 @@ impl Trainer {
     }
 }
 
-/// The settings in `text`, JSON, but those that may change; none if it is not JSON.
+/// The settings in the JSON `text`, except those that may change; none if it is not JSON.
 fn fixed(text: &str, changeable: &[&str]) -> Option<Value> {
     let mut settings: Value = serde_json::from_str(text).ok()?;
     for path in changeable {

@@ -1,4 +1,4 @@
-//! One step of training: gradients, clipping, the optimiser and the averages.
+//! One training step: gradients, clipping, optimiser and weight averages.
 
 use super::ema::EmaState;
 use super::optimizer::OptimizerState;
@@ -9,13 +9,13 @@ use crate::{Error, Result};
 use candle_core::{Tensor, Var};
 use std::collections::HashMap;
 
-/// A step of gradient descent on one loss, for a loop of one's own; the
-/// [`Trainer`](super::Trainer)'s loop is made of it.
+/// A step of gradient descent on one loss, the building block of the [`Trainer`](super::Trainer)'s loop and of
+/// custom ones.
 ///
-/// [`Self::minimize`] takes the gradients of a loss, scales them down to the largest norm that is
-/// allowed, moves the weights, and brings their averages up to date. If the loss or a gradient is not
-/// finite the step is left out: weights, averages and the optimiser stay as they were, and buffers that
-/// the loss has changed (a running mean, say) are put back.
+/// [`Self::minimize`] computes the gradients of a loss, clips them to the largest
+/// allowed norm, updates the weights, and then their averages. If the loss or a gradient is not
+/// finite, the step is skipped: weights, averages and the optimiser stay as they were, and buffers that
+/// the loss has changed (such as a running mean) are restored.
 ///
 /// ```
 /// use candle_core::{DType, Device};
@@ -41,7 +41,7 @@ pub struct Step {
     buffers: Vec<Tensor>,
 }
 
-/// What came of a step.
+/// The outcome of a step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepOutcome {
     /// The loss.
@@ -51,18 +51,18 @@ pub struct StepOutcome {
 }
 
 impl StepOutcome {
-    /// Whether the weights were moved; otherwise the step was left out.
+    /// Whether the weights were updated; otherwise the step was skipped.
     pub fn taken(&self) -> bool {
         self.grad_norm.is_finite()
     }
 }
 
-/// The state of a step that was read but is not in use yet.
+/// The state of a step that was read and validated but not applied yet.
 pub(super) struct StepState(OptimizerState, Option<EmaState>);
 
 impl Step {
-    /// Steps of an optimiser over weights of `parameters`, whose buffers are put back when a step is
-    /// left out.
+    /// Steps of an optimiser over weights of `parameters`, whose buffers are restored when a step is
+    /// skipped.
     ///
     /// # Errors
     /// When all weights are frozen.
@@ -74,13 +74,13 @@ impl Step {
         Ok(Self { optimizer, clip_norm: None, ema: None, weights, buffers: parameters.buffers() })
     }
 
-    /// Scales gradients down whose norm, over all weights together, is above `norm`.
+    /// Clips gradients whose norm, over all weights together, exceeds `norm`.
     ///
     /// # Errors
     /// When `norm` is not above 0.
     pub fn with_clip_norm(mut self, norm: f64) -> Result<Self> {
         if norm.is_nan() || norm <= 0.0 {
-            return Err(Error::Config("`clip_norm` must be above 0; leave it out for no clipping".into()));
+            return Err(Error::Config("`clip_norm` must be above 0; omit it for no clipping".into()));
         }
         self.clip_norm = Some(norm);
         Ok(self)
@@ -108,20 +108,20 @@ impl Step {
         self.ema.as_mut()
     }
 
-    /// One step down the gradient of `loss` at the optimiser's own learning rate.
+    /// Takes one step down the gradient of `loss` at the optimiser's own learning rate.
     ///
     /// # Errors
-    /// Those of `loss`, or when it depends on none of the weights.
+    /// Any error from `loss`, or when it depends on none of the weights.
     pub fn minimize<L: Loss>(&mut self, loss: impl FnOnce() -> Result<L>) -> Result<StepOutcome> {
         self.minimize_at(self.optimizer.config().lr(), loss)
     }
 
-    /// [`Self::minimize`] at another learning rate, that of a schedule for example.
+    /// [`Self::minimize`] at another learning rate, for example a schedule's.
     ///
     /// # Errors
-    /// As [`Self::minimize`].
+    /// Same as [`Self::minimize`].
     pub fn minimize_at<L: Loss>(&mut self, lr: f64, loss: impl FnOnce() -> Result<L>) -> Result<StepOutcome> {
-        // A loss that is not finite has often spoilt a running mean as well.
+        // Whatever made the loss non-finite has often spoilt a running mean as well.
         let buffers = self.buffers.iter().map(Tensor::copy).collect::<candle_core::Result<Vec<_>>>()?;
         let LossGradients { value, gradients } = loss()?.gradients()?;
         let mut outcome = StepOutcome { loss: value, grad_norm: f64::NAN };
@@ -156,10 +156,10 @@ impl Step {
         Ok(state)
     }
 
-    /// Goes on from the state that [`Self::state`] gave; names of other things are ignored.
+    /// Restores a state returned by [`Self::state`]; other names are ignored.
     ///
     /// # Errors
-    /// When the state is of another optimiser or another model, or has no averages; then nothing is
+    /// When the state belongs to another optimiser or another model, or has no averages; then nothing is
     /// changed.
     pub fn load_state(&mut self, state: &HashMap<String, Tensor>) -> Result<()> {
         let state = self.read_state(state)?;

@@ -9,17 +9,17 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// A message of protocol buffers that is being written, field by field.
+/// A protocol buffer message under construction.
 #[derive(Default)]
 struct Message(Vec<u8>);
 
 impl Message {
-    /// The number of a field with how its value is written: 0 as a varint, 1 and 5 as 8 and 4 bytes, 2 with its length.
+    /// The key of a field: its number and wire type, 0 for a varint, 1 and 5 for 8 and 4 bytes, 2 for a length and bytes.
     fn key(&mut self, field: u64, wire: u64) {
         self.varint(field << 3 | wire);
     }
 
-    /// Seven bits a byte, the least first; the highest bit says that more follow.
+    /// Seven bits per byte, least significant first; the high bit marks that more follow.
     fn varint(&mut self, mut value: u64) {
         while value >= 0x80 {
             self.0.push(value as u8 | 0x80);
@@ -28,7 +28,7 @@ impl Message {
         self.0.push(value as u8);
     }
 
-    /// An integer; 0 is not written.
+    /// An integer field; 0 is not written.
     fn integer(mut self, field: u64, value: u64) -> Self {
         if value != 0 {
             self.key(field, 0);
@@ -49,7 +49,7 @@ impl Message {
         self
     }
 
-    /// A string or a message.
+    /// A string or message field.
     fn bytes(mut self, field: u64, value: &[u8]) -> Self {
         self.key(field, 2);
         self.varint(value.len() as u64);
@@ -58,9 +58,9 @@ impl Message {
     }
 }
 
-// The fields of tensorflow/core/util/event.proto and framework/summary.proto that are in use.
+// Field numbers from tensorflow/core/util/event.proto and framework/summary.proto.
 
-/// An event of a step, to which what happened is added: 3 is the version of the file, 5 a summary, 7 a session's log.
+/// An event of a step, to be completed by its payload: field 3 the file version, 5 a summary, 7 a session log.
 fn event(step: u64) -> Message {
     let wall_time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
     Message::default().double(1, wall_time).integer(2, step)
@@ -73,13 +73,13 @@ fn summary(scalars: &[(&str, f64)]) -> Message {
     })
 }
 
-/// `SessionLog.START`: TensorBoard forgets what it read of this and later steps.
+/// `SessionLog.START`, on which TensorBoard discards this and later steps of earlier files.
 const START: u64 = 1;
 
-/// Writes scalars where TensorBoard reads them.
+/// An event file of scalars for TensorBoard.
 ///
 /// As an [`Observer`] it writes `loss/train`, `loss/validation`, `learning_rate` and
-/// `gradient_norm`, every step or every so many.
+/// `gradient_norm` every so many steps.
 #[derive(Debug)]
 pub struct TensorBoard {
     path: PathBuf,
@@ -88,13 +88,13 @@ pub struct TensorBoard {
 }
 
 impl TensorBoard {
-    /// A new event file in `folder`, which is made if need be; scalars every `every` steps.
+    /// A new event file in `folder`, which is created if needed, with scalars every `every` steps.
     ///
     /// # Errors
     /// When it cannot be written.
     pub fn create(folder: &Path, every: u64) -> Result<Self> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        // Microseconds keep the names in order and apart when a run is resumed at once.
+        // Microseconds keep the names distinct and in order when a run is resumed at once.
         let name = format!("events.out.tfevents.{:010}.{:06}.flows", now.as_secs(), now.subsec_micros());
         let path = in_folder(folder, &name)?;
         let file = File::create_new(&path).map_err(|error| Error::unwritten(&path, error))?;
@@ -103,8 +103,8 @@ impl TensorBoard {
         Ok(board)
     }
 
-    /// The same for a run that is resumed after `step`: TensorBoard forgets later steps of the files
-    /// before.
+    /// [`Self::create`] for a run that is resumed after `step`: TensorBoard discards later steps of the earlier
+    /// files.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -114,7 +114,7 @@ impl TensorBoard {
         Ok(board)
     }
 
-    /// Writes scalars of one step, each with its tag.
+    /// Writes the tagged scalars of one step.
     ///
     /// # Errors
     /// When they cannot be written.
@@ -141,7 +141,7 @@ impl Observer for TensorBoard {
     }
 }
 
-/// A TFRecord: length, its checksum, data, its checksum; all little-endian.
+/// A TFRecord: the length, its checksum, the data, its checksum; all little-endian.
 fn record(data: &[u8]) -> Vec<u8> {
     let length = (data.len() as u64).to_le_bytes();
     let mut bytes = Vec::with_capacity(data.len() + 16);
@@ -161,7 +161,7 @@ mod tests {
     use super::*;
     use prost::Message as _;
 
-    // The same as another reader of protocol buffers sees it; members of a `oneof` are options here.
+    // The same messages for an independent decoder; members of a `oneof` are options here.
 
     #[derive(Clone, PartialEq, prost::Message)]
     struct Event {
@@ -227,8 +227,8 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_those_of_the_format() {
-        // Field 2 as a varint, then field 5 of one value with a tag and a float of fixed 32 bits.
+    fn bytes_follow_the_format() {
+        // Field 2 as a varint, then field 5 with one value: a tag and a 32-bit float.
         let event = Message::default().integer(2, 3).bytes(5, &summary(&[("a", 1.0)]).0);
         let want = [0x10, 3, 0x2a, 10, 0x0a, 8, 0x0a, 1, b'a', 0x15, 0, 0, 0x80, 0x3f];
         assert_eq!(event.0, want);

@@ -64,7 +64,7 @@ fn start(ranks: usize, folder: &Path, fail: bool) -> Option<Ended> {
 }
 
 #[test]
-fn weights_are_the_same_to_the_bit_on_1_2_and_4_processes() {
+fn weights_are_the_same_bit_for_bit_on_1_2_and_4_processes() {
     let folder = tempfile::tempdir().unwrap();
     let place = |name: &str| folder.path().join(name);
     train(&Ranks::alone(), &place("1")).unwrap();

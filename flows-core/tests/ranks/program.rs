@@ -125,8 +125,8 @@ fn ended(folder: &Path, child: Child, out: &str) -> Output {
     let Some(mut command) = flows(folder, 4, &format!("train --out {out} --resume")) else { return output };
     let resumed = command.output().unwrap();
     let said = text(&resumed.stderr);
-    assert!(resumed.status.success() && said.contains("going on after step"), "{said}");
-    assert!(!said.contains("going on after step 0 "), "{said}");
+    assert!(resumed.status.success() && said.contains("resuming after step"), "{said}");
+    assert!(!said.contains("resuming after step 0 "), "{said}");
     assert!(model(folder, out) == model(folder, "whole"), "a run that goes on has other weights");
     output
 }

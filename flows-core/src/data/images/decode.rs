@@ -1,4 +1,4 @@
-//! Encoded images: from their bytes to colours of one shape.
+//! Decoding of image files.
 
 use super::Images;
 use super::fit::{Fit, planes};
@@ -7,26 +7,26 @@ use image::{DynamicImage, ImageError, ImageReader, Rgb, RgbImage};
 use std::io::{BufRead, Seek};
 use std::path::Path;
 
-/// The shape (C, H, W) and the colours of one image.
+/// The shape (C, H, W) and the pixel values of one image.
 pub(super) type Decoded = ([usize; 3], Vec<u8>);
 
-/// The colours of an image file, (C, H, W), C being 1 where the file has no colours and 3 elsewhere; 16 bits become 8,
-/// and what is transparent white.
+/// Reads an image file as pixel values (C, H, W), where C is 1 for greyscale files and 3 otherwise. 16 bits are reduced
+/// to 8, and transparent pixels are blended with white.
 ///
 /// # Errors
-/// When the file is missing, is no image or is damaged, or would take more than 512 MiB.
+/// When the file is missing, not an image, damaged, or would take more than 512 MiB.
 pub fn read_image(path: &Path) -> Result<Decoded> {
     decode(path, ImageReader::open(path).map_err(|e| unreadable(path, e.into()))?)
 }
 
-/// The colours of an image, likewise; `path` is what errors call it.
+/// Decodes an image as [`read_image`] does; errors name `path`.
 pub(super) fn decode(path: &Path, reader: ImageReader<impl BufRead + Seek>) -> Result<Decoded> {
-    // By its content: the extension may lie.
+    // By its content: the extension may be wrong.
     let reader = reader.with_guessed_format().map_err(|e| unreadable(path, e.into()))?;
     let image = reader.decode().map_err(|e| unreadable(path, e))?;
     let size = [image.height() as usize, image.width() as usize];
     if size.contains(&0) {
-        return Err(Error::file(path, "is an image without a pixel; restore or remove it"));
+        return Err(Error::file(path, "is an image without pixels; restore or remove it"));
     }
     let image = if image.color().has_alpha() { DynamicImage::ImageRgb8(on_white(&image)) } else { image };
     if image.color().has_color() {
@@ -38,7 +38,7 @@ pub(super) fn decode(path: &Path, reader: ImageReader<impl BufRead + Seek>) -> R
 fn unreadable(path: &Path, error: ImageError) -> Error {
     match error {
         ImageError::Limits(e) => Error::file(path, format!("is too large an image ({e}); scale it down or remove it")),
-        e => Error::file(path, format!("is no image that can be read ({e}); restore or remove it")),
+        e => Error::file(path, format!("cannot be read as an image ({e}); restore or remove it")),
     }
 }
 
@@ -51,18 +51,18 @@ fn on_white(image: &DynamicImage) -> RgbImage {
     RgbImage::from_fn(image.width(), image.height(), pixel)
 }
 
-/// An image among others.
+/// One encoded image of a collection.
 pub(super) struct Item {
-    /// Its file, or what else errors call it.
+    /// Its file, or another name for messages.
     pub name: String,
     /// Its class, if it is known.
     pub label: Option<u32>,
     pub image: Result<Decoded>,
 }
 
-/// Images of one shape once `fit` has changed them, under their names, and the classes of all, if all are known.
+/// Decodes images, which must have one shape after `fit`, with their names, and with their classes if all are known.
 ///
-/// An image that cannot be read is an error or, if `skip` is given, handed to it and passed over.
+/// An image that cannot be read is an error; if `skip` is given, the error is passed to it and the image is skipped.
 pub(super) fn collect(
     items: impl Iterator<Item = Result<Item>>,
     fit: &Fit,
@@ -80,19 +80,19 @@ pub(super) fn collect(
                 continue;
             }
             (Err(error), None) => {
-                return Err(Error::Data(format!("{error}, or pass over such files by --skip-bad")));
+                return Err(Error::Data(format!("{error}, or skip such files with --skip-bad")));
             }
         };
         let (first, of) = shape.get_or_insert_with(|| (own, name.clone()));
         if own[0] == 1 && first[0] == 3 {
-            // Grey among colours.
+            // A greyscale image among colour images.
             colours = colours.repeat(3);
             own[0] = 3;
         }
         if own != *first {
             return Err(Error::Data(format!(
-                "{name} has shape {own:?}, but {of} has {first:?}: say what all are to have by --size H,W, and --grey \
-                 if only some have colours"
+                "{name} has shape {own:?}, but {of} has {first:?}: set a common shape by --size H,W, and --grey if only \
+                 some have colours"
             )));
         }
         values.append(&mut colours);

@@ -1,4 +1,4 @@
-//! Digits drawn by strokes: a set of images that the crate makes itself.
+//! Synthetic images of digits, drawn with strokes.
 
 use super::Images;
 use crate::{Result, Rng};
@@ -6,7 +6,7 @@ use crate::{Result, Rng};
 /// Strokes of a digit: corners of polylines in the unit square, x to the right and y down.
 type Strokes = Vec<Vec<[f64; 2]>>;
 
-/// Points of an ellipse around (x, y) with these radii, from one angle to another in turns, 0 being to the right and
+/// Points on an arc of the ellipse around (x, y) with these radii, between two angles in turns; 0 points right and
 /// 1/4 down.
 fn arc([x, y]: [f64; 2], [rx, ry]: [f64; 2], from: f64, to: f64) -> Vec<[f64; 2]> {
     const POINTS: usize = 12;
@@ -15,7 +15,7 @@ fn arc([x, y]: [f64; 2], [rx, ry]: [f64; 2], from: f64, to: f64) -> Vec<[f64; 2]
 }
 
 fn strokes(digit: u32, rng: &mut Rng) -> Strokes {
-    // How people differ.
+    // Handwriting varies.
     let mut about = |value: f64| value + 0.035 * rng.normal();
     match digit {
         0 => vec![arc([0.5, 0.5], [about(0.24), about(0.38)], 0.0, 1.0)],
@@ -64,7 +64,7 @@ fn strokes(digit: u32, rng: &mut Rng) -> Strokes {
     }
 }
 
-/// The distance of a point from the segment between two others.
+/// The distance from a point to the line segment between two others.
 fn distance([x, y]: [f64; 2], [a, b]: [[f64; 2]; 2]) -> f64 {
     let (dx, dy) = (b[0] - a[0], b[1] - a[1]);
     let along = ((x - a[0]) * dx + (y - a[1]) * dy) / (dx * dx + dy * dy).max(1e-12);
@@ -72,11 +72,11 @@ fn distance([x, y]: [f64; 2], [a, b]: [[f64; 2]; 2]) -> f64 {
     (x - a[0] - t * dx).hypot(y - a[1] - t * dy)
 }
 
-/// `count` digits drawn in light strokes on black, (1, `side`, `side`), each turned, slanted, stretched and thickened
-/// at random, in random order; their classes are 0 to 9.
+/// `count` images of digits in light strokes on black, (1, `side`, `side`), each rotated, slanted, stretched and
+/// thickened at random, in random order; the classes are 0 to 9.
 ///
 /// # Errors
-/// When there are to be none, or of no size.
+/// When `count` or `side` is 0.
 pub fn drawn_digits(count: usize, side: usize, rng: &mut Rng) -> Result<Images> {
     let mut values = Vec::with_capacity(count * side * side);
     let mut labels = Vec::with_capacity(count);
@@ -98,7 +98,7 @@ pub fn drawn_digits(count: usize, side: usize, rng: &mut Rng) -> Result<Images> 
             let at = [((i % side) as f64 + 0.5) * pixel, ((i / side) as f64 + 0.5) * pixel];
             let segments = lines.iter().flat_map(|line| line.windows(2));
             let nearest = segments.map(|ends| distance(at, [ends[0], ends[1]])).fold(f64::INFINITY, f64::min);
-            // Full within the stroke, fading out over a pixel.
+            // Full intensity within the stroke, fading to black over one pixel.
             let light = ((thickness - nearest) / pixel + 0.5).clamp(0.0, 1.0);
             values.push((light * 255.0).round() as u8);
         }

@@ -1,15 +1,15 @@
-//! Single image files.
+//! Lists of image files.
 
 use super::{Fit, is_image, read_image};
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
 use std::path::{Path, PathBuf};
 
-/// The image files among paths, directly within folders, and listed in .txt files, a path a line, which are relative
-/// to the list.
+/// The image files given as paths, directly within folders, or listed in .txt files, one path per line relative to the
+/// list.
 ///
 /// # Errors
-/// When a folder or a list cannot be read or has none.
+/// When a folder or list cannot be read or has no images.
 pub fn image_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for path in paths {
@@ -31,7 +31,7 @@ pub fn image_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
             let before = files.len();
             files.extend(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(|line| folder.join(line)));
             if files.len() == before {
-                return Err(Error::file(path, "lists no images; write a path a line"));
+                return Err(Error::file(path, "lists no images; write one path per line"));
             }
         } else {
             files.push(path.clone());
@@ -40,11 +40,11 @@ pub fn image_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// An image file as whole colours 0 to 255, (1, C, H, W), brought to its size by `fit`; a grey one has three equal colours
-/// where three channels are wanted.
+/// Reads an image file as integer values 0 to 255, (1, C, H, W), resized by `fit`; greyscale is repeated
+/// if three channels are wanted.
 ///
 /// # Errors
-/// When it cannot be read or has other channels.
+/// When it cannot be read or the number of channels does not match.
 pub fn read_fitted(path: &Path, fit: &Fit, wanted: usize) -> Result<Tensor> {
     let (shape, values) = read_image(path)?;
     let ([mut channels, height, width], mut values) = fit.apply(shape, values).map_err(|e| Error::file(path, e))?;

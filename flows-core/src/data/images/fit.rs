@@ -1,44 +1,44 @@
-//! Images of other sizes and colours brought to those of a model.
+//! Conversion of images to the size and channels of a model.
 
 use crate::{Error, Result};
 use image::imageops::{FilterType, resize};
 use image::{ImageBuffer, Luma, Rgb};
 use serde::{Deserialize, Serialize};
 
-/// Pixels that an image is scaled to at most, before its middle is cut out.
+/// The largest number of pixels that an image is scaled to before cropping.
 const MOST: u64 = 1 << 26;
 
-/// How an image of another size comes to the size of the model.
+/// How an image of another size is brought to the target size.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Framing {
-    /// Scaled until it covers the frame, and its middle cut out.
+    /// Scaled to cover the frame, then cropped to its centre.
     #[default]
     Crop,
-    /// Put in the middle, with black around; an image that is larger is refused.
+    /// Centred on black; a larger image is refused.
     Pad,
 }
 
-/// What images are to be like.
+/// The size and channels that images are converted to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Fit {
-    /// Height and width; as they come if not given.
+    /// Height and width; unchanged if not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size: Option<[usize; 2]>,
-    /// How they come to that size.
+    /// How images are brought to that size.
     pub framing: Framing,
-    /// Whether colours become one channel of grey.
+    /// Whether colours are converted to one grey channel.
     pub grey: bool,
 }
 
 impl Fit {
-    /// What brings images to the `shape` (C, H, W) of a model.
+    /// The conversion to a model's shape (C, H, W).
     pub fn to([channels, height, width]: [usize; 3], framing: Framing) -> Self {
         Self { size: Some([height, width]), framing, grey: channels == 1 }
     }
 
-    /// Passes if images can be brought to the size.
+    /// Checks the size.
     ///
     /// # Errors
     /// When a side is 0 or above 8,192.
@@ -51,10 +51,10 @@ impl Fit {
         }
     }
 
-    /// An image (C, H, W) as it is to be, and its shape.
+    /// Converts the `values` of an image of this `shape` (C, H, W), and returns the new shape and values.
     ///
     /// # Errors
-    /// When it is too large to pad or too long to crop.
+    /// When the image is too large to pad or too elongated to crop.
     pub fn apply(&self, shape: [usize; 3], values: Vec<u8>) -> Result<([usize; 3], Vec<u8>)> {
         let [channels, height, width] = shape;
         let (channels, values) = match self.grey && channels == 3 {
@@ -105,14 +105,15 @@ fn crop(shape: [usize; 3], values: &[u8], to: [usize; 2]) -> Result<Vec<u8>> {
     let scaled = [height, width].map(|side| (side as f64 * scale).round() as u32);
     let scaled = [scaled[0].max(to[0] as u32), scaled[1].max(to[1] as u32)];
     if u64::from(scaled[0]) * u64::from(scaled[1]) > MOST {
-        let message = format!("an image of {height} x {width} is too long to fill {} x {}", to[0], to[1]);
+        let message = format!("an image of {height} x {width} is too elongated to fill {} x {}", to[0], to[1]);
         return Err(Error::Data(format!("{message}: cut it, or remove it")));
     }
     let (top, left) = ((scaled[0] as usize - to[0]) / 2, (scaled[1] as usize - to[1]) / 2);
     let mut cropped = Vec::with_capacity(channels * to[0] * to[1]);
     for plane in values.chunks(height * width) {
         let plane = ImageBuffer::<Luma<u8>, _>::from_raw(width as u32, height as u32, plane.to_vec());
-        let plane = plane.ok_or_else(|| Error::Data(format!("{} colours are no image of {shape:?}", values.len())))?;
+        let plane =
+            plane.ok_or_else(|| Error::Data(format!("{} values do not make an image of {shape:?}", values.len())))?;
         let plane = resize(&plane, scaled[1], scaled[0], FilterType::Lanczos3).into_raw();
         let rows = plane.chunks(scaled[1] as usize).skip(top).take(to[0]);
         rows.for_each(|row| cropped.extend_from_slice(&row[left..left + to[1]]));
@@ -120,7 +121,7 @@ fn crop(shape: [usize; 3], values: &[u8], to: [usize; 2]) -> Result<Vec<u8>> {
     Ok(cropped)
 }
 
-/// Pixels as planes of red, green and blue.
+/// Converts interleaved pixels to planes of red, green and blue.
 pub(super) fn planes(image: &ImageBuffer<Rgb<u8>, Vec<u8>>) -> Vec<u8> {
     (0..3).flat_map(|channel| image.pixels().map(move |pixel| pixel.0[channel])).collect()
 }
@@ -130,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn images_come_to_their_size() -> Result<()> {
+    fn images_are_brought_to_size() -> Result<()> {
         let fit = |size, framing, grey| Fit { size: Some(size), framing, grey };
         let image: Vec<u8> = vec![10, 20, 30, 40, 50, 60];
         let (shape, padded) = fit([4, 5], Framing::Pad, false).apply([1, 2, 3], image.clone())?;
@@ -139,7 +140,7 @@ mod tests {
         assert_eq!(padded[11..14], [40, 50, 60]);
         assert_eq!(padded.iter().map(|v| usize::from(*v)).sum::<usize>(), 210);
         assert!(fit([1, 5], Framing::Pad, false).apply([1, 2, 3], image.clone()).is_err());
-        // The middle of a wide image, each plane by itself.
+        // The centre of a wide image, in each plane.
         let (shape, cropped) =
             fit([2, 1], Framing::Crop, false).apply([2, 2, 3], [image.clone(), vec![7; 6]].concat())?;
         assert_eq!((shape, cropped), ([2, 2, 1], vec![20, 50, 7, 7]));

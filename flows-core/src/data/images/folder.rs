@@ -7,21 +7,21 @@ use std::path::{Path, PathBuf};
 
 const EXTENSIONS: [&str; 9] = ["png", "jpg", "jpeg", "bmp", "gif", "webp", "pgm", "ppm", "tga"];
 
-/// Whether a file is one of images by its name.
+/// Whether a file is an image by its extension.
 pub fn is_image(path: &Path) -> bool {
     let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase());
     extension.is_some_and(|extension| EXTENSIONS.contains(&extension.as_str()))
 }
 
-/// Whether there are images in a folder or in those below it.
+/// Whether a folder or one of its descendants contains images.
 pub(super) fn has_images(folder: &Path) -> bool {
     let mut found = false;
     walk(folder, &mut |_| found = true).is_ok() && found
 }
 
-/// The images of a folder in the order of their names; each sub-folder is a class, of the images below it.
+/// Reads the images of a folder in the order of their names; each sub-folder is a class of the images below it.
 ///
-/// A file that cannot be read is an error or, if `skip` is given, handed to it and passed over.
+/// A file that cannot be read is an error; if `skip` is given, the error is passed to it and the file is skipped.
 pub(super) fn images(folder: &Path, fit: &Fit, skip: Option<&mut dyn FnMut(Error)>) -> Result<Images> {
     let (mut files, mut classes) = (Vec::new(), Vec::new());
     for path in entries(folder)? {
@@ -54,7 +54,7 @@ pub(super) fn images(folder: &Path, fit: &Fit, skip: Option<&mut dyn FnMut(Error
     }
 }
 
-/// What is in a folder, by name, hidden entries aside.
+/// The entries of a folder, sorted by name, except hidden ones.
 fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     let unreadable = |e: std::io::Error| Error::file(folder, format!("cannot be read ({e})"));
     let entries = std::fs::read_dir(folder).map_err(unreadable)?;

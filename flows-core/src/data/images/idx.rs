@@ -1,4 +1,4 @@
-//! IDX files, the format of MNIST, plain or compressed by gzip.
+//! IDX files, the format of MNIST, plain or compressed with gzip.
 
 use super::Images;
 use crate::{Error, Result};
@@ -6,12 +6,12 @@ use flate2::read::GzDecoder;
 use std::io::Read;
 use std::path::Path;
 
-const REMEDY: &str = "fetch the file anew";
+const REMEDY: &str = "fetch the file again";
 
-/// Numbers of bytes that are read at most: 8 GiB.
+/// The largest number of bytes that is read: 8 GiB.
 const MOST: u64 = 8 << 30;
 
-/// Sizes and bytes of a file of unsigned bytes.
+/// Reads the sizes and values of a file of unsigned bytes.
 fn read(path: &Path) -> Result<(Vec<usize>, Vec<u8>)> {
     let file = std::fs::File::open(path).map_err(|e| Error::file(path, format!("cannot be read ({e})")))?;
     let mut start = std::io::BufReader::new(file);
@@ -21,7 +21,7 @@ fn read(path: &Path) -> Result<(Vec<usize>, Vec<u8>)> {
         true => GzDecoder::new(start).take(MOST).read_to_end(&mut bytes),
         false => start.take(MOST).read_to_end(&mut bytes),
     };
-    read.map_err(|e| Error::file(path, format!("is damaged or cut short ({e}); {REMEDY}")))?;
+    read.map_err(|e| Error::file(path, format!("is damaged or truncated ({e}); {REMEDY}")))?;
     let [0, 0, kind, rank, rest @ ..] = bytes.as_slice() else {
         return Err(Error::file(path, format!("is no IDX file; {REMEDY}")));
     };
@@ -37,13 +37,13 @@ fn read(path: &Path) -> Result<(Vec<usize>, Vec<u8>)> {
         sizes.chunks_exact(4).map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]) as usize).collect();
     let count = sizes.iter().try_fold(1usize, |product, &size| product.checked_mul(size));
     if count != Some(values.len()) {
-        let message = format!("says that it has {sizes:?} bytes, but has {}; {REMEDY}", values.len());
+        let message = format!("declares {sizes:?} bytes, but has {}; {REMEDY}", values.len());
         return Err(Error::file(path, message));
     }
     Ok((sizes, values.to_vec()))
 }
 
-/// The images of a file with three sizes (N, H, W) or four (N, C, H, W).
+/// Reads the images of a file with three sizes (N, H, W) or four (N, C, H, W).
 pub(super) fn images(path: &Path) -> Result<Images> {
     let (sizes, values) = read(path)?;
     let shape = match sizes[..] {
@@ -54,7 +54,7 @@ pub(super) fn images(path: &Path) -> Result<Images> {
     Images::new(shape, values).map_err(|e| Error::file(path, e))
 }
 
-/// The classes of images.
+/// Reads the classes of images.
 pub(super) fn labels(path: &Path) -> Result<Vec<u32>> {
     let (sizes, values) = read(path)?;
     match sizes[..] {

@@ -1,4 +1,4 @@
-//! Images to learn from: digits drawn and written by hand, folders, IDX files, NumPy arrays and Parquet files.
+//! Image data: synthetic and handwritten digits, folders, IDX files, NumPy arrays and Parquet files.
 
 mod decode;
 mod digits;
@@ -26,7 +26,7 @@ pub use warp::Warp;
 use crate::{Error, Result, Rng};
 use candle_core::{Device, Tensor};
 
-/// Images of one shape as whole colours 0 to 255, with their classes if they are known.
+/// Images of one shape with integer values 0 to 255, and their classes if known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Images {
     shape: [usize; 3],
@@ -39,22 +39,24 @@ pub struct Images {
 }
 
 impl Images {
-    /// Images of `shape` (C, H, W), one after another in `values`, without classes.
+    /// Images of `shape` (C, H, W), concatenated in `values`, without classes.
     ///
     /// # Errors
-    /// When the values are not those of at least one whole image.
+    /// When `values` does not consist of at least one whole image.
     pub fn new(shape: [usize; 3], values: Vec<u8>) -> Result<Self> {
         let each: usize = shape.iter().product();
         if each == 0 || values.is_empty() || !values.len().is_multiple_of(each) {
-            return Err(Error::Data(format!("{} colours are no images of {shape:?}: give at least one", values.len())));
+            let message =
+                format!("{} values do not make images of {shape:?}: give at least one whole image", values.len());
+            return Err(Error::Data(message));
         }
         Ok(Self { shape, values, labels: None, classes: Vec::new(), names: None })
     }
 
-    /// The same with a class for each image.
+    /// Sets the class of each image, an index into `classes`.
     ///
     /// # Errors
-    /// When there are not as many, or one has no name.
+    /// When the number of labels is not that of the images, or a label is not an index into `classes`.
     pub fn with_labels(self, labels: Vec<u32>, classes: Vec<String>) -> Result<Self> {
         if labels.len() != self.len() || labels.iter().any(|label| *label as usize >= classes.len()) {
             let message = format!("{} labels of {} classes for {} images", labels.len(), classes.len(), self.len());
@@ -63,7 +65,7 @@ impl Images {
         Ok(Self { labels: Some(labels), classes, ..self })
     }
 
-    /// What to call an image: its file, or its number from 0.
+    /// The name of an image: its file, or its index from 0.
     pub fn name(&self, index: usize) -> String {
         self.names.as_ref().and_then(|names| names.get(index).cloned()).unwrap_or_else(|| index.to_string())
     }
@@ -73,17 +75,17 @@ impl Images {
         self.shape
     }
 
-    /// How many there are.
+    /// The number of images.
     pub fn len(&self) -> usize {
         self.values.len() / self.each()
     }
 
-    /// Whether there are none, which is never so.
+    /// Whether there are no images, which is never the case.
     pub fn is_empty(&self) -> bool {
         self.values.is_empty()
     }
 
-    /// The class of each image, if it is known.
+    /// The class of each image, if known.
     pub fn labels(&self) -> Option<&[u32]> {
         self.labels.as_deref()
     }
@@ -92,12 +94,12 @@ impl Images {
         self.shape.iter().product()
     }
 
-    /// The colours of image `index`, (C, H, W).
+    /// The values of image `index`, (C, H, W).
     pub fn image(&self, index: usize) -> &[u8] {
         &self.values[index * self.each()..(index + 1) * self.each()]
     }
 
-    /// These images, (B, C, H, W) as u8, those that `flipped` says mirrored.
+    /// The images at `indices`, (B, C, H, W) as u8; `flipped` is called for each and says whether to mirror it.
     ///
     /// # Errors
     /// When an index is out of range.
@@ -118,11 +120,11 @@ impl Images {
         Ok(Tensor::from_vec(values, (indices.len(), channels, height, width), &Device::Cpu)?)
     }
 
-    /// These images for a step of training, (B, C, H, W) as u8: mirrored at random if `flip`, then each warped by a
-    /// map of its own.
+    /// The images at `indices`, augmented for a training step, (B, C, H, W) as u8: mirrored at random if `flip`, then
+    /// each warped at random.
     ///
     /// # Errors
-    /// As [`Self::tensor`].
+    /// Same as [`Self::tensor`].
     pub fn augmented(&self, indices: &[u32], flip: bool, warp: &Warp, rng: &mut Rng) -> Result<Tensor> {
         let images = self.tensor(indices, || flip && rng.uniform() < 0.5)?;
         if warp.is_identity() {
@@ -133,16 +135,16 @@ impl Images {
         Ok(Tensor::from_vec(warped, images.shape(), &Device::Cpu)?)
     }
 
-    /// The same with the numbers that these classes have in `names`; as they are without classes.
+    /// Renumbers the classes by their position in `names`; images without classes are unchanged.
     ///
     /// # Errors
-    /// When a class is not among them.
+    /// When a class is not in `names`.
     pub fn named(self, names: &[String]) -> Result<Self> {
         let Some(labels) = self.labels.as_ref().filter(|_| self.classes != names) else { return Ok(self) };
         let place = |class: &String| {
             names.iter().position(|name| name == class).map(|place| place as u32).ok_or_else(|| {
                 let (got, known) = (self.classes.join("`, `"), names.join("`, `"));
-                Error::Data(format!("the images are of the classes `{got}`, but the model knows `{known}`"))
+                Error::Data(format!("the images have the classes `{got}`, but the model knows `{known}`"))
             })
         };
         let places = self.classes.iter().map(place).collect::<Result<Vec<_>>>()?;
@@ -150,7 +152,7 @@ impl Images {
         Ok(Self { labels: Some(labels), classes: names.to_vec(), ..self })
     }
 
-    /// The classes of these images as a context, (B, 1) of u32.
+    /// The classes of the images at `indices` as a context, (B, 1) of u32.
     ///
     /// # Errors
     /// When they are not known.
@@ -162,7 +164,7 @@ impl Images {
         Ok(Tensor::from_vec(classes, (indices.len(), 1), &Device::Cpu)?)
     }
 
-    /// Some of them, in this order.
+    /// The images at `indices`, in that order.
     fn select(&self, indices: &[u32]) -> Self {
         let values = indices.iter().flat_map(|&i| self.image(i as usize)).copied().collect();
         let labels = self.labels.as_ref().map(|labels| indices.iter().map(|&i| labels[i as usize]).collect());
@@ -170,7 +172,7 @@ impl Images {
         Self { shape: self.shape, values, labels, classes: self.classes.clone(), names }
     }
 
-    /// Every image, as `fit` wants it.
+    /// Converts every image by `fit`.
     fn fitted(self, fit: &Fit) -> Result<Self> {
         let mut shape = self.shape;
         let mut values = Vec::new();

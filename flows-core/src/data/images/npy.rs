@@ -15,11 +15,11 @@ fn bad(path: &Path, what: impl Display) -> Error {
     Error::file(path, format!("{what}; {WANTED}"))
 }
 
-/// An array of images that has not been read yet.
+/// An array of images whose header has been read.
 struct Array {
-    /// How many bytes they are.
+    /// The number of bytes.
     count: usize,
-    /// At the first byte behind the header.
+    /// Positioned at the first byte after the header.
     file: File,
     /// Channels, height and width.
     shape: [usize; 3],
@@ -51,16 +51,16 @@ impl Array {
     }
 }
 
-/// Whether an array is one of images, as far as its header says.
+/// Whether the header of an array describes images.
 pub(super) fn is_images(path: &Path) -> bool {
     Array::open(path).is_ok()
 }
 
-/// The images of an array of unsigned bytes.
+/// Reads the images of an array of unsigned bytes.
 pub(super) fn images(path: &Path) -> Result<Images> {
     let Array { count, mut file, shape, last } = Array::open(path)?;
     let mut values = vec![0; count];
-    file.read_exact(&mut values).map_err(|e| bad(path, format!("is cut short or damaged ({e})")))?;
+    file.read_exact(&mut values).map_err(|e| bad(path, format!("is truncated or damaged ({e})")))?;
     let [channels, height, width] = shape;
     let values = match last {
         false => values,

@@ -1,4 +1,4 @@
-//! Images in Parquet files, the format of the data sets of the Hugging Face Hub.
+//! Images in Parquet files, the format of data sets on the Hugging Face Hub.
 
 use super::decode::{Item, collect, decode};
 use super::{Fit, Images};
@@ -16,12 +16,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-const WANTED: &str = "images lie in a column that is a structure with `bytes`, an encoded image, as the Hub saves them";
+const WANTED: &str = "images must be in a struct column with `bytes`, an encoded image, as the Hub saves them";
 
-/// Classes are numbers below this.
+/// The upper bound of class numbers, exclusive.
 const CLASSES: u32 = 1 << 16;
 
-/// The files that a name stands for: `...-00000-of-00003.parquet` for all three, another for itself.
+/// The files that a name stands for: `...-00000-of-00003.parquet` for all three shards, any other for itself.
 pub(super) fn shards(name: &str) -> Vec<String> {
     let numbers = name.strip_suffix(".parquet").and_then(|stem| stem.rsplit_once("-00000-of-"));
     let count = numbers.and_then(|(stem, count)| Some((stem, count, count.parse::<u32>().ok()?)));
@@ -33,7 +33,7 @@ pub(super) fn shards(name: &str) -> Vec<String> {
     }
 }
 
-/// The images of a file, or of all files that its name stands for, with their classes if a column has them.
+/// Reads the images of a file, or of all shards that its name stands for, with their classes if a column has them.
 pub(super) fn images(path: &Path, fit: &Fit, skip: Option<&mut dyn FnMut(Error)>) -> Result<Images> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let paths: Vec<PathBuf> = shards(&name).into_iter().map(|name| path.with_file_name(name)).collect();
@@ -43,7 +43,7 @@ pub(super) fn images(path: &Path, fit: &Fit, skip: Option<&mut dyn FnMut(Error)>
         Ok(items) => items,
         Err(error) => Box::new(std::iter::once(Err(error))),
     });
-    // The reader panics on some files that are damaged.
+    // The reader panics on some damaged files.
     let collected = catch_unwind(AssertUnwindSafe(|| collect(items, fit, skip)));
     let (images, labels) = collected.map_err(|_| damaged(path, &"its pages contradict each other"))??;
     let images = Images { names: None, ..images };
@@ -56,14 +56,14 @@ pub(super) fn images(path: &Path, fit: &Fit, skip: Option<&mut dyn FnMut(Error)>
 }
 
 fn damaged(path: &Path, why: &dyn std::fmt::Display) -> Error {
-    Error::file(path, format!("is no Parquet file that can be read ({why}); fetch it anew"))
+    Error::file(path, format!("cannot be read as a Parquet file ({why}); fetch it again"))
 }
 
 /// One file.
 struct Shard {
     path: PathBuf,
     reader: SerializedFileReader<File>,
-    /// The columns that are read: of images and, if there is one, of classes.
+    /// The columns to read: the images and, if there is one, the classes.
     columns: Type,
     /// The names of the classes.
     names: Option<Vec<String>>,
@@ -73,7 +73,7 @@ impl Shard {
     fn open(path: PathBuf) -> Result<Self> {
         let file = File::open(&path).map_err(|e| Error::file(&path, format!("cannot be read ({e}); fetch it")))?;
         let reader = catch_unwind(|| SerializedFileReader::new(file));
-        let reader = reader.map_err(|_| damaged(&path, &"its end makes no sense"))?.map_err(|e| damaged(&path, &e))?;
+        let reader = reader.map_err(|_| damaged(&path, &"its footer is invalid"))?.map_err(|e| damaged(&path, &e))?;
         let metadata = reader.metadata().file_metadata();
         let fields = metadata.schema().get_fields();
         let Some(image) = fields.iter().find(|field| is_image(field)) else {
@@ -104,7 +104,7 @@ impl Shard {
     fn broken(&self, error: ParquetError) -> Error {
         if error.to_string().contains("Disabled feature") {
             let message =
-                format!("is compressed in a way that is not known here ({error}); save it with Snappy's or none");
+                format!("is compressed by an unsupported codec ({error}); save it with Snappy or uncompressed");
             return Error::file(&self.path, message);
         }
         damaged(&self.path, &error)
@@ -119,7 +119,7 @@ impl Shard {
         };
         let image = match bytes {
             Some(Field::Bytes(bytes)) => decode(name.as_ref(), ImageReader::new(Cursor::new(bytes.data()))),
-            _ => Err(Error::file(&name, "has no bytes; save the images themselves, not where they are")),
+            _ => Err(Error::file(&name, "has no bytes; save the images themselves, not their paths")),
         };
         let label = match fields.next() {
             Some(Field::Byte(class)) => Some(i64::from(class)),
@@ -129,16 +129,16 @@ impl Shard {
             Some(Field::UByte(class)) => Some(i64::from(class)),
             _ => None,
         };
-        // The Hub gives -1 to images whose class is not told.
+        // The Hub uses -1 for images of unknown class.
         match label.filter(|class| *class >= 0).map(u32::try_from) {
             Some(Ok(class @ 0..CLASSES)) => Ok(Item { name, label: Some(class), image }),
-            Some(_) => Err(Error::file(name, format!("has a class that is not below {CLASSES}"))),
+            Some(_) => Err(Error::file(name, format!("has a class number that is not below {CLASSES}"))),
             None => Ok(Item { name, label: None, image }),
         }
     }
 }
 
-/// Whether a column is one of images.
+/// Whether a column holds images.
 fn is_image(field: &TypePtr) -> bool {
     let bytes = |field: &TypePtr| field.is_primitive() && field.get_physical_type() == Physical::BYTE_ARRAY;
     field.is_group() && field.get_fields().iter().any(|field| field.name() == "bytes" && bytes(field))

@@ -1,4 +1,4 @@
-//! Images made smaller and larger.
+//! Shrinking and enlarging of images.
 
 use crate::data::whole_colours;
 use crate::{Error, Result};
@@ -6,16 +6,16 @@ use candle_core::{Device, Tensor};
 use image::imageops::{FilterType, resize};
 use image::{ImageBuffer, Luma};
 
-/// How an image is made larger.
+/// How an image is enlarged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Enlarging {
-    /// Each colour becomes a square.
+    /// Each pixel becomes a square.
     Nearest,
     /// By cubic polynomials (Catmull and Rom, 1974).
     Bicubic,
 }
 
-/// Images of whole colours 0 to 255, (B, C, H, W), made smaller: the mean of each square of side `scale`, rounded, as
+/// Shrinks images with integer values 0 to 255, (B, C, H, W), to the rounded mean of each square of side `scale`, as
 /// u8 (B, C, H / scale, W / scale).
 ///
 /// # Errors
@@ -23,7 +23,7 @@ pub enum Enlarging {
 pub fn shrink(images: &Tensor, scale: usize) -> Result<Tensor> {
     let (batch, channels, height, width) = images.dims4()?;
     if scale == 0 || height % scale != 0 || width % scale != 0 {
-        let message = format!("images of {height} x {width} cannot be made {scale} times smaller");
+        let message = format!("images of {height} x {width} cannot be shrunk {scale} times");
         return Err(Error::Config(format!("{message}: give a divisor of both sides")));
     }
     let values = whole_colours(images)?;
@@ -38,15 +38,15 @@ pub fn shrink(images: &Tensor, scale: usize) -> Result<Tensor> {
     Ok(Tensor::from_vec(means, to, &Device::Cpu)?)
 }
 
-/// Images of whole colours 0 to 255, (B, C, H, W), made `scale` times larger, as u8.
+/// Enlarges images with integer values 0 to 255, (B, C, H, W), `scale` times, as u8 (B, C, H scale, W scale).
 ///
 /// # Errors
-/// When they become too large, or colours are none of these.
+/// When the result would be too large, or colours are not integers of 0 to 255.
 pub fn enlarge(images: &Tensor, scale: usize, how: Enlarging) -> Result<Tensor> {
     let (batch, channels, height, width) = images.dims4()?;
     let sides = [height, width].map(|side| side.checked_mul(scale).and_then(|side| u32::try_from(side).ok()));
     let [Some(down), Some(right)] = sides else {
-        return Err(Error::Config(format!("images of {height} x {width} made {scale} times larger are too large")));
+        return Err(Error::Config(format!("images of {height} x {width} enlarged {scale} times are too large")));
     };
     let values = whole_colours(images)?;
     let filter = match how {
@@ -78,7 +78,7 @@ mod tests {
         assert_eq!(large.get(0)?.get(0)?.to_vec2::<u8>()?[1], [1, 1, 25, 25]);
         let again = shrink(&large, 2)?.flatten_all()?.to_vec1::<u8>()?;
         assert_eq!(again, small.flatten_all()?.to_vec1::<u8>()?);
-        // A slope stays one.
+        // A linear ramp stays linear.
         let slope = Tensor::from_vec((0..8).map(|v| 20 * v).collect::<Vec<u8>>(), (1, 1, 1, 8), &Device::Cpu)?;
         let fine = enlarge(&slope, 2, Enlarging::Bicubic)?.get(0)?.get(0)?.get(1)?.to_vec1::<u8>()?;
         assert_eq!(fine[4..12], [35, 45, 55, 65, 75, 85, 95, 105]);

@@ -1,4 +1,4 @@
-//! The word by which a program is told where its images are.
+//! Sources of images, as named on the command line.
 
 use super::{Fit, Framing, Images, drawn_digits, folder, idx, npy, parquet, uci_digits};
 use crate::hub::{self, Address};
@@ -7,28 +7,28 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::{fmt, str::FromStr};
 
-/// The side of a drawn digit.
+/// The side of a synthetic digit.
 const SIDE: usize = 16;
 
-/// The name of the digits written by hand.
+/// The name of the handwritten digits.
 const UCI_DIGITS: &str = "uci-digits";
 
-/// Drawn digits to train on, to validate and to test on.
+/// Numbers of synthetic digits for training, validation and test.
 const DIGITS: [usize; 3] = [20_000, 500, 2_000];
 
-/// At most so many images are taken to validate.
+/// The largest number of images held out for validation.
 const VALIDATION: usize = 500;
 
 /// Where images come from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum ImageSource {
-    /// Digits that the crate draws.
+    /// Synthetic digits, [`drawn_digits`](super::drawn_digits).
     Digits,
-    /// Digits written by hand, [`uci_digits`].
+    /// Handwritten digits, [`uci_digits`].
     UciDigits,
     /// A `.npy`, IDX or `.parquet` file, or a folder of images, of two such files or folders `train...` and `test...`,
-    /// or of MNIST's four. A Parquet file `...-00000-of-00003.parquet` stands for all three.
+    /// or of MNIST's four files. A Parquet file `...-00000-of-00003.parquet` stands for all three shards.
     Path(PathBuf),
     /// `hf://owner/repo/path[@revision]` of such a file.
     Hub(Address),
@@ -37,24 +37,24 @@ pub enum ImageSource {
 /// Images in three parts.
 #[derive(Clone, Debug)]
 pub struct Splits {
-    /// To train on.
+    /// For training.
     pub train: Images,
-    /// To choose the best weights by.
+    /// For choosing the best weights.
     pub validation: Images,
-    /// To test on.
+    /// For testing.
     pub test: Images,
 }
 
 impl Splits {
-    /// The images of all parts.
+    /// The number of images of all parts.
     pub fn count(&self) -> usize {
         [&self.train, &self.validation, &self.test].map(Images::len).iter().sum()
     }
 }
 
 impl ImageSource {
-    /// What a word names that can mean images alone: digits, a Parquet or IDX file, a `.npy` file of images, or a folder
-    /// with such or with images; on the Hub its name decides.
+    /// The source that `word` names if it can only be one of images: digits, a Parquet or IDX file, a `.npy` file of
+    /// images, or a folder of such files or of images. For addresses on the Hub the name decides.
     pub fn of(word: &str) -> Option<Self> {
         let source: Self = word.parse().ok()?;
         let images = match &source {
@@ -65,11 +65,11 @@ impl ImageSource {
         images.then_some(source)
     }
 
-    /// The images in three parts. The images to test on are those that the source has, or one in ten, but at most
-    /// 1,000; those to validate are one in twenty of the others, but at most 500.
+    /// Loads the images in three parts. The test images are the source's own, or one in ten but at most
+    /// 1,000; the validation images are one in twenty of the others but at most 500.
     ///
     /// # Errors
-    /// When they cannot be read or are too few.
+    /// When the images cannot be read or are too few.
     pub fn load(&self, fit: &Fit, skip: Option<&mut dyn FnMut(Error)>, rng: &mut Rng) -> Result<Splits> {
         if *self == Self::Digits {
             let [train, validation, test] = DIGITS.map(|count| drawn_digits(count, SIDE, rng)?.fitted(fit));
@@ -92,10 +92,10 @@ impl ImageSource {
         divided(&path, read(&path, fit, skip)?, rng)
     }
 
-    /// All images, or those to test on where the source has such.
+    /// Loads the test images of the source, or all images if it has no test part.
     ///
     /// # Errors
-    /// When they cannot be read.
+    /// When the images cannot be read.
     pub fn test(&self, fit: &Fit, skip: Option<&mut dyn FnMut(Error)>) -> Result<Images> {
         match self {
             Self::Digits => Ok(self.load(fit, None, &mut Rng::seed(0))?.test),
@@ -107,7 +107,7 @@ impl ImageSource {
         }
     }
 
-    /// The colours that an image of a file of many has before `fit` pads it, if it does.
+    /// The number of values that each image of an array or IDX file has before `fit` pads it; none if it does not.
     ///
     /// # Errors
     /// When the file cannot be read.
@@ -125,7 +125,7 @@ impl ImageSource {
         }
         let [channels, height, width] = match read(&path, &Fit::default(), None) {
             Ok(images) => images.shape(),
-            // They may be of several sizes.
+            // Their sizes may differ.
             Err(_) if is_parquet(&path) => return Ok(None),
             Err(error) => return Err(error),
         };
@@ -135,7 +135,7 @@ impl ImageSource {
     fn path(&self) -> Result<PathBuf> {
         match self {
             Self::Hub(address) => {
-                // The other files that its name stands for come to lie beside it.
+                // Fetch the other shards to the same folder.
                 for path in parquet::shards(address.path()).iter().skip(1) {
                     address.to_string().replacen(address.path(), path, 1).parse::<Address>()?.fetch()?;
                 }
@@ -143,14 +143,14 @@ impl ImageSource {
             }
             Self::Path(path) if path.exists() => Ok(path.clone()),
             Self::Path(path) => Err(Error::file(path, "does not exist; check the path")),
-            Self::Digits | Self::UciDigits => Err(Error::Config(format!("{self} are no file"))),
+            Self::Digits | Self::UciDigits => Err(Error::Config(format!("{self} is not a file"))),
         }
     }
 
-    /// The same place whatever the folder that the program is in.
+    /// Makes a path absolute, so that it does not depend on the current folder.
     ///
     /// # Errors
-    /// When the folder that it is in is not known.
+    /// When the current folder is unknown.
     pub fn absolute(self) -> Result<Self> {
         Ok(match self {
             Self::Path(path) => Self::Path(std::path::absolute(&path).map_err(|e| Error::file(path, e))?),
@@ -159,18 +159,18 @@ impl ImageSource {
     }
 }
 
-/// Images whose source does not say which are to be tested on.
+/// Splits the images of a source without a test part.
 fn divided(path: &Path, images: Images, rng: &mut Rng) -> Result<Splits> {
     let (test, rest) = held_out(path, images, 10, 1000, rng)?;
     let (validation, train) = held_out(path, rest, 20, VALIDATION, rng)?;
     Ok(Splits { train, validation, test })
 }
 
-/// One image in `share`, but at most `most`, drawn at random, and the others.
+/// One image in `share` but at most `most`, chosen at random, and the remaining images.
 fn held_out(path: &Path, images: Images, share: usize, most: usize, rng: &mut Rng) -> Result<(Images, Images)> {
     let count = images.len();
     if count < 2 {
-        return Err(Error::file(path, "has too few images to train, to validate and to test on; give at least 3"));
+        return Err(Error::file(path, "has too few images for training, validation and test; give at least 3"));
     }
     let order = rng.permutation(count);
     let (out, rest) = order.split_at((count / share).clamp(1, most));
@@ -207,7 +207,7 @@ fn read(path: &Path, fit: &Fit, skip: Option<&mut dyn FnMut(Error)>) -> Result<I
         return parquet::images(path, fit, skip);
     }
     if !is_idx_images(path) {
-        return Err(Error::file(path, "is no .npy, .parquet or IDX file of images, nor a folder of images"));
+        return Err(Error::file(path, "is neither a .npy, .parquet or IDX file of images nor a folder of images"));
     }
     let images = idx::images(path)?;
     // MNIST's labels lie beside its images.

@@ -1,11 +1,11 @@
-//! Digits written by hand: a small set of images that the crate has with it.
+//! A small set of handwritten digits, embedded in the crate.
 
 use super::Images;
 use crate::{Error, Result};
 use flate2::read::GzDecoder;
 use std::io::Read;
 
-/// The digits one after another, a byte a pixel, then their classes, compressed by gzip.
+/// The digits, one byte per pixel, followed by their classes, compressed with gzip.
 const PACKED: &[u8] = include_bytes!("uci_digits.gz");
 
 const COUNT: usize = 1797;
@@ -13,15 +13,15 @@ const COUNT: usize = 1797;
 /// Height and width of a digit.
 pub(super) const SIDE: usize = 8;
 
-/// The 1,797 digits of 13 people, light on black, (1, 8, 8), in their order, with their classes 0 to 9; a colour is 16
-/// times how many of 4 x 4 points of the scanned digit are ink, at most 255, so that 4 bits hold it.
+/// 1,797 digits written by 13 people, light on black, (1, 8, 8), in the original order, with classes 0 to 9. A value is
+/// 16 times the number of inked points among 4 x 4 of the scan, at most 255, so that 4 bits represent it.
 ///
 /// The test set of "Optical Recognition of Handwritten Digits" by E. Alpaydin and C. Kaynak (1998), UCI Machine
-/// Learning Repository, <https://doi.org/10.24432/C50P49>, as scikit-learn has it; licensed under CC BY 4.0
-/// (<https://creativecommons.org/licenses/by/4.0/>). The file is another form of the same numbers.
+/// Learning Repository, <https://doi.org/10.24432/C50P49>, as distributed by scikit-learn; licensed under CC BY 4.0
+/// (<https://creativecommons.org/licenses/by/4.0/>). The file holds the same numbers in another format.
 ///
 /// # Errors
-/// Never, as long as the crate is whole.
+/// Never, unless the crate is damaged.
 pub fn uci_digits() -> Result<Images> {
     let mut bytes = Vec::new();
     let read = GzDecoder::new(PACKED).read_to_end(&mut bytes);

@@ -1,36 +1,36 @@
-//! Images changed at random each time they are trained on.
+//! Random augmentation of training images.
 
 use crate::{Error, Result, Rng};
 use serde::{Deserialize, Serialize};
 
-/// How far images are shifted, turned, stretched and slanted at random.
+/// The ranges of random shifts, rotations, zooms and shears of images.
 ///
-/// The Glow of MNIST and of CIFAR-10 was trained with shifts of 0.1; its code also offers, for CIFAR-10, these with
-/// rotations of 15 degrees, zooms of 0.1, shears of 0.02 and mirrored images (Kingma and Dhariwal 2018,
+/// Glow was trained on MNIST and CIFAR-10 with shifts of 0.1; for CIFAR-10 its code also offers these shifts combined
+/// with rotations of 15 degrees, zooms of 0.1, shears of 0.02 and mirrored images (Kingma and Dhariwal 2018,
 /// arXiv:1807.03039).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Warp {
-    /// Shares of height and width that images are shifted by, from -`shift` to `shift`.
+    /// Images are shifted by -`shift` to `shift` of their height and width.
     pub shift: f64,
-    /// Degrees that they are turned by, from -`rotation` to `rotation`.
+    /// Images are rotated by -`rotation` to `rotation` degrees.
     pub rotation: f64,
-    /// Height and width are divided by factors from 1 - `zoom` to 1 + `zoom`, each by its own.
+    /// Height and width are each divided by a factor from 1 - `zoom` to 1 + `zoom`.
     pub zoom: f64,
-    /// Radians that rows lean by, from -`shear` to `shear`.
+    /// Rows are sheared by -`shear` to `shear` radians.
     pub shear: f64,
 }
 
 impl Warp {
-    /// Whether images stay as they are.
+    /// Whether images are left unchanged.
     pub fn is_identity(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Passes if images can be warped so.
+    /// Checks the ranges.
     ///
     /// # Errors
-    /// When a number is negative or so large that nothing of an image need be left.
+    /// When a number is negative or so large that nothing of an image may be left.
     pub fn check(&self) -> Result<()> {
         let Self { shift, rotation, zoom, shear } = *self;
         let within = |value: f64, most: f64| (0.0..=most).contains(&value);
@@ -44,8 +44,8 @@ impl Warp {
         )))
     }
 
-    /// An image (C, H, W) under a map that `rng` draws: each pixel is the nearest one of the image to where the map
-    /// takes it from, so that no colour is new; beyond the edges lie the pixels at the edges.
+    /// Applies a random map to an image (C, H, W). Each pixel takes the value of the source pixel nearest to its
+    /// preimage, so no new values appear; outside the image the edge pixels are repeated.
     pub fn apply(&self, [channels, height, width]: [usize; 3], values: &[u8], rng: &mut Rng) -> Vec<u8> {
         let mut draw = |most: f64| most * (2.0 * rng.uniform() - 1.0);
         let (sin, cos) = draw(self.rotation).to_radians().sin_cos();
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
     use std::collections::BTreeSet;
 
-    /// Each pixel by its place: 16 rows and columns.
+    /// An image of 16 x 16 pixels whose values are their positions.
     fn places() -> Vec<u8> {
         (0..=255).collect()
     }
@@ -87,14 +87,14 @@ mod tests {
             assert_eq!(moved[..256], (0..256).map(at).collect::<Vec<u8>>());
             seen.extend([(0, row), (1, column)]);
         }
-        // A tenth of 16 is 1.6: two pixels at most, to all sides.
+        // A tenth of 16 is 1.6: at most two pixels in every direction.
         assert_eq!(seen, (0..2).flat_map(|axis| (-2..=2).map(move |shift| (axis, shift))).collect());
     }
 
     #[test]
-    fn every_map_is_of_its_kind() {
+    fn each_setting_gives_its_kind_of_map() {
         let (rng, image) = (&mut Rng::seed(1), (0..225).collect::<Vec<u8>>());
-        // Where the pixels 5 below the middle and 5 to the right of it come from, beyond the middle.
+        // The source, relative to the centre, of the pixels 5 below and 5 to the right of the centre.
         let mut ends = |warp: Warp| {
             let moved = warp.apply([1, 15, 15], &image, rng);
             assert_eq!(moved[112], 112);
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_that_is_not_warped_stays_and_a_seed_gives_the_same_again() {
+    fn the_identity_keeps_an_image_and_warps_are_reproducible() {
         let all = Warp { shift: 0.1, rotation: 15.0, zoom: 0.1, shear: 0.02 };
         let warped = |warp: Warp, seed| warp.apply([1, 16, 16], &places(), &mut Rng::seed(seed));
         assert_eq!(warped(Warp::default(), 0), places());

@@ -1,22 +1,22 @@
-//! Whether an MPI launcher has started the process.
+//! Detects whether an MPI launcher has started the process.
 
 use super::Ranks;
 use crate::Result;
 
-/// The variables by which launchers tell the number of ranks: those of Open MPI, of MPICH, Intel MPI and Slurm's PMI,
-/// and of MVAPICH.
+/// The environment variables in which launchers give the number of ranks: Open MPI's; that of MPICH, Intel MPI and
+/// Slurm's PMI; and MVAPICH's.
 const SIZES: [&str; 3] = ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE"];
-/// What launchers by PMIx tell in its place.
+/// The variable that PMIx launchers set instead, the rank.
 const RANK: &str = "PMIX_RANK";
 
 impl Ranks {
-    /// The ranks that `mpirun` or `srun` has started, of which this process is one; a process that neither has started
-    /// is alone, and MPI is left out of it.
+    /// The ranks that `mpirun` or `srun` has started, including this process; a process started otherwise is a single
+    /// rank and does not initialise MPI.
     ///
-    /// MPI ends with this value and its clones, so they must outlive the run.
+    /// MPI is finalised when this value and its clones are dropped, so they must outlive the run.
     ///
     /// # Errors
-    /// When there are several and the crate was built without the feature `mpi`, or MPI has been started before.
+    /// When there are several ranks and the crate was built without the feature `mpi`, or MPI is already initialised.
     pub fn start() -> Result<Self> {
         #[cfg(feature = "mpi")]
         if SIZES.iter().chain([&RANK]).any(|name| std::env::var_os(name).is_some()) {
@@ -25,8 +25,8 @@ impl Ranks {
         #[cfg(not(feature = "mpi"))]
         if SIZES.iter().any(|name| number(name) > 1) || number(RANK) > 0 {
             return Err(crate::Error::Config(
-                "several ranks have been started of a program without MPI: build it with `--features mpi`, or start it \
-                 without `mpirun` or `srun`"
+                "this program was started as several ranks but built without MPI: build it with `--features mpi`, or \
+                 start it without `mpirun` or `srun`"
                     .into(),
             ));
         }

@@ -1,4 +1,4 @@
-//! Ranks that an MPI launcher (`mpirun`, `srun`) has started.
+//! Ranks started by an MPI launcher (`mpirun`, `srun`).
 
 use super::Communicator;
 use crate::{Error, Result};
@@ -7,22 +7,22 @@ use mpi::topology::SimpleCommunicator;
 use mpi::traits::{Communicator as _, Destination, Source};
 use std::fmt;
 
-/// Bytes of one message of MPI's, which counts in an i32; longer messages are several.
+/// Bytes per MPI message, whose length is an i32; longer messages are split.
 const MOST: usize = 1 << 30;
 
-/// All processes of an MPI job. MPI ends with this value, so it must outlive the run.
+/// All processes of an MPI job. MPI is finalised when this value is dropped, so it must outlive the run.
 pub struct Mpi {
     world: SimpleCommunicator,
     _universe: Universe,
 }
 
 impl Mpi {
-    /// Joins the other processes; a process that no launcher has started is alone.
+    /// Initialises MPI; a process that no launcher has started is a single rank.
     ///
     /// # Errors
-    /// When it has been called before.
+    /// When MPI is already initialised.
     pub fn start() -> Result<Self> {
-        // Other threads compute; the one that starts MPI speaks.
+        // Other threads compute; only the one that initialises MPI calls it.
         let started = initialize_with_threading(Threading::Funneled);
         let (universe, _) =
             started.ok_or_else(|| Error::Config("MPI has been started before: keep its ranks".into()))?;
@@ -32,7 +32,7 @@ impl Mpi {
 
 impl Drop for Mpi {
     fn drop(&mut self) {
-        // MPI ends when all ranks end it, and the others wait for this one.
+        // Finalising MPI waits for all ranks, and the others still wait for messages from this one.
         if std::thread::panicking() {
             self.abort(101);
         }
@@ -45,8 +45,8 @@ impl fmt::Debug for Mpi {
     }
 }
 
-// A failure within MPI, the loss of a process included, ends the job: that is its default, so there is
-// no error to give.
+// By default any failure within MPI, including the loss of a process, ends the job, so there is
+// no error to return.
 impl Communicator for Mpi {
     fn rank(&self) -> usize {
         self.world.rank() as usize
@@ -59,7 +59,7 @@ impl Communicator for Mpi {
     fn send(&self, to: usize, message: &[u8]) -> Result<()> {
         let to = self.world.process_at_rank(to as i32);
         message.chunks(MOST).for_each(|part| to.send(part));
-        // A part that is not full is the last.
+        // A part shorter than `MOST` is the last.
         if message.len().is_multiple_of(MOST) {
             to.send::<[u8]>(&[]);
         }

@@ -36,7 +36,7 @@ impl Communicator for Thread {
     }
 }
 
-/// What each of `size` ranks gives.
+/// The results of `run` on each of `size` ranks.
 fn on<T: Send>(size: usize, run: impl Fn(&Ranks) -> T + Sync) -> Vec<T> {
     let mut to: Vec<Vec<_>> = (0..size).map(|_| Vec::new()).collect();
     let mut from: Vec<Vec<_>> = (0..size).map(|_| Vec::new()).collect();
@@ -55,7 +55,7 @@ fn on<T: Send>(size: usize, run: impl Fn(&Ranks) -> T + Sync) -> Vec<T> {
     })
 }
 
-/// A network in f32 whose last weight takes part for large inputs alone.
+/// A network in f32 whose last weight is used only in the second half of a batch.
 struct Model {
     parameters: Parameters,
     network: Box<dyn crate::nn::Network>,
@@ -90,7 +90,7 @@ impl Model {
 }
 
 #[test]
-fn gradients_are_the_same_to_the_bit_on_any_number_of_ranks() {
+fn gradients_are_the_same_bit_for_bit_on_any_number_of_ranks() {
     let run = |ranks: &Ranks| -> Result<_> {
         let model = Model::new()?;
         let mut rng = Rng::seed(2);
@@ -111,7 +111,7 @@ fn gradients_are_the_same_to_the_bit_on_any_number_of_ranks() {
 }
 
 #[test]
-fn a_run_goes_on_with_another_number_of_ranks() {
+fn a_run_resumes_with_another_number_of_ranks() {
     let train = |ranks: &Ranks, folder: &std::path::Path, steps: u64, resume: bool| -> Result<Vec<u8>> {
         let model = Model::new()?;
         let config = TrainConfig {
@@ -126,7 +126,7 @@ fn a_run_goes_on_with_another_number_of_ranks() {
         if resume {
             trainer.resume()?;
         }
-        // Rank 0 alone is asked to stop.
+        // Only rank 0 is asked to stop.
         let mut own = |event: &StepEvent| {
             let stop = ranks.is_first() && event.step == 5;
             Ok(if stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
@@ -147,7 +147,7 @@ fn a_run_goes_on_with_another_number_of_ranks() {
 }
 
 #[test]
-fn a_failure_on_one_rank_is_one_on_all() {
+fn a_failure_on_one_rank_fails_on_all() {
     let w = || Var::from_tensor(&Tensor::new(&[1.0f64], &Device::Cpu).unwrap()).unwrap();
     let run = |ranks: &Ranks, factor: &(dyn Fn(usize) -> Result<f64> + Sync)| {
         let weights = [("w".to_string(), w())];
@@ -163,7 +163,7 @@ fn a_failure_on_one_rank_is_one_on_all() {
 }
 
 #[test]
-fn what_ranks_tell_each_other() {
+fn collectives_agree_on_all_ranks() {
     for size in [1, 3] {
         let found = on(size, |ranks| {
             let part = ranks.part(7);
@@ -183,7 +183,7 @@ fn what_ranks_tell_each_other() {
 }
 
 #[test]
-fn what_is_divided_is_the_whole() {
+fn divided_work_adds_up_to_the_whole() {
     for (size, count) in [(1, 7), (2, 7), (3, 7), (6, 7), (3, 0), (2, 64)] {
         let found = on(size, |ranks| {
             ranks.divide(count, 3, |part| {
@@ -199,7 +199,7 @@ fn what_is_divided_is_the_whole() {
 }
 
 #[test]
-fn ranks_with_other_weights_are_refused() {
+fn ranks_with_different_weights_are_refused() {
     let check = |odd: usize| {
         on(3, |ranks| {
             let model = Model::new().unwrap();

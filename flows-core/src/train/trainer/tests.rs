@@ -1,4 +1,4 @@
-//! Exact resume, divergence, early stopping, broken files.
+//! Exact resume, divergence, early stopping, malformed files.
 
 use super::super::{EmaConfig, OptimizerConfig, Schedule};
 use super::*;
@@ -100,9 +100,9 @@ fn configs() -> Vec<TrainConfig> {
 }
 
 #[test]
-fn a_resumed_run_is_the_same_to_the_bit() {
+fn a_resumed_run_is_the_same_bit_for_bit() {
     for (i, config) in configs().into_iter().enumerate() {
-        // The live weights and the best ones alike.
+        // Both the last weights and the best ones.
         let config = TrainConfig { keep_best: i % 2 == 0, ema: config.ema.filter(|_| i != 1), ..config };
         let folder = tempfile::tempdir().unwrap();
         let whole = Model::new();
@@ -116,7 +116,7 @@ fn a_resumed_run_is_the_same_to_the_bit() {
         assert_eq!(stopped, Outcome::Interrupted);
         let second = Model::new();
         crate::testing::perturb(&second.parameters, 1.0, &mut Rng::seed(9)).unwrap();
-        // The model beside it plays no part, be it older, newer or broken.
+        // The model file beside it is ignored, even if malformed.
         std::fs::write(place.join("model.safetensors"), b"").unwrap();
         let mut resumed = trainer(&second, &config, &place, 77);
         assert_eq!(resumed.resume().unwrap(), 11);
@@ -130,7 +130,7 @@ fn a_resumed_run_is_the_same_to_the_bit() {
             rest.0.iter().map(key).collect::<Vec<_>>(),
             "{config:?}"
         );
-        // The two runs' files hold the same weights, and the model file those that the model ended with.
+        // The model file holds the weights that the model ended with.
         let file = load_model(&place.join("model.safetensors")).unwrap();
         assert_eq!(file.step, Some(20));
         second.parameters.load(&file.tensors).unwrap();
@@ -140,7 +140,7 @@ fn a_resumed_run_is_the_same_to_the_bit() {
 }
 
 #[test]
-fn the_layout_of_a_training_file_stays() {
+fn the_layout_of_a_training_file_is_stable() {
     let folder = tempfile::tempdir().unwrap();
     let model = Model::new();
     train(&model, &mut trainer(&model, &configs()[0], folder.path(), 5), &mut ()).unwrap();
@@ -191,7 +191,7 @@ fn groups_are_trained_and_resumed_with_their_rates() {
 }
 
 #[test]
-fn closures_watch_a_run() {
+fn closures_observe_a_run() {
     let model = Model::new();
     let mut trainer = Trainer::new(&model.parameters, TrainConfig::default(), Rng::seed(0)).unwrap();
     let mut seen = Vec::new();
@@ -222,7 +222,7 @@ fn the_best_weights_are_restored_and_patience_ends_the_run() {
     assert_eq!((outcome, trainer.step(), trainer.best()), (Outcome::EarlyStopped, 6, Some(3.0)));
     assert_eq!(model.bits(), at_best);
     assert!(matches!(trainer.run(|_, rng| model.loss(rng), None, &mut ()), Err(Error::Config(_))));
-    // Resumed, it is still out of patience.
+    // A resumed run is still out of patience.
     trainer.resume().unwrap();
     let mut evaluate = |_: &mut Rng| Ok(0.0);
     let outcome = trainer.run(|_, rng| model.loss(rng), Some(&mut evaluate), &mut ()).unwrap();
@@ -230,7 +230,7 @@ fn the_best_weights_are_restored_and_patience_ends_the_run() {
 }
 
 #[test]
-fn what_is_reported_is_of_the_weights_that_are_kept() {
+fn the_reported_evaluation_is_of_the_kept_weights() {
     for keep_best in [false, true] {
         let folder = tempfile::tempdir().unwrap();
         let model = Model::new();
@@ -246,7 +246,7 @@ fn what_is_reported_is_of_the_weights_that_are_kept() {
 }
 
 #[test]
-fn steps_that_are_not_finite_are_left_out_then_an_error() {
+fn non_finite_steps_are_skipped_and_then_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let model = Model::new();
     let config = TrainConfig { steps: 30, checkpoint_every: Some(1), ..Default::default() };
@@ -288,7 +288,7 @@ fn steps_that_are_not_finite_are_left_out_then_an_error() {
 }
 
 #[test]
-fn a_gradient_that_is_not_finite_is_left_out() {
+fn a_step_with_a_non_finite_gradient_is_skipped() {
     let parameters = Parameters::new(DType::F64, &Device::Cpu, Rng::seed(0));
     let w = parameters.scope().weight("w", 1, Init::Constant(0.0)).unwrap();
     let config = TrainConfig { max_skipped: 0, clip_norm: Some(1.0), ..Default::default() };
@@ -300,7 +300,7 @@ fn a_gradient_that_is_not_finite_is_left_out() {
 }
 
 #[test]
-fn a_nan_is_told_from_a_row_outside() {
+fn divergence_by_nan_and_by_a_row_outside_the_support_differ() {
     use crate::bijectors::{Chain, Elementwise, univariate::Affine, univariate::Fixed};
     use crate::distributions::{StandardNormal, Transformed};
     use crate::train::forward_kl;
@@ -319,7 +319,7 @@ fn a_nan_is_told_from_a_row_outside() {
         trainer.run(|_, rng| forward_kl(&flow, &x, None, rng), None, &mut ()).unwrap_err().to_string()
     };
     let message = run(0.0, -1.0);
-    assert!(message.contains("the loss is infinite, as where a row lies outside"), "{message}");
+    assert!(message.contains("the loss is infinite, as when a row lies outside"), "{message}");
     let message = run(f32::NAN, 2.0);
     assert!(message.contains("the tensor `affine.parameters` is not finite"), "{message}");
     let message = run(0.0, f32::NAN);
@@ -327,7 +327,7 @@ fn a_nan_is_told_from_a_row_outside() {
 }
 
 #[test]
-fn broken_files_are_named_and_change_nothing() {
+fn malformed_files_are_named_and_change_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let model = Model::new();
     let config = configs().remove(0);
@@ -364,7 +364,7 @@ fn broken_files_are_named_and_change_nothing() {
 }
 
 #[test]
-fn settings_may_change_that_are_said_to() {
+fn only_changeable_settings_may_change() {
     let folder = tempfile::tempdir().unwrap();
     let model = Model::new();
     let trainer = |width: u32, tolerance: f64, changeable| {
@@ -389,7 +389,7 @@ fn settings_may_change_that_are_said_to() {
 }
 
 #[test]
-fn accumulated_batches_are_one_large_batch() {
+fn accumulated_batches_equal_one_large_batch() {
     let step = |accumulate: u64| {
         let parameters = Parameters::new(DType::F64, &Device::Cpu, Rng::seed(0));
         let w = parameters.scope().weight("w", 1, Init::Constant(2.0)).unwrap();
@@ -399,7 +399,7 @@ fn accumulated_batches_are_one_large_batch() {
         let loss = |batch: u64, _: &mut Rng| {
             numbers.push(batch);
             let x = w.affine(if accumulate == 1 { 2.5 } else { batch as f64 + 1.0 }, 0.0)?;
-            // The second weight has a gradient of the last batches only.
+            // The second weight has a gradient in the last batches only.
             Ok(if batch >= 2 { (x + &idle)?.sum_all()? } else { x.sum_all()? })
         };
         Trainer::new(&parameters, config, Rng::seed(0)).unwrap().run(loss, None, &mut ()).unwrap();
@@ -410,7 +410,7 @@ fn accumulated_batches_are_one_large_batch() {
 }
 
 #[test]
-fn what_cannot_be_trained_is_refused() {
+fn untrainable_setups_are_refused() {
     let model = Model::new();
     let run = |config: TrainConfig, loss: &dyn Fn(&mut Rng) -> Result<Tensor>| {
         let mut trainer = Trainer::new(&model.parameters, config, Rng::seed(0))?;

@@ -1,4 +1,4 @@
-//! Training on several processes, the ranks of a run, each of which works on a part of every batch.
+//! Data-parallel training on several processes, the ranks of a run, each of which works on a part of every batch.
 
 mod launcher;
 #[cfg(feature = "mpi")]
@@ -20,44 +20,44 @@ use std::ops::{ControlFlow, Range};
 use std::rc::Rc;
 use std::time::Duration;
 
-/// How long a rank that fails waits before it ends the others: what fails on all alike rank 0 says alone.
+/// How long a failing rank waits before it aborts the others, so that rank 0 alone reports an error that all share.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// What joins the ranks of a run: messages, which arrive in the order in which they were sent.
+/// Point-to-point messages between the ranks of a run, which arrive in the order in which they were sent.
 pub trait Communicator: Debug {
-    /// The number of this process: 0, 1, ...
+    /// The index of this process: 0, 1, ...
     fn rank(&self) -> usize;
 
-    /// How many ranks there are.
+    /// The number of ranks.
     fn size(&self) -> usize;
 
-    /// Sends a message; may wait until it is received.
+    /// Sends a message; may block until it is received.
     ///
     /// # Errors
     /// When the other rank is gone.
     fn send(&self, to: usize, message: &[u8]) -> Result<()>;
 
-    /// The next message of another rank.
+    /// Waits for the next message from another rank.
     ///
     /// # Errors
-    /// As [`Self::send`].
+    /// Same as [`Self::send`].
     fn receive(&self, from: usize) -> Result<Vec<u8>>;
 
-    /// Ends all ranks at once, for they would wait for this one.
+    /// Ends all ranks at once, since they would wait for this one.
     fn abort(&self, status: u8) -> !;
 }
 
 /// The ranks of a run, seen from one of them.
 ///
 /// All ranks run the same loop from the same seed on the same data. [`Self::gradients`] divides the
-/// pieces of each batch among them and adds up in the order of the pieces, so that weights are the same
-/// to the bit on every rank, and the same for 1, 2 and 4 ranks of a run of 4 pieces (on processors that
-/// have the same kernels). Rank 0 alone writes files, and what one rank alone knows (that its user asked
-/// to stop) the others learn by [`Self::any`].
+/// pieces of each batch among them and sums in the order of the pieces, so that the weights are bit for bit the same
+/// on every rank, and, with 4 pieces, the same for 1, 2 and 4 ranks (on processors that
+/// use the same kernels). Only rank 0 writes files. What a single rank knows, such as a user's request
+/// to stop, is shared through [`Self::any`].
 ///
-/// Each method is called by all ranks, in the same order.
+/// All ranks must call the same methods in the same order.
 ///
-/// A loop becomes one for any number of ranks by the lines that name them:
+/// The lines that mention `ranks` make this loop run on any number of ranks:
 ///
 /// ```
 /// use candle_core::{DType, Device};
@@ -78,7 +78,7 @@ pub trait Communicator: Debug {
 ///     let weights = parameters.trainable();
 ///     let loss = |_, rng: &mut Rng| {
 ///         let x = rng.normal_tensor((256, 2), DType::F32, &Device::Cpu)?;
-///         // Four pieces: as many ranks have something to do.
+///         // Four pieces keep up to four ranks busy.
 ///         ranks.gradients(&weights, 256, 4, rng, |rows, _| {
 ///             let x = x.narrow(0, rows.start, rows.len())?;
 ///             let y = network.forward(&x, None, &mut Mode::evaluation())?;
@@ -93,7 +93,7 @@ pub trait Communicator: Debug {
 ///     Ok(())
 /// }
 ///
-/// // Alone unless `mpirun` or `srun` has started the process.
+/// // A single process unless `mpirun` or `srun` has started it.
 /// let ranks = Ranks::start()?;
 /// let report = |error: &Error| {
 ///     eprintln!("rank {}: {error}", ranks.rank());
@@ -116,12 +116,12 @@ impl Ranks {
         Self(if communicator.size() > 1 { Some(Rc::new(communicator)) } else { None })
     }
 
-    /// The number of this process.
+    /// The index of this process.
     pub fn rank(&self) -> usize {
         self.0.as_ref().map_or(0, |ranks| ranks.rank())
     }
 
-    /// How many ranks there are.
+    /// The number of ranks.
     pub fn size(&self) -> usize {
         self.0.as_ref().map_or(1, |ranks| ranks.size())
     }
@@ -131,7 +131,7 @@ impl Ranks {
         self.rank() == 0
     }
 
-    /// The part of `count` things, in order, that this rank works on.
+    /// The range of `count` items that this rank works on.
     pub fn part(&self, count: usize) -> Range<usize> {
         let (rank, size) = (self.rank(), self.size());
         // Products of 128 bits: counts go up to the size of memory.
@@ -139,11 +139,11 @@ impl Ranks {
         bound(rank)..bound(rank + 1)
     }
 
-    /// [`LossGradients::of_pieces`] with the pieces divided among the ranks: all get the gradients for
-    /// `weights`, the same to the bit. A batch of one piece is worked on by every rank.
+    /// [`LossGradients::of_pieces`] with the pieces divided among the ranks: all get bit for bit the same gradients of
+    /// `weights`. A batch of one piece is processed by every rank.
     ///
     /// # Errors
-    /// Those of `loss`, on whichever rank, and when a rank is gone.
+    /// Any error from `loss` on any rank, and when a rank is gone.
     pub fn gradients<L: Loss>(
         &self,
         weights: &[(String, Var)],
@@ -158,7 +158,7 @@ impl Ranks {
         let pieces = Pieces::cut(rows, pieces, rng);
         let parts = pieces.gradients(self.part(pieces.len()), loss);
         let (parts, infinite) = self.agree(parts, |parts| parts.iter().any(|(part, _)| part.gradients.is_none()))?;
-        // As bits, which JSON keeps; none as long as no rank has had a piece.
+        // As bits, which JSON keeps exactly; none until a rank has had a piece.
         let value = self.fold(|before: Option<Option<u64>>| {
             let mut values =
                 before.flatten().map(f64::from_bits).into_iter().chain(parts.iter().map(|(part, _)| part.value));
@@ -169,7 +169,7 @@ impl Ranks {
         if infinite {
             return Ok(LossGradients { value, gradients: None });
         }
-        // Candle's gradients and those that were summed in place are added up apart, as in one process.
+        // Candle's gradients and those accumulated in place are summed separately, as in one process.
         let apart = |(part, sums): (LossGradients, crate::ops::Sums)| {
             let mut summed = GradStore::default();
             sums.finish(&mut summed)?;
@@ -202,15 +202,15 @@ impl Ranks {
         Ok(LossGradients { value, gradients: Some(gradients) })
     }
 
-    /// Whether it is so on any rank. An error of one rank is an error on all.
+    /// Whether `own` is true on any rank. An error on one rank is an error on all.
     ///
     /// # Errors
-    /// That of this rank, or one that names the rank that has one.
+    /// This rank's error, or one that names the rank that failed.
     pub fn any(&self, own: Result<bool>) -> Result<bool> {
         Ok(self.agree(own, |own| *own)?.1)
     }
 
-    /// What this rank has, if no rank has failed, and whether it holds of what any rank has.
+    /// This rank's value, if no rank has failed, and whether `holds` is true of any rank's value.
     fn agree<T>(&self, own: Result<T>, holds: impl Fn(&T) -> bool) -> Result<(T, bool)> {
         let failure = own.as_ref().err().map(|error| format!("rank {} of the run failed: {error}", self.rank()));
         let (any, failed) = self.fold(|before: Option<(bool, Option<String>)>| {
@@ -221,21 +221,21 @@ impl Ranks {
         failed.map_or(Ok((own, any)), |message| Err(Error::Io(message)))
     }
 
-    /// What `own` gives on rank 0, which alone calls it: a seed that is drawn, for example, or a file that is read.
+    /// The result of `own` on rank 0, the only rank that calls it: a random seed, for example, or the contents of a file.
     ///
     /// # Errors
-    /// That of `own`, on all ranks, and when a rank is gone.
+    /// The error from `own`, on all ranks, and when a rank is gone.
     pub fn of_first<T: Serialize + DeserializeOwned>(&self, own: impl FnOnce() -> Result<T>) -> Result<T> {
         if self.0.is_none() {
             return own();
         }
         let (own, _) = self.agree(self.is_first().then(own).transpose(), |_| false)?;
-        // A list, since what is nothing in JSON, such as `()`, cannot be told from none.
+        // A list, since JSON does not distinguish values such as `()` from none.
         let mut first = self.fold(|before: Option<Vec<T>>| Ok(before.unwrap_or(own.into_iter().collect())))?;
-        first.pop().ok_or_else(|| Error::Internal("rank 0 has told the others nothing".into()))
+        first.pop().ok_or_else(|| Error::Internal("rank 0 has sent no value to the others".into()))
     }
 
-    /// What each rank has, rank 0 first.
+    /// The values of all ranks, in order of rank.
     ///
     /// # Errors
     /// When a rank is gone.
@@ -243,10 +243,10 @@ impl Ranks {
         self.fold(|before: Option<Vec<T>>| Ok(before.into_iter().flatten().chain([own]).collect()))
     }
 
-    /// Passes if all ranks have the same weights and buffers, to the bit, as they must when a run begins.
+    /// Checks that all ranks have bit for bit the same weights and buffers, as they must when a run begins.
     ///
     /// # Errors
-    /// When they do not, or a rank is gone.
+    /// When they differ, or a rank is gone.
     pub fn check_same(&self, parameters: &Parameters) -> Result<()> {
         if self.0.is_none() {
             return Ok(());
@@ -258,18 +258,18 @@ impl Ranks {
         let sums = self.all(sum)?;
         match sums.iter().position(|sum| *sum != sums[0]) {
             Some(rank) => Err(Error::Data(format!(
-                "rank {rank} begins with other weights than rank 0: start all ranks with the same program, settings \
-                 and data, on processors of one kind"
+                "rank {rank} begins with different weights from rank 0: start all ranks with the same program, settings \
+                 and data, on processors of the same kind"
             ))),
             None => Ok(()),
         }
     }
 
-    /// The figures that `work` gives for `count` things, in order, of which each rank works on a part that begins at a
-    /// multiple of `unit`; all get all.
+    /// The results of `work` for `count` items, in order, on all ranks: each rank computes those of a range that begins
+    /// at a multiple of `unit`.
     ///
     /// # Errors
-    /// Those of `work`, on whichever rank, and when a rank is gone.
+    /// Any error from `work` on any rank, and when a rank is gone.
     pub fn divide(
         &self,
         count: usize,
@@ -285,7 +285,7 @@ impl Ranks {
         self.gather(&own)
     }
 
-    /// The numbers of all ranks, those of rank 0 first.
+    /// The numbers of all ranks, concatenated in order of rank.
     ///
     /// # Errors
     /// When a rank is gone.
@@ -296,7 +296,7 @@ impl Ranks {
         Ok(all.concat().chunks_exact(8).map(value).collect())
     }
 
-    /// An observer for all ranks: the run ends on all where it is to end on one.
+    /// An observer that ends the run on all ranks when `own` ends it on one.
     pub fn observer<'a>(&'a self, own: &'a mut dyn Observer) -> impl Observer + 'a {
         move |event: &StepEvent| {
             let stop = own.step(event).map(|flow| flow.is_break());
@@ -304,9 +304,9 @@ impl Ranks {
         }
     }
 
-    /// Ends the processes of all ranks if the work of this one ended with an error: they would wait for
-    /// it. `report` shows the error and gives the exit status. An [`Error::Interrupted`] is one that all ranks have:
-    /// nobody waits.
+    /// Ends the processes of all ranks if this one ended with an error, since they would wait for
+    /// it. `report` shows the error and returns the exit status. [`Error::Interrupted`] is returned instead: all ranks
+    /// have it, so none waits.
     pub fn finish<T>(&self, result: Result<T>, report: impl FnOnce(&Error) -> u8) -> Result<T> {
         match (&self.0, result) {
             (Some(ranks), Err(error)) if !matches!(error, Error::Interrupted(_)) => {
@@ -319,20 +319,21 @@ impl Ranks {
         }
     }
 
-    /// A value that goes from rank to rank, each of which makes the next of it; all get the last.
+    /// A value passed from rank to rank, each of which maps it to the next; all get the last value.
     fn fold<T: Serialize + DeserializeOwned>(&self, next: impl FnOnce(Option<T>) -> Result<T>) -> Result<T> {
-        let broken = |error: serde_json::Error| Error::Internal(format!("a message between ranks is broken ({error})"));
+        let broken =
+            |error: serde_json::Error| Error::Internal(format!("a message between ranks is invalid ({error})"));
         let mut next = Some(next);
         let values = self.fold_each(1, |_, before| {
             let before = before.map(|before| serde_json::from_slice(&before)).transpose().map_err(broken)?;
-            let next = next.take().ok_or_else(|| Error::Internal("a message was asked for twice".into()))?;
+            let next = next.take().ok_or_else(|| Error::Internal("a message was requested twice".into()))?;
             serde_json::to_vec(&next(before)?).map_err(broken)
         })?;
         serde_json::from_slice(&values.concat()).map_err(broken)
     }
 
-    /// `count` messages that go from rank to rank, each of which makes the next of it; all get the last
-    /// of each. While one rank works on a message the one before it works on the next.
+    /// [`Self::fold`] of `count` messages, pipelined: while one rank works on a message, the rank before it works on
+    /// the next.
     fn fold_each(
         &self,
         count: usize,
@@ -350,7 +351,7 @@ impl Ranks {
                 messages.push(message);
             }
         }
-        // And back, the last rank first.
+        // The results go back, from the last rank to the first.
         for i in 0..count {
             if rank < last {
                 messages.push(ranks.receive(rank + 1)?);
@@ -363,7 +364,7 @@ impl Ranks {
     }
 }
 
-/// Two gradients of one weight, either of which may be missing, as bytes.
+/// Two optional gradients of one weight, as bytes.
 fn encode(gradients: &[Option<Tensor>; 2]) -> Result<Vec<u8>> {
     let mut bytes: Vec<u8> = gradients.iter().map(|gradient| u8::from(gradient.is_some())).collect();
     for gradient in gradients.iter().flatten() {
@@ -383,7 +384,7 @@ fn decode(bytes: Vec<u8>, var: &Var) -> Result<[Option<Tensor>; 2]> {
         [1, 1] if values.len() == 2 * size => [Some(tensor(&values[..size])?), Some(tensor(&values[size..])?)],
         _ => {
             return Err(Error::Internal(
-                "the ranks of a run do not train the same model: start all with the same program and settings".into(),
+                "the ranks of the run do not train the same model: start all with the same program and settings".into(),
             ));
         }
     })

@@ -8,7 +8,7 @@ use crate::{Error, Result, Rng};
 use candle_core::Tensor;
 use std::time::Instant;
 
-/// A validation figure, lower is better; the generator is the same at every call.
+/// Computes a validation figure, lower being better; the generator is in the same state at every call.
 pub type Evaluate<'a> = &'a mut dyn FnMut(&mut Rng) -> Result<f64>;
 
 /// How a run ended.
@@ -16,7 +16,7 @@ pub type Evaluate<'a> = &'a mut dyn FnMut(&mut Rng) -> Result<f64>;
 pub enum Outcome {
     /// All steps are done.
     Finished,
-    /// Evaluations did not get better any more.
+    /// The evaluations stopped improving.
     EarlyStopped,
     /// An [`Observer`] asked to stop.
     Interrupted,
@@ -24,11 +24,11 @@ pub enum Outcome {
 
 /// Trains the weights of one store.
 ///
-/// A step draws `accumulate` batches and minimises their mean loss by a [`Step`]. One whose loss or
-/// gradient is not finite is left out; too many in a row are an [`Error::Diverged`].
+/// Each step evaluates the loss on `accumulate` batches and minimises the mean by a [`Step`]. Steps whose loss or
+/// gradient is not finite are skipped; too many in a row are an [`Error::Diverged`].
 ///
-/// At its end, whatever the [`Outcome`], the model has the weights to use: those of the best
-/// evaluation (`keep_best`), else the averages (`ema`), else the last.
+/// When a run ends, whatever the [`Outcome`], the model has the weights to use: those of the best
+/// evaluation (`keep_best`), else the averages (`ema`), else the last weights.
 #[derive(Debug)]
 pub struct Trainer {
     pub(super) parameters: Parameters,
@@ -38,12 +38,12 @@ pub struct Trainer {
     pub(super) progress: Progress,
     pub(super) best: Option<Vec<(String, Tensor)>>,
     pub(super) checkpoint: Option<Checkpoint>,
-    /// The weights are those to use, no longer those of the last step.
+    /// Whether the run has ended, so that the model has the weights to use rather than those of the last step.
     pub(super) over: bool,
 }
 
 impl Trainer {
-    /// A trainer of the weights that `parameters` has by now; `rng` is what the loss draws from.
+    /// A trainer of the weights currently in `parameters`; `rng` is passed to the loss.
     ///
     /// # Errors
     /// When a setting cannot be used, or there is nothing to train.
@@ -81,14 +81,14 @@ impl Trainer {
         })
     }
 
-    /// Has the run saved in `checkpoint`.
+    /// Saves the run to `checkpoint`.
     #[must_use]
     pub fn with_checkpoint(mut self, checkpoint: Checkpoint) -> Self {
         self.checkpoint = Some(checkpoint);
         self
     }
 
-    /// What it trains.
+    /// The parameters that are trained.
     pub fn parameters(&self) -> &Parameters {
         &self.parameters
     }
@@ -98,7 +98,7 @@ impl Trainer {
         self.progress.step
     }
 
-    /// Seconds of training, those before an interruption included.
+    /// Seconds of training, including those before an interruption.
     pub fn seconds(&self) -> f64 {
         self.progress.seconds
     }
@@ -108,20 +108,20 @@ impl Trainer {
         self.progress.best.map(f64::from_bits)
     }
 
-    /// The evaluation of the weights that are kept: the best if `keep_best`, else the last.
+    /// The evaluation of the weights that are kept: the best one if `keep_best`, else the last.
     pub fn kept(&self) -> Option<f64> {
         if self.config.keep_best { self.best() } else { self.progress.last.map(f64::from_bits) }
     }
 
-    /// Trains to the end, to the patience's end, or until the observer asks to stop; then saves.
+    /// Trains until all steps are done, patience runs out, or the observer asks to stop; then saves.
     ///
-    /// `loss` gets the number of its batch (0, 1, 2, ..., going on after a resume) and gives a
-    /// scalar, or one with its gradients ([`LossGradients::of_pieces`](super::LossGradients::of_pieces)). A loss that takes its batch from that number and the generator alone makes a resumed
-    /// run the same to the bit.
+    /// `loss` takes the index of its batch (0, 1, 2, ..., continuing after a resume) and returns a
+    /// scalar, or a value with its gradients ([`LossGradients::of_pieces`](super::LossGradients::of_pieces)). If its
+    /// batch depends only on that index and the generator, a resumed run is bit for bit an uninterrupted one.
     ///
     /// # Errors
-    /// Those of `loss`, `evaluate` and the observer; [`Error::Diverged`]; files that cannot be
-    /// written. The last checkpoint is then as it was.
+    /// Any error from `loss`, `evaluate` or the observer, [`Error::Diverged`], or when a file cannot be
+    /// written. The last checkpoint is then left as it was.
     pub fn run<L: Loss>(
         &mut self,
         mut loss: impl FnMut(u64, &mut Rng) -> Result<L>,
@@ -129,7 +129,7 @@ impl Trainer {
         observer: &mut dyn Observer,
     ) -> Result<Outcome> {
         if self.over {
-            return Err(Error::Config("the run is over: make a new trainer, or resume".into()));
+            return Err(Error::Config("the run has ended: create a new trainer, or resume".into()));
         }
         if evaluate.is_none() && (self.config.patience.is_some() || self.scheduler.needs_evaluation()) {
             return Err(Error::Config("`patience` and the plateau schedule need data to evaluate on".into()));
@@ -168,7 +168,7 @@ impl Trainer {
                 outcome = Outcome::Interrupted;
                 break;
             }
-            // Not amid steps that are left out: the run may be about to diverge.
+            // Not after a skipped step: the run may be about to diverge.
             if due(self.config.checkpoint_every) && step < steps && self.progress.skipped_in_a_row == 0 {
                 self.save()?;
             }
@@ -202,19 +202,19 @@ impl Trainer {
         progress.skipped_in_a_row += 1;
         if progress.skipped_in_a_row > self.config.max_skipped {
             let StepOutcome { loss, grad_norm } = outcome;
-            // A weight that is NaN is the cause, and has a name.
+            // If a weight is NaN it is the cause: name it.
             self.check_finite()?;
             let what = match loss {
                 loss if loss.is_finite() => "the gradient is not finite",
                 loss if loss.is_nan() => "the loss is NaN",
-                _ => "the loss is infinite, as where a row lies outside of what the flow reaches,",
+                _ => "the loss is infinite, as when a row lies outside the support of the flow,",
             };
             return Err(self.diverged(what, &format!("loss {loss}, learning rate {lr:e}, gradient norm {grad_norm}")));
         }
         Ok(outcome)
     }
 
-    /// Evaluates the averages if there are any, and keeps the best.
+    /// Evaluates the averaged weights, if there are any, else the weights, and keeps the best.
     fn evaluate(&mut self, evaluate: &mut Evaluate<'_>) -> Result<f64> {
         let mut rng = self.progress.evaluation_rng.clone();
         let best = self.best();
@@ -241,7 +241,7 @@ impl Trainer {
         Ok(value)
     }
 
-    /// The tensors of the model to use.
+    /// The weights and buffers of the model to use.
     pub(super) fn model_tensors(&mut self) -> Result<Vec<(String, Tensor)>> {
         match (&self.best, self.training.ema_mut()) {
             (Some(best), _) => Ok(best.clone()),
@@ -250,7 +250,7 @@ impl Trainer {
         }
     }
 
-    /// Refuses weights and buffers that are not finite, so that they are never saved over good ones.
+    /// Refuses non-finite weights and buffers, so that they are never saved over good ones.
     pub(super) fn check_finite(&self) -> Result<()> {
         for (name, tensor) in self.parameters.tensors() {
             if !is_finite(&tensor)? {
@@ -265,16 +265,15 @@ impl Trainer {
         let step = self.progress.step;
         let row = match self.progress.skipped_in_a_row {
             0 => String::new(),
-            row => format!(" after {} steps left out for the same reason", row - 1),
+            row => format!(" after {} steps skipped for the same reason", row - 1),
         };
         Error::Diverged(format!(
             "training diverged: {what} at step {step} ({figures}){row}. No checkpoint was overwritten. Try a lower \
-             learning rate (`optimizer.lr`), a warm-up (`schedule.warmup`) or clipping (`clip_norm`), and look for \
-             values that are not finite in the data"
+             learning rate (`optimizer.lr`), a warm-up (`schedule.warmup`) or clipping (`clip_norm`), and check the \
+             data for non-finite values"
         ))
     }
 }
 
 #[cfg(test)]
-#[path = "trainer_tests.rs"]
 mod tests;
