@@ -107,7 +107,6 @@
 //!
 //! `cuda`, `mkl` and `mpi`, which are off by default, are for NVIDIA's GPUs, Intel's matrix products and training on many
 //! machines.
-
 //!
 //! # Vector instructions
 //!
