@@ -95,13 +95,13 @@ pub(super) struct AffineKernel {
 const CHUNK: usize = 4096;
 
 /// Elements of a chunk where the parameters are those of a row: whole rows.
-fn chunk(x: usize, parameters: usize) -> usize {
+pub(super) fn chunk(x: usize, parameters: usize) -> usize {
     let columns = parameters / 2;
     if columns < x { columns * (CHUNK / columns).max(1) } else { CHUNK }
 }
 
 /// The parameters of the elements of a chunk: `own`, or those of a row again and again.
-fn expand<'a, T: Real>(parameters: &'a [T], repeated: &'a [T], start: usize, n: usize) -> &'a [T] {
+pub(super) fn expand<'a, T: Real>(parameters: &'a [T], repeated: &'a [T], start: usize, n: usize) -> &'a [T] {
     if repeated.is_empty() { &parameters[2 * start..2 * (start + n)] } else { &repeated[..2 * n] }
 }
 

@@ -1,7 +1,8 @@
 //! The sinh-arcsinh transformer: value and log-derivative in one pass, backward in another.
 
+use super::affine::{chunk, expand};
 use super::cpu::Real;
-use super::functions::Functions;
+use super::simd::dispatch;
 use super::transformer::{Transformer, transform};
 use super::{Direction, softplus, tanh};
 use crate::Result;
@@ -41,9 +42,6 @@ struct Kernel {
     direction: Direction,
 }
 
-/// Elements of a chunk, about.
-const CHUNK: usize = 1024;
-
 /// `e^8.7` is more than a value's derivative by the weight is times the value.
 const MARGIN: f64 = 8.7;
 
@@ -70,18 +68,22 @@ struct Path {
 }
 
 /// `sinh u`, `cosh u` and `ln cosh u`.
-fn sinh(u: f64) -> (f64, f64, f64) {
-    let e = u.abs().fast_exp_m1();
+#[inline(always)]
+fn sinh<T: Real>(u: f64) -> (f64, f64, f64) {
+    let e = T::wide_exp_m1(u.abs());
     let inverse = 1.0 / (1.0 + e);
     let rise = 0.5 * e * (e * inverse);
-    ((0.5 * (e + e * inverse)).copysign(u), 1.0 + rise, rise.fast_ln_1p())
+    ((0.5 * (e + e * inverse)).copysign(u), 1.0 + rise, T::wide_ln_1p(rise))
 }
 
 impl SinhArcsinh {
-    fn parts(self, raw: &[f64; 2]) -> Parts {
-        let near = raw[0].clamp(-self.skew, self.skew);
-        let far = ((raw[0] - near) / self.skew).fast_tanh();
-        let weight = (raw[1] / self.log_weight).fast_tanh();
+    #[inline(always)]
+    fn parts<T: Real>(self, raw: &[T]) -> Parts {
+        let (skew, weight) = (raw[0].wide(), raw[1].wide());
+        let near = if skew > self.skew { self.skew } else { skew };
+        let near = if near < -self.skew { -self.skew } else { near };
+        let far = T::of((skew - near) / self.skew).fast_tanh().wide();
+        let weight = T::of(weight / self.log_weight).fast_tanh().wide();
         Parts {
             skew: near + self.skew * far,
             skew_slope: 1.0 - far * far,
@@ -97,51 +99,48 @@ impl Kernel {
         T::max_value().wide().ln() - MARGIN
     }
 
-    fn path(self, v: f64, parts: Parts, most: f64) -> Path {
-        let a = if v.is_infinite() { f64::MAX } else { v.abs() };
+    #[inline(always)]
+    fn path<T: Real>(self, v: f64, parts: Parts, most: f64) -> Path {
+        let a = v.abs();
+        let a = if a > f64::MAX { f64::MAX } else { a };
         let root = if a < 1e150 { (1.0 + a * a).sqrt() } else { a };
         // root - 1, and asinh v = ln(v + root).
         let rise = a * (a / (1.0 + root));
-        let inner = (a + rise).fast_ln_1p().copysign(v);
-        let log_root = rise.fast_ln_1p();
+        let inner = T::wide_ln_1p(a + rise).copysign(v);
+        let log_root = T::wide_ln_1p(rise);
         let Parts { skew, log_weight: t, .. } = parts;
         let (outer, sign) = match self.direction {
-            Direction::Forward => ((inner + skew) * t.fast_exp(), 1.0),
-            Direction::Inverse => (inner * (-t).fast_exp() - skew, -1.0),
+            Direction::Forward => ((inner + skew) * T::wide_exp(t), 1.0),
+            Direction::Inverse => (inner * T::wide_exp(-t) - skew, -1.0),
         };
-        let (value, cosh, log_cosh) = sinh(outer.clamp(-most, most));
+        let kept = if outer > most { most } else { outer };
+        let (value, cosh, log_cosh) = sinh::<T>(if kept < -most { -most } else { kept });
         let log = if outer.abs() > most { f64::NEG_INFINITY } else { log_cosh - log_root + sign * t };
         Path { inner, root, outer, cosh, value, log }
     }
 
     /// The gradients by what was given and by both raw parameters.
-    fn gradient(self, v: f64, parts: Parts, most: f64, [gvalue, glog]: [f64; 2]) -> [f64; 3] {
-        let Path { inner, root, outer, cosh, value, log } = self.path(v, parts, most);
-        if log == f64::NEG_INFINITY {
-            return [0.0; 3];
-        }
+    #[inline(always)]
+    fn gradient<T: Real>(self, v: f64, parts: Parts, most: f64, [gvalue, glog]: [f64; 2]) -> [f64; 3] {
+        let Path { inner, root, outer, cosh, value, log } = self.path::<T>(v, parts, most);
+        let refused = log == f64::NEG_INFINITY;
         let by_outer = gvalue * cosh + glog * (value / cosh);
         let t = parts.log_weight;
         let (by_inner, by_skew, by_weight) = match self.direction {
             Direction::Forward => {
-                let by_sum = by_outer * t.fast_exp();
+                let by_sum = by_outer * T::wide_exp(t);
                 (by_sum, by_sum, by_outer * outer + glog)
             }
             Direction::Inverse => {
-                let weight = (-t).fast_exp();
+                let weight = T::wide_exp(-t);
                 (by_outer * weight, -by_outer, -by_outer * inner * weight - glog)
             }
         };
         // The logarithm of the root has derivative v / root by the asinh.
         let by_v = by_inner / root - glog * (v / root) / root;
-        [by_v, by_skew * parts.skew_slope, by_weight * parts.log_weight_slope]
+        let gradients = [by_v, by_skew * parts.skew_slope, by_weight * parts.log_weight_slope];
+        gradients.map(|g| if refused { 0.0 } else { g })
     }
-}
-
-/// The raw parameters of an element.
-fn raw<T: Real>(parameters: &[T], i: usize) -> [f64; 2] {
-    let at = 2 * (i % (parameters.len() / 2));
-    [parameters[at].wide(), parameters[at + 1].wide()]
 }
 
 impl Transformer for Kernel {
@@ -152,32 +151,50 @@ impl Transformer for Kernel {
     }
 
     fn evaluate<T: Real>(&self, x: &[T], parameters: &[T]) -> Vec<T> {
-        let most = Self::most::<T>();
+        let (kernel, most) = (*self, Self::most::<T>());
+        let size = chunk(x.len(), parameters.len());
+        let repeated =
+            if parameters.len() < 2 * x.len() { parameters.repeat(2 * size / parameters.len()) } else { vec![] };
         let mut packed = vec![T::zero(); 2 * x.len()];
         let (values, logs) = packed.split_at_mut(x.len());
-        let chunks = x.par_chunks(CHUNK).zip(values.par_chunks_mut(CHUNK)).zip(logs.par_chunks_mut(CHUNK));
+        let chunks = x.par_chunks(size).zip(values.par_chunks_mut(size)).zip(logs.par_chunks_mut(size));
         chunks.enumerate().for_each(|(i, ((x, values), logs))| {
-            for (j, ((x, value), log)) in x.iter().zip(values).zip(logs).enumerate() {
-                let parts = self.bounds.parts(&raw(parameters, i * CHUNK + j));
-                let path = self.path(x.wide(), parts, most);
-                (*value, *log) = (T::of(path.value), T::of(path.log));
-            }
+            let parameters = expand(parameters, &repeated, i * size, x.len());
+            dispatch(
+                #[inline(always)]
+                || {
+                    for (((&x, p), value), log) in x.iter().zip(parameters.chunks_exact(2)).zip(values).zip(logs) {
+                        let path = kernel.path::<T>(x.wide(), kernel.bounds.parts(p), most);
+                        (*value, *log) = (T::of(path.value), T::of(path.log));
+                    }
+                },
+            );
         });
         packed
     }
 
     fn gradients<T: Real>(&self, x: &[T], parameters: &[T], _: &[T], grad: &[T]) -> (Vec<T>, Vec<T>) {
-        let most = Self::most::<T>();
+        let (kernel, most) = (*self, Self::most::<T>());
+        let size = chunk(x.len(), parameters.len());
+        let repeated =
+            if parameters.len() < 2 * x.len() { parameters.repeat(2 * size / parameters.len()) } else { vec![] };
         let (gvalues, glogs) = grad.split_at(x.len());
         let (mut gx, mut gp) = (vec![T::zero(); x.len()], vec![T::zero(); 2 * x.len()]);
-        let chunks = gx.par_chunks_mut(CHUNK).zip(gp.par_chunks_mut(2 * CHUNK)).enumerate();
-        chunks.for_each(|(i, (gx, gp))| {
-            for (j, (gx, gp)) in gx.iter_mut().zip(gp.chunks_exact_mut(2)).enumerate() {
-                let at = i * CHUNK + j;
-                let weights = [gvalues[at].wide(), glogs[at].wide()];
-                let g = self.gradient(x[at].wide(), self.bounds.parts(&raw(parameters, at)), most, weights);
-                (*gx, gp[0], gp[1]) = (T::of(g[0]), T::of(g[1]), T::of(g[2]));
-            }
+        let inputs = x.par_chunks(size).zip(gvalues.par_chunks(size)).zip(glogs.par_chunks(size));
+        let chunks = inputs.zip(gx.par_chunks_mut(size)).zip(gp.par_chunks_mut(2 * size));
+        chunks.enumerate().for_each(|(i, ((((x, gvalues), glogs), gx), gp))| {
+            let parameters = expand(parameters, &repeated, i * size, x.len());
+            dispatch(
+                #[inline(always)]
+                || {
+                    let inputs = x.iter().zip(parameters.chunks_exact(2)).zip(gvalues).zip(glogs);
+                    for ((((x, p), gvalue), glog), (gx, gp)) in inputs.zip(gx.iter_mut().zip(gp.chunks_exact_mut(2))) {
+                        let weights = [gvalue.wide(), glog.wide()];
+                        let g = kernel.gradient::<T>(x.wide(), kernel.bounds.parts(p), most, weights);
+                        (*gx, gp[0], gp[1]) = (T::of(g[0]), T::of(g[1]), T::of(g[2]));
+                    }
+                },
+            );
         });
         if parameters.len() == gp.len() {
             return (gx, gp);

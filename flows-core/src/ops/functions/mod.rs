@@ -26,6 +26,10 @@ pub trait Functions: Copy {
     fn fast_softplus(self) -> Self;
     /// `e^x` of a number of f64, as exact as this type tells apart but not rounded to it.
     fn wide_exp(x: f64) -> f64;
+    /// `e^x - 1` in the same way.
+    fn wide_exp_m1(x: f64) -> f64;
+    /// `ln(1 + x)` in the same way.
+    fn wide_ln_1p(x: f64) -> f64;
     /// [`fast_softplus`](Self::fast_softplus) before it is rounded.
     fn wide_softplus(self) -> f64;
     /// `x / (1 + e^-x)`.
@@ -233,6 +237,16 @@ impl Functions for f32 {
     }
 
     #[inline(always)]
+    fn wide_exp_m1(x: f64) -> f64 {
+        exp_m1(x)
+    }
+
+    #[inline(always)]
+    fn wide_ln_1p(x: f64) -> f64 {
+        ln(1.0 + x, x)
+    }
+
+    #[inline(always)]
     fn wide_softplus(self) -> f64 {
         // ln(1 + e) = 2 atanh(e / (2 + e)).
         let x = f64::from(self);
@@ -322,6 +336,16 @@ impl Functions for f64 {
     #[inline(always)]
     fn wide_exp(x: f64) -> f64 {
         x.exp()
+    }
+
+    #[inline(always)]
+    fn wide_exp_m1(x: f64) -> f64 {
+        x.exp_m1()
+    }
+
+    #[inline(always)]
+    fn wide_ln_1p(x: f64) -> f64 {
+        x.ln_1p()
     }
 
     #[inline(always)]
