@@ -1,13 +1,13 @@
-//! Continuous normalizing flows: densities whose samples flow along a learnt vector field, with the
-//! solver of ordinary differential equations that they need.
+//! Continuous normalizing flows: densities that a learnt vector field transports from a simple base, with solvers for
+//! the ordinary differential equations involved.
 //!
 //! A [`ContinuousFlow`] is a density over vectors (FFJORD, Grathwohl et al., 2019, arXiv:1810.01367), an [`ImageModel`]
-//! one over images; [`Cnf`] is the bijector within, along a field of [`field`] or [your own](field::VectorField). Train
-//! it by likelihood, or without a solver by [`Cnf::matching_loss`]:
+//! one over images. Both are built on the bijector [`Cnf`], which follows a vector field from [`field`] or
+//! [one of your own](field::VectorField). Train by maximum likelihood, or without solving by flow matching:
 //!
 //! ```
 //! use ffjord::field::MlpConfig;
-//! use ffjord::{CnfSettings, ContinuousFlow, ContinuousFlowConfig, Coupling};
+//! use ffjord::{CnfSettings, ContinuousFlow, ContinuousFlowConfig, Pairing};
 //! use flows_core::data::Toy;
 //! use flows_core::distributions::score;
 //! use flows_core::train::{OptimizerConfig, TrainConfig, Trainer};
@@ -24,18 +24,18 @@
 //!     let config = TrainConfig { steps: 500, optimizer: OptimizerConfig::adam(1e-2), ..TrainConfig::default() };
 //!     let mut trainer = Trainer::new(model.parameters(), config, rng.fork())?;
 //!     let loss = |_, rng: &mut Rng| {
-//!         model.matching_loss(&Toy::EightGaussians.sample(256, rng)?, Coupling::Optimal, rng)
+//!         model.matching_loss(&Toy::EightGaussians.sample(256, rng)?, Pairing::Optimal, rng)
 //!     };
 //!     trainer.run(loss, None, &mut ())?;
 //!
 //!     let x = Toy::EightGaussians.sample(1_000, &mut rng)?;
 //!     let nats = score(&model, &x, None)?.mean_all()?.to_scalar::<f32>()?;
-//!     assert!(nats > -3.5, "{nats}"); // -2.83 is the most that can be had.
+//!     assert!(nats > -3.5, "{nats}"); // The optimum is -2.83.
 //!     Ok(())
 //! }
 //! ```
 
-/// The chapter of the introduction, whose code is tested with the documentation.
+/// The introduction's chapter on continuous flows, whose code is tested with the documentation.
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/introduction/continuous.md")]
 struct Chapter;
@@ -52,7 +52,7 @@ pub mod run;
 pub mod solver;
 mod training_cost;
 
-pub use cnf::{Cnf, CnfSettings, Cost, Coupling, Gradient, Matching};
+pub use cnf::{Cnf, CnfSettings, Cost, Gradient, Matching, Pairing};
 pub use energy::{Boltzmann, Energy, distances};
 #[cfg(feature = "cli")]
 pub use images::{ImageBits, log_likelihoods};
