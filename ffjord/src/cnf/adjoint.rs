@@ -3,26 +3,45 @@
 use super::discrete::{SolveGradients, dot};
 use super::operation::System;
 use crate::field::Number;
-use crate::solver::{End, Solver, State, Tolerance};
+use crate::solver::{End, Solver, State, Tolerance, larger};
 use flows_core::{Error, Result};
 
-/// A part of a state that nothing else depends on, excluded from the error estimate.
+/// The state of the adjoint equation.
 #[derive(Clone)]
-struct Unmeasured<S>(S);
-
-impl<S: State> State for Unmeasured<S> {
-    fn combine(base: Option<&Self>, terms: &[(f64, &Self)]) -> Result<Self> {
-        let terms: Vec<_> = terms.iter().map(|(c, k)| (*c, &k.0)).collect();
-        Ok(Self(S::combine(base.map(|b| &b.0), &terms)?))
-    }
-
-    fn norm(&self, _: &Self, _: &Self, _: Tolerance) -> Result<f64> {
-        Ok(0.0)
-    }
+struct Augmented<T> {
+    /// Points, (B, D).
+    z: Vec<T>,
+    /// The gradient with respect to the points, (B, D).
+    adjoint: Vec<T>,
+    /// The gradient with respect to the weights so far.
+    weights: Vec<T>,
+    /// The gradient with respect to the context so far, (B, C).
+    context: Vec<T>,
 }
 
-/// Points (B, D), their adjoints (B, D), and the integrals so far of the gradients with respect to weights and context.
-type Augmented<T> = ((Vec<T>, Vec<T>), Unmeasured<(Vec<T>, Vec<T>)>);
+impl<T: Clone> State for Augmented<T>
+where
+    Vec<T>: State,
+{
+    fn combine(base: Option<&Self>, terms: &[(f64, &Self)]) -> Result<Self> {
+        let combine = |part: fn(&Self) -> &Vec<T>| {
+            let terms: Vec<_> = terms.iter().map(|(c, k)| (*c, part(k))).collect();
+            State::combine(base.map(part), &terms)
+        };
+        Ok(Self {
+            z: combine(|state| &state.z)?,
+            adjoint: combine(|state| &state.adjoint)?,
+            weights: combine(|state| &state.weights)?,
+            context: combine(|state| &state.context)?,
+        })
+    }
+
+    /// Leaves out the gradients with respect to weights and context, which nothing else depends on.
+    fn norm(&self, a: &Self, b: &Self, tolerance: Tolerance) -> Result<f64> {
+        let z = self.z.norm(&a.z, &b.z, tolerance)?;
+        Ok(larger(z, self.adjoint.norm(&a.adjoint, &b.adjoint, tolerance)?))
+    }
+}
 
 /// The gradients of a solve, given its end and the gradients with respect to the end and the integral; with
 /// `train_end_time` also the one with respect to the later time, at the cost of one more evaluation.
@@ -45,24 +64,29 @@ where
     };
     let mut end_time = if train_end_time && sign > 0.0 { time_gradient(&end, &grad_z)? } else { 0.0 };
     let zeros = |n: usize| vec![T::zero(); n];
-    let start: Augmented<T> =
-        ((end, grad_z), Unmeasured((zeros(system.evaluator.weights()), zeros(system.context.len()))));
+    let (weights, context) = (zeros(system.evaluator.weights()), zeros(system.context.len()));
+    let start = Augmented { z: end, adjoint: grad_z, weights, context };
     let negated = |mut values: Vec<T>| {
         values.iter_mut().for_each(|v| *v = -*v);
         values
     };
-    let f = |t: f64, ((z, grad_z), _): &Augmented<T>| -> Result<Augmented<T>> {
-        let gradients = system.evaluator.gradients(t, system.batch(z), (grad_z, &grad_integral))?;
-        let parameters = (negated(gradients.weights), negated(gradients.context));
-        Ok(((gradients.value, negated(gradients.z)), Unmeasured(parameters)))
+    let f = |t: f64, state: &Augmented<T>| -> Result<Augmented<T>> {
+        let gradients = system.evaluator.gradients(t, system.batch(&state.z), (&state.adjoint, &grad_integral))?;
+        Ok(Augmented {
+            z: gradients.value,
+            adjoint: negated(gradients.z),
+            weights: negated(gradients.weights),
+            context: negated(gradients.context),
+        })
     };
     let solution = solver.run(f, start, &[times[1], times[0]], End::Exact, &mut |_| ())?.finished()?;
-    let Some(((start, z), Unmeasured((weights, context)))) = solution.states.into_iter().next_back() else {
+    let Some(start) = solution.states.into_iter().next_back() else {
         return Err(Error::Internal("a solve returned no states".into()));
     };
     if train_end_time && sign < 0.0 {
-        end_time = time_gradient(&start, &z)?;
+        end_time = time_gradient(&start.z, &start.adjoint)?;
     }
     let evaluations = solution.stats.evaluations + usize::from(train_end_time);
-    Ok(SolveGradients { z, weights, context, end_time, evaluations })
+    let Augmented { adjoint, weights, context, .. } = start;
+    Ok(SolveGradients { z: adjoint, weights, context, end_time, evaluations })
 }

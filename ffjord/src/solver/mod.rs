@@ -28,4 +28,5 @@ pub use solution::{Solution, Stats, Status};
 pub(crate) use solve::End;
 pub use solve::Solver;
 pub use state::State;
+pub(crate) use state::larger;
 pub(crate) use step::Step;

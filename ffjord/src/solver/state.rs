@@ -96,6 +96,6 @@ impl<A: State, B: State> State for (A, B) {
 }
 
 /// The larger of two norms; unlike `f64::max` it propagates NaN.
-pub(super) fn larger(a: f64, b: f64) -> f64 {
+pub(crate) fn larger(a: f64, b: f64) -> f64 {
     if a.is_nan() || a > b { a } else { b }
 }
