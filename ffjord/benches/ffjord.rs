@@ -1,17 +1,17 @@
 //! Training, density and sampling of a continuous flow: `cargo bench -p ffjord --bench ffjord`.
 //!
-//! 2 columns, batch 512, concat-squash tanh 64-64-64, time 0 to 1, dopri5 at 1e-5. A step of training is
-//! loss, gradients and Adam, by the adjoint and Hutchinson's estimate unless the name says otherwise. Densities
-//! are those of starting weights, by the exact divergence; so are samples, without their density.
+//! 2 columns, batch 512, concat-squash tanh 64-64-64, time 0 to 1, dopri5 at 1e-5. A training step computes the loss
+//! and its gradients and updates by Adam, with the adjoint and Hutchinson's estimate unless the name says otherwise.
+//! Densities use the exact divergence, and samples are drawn without their density; both at initial weights.
 //!
-//! Particles: 13 in space, the default graph network; a step of flow matching for 64 configurations, and
-//! the exact density of 8 at 1e-3.
+//! Particles: 13 in three dimensions, the default graph network; a step of flow matching for 64 configurations, and
+//! the exact density of 8 at a tolerance of 1e-3.
 
 use candle_core::{DType, Device, Tensor};
 use criterion::Criterion;
 use ffjord::field::{Divergence, GraphConfig};
 use ffjord::solver::{Method, Solver};
-use ffjord::{CnfSettings, ContinuousFlow, ContinuousFlowConfig, Coupling, Gradient};
+use ffjord::{CnfSettings, ContinuousFlow, ContinuousFlowConfig, Gradient, Pairing};
 use flows_core::distributions::{draw, score};
 use flows_core::train::{Loss, Optimizer, OptimizerConfig, forward_kl};
 use flows_core::{Result, Rng};
@@ -50,7 +50,7 @@ impl Workload {
     }
 
     fn matching(&mut self) -> Result<()> {
-        let loss = self.model.matching_loss(&self.x, Coupling::Independent, &mut self.rng)?.gradients()?;
+        let loss = self.model.matching_loss(&self.x, Pairing::Independent, &mut self.rng)?.gradients()?;
         loss.gradients.map_or(Ok(()), |gradients| self.optimizer.step(&gradients, 1e-3))
     }
 

@@ -1,50 +1,50 @@
-//! The cheapest assignment.
+//! The linear assignment problem.
 
-/// The column of each row such that the sum of `cost[row][column]` over a square matrix is least, by
+/// Assigns each row of a square matrix a distinct column such that the sum of `cost[row][column]` is minimal, by
 /// shortest augmenting paths with potentials (Jonker and Volgenant, 1987), in O(n^3).
 pub(crate) fn assign(cost: &[Vec<f64>]) -> Vec<usize> {
     let n = cost.len();
-    // Column 0 stands for none; rows and columns are counted from 1.
-    let (mut of_row, mut of_column) = (vec![0.0; n + 1], vec![0.0; n + 1]);
-    let mut row_of = vec![0; n + 1];
+    // Rows and columns are numbered from 1; 0 stands for none.
+    let (mut row_potential, mut column_potential) = (vec![0.0; n + 1], vec![0.0; n + 1]);
+    let mut assigned_row = vec![0; n + 1];
     for row in 1..=n {
-        row_of[0] = row;
+        assigned_row[0] = row;
         let mut column = 0;
-        let (mut least, mut before, mut done) = (vec![f64::INFINITY; n + 1], vec![0; n + 1], vec![false; n + 1]);
-        while row_of[column] != 0 {
+        let (mut distance, mut previous, mut done) = (vec![f64::INFINITY; n + 1], vec![0; n + 1], vec![false; n + 1]);
+        while assigned_row[column] != 0 {
             done[column] = true;
-            let (at, mut next, mut step) = (row_of[column], 0, f64::INFINITY);
+            let (at, mut next, mut step) = (assigned_row[column], 0, f64::INFINITY);
             for j in (1..=n).filter(|j| !done[*j]) {
-                let reduced = cost[at - 1][j - 1] - of_row[at] - of_column[j];
-                if reduced < least[j] {
-                    (least[j], before[j]) = (reduced, column);
+                let reduced = cost[at - 1][j - 1] - row_potential[at] - column_potential[j];
+                if reduced < distance[j] {
+                    (distance[j], previous[j]) = (reduced, column);
                 }
-                if least[j] < step {
-                    (step, next) = (least[j], j);
+                if distance[j] < step {
+                    (step, next) = (distance[j], j);
                 }
             }
             for j in 0..=n {
                 if done[j] {
-                    of_row[row_of[j]] += step;
-                    of_column[j] -= step;
+                    row_potential[assigned_row[j]] += step;
+                    column_potential[j] -= step;
                 } else {
-                    least[j] -= step;
+                    distance[j] -= step;
                 }
             }
             column = next;
-            // Only where a cost is not finite: the rows that are left stay where they are.
+            // Happens only if a cost is not finite: any assignment will do.
             if column == 0 {
                 return (0..n).collect();
             }
         }
         while column != 0 {
-            row_of[column] = row_of[before[column]];
-            column = before[column];
+            assigned_row[column] = assigned_row[previous[column]];
+            column = previous[column];
         }
     }
     let mut columns = vec![0; n];
     for j in 1..=n {
-        columns[row_of[j] - 1] = j - 1;
+        columns[assigned_row[j] - 1] = j - 1;
     }
     columns
 }
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
     use flows_core::Rng;
 
-    /// The least sum over all permutations of the columns from `row` on.
+    /// The minimal cost of the rows from `row` on, over all permutations of the free columns.
     fn least(cost: &[Vec<f64>], row: usize, free: &mut Vec<usize>) -> f64 {
         if row == cost.len() {
             return 0.0;

@@ -1,4 +1,4 @@
-//! Energies of particles, and models of their Boltzmann distributions.
+//! Energies of particle systems, and how models compare with their Boltzmann distributions.
 
 use candle_core::{DType, Device, Tensor};
 use flows_core::distributions::Distribution;
@@ -7,27 +7,27 @@ use flows_core::{Result, Rng};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// What the configurations were drawn from, `p(x) ~ exp(-energy(x))`.
+/// The energy of a system of particles, whose Boltzmann distribution is `p(x) ~ exp(-energy(x))`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Energy {
-    /// `sum 0.9 (d - 4)^4 - 4 (d - 4)^2` over the pairs, at distances d (Koehler, Klein & Noe 2020).
+    /// `sum 0.9 (d - 4)^4 - 4 (d - 4)^2` over all pairs at distances d (Koehler, Klein & Noe 2020).
     DoubleWell,
-    /// `2 sum d^-12 - 2 d^-6` over the pairs, in a harmonic trap about the centre, `|x - centre|^2 / 2`.
+    /// `2 sum d^-12 - 2 d^-6` over all pairs at distances d, plus a harmonic trap `|x - centre|^2 / 2`.
     LennardJones,
 }
 
 impl Energy {
-    /// Of each configuration of x (B, particles * dimension).
+    /// The energy of each configuration in x (B, particles * dimension).
     ///
     /// # Errors
-    /// When x has another shape.
+    /// When x has a different shape.
     pub fn of_rows(self, x: &Tensor, dimension: usize) -> Result<Vec<f64>> {
         let rows = x.detach().to_device(&Device::Cpu)?.to_dtype(DType::F64)?.to_vec2()?;
         Ok(rows.iter().map(|row: &Vec<f64>| self.of(row, dimension)).collect())
     }
 
-    /// Of a configuration of particles in a space of this dimension, particle by particle.
+    /// The energy of one configuration, given the positions particle by particle in a space of `dimension` dimensions.
     pub fn of(self, particles: &[f64], dimension: usize) -> f64 {
         let pairs = distances(particles, dimension).map(|d| match self {
             Self::DoubleWell => 0.9 * (d - 4.0).powi(4) - 4.0 * (d - 4.0).powi(2),
@@ -36,7 +36,7 @@ impl Energy {
         let energy = pairs.sum::<f64>();
         match self {
             Self::DoubleWell => energy,
-            // The squares of all distances add up to N times those to the centre.
+            // The squared distances of all pairs add up to N times the squared distances from the centre.
             Self::LennardJones => {
                 let squares = distances(particles, dimension).map(|d| d * d).sum::<f64>();
                 energy + squares / (2 * (particles.len() / dimension)) as f64
@@ -45,7 +45,7 @@ impl Energy {
     }
 }
 
-/// The distance of each pair of particles in a space of this dimension, which follow each other in a row.
+/// The distance of each pair of particles, given their positions particle by particle in `dimension` dimensions.
 pub fn distances(particles: &[f64], dimension: usize) -> impl Iterator<Item = f64> + '_ {
     let square = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f64>();
     let at = move |i: usize| &particles[i * dimension..(i + 1) * dimension];
@@ -53,24 +53,22 @@ pub fn distances(particles: &[f64], dimension: usize) -> impl Iterator<Item = f6
     pairs.map(move |(i, j)| square(at(i), at(j)).sqrt())
 }
 
-/// How a model compares with the density of a known energy.
+/// A comparison of a model with the Boltzmann distribution of a known energy.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Boltzmann {
-    /// `log integral exp(-energy)` over the configurations whose centre is 0, by importance sampling from
-    /// the model.
+    /// `log integral exp(-energy)` over configurations with centre 0, by importance sampling from the model.
     pub log_normalizer: f64,
-    /// The effective number of samples, `(sum w)^2 / sum w^2`, over their number.
+    /// The effective sample size `(sum w)^2 / sum w^2` divided by the number of samples.
     pub efficiency: f64,
-    /// The mean log-likelihood of the test rows under the density.
+    /// The mean log-likelihood of the test rows under the Boltzmann distribution, in nats.
     pub log_likelihood: f64,
 }
 
 impl Boltzmann {
-    /// From samples of the model, whose rows are particles in a space of this dimension, and the test rows: as many samples
-    /// as test rows, but at most `most`.
+    /// Compares on test rows (B, particles * dimension) with as many samples of the model, but at most `most`.
     ///
     /// # Errors
-    /// Those of the model, and when the test rows have another shape.
+    /// When the model fails, or the test rows have a different shape.
     pub fn of(
         model: &dyn Distribution,
         energy: Energy,
@@ -106,7 +104,7 @@ mod tests {
         let of = |energy: Energy, d: f64| energy.of(&[1.0, 2.0, 3.0, 1.0, 2.0, 3.0 + d], 3);
         assert_eq!(of(Energy::DoubleWell, 4.0), 0.0);
         assert!((of(Energy::DoubleWell, 5.0) + 3.1).abs() < 1e-12);
-        // The minimum of the pair, and two particles at 1/2 from their centre.
+        // The minimum of the pair energy, and two particles at a distance of 1/2 from their centre.
         assert!((of(Energy::LennardJones, 1.0) - (-2.0 + 0.25)).abs() < 1e-12);
     }
 }

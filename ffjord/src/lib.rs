@@ -1,13 +1,13 @@
-//! Continuous normalizing flows: densities whose samples flow along a learnt vector field, with the
-//! solver of ordinary differential equations that they need.
+//! Continuous normalizing flows: densities that a learnt vector field transports from a simple base, with solvers for
+//! the ordinary differential equations involved.
 //!
 //! A [`ContinuousFlow`] is a density over vectors (FFJORD, Grathwohl et al., 2019, arXiv:1810.01367), an [`ImageModel`]
-//! one over images; [`Cnf`] is the bijector within, along a field of [`field`] or [your own](field::VectorField). Train
-//! it by likelihood, or without a solver by [`Cnf::matching_loss`]:
+//! one over images. Both are built on the bijector [`Cnf`], which follows a vector field from [`field`] or
+//! [one of your own](field::VectorField). Train by maximum likelihood, or without solving by flow matching:
 //!
 //! ```
 //! use ffjord::field::MlpConfig;
-//! use ffjord::{CnfSettings, ContinuousFlow, ContinuousFlowConfig, Coupling};
+//! use ffjord::{CnfSettings, ContinuousFlow, ContinuousFlowConfig, Pairing};
 //! use flows_core::data::Toy;
 //! use flows_core::prelude::*;
 //!
@@ -22,7 +22,7 @@
 //!     let config = TrainConfig { steps: 300, optimizer: OptimizerConfig::adam(1e-2), ..TrainConfig::default() };
 //!     let mut trainer = Trainer::new(model.parameters(), config, rng.fork())?;
 //!     let loss = |_, rng: &mut Rng| {
-//!         model.matching_loss(&Toy::EightGaussians.sample(128, rng)?, Coupling::Optimal, rng)
+//!         model.matching_loss(&Toy::EightGaussians.sample(128, rng)?, Pairing::Optimal, rng)
 //!     };
 //!     trainer.run(loss, None, &mut ())?;
 //!
@@ -33,7 +33,7 @@
 //! }
 //! ```
 
-/// The chapter of the introduction, whose code is tested with the documentation.
+/// The introduction's chapter on continuous flows, whose code is tested with the documentation.
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/introduction/continuous.md")]
 struct Chapter;
@@ -50,7 +50,7 @@ pub mod run;
 pub mod solver;
 mod training_cost;
 
-pub use cnf::{Cnf, CnfSettings, Cost, Coupling, Gradient, Matching};
+pub use cnf::{Cnf, CnfSettings, Cost, Gradient, Matching, Pairing};
 pub use energy::{Boltzmann, Energy, distances};
 #[cfg(feature = "cli")]
 pub use images::{ImageBits, log_likelihoods};

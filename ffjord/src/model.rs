@@ -1,7 +1,7 @@
 //! Continuous flows over vectors and configurations of particles.
 
 use crate::ZeroCentre;
-use crate::cnf::{Cnf, CnfSettings, Cost, Coupling};
+use crate::cnf::{Cnf, CnfSettings, Cost, Pairing};
 use candle_core::{DType, Device, Tensor};
 use flows_core::bijectors::{Bijector, Chain, Standardize};
 use flows_core::distributions::{Distribution, StandardNormal, Transformed};
@@ -10,26 +10,26 @@ use flows_core::{Config, Error, Model, Result, Rng, Structure};
 use serde::{Deserialize, Serialize};
 use std::ops::Deref;
 
-/// All that says which density a [`ContinuousFlow`] is; its parameters are the rest.
+/// The architecture of a [`ContinuousFlow`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ContinuousFlowConfig {
-    /// Number of columns of the data.
+    /// The number of columns of the data.
     pub features: usize,
     /// The names of the columns, if they have any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub columns: Option<Vec<String>>,
-    /// Continuous flows, one after another.
+    /// The number of continuous flows in sequence.
     pub flows: usize,
-    /// What each of them is.
+    /// The settings of each flow.
     pub flow: CnfSettings,
 }
 
-/// A trainable density over vectors: continuous flows from a standard normal, and a shift and scale of
-/// the data that are part of the model.
+/// A trainable density over vectors: continuous flows from a standard normal, followed by a shift and scale to the
+/// units of the data.
 ///
-/// With a field over particles ([`Graph`](crate::field::Graph)) the features are their positions, and the
-/// density one of configurations up to where they are: see [`ZeroCentre`].
+/// With a field over particles ([`Graph`](crate::field::Graph)) the features are the positions of the particles, and
+/// the density is one over configurations with centre 0: see [`ZeroCentre`].
 ///
 /// ```
 /// use ffjord::{CnfSettings, ContinuousFlow, ContinuousFlowConfig};
@@ -43,25 +43,25 @@ pub struct ContinuousFlowConfig {
 /// ```
 pub type ContinuousFlow = Model<ContinuousFlowConfig>;
 
-/// What a [`ContinuousFlowConfig`] builds.
+/// The density that a [`ContinuousFlowConfig`] builds.
 #[derive(Debug)]
 pub struct ContinuousDensity {
-    /// From the base to the data.
+    /// In order from the base to the data.
     flows: Vec<Cnf>,
-    frame: Frame,
+    units: Units,
     transformed: Transformed,
-    /// Whether its weights are constants, so that samples need no gradient.
+    /// Whether the weights are constants, so that samples carry no gradient.
     is_detached: bool,
 }
 
-/// The last step, which depends on the training data alone.
+/// The last map of the chain, from standardized data to the units of the data; it is fitted to the training data.
 #[derive(Clone, Debug)]
-enum Frame {
+enum Units {
     Columns(Standardize),
     Particles(ZeroCentre),
 }
 
-impl Frame {
+impl Units {
     fn bijector(&self) -> &dyn Bijector {
         match self {
             Self::Columns(map) => map,
@@ -77,16 +77,18 @@ impl Config for ContinuousFlowConfig {
     fn build(&self, scope: &Scope) -> Result<ContinuousDensity> {
         let Self { features, flows, ref columns, ref flow } = *self;
         if !(1..=100).contains(&flows) || !(1..=100_000).contains(&features) {
-            return Err(Error::Config("a model has 1 to 100 flows, over 1 to 100,000 features".into()));
+            return Err(Error::Config("a model needs 1 to 100 `flows` and 1 to 100,000 `features`".into()));
         }
         if columns.as_ref().is_some_and(|names| names.len() != features) {
-            return Err(Error::Config("the names of the columns are not one a column: give as many, or none".into()));
+            return Err(Error::Config(
+                "the number of `columns` differs from `features`: name every column, or none".into(),
+            ));
         }
-        let of_data = scope.enter("data");
-        let frame = match flow.field.space() {
-            None => Frame::Columns(Standardize::new(&[features], &of_data)?),
+        let data_scope = scope.enter("data");
+        let units = match flow.field.space() {
+            None => Units::Columns(Standardize::new(&[features], &data_scope)?),
             Some(space) if space > 0 && features.is_multiple_of(space) => {
-                Frame::Particles(ZeroCentre::new(features / space, space, &of_data)?)
+                Units::Particles(ZeroCentre::new(features / space, space, &data_scope)?)
             }
             Some(space) => {
                 return Err(Error::Config(format!(
@@ -95,18 +97,18 @@ impl Config for ContinuousFlowConfig {
                 )));
             }
         };
-        let dim = frame.bijector().latent_shape()[0];
+        let dim = units.bijector().latent_shape()[0];
         let part = |i: usize| Cnf::new(dim, flow, None, &scope.enter("flow").enter(i));
         let flows = (0..flows).map(part).collect::<Result<Vec<_>>>()?;
         let mut chain: Vec<Box<dyn Bijector>> = Vec::new();
         chain.extend(flows.iter().map(|cnf| Box::new(cnf.clone()) as Box<dyn Bijector>));
-        chain.push(match &frame {
-            Frame::Columns(map) => Box::new(map.clone()),
-            Frame::Particles(map) => Box::new(map.clone()),
+        chain.push(match &units {
+            Units::Columns(map) => Box::new(map.clone()),
+            Units::Particles(map) => Box::new(map.clone()),
         });
         let base = StandardNormal::new([dim], scope.dtype(), scope.device())?;
         let transformed = Transformed::new(base, Chain::new(chain)?)?.without_context();
-        Ok(ContinuousDensity { flows, frame, transformed, is_detached: scope.is_detached() })
+        Ok(ContinuousDensity { flows, units, transformed, is_detached: scope.is_detached() })
     }
 
     fn root(&self) -> Structure {
@@ -135,7 +137,7 @@ impl Distribution for ContinuousDensity {
         self.transformed.log_prob_training(x, context, rng)
     }
 
-    /// Those of the detached twin are found without their density, and carry no gradient.
+    /// Samples of a detached model are computed without their density, and carry no gradient.
     fn sample(&self, count: usize, context: Option<&Tensor>, rng: &mut Rng) -> Result<Tensor> {
         if !self.is_detached {
             return self.transformed.sample(count, context, rng);
@@ -145,7 +147,7 @@ impl Distribution for ContinuousDensity {
             let states = cnf.trajectory(&at, None, &[cnf.end_time()?, 0.0])?;
             at = states.into_iter().next_back().unwrap_or(at);
         }
-        Ok(self.frame.bijector().forward(&at, None)?.0)
+        Ok(self.units.bijector().forward(&at, None)?.0)
     }
 
     fn sample_with_log_prob(&self, count: usize, context: Option<&Tensor>, rng: &mut Rng) -> Result<(Tensor, Tensor)> {
@@ -175,43 +177,43 @@ impl Distribution for ContinuousDensity {
 }
 
 impl ContinuousDensity {
-    /// The continuous flows, from the base to the data.
+    /// The continuous flows, in order from the base to the data.
     pub fn flows(&self) -> &[Cnf] {
         &self.flows
     }
 
-    /// What the solves have cost since this was last asked.
+    /// The cost of the solves since the last call.
     pub fn take_cost(&self) -> Cost {
         self.flows.iter().map(Cnf::take_cost).fold(Cost::default(), Cost::plus)
     }
 
-    /// The number of dimensions that a density is counted in: that of the features, or of configurations
-    /// of particles whose centre is 0.
+    /// The number of dimensions of the space that the density is over: the number of features, or (N - 1) D for N
+    /// particles in D dimensions with centre 0.
     pub fn dimensions(&self) -> usize {
-        self.frame.bijector().latent_shape()[0]
+        self.units.bijector().latent_shape()[0]
     }
 
-    /// Sets shift and scale from the columns of the training data, (B, features), or a scale from the
-    /// configurations of particles.
+    /// Fits the shift and scale of each column to training data x (B, features), or one scale to configurations of
+    /// particles.
     ///
     /// # Errors
     /// When a shape is wrong or a value is not finite.
     pub fn standardize(&self, x: &Tensor) -> Result<()> {
-        match &self.frame {
-            Frame::Columns(map) => map.fit(x),
-            Frame::Particles(map) => map.fit(x),
+        match &self.units {
+            Units::Columns(map) => map.fit(x),
+            Units::Particles(map) => map.fit(x),
         }
     }
 
-    /// The loss of flow matching for data x (B, features), a scalar: training without a solver.
+    /// The loss of flow matching for data x (B, features), a scalar; see [`Cnf::matching_loss`].
     ///
     /// # Errors
-    /// When a shape is wrong, or the model has more flows than one.
-    pub fn matching_loss(&self, x: &Tensor, coupling: Coupling, rng: &mut Rng) -> Result<Tensor> {
+    /// When a shape is wrong, or the model has more than one flow.
+    pub fn matching_loss(&self, x: &Tensor, pairing: Pairing, rng: &mut Rng) -> Result<Tensor> {
         let [cnf] = &self.flows[..] else {
             return Err(Error::Config("flow matching trains a single flow: set `flows = 1` or `matching = 0`".into()));
         };
-        cnf.matching_loss(&self.frame.bijector().inverse(x, None)?.0, None, coupling, rng)
+        cnf.matching_loss(&self.units.bijector().inverse(x, None)?.0, None, pairing, rng)
     }
 
     /// The end times of the flows.
@@ -219,16 +221,16 @@ impl ContinuousDensity {
         self.flows.iter().map(Cnf::end_time).collect()
     }
 
-    /// Points z (B, dimensions) of the base on their way to the data: where they are at each of `shares`,
-    /// which rise from 0, the base, to 1, the data.
+    /// The positions (B, features) of points that start at z (B, dimensions) in the base, at each of `shares` of the
+    /// time to the data; shares increase from 0, the base, to 1, the data.
     ///
     /// # Errors
-    /// When a shape is wrong or a solver cannot go on.
+    /// When a shape is wrong or a solver fails.
     pub fn path(&self, z: &Tensor, shares: &[f64]) -> Result<Vec<Tensor>> {
         let (ends, mut at, mut states) = (self.end_times()?, z.clone(), Vec::new());
         let (span, mut first) = (ends.iter().sum::<f64>(), 0.0);
         for (cnf, end) in self.flows.iter().zip(ends) {
-            // Times within this flow, which begins at its base.
+            // Times within this flow, counted from its base.
             let within = shares.iter().map(|share| share * span - first).filter(|t| (1e-9..=end + 1e-9).contains(t));
             let inner: Vec<f64> = within.map(|t| (end - t).max(0.0)).collect();
             let mut times = vec![end];
@@ -242,16 +244,16 @@ impl ContinuousDensity {
         if shares.first().is_some_and(|share| *share * span < 1e-9) {
             states.insert(0, z.clone());
         }
-        states.iter().map(|z| Ok(self.frame.bijector().forward(z, None)?.0)).collect()
+        states.iter().map(|z| Ok(self.units.bijector().forward(z, None)?.0)).collect()
     }
 
-    /// The log-density of the points x (B, features) at a share of the way from the base (0) to the data
-    /// (1), in the data's units; (B).
+    /// The log-density (B) of points x (B, features), in the data's units, under the distribution at a share of the
+    /// total time between the base (0) and the data (1).
     ///
     /// # Errors
-    /// When a shape is wrong or a solver cannot go on.
+    /// When a shape is wrong or a solver fails.
     pub fn log_prob_at(&self, x: &Tensor, share: f64) -> Result<Tensor> {
-        let (mut z, mut log_det) = self.frame.bijector().inverse(x, None)?;
+        let (mut z, mut log_det) = self.units.bijector().inverse(x, None)?;
         let ends = self.end_times()?;
         let mut first: f64 = ends.iter().sum();
         let reached = share * first;

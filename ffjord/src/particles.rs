@@ -1,38 +1,38 @@
-//! Configurations of particles, up to where they are.
+//! Configurations of particles with centre 0.
 
-use crate::field::{MOST, centred_basis};
+use crate::field::{MAX_COORDINATES, centred_basis};
 use candle_core::{DType, Device, Tensor};
 use flows_core::bijectors::{Bijector, Direction, Mode};
 use flows_core::nn::{Buffer, Scope};
 use flows_core::shape::check_event;
 use flows_core::{Error, Result, Structure, ops};
 
-/// From the (N - 1) D coordinates of a configuration to the N D of its particles, particle by particle,
-/// whose centre is 0: `x = s E z`, E an orthonormal basis of such configurations and s a scale.
+/// Maps (N - 1) D coordinates to the positions of N particles in D dimensions with centre 0: `x = s E z` (N D,
+/// particle by particle), where E is an orthonormal basis of such configurations and s a scale.
 ///
-/// A density of x is one over that subspace, `log|det| = (N - 1) D log s`. The inverse takes the centre
-/// off, so it says the same of a configuration wherever it is.
+/// Densities of x are densities on that subspace, with `log|det| = (N - 1) D log s`. The inverse subtracts the centre,
+/// so it is invariant under translations.
 ///
-/// Buffer: `scale`; 1 until [`Self::fit`] sets it. Clones share it.
+/// Buffer: `scale`, 1 until [`Self::fit`] sets it; clones share it.
 #[derive(Clone, Debug)]
 pub struct ZeroCentre {
     latent: [usize; 1],
     data: [usize; 1],
-    /// (latent, data).
+    /// The transpose of E, (latent, data).
     basis: Tensor,
     scale: Buffer,
 }
 
 impl ZeroCentre {
-    /// The map for `particles` particles in space of `dimension` dimensions.
+    /// The map for N = `particles` particles in D = `dimension` dimensions.
     ///
     /// # Errors
-    /// When there are fewer than two particles, too many numbers, or a name is taken in `scope`.
+    /// When there are fewer than two particles or too many numbers, or a name is already taken in `scope`.
     pub fn new(particles: usize, dimension: usize, scope: &Scope) -> Result<Self> {
-        if particles < 2 || dimension == 0 || particles.saturating_mul(dimension) > MOST {
+        if particles < 2 || dimension == 0 || particles.saturating_mul(dimension) > MAX_COORDINATES {
             return Err(Error::Config(format!(
-                "{particles} particles in {dimension} dimensions: a configuration has two or more, in one or more \
-                 dimensions, and no more than {MOST} numbers"
+                "{particles} particles in {dimension} dimensions: a configuration needs at least two particles, at \
+                 least one dimension and at most {MAX_COORDINATES} numbers"
             )));
         }
         let (latent, data) = ((particles - 1) * dimension, particles * dimension);
@@ -51,14 +51,16 @@ impl ZeroCentre {
     /// Sets the scale to the root mean square of the coordinates of configurations x (B, N D).
     ///
     /// # Errors
-    /// When the shape is wrong, a value is not finite, or no particle is apart from another.
+    /// When the shape is wrong, a value is not finite, or all particles coincide.
     pub fn fit(&self, x: &Tensor) -> Result<()> {
-        check_event("the configurations to scale by", x, &self.data)?;
+        check_event("the configurations to fit the scale to", x, &self.data)?;
         let z = ops::product(&x.to_dtype(DType::F64)?, &self.basis.to_dtype(DType::F64)?.t()?)?;
         let scale = z.sqr()?.mean_all()?.sqrt()?;
         let value = scale.to_scalar::<f64>()?;
         if !(value.is_finite() && value > 1e-12) {
-            return Err(Error::Data(format!("the particles are {value:e} apart on average: look for bad rows")));
+            return Err(Error::Data(format!(
+                "the root mean square of the coordinates is {value:e}: check the data for bad rows"
+            )));
         }
         let like = self.scale.get();
         self.scale.set(&scale.reshape(1)?.to_dtype(like.dtype())?.to_device(like.device())?)
@@ -103,7 +105,7 @@ impl Bijector for ZeroCentre {
     }
 
     fn structure(&self) -> Structure {
-        Structure::new("ZeroCentre", format!("{} coordinates of {}", self.latent[0], self.data[0]))
+        Structure::new("ZeroCentre", format!("{} -> {} coordinates", self.latent[0], self.data[0]))
     }
 }
 
@@ -127,7 +129,7 @@ mod tests {
         let centred = x.reshape((500, 4, 3))?.broadcast_sub(&centre)?.reshape((500, 12))?;
         assert!(difference(&centred, &back)? < 1e-12);
         assert!(difference(&log_det, &forward.neg()?)? < 1e-12);
-        // Lengths are multiplied by the scale in each of 9 directions.
+        // Lengths scale by the same factor in each of 9 directions.
         let ratio = (centred.sqr()?.sum(1)? / z.sqr()?.sum(1)?)?.log()?;
         assert!(difference(&(ratio * 4.5)?, &forward)? < 1e-12);
         assert!(map.fit(&Tensor::ones((2, 12), DType::F64, &Device::Cpu)?).is_err());

@@ -1,4 +1,4 @@
-//! What the solver costs while a model trains.
+//! The cost of the solver during training.
 
 use crate::{Cnf, Cost};
 use flows_core::Result;
@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::fmt::{self, Display, Formatter};
 use std::ops::ControlFlow;
 
-/// The costs of the steps of training, evaluations of the model left out.
+/// Measures the cost of the solver per training step, apart from evaluations of the model.
 #[derive(Debug)]
 pub struct TrainingCosts {
     flows: Vec<Cnf>,
@@ -16,29 +16,29 @@ pub struct TrainingCosts {
     ranks: Ranks,
     /// What the step that is not yet counted has cost.
     step: Cell<Cost>,
-    /// Since the last line, with the steps that this is of.
+    /// The cost since the last line, and its number of steps.
     recent: Cell<(Cost, u64)>,
-    /// Of the whole run, since it was started or resumed.
+    /// The cost since the run was started or resumed, and its number of steps.
     whole: Cell<(Cost, u64)>,
 }
 
-/// The means a step of likelihood training.
+/// The mean cost per step of likelihood training.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct TrainingCost {
     /// Evaluations of the field.
     pub evaluations_forward: f64,
     /// Evaluations of its gradient.
     pub evaluations_backward: f64,
-    /// Milliseconds that the solves took.
+    /// The time of forward solves, in milliseconds.
     pub milliseconds_forward: f64,
-    /// Milliseconds that their backward passes took.
+    /// The time of backward passes, in milliseconds.
     pub milliseconds_backward: f64,
-    /// The size of the solver's steps.
+    /// The mean size of the solver's steps.
     pub step_size: f64,
 }
 
 impl TrainingCosts {
-    /// Those of the solves of these flows.
+    /// Measures the solves of these flows.
     pub fn of(flows: Vec<Cnf>) -> Self {
         let ranks = Ranks::alone();
         Self { flows, ranks, step: Cell::default(), recent: Cell::default(), whole: Cell::default() }
@@ -50,7 +50,7 @@ impl TrainingCosts {
         Self { ranks: ranks.clone(), ..self }
     }
 
-    /// What `evaluate` gives, whose solves are none of training.
+    /// Runs `evaluate` without counting its solves.
     pub fn aside<T>(&self, evaluate: impl FnOnce() -> T) -> T {
         self.step.set(self.step.get().plus(self.take()));
         let value = evaluate();
@@ -58,12 +58,12 @@ impl TrainingCosts {
         value
     }
 
-    /// What the solves have cost since this was last asked.
+    /// The cost of the solves since the last call.
     fn take(&self) -> Cost {
         self.flows.iter().map(Cnf::take_cost).fold(Cost::default(), Cost::plus)
     }
 
-    /// Adds what a step of training has cost. One of flow matching, which solves nothing, does not count.
+    /// Adds the cost of a training step. Steps of flow matching, which do not solve, are not counted.
     fn count(&self) {
         let cost = self.step.take().plus(self.take());
         if cost.solves > 0 {
@@ -86,7 +86,7 @@ impl TrainingCosts {
         Ok(TrainingCost::of((cost.of_all(&self.ranks)?, steps)))
     }
 
-    /// What counts the steps of a run, and has a line written at every evaluation of the model.
+    /// An observer that counts the steps of a run and writes a line at every evaluation of the model.
     pub fn watch<'a>(&'a self, write: impl Fn(String) + 'a) -> impl Observer + 'a {
         Watch { costs: self, write, last: (0.0, 0) }
     }
@@ -120,7 +120,7 @@ impl Display for TrainingCost {
 struct Watch<'a, W> {
     costs: &'a TrainingCosts,
     write: W,
-    /// When the last line was written, in seconds and steps of training.
+    /// The time in seconds and the step at which the last line was written.
     last: (f64, u64),
 }
 

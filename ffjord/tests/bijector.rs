@@ -1,4 +1,4 @@
-//! A continuous flow keeps what every bijector promises.
+//! Continuous flows satisfy the contract of bijectors.
 
 use candle_core::{DType, Device};
 use ffjord::field::{Activation, Divergence, MlpConfig, TimeLayer};
@@ -46,7 +46,7 @@ fn cases() -> Vec<Case> {
         case("concat-squash", 2, None, squash.clone()),
         case("one dimension", 1, None, squash.clone()),
         case("conditional", 2, Some(3), squash.clone()),
-        // Fields without a bound cannot be solved from 1e30.
+        // Unbounded fields cannot be solved from 1e30.
         case("adjoint", 3, None, concat).overflows(),
         case("time-free", 2, Some(1), ignore).overflows(),
         Case::new("chain", move |scope| {
@@ -92,7 +92,7 @@ fn devices_agree() -> Result<()> {
 }
 
 #[test]
-fn settings_that_cannot_be_are_errors() {
+fn invalid_settings_are_errors() {
     let build = |settings: &CnfSettings, dim| {
         let parameters = flows_core::nn::Parameters::new(
             candle_core::DType::F32,
@@ -114,7 +114,7 @@ fn settings_that_cannot_be_are_errors() {
     assert!(build(&CnfSettings { field: field.into(), ..settings }, 2).is_err());
 }
 
-/// The twin without a graph gives the same densities, and the same samples as far as the tolerance goes.
+/// A detached model has the same densities, and the same samples within the tolerance.
 #[test]
 fn detached_models_are_the_same() -> Result<()> {
     let flow = CnfSettings { solver: Solver::new(Method::Dopri5, 1e-9), ..CnfSettings::default() };

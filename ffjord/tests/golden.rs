@@ -1,4 +1,4 @@
-//! Solutions, densities and gradients of torchdiffeq, read from the golden cases.
+//! Compares solutions, densities and gradients with those of torchdiffeq in the golden files.
 
 use candle_core::{DType, Device, Tensor, Var};
 use ffjord::field::{MlpConfig, TimeLayer};
@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-/// One file.
+/// One golden file.
 struct Golden {
     metadata: HashMap<String, String>,
     tensors: HashMap<String, Tensor>,
@@ -55,7 +55,7 @@ impl Golden {
         }
     }
 
-    /// The right-hand side, for rows of `width` numbers.
+    /// The right-hand side of the equation `problem`, for rows of `width` numbers.
     fn slope(&self, problem: &str, width: usize) -> Result<Slope> {
         Ok(match problem {
             "linear" => {
@@ -79,7 +79,7 @@ impl Golden {
         })
     }
 
-    /// Value, density and gradients of a continuous flow, by each way to the gradient.
+    /// Checks value, density and gradients of a continuous flow for each kind of gradient.
     fn flow(&self) -> Result<()> {
         let dims: Vec<usize> = self.entry("dims")?;
         let [dim, hidden @ .., _] = &dims[..] else { return Err(bad("`dims` has no layer")) };
@@ -139,7 +139,7 @@ impl Golden {
         Ok(())
     }
 
-    /// At every tolerance at most twice torchdiffeq's error, with at most 5% more evaluations.
+    /// Checks that at every tolerance the error is at most twice torchdiffeq's, with at most 5% more evaluations.
     fn equation(&self, problem: &str) -> Result<()> {
         let (times, exact) = (self.values("t")?, self.values("y_exact")?);
         let y0 = self.tensor("y0")?;
@@ -153,16 +153,16 @@ impl Golden {
             let solution = solver.solve(|t, y: &Vec<f64>| Ok(f(t, y)), y0.clone(), &times)?.finished()?;
             let (ours, stats) = (error(&solution.states.concat()), solution.stats);
             let limit = error(&self.values(&format!("dopri5.{tolerance}"))?);
-            println!("{problem} {tolerance}: error {ours:e} beside {limit:e}, {stats:?} beside {theirs}");
+            println!("{problem} {tolerance}: error {ours:e} against {limit:e}, {stats:?} against {theirs}");
             if ours > 2.0 * limit || stats.evaluations * 100 > theirs * 105 {
-                return Err(bad(format!("{tolerance}: error {ours:e} beside {limit:e}, {stats:?} beside {theirs}")));
+                return Err(bad(format!("{tolerance}: error {ours:e} against {limit:e}, {stats:?} against {theirs}")));
             }
         }
         Ok(())
     }
 }
 
-/// The name that a weight has in the golden cases.
+/// The name of a weight in the golden files.
 fn published(name: &str) -> String {
     let (layer, part) = name.split_once('.').unwrap_or((name, ""));
     let part = match part {
@@ -177,14 +177,14 @@ fn published(name: &str) -> String {
 }
 
 #[test]
-fn every_file() -> Result<()> {
+fn golden_files_agree() -> Result<()> {
     let named = std::env::var_os("FLOWS_GOLDEN");
     let root =
         named.clone().map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/golden"), PathBuf::from);
     let folder = root.join("cnf");
     let Ok(entries) = std::fs::read_dir(&folder) else {
         assert!(named.is_none(), "FLOWS_GOLDEN names {}, which has no folder `cnf`", root.display());
-        println!("passed over: there is no folder {}; FLOWS_GOLDEN names another place for it", folder.display());
+        println!("skipped: there is no folder {}; set FLOWS_GOLDEN to the folder of golden files", folder.display());
         return Ok(());
     };
     let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
@@ -193,7 +193,7 @@ fn every_file() -> Result<()> {
     assert!(!files.is_empty(), "{} holds no case", folder.display());
     let check = |path: &PathBuf| Golden::read(path)?.check().map_err(|e| bad(format!("{}: {e}", path.display())));
     let all = || files.iter().filter_map(|path| check(path).err()).map(|e| e.to_string()).collect();
-    // Candle walks the graph of a plain solve recursively.
+    // Candle traverses the graph of a plain solve recursively.
     let deep = std::thread::Builder::new().stack_size(1 << 30);
     let failures: Vec<String> =
         std::thread::scope(|scope| deep.spawn_scoped(scope, all).expect("a thread").join()).expect("no panic");

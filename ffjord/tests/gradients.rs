@@ -1,4 +1,4 @@
-//! The gradient of a discrete solve is that of plain backpropagation through it, whatever the method.
+//! The gradients of a solve agree with each other: discrete, adjoint and by plain backpropagation.
 
 use candle_core::{DType, Device, Tensor, Var};
 use ffjord::field::{Activation, Bottleneck, Divergence, Dual, GraphConfig, Mlp, MlpConfig, Penalty, VectorField};
@@ -9,7 +9,7 @@ use flows_core::nn::Parameters;
 use flows_core::testing::{difference, gradient_difference};
 use flows_core::{Result, Rng, Structure};
 
-/// A network without its kernels, as a field of a user's own is.
+/// An MLP without its kernels, like a user-defined field.
 #[derive(Debug)]
 struct Bare(Mlp);
 
@@ -39,7 +39,7 @@ impl VectorField for Bare {
     }
 }
 
-/// Value, log-determinant, and the gradients for weights, data and context of a pass of training, over
+/// The value, the log-determinant, and the gradients with respect to weights, data and context of a training pass, over
 /// more rows than one piece has.
 fn pass(settings: &CnfSettings, bare: Option<&MlpConfig>) -> Result<Vec<Tensor>> {
     let parameters = Parameters::new(DType::F64, &Device::Cpu, Rng::seed(1));
@@ -66,7 +66,7 @@ fn pass(settings: &CnfSettings, bare: Option<&MlpConfig>) -> Result<Vec<Tensor>>
 }
 
 #[test]
-fn discrete_gradients_are_those_of_backpropagation() -> Result<()> {
+fn discrete_gradients_agree_with_backpropagation() -> Result<()> {
     for (i, method) in Method::ALL.into_iter().enumerate() {
         let settings = CnfSettings {
             field: MlpConfig { hidden: vec![7, 5], activation: Activation::Swish, ..MlpConfig::default() }.into(),
@@ -89,7 +89,7 @@ fn discrete_gradients_are_those_of_backpropagation() -> Result<()> {
 }
 
 #[test]
-fn the_adjoint_comes_as_close_as_its_tolerance() -> Result<()> {
+fn adjoint_gradients_are_exact_within_the_tolerance() -> Result<()> {
     let settings = CnfSettings {
         field: MlpConfig { hidden: vec![7, 5], ..MlpConfig::default() }.into(),
         solver: Solver::new(Method::Tsit5, 1e-11),
@@ -132,9 +132,9 @@ fn fields_without_kernels_have_the_same_gradients() -> Result<()> {
     Ok(())
 }
 
-/// Both directions, a part of the way, and training with all that moves its end.
+/// In both directions, from an intermediate time, and for training with a random end time.
 #[test]
-fn the_gradient_of_the_end_time_is_that_of_differences() -> Result<()> {
+fn the_gradient_of_the_end_time_agrees_with_finite_differences() -> Result<()> {
     for (gradient, method, tolerance) in [
         (Gradient::Discrete, Method::Rk4, 1e-9),
         (Gradient::Plain, Method::Rk4, 1e-9),
@@ -179,7 +179,7 @@ fn the_gradient_of_the_end_time_is_that_of_differences() -> Result<()> {
 }
 
 #[test]
-fn an_end_time_that_cannot_be_is_an_error() -> Result<()> {
+fn an_invalid_end_time_is_an_error() -> Result<()> {
     let settings = CnfSettings { train_end_time: true, steer: 0.2, ..CnfSettings::default() };
     let parameters = Parameters::new(DType::F64, &Device::Cpu, Rng::seed(1));
     let cnf = Cnf::new(2, &settings, None, &parameters.scope())?;

@@ -1,9 +1,9 @@
-//! The density over images, and the program with them.
+//! The density over images, and the program trained on them.
 
 use candle_core::{DType, Device, Tensor};
 use ffjord::field::{Activation, ConvConfig, FieldConfig, TimeLayer};
 use ffjord::solver::{Method, Solver};
-use ffjord::{CnfSettings, Coupling, ImageConfig, ImageModel};
+use ffjord::{CnfSettings, ImageConfig, ImageModel, Pairing};
 use flows_core::bijectors::Bijector;
 use flows_core::distributions::Distribution;
 use flows_core::testing::{difference, gradient_difference, jacobian_log_det, perturb};
@@ -41,7 +41,7 @@ fn images(shape: &[usize], rng: &mut Rng) -> Result<Tensor> {
 }
 
 #[test]
-fn densities_are_those_of_the_jacobian() -> Result<()> {
+fn densities_agree_with_the_jacobian() -> Result<()> {
     for colours in [[false, false], [true, false], [false, true], [true, true]] {
         let rng = &mut Rng::seed(0);
         let model = model([1, 4, 4], 2, colours, Solver::new(Method::Dopri5, 1e-9), rng)?;
@@ -57,14 +57,14 @@ fn densities_are_those_of_the_jacobian() -> Result<()> {
         let want = (log_det + (z.sqr()?.sum(1)? * -0.5)?)?.affine(1.0, -8.0 * std::f64::consts::TAU.ln())?;
         assert!(difference(&want, &model.log_prob(&x, None)?)? < 1e-9);
         assert!(difference(&want, &model.detached().score(&x, rng)?)? < 1e-9);
-        // A density of 1 takes 8 bits.
+        // A density of 1 corresponds to 8 bits per dimension.
         assert!((model.bits(0.0) - 8.0).abs() < 1e-12 && (model.bits(16.0 * 2f64.ln()) - 7.0).abs() < 1e-12);
     }
     Ok(())
 }
 
 #[test]
-fn the_loss_has_the_gradient_of_its_differences() -> Result<()> {
+fn gradients_agree_with_finite_differences() -> Result<()> {
     for colours in [[false, false], [true, false], [false, true], [true, true]] {
         let rng = &mut Rng::seed(1);
         let solver = Solver { method: Method::Rk4, step: 0.5, ..Solver::default() };
@@ -74,13 +74,13 @@ fn the_loss_has_the_gradient_of_its_differences() -> Result<()> {
         let loss = || Ok(model.log_prob_training(&x, None, &mut Rng::seed(2))?.mean_all()?);
         let d = gradient_difference(loss, model.parameters(), &[], rng)?;
         assert!(d < 1e-7, "{d}");
-        assert!(model.matching_loss(&x, Coupling::Optimal, rng).is_err());
+        assert!(model.matching_loss(&x, Pairing::Optimal, rng).is_err());
     }
     Ok(())
 }
 
 #[test]
-fn the_estimate_is_right_on_average() -> Result<()> {
+fn the_estimate_is_unbiased() -> Result<()> {
     let rng = &mut Rng::seed(3);
     let model = model([1, 9, 9], 1, [false, false], Solver::new(Method::Dopri5, 1e-5), rng)?;
     let x = images(&[1, 1, 9, 9], rng)?;
@@ -90,7 +90,7 @@ fn the_estimate_is_right_on_average() -> Result<()> {
     let mean = estimates.iter().sum::<f64>() / f64::from(steps);
     let deviation = (estimates.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / f64::from(steps)).sqrt();
     assert!(deviation > 1e-3);
-    // The exact divergence, and what the logit adds.
+    // With the exact divergence and the log-determinant of the logit.
     let bijector = model.bijector();
     let (z, _) = bijector.inverse(&x, None)?;
     let v = model.colours().inverse(&x, None)?;
@@ -117,7 +117,7 @@ fn paths_go_from_noise_to_images() -> Result<()> {
 }
 
 #[test]
-fn a_saved_model_is_the_same() -> Result<()> {
+fn a_loaded_model_is_the_same() -> Result<()> {
     let rng = &mut Rng::seed(5);
     let model = model([1, 4, 4], 1, [true, true], Solver::default(), rng)?;
     let x = images(&[2, 1, 4, 4], rng)?;
@@ -137,7 +137,7 @@ fn a_saved_model_is_the_same() -> Result<()> {
     Ok(())
 }
 
-/// A model and a run that are small enough to train in a moment.
+/// The settings of a model and a run small enough to train in a moment.
 const TINY: &str = r#"
 batch = 8
 matching = 0.5
@@ -150,7 +150,7 @@ divergence = "rademacher"
 field = { kind = "conv", hidden = [4, 4], strides = [2, 1, -2], layer = "concat-squash", activation = "silu" }
 "#;
 
-/// Writes images of bars as unsigned bytes (N, 4, 4).
+/// Writes images of bars as a NumPy array of unsigned bytes, (N, 4, 4).
 fn write_bars(path: &Path, count: usize) {
     let mut header = format!("{{'descr': '|u1', 'fortran_order': False, 'shape': ({count}, 4, 4), }}");
     header += &" ".repeat(63 - (10 + header.len()) % 64);
@@ -202,7 +202,7 @@ fn from_training_to_an_animation() {
     fails(here, "sample run --temperature -1", &["temperature"]);
     succeeds(here, "animate run --frames 3 --particles 4 --out way.gif");
     assert!(fs::read(here.join("way.gif")).unwrap().starts_with(b"GIF89a"));
-    // Half of the steps are of flow matching; with likelihood added to these, the run is the same to the bit.
+    // Half of the steps are flow matching; a run of these alone, resumed with likelihood, is the same to the bit.
     fs::write(here.join("first.toml"), TINY.replace("matching = 0.5", "matching = 1")).unwrap();
     succeeds(here, "train --data bars.npy --config first.toml --out part --steps 6 -q");
     fs::write(here.join("more.toml"), "matching = 0.5").unwrap();
@@ -227,13 +227,13 @@ fn digits_need_no_data() {
         serde_json::from_str(&succeeds(here, "train --preset digits --config tiny.toml --json -q")).unwrap();
     assert_eq!((&results["data"], &results["shape"]), (&"digits".into(), &[1, 16, 16].into()));
     assert!(succeeds(here, "eval runs/digits --count 4").contains("digits (test)"));
-    // Digits of 8 x 8 are made as large.
+    // Digits of 8 x 8 pixels are resized.
     assert!(succeeds(here, "eval runs/digits --data uci-digits --count 4").contains("256 colours  (4 images)"));
     succeeds(here, "train --out runs/digits --resume --steps 14 -q");
 }
 
 #[test]
-fn folders_of_images_are_fitted_and_bad_files_passed_over() {
+fn folders_of_images_are_resized_and_bad_files_skipped() {
     let folder = tempfile::tempdir().unwrap();
     let here = folder.path();
     fs::write(here.join("tiny.toml"), TINY).unwrap();
@@ -253,7 +253,7 @@ fn folders_of_images_are_fitted_and_bad_files_passed_over() {
     let said = String::from_utf8(said).unwrap();
     let words = ["passed over", "3.png", "1 x 4 x 4 of 2 classes; 20 images to train on, 1 to validate, 2 to test"];
     assert!(words.iter().all(|word| said.contains(word)), "{said}");
-    // What the model is of decides how other images are fitted.
+    // The model's shape decides how other images are resized.
     assert!(succeeds(here, "eval run --data images --skip-bad").contains("16 colours  (23 images)"));
     fails(here, "eval run --data images", &["3.png", "--skip-bad"]);
     fails(here, "train --data images --config tiny.toml --size 9000 --out large", &["8192"]);

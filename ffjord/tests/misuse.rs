@@ -1,4 +1,4 @@
-//! What cannot be solved is an error that says what to do, and soon.
+//! What cannot be solved fails quickly, with an error that names a remedy.
 
 use candle_core::{DType, Device, Tensor, Var};
 use ffjord::field::{Activation, Dual, MlpConfig, TimeLayer, VectorField};
@@ -9,7 +9,7 @@ use flows_core::distributions::Distribution;
 use flows_core::nn::Parameters;
 use flows_core::{Error, Result, Rng, Structure};
 
-/// `f(t, z) = w z^3`, which is infinite in finite time.
+/// `f(t, z) = w z^3`, whose solutions become infinite in finite time.
 #[derive(Debug)]
 struct Explosion(Tensor);
 
@@ -31,7 +31,7 @@ impl VectorField for Explosion {
     }
 }
 
-const WAYS: [Gradient; 3] = [Gradient::Discrete, Gradient::Adjoint, Gradient::Plain];
+const GRADIENTS: [Gradient; 3] = [Gradient::Discrete, Gradient::Adjoint, Gradient::Plain];
 
 fn diverges(result: Result<(Tensor, Tensor)>, words: &[&str]) {
     let error = result.expect_err("no solution");
@@ -41,9 +41,11 @@ fn diverges(result: Result<(Tensor, Tensor)>, words: &[&str]) {
 }
 
 #[test]
-fn fields_that_explode() -> Result<()> {
+fn exploding_fields_are_errors() -> Result<()> {
     let x = Tensor::new(&[[0.1], [3.0]], &Device::Cpu)?;
-    for (gradient, row_steps) in WAYS.map(|way| (way, false)).into_iter().chain([(Gradient::Discrete, true)]) {
+    for (gradient, row_steps) in
+        GRADIENTS.map(|gradient| (gradient, false)).into_iter().chain([(Gradient::Discrete, true)])
+    {
         let settings = CnfSettings { end_time: 5.0, gradient, row_steps, ..CnfSettings::default() };
         let cnf = Cnf::with_field(Explosion(Tensor::ones(1, DType::F64, &Device::Cpu)?), &settings)?;
         diverges(cnf.inverse(&x, None), &["rtol"]);
@@ -108,8 +110,10 @@ fn fields_of_another_width() -> Result<()> {
 }
 
 #[test]
-fn a_limit_of_one_step() -> Result<()> {
-    for (gradient, method) in WAYS.into_iter().flat_map(|way| [(way, Method::Dopri5), (way, Method::Rk4)]) {
+fn too_few_steps_are_errors() -> Result<()> {
+    for (gradient, method) in
+        GRADIENTS.into_iter().flat_map(|gradient| [(gradient, Method::Dopri5), (gradient, Method::Rk4)])
+    {
         let parameters = Parameters::new(DType::F32, &Device::Cpu, Rng::seed(0));
         let solver = Solver { method, max_steps: 1, ..Solver::default() };
         let settings = CnfSettings { solver, gradient, ..CnfSettings::default() };
@@ -122,7 +126,7 @@ fn a_limit_of_one_step() -> Result<()> {
 }
 
 #[test]
-fn settings_and_times_that_cannot_be() -> Result<()> {
+fn invalid_settings_and_times_are_errors() -> Result<()> {
     let build = |settings: CnfSettings| {
         let parameters = Parameters::new(DType::F32, &Device::Cpu, Rng::seed(0));
         Cnf::new(2, &settings, None, &parameters.scope())
@@ -139,7 +143,7 @@ fn settings_and_times_that_cannot_be() -> Result<()> {
         let error = build(settings).expect_err("bad use");
         assert!(error.is_bad_use() && error.to_string().contains(word), "{error}");
     }
-    // The absolute one is enough.
+    // The absolute tolerance alone is enough.
     let x = Tensor::ones((4, 2), DType::F32, &Device::Cpu)?;
     assert!(build(solver(0.0, 1e-5))?.inverse(&x, None).is_ok());
     for times in [&[0.0, 0.0][..], &[0.2], &[], &[0.0, f64::NAN]] {
@@ -149,9 +153,9 @@ fn settings_and_times_that_cannot_be() -> Result<()> {
     Ok(())
 }
 
-/// Rows that are not numbers give none, whatever the way to the gradient, and no gradient either.
+/// Rows that are not finite result in NaN, whatever the kind of gradient, and do not affect gradients.
 #[test]
-fn data_without_numbers() -> Result<()> {
+fn rows_that_are_not_finite_result_in_nan() -> Result<()> {
     for (gradient, row_steps) in [(Gradient::Discrete, false), (Gradient::Adjoint, false), (Gradient::Discrete, true)] {
         let parameters = Parameters::new(DType::F32, &Device::Cpu, Rng::seed(0));
         let settings = CnfSettings { gradient, row_steps, ..CnfSettings::default() };

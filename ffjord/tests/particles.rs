@@ -1,9 +1,9 @@
-//! Flows of particles: what their densities do not depend on, and learning.
+//! Flows over particles: invariances of their densities, and learning.
 
 use candle_core::{DType, Device, Tensor};
 use ffjord::field::GraphConfig;
 use ffjord::solver::{Method, Solver};
-use ffjord::{Cnf, CnfSettings, ContinuousFlow, ContinuousFlowConfig, Coupling};
+use ffjord::{Cnf, CnfSettings, ContinuousFlow, ContinuousFlowConfig, Pairing};
 use flows_core::distributions::Distribution;
 use flows_core::testing::{Case, difference, perturb};
 use flows_core::train::{OptimizerConfig, TrainConfig, Trainer, forward_kl};
@@ -20,17 +20,18 @@ fn model(particles: usize, dimension: usize, tolerance: f64, dtype: DType, rng: 
     ContinuousFlow::on(config, dtype, &Device::Cpu, rng)
 }
 
-/// x (B, N D) with its particles in another order, turned and reflected by `turn` (D, D), and moved.
-fn moved(x: &Tensor, order: &[u32], turn: &Tensor, shift: f64) -> Result<Tensor> {
-    let (rows, dimension) = (x.dim(0)?, turn.dim(0)?);
+/// Configurations x (B, N D) with permuted particles, multiplied by the orthogonal matrix `rotation` (D, D) and
+/// translated.
+fn moved(x: &Tensor, order: &[u32], rotation: &Tensor, shift: f64) -> Result<Tensor> {
+    let (rows, dimension) = (x.dim(0)?, rotation.dim(0)?);
     let order = Tensor::from_slice(order, order.len(), &Device::Cpu)?;
     let particles = x.reshape((rows, (), dimension))?.index_select(&order, 1)?.contiguous()?;
-    let turned = particles.broadcast_matmul(turn)?;
-    Ok((turned.reshape((rows, ()))? + shift)?)
+    let rotated = particles.broadcast_matmul(rotation)?;
+    Ok((rotated.reshape((rows, ()))? + shift)?)
 }
 
 #[test]
-fn flows_of_particles_keep_what_every_bijector_promises() -> Result<()> {
+fn flows_over_particles_satisfy_the_contract_of_bijectors() -> Result<()> {
     let case = Case::new("particles", |scope| {
         let settings = CnfSettings {
             field: GraphConfig { dimension: 2, width: 3, layers: 2, range: 1.0, features: 0 }.into(),
@@ -52,7 +53,7 @@ fn flows_of_particles_keep_what_every_bijector_promises() -> Result<()> {
 }
 
 #[test]
-fn densities_know_neither_place_nor_order_nor_direction() -> Result<()> {
+fn densities_are_invariant_under_translation_permutation_and_rotation() -> Result<()> {
     let mut rng = Rng::seed(0);
     for (particles, dimension, dtype, limit) in
         [(4, 2, DType::F64, 1e-6), (5, 3, DType::F64, 1e-6), (5, 3, DType::F32, 1e-4)]
@@ -62,26 +63,26 @@ fn densities_know_neither_place_nor_order_nor_direction() -> Result<()> {
         let x = (rng.normal_tensor((6, particles * dimension), dtype, &Device::Cpu)? * 1.5)?;
         model.standardize(&x)?;
         let log_prob = model.log_prob(&x, None)?;
-        // A rotation of two axes, and a reflection of the first.
+        // A rotation in the plane of the first two axes, with a reflection of the first.
         let (sin, cos) = 0.9f64.sin_cos();
-        let mut turn = vec![0.0; dimension * dimension];
-        (0..dimension).for_each(|i| turn[i * dimension + i] = 1.0);
-        (turn[0], turn[1], turn[dimension], turn[dimension + 1]) = (-cos, sin, sin, cos);
-        let turn = Tensor::from_vec(turn, (dimension, dimension), &Device::Cpu)?.to_dtype(dtype)?;
+        let mut rotation = vec![0.0; dimension * dimension];
+        (0..dimension).for_each(|i| rotation[i * dimension + i] = 1.0);
+        (rotation[0], rotation[1], rotation[dimension], rotation[dimension + 1]) = (-cos, sin, sin, cos);
+        let rotation = Tensor::from_vec(rotation, (dimension, dimension), &Device::Cpu)?.to_dtype(dtype)?;
         let order: Vec<u32> = (0..particles as u32).rev().collect();
-        let d = difference(&log_prob, &model.log_prob(&moved(&x, &order, &turn, 2.0)?, None)?)?;
+        let d = difference(&log_prob, &model.log_prob(&moved(&x, &order, &rotation, 2.0)?, None)?)?;
         assert!(d < limit, "{particles} particles, {dtype:?}: {d}");
-        // Nor is it constant.
+        // But it is not constant.
         let other = model.log_prob(&(x * 1.1)?, None)?;
         assert!(difference(&log_prob, &other)? > 1e-3);
     }
     Ok(())
 }
 
-/// Samples have their own density, are centred, and a density of 1 as their integral: the mean of
-/// q(x) / p(x) over samples of p is 1 for any density q on the same subspace.
+/// Samples are centred and come with their log-density, and the density integrates to 1: the mean of q(x) / p(x) over
+/// samples of p is 1 for any density q on the same subspace.
 #[test]
-fn densities_are_counted_on_the_centred_subspace() -> Result<()> {
+fn densities_are_densities_on_the_centred_subspace() -> Result<()> {
     let mut rng = Rng::seed(1);
     let model = model(3, 2, 1e-8, DType::F64, &mut rng)?;
     perturb(model.parameters(), 0.05, &mut rng)?;
@@ -91,7 +92,7 @@ fn densities_are_counted_on_the_centred_subspace() -> Result<()> {
     assert!(difference(&log_prob, &model.log_prob(&x, None)?)? < 1e-5);
     let centre = x.reshape((1500, 3, 2))?.sum(1)?;
     assert!(difference(&centre.zeros_like()?, &centre)? < 1e-12);
-    // A normal of a smaller deviation on the subspace, so that the ratio is bounded.
+    // A normal with a smaller standard deviation on the subspace, so that the ratio is bounded.
     let deviation = 1.2f64;
     let constant = -2.0 * (2.0 * std::f64::consts::PI * deviation * deviation).ln();
     let other = (x.sqr()?.sum(1)? * (-0.5 / (deviation * deviation)))?;
@@ -103,7 +104,7 @@ fn densities_are_counted_on_the_centred_subspace() -> Result<()> {
     Ok(())
 }
 
-/// Four particles on a rhombus of any direction, order and place, a little scattered.
+/// Configurations of four particles at the corners of a rhombus, with random rotation and order and a little noise.
 fn rhombi(count: usize, rng: &mut Rng) -> Result<Tensor> {
     let mut values = Vec::with_capacity(count * 8);
     for _ in 0..count {
@@ -130,7 +131,7 @@ fn matching_and_likelihood_learn_rhombi() -> Result<()> {
     let mut trainer = Trainer::new(model.parameters(), config, rng.fork())?;
     let loss = |i: u64, rng: &mut Rng| {
         let x = rhombi(32, rng)?;
-        if i < 300 { model.matching_loss(&x, Coupling::Optimal, rng) } else { forward_kl(&model, &x, None, rng) }
+        if i < 300 { model.matching_loss(&x, Pairing::Optimal, rng) } else { forward_kl(&model, &x, None, rng) }
     };
     trainer.run(loss, None, &mut ())?;
     let after = nats()?;

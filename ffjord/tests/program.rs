@@ -1,4 +1,4 @@
-//! The program `ffjord` as a user meets it.
+//! The program `ffjord` from the command line.
 
 use serde_json::Value;
 use std::fs;
@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use tempfile::TempDir;
 
-/// A model and a run that are small enough to train in a moment.
+/// The settings of a model and a run small enough to train in a moment.
 const TINY: &str = r#"
 batch = 16
 samples = [200, 40, 60]
@@ -42,7 +42,7 @@ fn json(folder: &Path, args: &str) -> Value {
     serde_json::from_str(&succeeds(folder, args)).unwrap()
 }
 
-/// The program ends with this status, and says all of `words`.
+/// Asserts that the program exits with `status` and prints all of `words` as diagnostics.
 fn fails(folder: &Path, args: &str, status: i32, words: &[&str]) {
     let output = run(folder, args);
     let said = text(&output.stderr);
@@ -51,9 +51,9 @@ fn fails(folder: &Path, args: &str, status: i32, words: &[&str]) {
     assert!(!said.contains("panicked"), "{args}: {said}");
 }
 
-/// Though it has pictures, as a folder of images has.
+/// A run's folder contains pictures, as a folder of images does, but is not taken for one.
 #[test]
-fn the_folder_of_a_run_does_not_hide_the_density_of_its_name() {
+fn a_runs_folder_does_not_hide_the_toy_density_of_the_same_name() {
     let folder = folder();
     succeeds(folder.path(), "train --config tiny.toml --data circles --out circles -q");
     let results = json(folder.path(), "train --config tiny.toml --data circles --out again --json -q");
@@ -103,25 +103,25 @@ fn a_resumed_run_is_the_same_to_the_bit() {
     assert!(model("whole") == model("part"));
     fails(here, &format!("train {table} --out whole"), 2, &["--resume", "--overwrite"]);
     fails(here, "animate whole --out way.gif", 2, &["3 columns"]);
-    // Columns go by their names.
+    // Columns are matched by name.
     let table = fs::read_to_string(here.join("table.csv")).unwrap();
-    let turned = |line: &str| line.split(',').rev().collect::<Vec<_>>().join(",") + "\n";
-    fs::write(here.join("turned.csv"), table.lines().map(turned).collect::<String>()).unwrap();
+    let reversed = |line: &str| line.split(',').rev().collect::<Vec<_>>().join(",") + "\n";
+    fs::write(here.join("reversed.csv"), table.lines().map(reversed).collect::<String>()).unwrap();
     let nats = |data: &str| json(here, &format!("eval whole --data {data} --json"))["result"]["log_likelihood"].clone();
-    assert_eq!(nats("table.csv"), nats("turned.csv"));
+    assert_eq!(nats("table.csv"), nats("reversed.csv"));
     fs::write(here.join("other.csv"), table.replace("age", "year")).unwrap();
     fails(here, "eval whole --data other.csv", 2, &["`height`, `weight`, `year`"]);
 }
 
 #[test]
-fn flow_matching_is_a_share_of_the_steps_that_stays() {
+fn the_share_of_flow_matching_is_fixed_when_a_run_begins() {
     let folder = folder();
     let here = folder.path();
     let settings = TINY.replace("evaluate_every = 10", "evaluate_every = 1");
     let settings = settings.replace("method = \"bosh3\", rtol = 1e-2, atol = 1e-2", "method = \"rk4\", step = 0.5");
     fs::write(here.join("half.toml"), format!("matching = 0.5\n{settings}")).unwrap();
     let results = json(here, "train --config half.toml --out run --json -q");
-    // Two steps of four evaluations, though flow matching has none and each step is followed by an evaluation.
+    // Two solver steps of four evaluations each: steps of flow matching and evaluations of the model do not count.
     assert_eq!(results["solver"]["evaluations_forward"], 8.0);
     let steps = || {
         let settings: toml::Table = fs::read_to_string(here.join("run/config.toml")).unwrap().parse().unwrap();
@@ -136,7 +136,7 @@ fn flow_matching_is_a_share_of_the_steps_that_stays() {
 }
 
 #[test]
-fn a_density_has_the_preset_of_its_name() {
+fn toy_densities_use_the_preset_of_the_same_name() {
     let folder = folder();
     let here = folder.path();
     let matching = |data: &str| {
@@ -166,7 +166,7 @@ fn particles_from_training_to_samples() {
     assert!(text(&output.stderr).contains("flatters"), "{}", text(&output.stderr));
     let results: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(results["test"]["rows"], 12);
-    // Bits are counted for the four dimensions in which the centre is 0.
+    // Bits are per dimension of the four-dimensional space of configurations with centre 0.
     let [nats, bits] = ["log_likelihood", "bits_per_dimension"].map(|name| results["test"][name].as_f64().unwrap());
     assert!((bits + nats / (4.0 * std::f64::consts::LN_2)).abs() < 1e-9);
     assert!(results["boltzmann"]["efficiency"].as_f64().unwrap() > 0.0);
@@ -183,7 +183,7 @@ fn particles_from_training_to_samples() {
 }
 
 #[test]
-fn equations_by_name() {
+fn equations_are_solved_by_name() {
     let folder = folder();
     let here = folder.path();
     let solved = json(here, "solve harmonic --end 3.141592653589793 --tolerance 1e-9 --points 3 --json");
@@ -207,7 +207,7 @@ fn equations_by_name() {
 }
 
 #[test]
-fn bad_use_is_named() {
+fn bad_use_is_reported() {
     let folder = folder();
     let here = folder.path();
     for (settings, words) in [
@@ -226,19 +226,19 @@ fn bad_use_is_named() {
     fails(here, "train --data moons --out new", 2, &["two-moons"]);
     fails(here, "train --preset power --out new", 2, &["--data"]);
     fails(here, "eval nothing", 2, &["nothing"]);
-    // A field that explodes: a status with a remedy, and no hang.
+    // A solve that fails exits with a remedy, and does not hang.
     let stiff = "flow = { solver = { max_steps = 2, rtol = 1e-7, atol = 1e-7, first_step = 1e-6 } }";
     fs::write(here.join("stiff.toml"), format!("matching = 0\n{TINY}\n").replace("flow = {", "#") + stiff).unwrap();
     fails(here, "train --config stiff.toml --out new -q", 1, &["2 steps", "max_steps"]);
     assert!(!here.join("new/model.safetensors").exists());
-    // One tolerance of two is enough.
+    // The absolute tolerance alone is enough.
     fs::write(here.join("absolute.toml"), TINY.replace("rtol = 1e-2", "rtol = 0")).unwrap();
     succeeds(here, "train --config absolute.toml --out absolute -q");
 }
 
-/// The run ends with a remedy, and what it has saved is as good as it was.
+/// The run exits with a remedy, and the files saved before are intact.
 #[test]
-fn a_solve_that_fails_amid_training_spoils_nothing() {
+fn a_solve_that_fails_during_training_leaves_saved_files_intact() {
     let folder = folder();
     let here = folder.path();
     let settings = r#"
@@ -258,7 +258,7 @@ flow = { field = { hidden = [8] }, solver = { rtol = 1e-4, atol = 1e-4, max_step
     fails(here, "train --out run --resume -q", 1, remedy);
     assert!(files() == saved);
     assert_eq!(json(here, "eval run --json")["result"]["log_likelihood"].as_f64(), Some(before));
-    // With the remedy it goes on.
+    // With the remedy applied the run continues.
     fs::write(here.join("more.toml"), "flow.solver = { max_steps = 500, rtol = 1e-3 }").unwrap();
     let output = run(here, "train --out run --resume --config more.toml --lr 1e-4 --steps 300 --json");
     let said = text(&output.stderr);

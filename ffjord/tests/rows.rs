@@ -1,4 +1,4 @@
-//! Rows with steps of their own: what each gives does not depend on the others.
+//! Rows with their own steps: results do not depend on other rows.
 
 use candle_core::{DType, Device, Tensor, Var};
 use ffjord::field::{Divergence, Dual, MlpConfig, VectorField};
@@ -31,10 +31,11 @@ impl VectorField for Cubic {
     }
 }
 
-/// What a pass of a batch gives: points, log-determinants, their gradients for points and weight, and cost.
+/// The results of a pass over a batch.
 struct Pass {
+    /// For each row its point, its log-determinant and the gradient with respect to its input.
     rows: Vec<Vec<f64>>,
-    of_weight: f64,
+    grad_weight: f64,
     cost: Cost,
 }
 
@@ -46,14 +47,14 @@ fn pass(row_steps: bool, forward: bool, x: &[[f64; 2]]) -> Result<Pass> {
     let x = Var::from_tensor(&Tensor::from_slice(x.as_flattened(), (x.len(), 2), &Device::Cpu)?)?;
     let (z, log_det) = if forward { cnf.forward(&x, None)? } else { cnf.inverse(&x, None)? };
     let gradients = ((z.sqr()?.sum_all()? * 0.5)? - log_det.sum_all()?)?.backward()?;
-    let of_x = gradients.get(&x).expect("a gradient");
-    let rows = Tensor::cat(&[&z, &log_det.unsqueeze(1)?, of_x], 1)?.to_vec2()?;
-    let of_weight = gradients.get(&weight).expect("a gradient").to_vec1::<f64>()?[0];
-    Ok(Pass { rows, of_weight, cost: cnf.take_cost() })
+    let grad_x = gradients.get(&x).expect("a gradient");
+    let rows = Tensor::cat(&[&z, &log_det.unsqueeze(1)?, grad_x], 1)?.to_vec2()?;
+    let grad_weight = gradients.get(&weight).expect("a gradient").to_vec1::<f64>()?[0];
+    Ok(Pass { rows, grad_weight, cost: cnf.take_cost() })
 }
 
 #[test]
-fn a_stiff_row_neither_spoils_nor_slows_the_others() -> Result<()> {
+fn a_stiff_row_does_not_affect_the_others() -> Result<()> {
     for (forward, stiff) in [(false, [100.0, 8.0]), (true, [1.8, 1.1])] {
         let x = [[0.2, -0.4], stiff, [1.0, 0.3]];
         let alone = x.iter().map(|row| pass(false, forward, &[*row])).collect::<Result<Vec<_>>>()?;
@@ -65,8 +66,8 @@ fn a_stiff_row_neither_spoils_nor_slows_the_others() -> Result<()> {
         let counts = |cost: Cost| Cost { seconds_forward: 0.0, seconds_backward: 0.0, ..cost };
         assert_eq!(counts(each.cost), counts(sum));
         assert!(alone[1].cost.forward > 2 * alone[0].cost.forward, "{:?} {:?}", alone[1].cost, alone[0].cost);
-        let of_weight: f64 = alone.iter().map(|one| one.of_weight).sum();
-        assert!((each.of_weight - of_weight).abs() <= 1e-12 * of_weight.abs());
+        let grad_weight: f64 = alone.iter().map(|one| one.grad_weight).sum();
+        assert!((each.grad_weight - grad_weight).abs() <= 1e-12 * grad_weight.abs());
 
         let common = pass(false, forward, &x)?;
         assert!([0, 2].into_iter().all(|r| common.rows[r] != each.rows[r]));
@@ -75,9 +76,9 @@ fn a_stiff_row_neither_spoils_nor_slows_the_others() -> Result<()> {
     Ok(())
 }
 
-/// By the kernels of a network, with a context and noise of a row's own.
+/// With the kernels of an MLP, a context and random vectors.
 #[test]
-fn the_adjoint_of_each_row_comes_as_close_as_its_tolerance() -> Result<()> {
+fn adjoint_gradients_of_each_row_are_exact_within_the_tolerance() -> Result<()> {
     for divergence in [Divergence::Rademacher, Divergence::BottleneckGaussian] {
         let found = [Gradient::Discrete, Gradient::Adjoint].map(|gradient| {
             let settings = CnfSettings {
@@ -109,7 +110,7 @@ fn the_adjoint_of_each_row_comes_as_close_as_its_tolerance() -> Result<()> {
 }
 
 #[test]
-fn trajectories_have_steps_of_each_row_too() -> Result<()> {
+fn trajectories_take_each_rows_own_steps() -> Result<()> {
     let weight = Tensor::new(&[0.3], &Device::Cpu)?;
     let settings = CnfSettings { solver: Solver::new(Method::Dopri5, 1e-4), ..CnfSettings::default() };
     let cnf = |row_steps| Cnf::with_field(Cubic(weight.clone()), &CnfSettings { row_steps, ..settings.clone() });
@@ -125,7 +126,7 @@ fn trajectories_have_steps_of_each_row_too() -> Result<()> {
 }
 
 #[test]
-fn a_row_that_cannot_be_solved_is_named() -> Result<()> {
+fn errors_name_the_row_that_fails() -> Result<()> {
     let weight = Tensor::new(&[0.3], &Device::Cpu)?;
     let solver = Solver { max_steps: 6, ..Solver::new(Method::Dopri5, 1e-4) };
     let settings = CnfSettings { solver, row_steps: true, ..CnfSettings::default() };

@@ -1,4 +1,4 @@
-//! The solver against equations whose solutions are known.
+//! The solver on equations with known solutions.
 
 use candle_core::{Device, Tensor};
 use ffjord::solver::{Method, Solver, Status};
@@ -14,7 +14,7 @@ fn exact(t: f64) -> f64 {
     1.0 / (1.0 + t.sin())
 }
 
-/// The slope of log error over log step.
+/// The slope of the logarithm of the error over that of the step.
 fn order(error: impl Fn(f64) -> f64, steps: [f64; 2]) -> f64 {
     (error(steps[0]) / error(steps[1])).ln() / (steps[0] / steps[1]).ln()
 }
@@ -23,8 +23,8 @@ fn order(error: impl Fn(f64) -> f64, steps: [f64; 2]) -> f64 {
 fn methods_converge_with_their_order() {
     for method in Method::ALL {
         let error = |h: f64| {
-            // With such a tolerance every step of an adaptive method is accepted, and with such a limit
-            // there is but one: its error is of one order more.
+            // With this tolerance an adaptive method accepts every step, and takes a single one, whose error is one
+            // order higher than that of a whole solve.
             let solver = Solver { method, rtol: 1e9, atol: 1e9, first_step: Some(h), step: h, ..Solver::default() };
             let end = if method.is_adaptive() { h } else { 1.0 };
             let from = |t: f64| {
@@ -32,12 +32,12 @@ fn methods_converge_with_their_order() {
                 assert_eq!(solution.status, Status::Finished);
                 (solution.states[1][0] - exact(t + end)).abs()
             };
-            // Where the leading term of the error vanishes the next one shows: not at many points at once.
+            // The leading term of the error may vanish at one point, but not at many.
             (0..12).map(|i| from(0.25 * f64::from(i))).sum()
         };
         let got = order(error, [0.1, 0.05]) - if method.is_adaptive() { 1.0 } else { 0.0 };
         let want = f64::from(method.order());
-        // The leading term of Dormand and Prince's error is small by design, so that the next one shows.
+        // The leading term of Dormand and Prince's error is small by design, so that the next one matters.
         assert!((-0.3..0.8).contains(&(got - want)), "{method}: order {got}, not {want}");
     }
 }
@@ -56,7 +56,7 @@ fn output_between_steps_converges() {
             };
             (0..12).map(|i| from(0.25 * f64::from(i))).sum()
         };
-        // Of the error within one step, one more than that of the whole.
+        // The order of the error of one step is one more than that of a whole solve.
         let got = order(error, [0.1, 0.05]) - 1.0;
         assert!(got > want - 0.35, "{method}: order {got}, not {want}");
     }
@@ -86,7 +86,7 @@ fn states_of_all_kinds_take_the_same_steps() -> Result<()> {
     let tensors = solver.solve(field, tensor(&[1.0, 0.5])?, &[0.0, 3.0])?;
     let single = |_: f64, y: &Vec<f32>| Ok(vec![y[1], -y[0]]);
     let singles = solver.solve(single, vec![1.0, 0.5], &[0.0, 3.0])?;
-    // The largest norm of two equal halves is that of the whole.
+    // The larger norm of two equal halves is the norm of the whole.
     let pairs = |_: f64, y: &(Vec<f64>, Vec<f64>)| Ok((spin(&y.0), spin(&y.1)));
     let pair = (vec![1.0, 0.5], vec![1.0, 0.5]);
     let pairs = solver.solve(pairs, pair, &[0.0, 3.0])?;
@@ -102,7 +102,7 @@ fn states_of_all_kinds_take_the_same_steps() -> Result<()> {
 }
 
 #[test]
-fn a_hard_state_does_not_slow_the_others() -> Result<()> {
+fn a_stiff_state_does_not_slow_down_the_others() -> Result<()> {
     let solver = Solver::new(Method::Dopri5, 1e-6);
     let field = |_: f64, y: &Vec<f64>| Ok(vec![y[0], -y[0] * y[1]]);
     let states = vec![vec![1.0, 1.0], vec![200.0, 1.0]];
@@ -116,7 +116,7 @@ fn a_hard_state_does_not_slow_the_others() -> Result<()> {
 }
 
 #[test]
-fn what_cannot_be_solved_is_a_status_that_says_what_to_do() -> Result<()> {
+fn failed_solves_return_a_status_with_a_remedy() -> Result<()> {
     let solver = Solver::default();
     let square = |_: f64, y: &Vec<f64>| Ok(vec![y[0] * y[0]]);
     let words = |status: Status, part: &str| {

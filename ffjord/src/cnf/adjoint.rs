@@ -1,67 +1,92 @@
-//! Optimise, then discretise: the adjoint equation, solved backward in time.
+//! Optimise, then discretise: gradients by solving the adjoint equation backward in time.
 
-use super::discrete::{Found, dot};
+use super::discrete::{SolveGradients, dot};
 use super::operation::System;
 use crate::field::Number;
-use crate::solver::{End, Solver, State, Tolerance};
+use crate::solver::{End, Solver, State, Tolerance, larger};
 use flows_core::{Error, Result};
 
-/// A state whose error does not count: what no other part of the state depends on.
+/// The state of the adjoint equation.
 #[derive(Clone)]
-struct Unmeasured<S>(S);
+struct Augmented<T> {
+    /// Points, (B, D).
+    z: Vec<T>,
+    /// The gradient with respect to the points, (B, D).
+    adjoint: Vec<T>,
+    /// The gradient with respect to the weights so far.
+    weights: Vec<T>,
+    /// The gradient with respect to the context so far, (B, C).
+    context: Vec<T>,
+}
 
-impl<S: State> State for Unmeasured<S> {
+impl<T: Clone> State for Augmented<T>
+where
+    Vec<T>: State,
+{
     fn combine(base: Option<&Self>, terms: &[(f64, &Self)]) -> Result<Self> {
-        let terms: Vec<_> = terms.iter().map(|(c, k)| (*c, &k.0)).collect();
-        Ok(Self(S::combine(base.map(|b| &b.0), &terms)?))
+        let combine = |part: fn(&Self) -> &Vec<T>| {
+            let terms: Vec<_> = terms.iter().map(|(c, k)| (*c, part(k))).collect();
+            State::combine(base.map(part), &terms)
+        };
+        Ok(Self {
+            z: combine(|state| &state.z)?,
+            adjoint: combine(|state| &state.adjoint)?,
+            weights: combine(|state| &state.weights)?,
+            context: combine(|state| &state.context)?,
+        })
     }
 
-    fn norm(&self, _: &Self, _: &Self, _: Tolerance) -> Result<f64> {
-        Ok(0.0)
+    /// Leaves out the gradients with respect to weights and context, which nothing else depends on.
+    fn norm(&self, a: &Self, b: &Self, tolerance: Tolerance) -> Result<f64> {
+        let z = self.z.norm(&a.z, &b.z, tolerance)?;
+        Ok(larger(z, self.adjoint.norm(&a.adjoint, &b.adjoint, tolerance)?))
     }
 }
 
-/// Points, their adjoints, and the gradients of weights and context so far.
-type Augmented<T> = ((Vec<T>, Vec<T>), Unmeasured<(Vec<T>, Vec<T>)>);
-
-/// The gradients, given the end of the solve and its gradients; that of the later time, which takes an
-/// evaluation more, if `train_end_time`.
+/// The gradients of a solve, given its end and the gradients with respect to the end and the integral; with
+/// `train_end_time` also the one with respect to the later time, at the cost of one more evaluation.
 pub(super) fn gradients<T: Number>(
     system: &System<'_, T>,
     solver: &Solver,
     (times, train_end_time): ([f64; 2], bool),
     end: Vec<T>,
-    (of_z, of_integral): (Vec<T>, Vec<T>),
-) -> Result<Found<T>>
+    (grad_z, grad_integral): (Vec<T>, Vec<T>),
+) -> Result<SolveGradients<T>>
 where
     Vec<T>: State,
 {
-    // Where a solve ends later, it goes on with the last slope; where it begins later, it lacks the first.
+    // Delaying the last time extends the solve along its last slope; delaying the first time shortens it along its
+    // first.
     let (later, sign) = if times[0] < times[1] { (times[1], 1.0) } else { (times[0], -1.0) };
-    let of_time = |z: &[T], of_z: &[T]| -> Result<f64> {
+    let time_gradient = |z: &[T], grad_z: &[T]| -> Result<f64> {
         let (value, divergence) = system.rates(later, z)?;
-        Ok(sign * (dot(of_z, &value) + dot(&of_integral, &divergence)))
+        Ok(sign * (dot(grad_z, &value) + dot(&grad_integral, &divergence)))
     };
-    let mut end_time = if train_end_time && sign > 0.0 { of_time(&end, &of_z)? } else { 0.0 };
+    let mut end_time = if train_end_time && sign > 0.0 { time_gradient(&end, &grad_z)? } else { 0.0 };
     let zeros = |n: usize| vec![T::zero(); n];
-    let start: Augmented<T> =
-        ((end, of_z), Unmeasured((zeros(system.evaluator.weights()), zeros(system.context.len()))));
-    let minus = |mut values: Vec<T>| {
+    let (weights, context) = (zeros(system.evaluator.weights()), zeros(system.context.len()));
+    let start = Augmented { z: end, adjoint: grad_z, weights, context };
+    let negated = |mut values: Vec<T>| {
         values.iter_mut().for_each(|v| *v = -*v);
         values
     };
-    let f = |t: f64, ((z, of_z), _): &Augmented<T>| -> Result<Augmented<T>> {
-        let found = system.evaluator.gradients(t, system.batch(z), (of_z, &of_integral))?;
-        let of_parameters = (minus(found.weights), minus(found.context));
-        Ok(((found.value, minus(found.z)), Unmeasured(of_parameters)))
+    let f = |t: f64, state: &Augmented<T>| -> Result<Augmented<T>> {
+        let gradients = system.evaluator.gradients(t, system.batch(&state.z), (&state.adjoint, &grad_integral))?;
+        Ok(Augmented {
+            z: gradients.value,
+            adjoint: negated(gradients.z),
+            weights: negated(gradients.weights),
+            context: negated(gradients.context),
+        })
     };
     let solution = solver.run(f, start, &[times[1], times[0]], End::Exact, &mut |_| ())?.finished()?;
-    let Some(((start, z), Unmeasured((weights, context)))) = solution.states.into_iter().next_back() else {
-        return Err(Error::Internal("a solve without an end".into()));
+    let Some(start) = solution.states.into_iter().next_back() else {
+        return Err(Error::Internal("a solve returned no states".into()));
     };
     if train_end_time && sign < 0.0 {
-        end_time = of_time(&start, &z)?;
+        end_time = time_gradient(&start.z, &start.adjoint)?;
     }
     let evaluations = solution.stats.evaluations + usize::from(train_end_time);
-    Ok(Found { z, weights, context, end_time, evaluations })
+    let Augmented { adjoint, weights, context, .. } = start;
+    Ok(SolveGradients { z: adjoint, weights, context, end_time, evaluations })
 }

@@ -1,28 +1,29 @@
-//! What solves cost.
+//! The cost of solves.
 
 use crate::solver::Stats;
 use flows_core::Result;
 use flows_core::train::Ranks;
 use serde::Serialize;
 
-/// What solves have cost; where each row has steps of its own, each row's is one.
+/// The accumulated cost of solves; with [`CnfSettings::row_steps`](super::CnfSettings::row_steps) each row counts as
+/// one solve.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Cost {
-    /// Solves.
+    /// The number of solves.
     pub solves: usize,
-    /// Evaluations of the field on the way to the value.
+    /// Evaluations of the field in forward passes.
     pub forward: usize,
-    /// Evaluations of the field's gradient on the way back.
+    /// Evaluations of the field's gradient in backward passes.
     pub backward: usize,
-    /// Steps that were taken.
+    /// Accepted steps.
     pub accepted: usize,
-    /// Steps that were tried in vain.
+    /// Rejected steps.
     pub rejected: usize,
-    /// The time that all solves went through.
+    /// The total time span of all solves, in the time of the equation.
     pub time: f64,
-    /// Seconds that the solves took.
+    /// Wall-clock time of forward passes, in seconds.
     pub seconds_forward: f64,
-    /// Seconds that the ways back took.
+    /// Wall-clock time of backward passes, in seconds.
     pub seconds_backward: f64,
 }
 
@@ -35,7 +36,7 @@ impl Cost {
         self.time += (times[1] - times[0]).abs();
     }
 
-    /// Both.
+    /// The sum of two costs.
     pub fn plus(self, other: Self) -> Self {
         Self {
             solves: self.solves + other.solves,
@@ -49,7 +50,7 @@ impl Cost {
         }
     }
 
-    /// That of all ranks.
+    /// The cost summed over all ranks.
     ///
     /// # Errors
     /// When a rank is gone.
@@ -71,7 +72,7 @@ impl Cost {
         })
     }
 
-    /// The mean step.
+    /// The mean size of an accepted step.
     pub fn mean_step(&self) -> f64 {
         self.time / self.accepted as f64
     }

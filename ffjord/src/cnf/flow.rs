@@ -2,7 +2,7 @@
 
 use super::operation::{Job, solve};
 use super::trajectory::trace;
-use super::{CnfSettings, Cost, Coupling, Gradient, matching};
+use super::{CnfSettings, Cost, Gradient, Pairing, matching};
 use crate::field::{Divergence, Penalty, Probe, VectorField, composed, composed_at, no_bottleneck, value};
 use crate::solver::{End, Solver};
 use candle_core::{DType, Tensor};
@@ -14,47 +14,46 @@ use std::time::Instant;
 
 /// The continuous flow of Chen et al. (2018) and Grathwohl et al. (2019): points move along
 /// `dx/dt = f(t, x)` from the data at time 0 to the base at time T, and
-/// `log|det dz/dx|` is the integral of the divergence of f on the way.
+/// `log|det dz/dx|` is the integral of the divergence of f along the trajectory.
 ///
-/// Likelihoods and samples use the exact divergence; training that of the
-/// settings, less the penalty if there is one. The steps of the solver are common to a batch unless the
-/// settings say `row_steps`, so a row's result depends on the others by as much as the tolerance; a row that
-/// is not finite, or beyond 1e12 where the activation has no bound, has NaN and no say in the steps. In f32 a
-/// tolerance below 1e-6 is taken to be that.
+/// Likelihoods and samples use the exact divergence; training uses the divergence of the settings, minus the
+/// penalty. All rows of a batch share the solver's steps unless `row_steps` is set, so a row's result depends on the
+/// others within the tolerance. A row with a number that is not finite, or beyond 1e12 if the activation is
+/// unbounded, results in NaN and does not influence the steps. In f32, tolerances are at least 1e-6.
 ///
-/// On the CPU a solve is one operation with the network's own kernels; on other devices, and with
-/// [`Gradient::Plain`], it is a graph of candle's operations, and a row that is not finite ends the solve of its batch.
+/// On the CPU a solve is a single operation that uses the field's kernels. On other devices, and with
+/// [`Gradient::Plain`], it is a graph of candle's operations, and a row that is not finite fails its whole batch.
 #[derive(Clone, Debug)]
 pub struct Cnf {
     shape: [usize; 1],
     field: Arc<dyn VectorField>,
     settings: CnfSettings,
-    /// The root of the end time, (1), if that is trained.
+    /// The square root of the end time, (1), if it is trained.
     root: Option<Tensor>,
     cost: Arc<Mutex<Cost>>,
 }
 
 impl Cnf {
-    /// A flow of vectors of length `dim`, given a context of this width if there is one.
+    /// A flow over vectors of `dim` numbers, conditional on a context of the given width if any.
     ///
     /// # Errors
-    /// When a width is 0 or a setting is outside of its range.
+    /// When a width is 0, a setting is out of range, or a name is already taken in `scope`.
     pub fn new(dim: usize, settings: &CnfSettings, context: Option<usize>, scope: &Scope) -> Result<Self> {
         settings.check()?;
         let cnf = Self::of(settings.field.build(dim, context, scope)?, settings)?;
         if settings.train_end_time { cnf.train_end_time(scope) } else { Ok(cnf) }
     }
 
-    /// A flow along a field of your own, whatever `settings.field` says.
+    /// A flow along the given field; `settings.field` is ignored.
     ///
     /// # Errors
-    /// When the field has no dimension, a setting is outside of its range, or the end time is to be trained,
-    /// which [`Self::train_end_time`] gives a name.
+    /// When the field has no dimensions, a setting is out of range, or `train_end_time` is set: call
+    /// [`Self::train_end_time`] instead, which takes a scope.
     pub fn with_field(field: impl VectorField + 'static, settings: &CnfSettings) -> Result<Self> {
         settings.check()?;
         if settings.train_end_time {
-            let message = "an end time that is trained needs a name: call `Cnf::train_end_time` with a scope instead";
-            return Err(Error::Config(format!("{message} of setting `train_end_time`")));
+            let message = "a trained end time needs a scope for its weight: instead of setting `train_end_time`, call";
+            return Err(Error::Config(format!("{message} `Cnf::train_end_time`")));
         }
         Self::of(Arc::new(field), settings)
     }
@@ -70,21 +69,21 @@ impl Cnf {
         Ok(Self { shape: [field.dim()], field, settings, root: None, cost: Arc::default() })
     }
 
-    /// The same with its end time as a weight (Grathwohl et al. 2019): `T = r^2`, r being `sqrt_end_time` in
-    /// `scope`. Its gradient is that of a solve whose steps all stretch with T; flow matching has none.
+    /// Makes the end time a weight (Grathwohl et al. 2019): `T = r^2` with the weight `sqrt_end_time` as r. Its
+    /// gradient assumes that all steps of a solve scale with T; the loss of flow matching has none.
     ///
     /// # Errors
-    /// When the name is taken in `scope`.
+    /// When the name is already taken in `scope`.
     pub fn train_end_time(self, scope: &Scope) -> Result<Self> {
         let root = scope.weight("sqrt_end_time", 1, Init::Constant(self.settings.end_time.sqrt()))?;
         let settings = CnfSettings { train_end_time: true, ..self.settings };
         Ok(Self { root: Some(root), settings, ..self })
     }
 
-    /// The time T at the base, where training has moved it if it is trained.
+    /// The current end time T, which may have been trained.
     ///
     /// # Errors
-    /// When training has left nothing of it.
+    /// When training has made it 0 or not finite.
     pub fn end_time(&self) -> Result<f64> {
         let Some(root) = &self.root else { return Ok(self.settings.end_time) };
         let root = root.to_dtype(DType::F64)?.sum_all()?.to_scalar::<f64>()?;
@@ -92,7 +91,7 @@ impl Cnf {
             return Ok(root * root);
         }
         Err(Error::Diverged(format!(
-            "the end time has become {root}^2, over which nothing can be solved: lower the learning rate, or set \
+            "the end time has become {root}^2, which is not a positive number: lower the learning rate, or set \
              `train_end_time = false`"
         )))
     }
@@ -102,56 +101,56 @@ impl Cnf {
         &*self.field
     }
 
-    /// The settings it was made from.
+    /// The settings of the flow.
     pub fn settings(&self) -> &CnfSettings {
         &self.settings
     }
 
-    /// What the solves have cost since this was last asked.
+    /// The cost of the solves since the last call.
     pub fn take_cost(&self) -> Cost {
         std::mem::take(&mut *self.cost.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The points (B, D) that move to or from `start` (B, D) at `times`, the first of which is that of
-    /// the start: 0 at the data, T at the base.
+    /// The positions (B, D) at each of `times` of points that are at `start` (B, D) at the first time; the data are at
+    /// time 0, the base at time T.
     ///
     /// # Errors
-    /// When a shape is wrong or the solver cannot go on.
+    /// When a shape is wrong or the solver fails.
     pub fn trajectory(&self, start: &Tensor, context: Option<&Tensor>, times: &[f64]) -> Result<Vec<Tensor>> {
         self.check("the points of a continuous flow", start, context)?;
         let solver = self.solver(false, start.dtype());
         let (start, context) = (start.detach(), context.filter(|_| self.field.context() > 0));
         if start.device().is_cpu() {
-            return trace(self.field(), (&solver, self.settings.row_steps), &start, context, times);
+            return trace(self.field(), &solver, self.settings.row_steps, &start, context, times);
         }
         let f = |t: f64, z: &Tensor| Ok(value(self.field(), t, z, context)?.detach());
         Ok(solver.solve(f, start, times)?.finished()?.states)
     }
 
-    /// The loss of flow matching for data x (B, D), a scalar: the mean square, over the numbers of the
-    /// batch, of what the field lacks to the velocity from a point of the data to one of the base.
+    /// The loss of flow matching for data x (B, D), a scalar: the mean squared difference, over the numbers of the
+    /// batch, between the field and the velocity from a point of the data to its partner in the base.
     ///
-    /// Its gradients are those for the weights, and for whatever the context was computed from.
+    /// It has gradients with respect to the weights and to the context.
     ///
     /// # Errors
-    /// When a shape is wrong, or a context is missing that is needed.
+    /// When a shape is wrong, or the field needs a context and there is none.
     pub fn matching_loss(
         &self,
         x: &Tensor,
         context: Option<&Tensor>,
-        coupling: Coupling,
+        pairing: Pairing,
         rng: &mut Rng,
     ) -> Result<Tensor> {
         self.check("the data of a continuous flow", x, context)?;
         let context = context.filter(|_| self.field.context() > 0);
         let settings = CnfSettings { end_time: self.end_time()?, ..self.settings.clone() };
-        matching::loss(self.field(), &settings, (x, context), coupling, rng)
+        matching::loss(self.field(), &settings, (x, context), pairing, rng)
     }
 
-    /// `(z, log|det dz/dx|)` for points x (B, D) that are at time `t`, of (0, T]; at 0 this is the inverse.
+    /// `(z, log|det dz/dx|)` for points x (B, D) at time `t` in [0, T]; at time 0 this is the inverse.
     ///
     /// # Errors
-    /// When a shape is wrong or the solver cannot go on.
+    /// When a shape is wrong or the solver fails.
     pub fn to_base(&self, x: &Tensor, t: f64, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
         let times = [t, self.end_time()?];
         if t >= times[1] {
@@ -160,7 +159,7 @@ impl Cnf {
         self.run("the points of a continuous flow", x, context, times, (Probe::Basis, false))
     }
 
-    /// A direction by the solver of evaluation, with the divergence that `probe` gives.
+    /// Maps in one direction with the solver of evaluation and the given probe for the divergence.
     pub(crate) fn map_by(&self, direction: Direction, input: &Tensor, probe: Probe) -> Result<(Tensor, Tensor)> {
         self.run(name(direction), input, None, times(direction, self.end_time()?), (probe, false))
     }
@@ -186,7 +185,7 @@ impl Cnf {
             return Err(Error::Data(format!("{what} is of type {:?}: convert it to f32 or f64", x.dtype())));
         }
         if self.settings.row_steps && !x.device().is_cpu() {
-            return Err(Error::Config("rows have steps of their own on the CPU alone: set `row_steps = false`".into()));
+            return Err(Error::Config("`row_steps` is supported on the CPU only: set `row_steps = false`".into()));
         }
         match (context, self.field.context()) {
             (_, 0) => Ok(()),
@@ -207,7 +206,7 @@ impl Cnf {
         self.check(what, x, context)?;
         let context = context.filter(|_| self.field.context() > 0);
         let solver = self.solver(training, x.dtype());
-        // It is for likelihoods, which are those of points on their way to the base.
+        // The penalty is for likelihood training, which maps data to the base.
         let penalty = if training && times[0] < times[1] { self.settings.penalty } else { Penalty::default() };
         let end_time = self.root.as_ref().map(Tensor::sqr).transpose()?;
         if x.device().is_cpu() && self.settings.gradient != Gradient::Plain {
@@ -217,7 +216,7 @@ impl Cnf {
             return solve(job, x, context, &self.cost);
         }
         let (fixed, span) = (times[0].min(times[1]), (times[1] - times[0]).abs());
-        // The share of the later time that it is now: 1, with a gradient.
+        // The span divided by its current value: 1, with the gradient of the end time.
         let now = self.end_time()?;
         let share = |end_time: Tensor| end_time.reshape(())?.affine(1.0 / span, 1.0 - now / span);
         let share = end_time.map(share).transpose()?;
@@ -227,7 +226,6 @@ impl Cnf {
             let (value, divergence) = composed_at(self.field(), &t, z, context, &probe, penalty)?;
             Ok((value.broadcast_mul(share)?, divergence.broadcast_mul(share)?))
         };
-        // A solver looks at the largest norm of its parts; one that is not finite ends it.
         let start = (x.clone(), Tensor::zeros(x.dim(0)?, x.dtype(), x.device())?);
         let begun = Instant::now();
         let solution = solver.run(f, start, &times, End::Exact, &mut |_| ())?.finished()?;
@@ -235,12 +233,12 @@ impl Cnf {
         cost.add_forward(&solution.stats, times);
         cost.seconds_forward += begun.elapsed().as_secs_f64();
         drop(cost);
-        solution.states.into_iter().next_back().ok_or_else(|| Error::Internal("a solve without an end".into()))
+        solution.states.into_iter().next_back().ok_or_else(|| Error::Internal("a solve returned no states".into()))
     }
 }
 
 impl Cnf {
-    /// A step of training: the divergence is estimated, and the end time shifted at random if it is steered.
+    /// Maps in one direction for training, with the probe of the settings and a random end time if `steer` is set.
     fn run_training(
         &self,
         direction: Direction,
@@ -259,13 +257,15 @@ impl Cnf {
         };
         let (end_time, steer) = (self.end_time()?, self.settings.steer);
         if steer >= end_time {
-            let message = "which reaches beyond the data: lower `steer`, or set `train_end_time = false`";
-            return Err(Error::Diverged(format!("the end time has become {end_time} give or take {steer}, {message}")));
+            let message = "lower `steer`, or set `train_end_time = false`";
+            return Err(Error::Diverged(format!(
+                "the end time has become {end_time}, but `steer` is {steer}: {message}"
+            )));
         }
         let end_time = if steer == 0.0 { end_time } else { end_time + steer * (2.0 * rng.uniform() - 1.0) };
         self.run(what, input, context, times(direction, end_time), (probe, true)).map_err(|error| match error {
             Error::Diverged(message) => Error::Diverged(format!(
-                "{message}. If training has made the field so: lower the learning rate, clip the gradients \
+                "{message}. If training has led to this, lower the learning rate, clip the gradients \
                  (`clip_norm`), or smooth the field (`penalty`)"
             )),
             error => error,
@@ -273,7 +273,7 @@ impl Cnf {
     }
 }
 
-/// What an error message calls the input of a direction.
+/// The name of the input of a direction, for error messages.
 fn name(direction: Direction) -> &'static str {
     match direction {
         Direction::Forward => "the latent of a continuous flow",
@@ -312,7 +312,7 @@ impl Bijector for Cnf {
 
     fn structure(&self) -> Structure {
         let CnfSettings { end_time, solver, .. } = &self.settings;
-        let trained = if self.root.is_some() { " and on, as it learns" } else { "" };
+        let trained = if self.root.is_some() { " (trained)" } else { "" };
         Structure::new("Cnf", format!("time 0 to {end_time}{trained}, {}", solver.method))
             .weights(&self.root)
             .part(self.field.structure())

@@ -1,7 +1,7 @@
-//! Flow matching: training without a solver.
+//! Flow matching: training without solving.
 
 use super::CnfSettings;
-use super::operation::KnownGradient;
+use super::operation::PrecomputedGradient;
 use crate::assignment::assign;
 use crate::field::{Batch, Evaluator, Gradients, Number, Penalty, VectorField, Vectors, value, weights};
 use candle_core::{DType, Shape, Tensor};
@@ -10,28 +10,28 @@ use flows_core::{Error, Result, Rng};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-/// Which point of the base goes with which of the data; one of a field with symmetries is turned to its
-/// partner by them ([`VectorField::align`](crate::field::VectorField::align)).
+/// How flow matching pairs points of the base with points of the data. Each point of the base is then aligned with its
+/// partner by the field's symmetries, if it has any ([`VectorField::align`](crate::field::VectorField::align)).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Coupling {
-    /// Any (Lipman et al. 2023).
+pub enum Pairing {
+    /// At random (Lipman et al. 2023).
     Independent,
-    /// Those of the least sum of squared distances within groups (Tong et al. 2024; Pooladian et
-    /// al. 2023): straighter ways, which take fewer evaluations to solve. Every pair of a group is turned
-    /// before it is measured (Klein et al. 2023), which of particles takes longer than their network.
+    /// By optimal transport, the least sum of squared distances within each group (Tong et al. 2024; Pooladian et
+    /// al. 2023): paths become straighter and take fewer evaluations to solve. Distances are measured after
+    /// aligning every pair (Klein et al. 2023), which takes longer for particles than evaluating their network.
     #[default]
     Optimal,
 }
 
-/// How flow matching draws times and partners.
+/// How flow matching draws times and groups points.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Matching {
-    /// The most rows that share a time, and among which points are assigned; a batch is cut evenly.
+    /// The largest group of rows, which share a time and are paired with each other; a batch is divided evenly.
     pub group: usize,
-    /// A time is that of the base times `u^skew`, u being uniform: above 1 more of them are near the data, on
-    /// which the likelihood depends more (Kingma et al. 2021, section 4).
+    /// Times are `T u^skew` with uniform u: a skew above 1 puts more of them near the data, which the likelihood
+    /// depends on more (Kingma et al. 2021, section 4).
     pub skew: f64,
 }
 
@@ -50,30 +50,32 @@ impl Matching {
     }
 }
 
-/// Points on their ways, and where they head for.
+/// Points on the paths between data and base at one time, and their velocities.
 struct Group {
     t: f64,
-    /// The first of the batch that is its, and how many are.
+    /// The group's first row in the batch.
     first: usize,
+    /// The number of rows.
     rows: usize,
-    /// (rows, D) each, in f64.
-    at: Vec<f64>,
+    /// The points x_t, (rows, D).
+    points: Vec<f64>,
+    /// The velocities, (rows, D).
     velocity: Vec<f64>,
 }
 
-/// The groups of a batch x (B, D) with draws of the base: `x_t = (1 - s) x + s z` at time `t = s T`, `s` a power
-/// of a uniform number that is stratified over the groups, and its velocity `(z - x) / T`.
+/// Divides a batch x (B, D) into groups and pairs it with draws z of the base: points `x_t = (1 - s) x + s z` at time
+/// `t = s T`, where `s` is a power of a uniform number stratified over the groups, and velocities `(z - x) / T`.
 fn groups(
     field: &dyn VectorField,
     settings: &CnfSettings,
     x: &Tensor,
-    coupling: Coupling,
+    pairing: Pairing,
     rng: &mut Rng,
 ) -> Result<Vec<Group>> {
     let (matching, end_time) = (settings.matching, settings.end_time);
     let (rows, dim) = x.dims2()?;
     let x = x.detach().to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
-    // Of even size, so that no part of the times counts less than another.
+    // Groups of equal size give each stratum of times the same weight.
     let count = rows.div_ceil(matching.group);
     let first = |i: usize| i * rows / count;
     let drawn: Vec<_> = (0..count)
@@ -85,9 +87,9 @@ fn groups(
         .collect();
     let group = |(first, x, z, share): (usize, &[f64], Vec<f64>, f64)| {
         let rows = x.len() / dim;
-        let partner: Vec<usize> = match coupling {
-            Coupling::Independent => (0..rows).collect(),
-            Coupling::Optimal => {
+        let partner: Vec<usize> = match pairing {
+            Pairing::Independent => (0..rows).collect(),
+            Pairing::Optimal => {
                 let distance = |a: &[f64], b: &[f64]| {
                     let mut b = b.to_vec();
                     field.align(a, &mut b);
@@ -104,23 +106,23 @@ fn groups(
             t: share * end_time,
             first,
             rows,
-            at: pairs().map(|(x, z)| (1.0 - share) * x + share * z).collect(),
+            points: pairs().map(|(x, z)| (1.0 - share) * x + share * z).collect(),
             velocity: pairs().map(|(x, z)| (z - x) / end_time).collect(),
         }
     };
     Ok(drawn.into_par_iter().map(group).collect())
 }
 
-/// `mean |f(t, x_t) - velocity|^2` over the batch x (B, D), given its context, and over its numbers; a scalar with
-/// gradients for the weights and the context.
+/// The mean of `(f(t, x_t) - velocity)^2` over all numbers of the batch x (B, D), given its context: a scalar with
+/// gradients with respect to the weights and the context.
 pub(super) fn loss(
     field: &dyn VectorField,
     settings: &CnfSettings,
     (x, context): (&Tensor, Option<&Tensor>),
-    coupling: Coupling,
+    pairing: Pairing,
     rng: &mut Rng,
 ) -> Result<Tensor> {
-    let groups = groups(field, settings, x, coupling, rng)?;
+    let groups = groups(field, settings, x, pairing, rng)?;
     match (x.device().is_cpu(), x.dtype()) {
         (true, DType::F32) => by_kernels::<f32>(field, &groups, (x, context)),
         (true, DType::F64) => by_kernels::<f64>(field, &groups, (x, context)),
@@ -138,10 +140,11 @@ fn by_kernels<T: Number>(
     let width = given.len() / x.dim(0)?;
     let evaluator = Evaluator::<T>::new(field, &weights)?;
     let scale = 1.0 / x.elem_count() as f64;
+    // The loss of a group, and its gradients with respect to weights and context.
     let part = |group: &Group| -> Result<(f64, Vec<T>, Vec<T>)> {
-        let at: Vec<T> = group.at.iter().map(|v| T::of(*v)).collect();
+        let points: Vec<T> = group.points.iter().map(|v| T::of(*v)).collect();
         let given = &given[group.first * width..(group.first + group.rows) * width];
-        let batch = Batch { z: &at, context: given, vectors: Vectors::None, penalty: Penalty::default() };
+        let batch = Batch { z: &points, context: given, vectors: Vectors::None, penalty: Penalty::default() };
         let error = |start: usize, value: &[T]| {
             value.iter().zip(&group.velocity[start..]).map(|(f, v)| f.wide() - v).collect::<Vec<f64>>()
         };
@@ -151,28 +154,28 @@ fn by_kernels<T: Number>(
         let Gradients { value, weights, context, .. } = evaluator.value_gradients(group.t, batch, &seeds)?;
         Ok((scale * error(0, &value).iter().map(|e| e * e).sum::<f64>(), weights, context))
     };
-    // In the order of the rows, whichever thread was first.
+    // Summed in the order of the rows, whichever thread finishes first.
     let parts: Vec<_> = groups.par_iter().map(part).collect();
-    let (mut value, mut gradient, mut of_context) = (0.0, vec![T::zero(); evaluator.weights()], Vec::new());
+    let (mut value, mut gradient, mut grad_context) = (0.0, vec![T::zero(); evaluator.weights()], Vec::new());
     for part in parts {
         let (loss, weights, context) = part?;
         value += loss;
         gradient.iter_mut().zip(weights).for_each(|(sum, v)| *sum += v);
-        of_context.extend(context);
+        grad_context.extend(context);
     }
     let gradient = T::tensor(gradient, weights.shape())?;
     let scalar = |value: f64| T::tensor(vec![T::of(value)], &Shape::from(()));
-    let loss = weights.apply_op2(&scalar(value)?, KnownGradient { gradient })?;
+    let loss = weights.apply_op2(&scalar(value)?, PrecomputedGradient { gradient })?;
     match context.filter(|context| context.track_op()) {
         Some(context) => {
-            let gradient = T::tensor(of_context, context.shape())?;
-            Ok((loss + context.apply_op2(&scalar(0.0)?, KnownGradient { gradient })?)?)
+            let gradient = T::tensor(grad_context, context.shape())?;
+            Ok((loss + context.apply_op2(&scalar(0.0)?, PrecomputedGradient { gradient })?)?)
         }
         None => Ok(loss),
     }
 }
 
-/// The same by candle's operations, for other devices and as the tests' reference.
+/// The loss in candle's operations, for devices without kernels and as the tests' reference.
 fn composed(field: &dyn VectorField, groups: &[Group], (x, context): (&Tensor, Option<&Tensor>)) -> Result<Tensor> {
     let (mut sum, dim) = (Tensor::zeros((), x.dtype(), x.device())?, x.dim(1)?);
     for group in groups {
@@ -181,9 +184,9 @@ fn composed(field: &dyn VectorField, groups: &[Group], (x, context): (&Tensor, O
                 .to_dtype(x.dtype())?
                 .to_device(x.device())
         };
-        let at = tensor(&group.at)?;
+        let points = tensor(&group.points)?;
         let given = context.map(|context| context.narrow(0, group.first, group.rows)).transpose()?;
-        let value = value(field, group.t, &at, given.as_ref())?;
+        let value = value(field, group.t, &points, given.as_ref())?;
         sum = (sum + (value - tensor(&group.velocity)?)?.sqr()?.sum_all()?)?;
     }
     Ok((sum / x.elem_count() as f64)?)
@@ -198,7 +201,7 @@ mod tests {
     use flows_core::testing::difference;
 
     #[test]
-    fn kernels_give_the_composed_loss_and_gradient() -> Result<()> {
+    fn kernels_agree_with_the_composition() -> Result<()> {
         let mut rng = Rng::seed(0);
         let parameters = Parameters::new(DType::F64, &Device::Cpu, rng.fork());
         let config = MlpConfig { hidden: vec![9], ..MlpConfig::default() };
@@ -208,13 +211,13 @@ mod tests {
         ];
         let x = rng.normal_tensor((150, 2), DType::F64, &Device::Cpu)?;
         let source = Var::from_tensor(&rng.normal_tensor((150, 3), DType::F64, &Device::Cpu)?)?;
-        let couplings = [Coupling::Independent, Coupling::Optimal];
-        for (field, coupling) in fields.iter().flat_map(|field| couplings.map(|coupling| (field, coupling))) {
+        let pairings = [Pairing::Independent, Pairing::Optimal];
+        for (field, pairing) in fields.iter().flat_map(|field| pairings.map(|pairing| (field, pairing))) {
             let context = (source.as_tensor() * 2.0)?;
             let context = (field.context() > 0).then_some(&context);
             let matching = Matching { skew: 1.5, ..Matching::default() };
             let settings = CnfSettings { end_time: 0.7, matching, ..CnfSettings::default() };
-            let groups = groups(field, &settings, &x, coupling, &mut rng)?;
+            let groups = groups(field, &settings, &x, pairing, &mut rng)?;
             assert!(groups.iter().all(|group| (0.0..0.7).contains(&group.t) && group.rows == 50) && groups.len() == 3);
             let (got, want) =
                 (by_kernels::<f64>(field, &groups, (&x, context))?, composed(field, &groups, (&x, context))?);

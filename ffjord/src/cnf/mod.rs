@@ -11,5 +11,5 @@ mod trajectory;
 
 pub use cost::Cost;
 pub use flow::Cnf;
-pub use matching::{Coupling, Matching};
+pub use matching::{Matching, Pairing};
 pub use settings::{CnfSettings, Gradient};

@@ -1,6 +1,6 @@
-//! A solve as one operation of candle's graph.
+//! A solve as a single operation of candle's graph.
 
-use super::discrete::Found;
+use super::discrete::SolveGradients;
 use super::{Cost, Gradient, adjoint, discrete};
 use crate::field::{Batch, Evaluator, Number, Penalty, Probe, VectorField, Vectors, weights};
 use crate::solver::{End, Solution, Solver, State, Step};
@@ -12,36 +12,37 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-/// A solve to be done.
+/// The settings of one solve.
 pub(super) struct Job<'a> {
     pub(super) field: &'a Arc<dyn VectorField>,
     pub(super) solver: Solver,
-    /// Whether each row has steps of its own.
+    /// Whether each row has its own steps.
     pub(super) row_steps: bool,
+    /// The first and the last time.
     pub(super) times: [f64; 2],
-    /// The later of them as a tensor, (1), if it is trained.
+    /// The later of the times as a tensor, (1), if it is trained.
     pub(super) end_time: Option<Tensor>,
     pub(super) gradient: Gradient,
     pub(super) probe: Probe,
     pub(super) penalty: Penalty,
 }
 
-/// Points (B, D) and the integral of the divergence (B).
+/// Points (B, D), and the integral of the divergence so far (B).
 pub(super) type Point<T> = (Vec<T>, Vec<T>);
 
-/// The rows of each solve.
+/// The rows of each solve: single rows, or the whole batch.
 pub(super) fn parts(rows: usize, row_steps: bool) -> Vec<Range<usize>> {
     let size = if row_steps { 1 } else { rows };
     (0..rows).step_by(size).map(|first| first..first + size).collect()
 }
 
-/// Parts that are worked on one after another, so that the gradients of as many are in memory; it decides
-/// the order of sums, whatever the number of threads.
-fn group(parts: usize) -> usize {
+/// The number of solves whose gradients are computed one after another, which limits the gradients in memory to 64; it
+/// fixes the order of summation, whatever the number of threads.
+fn group_size(parts: usize) -> usize {
     parts.div_ceil(64)
 }
 
-/// A field with its weights, as the solver and the gradients need it.
+/// The differential equation of a solve: a field with its context, vectors and penalty.
 pub(super) struct System<'a, T> {
     pub(super) evaluator: &'a Evaluator<'a, T>,
     pub(super) context: &'a [T],
@@ -54,19 +55,20 @@ impl<T: Number> System<'_, T> {
         Batch { z, context: self.context, vectors: self.vectors, penalty: self.penalty }
     }
 
-    /// The same for some rows of `dim` numbers.
+    /// The equation for some of `all` rows, which have `dim` numbers each.
     pub(super) fn of_rows(&self, rows: &Range<usize>, all: usize, dim: usize) -> Self {
         let width = self.context.len() / all;
         let context = &self.context[rows.start * width..rows.end * width];
         Self { evaluator: self.evaluator, context, vectors: self.vectors.of_rows(rows.clone(), dim), ..*self }
     }
 
+    /// The velocities (B, D) of points z, and the divergence (B) minus the penalty.
     pub(super) fn rates(&self, t: f64, z: &[T]) -> Result<Point<T>> {
         self.evaluator.rates(t, self.batch(z))
     }
 }
 
-/// The end of the solve from `x` (B, D), and the integral of the divergence (B).
+/// Solves from `x` (B, D): the points at the last time (B, D), and the integral of the divergence (B).
 pub(super) fn solve(
     job: Job<'_>,
     x: &Tensor,
@@ -76,7 +78,9 @@ pub(super) fn solve(
     let weights = weights(&**job.field)?;
     if weights.dtype() != x.dtype() || context.is_some_and(|c| c.dtype() != x.dtype()) {
         let (got, want) = (x.dtype(), weights.dtype());
-        return Err(Error::Data(format!("data of {got:?} meets weights of {want:?}: convert data and context")));
+        return Err(Error::Data(format!(
+            "the data are {got:?}, but the weights {want:?}: convert data and context to {want:?}"
+        )));
     }
     match x.dtype() {
         DType::F32 => solve_in::<f32>(job, &weights, x, context, cost),
@@ -84,7 +88,7 @@ pub(super) fn solve(
     }
 }
 
-/// A solution that is whole, else an error that says which row is at fault if that is known.
+/// The solution if it is complete, else an error that names the failing row if rows are solved one by one.
 pub(super) fn finished<S>(solution: Solution<S>, rows: &Range<usize>, all: usize) -> Result<Solution<S>> {
     solution.finished().map_err(|error| match error {
         Error::Diverged(message) if rows.len() < all => {
@@ -110,8 +114,8 @@ where
         None => Tensor::zeros((rows, 0), x.dtype(), x.device())?,
     };
     let x = x.contiguous()?;
-    let mut held = Held::<T>::of(&job.probe, &x, &context)?;
-    // A row that cannot be solved for rests at 0, and its result is NaN.
+    let mut system_inputs = SystemInputs::<T>::of(&job.probe, &x, &context)?;
+    // Invalid rows are solved from 0 with a context of 0 so that they do not disturb the others; their result is NaN.
     let limit = T::of(job.field.reach());
     let usable = |t: &Tensor| -> Result<Vec<bool>> {
         let width = t.dim(1)?;
@@ -122,16 +126,16 @@ where
             v.chunks(width).map(|row| row.iter().all(|v| v.is_finite() && v.abs() <= limit)).collect()
         })?)
     };
-    let lost: Vec<bool> = usable(&x)?.into_iter().zip(usable(&context)?).map(|(a, b)| !(a && b)).collect();
+    let invalid: Vec<bool> = usable(&x)?.into_iter().zip(usable(&context)?).map(|(a, b)| !(a && b)).collect();
     let mut start = with_slice::<T, _>(&x, <[T]>::to_vec)?;
-    for r in (0..rows).filter(|r| lost[*r]) {
+    for r in (0..rows).filter(|r| invalid[*r]) {
         start[r * dim..(r + 1) * dim].fill(T::zero());
-        let width = held.context.len() / rows;
-        held.context[r * width..(r + 1) * width].fill(T::zero());
+        let width = system_inputs.context.len() / rows;
+        system_inputs.context[r * width..(r + 1) * width].fill(T::zero());
     }
     let evaluator = Evaluator::new(&**job.field, weights)?;
-    let system = held.system(&evaluator, job.penalty);
-    // An operation has three inputs at most: the end time goes behind the weights.
+    let system = system_inputs.system(&evaluator, job.penalty);
+    // A custom operation has at most three inputs, so the end time is appended to the weights.
     let inputs = match &job.end_time {
         Some(end_time) => Tensor::cat(&[weights, end_time], 0)?,
         None => weights.clone(),
@@ -141,30 +145,30 @@ where
     let work = |part: &Range<usize>| -> Result<_> {
         let system = system.of_rows(part, rows, dim);
         let mut steps = Vec::new();
-        let mut seen = |step| {
+        let mut on_step = |step| {
             if keep && job.gradient == Gradient::Discrete {
                 steps.push(step);
             }
         };
         let f = |t: f64, (z, _): &Point<T>| system.rates(t, z);
         let start = (start[part.start * dim..part.end * dim].to_vec(), vec![T::zero(); part.len()]);
-        let solution = job.solver.run(f, start, &job.times, End::Exact, &mut seen)?;
+        let solution = job.solver.run(f, start, &job.times, End::Exact, &mut on_step)?;
         Ok((finished(solution, part, rows)?, steps))
     };
     let begun = Instant::now();
-    let solved = parts.par_iter().map(work).collect::<Result<Vec<_>>>()?;
+    let solutions = parts.par_iter().map(work).collect::<Result<Vec<_>>>()?;
     cost.lock().unwrap_or_else(PoisonError::into_inner).seconds_forward += begun.elapsed().as_secs_f64();
     let (mut z, mut integral, mut steps) = (Vec::with_capacity(rows * (dim + 1)), Vec::new(), Vec::new());
-    for (solution, taken) in solved {
+    for (solution, accepted) in solutions {
         cost.lock().unwrap_or_else(PoisonError::into_inner).add_forward(&solution.stats, job.times);
         let Some(end) = solution.states.into_iter().next_back() else {
-            return Err(Error::Internal("a solve without an end".into()));
+            return Err(Error::Internal("a solve returned no states".into()));
         };
         z.extend(end.0);
         integral.extend(end.1);
-        steps.push(taken);
+        steps.push(accepted);
     }
-    for r in (0..rows).filter(|r| lost[*r]) {
+    for r in (0..rows).filter(|r| invalid[*r]) {
         z[r * dim..(r + 1) * dim].fill(T::nan());
         integral[r] = T::nan();
     }
@@ -181,7 +185,7 @@ where
         gradient: job.gradient,
         probe: job.probe,
         penalty: job.penalty,
-        lost,
+        invalid,
         steps,
         value: Mutex::new(Some(T::storage(z))),
         cost: cost.clone(),
@@ -189,19 +193,21 @@ where
     split(&x.apply_op3(&inputs, &context, operation)?, rows, dim)
 }
 
+/// Splits the packed result of an operation into points (B, D) and integrals (B).
 fn split(packed: &Tensor, rows: usize, dim: usize) -> Result<(Tensor, Tensor)> {
     Ok((packed.narrow(0, 0, rows * dim)?.reshape((rows, dim))?, packed.narrow(0, rows * dim, rows)?))
 }
 
-/// The numbers of a system, the weights aside.
-struct Held<T> {
+/// The numbers of a [`System`] besides the weights.
+struct SystemInputs<T> {
     context: Vec<T>,
+    /// Random vectors of the divergence, (B, D), or (B, H) at a bottleneck; none if it is exact.
     noise: Option<Vec<T>>,
-    /// The width of the noise, if that is at a bottleneck.
-    narrow: Option<usize>,
+    /// The width of the bottleneck, H, if the vectors are there.
+    bottleneck: Option<usize>,
 }
 
-impl<T: Number> Held<T> {
+impl<T: Number> SystemInputs<T> {
     fn of(probe: &Probe, x: &Tensor, context: &Tensor) -> Result<Self> {
         let values = |t: &Tensor| with_slice::<T, _>(t, <[T]>::to_vec);
         let noise = match probe {
@@ -212,12 +218,12 @@ impl<T: Number> Held<T> {
                 return Err(Error::shape("the noise of a divergence", e.dims(), format!("{:?}", x.dims())));
             }
         };
-        let narrow = if let Probe::Bottleneck(e) = probe { Some(e.dim(1)?) } else { None };
-        Ok(Self { context: values(context)?, noise, narrow })
+        let bottleneck = if let Probe::Bottleneck(e) = probe { Some(e.dim(1)?) } else { None };
+        Ok(Self { context: values(context)?, noise, bottleneck })
     }
 
     fn system<'a>(&'a self, evaluator: &'a Evaluator<'a, T>, penalty: Penalty) -> System<'a, T> {
-        let vectors = match (&self.noise, self.narrow) {
+        let vectors = match (&self.noise, self.bottleneck) {
             (None, _) => Vectors::Basis,
             (Some(e), None) => Vectors::Noise(e),
             (Some(noise), Some(width)) => Vectors::Bottleneck { noise, width },
@@ -226,20 +232,20 @@ impl<T: Number> Held<T> {
     }
 }
 
-/// A solve that is done, and its gradient.
+/// The operation of a finished solve: it returns the solve's result, and computes its gradient.
 struct Solved<T> {
     field: Arc<dyn VectorField>,
     solver: Solver,
     row_steps: bool,
     times: [f64; 2],
-    /// Whether the later of them is the last of the weights.
+    /// Whether the later time is trained, and then the last number of the weights.
     train_end_time: bool,
     gradient: Gradient,
     probe: Probe,
     penalty: Penalty,
-    /// Rows that could not be solved for.
-    lost: Vec<bool>,
-    /// Those that were taken in each solve, if the way back needs them.
+    /// The rows whose values or context are not finite or too large to solve from.
+    invalid: Vec<bool>,
+    /// The accepted steps of each solve, if the backward pass needs them.
     steps: Vec<Vec<Step<Point<T>>>>,
     value: Mutex<Option<CpuStorage>>,
     cost: Arc<Mutex<Cost>>,
@@ -257,24 +263,24 @@ where
     ) -> Result<[Option<Tensor>; 3]> {
         let begun = Instant::now();
         let (rows, dim) = x.dims2()?;
-        let mut held = Held::<T>::of(&self.probe, x, context)?;
-        let width = held.context.len() / rows;
+        let mut system_inputs = SystemInputs::<T>::of(&self.probe, x, context)?;
+        let width = system_inputs.context.len() / rows;
         let mut values = with_slice::<T, _>(gradient, <[T]>::to_vec)?;
         let mut end = with_slice::<T, _>(end, |v| v[..rows * dim].to_vec())?;
-        for r in (0..rows).filter(|r| self.lost[*r]) {
+        for r in (0..rows).filter(|r| self.invalid[*r]) {
             values[r * dim..(r + 1) * dim].fill(T::zero());
             values[rows * dim + r] = T::zero();
             end[r * dim..(r + 1) * dim].fill(T::zero());
-            held.context[r * width..(r + 1) * width].fill(T::zero());
+            system_inputs.context[r * width..(r + 1) * width].fill(T::zero());
         }
-        let of_integral = values.split_off(rows * dim);
+        let grad_integral = values.split_off(rows * dim);
         let count = inputs.elem_count() - usize::from(self.train_end_time);
         let evaluator = Evaluator::new(&*self.field, &inputs.narrow(0, 0, count)?)?;
-        let system = held.system(&evaluator, self.penalty);
+        let system = system_inputs.system(&evaluator, self.penalty);
         let work = |(part, steps): (&Range<usize>, &Vec<Step<Point<T>>>)| {
             let system = system.of_rows(part, rows, dim);
             let points = part.start * dim..part.end * dim;
-            let seeds = (values[points.clone()].to_vec(), of_integral[part.clone()].to_vec());
+            let seeds = (values[points.clone()].to_vec(), grad_integral[part.clone()].to_vec());
             match self.gradient {
                 Gradient::Adjoint => {
                     let times = (self.times, self.train_end_time);
@@ -283,28 +289,30 @@ where
                 _ => discrete::gradients(&system, self.solver.method, self.times, steps, seeds),
             }
         };
-        let both =
-            |found: Result<Found<T>>, next: Result<Found<T>>| -> Result<Found<T>> { Ok(found?.followed_by(next?)) };
+        let join = |sum: Result<SolveGradients<T>>, next: Result<SolveGradients<T>>| -> Result<SolveGradients<T>> {
+            Ok(sum?.concat(next?))
+        };
         let parts: Vec<_> = parts(rows, self.row_steps);
         let solves: Vec<_> = parts.iter().zip(&self.steps).collect();
-        // In the order of the rows, whichever thread was first.
-        let groups = solves.par_chunks(group(solves.len())).map(|group| group.iter().copied().map(&work).reduce(both));
-        let found: Vec<_> = groups.collect();
-        let Some(mut found) = found.into_iter().flatten().reduce(both).transpose()? else {
-            return Err(Error::Config("a solve without rows".into()));
+        // Combined in the order of the rows, whichever thread finishes first.
+        let groups =
+            solves.par_chunks(group_size(solves.len())).map(|group| group.iter().copied().map(&work).reduce(join));
+        let groups: Vec<_> = groups.collect();
+        let Some(mut gradients) = groups.into_iter().flatten().reduce(join).transpose()? else {
+            return Err(Error::Config("there are no rows to solve for: give at least one".into()));
         };
         if self.train_end_time {
-            found.weights.push(T::of(found.end_time));
+            gradients.weights.push(T::of(gradients.end_time));
         }
         let mut cost = self.cost.lock().unwrap_or_else(PoisonError::into_inner);
-        cost.backward += found.evaluations;
+        cost.backward += gradients.evaluations;
         cost.seconds_backward += begun.elapsed().as_secs_f64();
         drop(cost);
         let tensor = |values: Vec<T>, like: &Tensor| T::tensor(values, like.shape());
         Ok([
-            Some(tensor(found.z, x)?),
-            Some(tensor(found.weights, inputs)?),
-            if context.track_op() { Some(tensor(found.context, context)?) } else { None },
+            Some(tensor(gradients.z, x)?),
+            Some(tensor(gradients.weights, inputs)?),
+            if context.track_op() { Some(tensor(gradients.context, context)?) } else { None },
         ])
     }
 }
@@ -329,7 +337,7 @@ where
         let (rows, dim) = x.shape().dims2()?;
         match self.value.lock().unwrap_or_else(PoisonError::into_inner).take() {
             Some(value) => Ok((value, Shape::from(rows * (dim + 1)))),
-            None => candle_core::bail!("a solve is evaluated once"),
+            None => candle_core::bail!("the operation of a solve runs only once"),
         }
     }
 
@@ -342,20 +350,20 @@ where
         gradient: &Tensor,
     ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let inputs = [x, weights, context];
-        let found = self.backward(inputs, end, gradient);
-        let [x, weights, context] = found.map_err(|error| candle_core::Error::Msg(error.to_string()))?;
+        let gradients = self.backward(inputs, end, gradient);
+        let [x, weights, context] = gradients.map_err(|error| candle_core::Error::Msg(error.to_string()))?;
         Ok((x, weights, context))
     }
 }
 
-/// A scalar, the second input, whose gradient for the first is known.
-pub(super) struct KnownGradient {
+/// The identity on a scalar, its second input, with a precomputed gradient with respect to its first input.
+pub(super) struct PrecomputedGradient {
     pub(super) gradient: Tensor,
 }
 
-impl CustomOp2 for KnownGradient {
+impl CustomOp2 for PrecomputedGradient {
     fn name(&self) -> &'static str {
-        "known-gradient"
+        "precomputed-gradient"
     }
 
     fn cpu_fwd(

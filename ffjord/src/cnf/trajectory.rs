@@ -1,4 +1,4 @@
-//! Points on their way.
+//! The trajectories of points.
 
 use super::operation::{System, finished, parts};
 use crate::field::{Evaluator, Number, Penalty, VectorField, Vectors, weights};
@@ -9,24 +9,26 @@ use flows_core::ops::kernel::with_slice;
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// The points at `times` that move with the field from `start` (B, D) at the first; the solver, and whether
-/// each row has steps of its own.
+/// The positions (B, D) at each of `times` of points that are at `start` (B, D) at the first time and move along the
+/// field; with `row_steps` each row has its own steps.
 pub(super) fn trace(
     field: &dyn VectorField,
-    solver: (&Solver, bool),
+    solver: &Solver,
+    row_steps: bool,
     start: &Tensor,
     context: Option<&Tensor>,
     times: &[f64],
 ) -> Result<Vec<Tensor>> {
     match start.dtype() {
-        DType::F32 => trace_in::<f32>(field, solver, start, context, times),
-        _ => trace_in::<f64>(field, solver, start, context, times),
+        DType::F32 => trace_in::<f32>(field, solver, row_steps, start, context, times),
+        _ => trace_in::<f64>(field, solver, row_steps, start, context, times),
     }
 }
 
 fn trace_in<T: Number>(
     field: &dyn VectorField,
-    (solver, row_steps): (&Solver, bool),
+    solver: &Solver,
+    row_steps: bool,
     start: &Tensor,
     context: Option<&Tensor>,
     times: &[f64],

@@ -1,11 +1,11 @@
-//! Smooth activations with two derivatives.
+//! Smooth activations with their first and second derivatives.
 
 use candle_core::Tensor;
 use flows_core::ops::kernel::{Real, dispatch};
 use flows_core::{Result, ops};
 use serde::{Deserialize, Serialize};
 
-/// An activation with continuous derivatives: kinks have an adaptive solver take tiny steps.
+/// An activation with continuous derivatives: at kinks an adaptive solver would take tiny steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Activation {
@@ -15,11 +15,11 @@ pub enum Activation {
     Softplus,
     /// `u / (1 + e^-u)`.
     Silu,
-    /// `u / (1 + e^(-beta u))`, beta one learnt number a layer that starts at 1.
+    /// `u / (1 + e^(-beta u))`, with one learnt beta per layer that starts at 1.
     Swish,
 }
 
-/// Applies `f` to the elements of several slices of one length, in vector registers.
+/// Evaluates an expression for each element of slices of equal length, compiled for vector registers.
 macro_rules! each {
     (|$($out:ident),*; $($x:ident),*| $body:expr) => {
         dispatch(
@@ -42,17 +42,17 @@ macro_rules! each {
 }
 
 impl Activation {
-    /// Whether its values, and with them those of a field, have a bound.
+    /// Whether its values, and so those of a field that uses it, are bounded.
     pub(super) fn is_bounded(self) -> bool {
         self == Self::Tanh
     }
 
-    /// Whether each layer has a beta.
-    pub(super) fn is_learnt(self) -> bool {
+    /// Whether it has a learnt beta.
+    pub(super) fn has_beta(self) -> bool {
         self == Self::Swish
     }
 
-    /// `y = phi(u)` and `slope = phi'(u)`; beta is 1 where it is not learnt.
+    /// Computes `y = phi(u)` and `slope = phi'(u)`; pass a beta of 1 where it is not learnt.
     pub(super) fn value<T: Real>(self, beta: T, u: &[T], y: &mut [T], slope: &mut [T]) {
         let one = T::one();
         match self {
@@ -69,7 +69,7 @@ impl Activation {
         }
     }
 
-    /// `phi''(u)`, given `y = phi(u)` and `slope = phi'(u)` as well.
+    /// Computes `phi''(u)` from u, `y = phi(u)` and `slope = phi'(u)`.
     pub(super) fn curvature<T: Real>(self, beta: T, u: &[T], y: &[T], slope: &[T], out: &mut [T]) {
         let one = T::one();
         let two = one + one;
@@ -83,8 +83,8 @@ impl Activation {
         }
     }
 
-    /// `sum g dy/dbeta`, g being the gradient of y.
-    pub(super) fn of_beta<T: Real>(beta: T, u: &[T], gradient: &[T]) -> T {
+    /// The gradient with respect to beta, `sum g dy/dbeta`, given the gradient g with respect to y.
+    pub(super) fn beta_gradient<T: Real>(beta: T, u: &[T], gradient: &[T]) -> T {
         let term = |(&u, &g): (&T, &T)| {
             let s = (beta * u).fast_sigmoid();
             g * u * u * s * (T::one() - s)
@@ -92,7 +92,7 @@ impl Activation {
         u.iter().zip(gradient).map(term).sum()
     }
 
-    /// The same as operations of candle: `(phi(u), phi'(u))`.
+    /// `(phi(u), phi'(u))` in candle's operations.
     pub(super) fn composed(self, beta: Option<&Tensor>, u: &Tensor) -> Result<(Tensor, Tensor)> {
         Ok(match self {
             Self::Tanh => {

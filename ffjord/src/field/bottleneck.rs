@@ -1,79 +1,84 @@
-//! Passes of a network over a block of rows, with the tangents at the data or where it is narrowest.
+//! Passes of a network over a block of rows, with tangents at its inputs or at its bottleneck.
 
 use super::kernel::Block;
 use super::{Batch, Mlp, Vectors};
 use flows_core::ops::kernel::Real;
+use std::ops::Range;
 
-/// A pass, and the way back.
+/// A forward pass over one block, and its backward pass.
 pub(super) struct Pass<'a, T> {
-    /// The whole network, or its part g.
+    /// The whole network, or g where the tangents are at the bottleneck.
     block: Block<'a, T>,
-    parts: Option<Parts<'a, T>>,
+    /// h, where the tangents are at the bottleneck.
+    encoder: Option<Encoder<'a, T>>,
 }
 
-/// The part h, which is gone through twice: for its value, and with what g makes of the tangents.
-struct Parts<'a, T> {
-    enter: Block<'a, T>,
-    through: Block<'a, T>,
+/// The half h of a field `g(h(z))`, evaluated twice: before g for its value, and after g along the tangents of g.
+struct Encoder<'a, T> {
+    value: Block<'a, T>,
+    tangent: Block<'a, T>,
     dim: usize,
 }
 
 impl<'a, T: Real> Pass<'a, T> {
-    /// Room for a pass, given the layers at a time.
+    /// Buffers for a pass, given the network's affine maps at a time.
     pub(super) fn new(network: &'a Mlp, maps: &'a [T], vectors: Vectors<'_, T>) -> Self {
-        let block = |tangents| Block::new(&network.places, network.config.activation, maps, tangents);
-        let is_narrow = matches!(vectors, Vectors::Bottleneck { .. });
-        match network.layers_of_h().filter(|_| is_narrow) {
-            None => Self { block: block(vectors.tangents(network.dim)), parts: None },
+        let block = |tangents| Block::new(&network.layout, network.config.activation, maps, tangents);
+        let at_bottleneck = matches!(vectors, Vectors::Bottleneck { .. });
+        match network.layers_to_bottleneck().filter(|_| at_bottleneck) {
+            None => Self { block: block(vectors.tangents(network.dim)), encoder: None },
             Some(h) => {
-                let (enter, through) = (block(0).through(0..h), block(1).through(0..h));
-                let parts = Parts { enter, through, dim: network.dim };
-                Self { block: block(1).through(h..network.places.layers.len()), parts: Some(parts) }
+                let (value, tangent) = (block(0).with_layers(0..h), block(1).with_layers(0..h));
+                let encoder = Encoder { value, tangent, dim: network.dim };
+                Self { block: block(1).with_layers(h..network.layout.layers.len()), encoder: Some(encoder) }
             }
         }
     }
 
-    /// Values (B, D) and products of the rows that begin and are as many as `at` says.
-    pub(super) fn forward(&mut self, network: &Mlp, batch: Batch<'_, T>, at: (usize, usize)) -> (&[T], &[T]) {
-        let (rows, dim) = (at.1, network.dim);
-        let Some(Parts { enter, through, .. }) = &mut self.parts else {
-            self.block.set(rows, |inputs| network.fill(batch, at, inputs));
-            return self.block.forward().split_at(rows * dim);
+    /// The values (rows, D) and the Jacobian-vector products (K, rows, D) or (1, rows, H) of `rows` of the batch.
+    pub(super) fn forward(&mut self, network: &Mlp, batch: Batch<'_, T>, rows: Range<usize>) -> (&[T], &[T]) {
+        let (count, dim) = (rows.len(), network.dim);
+        let Some(Encoder { value, tangent, .. }) = &mut self.encoder else {
+            self.block.set(count, |inputs| network.fill(batch, rows, inputs));
+            return self.block.forward().split_at(count * dim);
         };
-        enter.set(rows, |inputs| network.fill(batch, at, inputs));
-        let h = enter.forward();
-        self.block.set(rows, |inputs| {
+        value.set(count, |inputs| network.fill(batch, rows.clone(), inputs));
+        let h = value.forward();
+        self.block.set(count, |inputs| {
             let (values, tangents) = inputs.split_at_mut(h.len());
             values.copy_from_slice(h);
-            batch.vectors.write(at, dim, h.len() / rows, tangents);
+            batch.vectors.write(rows.clone(), dim, h.len() / count, tangents);
         });
-        let (values, tangents) = self.block.forward().split_at(rows * dim);
-        through.set(rows, |inputs| {
-            let width = inputs.len() / (2 * rows);
-            let (z, of_z) = inputs.split_at_mut(rows * width);
-            network.fill(batch, at, z);
-            of_z.chunks_exact_mut(width)
-                .zip(tangents.chunks_exact(dim))
-                .for_each(|(to, v)| to[..dim].copy_from_slice(v));
+        let (values, tangents) = self.block.forward().split_at(count * dim);
+        tangent.set(count, |inputs| {
+            let width = inputs.len() / (2 * count);
+            let (z, tangents_in) = inputs.split_at_mut(count * width);
+            network.fill(batch, rows, z);
+            for (row, v) in tangents_in.chunks_exact_mut(width).zip(tangents.chunks_exact(dim)) {
+                row[..dim].copy_from_slice(v);
+            }
         });
-        (values, &through.forward()[h.len()..])
+        (values, &tangent.forward()[h.len()..])
     }
 
-    /// The gradient of the inputs of `rows` rows, values first, given that of values and products, which must
-    /// be those of the last [`Self::forward`]; the gradient of the maps is added to `of_maps`.
-    pub(super) fn backward(&self, rows: usize, mut gradient: Vec<T>, of_maps: &mut [T]) -> Vec<T> {
-        let Some(Parts { enter, through, dim }) = &self.parts else { return self.block.backward(gradient, of_maps) };
-        let of_products = gradient.split_off(rows * dim);
-        let zeros = vec![T::zero(); of_products.len()];
-        let mut of_inputs = through.backward([zeros, of_products].concat(), of_maps);
-        let width = of_inputs.len() / (2 * rows);
-        // What comes out of g goes into h.
-        let of_tangents = of_inputs.split_off(rows * width);
-        of_tangents.chunks_exact(width).for_each(|row| gradient.extend_from_slice(&row[..*dim]));
-        let mut of_h = self.block.backward(gradient, of_maps);
-        of_h.truncate(of_h.len() / 2);
-        of_inputs.iter_mut().zip(enter.backward(of_h, of_maps)).for_each(|(sum, v)| *sum += v);
-        of_inputs
+    /// The gradient with respect to the inputs of `rows` rows, values first, given the one with respect to the values
+    /// and products of the last [`Self::forward`]; the gradient with respect to the affine maps is added to
+    /// `grad_maps`.
+    pub(super) fn backward(&self, rows: usize, mut gradient: Vec<T>, grad_maps: &mut [T]) -> Vec<T> {
+        let Some(Encoder { value, tangent, dim }) = &self.encoder else {
+            return self.block.backward(gradient, grad_maps);
+        };
+        let grad_products = gradient.split_off(rows * dim);
+        let zeros = vec![T::zero(); grad_products.len()];
+        let mut grad_inputs = tangent.backward([zeros, grad_products].concat(), grad_maps);
+        let width = grad_inputs.len() / (2 * rows);
+        // The tangents that leave g enter h.
+        let grad_tangents = grad_inputs.split_off(rows * width);
+        grad_tangents.chunks_exact(width).for_each(|row| gradient.extend_from_slice(&row[..*dim]));
+        let mut grad_h = self.block.backward(gradient, grad_maps);
+        grad_h.truncate(grad_h.len() / 2);
+        grad_inputs.iter_mut().zip(value.backward(grad_h, grad_maps)).for_each(|(sum, v)| *sum += v);
+        grad_inputs
     }
 }
 
@@ -100,9 +105,9 @@ mod tests {
         Ok(t.flatten_all()?.to_vec1()?)
     }
 
-    /// Over a basis of the narrow place the estimates add up to the divergence.
+    /// Over the standard basis of the bottleneck the estimates add up to the divergence.
     #[test]
-    fn the_trace_is_the_same_where_the_field_is_narrow() -> Result<()> {
+    fn the_trace_at_the_bottleneck_is_the_divergence() -> Result<()> {
         let mut rng = Rng::seed(0);
         let config = MlpConfig { hidden: vec![5, 2, 4], activation: Activation::Silu, ..MlpConfig::default() };
         let (field, _) = field(config, None, &mut rng)?;
@@ -120,10 +125,10 @@ mod tests {
         Ok(())
     }
 
-    /// The mean of many draws is the divergence, and they scatter less than those at the data: with one number
-    /// in between by theory, whatever the weights.
+    /// The estimates average to the divergence, with a smaller variance than estimates at the data: for a bottleneck of
+    /// width 1 this holds for all weights.
     #[test]
-    fn draws_are_right_on_average_and_scatter_less() -> Result<()> {
+    fn estimates_are_unbiased_with_less_variance() -> Result<()> {
         const DRAWS: usize = 20_000;
         let mut rng = Rng::seed(1);
         let config = MlpConfig { hidden: vec![5, 1, 4], ..MlpConfig::default() };
@@ -145,9 +150,9 @@ mod tests {
         Ok(())
     }
 
-    /// The kernels' values and gradients are those of the composition, and these those of differences.
+    /// The kernels' values and gradients agree with the composition's, whose gradients agree with central differences.
     #[test]
-    fn kernels_are_the_composition() -> Result<()> {
+    fn kernels_agree_with_the_composition() -> Result<()> {
         let mut rng = Rng::seed(2);
         let layers = [TimeLayer::Ignore, TimeLayer::Concat, TimeLayer::ConcatSquash, TimeLayer::Hyper];
         let activations = [Activation::Tanh, Activation::Softplus, Activation::Silu, Activation::Swish];
@@ -161,14 +166,14 @@ mod tests {
                 |shape: &[usize]| Ok::<_, Error>(Var::from_tensor(&rng.normal_tensor(shape, DType::F64, CPU)?)?);
             let (z, e) = (var(&[rows, 3])?, var(&[rows, width])?);
             let given = context.map(|c| var(&[rows, c])).transpose()?;
-            let (of_value, of_divergence) = (var(&[rows, 3])?, var(&[rows])?);
+            let (grad_value, grad_divergence) = (var(&[rows, 3])?, var(&[rows])?);
             let penalty = Penalty { kinetic: 0.3, jacobian: 0.0 };
             let probe = Probe::Bottleneck(e.as_tensor().clone());
             let both = || composed(&field, 0.7, &z, given.as_ref().map(Var::as_tensor), &probe, penalty);
             let loss = || {
                 let (value, divergence) = both()?;
-                let second = (divergence * of_divergence.as_tensor())?.sum_all()?;
-                Ok(((value * of_value.as_tensor())?.sum_all()? + second)?)
+                let second = (divergence * grad_divergence.as_tensor())?.sum_all()?;
+                Ok(((value * grad_value.as_tensor())?.sum_all()? + second)?)
             };
             let (zs, es) = (values(&z)?, values(&e)?);
             let cs = given.as_ref().map_or(Ok(Vec::new()), |given| values(given))?;
@@ -181,7 +186,7 @@ mod tests {
             assert!(difference(&divergence, &tensor(got.1, &divergence)?)? < 1e-12);
 
             let gradients = loss()?.backward()?;
-            let got = field.gradients(&weights, 0.7, batch, (&values(&of_value)?, &values(&of_divergence)?));
+            let got = field.gradients(&weights, 0.7, batch, (&values(&grad_value)?, &values(&grad_divergence)?));
             let want = |var: &Tensor| gradients.get(var).cloned().ok_or_else(|| Error::Config("no gradient".into()));
             assert!(difference(&want(&z)?, &tensor(got.z, &z)?)? < 1e-11, "{layer:?} {activation}");
             if let Some(given) = &given {

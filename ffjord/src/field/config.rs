@@ -8,32 +8,32 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 use std::sync::Arc;
 
-/// Which field moves the points; settings that name no `kind` are those of a network of linear layers.
+/// The kind of a vector field and its settings; without a `kind` the settings are those of [`MlpConfig`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", remote = "Self")]
 pub enum FieldConfig {
-    /// A network of linear layers.
+    /// A multi-layer perceptron.
     Mlp(MlpConfig),
-    /// A network of convolutions, over images.
+    /// A convolutional network over images.
     Conv(ConvConfig),
     /// An equivariant graph network over the positions of particles.
     Graph(GraphConfig),
 }
 
 impl FieldConfig {
-    /// The field over `dim` numbers, given a context of this width if there is one.
+    /// Builds the field over vectors of `dim` numbers, conditional on a context of the given width if any.
     ///
     /// # Errors
-    /// When a setting cannot be, or names are taken in `scope`.
+    /// When a setting is invalid, or a name is already taken in `scope`.
     pub fn build(&self, dim: usize, context: Option<usize>, scope: &Scope) -> Result<Arc<dyn VectorField>> {
         Ok(match self {
             Self::Mlp(config) => Arc::new(Mlp::new(dim, context, config, scope)?),
-            Self::Conv(config) => Arc::new(ConvField::of_numbers(dim, context, config, scope)?),
+            Self::Conv(config) => Arc::new(ConvField::with_dim(dim, context, config, scope)?),
             Self::Graph(config) => Arc::new(Graph::new(dim, context, config, scope)?),
         })
     }
 
-    /// Of the space that its particles are in, if it is a field over particles.
+    /// The dimension of the space that the particles move in, if the field is one over particles.
     pub fn space(&self) -> Option<usize> {
         match self {
             Self::Mlp(_) | Self::Conv(_) => None,
@@ -74,7 +74,7 @@ impl<'de> Deserialize<'de> for FieldConfig {
     }
 }
 
-/// How a layer sees time; W is its matrix, b its bias.
+/// How a layer depends on time t; W is its matrix, b its bias.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TimeLayer {
@@ -84,22 +84,22 @@ pub enum TimeLayer {
     Concat,
     /// As a gate and a shift (FFJORD): `(W x + b) sigmoid(g t + c) + h t`.
     ConcatSquash,
-    /// W and b come from a network of t (FFJORD): `[W, b] + H tanh(g t + c)`, g and c of 8 numbers. As
-    /// published, H and g start at 0 and the rest normal with a standard deviation of 0.01.
+    /// Through a network of t that produces W and b (FFJORD): `[W, b] + H tanh(g t + c)`, with g and c of 8
+    /// numbers. As published, H and g start at 0, all else from a normal with standard deviation 0.01.
     Hyper,
 }
 
-/// Which network of linear layers a field is.
+/// The settings of an [`Mlp`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MlpConfig {
     /// Widths of the hidden layers.
     pub hidden: Vec<usize>,
-    /// How the layers see time.
+    /// How the layers depend on time.
     pub layer: TimeLayer,
     /// The activation after all layers but the last.
     pub activation: Activation,
-    /// Size of the first layer's starting weights beside the usual ones: larger for data with sharp edges.
+    /// Factor on the first layer's initial weights: above 1 for data with sharp edges.
     pub gain: f64,
 }
 
@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn settings_without_a_kind_are_those_of_a_network() {
+    fn settings_without_a_kind_are_those_of_an_mlp() {
         let read = |text: &str| toml::from_str::<FieldConfig>(text);
         let want: FieldConfig = MlpConfig { hidden: vec![8], ..MlpConfig::default() }.into();
         for text in ["hidden = [8]", "kind = 'mlp'\nhidden = [8]"] {

@@ -1,4 +1,4 @@
-//! How the divergence of a field is found.
+//! How the divergence of a field is computed.
 
 use candle_core::Tensor;
 use flows_core::ops::kernel::Real;
@@ -6,25 +6,25 @@ use flows_core::{Result, Rng};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
-/// How training finds the divergence; evaluation always takes the exact one.
+/// How training computes the divergence; evaluation always uses the exact one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Divergence {
-    /// `sum_k e_k^T J e_k` over the basis, in one batched pass: 1 + D rows for each.
+    /// `sum_k e_k^T J e_k` over the standard basis, in one batched pass at the cost of 1 + D evaluations.
     #[default]
     Exact,
-    /// Hutchinson's estimate `e^T J e` with random signs, the same throughout a solve: 2 rows for each.
+    /// Hutchinson's estimate `e^T J e` with random signs e, fixed throughout a solve, at the cost of 2 evaluations.
     Rademacher,
-    /// The same with standard normal numbers.
+    /// Hutchinson's estimate with standard normal e.
     Gaussian,
-    /// The same of the trace where the field is narrowest, which is that of J: with `f = g(h(z))`,
-    /// `e^T (dh/dz) (dg/dh) e`, e normal and as wide as h (Grathwohl et al. 2019, section 3.1.1). For a network
-    /// with a hidden layer narrower than the data.
+    /// Hutchinson's estimate of the same trace at the bottleneck of `f = g(h(z))`, `e^T (dh/dz) (dg/dh) e` with
+    /// standard normal e as wide as h (Grathwohl et al. 2019, section 3.1.1), for networks with a hidden layer
+    /// narrower than the data.
     BottleneckGaussian,
 }
 
 impl Divergence {
-    /// The vectors of a solve for `x`, (B, D); as wide as x, also those of a bottleneck.
+    /// Draws the vectors for one solve, of the shape of `x`: (B, D), or (B, H) for a bottleneck of width H.
     ///
     /// # Errors
     /// When the device fails.
@@ -43,34 +43,35 @@ impl Divergence {
 /// The vectors e of `sum e^T J e`.
 #[derive(Clone, Debug)]
 pub enum Probe {
-    /// Those of the basis: the sum is the divergence.
+    /// The standard basis: the sum is the divergence.
     Basis,
-    /// One for each row, (B, D): the sum estimates the divergence.
+    /// One random vector per row, (B, D): the sum estimates the divergence.
     Noise(Tensor),
-    /// The same as wide as the bottleneck of the field, (B, H).
+    /// One random vector per row at the bottleneck of the field, (B, H).
     Bottleneck(Tensor),
 }
 
-/// What training takes off the divergence, so that fields are smooth and cheap to solve (RNODE, Finlay
-/// et al. 2020): `kinetic |f|^2 / D + jacobian |J e|^2 / D`, J e being summed over the basis where the
-/// divergence is exact.
+/// A penalty that training subtracts from the divergence, so that fields become smooth and cheap to solve (RNODE,
+/// Finlay et al. 2020): `kinetic |f|^2 / D + jacobian |J e|^2 / D`, where the second term is summed over the
+/// basis if the divergence is exact.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Penalty {
     /// The weight of the kinetic energy.
     pub kinetic: f64,
-    /// The weight of the Jacobian's Frobenius norm.
+    /// The weight of the Jacobian's squared Frobenius norm.
     pub jacobian: f64,
 }
 
 impl Penalty {
-    /// Whether there is none.
-    pub(super) fn is_none(self) -> bool {
+    /// Whether both weights are 0.
+    pub(super) fn is_zero(self) -> bool {
         self == Self::default()
     }
 
-    /// Takes it off the `divergence` of each row, given the values and the products with the tangents.
-    pub(super) fn take<T: Real>(self, dim: usize, values: &[T], products: &[T], divergence: &mut [T]) {
+    /// Subtracts the penalty from the `divergence` (B), given the values (B, D) and the Jacobian-vector products
+    /// (K, B, D).
+    pub(super) fn subtract<T: Real>(self, dim: usize, values: &[T], products: &[T], divergence: &mut [T]) {
         for (weight, terms) in [(self.kinetic, values), (self.jacobian, products)] {
             let weight = T::of(weight / dim as f64);
             if weight == T::zero() {
@@ -84,38 +85,39 @@ impl Penalty {
         }
     }
 
-    /// Adds to the gradients of values and products, one after another, what that of the divergence gives.
-    pub(super) fn add_gradient<T: Real>(self, dim: usize, outputs: &[T], gradient: &[T], to: &mut [T]) {
+    /// Given the gradient with respect to the divergence, adds the penalty's part to `sum`, the gradient with respect
+    /// to `outputs`: the values followed by the Jacobian-vector products.
+    pub(super) fn add_gradient<T: Real>(self, dim: usize, outputs: &[T], gradient: &[T], sum: &mut [T]) {
         let size = gradient.len() * dim;
-        for (i, (outputs, to)) in outputs.chunks_exact(size).zip(to.chunks_exact_mut(size)).enumerate() {
+        for (i, (outputs, sum)) in outputs.chunks_exact(size).zip(sum.chunks_exact_mut(size)).enumerate() {
             let weight = T::of(-2.0 * if i == 0 { self.kinetic } else { self.jacobian } / dim as f64);
-            for ((out, to), &g) in outputs.chunks_exact(dim).zip(to.chunks_exact_mut(dim)).zip(gradient) {
-                to.iter_mut().zip(out).for_each(|(to, &v)| *to += weight * g * v);
+            for ((out, sum), &g) in outputs.chunks_exact(dim).zip(sum.chunks_exact_mut(dim)).zip(gradient) {
+                sum.iter_mut().zip(out).for_each(|(sum, &v)| *sum += weight * g * v);
             }
         }
     }
 }
 
-/// The same for kernels.
+/// The vectors e of `sum e^T J e` on plain slices, for kernels.
 #[derive(Clone, Copy, Debug)]
 pub enum Vectors<'a, T> {
-    /// None: the value alone, and a divergence of zero.
+    /// No vectors: only the value is computed, and the divergence is 0.
     None,
-    /// Those of the basis.
+    /// The standard basis.
     Basis,
-    /// One for each row, (B, D).
+    /// One random vector per row, (B, D).
     Noise(&'a [T]),
-    /// One for each row, (B, H), where the field is narrowest.
+    /// One random vector per row at the bottleneck of the field.
     Bottleneck {
-        /// The vectors.
+        /// The vectors, (B, H).
         noise: &'a [T],
-        /// H.
+        /// The width of the bottleneck, H.
         width: usize,
     },
 }
 
 impl<T: Real> Vectors<'_, T> {
-    /// Tangents of each row of `dim` numbers.
+    /// The number of tangents per row, K, for rows of `dim` numbers.
     pub(super) fn tangents(self, dim: usize) -> usize {
         match self {
             Self::None => 0,
@@ -124,7 +126,7 @@ impl<T: Real> Vectors<'_, T> {
         }
     }
 
-    /// Numbers of a tangent, where rows have `dim`.
+    /// The length of a tangent, for rows of `dim` numbers.
     pub(super) fn width(self, dim: usize) -> usize {
         match self {
             Self::None | Self::Basis | Self::Noise(_) => dim,
@@ -132,7 +134,7 @@ impl<T: Real> Vectors<'_, T> {
         }
     }
 
-    /// Those of some rows of a batch whose rows have `dim` numbers.
+    /// The vectors of some rows of a batch with `dim` numbers per row.
     pub(crate) fn of_rows(self, rows: Range<usize>, dim: usize) -> Self {
         match self {
             Self::None | Self::Basis => self,
@@ -143,25 +145,25 @@ impl<T: Real> Vectors<'_, T> {
         }
     }
 
-    /// Writes the tangents of `rows` rows from `start` to `out`, whose rows are zeros of `width` numbers.
-    pub(super) fn write(self, (start, rows): (usize, usize), dim: usize, width: usize, out: &mut [T]) {
+    /// Writes the tangents of `rows` to `out` (K, rows, width), which must be zero.
+    pub(super) fn write(self, rows: Range<usize>, dim: usize, width: usize, out: &mut [T]) {
         let dim = self.width(dim);
         match self {
             Self::None => {}
             Self::Basis => {
-                for (k, block) in out.chunks_exact_mut(rows * width).enumerate() {
+                for (k, block) in out.chunks_exact_mut(rows.len() * width).enumerate() {
                     block.chunks_exact_mut(width).for_each(|row| row[k] = T::one());
                 }
             }
             Self::Noise(e) | Self::Bottleneck { noise: e, .. } => {
-                for (row, e) in out.chunks_exact_mut(width).zip(e[start * dim..].chunks_exact(dim)) {
+                for (row, e) in out.chunks_exact_mut(width).zip(e[rows.start * dim..].chunks_exact(dim)) {
                     row[..dim].copy_from_slice(e);
                 }
             }
         }
     }
 
-    /// `sum e^T w` of each row, given the products w of the Jacobian with the tangents.
+    /// Computes `sum e^T J e` for each of the rows from `start` on, given their Jacobian-vector products.
     pub(super) fn contract(self, start: usize, dim: usize, products: &[T], out: &mut [T]) {
         let (dim, rows) = (self.width(dim), out.len());
         match self {
@@ -180,7 +182,8 @@ impl<T: Real> Vectors<'_, T> {
         }
     }
 
-    /// The gradient of the products, zeros before, given that of the sums.
+    /// The backward pass of [`Self::contract`]: writes the gradient with respect to the products to `out`, which must
+    /// be zero, given the gradient with respect to the sums.
     pub(super) fn spread(self, start: usize, dim: usize, gradient: &[T], out: &mut [T]) {
         let (dim, rows) = (self.width(dim), gradient.len());
         match self {

@@ -1,13 +1,13 @@
-//! Values with their derivatives along tangents: forward-mode differentiation.
+//! Dual numbers for forward-mode differentiation.
 
 use super::Activation;
 use candle_core::Tensor;
 use flows_core::{Error, Result};
 
-/// A value (B, ...) and the products of its Jacobian with K tangents, (K, B, ...): a dual number.
+/// A dual number: a value (B, ...) and its derivatives along K tangents, (K, B, ...).
 ///
-/// A field written in these operations has its Jacobian-vector products spelt out in operations that
-/// candle differentiates once, which is all that the gradient of a divergence takes.
+/// A field written in these operations computes its Jacobian-vector products in first-order operations of candle,
+/// so that differentiating them once gives the gradient of a divergence.
 #[derive(Clone, Debug)]
 pub struct Dual {
     value: Tensor,
@@ -15,10 +15,10 @@ pub struct Dual {
 }
 
 impl Dual {
-    /// A value (B, ...) and its tangents (K, B, ...), if any are wanted.
+    /// A value (B, ...) with tangents (K, B, ...), or without.
     ///
     /// # Errors
-    /// When the tangents are not of the value's shape.
+    /// When the shape of a tangent differs from the value's.
     pub fn new(value: Tensor, tangents: Option<Tensor>) -> Result<Self> {
         if let Some(tangents) = &tangents
             && tangents.dims().get(1..) != Some(value.dims())
@@ -33,16 +33,17 @@ impl Dual {
         &self.value
     }
 
-    /// The products with the tangents, (K, B, ...); none where none are wanted.
+    /// The tangents (K, B, ...), if any.
     pub fn tangents(&self) -> Option<&Tensor> {
         self.tangents.as_ref()
     }
 
-    /// `L x` for a linear map, which takes value and tangents alike: a matrix, a convolution, a sum, a
-    /// change of shape. It is given any number of batches, one behind the other, (K B, ...).
+    /// `L x` for a linear map such as a matrix product, a convolution, a sum or a reshape.
+    ///
+    /// The map is applied to the value (B, ...) and to all tangents at once, stacked to (K B, ...).
     ///
     /// # Errors
-    /// Those of the map.
+    /// When the map fails.
     pub fn linear(&self, map: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Self> {
         let value = map(&self.value)?;
         let tangents = self.tangents.as_ref().map(|tangents| {
@@ -53,23 +54,23 @@ impl Dual {
         Ok(Self { value, tangents: tangents.transpose()? })
     }
 
-    /// `x + c` for a constant c that may be broadcast to the value.
+    /// `x + c` for a constant c, broadcast to the shape of the value.
     ///
     /// # Errors
-    /// When the shapes do not agree.
+    /// When the shapes do not match.
     pub fn shift(&self, constant: &Tensor) -> Result<Self> {
         Ok(Self { value: self.value.broadcast_add(constant)?, tangents: self.tangents.clone() })
     }
 
-    /// `c x` for a constant c that may be broadcast to the value.
+    /// `c x` for a constant c, broadcast to the shape of the value.
     ///
     /// # Errors
-    /// When the shapes do not agree.
+    /// When the shapes do not match.
     pub fn scale(&self, constant: &Tensor) -> Result<Self> {
-        self.linear_in(|x| Ok(x.broadcast_mul(constant)?))
+        self.broadcast_linear(|x| Ok(x.broadcast_mul(constant)?))
     }
 
-    /// `x + y` for two of one shape.
+    /// `x + y` for dual numbers of the same shape.
     ///
     /// # Errors
     /// When the shapes differ.
@@ -81,7 +82,7 @@ impl Dual {
         Self::new((&self.value + &other.value)?, tangents)
     }
 
-    /// `x y`, element by element, for two of one shape.
+    /// The elementwise product `x y` of dual numbers of the same shape.
     ///
     /// # Errors
     /// When the shapes differ.
@@ -94,17 +95,17 @@ impl Dual {
         Self::new((&self.value * &other.value)?, tangents)
     }
 
-    /// A function of each element, given as `(phi(x), phi'(x))`.
+    /// Applies an elementwise function phi, given as a closure that returns `(phi(x), phi'(x))`.
     ///
     /// # Errors
-    /// Those of the function.
+    /// When the function fails.
     pub fn map(&self, function: impl FnOnce(&Tensor) -> Result<(Tensor, Tensor)>) -> Result<Self> {
         let (value, slope) = function(&self.value)?;
         let tangents = self.tangents.as_ref().map(|tangents| tangents.broadcast_mul(&slope.unsqueeze(0)?));
         Ok(Self { value, tangents: tangents.transpose()? })
     }
 
-    /// An activation without weights of its own; beta of [`Activation::Swish`] is 1.
+    /// Applies an activation; the beta of [`Activation::Swish`] is 1.
     ///
     /// # Errors
     /// When the device fails.
@@ -112,10 +113,10 @@ impl Dual {
         self.map(|x| activation.composed(None, x))
     }
 
-    /// A constant (B, C) behind the columns of a value (B, D).
+    /// Appends a constant (B, C) to the columns of a value (B, D).
     ///
     /// # Errors
-    /// When the rows are not as many.
+    /// When the numbers of rows differ.
     pub fn append(&self, constant: &Tensor) -> Result<Self> {
         let value = Tensor::cat(&[&self.value, constant], 1)?;
         let tangents = self.tangents.as_ref().map(|tangents| {
@@ -125,8 +126,8 @@ impl Dual {
         Ok(Self { value, tangents: tangents.transpose()? })
     }
 
-    /// A linear map that takes (B, ...) and (K, B, ...) as they are.
-    fn linear_in(&self, map: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Self> {
+    /// A linear map that broadcasts over leading dimensions, applied to (B, ...) and (K, B, ...) as they are.
+    fn broadcast_linear(&self, map: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Self> {
         Ok(Self { value: map(&self.value)?, tangents: self.tangents.as_ref().map(map).transpose()? })
     }
 }
@@ -137,7 +138,7 @@ mod tests {
     use candle_core::{DType, Device};
     use flows_core::{Rng, testing::difference};
 
-    /// The tangents are central differences of the value.
+    /// The tangents agree with central differences of the value.
     #[test]
     fn tangents_are_derivatives() -> Result<()> {
         let mut rng = Rng::seed(0);

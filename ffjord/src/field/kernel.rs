@@ -1,94 +1,94 @@
-//! A network at one time over a block of rows: values and tangents in one pass, and the way back.
+//! Forward and backward passes of a network at a fixed time over a block of rows, values and tangents together.
 //!
-//! The rows of a block lie one after another: first the R values, then R rows of each tangent, so that
-//! a layer is one matrix product of (1 + K) R rows. Blocks are so small that all activations of a
-//! forward and a backward pass stay in the second-level cache.
+//! A block of R values with K tangents each is a matrix of (1 + K) R rows, the values first and then one
+//! tangent of all values after another, so that a layer is one matrix product. Blocks are small enough for
+//! all activations of a forward and a backward pass to stay in the second-level cache.
 
 use super::Activation;
-use super::time::Places;
+use super::time::{Layout, MapParts};
 use flows_core::ops::kernel::{Operand, Real, dispatch, product};
 use std::ops::Range;
 
-/// Rows of a block, tangents included.
+/// The rows of a block, tangents included.
 const ROWS: usize = 192;
 
-/// What a pass over a block keeps.
+/// A pass over one block, with the activations that the backward pass needs.
 pub(super) struct Block<'a, T> {
-    places: &'a Places,
-    /// The layers that it runs through.
+    layout: &'a Layout,
+    /// The layers of this pass.
     layers: Range<usize>,
     activation: Activation,
-    /// Matrices and biases at the time.
+    /// The affine maps of all layers at the time, as [`Layout::maps_at`] returns them.
     maps: &'a [T],
-    /// Values of the block.
+    /// The number of values in the block, R.
     rows: usize,
-    /// Tangents of each value.
+    /// The number of tangents per value, K.
     tangents: usize,
-    /// Inputs of each layer, values and tangents, and behind the last one's its outputs.
+    /// The inputs of each layer, values and tangents; the last entry holds the outputs.
     inputs: Vec<Vec<T>>,
-    /// What each layer gives before its activation.
-    before: Vec<Vec<T>>,
+    /// The outputs of each layer before its activation.
+    preactivations: Vec<Vec<T>>,
     /// The derivative of each activation at the values.
     slopes: Vec<Vec<T>>,
 }
 
-/// How many values a block has that each have so many tangents.
+/// The number of values in a block, for a given number of tangents per value.
 pub(super) fn block_rows(tangents: usize) -> usize {
     (ROWS / (1 + tangents)).max(8)
 }
 
 impl<'a, T: Real> Block<'a, T> {
     /// A pass through the whole network.
-    pub(super) fn new(places: &'a Places, activation: Activation, maps: &'a [T], tangents: usize) -> Self {
-        let layers = places.layers.len();
+    pub(super) fn new(layout: &'a Layout, activation: Activation, maps: &'a [T], tangents: usize) -> Self {
+        let layers = layout.layers.len();
         let empty = || vec![Vec::new(); layers];
         let inputs = vec![Vec::new(); layers + 1];
-        let (before, slopes) = (empty(), empty());
-        Self { places, layers: 0..layers, activation, maps, rows: 0, tangents, inputs, before, slopes }
+        let (preactivations, slopes) = (empty(), empty());
+        Self { layout, layers: 0..layers, activation, maps, rows: 0, tangents, inputs, preactivations, slopes }
     }
 
-    /// A pass through these layers alone, with the activations behind them.
-    pub(super) fn through(self, layers: Range<usize>) -> Self {
+    /// Restricts the pass to a range of layers and the activations that follow them.
+    pub(super) fn with_layers(self, layers: Range<usize>) -> Self {
         Self { layers, ..self }
     }
 
-    /// Whether there is an activation behind a layer: the last of the network has none.
+    /// Whether an activation follows the layer: all but the network's last have one.
     fn is_activated(&self, layer: usize) -> bool {
-        layer + 1 < self.places.layers.len()
+        layer + 1 < self.layout.layers.len()
     }
 
-    /// Sets the inputs of `rows` values: `fill` gets them, zeros, values before tangents.
+    /// Sets the inputs of `rows` values: `fill` receives the zeroed buffer, values before tangents.
     pub(super) fn set(&mut self, rows: usize, fill: impl FnOnce(&mut [T])) {
         self.rows = rows;
         let first = self.layers.start;
         let inputs = &mut self.inputs[first];
         inputs.clear();
-        inputs.resize(rows * (1 + self.tangents) * self.places.layers[first].inputs, T::zero());
+        inputs.resize(rows * (1 + self.tangents) * self.layout.layers[first].inputs, T::zero());
         fill(inputs);
     }
 
-    /// The outputs: values, then those of each tangent.
+    /// Computes the outputs: the values, then their tangents.
     pub(super) fn forward(&mut self) -> &[T] {
         let stacked = self.rows * (1 + self.tangents);
         for l in self.layers.clone() {
-            let place = &self.places.layers[l];
-            let (matrix, bias, beta) = place.map(self.maps);
-            let n = place.outputs;
+            let layout = &self.layout.layers[l];
+            let MapParts { matrix, bias, beta } = layout.map(self.maps);
+            let n = layout.outputs;
             let is_activated = self.is_activated(l);
             let (done, ahead) = self.inputs.split_at_mut(l + 1);
-            let out = if is_activated { &mut self.before[l] } else { &mut ahead[0] };
+            let out = if is_activated { &mut self.preactivations[l] } else { &mut ahead[0] };
             out.clear();
             out.resize(stacked * n, T::zero());
             out[..self.rows * n].chunks_exact_mut(n).for_each(|row| row.copy_from_slice(bias));
-            product(out, n, Operand::new(&done[l], place.inputs), Operand::new(matrix, place.inputs).t(), true);
+            product(out, n, Operand::new(&done[l], layout.inputs), Operand::new(matrix, layout.inputs).t(), true);
             if !is_activated {
                 break;
             }
-            let (before, after, slopes) = (&self.before[l], &mut ahead[0], &mut self.slopes[l]);
+            let (before, after, slopes) = (&self.preactivations[l], &mut ahead[0], &mut self.slopes[l]);
             after.resize(stacked * n, T::zero());
             slopes.resize(self.rows * n, T::zero());
             let (values, tangents) = after.split_at_mut(self.rows * n);
-            self.activation.value(one_or(beta), &before[..self.rows * n], values, slopes);
+            self.activation.value(beta_or_one(beta), &before[..self.rows * n], values, slopes);
             if tangents.is_empty() {
                 continue;
             }
@@ -101,62 +101,63 @@ impl<'a, T: Real> Block<'a, T> {
         &self.inputs[self.layers.end]
     }
 
-    /// The gradient of the inputs, given that of the outputs, which must be those of the last
-    /// [`Self::forward`]; the gradient of the maps is added to `of_maps`.
-    pub(super) fn backward(&self, mut gradient: Vec<T>, of_maps: &mut [T]) -> Vec<T> {
+    /// The gradient with respect to the inputs, given the one with respect to the outputs of the last
+    /// [`Self::forward`]; the gradient with respect to the affine maps is added to `grad_maps`.
+    pub(super) fn backward(&self, mut gradient: Vec<T>, grad_maps: &mut [T]) -> Vec<T> {
         let stacked = self.rows * (1 + self.tangents);
         let mut curvature = Vec::new();
         for l in self.layers.clone().rev() {
-            let place = &self.places.layers[l];
-            let n = place.outputs;
+            let layout = &self.layout.layers[l];
+            let n = layout.outputs;
             if self.is_activated(l) {
-                self.through_activation(l, &mut gradient, &mut curvature, of_maps);
+                self.activation_backward(l, &mut gradient, &mut curvature, grad_maps);
             }
-            let (to_matrix, to_bias, _) = place.map_mut(of_maps);
+            let grad_map = layout.map_mut(grad_maps);
             for row in gradient[..self.rows * n].chunks_exact(n) {
-                to_bias.iter_mut().zip(row).for_each(|(sum, &v)| *sum += v);
+                grad_map.bias.iter_mut().zip(row).for_each(|(sum, &v)| *sum += v);
             }
-            let x = Operand::new(&self.inputs[l], place.inputs);
-            product(to_matrix, place.inputs, Operand::new(&gradient, n).t(), x, true);
-            let mut of_inputs = vec![T::zero(); stacked * place.inputs];
-            let matrix = Operand::new(place.map(self.maps).0, place.inputs);
-            product(&mut of_inputs, place.inputs, Operand::new(&gradient, n), matrix, false);
-            gradient = of_inputs;
+            let x = Operand::new(&self.inputs[l], layout.inputs);
+            product(grad_map.matrix, layout.inputs, Operand::new(&gradient, n).t(), x, true);
+            let mut grad_inputs = vec![T::zero(); stacked * layout.inputs];
+            let matrix = Operand::new(layout.map(self.maps).matrix, layout.inputs);
+            product(&mut grad_inputs, layout.inputs, Operand::new(&gradient, n), matrix, false);
+            gradient = grad_inputs;
         }
         gradient
     }
 
-    /// From the gradient of what the activation behind a layer gives to that of what the layer gives.
-    fn through_activation(&self, layer: usize, gradient: &mut [T], curvature: &mut Vec<T>, of_maps: &mut [T]) {
-        // w = phi'(u) v has the slope's gradient beside its own.
-        let place = &self.places.layers[layer];
-        let block = self.rows * place.outputs;
+    /// The backward pass of the activation that follows a layer; turns the gradient with respect to its outputs into
+    /// the one with respect to its inputs, in place.
+    fn activation_backward(&self, layer: usize, gradient: &mut [T], curvature: &mut Vec<T>, grad_maps: &mut [T]) {
+        // The tangents w = phi'(u) v depend on u too, through the slope.
+        let layout = &self.layout.layers[layer];
+        let block = self.rows * layout.outputs;
         let (values, tangents) = gradient.split_at_mut(block);
-        let (before, slopes) = (&self.before[layer], &self.slopes[layer]);
-        let beta = one_or(place.map(self.maps).2);
+        let (before, slopes) = (&self.preactivations[layer], &self.slopes[layer]);
+        let beta = beta_or_one(layout.map(self.maps).beta);
         let u = &before[..block];
-        let mut of_beta = T::zero();
-        if self.activation.is_learnt() {
-            of_beta = Activation::of_beta(beta, u, values);
+        let mut grad_beta = T::zero();
+        if self.activation.has_beta() {
+            grad_beta = Activation::beta_gradient(beta, u, values);
         }
         multiply_in_place(values, slopes);
-        // The slope's derivative for beta is that for u, times u / beta.
-        let along = if self.activation.is_learnt() { dot(values, u) } else { T::zero() };
+        // The slope's derivative with respect to beta is u / beta times the one with respect to u.
+        let along = if self.activation.has_beta() { dot(values, u) } else { T::zero() };
         if !tangents.is_empty() {
             curvature.resize(block, T::zero());
             self.activation.curvature(beta, u, &self.inputs[layer + 1][..block], slopes, curvature);
         }
-        for (of_w, v) in tangents.chunks_exact_mut(block).zip(before[block..].chunks_exact(block)) {
-            through(values, of_w, v, curvature, slopes);
+        for (grad_w, v) in tangents.chunks_exact_mut(block).zip(before[block..].chunks_exact(block)) {
+            slope_backward(values, grad_w, v, curvature, slopes);
         }
-        if let [to_beta] = place.map_mut(of_maps).2 {
-            *to_beta += of_beta + (dot(values, u) - along) / beta;
+        if let [sum] = layout.map_mut(grad_maps).beta {
+            *sum += grad_beta + (dot(values, u) - along) / beta;
         }
     }
 }
 
-/// The beta of a layer, 1 if it has none.
-fn one_or<T: Real>(beta: &[T]) -> T {
+/// The beta of a layer, or 1 if it has none.
+fn beta_or_one<T: Real>(beta: &[T]) -> T {
     beta.first().copied().unwrap_or_else(T::one)
 }
 
@@ -164,6 +165,7 @@ fn dot<T: Real>(a: &[T], b: &[T]) -> T {
     a.iter().zip(b).map(|(&a, &b)| a * b).sum()
 }
 
+/// `out = a b`, elementwise.
 pub(super) fn multiply<T: Real>(out: &mut [T], a: &[T], b: &[T]) {
     dispatch(
         #[inline(always)]
@@ -175,6 +177,7 @@ pub(super) fn multiply<T: Real>(out: &mut [T], a: &[T], b: &[T]) {
     );
 }
 
+/// `a *= b`, elementwise.
 pub(super) fn multiply_in_place<T: Real>(a: &mut [T], b: &[T]) {
     dispatch(
         #[inline(always)]
@@ -186,14 +189,17 @@ pub(super) fn multiply_in_place<T: Real>(a: &mut [T], b: &[T]) {
     );
 }
 
-/// `of_u += of_w v curvature`, `of_v = of_w slope`, the latter in place.
-pub(super) fn through<T: Real>(of_u: &mut [T], of_w: &mut [T], v: &[T], curvature: &[T], slopes: &[T]) {
+/// The backward pass of `w = phi'(u) v`: `grad_u += grad_w v phi''(u)`, and `grad_v = grad_w phi'(u)` in place of
+/// `grad_w`.
+pub(super) fn slope_backward<T: Real>(grad_u: &mut [T], grad_w: &mut [T], v: &[T], curvature: &[T], slopes: &[T]) {
     dispatch(
         #[inline(always)]
         || {
-            for ((((of_u, of_w), &v), &c), &s) in of_u.iter_mut().zip(of_w).zip(v).zip(curvature).zip(slopes) {
-                *of_u += *of_w * v * c;
-                *of_w *= s;
+            let gradients = grad_u.iter_mut().zip(grad_w);
+            let factors = v.iter().zip(curvature).zip(slopes);
+            for ((grad_u, grad_w), ((&v, &c), &s)) in gradients.zip(factors) {
+                *grad_u += *grad_w * v * c;
+                *grad_w *= s;
             }
         },
     );

@@ -2,7 +2,7 @@
 
 use super::bottleneck::Pass;
 use super::kernel::block_rows;
-use super::time::{HYPER, Places, layer_at};
+use super::time::{HYPER_WIDTH, Layout, layer_at};
 use super::{Batch, Bottleneck, Dual, Gradients, Kernel, Kernels, MlpConfig, TimeLayer, VectorField};
 use candle_core::Tensor;
 use flows_core::nn::{Init, Scope};
@@ -11,19 +11,19 @@ use flows_core::{Error, Result, Structure, ops};
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Parts of a batch that are worked on side by side; with the sizes of blocks it decides the order of
-/// sums, whatever the number of threads.
+/// The pieces of a batch that are processed in parallel; with the block size it fixes the order of summation,
+/// whatever the number of threads.
 const PIECES: usize = 8;
 
-/// `f(t, z)` for z of D numbers, and of a context of C numbers if it is conditional: linear layers that
-/// see time as [`TimeLayer`] says, and a smooth activation between them.
+/// A multi-layer perceptron `f(t, z)` for z of D numbers, with a context of C numbers if it is conditional: its
+/// layers depend on time as [`TimeLayer`] says, with a smooth activation between them.
 #[derive(Clone, Debug)]
 pub struct Mlp {
     pub(super) dim: usize,
     context: usize,
     pub(super) config: MlpConfig,
     layers: Vec<Layer>,
-    pub(super) places: Places,
+    pub(super) layout: Layout,
 }
 
 #[derive(Clone, Debug)]
@@ -31,20 +31,20 @@ struct Layer {
     /// (outputs, inputs).
     weight: Tensor,
     bias: Tensor,
-    /// h of a concat or a concat-squash layer, H of a hyper layer, (outputs (inputs + 1), 8).
+    /// h of a concat or concat-squash layer, (outputs); H of a hyper layer, (outputs (inputs + 1), 8).
     shift: Option<Tensor>,
-    /// g and c of a concat-squash or a hyper layer.
+    /// g and c of a concat-squash layer, (outputs) each, or of a hyper layer, (8) each.
     gate: Option<[Tensor; 2]>,
-    /// Of the activation behind it, (1).
+    /// The beta of the activation that follows, (1).
     beta: Option<Tensor>,
 }
 
 impl Mlp {
-    /// A field of `dim` numbers, given a context of this width if there is one, with PyTorch's starting
-    /// values.
+    /// A field over vectors of `dim` numbers, conditional on a context of the given width if any, initialised as
+    /// in PyTorch.
     ///
     /// # Errors
-    /// When a width is 0, or names are taken in `scope`.
+    /// When a width is 0, the gain is not positive, or a name is already taken in `scope`.
     pub fn new(dim: usize, context: Option<usize>, config: &MlpConfig, scope: &Scope) -> Result<Self> {
         let widths = [&[dim + context.unwrap_or(0)], &config.hidden[..], &[dim]].concat();
         if dim == 0 || context == Some(0) || widths.contains(&0) {
@@ -55,7 +55,7 @@ impl Mlp {
         }
         let layer = |(i, w): (usize, &[usize])| {
             let ([inputs, outputs], scope) = ([w[0], w[1]], scope.enter(i));
-            let of_time = |name, outputs| scope.weight(name, outputs, Init::fan_in(1, 1.0));
+            let time_weight = |name| scope.weight(name, outputs, Init::fan_in(1, 1.0));
             let gain = if i == 0 { config.gain } else { 1.0 };
             let hyper = config.layer == TimeLayer::Hyper;
             let init = if hyper { Init::Normal(0.01 * gain) } else { Init::fan_in(inputs, gain) };
@@ -63,36 +63,36 @@ impl Mlp {
             let bias = scope.weight("bias", outputs, init)?;
             let shift = match config.layer {
                 TimeLayer::Ignore => None,
-                TimeLayer::Concat | TimeLayer::ConcatSquash => Some(of_time("shift", outputs)?),
-                TimeLayer::Hyper => Some(scope.weight("hyper", (outputs * (inputs + 1), HYPER), Init::Zeros)?),
+                TimeLayer::Concat | TimeLayer::ConcatSquash => Some(time_weight("shift")?),
+                TimeLayer::Hyper => Some(scope.weight("hyper", (outputs * (inputs + 1), HYPER_WIDTH), Init::Zeros)?),
             };
             let gate = match config.layer {
                 TimeLayer::Ignore | TimeLayer::Concat => None,
-                TimeLayer::ConcatSquash => Some([of_time("gate", outputs)?, of_time("gate_bias", outputs)?]),
+                TimeLayer::ConcatSquash => Some([time_weight("gate")?, time_weight("gate_bias")?]),
                 TimeLayer::Hyper => Some([
-                    scope.weight("hyper_hidden", HYPER, Init::Zeros)?,
-                    scope.weight("hyper_hidden_bias", HYPER, Init::Normal(0.01))?,
+                    scope.weight("hyper_hidden", HYPER_WIDTH, Init::Zeros)?,
+                    scope.weight("hyper_hidden_bias", HYPER_WIDTH, Init::Normal(0.01))?,
                 ]),
             };
-            let has_beta = config.activation.is_learnt() && i < config.hidden.len();
+            let has_beta = config.activation.has_beta() && i < config.hidden.len();
             let beta = has_beta.then(|| scope.weight("beta", 1, Init::Constant(1.0))).transpose()?;
             Ok(Layer { weight, bias, shift, gate, beta })
         };
         let layers = widths.windows(2).enumerate().map(layer).collect::<Result<_>>()?;
-        let places = Places::new(&widths, config.layer, config.activation.is_learnt());
-        Ok(Self { dim, context: context.unwrap_or(0), config: config.clone(), layers, places })
+        let layout = Layout::new(&widths, config.layer, config.activation.has_beta());
+        Ok(Self { dim, context: context.unwrap_or(0), config: config.clone(), layers, layout })
     }
 
-    /// The layers of h, if the narrowest hidden layer, which it ends with, is narrower than the data.
-    pub(super) fn layers_of_h(&self) -> Option<usize> {
+    /// The number of layers up to the bottleneck, the narrowest hidden layer, if it is narrower than the data.
+    pub(super) fn layers_to_bottleneck(&self) -> Option<usize> {
         let (i, width) = self.config.hidden.iter().enumerate().min_by_key(|(_, width)| **width)?;
         (*width < self.dim).then_some(i + 1)
     }
 
-    /// Some of the layers, given all weights.
+    /// Runs `x` through a range of the layers, given the weights of all layers.
     fn run(&self, layers: Range<usize>, weights: &[Tensor], t: &Tensor, mut x: Dual) -> Result<Dual> {
         let mut weights = weights.iter();
-        let mut next = || weights.next().ok_or_else(|| Error::Internal("a network was given too few weights".into()));
+        let mut next = || weights.next().ok_or_else(|| Error::Internal("an MLP was given too few weights".into()));
         for (l, layer) in self.layers.iter().enumerate() {
             let (weight, bias) = (next()?, next()?);
             let shift = layer.shift.as_ref().map(|_| next()).transpose()?;
@@ -110,41 +110,41 @@ impl Mlp {
         Ok(x)
     }
 
-    /// z with the context behind it.
+    /// z with the context appended, (B, D + C).
     fn inputs(z: &Dual, context: Option<&Tensor>) -> Result<Dual> {
         context.map_or_else(|| Ok(z.clone()), |context| z.append(context))
     }
 
-    /// Writes the inputs of `rows` rows from `start`, values before tangents if there is room for them, to
-    /// zeros.
-    pub(super) fn fill<T: Real>(&self, batch: Batch<'_, T>, (start, rows): (usize, usize), inputs: &mut [T]) {
+    /// Writes the network's inputs for `rows` of the batch to `inputs`, which must be zero: the values
+    /// (rows, D + C), then the tangents if there is room for them.
+    pub(super) fn fill<T: Real>(&self, batch: Batch<'_, T>, rows: Range<usize>, inputs: &mut [T]) {
         let (dim, width) = (self.dim, self.dim + self.context);
-        let (values, tangents) = inputs.split_at_mut(rows * width);
-        for (r, row) in values.chunks_exact_mut(width).enumerate() {
+        let (values, tangents) = inputs.split_at_mut(rows.len() * width);
+        for (r, row) in rows.clone().zip(values.chunks_exact_mut(width)) {
             let (z, context) = row.split_at_mut(dim);
-            z.copy_from_slice(&batch.z[(start + r) * dim..][..dim]);
-            context.copy_from_slice(&batch.context[(start + r) * self.context..][..self.context]);
+            z.copy_from_slice(&batch.z[r * dim..][..dim]);
+            context.copy_from_slice(&batch.context[r * self.context..][..self.context]);
         }
-        batch.vectors.write((start, rows), dim, width, tangents);
+        batch.vectors.write(rows, dim, width, tangents);
     }
 }
 
 impl<T: Real> Kernel<T> for Mlp {
     fn rates(&self, weights: &[T], t: f64, batch: Batch<'_, T>) -> (Vec<T>, Vec<T>) {
         let (dim, rows) = (self.dim, batch.z.len() / self.dim);
-        let maps = self.places.at(weights, t);
+        let maps = self.layout.maps_at(weights, t);
         let (mut value, mut divergence) = (vec![T::zero(); rows * dim], vec![T::zero(); rows]);
         let tangents = batch.vectors.tangents(dim);
-        let (piece, step) = sizes(rows, tangents);
+        let Sizes { piece, block } = sizes(rows, tangents);
         let work = |(i, (value, divergence)): (usize, (&mut [T], &mut [T]))| {
             let mut pass = Pass::new(self, &maps, batch.vectors);
-            let blocks = value.chunks_mut(step * dim).zip(divergence.chunks_mut(step));
+            let blocks = value.chunks_mut(block * dim).zip(divergence.chunks_mut(block));
             for (j, (value, divergence)) in blocks.enumerate() {
-                let at = (i * piece + j * step, divergence.len());
-                let (values, products) = pass.forward(self, batch, at);
+                let start = i * piece + j * block;
+                let (values, products) = pass.forward(self, batch, start..start + divergence.len());
                 value.copy_from_slice(values);
-                batch.vectors.contract(at.0, dim, products, divergence);
-                batch.penalty.take(dim, values, products, divergence);
+                batch.vectors.contract(start, dim, products, divergence);
+                batch.penalty.subtract(dim, values, products, divergence);
             }
         };
         if rows <= piece {
@@ -161,55 +161,54 @@ impl<T: Real> Kernel<T> for Mlp {
         weights: &[T],
         t: f64,
         batch: Batch<'_, T>,
-        (of_value, of_divergence): (&[T], &[T]),
+        (grad_value, grad_divergence): (&[T], &[T]),
     ) -> Gradients<T> {
-        let (dim, width, rows) = (self.dim, self.dim + self.context, of_divergence.len());
-        let maps = self.places.at(weights, t);
+        let (dim, width, rows) = (self.dim, self.dim + self.context, grad_divergence.len());
+        let maps = self.layout.maps_at(weights, t);
         let tangents = batch.vectors.tangents(dim);
-        let (piece, step) = sizes(rows, tangents);
+        let Sizes { piece, block } = sizes(rows, tangents);
         let mut inputs = vec![T::zero(); rows * width];
         let mut value = vec![T::zero(); rows * dim];
-        let work = |(i, (of_inputs, value)): (usize, (&mut [T], &mut [T]))| {
+        let work = |(i, (grad_inputs, value)): (usize, (&mut [T], &mut [T]))| {
             let mut pass = Pass::new(self, &maps, batch.vectors);
-            let mut of_maps = vec![T::zero(); self.places.maps];
-            for (j, (of_inputs, value)) in
-                of_inputs.chunks_mut(step * width).zip(value.chunks_mut(step * dim)).enumerate()
+            let mut grad_maps = vec![T::zero(); self.layout.maps];
+            for (j, (grad_inputs, value)) in
+                grad_inputs.chunks_mut(block * width).zip(value.chunks_mut(block * dim)).enumerate()
             {
-                let at = (i * piece + j * step, value.len() / dim);
-                let (values, products) = pass.forward(self, batch, at);
+                let (start, count) = (i * piece + j * block, value.len() / dim);
+                let (values, products) = pass.forward(self, batch, start..start + count);
                 value.copy_from_slice(values);
                 let mut gradient = vec![T::zero(); values.len() + products.len()];
-                let (of_values, of_products) = gradient.split_at_mut(at.1 * dim);
-                of_values.copy_from_slice(&of_value[at.0 * dim..][..at.1 * dim]);
-                let of_divergence = &of_divergence[at.0..][..at.1];
-                batch.vectors.spread(at.0, dim, of_divergence, of_products);
-                if !batch.penalty.is_none() {
-                    batch.penalty.add_gradient(dim, &[values, products].concat(), of_divergence, &mut gradient);
+                let (grad_values, grad_products) = gradient.split_at_mut(count * dim);
+                grad_values.copy_from_slice(&grad_value[start * dim..][..count * dim]);
+                let grad_divergence = &grad_divergence[start..][..count];
+                batch.vectors.spread(start, dim, grad_divergence, grad_products);
+                if !batch.penalty.is_zero() {
+                    batch.penalty.add_gradient(dim, &[values, products].concat(), grad_divergence, &mut gradient);
                 }
-                of_inputs.copy_from_slice(&pass.backward(at.1, gradient, &mut of_maps)[..at.1 * width]);
+                grad_inputs.copy_from_slice(&pass.backward(count, gradient, &mut grad_maps)[..count * width]);
             }
-            of_maps
+            grad_maps
         };
-        let of_maps = if rows <= piece {
+        let grad_maps = if rows <= piece {
             work((0, (&mut inputs, &mut value)))
         } else {
             let pieces = inputs.par_chunks_mut(piece * width).zip(value.par_chunks_mut(piece * dim)).enumerate();
-            // In the order of the rows, whichever thread was first.
+            // Summed in the order of the rows, whichever thread finishes first.
             let mut parts = pieces.map(work).collect::<Vec<_>>().into_iter();
             let mut sum = parts.next().unwrap_or_default();
             parts.for_each(|part| sum.iter_mut().zip(part).for_each(|(s, v)| *s += v));
             sum
         };
-        let mut of_weights = vec![T::zero(); self.places.weights];
-        let of_t = self.places.backward(weights, t, &of_maps, &mut of_weights);
-        let of_row = |row: &[T], part: std::ops::Range<usize>| row[part].to_vec();
-        let (z, context) = if self.context == 0 {
-            (inputs, Vec::new())
-        } else {
-            let rows = || inputs.chunks_exact(width);
-            (rows().flat_map(|r| of_row(r, 0..dim)).collect(), rows().flat_map(|r| of_row(r, dim..width)).collect())
+        let mut grad_weights = vec![T::zero(); self.layout.weights];
+        let grad_t = self.layout.backward(weights, t, &grad_maps, &mut grad_weights);
+        let columns =
+            |part: Range<usize>| inputs.chunks_exact(width).flat_map(|row| row[part.clone()].to_vec()).collect();
+        let (z, context) = match self.context {
+            0 => (inputs, Vec::new()),
+            _ => (columns(0..dim), columns(dim..width)),
         };
-        Gradients { value, z, context, weights: of_weights, t: of_t }
+        Gradients { value, z, context, weights: grad_weights, t: grad_t }
     }
 }
 
@@ -239,7 +238,7 @@ impl VectorField for Mlp {
     }
 
     fn bottleneck(&self) -> Option<&dyn Bottleneck> {
-        self.layers_of_h().map(|_| self as &dyn Bottleneck)
+        self.layers_to_bottleneck().map(|_| self as &dyn Bottleneck)
     }
 
     fn structure(&self) -> Structure {
@@ -248,7 +247,7 @@ impl VectorField for Mlp {
             "Mlp",
             format!("{} -> {hidden:?} -> {}, {layer:?}, {activation}", self.dim + self.context, self.dim),
         )
-        .with_parameters(self.places.weights)
+        .with_parameters(self.layout.weights)
     }
 
     fn kernels(&self) -> Option<Kernels<'_>> {
@@ -262,18 +261,23 @@ impl Bottleneck for Mlp {
     }
 
     fn enter(&self, weights: &[Tensor], t: &Tensor, z: &Dual, context: Option<&Tensor>) -> Result<Dual> {
-        self.run(0..self.layers_of_h().unwrap_or(0), weights, t, Self::inputs(z, context)?)
+        self.run(0..self.layers_to_bottleneck().unwrap_or(0), weights, t, Self::inputs(z, context)?)
     }
 
     fn leave(&self, weights: &[Tensor], t: &Tensor, h: &Dual) -> Result<Dual> {
-        self.run(self.layers_of_h().unwrap_or(0)..self.layers.len(), weights, t, h.clone())
+        self.run(self.layers_to_bottleneck().unwrap_or(0)..self.layers.len(), weights, t, h.clone())
     }
 }
 
-/// Rows of a piece of the batch, and of the blocks that it is worked on in.
-fn sizes(rows: usize, tangents: usize) -> (usize, usize) {
+/// The number of rows in each piece of a batch, and in each of the blocks of a piece.
+struct Sizes {
+    piece: usize,
+    block: usize,
+}
+
+fn sizes(rows: usize, tangents: usize) -> Sizes {
     let block = block_rows(tangents);
-    (rows.div_ceil(PIECES).next_multiple_of(block), block)
+    Sizes { piece: rows.div_ceil(PIECES).next_multiple_of(block), block }
 }
 
 #[cfg(test)]
@@ -293,8 +297,8 @@ mod tests {
         Ok(t.flatten_all()?.to_vec1()?)
     }
 
-    /// The kernels' values and gradients are those of the composition; the composition's divergence is
-    /// that of central differences, its gradients too.
+    /// The kernels' values and gradients agree with the composition's, and the composition's divergence and gradients
+    /// agree with central differences.
     #[test]
     fn fields_are_differentiated_exactly() -> Result<()> {
         let mut rng = Rng::seed(0);
@@ -315,14 +319,14 @@ mod tests {
                 };
                 let (z, e) = (var(&[rows, dim])?, var(&[rows, dim])?);
                 let given = context.map(|c| var(&[rows, c])).transpose()?;
-                let (of_value, of_divergence) = (var(&[rows, dim])?, var(&[rows])?);
+                let (grad_value, grad_divergence) = (var(&[rows, dim])?, var(&[rows])?);
                 let probe = if noisy { Probe::Noise(e.as_tensor().clone()) } else { Probe::Basis };
                 let penalty = Penalty { kinetic: 0.3 * i as f64, jacobian: 0.2 * i as f64 };
                 let both = |t: f64| composed(&field, t, &z, given.as_ref().map(Var::as_tensor), &probe, penalty);
                 let loss = |t: f64| {
                     let (value, divergence) = both(t)?;
-                    let second = (divergence * of_divergence.as_tensor())?.sum_all()?;
-                    Ok(((value * of_value.as_tensor())?.sum_all()? + second)?)
+                    let second = (divergence * grad_divergence.as_tensor())?.sum_all()?;
+                    Ok(((value * grad_value.as_tensor())?.sum_all()? + second)?)
                 };
                 let (value, divergence) = both(0.7)?;
                 let gradients = loss(0.7)?.backward()?;
@@ -336,10 +340,10 @@ mod tests {
                 let tensor = |v: Vec<f64>, like: &Tensor| Tensor::from_vec(v, like.shape().clone(), &Device::Cpu);
                 assert!(difference(&value, &tensor(got_value, &value)?)? < 1e-12);
                 assert!(difference(&divergence, &tensor(got_divergence, &divergence)?)? < 1e-12);
-                let seeds = (values(&of_value)?, values(&of_divergence)?);
+                let seeds = (values(&grad_value)?, values(&grad_divergence)?);
                 let got = field.gradients(&weights, 0.7, batch, (&seeds.0, &seeds.1));
                 assert!(difference(&value, &tensor(got.value.clone(), &value)?)? < 1e-12);
-                // As a field without kernels is evaluated.
+                // The same network, evaluated as a field without kernels.
                 let leaf = |weight: &Tensor| Ok(Var::from_tensor(&weight.detach())?);
                 let bare = Evaluator::Composed(&field, field.tensors().iter().map(leaf).collect::<Result<_>>()?);
                 let same = |a: &[f64], b: &[f64]| {

@@ -1,8 +1,8 @@
 //! Vector fields `f(t, z)`: networks with time in their layers, and hand-written derivatives.
 //!
-//! The divergence is a sum of derivatives, and its gradient one of second derivatives. Neither is left
-//! to autograd: a field gives its value and its products with tangents in one pass, and the gradient of
-//! that pair by a pass of first-order operations.
+//! The divergence is a sum of first derivatives, so its gradient takes second derivatives. Candle
+//! differentiates once only: a field therefore computes its value and its Jacobian-vector products in one pass
+//! of first-order operations, and one backward pass through these gives the gradient of both.
 
 mod activation;
 mod bottleneck;
@@ -24,7 +24,7 @@ pub use divergence::{Divergence, Penalty, Probe, Vectors};
 pub use dual::Dual;
 pub(crate) use evaluator::{Evaluator, composed, composed_at, no_bottleneck, value, weights};
 pub use graph::{Graph, GraphConfig};
-pub(crate) use graph::{MOST, centred_basis};
+pub(crate) use graph::{MAX_COORDINATES, centred_basis};
 pub use mlp::Mlp;
 pub(crate) use vector_field::Number;
 pub use vector_field::{Batch, Bottleneck, Gradients, Kernel, Kernels, VectorField};

@@ -1,201 +1,254 @@
-//! Layers at a point in time: `W x + b` with time taken into W and b.
+//! Layers at a fixed time: `W x + b` with the dependence on time folded into W and b.
 //!
-//! Whatever a layer does with time, at one time it is an affine map. Its matrix and bias are made once
-//! an evaluation, the network then is a plain one, and the gradients for them are turned into those of
-//! the weights once an evaluation too, for the whole batch.
+//! At a fixed time every kind of layer is an affine map. Its matrix and bias are computed once per
+//! evaluation, the network is then an ordinary one, and the gradients with respect to matrices and biases
+//! become gradients of the weights once per evaluation too, for the whole batch.
 
 use super::TimeLayer;
 use candle_core::Tensor;
 use flows_core::ops::kernel::Real;
 use flows_core::{Result, ops};
 
-/// Hidden units of the network of t that a hyper layer has.
-pub(super) const HYPER: usize = 8;
+/// Hidden units of the network of t in a hyper layer.
+pub(super) const HYPER_WIDTH: usize = 8;
 
-/// Where the numbers of one layer are, among all weights and among those at a time.
+/// Where one layer's numbers lie in the vector of weights and in the vector of affine maps.
 #[derive(Clone, Debug)]
-pub(super) struct Place {
+pub(super) struct LayerLayout {
     pub(super) inputs: usize,
     pub(super) outputs: usize,
-    /// Of the weights: W, b, then h for `Concat`, and h, g, c for `ConcatSquash`, or H, g, c for `Hyper`, then
-    /// beta.
+    /// Offset of the layer's weights, which are [`WeightParts`] one after another.
     weights: usize,
-    /// Of the map at a time: its matrix, its bias, then beta.
+    /// Offset of the layer's affine map, which is [`MapParts`] one after another.
     map: usize,
     layer: TimeLayer,
-    /// Whether the activation behind it has a beta.
+    /// Whether the activation that follows has a beta.
     beta: bool,
 }
 
-/// The layers of a network in two vectors.
+/// The layout of a network's layers in the vector of weights and in the vector of affine maps.
 #[derive(Clone, Debug)]
-pub(super) struct Places {
-    pub(super) layers: Vec<Place>,
-    /// Numbers of all weights.
+pub(super) struct Layout {
+    pub(super) layers: Vec<LayerLayout>,
+    /// Length of the vector of weights.
     pub(super) weights: usize,
-    /// Numbers of all maps at a time.
+    /// Length of the vector of affine maps.
     pub(super) maps: usize,
 }
 
-impl Places {
-    /// The layers between these widths, each but the last with a beta if that is `learnt`.
+/// The weights of one layer; parts that a kind of layer lacks are empty.
+struct WeightParts<S> {
+    /// W, (outputs, inputs).
+    matrix: S,
+    /// b, (outputs).
+    bias: S,
+    /// h, (outputs), or H of a hyper layer, (outputs (inputs + 1), 8).
+    shift: S,
+    /// g, (outputs), or (8) of a hyper layer.
+    gate: S,
+    /// c, of the shape of g.
+    gate_bias: S,
+    /// (1).
+    beta: S,
+}
+
+impl<S> From<[S; 6]> for WeightParts<S> {
+    fn from([matrix, bias, shift, gate, gate_bias, beta]: [S; 6]) -> Self {
+        Self { matrix, bias, shift, gate, gate_bias, beta }
+    }
+}
+
+/// The affine map of one layer at a fixed time, and the beta of its activation.
+pub(super) struct MapParts<S> {
+    /// (outputs, inputs).
+    pub(super) matrix: S,
+    /// (outputs).
+    pub(super) bias: S,
+    /// (1), or empty if the activation has no beta.
+    pub(super) beta: S,
+}
+
+/// The matrix or the bias of a hyper layer, and the rows of H that are added to it.
+struct HyperPart<'a, T> {
+    base: &'a [T],
+    /// (numbers of base, 8).
+    rows: &'a [T],
+}
+
+impl Layout {
+    /// The layers between these widths, each but the last with a beta if `learnt`.
     pub(super) fn new(widths: &[usize], layer: TimeLayer, learnt: bool) -> Self {
-        let mut places = Self { layers: Vec::new(), weights: 0, maps: 0 };
+        let mut layout = Self { layers: Vec::new(), weights: 0, maps: 0 };
         for (i, w) in widths.windows(2).enumerate() {
             let (inputs, outputs) = (w[0], w[1]);
             let beta = learnt && i + 2 < widths.len();
-            places.layers.push(Place { inputs, outputs, weights: places.weights, map: places.maps, layer, beta });
-            places.weights += places.layers[i].lengths().iter().sum::<usize>();
-            places.maps += outputs * (inputs + 1) + usize::from(beta);
+            layout.layers.push(LayerLayout { inputs, outputs, weights: layout.weights, map: layout.maps, layer, beta });
+            layout.weights += layout.layers[i].lengths().iter().sum::<usize>();
+            layout.maps += outputs * (inputs + 1) + usize::from(beta);
         }
-        places
+        layout
     }
 
-    /// The maps at time `t`.
-    pub(super) fn at<T: Real>(&self, weights: &[T], t: f64) -> Vec<T> {
+    /// The affine maps of all layers at time `t`.
+    pub(super) fn maps_at<T: Real>(&self, weights: &[T], t: f64) -> Vec<T> {
         let t = T::of(t);
         let mut maps = vec![T::zero(); self.maps];
-        for place in &self.layers {
-            let [matrix, bias, h, g, c, beta] = place.split(weights);
-            let (out_matrix, out_bias, out_beta) = place.map_mut(&mut maps);
-            out_beta.copy_from_slice(beta);
-            if place.layer == TimeLayer::Hyper {
-                let (of_matrix, of_bias) = h.split_at(matrix.len() * HYPER);
-                let hidden = hidden(g, c, t);
-                let parts = [(out_matrix, matrix, of_matrix), (out_bias, bias, of_bias)];
-                for (out, base, rows) in parts {
-                    for ((out, &base), row) in out.iter_mut().zip(base).zip(rows.chunks_exact(HYPER)) {
+        for layout in &self.layers {
+            let weights = layout.split(weights);
+            let map = layout.map_mut(&mut maps);
+            map.beta.copy_from_slice(weights.beta);
+            if layout.layer == TimeLayer::Hyper {
+                let hidden = hyper_hidden(&weights, t);
+                for (out, HyperPart { base, rows }) in [map.matrix, map.bias].into_iter().zip(weights.hyper_parts()) {
+                    for ((out, &base), row) in out.iter_mut().zip(base).zip(rows.chunks_exact(HYPER_WIDTH)) {
                         *out = base + row.iter().zip(hidden).map(|(&h, u)| h * u).sum::<T>();
                     }
                 }
                 continue;
             }
-            for j in 0..place.outputs {
-                let row = j * place.inputs..(j + 1) * place.inputs;
-                let (gate, shift) = match place.layer {
+            for j in 0..layout.outputs {
+                let row = j * layout.inputs..(j + 1) * layout.inputs;
+                let (gate, shift) = match layout.layer {
                     TimeLayer::Ignore | TimeLayer::Hyper => (T::one(), T::zero()),
-                    TimeLayer::Concat => (T::one(), h[j] * t),
-                    TimeLayer::ConcatSquash => ((g[j] * t + c[j]).fast_sigmoid(), h[j] * t),
+                    TimeLayer::Concat => (T::one(), weights.shift[j] * t),
+                    TimeLayer::ConcatSquash => (weights.gate_at(j, t), weights.shift[j] * t),
                 };
-                out_matrix[row.clone()].iter_mut().zip(&matrix[row]).for_each(|(o, &w)| *o = w * gate);
-                out_bias[j] = bias[j] * gate + shift;
+                map.matrix[row.clone()].iter_mut().zip(&weights.matrix[row]).for_each(|(o, &w)| *o = w * gate);
+                map.bias[j] = weights.bias[j] * gate + shift;
             }
         }
         maps
     }
 
-    /// Adds to `gradient`, that of the weights, what the gradient `of_maps` at time `t` gives; the
-    /// result is the gradient of t.
-    pub(super) fn backward<T: Real>(&self, weights: &[T], t: f64, of_maps: &[T], gradient: &mut [T]) -> T {
-        let (t, mut of_t) = (T::of(t), T::zero());
-        for place in &self.layers {
-            let [matrix, bias, h, g, c, _] = place.split(weights);
-            let (of_matrix, of_bias, of_beta) = place.map(of_maps);
-            let [to_matrix, to_bias, to_h, to_g, to_c, to_beta] = place.split_mut(gradient);
-            to_beta.iter_mut().zip(of_beta).for_each(|(to, &v)| *to += v);
-            if place.layer == TimeLayer::Hyper {
-                let hidden = hidden(g, c, t);
-                let mut of_hidden = [T::zero(); HYPER];
-                let (matrix_rows, bias_rows) = h.split_at(matrix.len() * HYPER);
-                let (to_matrix_rows, to_bias_rows) = to_h.split_at_mut(matrix.len() * HYPER);
-                let parts =
-                    [(of_matrix, to_matrix, matrix_rows, to_matrix_rows), (of_bias, to_bias, bias_rows, to_bias_rows)];
-                for (of_map, to_base, rows, to_rows) in parts {
-                    let rows = rows.chunks_exact(HYPER).zip(to_rows.chunks_exact_mut(HYPER));
-                    for ((&v, to_base), (row, to_row)) in of_map.iter().zip(to_base).zip(rows) {
-                        *to_base += v;
-                        for k in 0..HYPER {
-                            to_row[k] += v * hidden[k];
-                            of_hidden[k] += v * row[k];
+    /// Backpropagates through [`Self::maps_at`]: given the gradient with respect to the maps at time `t`, adds
+    /// the gradient with respect to the weights to `gradient` and returns the one with respect to t.
+    pub(super) fn backward<T: Real>(&self, weights: &[T], t: f64, grad_maps: &[T], gradient: &mut [T]) -> T {
+        let (t, mut grad_t) = (T::of(t), T::zero());
+        for layout in &self.layers {
+            let weights = layout.split(weights);
+            let grad_map = layout.map(grad_maps);
+            let grad = layout.split_mut(gradient);
+            grad.beta.iter_mut().zip(grad_map.beta).for_each(|(sum, &v)| *sum += v);
+            if layout.layer == TimeLayer::Hyper {
+                let hidden = hyper_hidden(&weights, t);
+                let mut grad_hidden = [T::zero(); HYPER_WIDTH];
+                let (matrix_rows, bias_rows) = grad.shift.split_at_mut(weights.matrix.len() * HYPER_WIDTH);
+                let sums = [(grad.matrix, matrix_rows), (grad.bias, bias_rows)];
+                let parts = [grad_map.matrix, grad_map.bias].into_iter().zip(weights.hyper_parts()).zip(sums);
+                for ((grad_map, HyperPart { rows, .. }), (sums, row_sums)) in parts {
+                    let rows = rows.chunks_exact(HYPER_WIDTH).zip(row_sums.chunks_exact_mut(HYPER_WIDTH));
+                    for ((&v, sum), (row, row_sum)) in grad_map.iter().zip(sums).zip(rows) {
+                        *sum += v;
+                        for k in 0..HYPER_WIDTH {
+                            row_sum[k] += v * hidden[k];
+                            grad_hidden[k] += v * row[k];
                         }
                     }
                 }
-                for k in 0..HYPER {
-                    let v = of_hidden[k] * (T::one() - hidden[k] * hidden[k]);
-                    to_g[k] += v * t;
-                    to_c[k] += v;
-                    of_t += v * g[k];
+                for k in 0..HYPER_WIDTH {
+                    let v = grad_hidden[k] * (T::one() - hidden[k] * hidden[k]);
+                    grad.gate[k] += v * t;
+                    grad.gate_bias[k] += v;
+                    grad_t += v * weights.gate[k];
                 }
                 continue;
             }
-            for j in 0..place.outputs {
-                let row = j * place.inputs..(j + 1) * place.inputs;
-                let gate = match place.layer {
-                    TimeLayer::ConcatSquash => (g[j] * t + c[j]).fast_sigmoid(),
+            for j in 0..layout.outputs {
+                let row = j * layout.inputs..(j + 1) * layout.inputs;
+                let (grad_row, grad_bias) = (&grad_map.matrix[row.clone()], grad_map.bias[j]);
+                let gate = match layout.layer {
+                    TimeLayer::ConcatSquash => weights.gate_at(j, t),
                     _ => T::one(),
                 };
-                to_matrix[row.clone()].iter_mut().zip(&of_matrix[row.clone()]).for_each(|(o, &v)| *o += v * gate);
-                to_bias[j] += of_bias[j] * gate;
-                if place.layer != TimeLayer::Ignore {
-                    to_h[j] += of_bias[j] * t;
-                    of_t += of_bias[j] * h[j];
+                grad.matrix[row.clone()].iter_mut().zip(grad_row).for_each(|(sum, &v)| *sum += v * gate);
+                grad.bias[j] += grad_bias * gate;
+                if layout.layer != TimeLayer::Ignore {
+                    grad.shift[j] += grad_bias * t;
+                    grad_t += grad_bias * weights.shift[j];
                 }
-                if place.layer == TimeLayer::ConcatSquash {
-                    let along: T = of_matrix[row.clone()].iter().zip(&matrix[row]).map(|(&a, &b)| a * b).sum();
-                    let of_gate = (along + of_bias[j] * bias[j]) * gate * (T::one() - gate);
-                    to_g[j] += of_gate * t;
-                    to_c[j] += of_gate;
-                    of_t += of_gate * g[j];
+                if layout.layer == TimeLayer::ConcatSquash {
+                    let along: T = grad_row.iter().zip(&weights.matrix[row]).map(|(&a, &b)| a * b).sum();
+                    let grad_gate = (along + grad_bias * weights.bias[j]) * gate * (T::one() - gate);
+                    grad.gate[j] += grad_gate * t;
+                    grad.gate_bias[j] += grad_gate;
+                    grad_t += grad_gate * weights.gate[j];
                 }
             }
         }
-        of_t
+        grad_t
     }
 }
 
-/// `tanh(g t + c)`.
-fn hidden<T: Real>(g: &[T], c: &[T], t: T) -> [T; HYPER] {
-    let mut hidden = [T::zero(); HYPER];
-    hidden.iter_mut().zip(g).zip(c).for_each(|((u, &g), &c)| *u = (g * t + c).fast_tanh());
+impl<'a, T: Real> WeightParts<&'a [T]> {
+    /// `sigmoid(g t + c)` of output `j` of a concat-squash layer.
+    fn gate_at(&self, j: usize, t: T) -> T {
+        (self.gate[j] * t + self.gate_bias[j]).fast_sigmoid()
+    }
+
+    /// Matrix and bias of a hyper layer, each with its rows of H.
+    fn hyper_parts(&self) -> [HyperPart<'a, T>; 2] {
+        let (matrix_rows, bias_rows) = self.shift.split_at(self.matrix.len() * HYPER_WIDTH);
+        [HyperPart { base: self.matrix, rows: matrix_rows }, HyperPart { base: self.bias, rows: bias_rows }]
+    }
+}
+
+/// The hidden units of a hyper layer at time t, `tanh(g t + c)`.
+fn hyper_hidden<T: Real>(weights: &WeightParts<&[T]>, t: T) -> [T; HYPER_WIDTH] {
+    let mut hidden = [T::zero(); HYPER_WIDTH];
+    let pairs = weights.gate.iter().zip(weights.gate_bias);
+    hidden.iter_mut().zip(pairs).for_each(|(u, (&g, &c))| *u = (g * t + c).fast_tanh());
     hidden
 }
 
-impl Place {
-    /// The lengths of W, b, h or H, g, c and beta.
+impl LayerLayout {
+    /// The lengths of the [`WeightParts`], in their order.
     fn lengths(&self) -> [usize; 6] {
         let (matrix, n) = (self.outputs * self.inputs, self.outputs);
         let (shift, gate) = match self.layer {
             TimeLayer::Ignore => (0, 0),
             TimeLayer::Concat => (n, 0),
             TimeLayer::ConcatSquash => (n, n),
-            TimeLayer::Hyper => ((matrix + n) * HYPER, HYPER),
+            TimeLayer::Hyper => ((matrix + n) * HYPER_WIDTH, HYPER_WIDTH),
         };
         [matrix, n, shift, gate, gate, usize::from(self.beta)]
     }
 
-    fn split<'a, T>(&self, weights: &'a [T]) -> [&'a [T]; 6] {
+    /// The layer's part of the vector of weights.
+    fn split<'a, T>(&self, weights: &'a [T]) -> WeightParts<&'a [T]> {
         let mut rest = &weights[self.weights..];
-        self.lengths().map(|n| {
+        let parts = self.lengths().map(|n| {
             let (part, after) = rest.split_at(n);
             rest = after;
             part
-        })
+        });
+        parts.into()
     }
 
-    fn split_mut<'a, T>(&self, weights: &'a mut [T]) -> [&'a mut [T]; 6] {
+    fn split_mut<'a, T>(&self, weights: &'a mut [T]) -> WeightParts<&'a mut [T]> {
         let mut rest = &mut weights[self.weights..];
-        self.lengths().map(|n| {
+        let parts = self.lengths().map(|n| {
             let (part, after) = std::mem::take(&mut rest).split_at_mut(n);
             rest = after;
             part
-        })
+        });
+        parts.into()
     }
 
-    /// Matrix, bias and beta, if there is one, at a time.
-    pub(super) fn map<'a, T>(&self, maps: &'a [T]) -> (&'a [T], &'a [T], &'a [T]) {
+    /// The layer's part of the vector of affine maps.
+    pub(super) fn map<'a, T>(&self, maps: &'a [T]) -> MapParts<&'a [T]> {
         let (matrix, rest) = maps[self.map..].split_at(self.outputs * self.inputs);
         let (bias, rest) = rest.split_at(self.outputs);
-        (matrix, bias, &rest[..usize::from(self.beta)])
+        MapParts { matrix, bias, beta: &rest[..usize::from(self.beta)] }
     }
 
-    pub(super) fn map_mut<'a, T>(&self, maps: &'a mut [T]) -> (&'a mut [T], &'a mut [T], &'a mut [T]) {
+    pub(super) fn map_mut<'a, T>(&self, maps: &'a mut [T]) -> MapParts<&'a mut [T]> {
         let (matrix, rest) = maps[self.map..].split_at_mut(self.outputs * self.inputs);
         let (bias, rest) = rest.split_at_mut(self.outputs);
-        (matrix, bias, &mut rest[..usize::from(self.beta)])
+        MapParts { matrix, bias, beta: &mut rest[..usize::from(self.beta)] }
     }
 }
 
-/// Matrix and bias of a layer at a time: [`Places::at`] as operations of candle.
+/// The matrix (outputs, inputs) and bias (outputs) of a layer at time t: [`Layout::maps_at`] in candle's operations.
 pub(super) fn layer_at(
     layer: TimeLayer,
     (weight, bias): (&Tensor, &Tensor),

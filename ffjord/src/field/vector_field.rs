@@ -1,4 +1,4 @@
-//! What a vector field is to a continuous flow.
+//! The interface between vector fields and continuous flows.
 
 use super::{Dual, Penalty, Vectors};
 use candle_core::Tensor;
@@ -6,10 +6,10 @@ use flows_core::ops::kernel::Real;
 use flows_core::{Result, Structure};
 use std::fmt::Debug;
 
-/// A field `f(t, z)` over vectors of D numbers, given a context of C numbers if it is conditional.
+/// A vector field `f(t, z)` for z of D numbers, with a context of C numbers if it is conditional.
 ///
-/// A field of your own says its size, its weights, and how it is evaluated over [`Dual`] numbers, which
-/// makes Jacobian and divergence exact; solvers, gradients and flow matching take it from there.
+/// To define a field, state its size and its weights, and write its evaluation in [`Dual`] numbers, from which
+/// the exact divergence follows; solvers, gradients and flow matching then work without further code.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -19,7 +19,7 @@ use std::fmt::Debug;
 /// use flows_core::nn::{Init, Parameters, Scope};
 /// use flows_core::{Result, Rng, Structure};
 ///
-/// /// `f(t, z) = t W tanh(W^T z)`: up and down a potential.
+/// /// `f(t, z) = t W tanh(W^T z)`, the gradient of a potential.
 /// #[derive(Debug)]
 /// struct Slope {
 ///     weight: Tensor,
@@ -61,82 +61,82 @@ use std::fmt::Debug;
 /// # Ok::<(), flows_core::Error>(())
 /// ```
 pub trait VectorField: Debug + Send + Sync {
-    /// D.
+    /// The number of dimensions, D.
     fn dim(&self) -> usize;
 
-    /// C, 0 for a field that is not conditional.
+    /// The width of the context, C; 0 if the field is not conditional.
     fn context(&self) -> usize {
         0
     }
 
-    /// The largest number from which a solver can start: a field without a bound moves so fast far out
-    /// that no step is small enough.
+    /// The largest absolute value of a coordinate that a solve may start from: far out, an unbounded field is so
+    /// large that no step is small enough.
     fn reach(&self) -> f64 {
         1e12
     }
 
-    /// All weights, in an order that never changes.
+    /// All weights, always in the same order.
     fn tensors(&self) -> Vec<Tensor>;
 
-    /// The field at time t, a scalar, for z (B, D) and a context (B, C): value (B, D), with tangents
-    /// (K, B, D) if z has any.
+    /// The field at time t (a scalar) for z (B, D) and a context (B, C): the value (B, D), and tangents
+    /// (K, B, D) if z has them.
     ///
-    /// `weights` stand for [`Self::tensors`], and each row goes by itself. What is computed must be
-    /// differentiable once by autograd, for weights, t, z and context.
+    /// `weights` take the place of [`Self::tensors`]. Rows must not depend on each other, and autograd must be
+    /// able to differentiate the result once with respect to weights, t, z and context.
     ///
     /// # Errors
     /// When a shape is wrong or the device fails.
     fn evaluate(&self, weights: &[Tensor], t: &Tensor, z: &Dual, context: Option<&Tensor>) -> Result<Dual>;
 
-    /// Turns z, a draw of the base, by a symmetry of the field into one as near to x as may be, for flow
-    /// matching: the base finds both equally likely. By default there is no symmetry.
+    /// Moves z, a draw from the base, as close to x as a symmetry of the field and of the base allows, for flow
+    /// matching; both have D numbers. Does nothing by default.
     fn align(&self, x: &[f64], z: &mut [f64]) {
         let _ = (x, z);
     }
 
-    /// What it is made of.
+    /// The field's layers and parameter counts, for display.
     fn structure(&self) -> Structure;
 
-    /// Its two parts, if it is narrow in between.
+    /// The two halves of the field, if it has a bottleneck.
     fn bottleneck(&self) -> Option<&dyn Bottleneck> {
         None
     }
 
-    /// Kernels of its own for the CPU; without them every evaluation is one of [`Self::evaluate`], and
-    /// its gradient one of autograd.
+    /// Kernels for the CPU; a field without them is evaluated by [`Self::evaluate`] and differentiated by
+    /// autograd.
     fn kernels(&self) -> Option<Kernels<'_>> {
         None
     }
 }
 
-/// A field `f = g(h(z))` whose h has fewer numbers than z, for
-/// [`Divergence::BottleneckGaussian`](super::Divergence::BottleneckGaussian); its kernels, if it has any, know
-/// [`Vectors::Bottleneck`].
+/// The two halves of a field `f = g(h(z))` whose h has fewer dimensions than z, for
+/// [`Divergence::BottleneckGaussian`](super::Divergence::BottleneckGaussian); the field's kernels, if any, must
+/// support [`Vectors::Bottleneck`].
 pub trait Bottleneck {
-    /// The numbers of h, H.
+    /// The number of dimensions of h, H.
     fn width(&self) -> usize;
 
-    /// h for z (B, D), as [`VectorField::evaluate`] is given it.
+    /// h (B, H) for z (B, D); the arguments are those of [`VectorField::evaluate`].
     ///
     /// # Errors
     /// When a shape is wrong or the device fails.
     fn enter(&self, weights: &[Tensor], t: &Tensor, z: &Dual, context: Option<&Tensor>) -> Result<Dual>;
 
-    /// g for h (B, H).
+    /// g (B, D) for h (B, H).
     ///
     /// # Errors
     /// When a shape is wrong or the device fails.
     fn leave(&self, weights: &[Tensor], t: &Tensor, h: &Dual) -> Result<Dual>;
 }
 
-/// A field's value, divergence and gradients on plain slices; `weights` are all of them one after
+/// Computes a field's value, divergence and gradients on plain slices; `weights` holds all weights one after
 /// another, in the order of [`VectorField::tensors`].
 pub trait Kernel<T>: Sync {
-    /// Value (B, D) and divergence (B), less the penalty.
+    /// The value (B, D), and the divergence (B) minus the penalty.
     fn rates(&self, weights: &[T], t: f64, batch: Batch<'_, T>) -> (Vec<T>, Vec<T>);
 
-    /// The gradients of `sum(of_value * value) + sum(of_divergence * divergence)`, given these two,
-    /// (B, D) and (B).
+    /// The gradients of `sum(grad_value * value) + sum(grad_divergence * divergence)`, where `seeds` holds
+    /// `grad_value` (B, D) and `grad_divergence` (B).
     fn gradients(&self, weights: &[T], t: f64, batch: Batch<'_, T>, seeds: (&[T], &[T])) -> Gradients<T>;
 }
 
@@ -148,15 +148,15 @@ pub struct Kernels<'a> {
 }
 
 impl<'a> Kernels<'a> {
-    /// Those of a type that has both.
+    /// The kernels of a type that implements them for both precisions.
     pub fn of<K: Kernel<f32> + Kernel<f64>>(kernels: &'a K) -> Self {
         Self { single: kernels, double: kernels }
     }
 }
 
-/// A number that solves on the CPU are done in.
+/// A floating-point type in which the CPU solves.
 pub(crate) trait Number: Real {
-    /// The kernels for it.
+    /// The kernels in this precision.
     fn kernel(kernels: Kernels<'_>) -> &dyn Kernel<Self>;
 }
 
@@ -172,30 +172,30 @@ impl Number for f64 {
     }
 }
 
-/// Rows that a field is evaluated at, and for what.
+/// The rows at which kernels evaluate a field, and how they form the divergence.
 #[derive(Clone, Copy, Debug)]
 pub struct Batch<'a, T> {
-    /// (B, D).
+    /// Points, (B, D).
     pub z: &'a [T],
-    /// (B, C), empty if the field is not conditional.
+    /// Context, (B, C); empty if the field is not conditional.
     pub context: &'a [T],
-    /// The vectors of the divergence.
+    /// The vectors e of the divergence `sum e^T J e`.
     pub vectors: Vectors<'a, T>,
-    /// What is taken off the divergence.
+    /// The penalty to subtract from the divergence.
     pub penalty: Penalty,
 }
 
-/// Gradients of the value (B, D) and the divergence (B), times what they were given.
+/// The value of a field, and the gradients that [`Kernel::gradients`] returns.
 #[derive(Clone, Debug)]
 pub struct Gradients<T> {
-    /// The value itself.
+    /// The value, (B, D).
     pub value: Vec<T>,
-    /// (B, D).
+    /// The gradient with respect to the points, (B, D).
     pub z: Vec<T>,
-    /// (B, C).
+    /// The gradient with respect to the context, (B, C).
     pub context: Vec<T>,
-    /// As the weights.
+    /// The gradient with respect to the weights, laid out as they are.
     pub weights: Vec<T>,
-    /// Of the time.
+    /// The gradient with respect to the time.
     pub t: T,
 }

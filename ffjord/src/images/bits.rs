@@ -1,4 +1,4 @@
-//! The bits that a colour takes.
+//! Bits per dimension of images.
 
 use super::model::BLOCK;
 use crate::ImageModel;
@@ -14,18 +14,19 @@ use std::ops::Range;
 /// Images at a time.
 const CHUNK: usize = BLOCK;
 
-/// What an evaluation reports.
+/// The result of evaluating a model on images.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct ImageBits {
-    /// How many images there were.
+    /// The number of images.
     pub images: usize,
-    /// Of the images as numbers of [0, 1]; the error is that of the noise of images and of the divergence as well.
+    /// Bits per dimension of images with 256 levels; the standard error includes the randomness of dequantization and
+    /// of the divergence estimate.
     #[serde(flatten)]
     pub bits: BitsPerDimension,
 }
 
 impl ImageBits {
-    /// The report on images with these log-densities.
+    /// The result for images with these log-densities, in nats.
     pub fn of(model: &ImageModel, values: &[f64]) -> Self {
         let bits = BitsPerDimension::of(values, model.config().dims(), |mean| model.bits(mean));
         Self { images: values.len(), bits }

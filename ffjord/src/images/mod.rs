@@ -1,4 +1,4 @@
-//! Continuous flows of images.
+//! Continuous flows over images.
 
 #[cfg(feature = "cli")]
 mod bits;

@@ -1,8 +1,8 @@
-//! Continuous flows of images.
+//! The multi-scale density over images.
 
 use super::ImageConfig;
 use super::scale::{ScaleFlow, flows};
-use crate::{Cnf, Cost, Coupling};
+use crate::{Cnf, Cost, Pairing};
 use candle_core::{DType, Device, Tensor};
 use flows_core::bijectors::{Bijector, Chain, Direction, Equalize, Logit, Reshape, Standardize, Whiten};
 use flows_core::data::whole_colours;
@@ -13,20 +13,21 @@ use std::f64::consts::LN_2;
 use std::ops::Deref;
 use std::sync::Arc;
 
-/// Values of a colour.
+/// The number of levels of a colour.
 const LEVELS: usize = 256;
-/// Between which colours lie.
+/// The range of colours.
 const COLOURS: [f64; 2] = [0.0, 1.0];
 /// Images that are solved for at once.
 pub(super) const BLOCK: usize = 64;
 
-/// A trainable density over images (C, H, W) whose colours lie in [0, 1], and one bijection between them and
-/// vectors of standard normal numbers: the multi-scale flow of Grathwohl et al. (2019, section 4.2).
+/// A trainable density over images (C, H, W) with colours in [0, 1], as one bijection between images and standard
+/// normal vectors: the multi-scale flow of Grathwohl et al. (2019, section 4.2).
 ///
-/// On the way to the base an image passes the logit (or, in its place, histogram equalisation), a shift and scale that
-/// are the same for all colours, a whitening if the config says so, and at each scale continuous flows, a squeeze, continuous flows, and half of the
-/// channels leaves; at the last scale there are flows only. [`Distribution::log_prob`] of all but the smallest images
-/// estimates the divergence, by noise that is the same at every call; [`ImageDensity::score`] draws it.
+/// From the data to the base, an image passes through the logit or a histogram equalization, one shift and scale for
+/// all colours, an optional whitening, and the scales. Each scale consists of continuous flows, a squeeze and more
+/// continuous flows, after which half of the channels are factored out; the last scale has flows only.
+/// [`Distribution::log_prob`] estimates the divergence of all but the smallest images with noise that is the same at
+/// every call; [`ImageDensity::score`] draws the noise from a generator.
 ///
 /// ```
 /// use ffjord::field::{ConvConfig, FieldConfig};
@@ -34,7 +35,8 @@ pub(super) const BLOCK: usize = 64;
 /// use flows_core::{Rng, distributions::Distribution};
 /// let field = FieldConfig::Conv(ConvConfig { hidden: vec![8], ..ConvConfig::default() });
 /// let flow = CnfSettings { field, ..CnfSettings::default() };
-/// let config = ImageConfig { shape: [1, 8, 8], alpha: 1e-6, equalize: false, whiten: false, scales: 2, flows: 1, flow };
+/// let config =
+///     ImageConfig { shape: [1, 8, 8], alpha: 1e-6, equalize: false, whiten: false, scales: 2, flows: 1, flow };
 /// let mut rng = Rng::seed(0);
 /// let model = ImageModel::new(config, &mut rng)?;
 /// let images = model.sample(2, None, &mut rng)?;
@@ -43,15 +45,15 @@ pub(super) const BLOCK: usize = 64;
 /// ```
 pub type ImageModel = Model<ImageConfig>;
 
-/// What an [`ImageConfig`] builds.
+/// The density that an [`ImageConfig`] builds.
 #[derive(Debug)]
 pub struct ImageDensity {
     config: ImageConfig,
-    /// From the base to the data.
+    /// In order from the base to the data.
     flows: Vec<ScaleFlow>,
     standardize: Standardize,
     whiten: Option<Whiten>,
-    /// What makes unbounded numbers of colours.
+    /// Maps unbounded numbers to colours and back: the logit or an equalization.
     colours: Arc<dyn Bijector>,
     transformed: Transformed,
     dtype: DType,
@@ -88,18 +90,18 @@ impl Config for ImageConfig {
 }
 
 impl ImageDensity {
-    /// The continuous flows, from the base to the data.
+    /// The continuous flows, in order from the base to the data.
     pub fn flows(&self) -> Vec<Cnf> {
         self.flows.iter().map(|flow| flow.cnf().clone()).collect()
     }
 
-    /// What makes unbounded numbers of colours: the logit or an equalisation.
+    /// The bijector between unbounded numbers and colours: a logit or a histogram equalization.
     pub fn colours(&self) -> &dyn Bijector {
         &*self.colours
     }
 
-    /// Sets shift and scale, one for all colours, the shares of colours if they are equalised and the spectrum if they
-    /// are whitened, from images x (B, C, H, W) with colours in [0, 1].
+    /// Fits the common shift and scale, and if enabled the histogram and the whitening, to images x (B, C, H, W) with
+    /// colours in [0, 1].
     ///
     /// # Errors
     /// When a shape is wrong or a value is not finite.
@@ -107,7 +109,7 @@ impl ImageDensity {
         let z = self.colours.initialize(x, None)?.to_dtype(DType::F64)?;
         let mean = z.mean_all()?.to_scalar::<f64>()?;
         let deviation = (z - mean)?.sqr()?.mean_all()?.to_scalar::<f64>()?.sqrt();
-        // Two images of these colours have this mean and this deviation in every place.
+        // Two images that have this mean and this standard deviation at every position.
         let [channels, height, width] = self.config.shape;
         let two = Tensor::new(&[mean - deviation, mean + deviation], &Device::Cpu)?;
         self.standardize.fit(&two.reshape((2, 1, 1, 1))?.broadcast_as((2, channels, height, width))?)?;
@@ -115,28 +117,28 @@ impl ImageDensity {
         whiten.fit(&self.standardize.inverse(&self.colours.inverse(x, None)?.0, None)?.0)
     }
 
-    /// The loss of flow matching for images x (B, C, H, W), a scalar: training without a solver.
+    /// The loss of flow matching for images x (B, C, H, W), a scalar; see [`Cnf::matching_loss`].
     ///
     /// # Errors
-    /// When a shape is wrong, or the model has more flows than one.
-    pub fn matching_loss(&self, x: &Tensor, coupling: Coupling, rng: &mut Rng) -> Result<Tensor> {
+    /// When a shape is wrong, or the model has more than one flow.
+    pub fn matching_loss(&self, x: &Tensor, pairing: Pairing, rng: &mut Rng) -> Result<Tensor> {
         let [flow] = &self.flows[..] else {
             return Err(several_flows());
         };
         let z = self.unbounded(x)?.0;
-        flow.matching_loss(&z, coupling, rng)
+        flow.matching_loss(&z, pairing, rng)
     }
 
-    /// What the solves have cost since this was last asked.
+    /// The cost of the solves since the last call.
     pub fn take_cost(&self) -> Cost {
         self.flows.iter().map(|flow| flow.cnf().take_cost()).fold(Cost::default(), Cost::plus)
     }
 
-    /// The log-densities of images x (B, C, H, W), (B), for use rather than training: the divergence of all
-    /// but the smallest images is estimated by noise of `rng`.
+    /// The log-densities (B) of images x (B, C, H, W), without gradients: the divergence of all but the smallest images
+    /// is estimated with noise from `rng`.
     ///
     /// # Errors
-    /// When a shape is wrong or a solver cannot go on.
+    /// When a shape is wrong or a solver fails.
     pub fn score(&self, x: &Tensor, rng: &mut Rng) -> Result<Tensor> {
         in_blocks(x, |x| {
             let (mut v, mut log_det) = self.unbounded(x)?;
@@ -160,16 +162,17 @@ impl ImageDensity {
     /// The images that belong to noise (B, D).
     ///
     /// # Errors
-    /// When the shape is another or a solver cannot go on.
+    /// When the shape is wrong or a solver fails.
     pub fn decode(&self, z: &Tensor) -> Result<Tensor> {
         Ok(self.path(z, &[1.0])?.remove(0))
     }
 
-    /// The images of noise (B, D) on its way to the data: at each of `shares`, which rise from 0, the base, to
-    /// 1, the data. The flows are passed one after another, and what has not moved yet is noise.
+    /// The images (B, C, H, W) along the path from noise z (B, D) to the data, at each of `shares` of the path; shares
+    /// increase from 0, the base, to 1, the data. The flows act one after another, so channels that join later stay
+    /// noise until then.
     ///
     /// # Errors
-    /// When a shape is wrong or a solver cannot go on.
+    /// When a shape is wrong or a solver fails.
     pub fn path(&self, z: &Tensor, shares: &[f64]) -> Result<Vec<Tensor>> {
         let count = self.flows.len() as f64;
         let reshape = Reshape::flatten(&self.config.shape);
@@ -178,7 +181,7 @@ impl ImageDensity {
             let mut states = Vec::new();
             for (i, flow) in self.flows.iter().enumerate() {
                 let (end, first, last) = (flow.cnf().end_time()?, i == 0, i + 1 == self.flows.len());
-                // How far each share is within this flow.
+                // The shares of this flow's own part of the path.
                 let within = shares.iter().map(|share| share * count - i as f64);
                 let within = within.filter(|at| (first || *at > 0.0) && (last || *at <= 1.0));
                 let times: Vec<f64> = within.map(|at| (end * (1.0 - at)).clamp(0.0, end)).collect();
@@ -196,7 +199,7 @@ impl ImageDensity {
         })
     }
 
-    /// What the flows begin with on the way to the base, and its log-determinant.
+    /// The inputs (B, C, H, W) of the flows in the direction of the base, and the log-determinant so far (B).
     fn unbounded(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
         let (v, colours) = self.colours.inverse(x, None)?;
         let (v, scale) = self.standardize.inverse(&v, None)?;
@@ -206,17 +209,17 @@ impl ImageDensity {
         Ok((v, (log_det + white)?))
     }
 
-    /// The image that belongs to what the flows end with on the way from the base.
+    /// The images (B, C, H, W) for the outputs of the flows in the direction of the data.
     fn image(&self, v: &Tensor) -> Result<Tensor> {
         let v = self.whiten.as_ref().map_or(Ok(v.clone()), |whiten| Ok::<_, Error>(whiten.forward(v, None)?.0))?;
         Ok(self.colours.forward(&self.standardize.forward(&v, None)?.0, None)?.0.detach())
     }
 
-    /// Colours of whole numbers 0 to 255, (B, C, H, W), spread uniformly over the width of a value: what the
-    /// density is of.
+    /// Dequantizes images (B, C, H, W) of whole numbers 0 to 255 to colours in [0, 1], adding noise that is uniform
+    /// over the width of a level: the density is one over such images.
     ///
     /// # Errors
-    /// When a tensor cannot be made.
+    /// When the device fails.
     pub fn dequantize(&self, images: &Tensor, rng: &mut Rng) -> Result<Tensor> {
         let (dtype, device) = (self.dtype, &self.device);
         let levels = whole_colours(images)?;
@@ -224,7 +227,7 @@ impl ImageDensity {
         Ok(Tensor::from_vec(values, images.shape(), &Device::Cpu)?.to_dtype(dtype)?.to_device(device)?)
     }
 
-    /// The bits a colour of an image takes, given its log-density: `(ln 256 - log p(x) / D) / ln 2`.
+    /// The bits per dimension of an image, given its log-density in nats: `(ln 256 - log p(x) / D) / ln 2`.
     pub fn bits(&self, log_prob: f64) -> f64 {
         ((LEVELS as f64).ln() - log_prob / self.config.dims() as f64) / LN_2
     }
@@ -234,7 +237,7 @@ fn several_flows() -> Error {
     Error::Config("flow matching trains a single flow: set `scales = 1` and `flows = 1`, or `matching = 0`".into())
 }
 
-/// The results for blocks of rows, one below the other.
+/// Applies `f` to blocks of rows and concatenates the results.
 fn in_blocks(x: &Tensor, mut f: impl FnMut(&Tensor) -> Result<Vec<Tensor>>) -> Result<Vec<Tensor>> {
     let rows = x.dims().first().copied().unwrap_or(0);
     if rows == 0 {

@@ -1,4 +1,4 @@
-//! A continuous flow of what is left of an image at a scale.
+//! A continuous flow over the channels of an image that remain at a scale.
 
 use super::ImageConfig;
 use crate::Cnf;
@@ -8,35 +8,36 @@ use flows_core::bijectors::{Bijector, Direction, Mode, Squeeze};
 use flows_core::nn::Scope;
 use flows_core::{Error, Result, Rng, Structure};
 
-/// Up to so many numbers the divergence is exact.
-const EXACT: usize = 64;
+/// The largest number of dimensions for which log-likelihoods use the exact divergence.
+const MAX_EXACT: usize = 64;
 
-/// A flow of those channels of an image that are left at a scale: after each squeeze on the way there the second
-/// half of the channels leaves, and keeps its place in the image.
+/// A flow over whole images that moves only the channels that remain at a scale: after each squeeze of the scales
+/// before it, the second half of the channels is factored out, and stays as it is.
 #[derive(Clone, Debug)]
 pub(super) struct ScaleFlow {
+    /// The shape of the whole image, (C, H, W).
     image: [usize; 3],
-    /// Squeezes after each of which the second half of the channels leaves.
+    /// The squeezes after each of which the second half of the channels is factored out.
     halvings: Vec<Squeeze>,
-    /// A squeeze after which none leaves.
+    /// A squeeze after which no channels are factored out.
     squeeze: Option<Squeeze>,
     cnf: Cnf,
 }
 
-/// An image taken apart.
+/// An image split into what the flow moves and what it does not.
 struct Parts {
-    /// (B, D), what the flow moves.
-    moves: Tensor,
-    /// (C, H, W) of that.
+    /// What the flow moves, (B, D).
+    active: Tensor,
+    /// The shape (C, H, W) of an active image.
     shape: Vec<usize>,
-    /// What has left, from the first scale on.
-    left: Vec<Tensor>,
+    /// The channels factored out at each scale, from the first on.
+    factored_out: Vec<Tensor>,
 }
 
-/// The flows of a model, from the base to the data.
+/// The flows of a model, in order from the base to the data.
 ///
 /// # Errors
-/// When the config names a size that cannot be.
+/// When the config has an invalid size.
 pub(super) fn flows(config: &ImageConfig, scope: &Scope) -> Result<Vec<ScaleFlow>> {
     let mut flows = Vec::new();
     let mut halvings = Vec::new();
@@ -44,12 +45,13 @@ pub(super) fn flows(config: &ImageConfig, scope: &Scope) -> Result<Vec<ScaleFlow
         let scope = scope.enter(scale);
         let before = config.scale_shape(scale);
         let squeeze = (scale + 1 < config.scales).then(|| Squeeze::new(&before, 2)).transpose()?;
-        for (place, squeeze) in [None, squeeze.clone()].into_iter().enumerate().take(1 + usize::from(squeeze.is_some()))
+        for (position, squeeze) in
+            [None, squeeze.clone()].into_iter().enumerate().take(1 + usize::from(squeeze.is_some()))
         {
             let shape = squeeze.as_ref().map_or(&before[..], Squeeze::latent_shape);
             let shape = [shape[0], shape[1], shape[2]];
             for i in 0..config.flows {
-                let scope = scope.enter(place * config.flows + i);
+                let scope = scope.enter(position * config.flows + i);
                 let cnf = Cnf::new(shape.iter().product(), &config.flow_of(shape), None, &scope)?;
                 let (image, halvings, squeeze) = (config.shape, halvings.clone(), squeeze.clone());
                 flows.push(ScaleFlow { image, halvings, squeeze, cnf });
@@ -67,44 +69,45 @@ impl ScaleFlow {
         &self.cnf
     }
 
-    fn apart(&self, image: &Tensor) -> Result<Parts> {
+    fn split(&self, image: &Tensor) -> Result<Parts> {
         if image.dims().get(1..) != Some(&self.image) {
             return Err(Error::shape("an image", image.dims(), format!("(B, C, H, W) of {:?}", self.image)));
         }
-        let (mut left, mut stays) = (Vec::new(), image.clone());
+        let (mut factored_out, mut active) = (Vec::new(), image.clone());
         for squeeze in &self.halvings {
-            let squeezed = squeeze.inverse(&stays, None)?.0;
+            let squeezed = squeeze.inverse(&active, None)?.0;
             let half = squeezed.dim(1)? / 2;
-            left.push(squeezed.narrow(1, half, half)?.contiguous()?);
-            stays = squeezed.narrow(1, 0, half)?.contiguous()?;
+            factored_out.push(squeezed.narrow(1, half, half)?.contiguous()?);
+            active = squeezed.narrow(1, 0, half)?.contiguous()?;
         }
         if let Some(squeeze) = &self.squeeze {
-            stays = squeeze.inverse(&stays, None)?.0;
+            active = squeeze.inverse(&active, None)?.0;
         }
-        let shape = stays.dims()[1..].to_vec();
-        Ok(Parts { moves: stays.flatten_from(1)?, shape, left })
+        let shape = active.dims()[1..].to_vec();
+        Ok(Parts { active: active.flatten_from(1)?, shape, factored_out })
     }
 
-    fn together(&self, parts: &Parts, moved: &Tensor) -> Result<Tensor> {
+    fn merge(&self, parts: &Parts, moved: &Tensor) -> Result<Tensor> {
         let mut image = moved.reshape([&[moved.dim(0)?], &parts.shape[..]].concat())?;
         if let Some(squeeze) = &self.squeeze {
             image = squeeze.forward(&image, None)?.0;
         }
-        for (squeeze, left) in self.halvings.iter().zip(&parts.left).rev() {
-            image = squeeze.forward(&Tensor::cat(&[&image, left], 1)?, None)?.0;
+        for (squeeze, channels) in self.halvings.iter().zip(&parts.factored_out).rev() {
+            image = squeeze.forward(&Tensor::cat(&[&image, channels], 1)?, None)?.0;
         }
         Ok(image)
     }
 
-    fn within(&self, image: &Tensor, f: impl FnOnce(&Tensor) -> Result<(Tensor, Tensor)>) -> Result<(Tensor, Tensor)> {
-        let parts = self.apart(image)?;
-        let (moved, log_det) = f(&parts.moves)?;
-        Ok((self.together(&parts, &moved)?, log_det))
+    /// Applies `f` to what the flow moves of an image (B, C, H, W).
+    fn apply(&self, image: &Tensor, f: impl FnOnce(&Tensor) -> Result<(Tensor, Tensor)>) -> Result<(Tensor, Tensor)> {
+        let parts = self.split(image)?;
+        let (moved, log_det) = f(&parts.active)?;
+        Ok((self.merge(&parts, &moved)?, log_det))
     }
 
-    /// A direction with a divergence estimated by noise of `rng`.
+    /// Maps in one direction, with noise from `rng` to estimate the divergence of large images.
     pub(super) fn estimate(&self, direction: Direction, input: &Tensor, rng: &mut Rng) -> Result<(Tensor, Tensor)> {
-        self.within(input, |v| self.cnf.map_by(direction, v, probe(v, rng)?))
+        self.apply(input, |v| self.cnf.map_by(direction, v, probe(v, rng)?))
     }
 
     /// Draws the noise of [`Self::estimate`] for so many images, and forgets it.
@@ -115,23 +118,23 @@ impl ScaleFlow {
 
     /// The images at `times` of the flow, the first of which is that of `start`.
     pub(super) fn trajectory(&self, start: &Tensor, times: &[f64]) -> Result<Vec<Tensor>> {
-        let parts = self.apart(start)?;
-        let states = self.cnf.trajectory(&parts.moves, None, times)?;
-        states.iter().map(|moved| self.together(&parts, moved)).collect()
+        let parts = self.split(start)?;
+        let states = self.cnf.trajectory(&parts.active, None, times)?;
+        states.iter().map(|moved| self.merge(&parts, moved)).collect()
     }
 
     /// The loss of flow matching for images (B, C, H, W).
-    pub(super) fn matching_loss(&self, x: &Tensor, coupling: crate::Coupling, rng: &mut Rng) -> Result<Tensor> {
-        self.cnf.matching_loss(&self.apart(x)?.moves, None, coupling, rng)
+    pub(super) fn matching_loss(&self, x: &Tensor, pairing: crate::Pairing, rng: &mut Rng) -> Result<Tensor> {
+        self.cnf.matching_loss(&self.split(x)?.active, None, pairing, rng)
     }
 }
 
-/// What a divergence is found by.
+/// The probe for the divergence of a log-likelihood: exact for small images, random otherwise.
 fn probe(v: &Tensor, rng: &mut Rng) -> Result<Probe> {
-    if v.dim(1)? <= EXACT { Ok(Probe::Basis) } else { Divergence::Rademacher.draw(v, rng) }
+    if v.dim(1)? <= MAX_EXACT { Ok(Probe::Basis) } else { Divergence::Rademacher.draw(v, rng) }
 }
 
-/// The log-determinants of large images are estimates, whose noise is the same at every call.
+/// Log-determinants of large images are estimated, with noise that is the same at every call.
 impl Bijector for ScaleFlow {
     fn latent_shape(&self) -> &[usize] {
         &self.image
@@ -146,7 +149,7 @@ impl Bijector for ScaleFlow {
     ) -> Result<(Tensor, Tensor)> {
         match mode.rng() {
             None => self.estimate(direction, input, &mut Rng::seed(0)),
-            Some(_) => self.within(input, |v| self.cnf.map(direction, v, context, mode)),
+            Some(_) => self.apply(input, |v| self.cnf.map(direction, v, context, mode)),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::{default_pieces, matching::matching_steps};
 use crate::field::{Divergence, FieldConfig};
-use crate::{CnfSettings, Coupling, ImageConfig, ImageModel};
+use crate::{CnfSettings, ImageConfig, ImageModel, Pairing};
 use candle_core::{DType, Device};
 use flows_core::data::images::{Fit, ImageSource, Splits};
 use flows_core::run::{
@@ -45,7 +45,7 @@ pub struct RunConfig {
     pub matching_steps: Option<u64>,
     /// Which points flow matching takes together.
     #[serde(default)]
-    pub coupling: Coupling,
+    pub coupling: Pairing,
     /// The most images of validation and of test that a run evaluates: solves take their time.
     #[serde(default = "default_evaluated")]
     pub evaluated: [usize; 2],

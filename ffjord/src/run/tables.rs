@@ -2,7 +2,7 @@
 
 use super::{default_pieces, matching::matching_steps};
 use crate::field::Divergence;
-use crate::{CnfSettings, ContinuousFlow, ContinuousFlowConfig, Coupling, Energy};
+use crate::{CnfSettings, ContinuousFlow, ContinuousFlowConfig, Energy, Pairing};
 use candle_core::{DType, Device};
 use flows_core::data::{Dataset, Proportions, Source};
 use flows_core::run::{Presets, Settings, check_at_least_one, check_count, check_training, stream};
@@ -51,7 +51,7 @@ pub struct RunConfig {
     pub matching_steps: Option<u64>,
     /// Which points flow matching takes together.
     #[serde(default)]
-    pub coupling: Coupling,
+    pub coupling: Pairing,
     /// How the rows of a table are dealt.
     #[serde(default)]
     pub proportions: Proportions,

@@ -1,14 +1,14 @@
-//! How large a step is.
+//! Step size control.
 
 use super::State;
 use flows_core::{Error, Result};
 
-/// The error that a step may have: `atol + rtol |y|`, as a root mean square over the state.
+/// The tolerated error of a step: `atol + rtol |y|` for each component, in the root mean square over the state.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Tolerance {
-    /// Relative to the state.
+    /// The relative tolerance.
     pub rtol: f64,
-    /// Absolute.
+    /// The absolute tolerance.
     pub atol: f64,
 }
 
@@ -21,7 +21,7 @@ impl Tolerance {
         let Self { rtol, atol } = self;
         Err(Error::Config(format!(
             "a relative tolerance of {rtol} and an absolute one of {atol} cannot be met: give numbers such as 1e-5, \
-             the absolute one above 0, since a component that is 0 has no relative error"
+             the absolute one above 0, since the relative error of a component near 0 is unbounded"
         )))
     }
 }
@@ -30,8 +30,8 @@ const SAFETY: f64 = 0.9;
 const SHRINK: f64 = 0.2;
 const GROW: f64 = 10.0;
 
-/// The next step over this one, given the error over what is tolerated; a step that is accepted
-/// (ratio at most 1) is not followed by a smaller one.
+/// The factor from this step's size to the next one's, given the ratio of its error to the tolerance; an accepted step
+/// (with a ratio of at most 1) is not followed by a smaller one.
 pub(super) fn factor(ratio: f64, order: u32) -> f64 {
     if ratio == 0.0 {
         return GROW;
@@ -43,8 +43,8 @@ pub(super) fn factor(ratio: f64, order: u32) -> f64 {
     (SAFETY * ratio.powf(-1.0 / f64::from(order))).max(least).min(GROW)
 }
 
-/// The first step, by Hairer, Norsett & Wanner (Solving Ordinary Differential Equations I, II.4), with
-/// one evaluation of `f`. `direction` is the sign of time, `f0 = f(t, y)`; `order` is of the method.
+/// The size of the first step (Hairer, Norsett & Wanner, Solving Ordinary Differential Equations I, II.4), with one
+/// evaluation of `f`. `direction` is 1 or -1, the sign of steps; `f0 = f(t, y)`; `order` is the method's order.
 pub(super) fn first_step<S: State>(
     f: &mut impl FnMut(f64, &S) -> Result<S>,
     (t, direction): (f64, f64),

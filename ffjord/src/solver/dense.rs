@@ -1,19 +1,19 @@
-//! The solution between the ends of a step.
+//! Dense output: the solution between the ends of a step.
 
 use super::Method;
 use super::tableau::DOPRI5_MIDDLE;
 
-/// The weights w of `y(t + x h) = y(t) + h sum_i w_i k_i` for x of [0, 1].
+/// The weights w of `y(t + x h) = y(t) + h sum_i w_i k_i` for x in [0, 1].
 ///
-/// Dormand-Prince: the quartic through both ends, their slopes and the middle, as torchdiffeq has
-/// it. Tsitouras: his own of order 4. Bogacki-Shampine: Hermite's cubic. Heun: the quadratic.
+/// Dormand-Prince: the quartic through both ends, their slopes and the midpoint, as in torchdiffeq. Tsitouras: the
+/// interpolant of order 4 from his paper. Bogacki-Shampine: the cubic Hermite interpolant. Heun: a quadratic.
 pub(super) fn weights(method: Method, x: f64) -> Vec<f64> {
     let b = method.tableau().b;
     let last = b.len() - 1;
     match method {
         Method::Dopri5 => {
             let (x2, x3, x4) = (x * x, x.powi(3), x.powi(4));
-            // Of y1 and of the middle, both less y0, and of the slopes; those of y0 add up to 1.
+            // The coefficients of y1 - y0, of the midpoint minus y0, and of the slopes at both ends.
             let end = -8.0 * x4 + 14.0 * x3 - 5.0 * x2;
             let middle = 16.0 * x4 - 32.0 * x3 + 16.0 * x2;
             let slope0 = -2.0 * x4 + 5.0 * x3 - 4.0 * x2 + x;
@@ -42,7 +42,7 @@ pub(super) fn weights(method: Method, x: f64) -> Vec<f64> {
             w
         }
         Method::AdaptiveHeun => vec![x - x * x / 2.0, x * x / 2.0],
-        // A step of these ends at every time that is asked for.
+        // Fixed steps end exactly at every output time.
         Method::Euler | Method::Midpoint | Method::Rk4 => b.to_vec(),
     }
 }

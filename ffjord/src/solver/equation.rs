@@ -1,16 +1,16 @@
-//! Equations by name, to see what solvers and tolerances do.
+//! Named equations for trying out solvers and tolerances.
 
 use flows_core::Error;
 use std::str::FromStr;
 
-/// An ordinary differential equation that is known by its name.
+/// A named ordinary differential equation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Equation {
-    /// Prey x and predators y: `x' = 1.5 x - x y`, `y' = x y - 3 y`.
+    /// The populations of prey x and predators y: `x' = 1.5 x - x y`, `y' = x y - 3 y`.
     LotkaVolterra,
     /// A stiff oscillator: `x' = v`, `v' = 5 (1 - x^2) v - x`.
     VanDerPol,
-    /// Chaos: `x' = 10 (y - x)`, `y' = x (28 - z) - y`, `z' = x y - 8/3 z`.
+    /// A chaotic system: `x' = 10 (y - x)`, `y' = x (28 - z) - y`, `z' = x y - 8/3 z`.
     Lorenz,
     /// A spring: `x' = v`, `v' = -x`.
     Harmonic,
@@ -20,7 +20,7 @@ impl Equation {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::LotkaVolterra, Self::VanDerPol, Self::Lorenz, Self::Harmonic];
 
-    /// The name that parses to it.
+    /// The name, which [`FromStr`] parses.
     pub fn name(self) -> &'static str {
         match self {
             Self::LotkaVolterra => "lotka-volterra",
@@ -30,7 +30,7 @@ impl Equation {
         }
     }
 
-    /// What it is of, and the equation itself.
+    /// A one-line description with the equation.
     pub fn about(self) -> &'static str {
         match self {
             Self::LotkaVolterra => "Prey and predators: x' = 1.5 x - x y, y' = x y - 3 y",
@@ -49,7 +49,7 @@ impl Equation {
         }
     }
 
-    /// A state from which on the solution shows what the equation is about.
+    /// A typical initial state.
     pub fn initial(self) -> Vec<f64> {
         match self {
             Self::LotkaVolterra => vec![1.0, 1.0],
@@ -59,7 +59,7 @@ impl Equation {
         }
     }
 
-    /// `dy/dt` at the state y, which has a number for each variable.
+    /// `dy/dt` at the state y, which has one number per variable.
     pub fn slope(self, y: &[f64]) -> Vec<f64> {
         match self {
             Self::LotkaVolterra => vec![1.5 * y[0] - y[0] * y[1], y[0] * y[1] - 3.0 * y[1]],

@@ -1,4 +1,4 @@
-//! The methods by name.
+//! The Runge-Kutta methods, by name.
 
 use super::tableau::{BOSH3, DOPRI5, EULER, HEUN, MIDPOINT, RK4, TSIT5, Tableau};
 use flows_core::{Error, Result};
@@ -31,7 +31,7 @@ impl Method {
     pub const ALL: [Self; 7] =
         [Self::Dopri5, Self::Tsit5, Self::Bosh3, Self::AdaptiveHeun, Self::Euler, Self::Midpoint, Self::Rk4];
 
-    /// The name, as `FromStr` and settings know it.
+    /// The name, as [`FromStr`] parses it and configs write it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Dopri5 => "dopri5",
@@ -49,7 +49,7 @@ impl Method {
         self.tableau().order
     }
 
-    /// Whether it estimates its error, and chooses its steps by that.
+    /// Whether the method estimates its error and adapts its steps to it.
     pub fn is_adaptive(self) -> bool {
         !self.tableau().error.is_empty()
     }
@@ -79,7 +79,7 @@ impl FromStr for Method {
     fn from_str(name: &str) -> Result<Self> {
         Self::ALL.into_iter().find(|method| method.name() == name).ok_or_else(|| {
             let names = Self::ALL.map(Self::name).join(", ");
-            Error::Config(format!("no solver is called `{name}`; there are {names}"))
+            Error::Config(format!("there is no method `{name}`: choose one of {names}"))
         })
     }
 }

@@ -1,8 +1,7 @@
-//! Ordinary differential equations: explicit Runge-Kutta methods with adaptive or fixed steps.
+//! Solvers for ordinary differential equations: explicit Runge-Kutta methods with adaptive or fixed steps.
 //!
-//! A state is anything that knows sums and a norm ([`State`]): a vector of f32 or f64 on the CPU, whose
-//! sums are one pass over memory; a tensor on any device; a pair or an array of states. Time is f64
-//! throughout, and runs forward or backward.
+//! A [`State`] is a type with linear combinations and a norm: a vector of f32 or f64 on the CPU, a tensor on any
+//! device, or a pair of states. Time is f64 throughout, and runs forward or backward.
 //!
 //! ```
 //! use ffjord::solver::{Method, Solver};
@@ -29,4 +28,5 @@ pub use solution::{Solution, Stats, Status};
 pub(crate) use solve::End;
 pub use solve::Solver;
 pub use state::State;
+pub(crate) use state::larger;
 pub(crate) use step::Step;

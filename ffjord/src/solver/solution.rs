@@ -1,4 +1,4 @@
-//! What a solve ends with.
+//! The result of a solve.
 
 use flows_core::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -8,28 +8,28 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "status")]
 pub enum Status {
-    /// At the last time.
+    /// The solver reached the last time.
     Finished,
     /// The step became too small to advance time.
     Underflow {
-        /// Where time stood.
+        /// The time that was reached.
         t: f64,
-        /// The step.
+        /// The size of the step.
         step: f64,
     },
-    /// The limit of steps was reached.
+    /// The maximum number of steps was reached.
     TooManySteps {
-        /// Where time stood.
+        /// The time that was reached.
         t: f64,
-        /// The limit.
+        /// The maximum number of steps.
         limit: usize,
-        /// Whether the steps were chosen by their error.
+        /// Whether the method is adaptive.
         #[serde(skip)]
         adaptive: bool,
     },
-    /// The state or its slope was not finite.
+    /// The state or its derivative was not finite.
     NotFinite {
-        /// Where time stood.
+        /// The time that was reached.
         t: f64,
     },
 }
@@ -45,46 +45,46 @@ impl fmt::Display for Status {
             ),
             Self::TooManySteps { t, limit, adaptive } => write!(
                 f,
-                "the solver took {limit} steps and is at time {t} only: raise {}, or `max_steps` if the equation needs \
-                 so many",
+                "the solver took {limit} steps and has only reached time {t}: raise {}, or `max_steps` if the equation \
+                 needs that many",
                 if *adaptive { "`rtol` and `atol`" } else { "`step`" }
             ),
             Self::NotFinite { t } => write!(
                 f,
-                "the state or its slope is not finite at time {t}: look for NaN and huge values in the data, and for \
-                 weights that have grown without bound (a lower learning rate, `clip_norm`)"
+                "the state or its derivative is not finite at time {t}: check the data for NaN and huge values; if \
+                 weights have grown without bound, lower the learning rate or set `clip_norm`"
             ),
         }
     }
 }
 
-/// What a solve cost.
+/// The cost of a solve.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Stats {
-    /// Evaluations of the slope.
+    /// The number of evaluations of the right-hand side.
     pub evaluations: usize,
-    /// Steps taken.
+    /// The number of accepted steps.
     pub accepted: usize,
-    /// Steps tried in vain.
+    /// The number of rejected steps.
     pub rejected: usize,
 }
 
-/// The states at the times that were asked for, as far as the solver came.
+/// The states at the requested times, up to the time that the solver reached.
 #[derive(Clone, Debug)]
 pub struct Solution<S> {
-    /// One for each time, the first being the initial state.
+    /// One state per time; the first is the initial state.
     pub states: Vec<S>,
-    /// What it cost.
+    /// The cost of the solve.
     pub stats: Stats,
-    /// How it ended.
+    /// How the solve ended.
     pub status: Status,
 }
 
 impl<S> Solution<S> {
-    /// This, if it is whole.
+    /// The solution, if the solver reached the last time.
     ///
     /// # Errors
-    /// When the solver stopped early; the message is that of the status.
+    /// When the solver stopped early; the message is that of [`Status`].
     pub fn finished(self) -> Result<Self> {
         match self.status {
             Status::Finished => Ok(self),

@@ -1,11 +1,11 @@
-//! The solver itself.
+//! The solver.
 
 use super::{Method, Solution, State, Stats, Status, Step, Tolerance, control, dense};
 use flows_core::{Error, Result};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-/// A method and its settings.
+/// A Runge-Kutta method and its settings.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Solver {
@@ -15,12 +15,12 @@ pub struct Solver {
     pub rtol: f64,
     /// Absolute tolerance of an adaptive method.
     pub atol: f64,
-    /// The first step of an adaptive method, chosen from the equation unless given.
+    /// The first step of an adaptive method; by default it is estimated from the equation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_step: Option<f64>,
-    /// The largest step of a method with fixed ones: the time between two outputs is cut into equal parts.
+    /// The largest step of a fixed-step method, which divides the time between two outputs into equal steps.
     pub step: f64,
-    /// The most steps that a solve tries.
+    /// The most steps that a solve may attempt.
     pub max_steps: usize,
 }
 
@@ -30,38 +30,37 @@ impl Default for Solver {
     }
 }
 
-/// What a solve does at the last time.
+/// How a solve reaches the last time.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum End {
-    /// Steps over it, and interpolates.
+    /// By stepping past it and interpolating.
     Interpolate,
-    /// Shortens the last step to end there.
+    /// By shortening the last step to end there.
     Exact,
 }
 
 impl Solver {
-    /// A method with one number for both tolerances.
+    /// A method with the same relative and absolute tolerance.
     pub fn new(method: Method, tolerance: f64) -> Self {
         Self { method, rtol: tolerance, atol: tolerance, ..Self::default() }
     }
 
-    /// The solution of `dy/dt = f(t, y)`, `y(times[0]) = y`, at `times`, which all rise or all fall.
+    /// Solves `dy/dt = f(t, y)` with `y(times[0]) = y`, and returns the states at `times`, which must be strictly
+    /// increasing or decreasing.
     ///
-    /// Steps, error and output between steps are those of torchdiffeq's dopri5: by that method the same
-    /// equation takes the same number of evaluations. A solve that cannot go on is no error but a
-    /// [`Status`].
+    /// Step size control, error norm and interpolation follow torchdiffeq, so that its dopri5 takes the same number
+    /// of evaluations. A solve that stops early is not an error: see [`Status`].
     ///
     /// # Errors
-    /// When a setting or the times cannot be used, and those of `f`.
+    /// When a setting is invalid, the times are not monotonic, or `f` fails.
     pub fn solve<S: State>(&self, f: impl FnMut(f64, &S) -> Result<S>, y: S, times: &[f64]) -> Result<Solution<S>> {
         self.run(f, y, times, End::Interpolate, &mut |_| ())
     }
 
-    /// The same for many states, each solved by itself with steps of its own, side by side: a hard one
-    /// neither spoils nor slows the steps of the others.
+    /// Solves from many states in parallel, each with its own steps, so that a stiff one does not slow down the others.
     ///
     /// # Errors
-    /// As [`Self::solve`].
+    /// Those of [`Self::solve`].
     pub fn solve_each<S: State + Send>(
         &self,
         f: impl Fn(f64, &S) -> Result<S> + Sync,
@@ -71,14 +70,14 @@ impl Solver {
         states.into_par_iter().map(|y| self.solve(&f, y, times)).collect()
     }
 
-    /// The same, showing `seen` every step that was taken.
+    /// [`Self::solve`] with a choice of [`End`], calling `on_step` with every accepted step.
     pub(crate) fn run<S: State>(
         &self,
         mut f: impl FnMut(f64, &S) -> Result<S>,
         y: S,
         times: &[f64],
         end: End,
-        seen: &mut dyn FnMut(Step<S>),
+        on_step: &mut dyn FnMut(Step<S>),
     ) -> Result<Solution<S>> {
         self.check()?;
         let direction = direction(times)?;
@@ -89,18 +88,18 @@ impl Solver {
         };
         let mut states = vec![y];
         let (status, [accepted, rejected]) = if self.method.is_adaptive() {
-            self.adaptive(&mut counted, &mut states, times, (direction, end), seen)?
+            self.adaptive(&mut counted, &mut states, times, (direction, end), on_step)?
         } else {
-            self.fixed(&mut counted, &mut states, times, seen)?
+            self.fixed(&mut counted, &mut states, times, on_step)?
         };
         Ok(Solution { states, stats: Stats { accepted, rejected, ..stats }, status })
     }
 
-    /// Passes if the settings can be used.
+    /// Checks the settings.
     pub(crate) fn check(&self) -> Result<()> {
         let positive = |v: f64| v.is_finite() && v > 0.0;
         if !positive(self.step) || self.first_step.is_some_and(|step| !positive(step)) {
-            return Err(Error::Config("a step must be a positive number: set `step` and `first_step` above 0".into()));
+            return Err(Error::Config("steps must be positive numbers: set `step` and `first_step` above 0".into()));
         }
         if self.max_steps == 0 {
             return Err(Error::Config("`max_steps` is 0, but a solve needs at least 1".into()));
@@ -112,13 +111,14 @@ impl Solver {
         Tolerance { rtol: self.rtol, atol: self.atol }
     }
 
+    /// Solves with adaptive steps; returns the status and the numbers of accepted and rejected steps.
     fn adaptive<S: State>(
         &self,
         f: &mut impl FnMut(f64, &S) -> Result<S>,
         states: &mut Vec<S>,
         times: &[f64],
         (direction, end): (f64, End),
-        seen: &mut dyn FnMut(Step<S>),
+        on_step: &mut dyn FnMut(Step<S>),
     ) -> Result<(Status, [usize; 2])> {
         let (tableau, tolerance) = (self.method.tableau(), self.tolerance());
         let (mut t, last) = (times[0], times[times.len() - 1]);
@@ -146,9 +146,9 @@ impl Solver {
             let signed = if shortened { last - t } else { direction * h };
             let (step, next) = Step::take(f, tableau, (t, signed), y, Some(slope))?;
             ratio = step.error(tableau, &next, tolerance)?;
-            // Of the step that was taken; a shortened one says little about the next, and is the last.
+            // Scaled from the step as taken: a shortened one says little about the next, but it is the last.
             h = signed.abs() * control::factor(ratio, tableau.order);
-            // Written so that a NaN is rejected.
+            // This form of the comparison rejects NaN.
             if ratio <= 1.0 {
                 accepted += 1;
                 t = if shortened { last } else { t + signed };
@@ -166,26 +166,27 @@ impl Solver {
                     _ => f(t, &next)?,
                 };
                 y = next;
-                seen(step);
+                on_step(step);
             } else {
                 rejected += 1;
                 let Step { y: before, k, .. } = step;
                 y = before;
-                slope = k.into_iter().next().ok_or_else(|| Error::Internal("a method without stages".into()))?;
+                slope = k.into_iter().next().ok_or_else(|| Error::Internal("a method has no stages".into()))?;
             }
         }
         Ok((Status::Finished, [accepted, rejected]))
     }
 
+    /// Solves with fixed steps; returns the status and the numbers of accepted and rejected steps.
     fn fixed<S: State>(
         &self,
         f: &mut impl FnMut(f64, &S) -> Result<S>,
         states: &mut Vec<S>,
         times: &[f64],
-        seen: &mut dyn FnMut(Step<S>),
+        on_step: &mut dyn FnMut(Step<S>),
     ) -> Result<(Status, [usize; 2])> {
         let tableau = self.method.tableau();
-        let mut taken = 0;
+        let mut accepted = 0;
         let mut y = states[0].clone();
         for ends in times.windows(2) {
             let span = ends[1] - ends[0];
@@ -193,30 +194,30 @@ impl Solver {
             let h = span / count;
             for i in 0..count as usize {
                 let t = ends[0] + i as f64 * h;
-                if taken == self.max_steps {
-                    return Ok((Status::TooManySteps { t, limit: self.max_steps, adaptive: false }, [taken, 0]));
+                if accepted == self.max_steps {
+                    return Ok((Status::TooManySteps { t, limit: self.max_steps, adaptive: false }, [accepted, 0]));
                 }
                 let (step, next) = Step::take(f, tableau, (t, h), y, None)?;
-                taken += 1;
+                accepted += 1;
                 if !next.norm(&next, &next, Tolerance { rtol: 0.0, atol: 1.0 })?.is_finite() {
-                    return Ok((Status::NotFinite { t }, [taken, 0]));
+                    return Ok((Status::NotFinite { t }, [accepted, 0]));
                 }
-                seen(step);
+                on_step(step);
                 y = next;
             }
             states.push(y.clone());
         }
-        Ok((Status::Finished, [taken, 0]))
+        Ok((Status::Finished, [accepted, 0]))
     }
 }
 
-/// 1 for times that rise, -1 for times that fall.
+/// 1 for increasing times, -1 for decreasing ones.
 fn direction(times: &[f64]) -> Result<f64> {
-    let rises = times.windows(2).all(|w| w[0] < w[1]);
-    let falls = times.windows(2).all(|w| w[0] > w[1]);
-    if times.len() < 2 || times.iter().any(|t| !t.is_finite()) || !(rises || falls) {
-        let message = "the times of a solve must be two or more finite numbers that all rise or all fall";
-        return Err(Error::Config(format!("{message}; an end time of 0 leaves nothing to solve")));
+    let increasing = times.windows(2).all(|w| w[0] < w[1]);
+    let decreasing = times.windows(2).all(|w| w[0] > w[1]);
+    if times.len() < 2 || times.iter().any(|t| !t.is_finite()) || !(increasing || decreasing) {
+        let message = "the times of a solve must be two or more finite numbers that increase or decrease strictly";
+        return Err(Error::Config(format!("{message}; so an end time of 0 is not possible")));
     }
-    Ok(if rises { 1.0 } else { -1.0 })
+    Ok(if increasing { 1.0 } else { -1.0 })
 }

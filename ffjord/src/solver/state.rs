@@ -1,26 +1,27 @@
-//! What a solver works on.
+//! The states that a solver works on.
 
 use super::Tolerance;
 use candle_core::{DType, Tensor};
 use flows_core::{Result, ops};
 
-/// A vector: sums and the norm of an error are all that a solver asks of it.
+/// The state of a differential equation, with the operations that a solver needs.
 pub trait State: Clone {
-    /// `base + sum c k`, without the base if there is none; one term at least, all of one shape.
+    /// `base + sum c k` over the terms `(c, k)`, or `sum c k` without a base. There is at least one term, and all have
+    /// the same shape.
     ///
     /// # Errors
     /// When shapes differ or the device fails.
     fn combine(base: Option<&Self>, terms: &[(f64, &Self)]) -> Result<Self>;
 
-    /// The root mean square of `self / (atol + rtol max(|a|, |b|))` over all elements; of several
-    /// states the largest. Not finite if an element is not.
+    /// The root mean square of `self / (atol + rtol max(|a|, |b|))` over all elements; for a pair of states, the
+    /// larger of the two. It is not finite if an element is not.
     ///
     /// # Errors
     /// When shapes differ or the device fails.
     fn norm(&self, a: &Self, b: &Self, tolerance: Tolerance) -> Result<f64>;
 }
 
-/// The elements that are summed before the next ones: few enough for the first-level cache.
+/// The number of elements for which all terms are summed before the next ones: few enough for the first-level cache.
 const BLOCK: usize = 2048;
 
 macro_rules! vectors {
@@ -67,7 +68,7 @@ impl State for Tensor {
         match (sum, terms.first()) {
             (Some(sum), _) => Ok(sum),
             (None, Some((_, k))) => Ok(k.zeros_like()?),
-            (None, None) => Err(flows_core::Error::Internal("a sum of no states has no shape".into())),
+            (None, None) => Err(flows_core::Error::Internal("a linear combination of states has no terms".into())),
         }
     }
 
@@ -94,7 +95,7 @@ impl<A: State, B: State> State for (A, B) {
     }
 }
 
-/// The larger of two norms; unlike `f64::max` it does not lose a NaN.
-pub(super) fn larger(a: f64, b: f64) -> f64 {
+/// The larger of two norms; unlike `f64::max` it propagates NaN.
+pub(crate) fn larger(a: f64, b: f64) -> f64 {
     if a.is_nan() || a > b { a } else { b }
 }

@@ -1,10 +1,11 @@
-//! One step.
+//! One step of a Runge-Kutta method.
 
 use super::tableau::Tableau;
 use super::{State, Tolerance};
 use flows_core::Result;
 
-/// A step from `y` at `t` over `h`, negative where time runs backward, with the slopes of its stages.
+/// A step of size `h`, negative if time runs backward, from the state `y` at time `t`, with the slopes `k` of its
+/// stages.
 #[derive(Clone, Debug)]
 pub(crate) struct Step<S> {
     pub(crate) t: f64,
@@ -14,7 +15,7 @@ pub(crate) struct Step<S> {
 }
 
 impl<S: State> Step<S> {
-    /// Evaluates the stages; `slope` is the first, if it is known. Also gives the end of the step.
+    /// Evaluates the stages, the first being `slope` if known, and returns the step with its final state.
     pub(super) fn take(
         f: &mut impl FnMut(f64, &S) -> Result<S>,
         tableau: &Tableau,
@@ -29,7 +30,7 @@ impl<S: State> Step<S> {
             let at = step.stage(tableau, i)?;
             let slope = f(t + tableau.c[i] * h, &at)?;
             step.k.push(slope);
-            // The weights of the last stage are those of the end.
+            // With first-same-as-last, the point of the last stage is the final state.
             end = Some(at).filter(|_| tableau.first_same_as_last && i + 1 == tableau.b.len());
         }
         let end = match end {
@@ -39,7 +40,7 @@ impl<S: State> Step<S> {
         Ok((step, end))
     }
 
-    /// The point at which stage `i` is evaluated.
+    /// The state at which stage `i` is evaluated.
     pub(crate) fn stage(&self, tableau: &Tableau, i: usize) -> Result<S> {
         self.at(tableau.a[i])
     }
@@ -49,7 +50,7 @@ impl<S: State> Step<S> {
         S::combine(Some(&self.y), &self.terms(weights))
     }
 
-    /// The estimate of the error over what is tolerated; at most 1 is good.
+    /// The ratio of the estimated error to the tolerance; the step is acceptable if it is at most 1.
     pub(super) fn error(&self, tableau: &Tableau, end: &S, tolerance: Tolerance) -> Result<f64> {
         S::combine(None, &self.terms(tableau.error))?.norm(&self.y, end, tolerance)
     }

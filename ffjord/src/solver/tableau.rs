@@ -1,17 +1,18 @@
 //! The coefficients of explicit Runge-Kutta methods.
 
-/// `k_i = f(t + c_i h, y + h sum_j a_ij k_j)`, `y_1 = y + h sum_i b_i k_i`.
+/// A Butcher tableau: `k_i = f(t + c_i h, y + h sum_j a_ij k_j)`, `y_1 = y + h sum_i b_i k_i`.
 #[derive(Debug)]
 pub(crate) struct Tableau {
     pub(crate) c: &'static [f64],
-    /// Row i has the coefficients of the stages before stage i; the first is empty.
+    /// Row i holds the coefficients of the stages before stage i; row 0 is empty.
     pub(crate) a: &'static [&'static [f64]],
     pub(crate) b: &'static [f64],
-    /// `b` minus the weights of the embedded method: the error estimate is `h sum e_i k_i`.
+    /// `b` minus the weights of the embedded method, such that the error estimate is `h sum_i error_i k_i`; empty for
+    /// fixed-step methods.
     pub(crate) error: &'static [f64],
-    /// Of `y_1`, and with it the exponent of step control.
+    /// The order of `y_1`, which step size control uses as its exponent.
     pub(crate) order: u32,
-    /// The last stage is at `(t + h, y_1)`: the first of the next step.
+    /// Whether the last stage is evaluated at `(t + h, y_1)` and so is the first stage of the next step.
     pub(crate) first_same_as_last: bool,
 }
 
@@ -41,7 +42,7 @@ pub(super) const DOPRI5: Tableau = Tableau {
     first_same_as_last: true,
 };
 
-/// The weights of `y(t + h/2)` that go with [`DOPRI5`] (Shampine, 1986).
+/// The weights of `y(t + h / 2)` for [`DOPRI5`] (Shampine, 1986).
 pub(super) const DOPRI5_MIDDLE: [f64; 7] = [
     6025192743.0 / 30085553152.0 / 2.0,
     0.0,
@@ -88,7 +89,7 @@ pub(super) const BOSH3: Tableau = Tableau {
     first_same_as_last: true,
 };
 
-/// Heun's method with Euler's embedded.
+/// Heun's method with the embedded Euler method.
 pub(super) const HEUN: Tableau = Tableau {
     c: &[0.0, 1.0],
     a: &[&[], &[1.0]],

@@ -1,77 +1,77 @@
 //! One layer of a convolutional field.
 
 use super::super::TimeLayer;
-use super::activation::Given;
+use super::activation::ActivationInputs;
 use candle_core::Tensor;
 use flows_core::nn::{Init, Scope};
 use flows_core::ops::FusedActivation;
 use flows_core::{Error, Result, ops};
 
-/// A convolution that sees time, with the weights of what follows it.
+/// A convolution that depends on time, with the weights of the activation that follows.
 #[derive(Clone, Debug)]
 pub(super) struct Layer {
     pub(super) stride: Stride,
-    /// (C, H, W) of its inputs.
+    /// The shape of the inputs, (C, H, W).
     inputs: [usize; 3],
     pub(super) skip: Skip,
     weight: Tensor,
     bias: Tensor,
-    /// Weights of the constant channel of a concat layer, h of a concat-squash layer.
+    /// The weights of a concat layer's time channel, or h of a concat-squash layer, (outputs).
     shift: Option<Tensor>,
-    /// g and c of a concat-squash layer.
+    /// g and c of a concat-squash layer, (outputs) each.
     gate: Option<[Tensor; 2]>,
-    /// Of the activation behind it, (1).
+    /// The beta of the activation that follows, (1).
     beta: Option<Tensor>,
 }
 
-/// What a layer does to the size of images.
+/// What a layer does to the height and width of images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stride {
-    Keeps,
-    Halves,
-    Doubles,
+    Keep,
+    Halve,
+    Double,
 }
 
-/// What a layer does for skips.
+/// A layer's part in a skip connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Skip {
-    Nothing,
-    /// Its inputs are kept.
-    Keeps,
-    /// What was kept last is added to its outputs.
-    Adds,
+    None,
+    /// Its inputs are saved.
+    Save,
+    /// The inputs saved last are added to its outputs.
+    Add,
 }
 
 impl Stride {
     pub(super) fn of(stride: i32) -> Result<Self> {
         match stride {
-            1 => Ok(Self::Keeps),
-            2 => Ok(Self::Halves),
-            -2 => Ok(Self::Doubles),
+            1 => Ok(Self::Keep),
+            2 => Ok(Self::Halve),
+            -2 => Ok(Self::Double),
             _ => Err(Error::Config(format!("a layer has no stride {stride}: give 1, 2 or -2"))),
         }
     }
 
     fn kernel(self) -> usize {
-        if self == Self::Keeps { 3 } else { 4 }
+        if self == Self::Keep { 3 } else { 4 }
     }
 
-    /// The shape of weights between so many channels.
-    fn weights(self, inputs: usize, outputs: usize) -> [usize; 4] {
+    /// The shape of the weight between the given numbers of channels.
+    fn weight_shape(self, inputs: usize, outputs: usize) -> [usize; 4] {
         let k = self.kernel();
-        if self == Self::Doubles { [inputs, outputs, k, k] } else { [outputs, inputs, k, k] }
+        if self == Self::Double { [inputs, outputs, k, k] } else { [outputs, inputs, k, k] }
     }
 
-    /// Numbers that an output depends on, for each input channel.
+    /// The number of inputs that an output depends on, per input channel.
     fn taps(self) -> usize {
-        if self == Self::Doubles { 4 } else { self.kernel().pow(2) }
+        if self == Self::Double { 4 } else { self.kernel().pow(2) }
     }
 
     pub(super) fn convolve(self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
         match self {
-            Self::Keeps => ops::conv2d(x, weight, bias, 1, 1, FusedActivation::Identity),
-            Self::Halves => ops::conv2d(x, weight, bias, 2, 1, FusedActivation::Identity),
-            Self::Doubles => ops::conv_transpose2d(x, weight, bias, 2, 1),
+            Self::Keep => ops::conv2d(x, weight, bias, 1, 1, FusedActivation::Identity),
+            Self::Halve => ops::conv2d(x, weight, bias, 2, 1, FusedActivation::Identity),
+            Self::Double => ops::conv_transpose2d(x, weight, bias, 2, 1),
         }
     }
 }
@@ -86,15 +86,17 @@ impl Layer {
         scope: &Scope,
     ) -> Result<Self> {
         let init = Init::fan_in(inputs[0] * stride.taps(), 1.0);
-        let weight = scope.weight("weight", &stride.weights(inputs[0], outputs), init.clone())?;
+        let weight = scope.weight("weight", &stride.weight_shape(inputs[0], outputs), init.clone())?;
         let bias = scope.weight("bias", outputs, init.clone())?;
-        let of_time = |name| scope.weight(name, outputs, Init::fan_in(1, 1.0));
+        let time_weight = |name| scope.weight(name, outputs, Init::fan_in(1, 1.0));
         let (shift, gate) = match layer {
             TimeLayer::Ignore => (None, None),
-            TimeLayer::Concat => (Some(scope.weight("shift", &stride.weights(1, outputs), init)?), None),
-            TimeLayer::ConcatSquash => (Some(of_time("shift")?), Some([of_time("gate")?, of_time("gate_bias")?])),
+            TimeLayer::Concat => (Some(scope.weight("shift", &stride.weight_shape(1, outputs), init)?), None),
+            TimeLayer::ConcatSquash => {
+                (Some(time_weight("shift")?), Some([time_weight("gate")?, time_weight("gate_bias")?]))
+            }
             TimeLayer::Hyper => {
-                let message = "a convolution has no \"hyper\" layers: take \"concat\" or \"concat-squash\" ones";
+                let message = "convolutions have no \"hyper\" layers: set `layer` to \"concat\" or \"concat-squash\"";
                 return Err(Error::Config(message.into()));
             }
         };
@@ -107,27 +109,27 @@ impl Layer {
         [&self.weight, &self.bias].into_iter().chain(&self.shift).chain(gate).chain(&self.beta)
     }
 
-    /// The weight, and what the activation is given at time t, a skip aside.
-    pub(super) fn at<'a>(&self, own: &'a [Tensor], t: &Tensor) -> Result<(&'a Tensor, Given)> {
+    /// The weight of the convolution, and the inputs of the activation without a skip, at time t.
+    pub(super) fn at<'a>(&self, own: &'a [Tensor], t: &Tensor) -> Result<(&'a Tensor, ActivationInputs)> {
         let (beta, own) = match own.split_last() {
             Some((beta, own)) if self.beta.is_some() => (Some(beta.clone()), own),
             _ => (None, own),
         };
-        let given = |shift, gate| Given { shift, gate, beta: beta.clone(), skip: None };
+        let inputs = |shift, gate| ActivationInputs { shift, gate, beta: beta.clone(), skip: None };
         Ok(match own {
-            [weight, bias] => (weight, given(bias.clone(), None)),
-            // The constant channel is seen through the same padding as the others.
+            [weight, bias] => (weight, inputs(bias.clone(), None)),
+            // The time channel is zero in the padding, as the other channels are.
             [weight, bias, shift] => {
                 let [_, height, width] = self.inputs;
                 let channel = t.reshape((1, 1, 1, 1))?.broadcast_as((1, 1, height, width))?;
-                (weight, given(self.stride.convolve(&channel, shift, Some(bias))?.squeeze(0)?, None))
+                (weight, inputs(self.stride.convolve(&channel, shift, Some(bias))?.squeeze(0)?, None))
             }
             [weight, bias, shift, gate, gate_bias] => {
                 let gate = ops::sigmoid(&(gate.broadcast_mul(t)? + gate_bias)?)?;
                 let shift = ((bias * &gate)? + shift.broadcast_mul(t)?)?;
-                (weight, given(shift, Some(gate)))
+                (weight, inputs(shift, Some(gate)))
             }
-            _ => return Err(Error::Internal("a layer was given other weights than its own".into())),
+            _ => return Err(Error::Internal("a layer was given a wrong number of weights".into())),
         })
     }
 }

@@ -4,34 +4,35 @@ mod activation;
 mod layer;
 
 use super::{Activation, Dual, TimeLayer, VectorField};
-use activation::{Given, activate};
+use activation::{ActivationInputs, activate};
 use candle_core::Tensor;
 use flows_core::nn::{Init, Scope};
 use flows_core::{Error, Result, Structure};
 use layer::{Layer, Skip, Stride};
 use serde::{Deserialize, Serialize};
 
-/// Which convolutional network a field is.
+/// The settings of a [`ConvField`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ConvConfig {
-    /// Channels, height and width of the images, which a model of images fills in.
+    /// Channels, height and width of the images; an [`ImageModel`](crate::ImageModel) sets it itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shape: Option<[usize; 3]>,
-    /// Channels of the hidden layers.
+    /// The numbers of channels of the hidden layers.
     pub hidden: Vec<usize>,
-    /// The stride of each layer, one more than there are hidden ones: 1 keeps the size (kernel 3), 2 halves it
-    /// (kernel 4), -2 doubles it (transposed, kernel 4). All 1 if empty.
+    /// The stride of each layer, hidden layers and the last: 1 keeps the size (kernel 3), 2 halves it (kernel 4), -2
+    /// doubles it (transposed, kernel 4). All 1 if empty.
     pub strides: Vec<i32>,
-    /// How the layers see time: [`TimeLayer::Concat`] as a constant channel.
+    /// How the layers depend on time; [`TimeLayer::Concat`] adds t as a constant channel.
     pub layer: TimeLayer,
     /// The activation after all layers but the last.
     pub activation: Activation,
-    /// Whether what goes into a layer of stride 2, the images themselves aside, is added to what the layer
-    /// of stride -2 gives that undoes it (Ronneberger et al. 2015).
+    /// Whether skip connections add the inputs of each layer of stride 2, except the first, to the outputs of the
+    /// matching layer of stride -2 (Ronneberger et al. 2015).
     pub skips: bool,
-    /// Whether `(p + q t) z` is added to what the layers give, p and q learnt. They start at -1 and 2: so at both
-    /// ends the velocity of standardized data that go straight to noise in a time of 1 is right on average.
+    /// Whether to add `(p + q t) z` with learnt p and q to the output of the layers. Their initial values -1 and 2
+    /// give the right mean velocity at both ends for standardized data that move to noise on straight lines within a
+    /// time of 1.
     pub linear: bool,
 }
 
@@ -49,9 +50,9 @@ impl Default for ConvConfig {
     }
 }
 
-/// `f(t, z)` for images z (C, H, W) as vectors of D = C H W numbers: convolutions that see time as
-/// [`TimeLayer`] says, and a smooth activation between them (Grathwohl et al. 2019, appendix B). The numbers of a
-/// context are further channels of the images, constant each.
+/// A convolutional network `f(t, z)` for images z (C, H, W) as vectors of D = C H W numbers (Grathwohl et al. 2019,
+/// appendix B): its layers depend on time as [`TimeLayer`] says, with a smooth activation between them. Each number
+/// of a context becomes an additional, constant channel.
 #[derive(Clone, Debug)]
 pub struct ConvField {
     shape: [usize; 3],
@@ -63,19 +64,17 @@ pub struct ConvField {
 }
 
 impl ConvField {
-    /// A field over images of `shape` (C, H, W), given a context of this width if there is one, all weights uniform within one over the root of the numbers
-    /// that an output depends on.
+    /// A field over images of `shape` (C, H, W), conditional on a context of the given width if any. Initial weights
+    /// are uniform within `1 / sqrt(n)`, where n is the number of inputs that an output depends on.
     ///
     /// # Errors
-    /// When a size is 0, the strides do not fit the layers or the images, or names are taken in `scope`.
+    /// When a size is 0, the strides do not fit the layers or the images, or a name is already taken in `scope`.
     pub fn new(shape: [usize; 3], context: Option<usize>, config: &ConvConfig, scope: &Scope) -> Result<Self> {
         let bad = |message: String| Err(Error::Config(message));
         let given = context.unwrap_or(0);
         let channels = [&[shape[0] + given], &config.hidden[..], &shape[..1]].concat();
         if shape.contains(&0) || context == Some(0) || channels.contains(&0) {
-            return bad(
-                "a field over images needs a size of at least 1 on every side, and no layer of 0 channels".into()
-            );
+            return bad("a field over images needs channels, height, width and all layers of size at least 1".into());
         }
         let count = channels.len() - 1;
         let ones = vec![1; count];
@@ -84,53 +83,56 @@ impl ConvField {
             return bad(format!("{} strides for {count} layers: give one for each, or none", strides.len()));
         }
         let [_, mut height, mut width] = shape;
-        // The inputs of the layers of stride 2 that are not undone yet: their channels and size, and the layer.
-        let mut open: Vec<([usize; 3], usize)> = Vec::new();
+        // The layers of stride 2 without a matching one of stride -2 so far: the shape of their inputs, and their
+        // index.
+        let mut unmatched: Vec<([usize; 3], usize)> = Vec::new();
         let mut layers: Vec<Layer> = Vec::with_capacity(count);
         for (i, (stride, c)) in strides.iter().zip(channels.windows(2)).enumerate() {
             let (stride, inputs, outputs) = (Stride::of(*stride)?, [c[0], height, width], c[1]);
-            let mut skip = Skip::Nothing;
+            let mut skip = Skip::None;
             match stride {
-                Stride::Keeps => {}
-                Stride::Halves if height % 2 == 0 && width % 2 == 0 => {
-                    open.push((inputs, i));
+                Stride::Keep => {}
+                Stride::Halve if height % 2 == 0 && width % 2 == 0 => {
+                    unmatched.push((inputs, i));
                     (height, width) = (height / 2, width / 2);
                 }
-                Stride::Halves => {
-                    return bad(format!("{height} x {width} places cannot be halved: use fewer strides of 2"));
+                Stride::Halve => {
+                    return bad(format!("a size of {height} x {width} cannot be halved: use fewer strides of 2"));
                 }
-                Stride::Doubles => {
+                Stride::Double => {
                     (height, width) = (2 * height, 2 * width);
-                    if let Some((before, from)) = open.pop()
+                    if let Some((before, from)) = unmatched.pop()
                         && config.skips
                         && from > 0
                     {
                         if before != [outputs, height, width] {
                             let got = [outputs, height, width];
-                            return bad(format!("a skip of {before:?} meets {got:?}: mirror the channels in `hidden`"));
+                            return bad(format!(
+                                "a skip of shape {before:?} is added to {got:?}: mirror the channels in `hidden`"
+                            ));
                         }
-                        (layers[from].skip, skip) = (Skip::Keeps, Skip::Adds);
+                        (layers[from].skip, skip) = (Skip::Save, Skip::Add);
                     }
                 }
             }
-            let beta = config.activation.is_learnt() && i + 1 < count;
+            let beta = config.activation.has_beta() && i + 1 < count;
             layers.push(Layer::new(stride, inputs, outputs, (config.layer, beta), skip, &scope.enter(i))?);
         }
         if [height, width] != shape[1..] {
-            return bad(format!("the layers turn {shape:?} to {height} x {width}: undo each stride of 2 by one of -2"));
+            return bad(format!("the layers map {shape:?} to {height} x {width}: match each stride of 2 by one of -2"));
         }
         let linear = config.linear.then(|| scope.weight("linear", 2, Init::Values(vec![-1.0, 2.0]))).transpose()?;
         Ok(Self { shape, context: given, config: config.clone(), layers, linear })
     }
 
-    /// The field over `dim` numbers, which must be those of the images that the config names.
+    /// A field over vectors of `dim` numbers, which must be the size of the images in the config.
     ///
     /// # Errors
-    /// As [`Self::new`], or when the numbers are others.
-    pub(super) fn of_numbers(dim: usize, context: Option<usize>, config: &ConvConfig, scope: &Scope) -> Result<Self> {
+    /// Those of [`Self::new`], or when `dim` does not match the shape.
+    pub(super) fn with_dim(dim: usize, context: Option<usize>, config: &ConvConfig, scope: &Scope) -> Result<Self> {
         let Some(shape) = config.shape.filter(|shape| shape.iter().product::<usize>() == dim) else {
             let message =
-                format!("a field over images of {dim} colours needs their `shape`: give channels, height and width");
+                format!("a field over images of {dim} numbers needs their `shape`: give channels, height and width");
             return Err(Error::Config(message));
         };
         Self::new(shape, context, config, scope)
@@ -154,7 +156,7 @@ impl VectorField for ConvField {
         self.layers.iter().flat_map(Layer::tensors).chain(&self.linear).cloned().collect()
     }
 
-    /// Values and tangents lie one below the other, so that there is one convolution a layer.
+    /// Stacks values and tangents into one batch, so that each layer is one convolution.
     fn evaluate(&self, weights: &[Tensor], t: &Tensor, z: &Dual, context: Option<&Tensor>) -> Result<Dual> {
         let (z, tangents) = (z.value(), z.tangents());
         let (rows, dim) = z.dims2()?;
@@ -165,32 +167,32 @@ impl VectorField for ConvField {
             None => z.clone(),
         };
         let mut h = stacked.reshape(((1 + count) * rows, channels, height, width))?;
-        let (mut kept, mut weights) = (Vec::new(), weights);
-        let whole = h.clone();
+        let (mut saved, mut weights) = (Vec::new(), weights);
+        let images = h.clone();
         if let Some(context) = context {
             let planes =
                 context.reshape((rows, self.context, 1, 1))?.broadcast_as((rows, self.context, height, width))?;
-            // It does not move along the tangents.
-            let still = Tensor::zeros((count * rows, self.context, height, width), z.dtype(), z.device())?;
-            let further = if count > 0 { Tensor::cat(&[planes, still], 0)? } else { planes.contiguous()? };
-            h = Tensor::cat(&[h, further], 1)?;
+            // The context is constant along the tangents.
+            let zeros = Tensor::zeros((count * rows, self.context, height, width), z.dtype(), z.device())?;
+            let channels = if count > 0 { Tensor::cat(&[planes, zeros], 0)? } else { planes.contiguous()? };
+            h = Tensor::cat(&[h, channels], 1)?;
         }
         for (l, layer) in self.layers.iter().enumerate() {
             let (own, rest) = weights.split_at(layer.tensors().count());
             weights = rest;
-            let (weight, given) = layer.at(own, t)?;
+            let (weight, inputs) = layer.at(own, t)?;
             let u = layer.stride.convolve(&h, weight, None)?;
-            if layer.skip == Skip::Keeps {
-                kept.push(h);
+            if layer.skip == Skip::Save {
+                saved.push(h);
             }
-            let mut skip = if layer.skip == Skip::Adds { kept.pop() } else { None };
+            let mut skip = if layer.skip == Skip::Add { saved.pop() } else { None };
             let activation = (l + 1 < self.layers.len()).then_some(self.config.activation);
             if let ([linear], None) = (weights, activation) {
                 let scale = (linear.narrow(0, 1, 1)?.broadcast_mul(t)? + linear.narrow(0, 0, 1)?)?;
-                let linear = whole.broadcast_mul(&scale)?;
+                let linear = images.broadcast_mul(&scale)?;
                 skip = Some(if let Some(skip) = skip { (skip + linear)? } else { linear });
             }
-            h = activate(&u, rows, activation, Given { skip, ..given })?;
+            h = activate(&u, rows, activation, ActivationInputs { skip, ..inputs })?;
         }
         let h = h.reshape(((1 + count) * rows, dim))?;
         if count == 0 {

@@ -4,7 +4,7 @@ use flows_core::Rng;
 use flows_core::nn::Parameters;
 use flows_core::testing::{difference, gradient_difference, perturb};
 
-/// Fields of all kinds of layers, with what they are called.
+/// Fields with all kinds of layers, and their names.
 fn fields() -> Vec<(String, [usize; 3], ConvConfig)> {
     let plain = |layer, activation| ConvConfig { hidden: vec![5, 4], layer, activation, ..ConvConfig::default() };
     let mut fields = Vec::new();
@@ -32,7 +32,7 @@ fn fields_are_differentiated_exactly() -> Result<()> {
         let z = Var::from_tensor(&tensor(&[rows, dim], &mut rng)?)?;
         let (t, tangents) = (Var::new(0.7, &Device::Cpu)?, tensor(&[2, rows, dim], &mut rng)?);
         let given = Var::from_tensor(&tensor(&[rows, 2], &mut rng)?)?;
-        let (of_value, of_products) = (tensor(&[rows, dim], &mut rng)?, tensor(&[2, rows, dim], &mut rng)?);
+        let (grad_value, grad_products) = (tensor(&[rows, dim], &mut rng)?, tensor(&[2, rows, dim], &mut rng)?);
         let run = |z: &Tensor, tangents: Option<&Tensor>| {
             field.evaluate(
                 &field.tensors(),
@@ -55,7 +55,7 @@ fn fields_are_differentiated_exactly() -> Result<()> {
         let loss = || {
             let found = run(&z, Some(&tangents))?;
             let products = found.tangents().expect("products");
-            Ok(((found.value() * &of_value)?.sum_all()? + (products * &of_products)?.sum_all()?)?)
+            Ok(((found.value() * &grad_value)?.sum_all()? + (products * &grad_products)?.sum_all()?)?)
         };
         let ignored = config.layer == TimeLayer::Ignore && !config.linear;
         let inputs = [Some(("z", &z)), (!ignored).then_some(("t", &t)), context.map(|_| ("context", &given))];
@@ -66,21 +66,21 @@ fn fields_are_differentiated_exactly() -> Result<()> {
     Ok(())
 }
 
-/// A layer with a constant channel is a convolution with one channel more.
+/// A concat layer is a convolution with t as one more input channel.
 #[test]
-fn time_is_a_channel() -> Result<()> {
+fn concat_appends_a_time_channel() -> Result<()> {
     let mut rng = Rng::seed(0);
     for stride in [1, 2, -2] {
         let parameters = Parameters::new(DType::F64, &Device::Cpu, rng.fork());
         let stride = Stride::of(stride)?;
-        let layer = Layer::new(stride, [2, 4, 6], 3, (TimeLayer::Concat, false), Skip::Nothing, &parameters.scope())?;
+        let layer = Layer::new(stride, [2, 4, 6], 3, (TimeLayer::Concat, false), Skip::None, &parameters.scope())?;
         let x = rng.normal_tensor((2, 2, 4, 6), DType::F64, &Device::Cpu)?;
         let t = Tensor::new(0.3, &Device::Cpu)?;
         let own: Vec<Tensor> = layer.tensors().cloned().collect();
-        let (weight, Given { shift, .. }) = layer.at(&own, &t)?;
+        let (weight, ActivationInputs { shift, .. }) = layer.at(&own, &t)?;
         let got = stride.convolve(&x, weight, None)?.broadcast_add(&shift.unsqueeze(0)?)?;
         let with_time = Tensor::cat(&[t.broadcast_as((2, 1, 4, 6))?, x], 1)?;
-        let axis = if stride == Stride::Doubles { 0 } else { 1 };
+        let axis = if stride == Stride::Double { 0 } else { 1 };
         let whole = Tensor::cat(&[&own[2], weight], axis)?;
         assert!(difference(&stride.convolve(&with_time, &whole, Some(&own[1]))?, &got)? < 1e-13);
     }
@@ -88,7 +88,7 @@ fn time_is_a_channel() -> Result<()> {
 }
 
 #[test]
-fn layers_that_do_not_fit_are_errors() -> Result<()> {
+fn mismatched_layers_are_errors() -> Result<()> {
     let parameters = Parameters::new(DType::F32, &Device::Cpu, Rng::seed(0));
     let mut count = 0;
     let mut build = |shape, hidden: &[usize], strides: &[i32], skips| {

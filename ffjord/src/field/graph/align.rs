@@ -1,28 +1,29 @@
-//! Bringing one configuration near another by permutation, rotation and reflection.
+//! Aligns one configuration with another by permutation, rotation and reflection.
 
-use super::places::centred_basis;
+use super::layout::centred_basis;
 use crate::assignment::assign;
 use flows_core::ops::orthogonal_factor;
 
-/// Turns the configuration z into one as near to x as may be, both given by their (N - 1) D coordinates:
-/// the best order of the particles and the best rotation or reflection in turn, which ends where
-/// neither brings z nearer by itself (Klein, Kramer & Noe, Equivariant Flow Matching, 2023, take one
-/// turn). Particles that are not `alike` keep their order.
-pub(super) fn align((n, d): (usize, usize), alike: bool, x: &[f64], z: &mut [f64]) {
-    const TURNS: usize = 2;
+/// Moves the configuration z of n particles in d dimensions close to x, both given by their (n - 1) d coordinates.
+///
+/// Alternates twice between the best permutation of the particles and the best rotation or reflection, which
+/// approximates the joint optimum (Klein, Kramer & Noe, Equivariant Flow Matching, 2023, do so once). Particles that
+/// are not `interchangeable` keep their order.
+pub(super) fn align((n, d): (usize, usize), interchangeable: bool, x: &[f64], z: &mut [f64]) {
+    const ROUNDS: usize = 2;
     let basis = centred_basis(n);
     let particles = |coordinates: &[f64]| -> Vec<f64> {
         let mut out = vec![0.0; n * d];
-        for (row, of_row) in basis.chunks_exact(n).zip(coordinates.chunks_exact(d)) {
+        for (row, coordinates) in basis.chunks_exact(n).zip(coordinates.chunks_exact(d)) {
             for (&v, out) in row.iter().zip(out.chunks_exact_mut(d)) {
-                out.iter_mut().zip(of_row).for_each(|(out, &c)| *out += v * c);
+                out.iter_mut().zip(coordinates).for_each(|(out, &c)| *out += v * c);
             }
         }
         out
     };
     let (fixed, mut moved) = (particles(x), particles(z));
-    for _ in 0..TURNS {
-        if alike {
+    for _ in 0..ROUNDS {
+        if interchangeable {
             let distance = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum();
             let costs = fixed.chunks_exact(d).map(|a| moved.chunks_exact(d).map(|b| distance(a, b)).collect());
             let order = assign(&costs.collect::<Vec<_>>());
@@ -34,11 +35,11 @@ pub(super) fn align((n, d): (usize, usize), alike: bool, x: &[f64], z: &mut [f64
                 row.iter_mut().zip(b).for_each(|(out, &b)| *out += a * b);
             }
         }
-        let Some(turn) = orthogonal_factor(&product, d) else { break };
+        let Some(rotation) = orthogonal_factor(&product, d) else { break };
         for row in moved.chunks_exact_mut(d) {
-            let turned: Vec<f64> =
-                turn.chunks_exact(d).map(|t| t.iter().zip(row.iter()).map(|(t, v)| t * v).sum()).collect();
-            row.copy_from_slice(&turned);
+            let dot = |r: &[f64]| r.iter().zip(row.iter()).map(|(r, v)| r * v).sum();
+            let rotated: Vec<f64> = rotation.chunks_exact(d).map(dot).collect();
+            row.copy_from_slice(&rotated);
         }
     }
     for (row, z) in basis.chunks_exact(n).zip(z.chunks_exact_mut(d)) {
@@ -54,9 +55,9 @@ mod tests {
     use super::*;
     use flows_core::Rng;
 
-    /// A configuration that was permuted, and turned a little or reflected, is found again.
+    /// A configuration that was permuted and rotated by a small angle is aligned exactly with the original.
     #[test]
-    fn symmetric_configurations_meet() {
+    fn permuted_and_rotated_configurations_are_aligned() {
         let mut rng = Rng::seed(0);
         for (n, d) in [(4, 2), (6, 3), (13, 3)] {
             let positions: Vec<f64> = (0..n * d).map(|_| 3.0 * rng.normal()).collect();
@@ -68,7 +69,7 @@ mod tests {
             let x = coordinates(&positions);
             let order = rng.permutation(n);
             let (sin, cos) = 0.2f64.sin_cos();
-            let turned: Vec<f64> = order
+            let rotated: Vec<f64> = order
                 .iter()
                 .flat_map(|&i| {
                     let mut row = positions[i as usize * d..][..d].to_vec();
@@ -76,10 +77,10 @@ mod tests {
                     row
                 })
                 .collect();
-            let mut z = coordinates(&turned);
+            let mut z = coordinates(&rotated);
             align((n, d), true, &x, &mut z);
             assert!(x.iter().zip(&z).all(|(a, b)| (a - b).abs() < 1e-9), "{n} particles");
-            // Whatever it is given, its size stays.
+            // Alignment preserves the norm of any configuration, and brings it closer.
             let mut other: Vec<f64> = (0..x.len()).map(|_| rng.normal()).collect();
             let size = |v: &[f64]| v.iter().map(|v| v * v).sum::<f64>();
             let distance = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f64>();
@@ -90,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plane_has_no_best_rotation() {
+    fn a_singular_matrix_has_no_orthogonal_factor() {
         assert_eq!(orthogonal_factor(&[1.0, 2.0, 2.0, 4.0], 2), None);
         assert_eq!(orthogonal_factor(&[f64::NAN; 4], 2), None);
     }

@@ -1,59 +1,62 @@
-//! The operations on dual tensors: for other devices, and as the tests' reference.
+//! The backend on dual tensors, for devices without kernels and as the tests' reference.
 
-use super::machine::{Constant, Function, Machine};
-use super::{Constants, Places};
+use super::backend::{Backend, Constant, Function};
+use super::{Constants, Layout};
 use crate::field::Dual;
 use candle_core::{Device, Tensor};
 use flows_core::{Error, Result, ops};
 
-/// The operations over a batch of `count` configurations, by `weights` at time `t`.
+/// Executes the operations for a batch of `count` configurations at time `t` (a scalar).
 pub(super) struct Composed<'a> {
-    places: &'a Places,
+    layout: &'a Layout,
     weights: &'a [Tensor],
     t: &'a Tensor,
     count: usize,
-    /// A row for each particle.
+    /// One row per particle.
     context: Option<Tensor>,
-    /// Of each edge the particles that it starts from and ends at.
-    ends: [Tensor; 2],
+    /// The index of each edge's first particle i, (N (N - 1)).
+    sources: Tensor,
+    /// The index of each edge's second particle j, (N (N - 1)).
+    targets: Tensor,
 }
 
 impl<'a> Composed<'a> {
     pub(super) fn new(
-        places: &'a Places,
+        layout: &'a Layout,
         weights: &'a [Tensor],
         t: &'a Tensor,
         count: usize,
         context: Option<Tensor>,
     ) -> Result<Self> {
-        let n = places.particles;
+        let n = layout.particles;
         let edges = || (0..n).flat_map(|i| (0..n).filter(move |j| *j != i).map(move |j| (i as u32, j as u32)));
-        let ends = |ends: Vec<u32>| Tensor::from_vec(ends, n * (n - 1), t.device());
-        let ends = [ends(edges().map(|e| e.0).collect())?, ends(edges().map(|e| e.1).collect())?];
-        Ok(Self { places, weights, t, count, context, ends })
+        let indices = |indices: Vec<u32>| Tensor::from_vec(indices, n * (n - 1), t.device());
+        let sources = indices(edges().map(|(i, _)| i).collect())?;
+        let targets = indices(edges().map(|(_, j)| j).collect())?;
+        Ok(Self { layout, weights, t, count, context, sources, targets })
     }
 
-    /// The rows of the particles at one end of the edges.
-    fn take(&self, x: &Dual, ends: &Tensor) -> Result<Dual> {
-        let n = self.places.particles;
+    /// For each edge, the row of its particle with the given index.
+    fn gather(&self, x: &Dual, indices: &Tensor) -> Result<Dual> {
+        let n = self.layout.particles;
         x.linear(|x| {
             let (rows, width) = x.dims2()?;
-            Ok(x.reshape((rows / n, n, width))?.index_select(ends, 1)?.reshape((rows * (n - 1), width))?)
+            Ok(x.reshape((rows / n, n, width))?.index_select(indices, 1)?.reshape((rows * (n - 1), width))?)
         })
     }
 }
 
-impl Machine for Composed<'_> {
+impl Backend for Composed<'_> {
     type Value = Dual;
     type Failure = Error;
 
-    fn of_time(&mut self, weight: usize, bias: usize) -> Result<Dual> {
+    fn time_features(&mut self, weight: usize, bias: usize) -> Result<Dual> {
         let row = (self.weights[weight].broadcast_mul(self.t)? + &self.weights[bias])?;
-        let rows = (self.count * self.places.particles, row.elem_count());
+        let rows = (self.count * self.layout.particles, row.elem_count());
         Dual::new(row.broadcast_as(rows)?.contiguous()?, None)
     }
 
-    fn given(&mut self, h: Dual, weight: usize) -> Result<Dual> {
+    fn add_context(&mut self, h: Dual, weight: usize) -> Result<Dual> {
         let Some(context) = &self.context else { return Ok(h) };
         h.shift(&ops::product(context, &self.weights[weight].t()?)?)
     }
@@ -64,16 +67,16 @@ impl Machine for Composed<'_> {
     }
 
     fn constant(&mut self, x: &Dual, matrix: Constant, width: usize) -> Result<Dual> {
-        let constants = Constants::<f64>::new(self.places);
-        let values = constants.of(matrix);
+        let constants = Constants::<f64>::new(self.layout);
+        let values = constants.get(matrix);
         let each = x.value().elem_count() / self.count;
         let matrix = Tensor::from_slice(values, (values.len() / each, each), &Device::Cpu)?;
         let matrix = matrix.to_dtype(self.t.dtype())?.to_device(self.t.device())?;
         x.linear(|x| Ok(ops::product(&x.reshape(((), each))?, &matrix.t()?)?.reshape(((), width))?))
     }
 
-    fn pairs(&mut self, a: &Dual, b: &Dual, q: [&Dual; 2], weight: usize) -> Result<Dual> {
-        let mut sum = self.take(a, &self.ends[0])?.plus(&self.take(b, &self.ends[1])?)?;
+    fn edge_inputs(&mut self, a: &Dual, b: &Dual, q: [&Dual; 2], weight: usize) -> Result<Dual> {
+        let mut sum = self.gather(a, &self.sources)?.plus(&self.gather(b, &self.targets)?)?;
         for (c, q) in q.into_iter().enumerate() {
             let row = self.weights[weight].narrow(0, c, 1)?;
             sum = sum.plus(&q.linear(|q| ops::product(q, &row))?)?;
@@ -82,12 +85,12 @@ impl Machine for Composed<'_> {
     }
 
     fn difference(&mut self, x: &Dual) -> Result<Dual> {
-        let (from, to) = (self.take(x, &self.ends[0])?, self.take(x, &self.ends[1])?);
-        self.sum(&from, &to, -1.0)
+        let (source, target) = (self.gather(x, &self.sources)?, self.gather(x, &self.targets)?);
+        self.sum(&source, &target, -1.0)
     }
 
-    fn collect(&mut self, x: &Dual, factor: f64) -> Result<Dual> {
-        let others = self.places.particles - 1;
+    fn aggregate(&mut self, x: &Dual, factor: f64) -> Result<Dual> {
+        let others = self.layout.particles - 1;
         x.linear(|x| {
             let (rows, width) = x.dims2()?;
             Ok((x.reshape((rows / others, others, width))?.sum(1)? * factor)?)
@@ -103,7 +106,7 @@ impl Machine for Composed<'_> {
         x.times(&s.linear(|s| Ok(s.broadcast_as((s.dim(0)?, width))?.contiguous()?))?)
     }
 
-    fn square(&mut self, x: &Dual) -> Result<Dual> {
+    fn squared_norm(&mut self, x: &Dual) -> Result<Dual> {
         x.times(x)?.linear(|x| Ok(x.sum_keepdim(1)?))
     }
 

@@ -1,42 +1,42 @@
-//! A field over the positions of particles that turns, moves and is permuted with them.
+//! A field over the positions of particles, equivariant under rotations, reflections, translations and permutations.
 
 mod align;
+mod backend;
 mod composed;
 mod kernel;
-mod machine;
-mod places;
+mod layout;
 mod rows;
 mod tape;
 
 use super::{Dual, Kernels, VectorField};
+use backend::{Backend, Constant, Function};
 use candle_core::Tensor;
 use composed::Composed;
 use flows_core::nn::{Init, Scope};
 use flows_core::{Error, Result, Structure};
-use machine::{Constant, Function, Machine};
-use places::{Constants, Places};
-pub(crate) use places::{MOST, centred_basis};
+use layout::{Constants, Layout};
+pub(crate) use layout::{MAX_COORDINATES, centred_basis};
 use serde::{Deserialize, Serialize};
 
-/// Which graph network a field is.
+/// The settings of a [`Graph`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GraphConfig {
-    /// Of the space that the particles are in.
+    /// The dimension of the space that the particles move in.
     pub dimension: usize,
-    /// Numbers that a particle or an edge has in the network.
+    /// The number of features of each particle and each edge within the network.
     pub width: usize,
-    /// Layers of the network.
+    /// The number of layers.
     pub layers: usize,
-    /// How far all layers together can push one particle away from another.
+    /// The farthest that all layers together can push a particle away from another one.
     pub range: f64,
-    /// Numbers that the context has of each particle, its kind for instance: those of one particle behind those of
-    /// another. The rest of the context is of the whole configuration.
-    #[serde(skip_serializing_if = "none")]
+    /// The number of features of each particle, such as its kind, that the context starts with, particle by particle.
+    /// The rest of the context describes the whole configuration.
+    #[serde(skip_serializing_if = "is_zero")]
     pub features: usize,
 }
 
-fn none(features: &usize) -> bool {
+fn is_zero(features: &usize) -> bool {
     *features == 0
 }
 
@@ -47,70 +47,70 @@ impl Default for GraphConfig {
 }
 
 /// The E(n)-equivariant graph network of Satorras, Hoogeboom & Welling (2021) as the vector field of a
-/// flow (Satorras et al., E(n) Equivariant Normalizing Flows, 2021), all pairs of particles being edges.
+/// flow (Satorras et al., E(n) Equivariant Normalizing Flows, 2021); every pair of particles is an edge.
 ///
-/// A layer makes a message of each edge, `m_ij = e(m) m`, `m = phi_e(h_i, h_j, |x_i - x_j|^2,
-/// |x_i(0) - x_j(0)|^2)` with a gate e of (0, 1), moves the particles,
-/// `x_i <- x_i + sum_j (x_i - x_j) / sqrt(|x_i - x_j|^2 + 1) phi_x(m_ij)`, and their features,
-/// `h_i <- h_i + phi_h(h_i, sum_j m_ij)`, which start as a map of time. The field is how far all layers
-/// have moved the particles. It is smooth where particles meet: hence the root, in place of a distance.
-/// A context is added to the features that the particles start with, by a linear map: what it says of the whole
-/// configuration to those of all, what it says of a particle to its own, and then the order of the particles counts as
-/// far as that tells them apart.
+/// A layer computes a message for each edge, `m_ij = e(m) m` with `m = phi_e(h_i, h_j, |x_i - x_j|^2,
+/// |x_i(0) - x_j(0)|^2)` and a gate e in (0, 1); it then updates the positions,
+/// `x_i <- x_i + sum_j (x_i - x_j) / sqrt(|x_i - x_j|^2 + 1) phi_x(m_ij)`, and the features,
+/// `h_i <- h_i + phi_h(h_i, sum_j m_ij)`, whose initial values are an affine function of time. The field is the
+/// total displacement of the particles. The square root replaces the distance to keep the field smooth where
+/// particles meet. A linear map adds the context to the initial features: the part about the whole configuration to
+/// the features of every particle, the part about one particle to its own. With features of single particles the
+/// field is equivariant only under permutations of the context along with the particles.
 ///
-/// A configuration of N particles in space of D dimensions is given by its (N - 1) D coordinates in an
-/// orthonormal basis of the configurations whose centre is 0 ([`ZeroCentre`](crate::ZeroCentre) goes
-/// between both): a divergence takes as many tangents, and densities are counted on that subspace.
+/// A configuration of N particles in D dimensions is represented by its (N - 1) D coordinates in an
+/// orthonormal basis of the configurations with centre 0 ([`ZeroCentre`](crate::ZeroCentre) maps between the
+/// two): the exact divergence takes that many tangents, and densities are densities on that subspace.
 #[derive(Clone, Debug)]
 pub struct Graph {
     dim: usize,
     context: usize,
     config: GraphConfig,
     tensors: Vec<Tensor>,
-    places: Places,
+    layout: Layout,
 }
 
-/// Weights of a layer, the last of which has no use for those of the features; see [`Graph::run`].
-const OF_LAYER: usize = 16;
+/// The number of weight tensors per layer; the last layer lacks those that update the features. See [`Graph::run`].
+const WEIGHTS_PER_LAYER: usize = 16;
 
 impl Graph {
-    /// A field over the `dim` = (N - 1) D coordinates of configurations, given a context of this width if there is one.
+    /// A field over the `dim` = (N - 1) D coordinates of configurations, conditional on a context of the given width if
+    /// any.
     ///
     /// # Errors
-    /// When `dim` is no such number, a setting is 0, the context is too narrow for the features, or names are taken in
-    /// `scope`.
+    /// When `dim` is not such a number, a setting is out of range, the context is narrower than the features, or a name
+    /// is already taken in `scope`.
     pub fn new(dim: usize, context: Option<usize>, config: &GraphConfig, scope: &Scope) -> Result<Self> {
         let &GraphConfig { dimension, width, layers, range, features } = config;
         if dimension == 0 || width == 0 || !(1..=100).contains(&layers) || !(range.is_finite() && range > 0.0) {
-            let message = "a graph field has a `dimension`, a `width` and a `range` above 0, and 1 to 100 `layers`";
+            let message = "a graph field needs a `dimension`, a `width` and a `range` above 0, and 1 to 100 `layers`";
             return Err(Error::Config(message.into()));
         }
-        if dim == 0 || dim.saturating_add(dimension) > MOST || !dim.is_multiple_of(dimension) {
+        if dim == 0 || dim.saturating_add(dimension) > MAX_COORDINATES || !dim.is_multiple_of(dimension) {
             return Err(Error::Config(format!(
-                "{dim} coordinates are not those of two or more particles in {dimension} dimensions, their centre \
-                 taken off and with no more than {MOST} numbers: set the `dimension` of the field"
+                "{dim} coordinates are not those of two or more particles with centre 0 in {dimension} dimensions and \
+                 at most {MAX_COORDINATES} numbers in all: set the `dimension` of the field"
             )));
         }
         let (particles, context) = (dim / dimension + 1, context.unwrap_or(0));
-        let Some(shared) = features.checked_mul(particles).and_then(|of_particles| context.checked_sub(of_particles))
-        else {
+        let Some(shared) = features.checked_mul(particles).and_then(|own| context.checked_sub(own)) else {
             return Err(Error::Config(format!(
-                "{features} `features` of each of {particles} particles are more than the {context} numbers of the \
-                 context: give such a context, or lower `features`"
+                "{features} `features` for each of {particles} particles exceed the {context} numbers of the context: \
+                 give a wider context, or lower `features`"
             )));
         };
         let (fan, one) = (Init::fan_in(width, 1.0), Init::fan_in(1, 1.0));
         let mut tensors = Vec::new();
-        let of_time = scope.enter("time");
-        tensors.push(of_time.weight("weight", width, one.clone())?);
-        tensors.push(of_time.weight("bias", width, one)?);
+        let time = scope.enter("time");
+        tensors.push(time.weight("weight", width, one.clone())?);
+        tensors.push(time.weight("bias", width, one)?);
         for l in 0..layers {
             let scope = scope.enter(l);
             let mut add = |part: &str, name: &str, shape: &[usize], init: &Init| {
                 tensors.push(scope.enter(part).weight(name, shape, init.clone())?);
                 Ok::<_, Error>(())
             };
-            // The inputs of the first map are both particles and two distances.
+            // The first linear map of an edge takes the features of both particles and two distances.
             let first = Init::fan_in(2 * width + 2, 1.0);
             let tiny = Init::Uniform(1e-3 * (6.0 / (width + 1) as f64).sqrt());
             add("edge", "from", &[width, width], &first)?;
@@ -131,19 +131,19 @@ impl Graph {
                 add("update", "bias", &[width], &fan)?;
             }
         }
-        let known = features + shared;
-        if known > 0 {
-            let init = Init::fan_in(known, 1.0);
-            tensors.push(scope.enter("context").weight("weight", (width, known), init)?);
+        let given = features + shared;
+        if given > 0 {
+            let init = Init::fan_in(given, 1.0);
+            tensors.push(scope.enter("context").weight("weight", (width, given), init)?);
         }
-        let places = Places::new(particles, dimension, tensors.iter().map(Tensor::elem_count));
-        Ok(Self { dim, context, config: config.clone(), tensors, places })
+        let layout = Layout::new(particles, dimension, tensors.iter().map(Tensor::elem_count));
+        Ok(Self { dim, context, config: config.clone(), tensors, layout })
     }
 
-    /// What the context (B, C) says of each particle, its own features first: (B N, ...).
-    fn of_particles(&self, context: &Tensor) -> Result<Tensor> {
+    /// The context (B, C) as one row per particle, its own features first: (B N, features + shared).
+    fn particle_context(&self, context: &Tensor) -> Result<Tensor> {
         let (rows, width) = context.dims2()?;
-        let (n, features) = (self.places.particles, self.config.features);
+        let (n, features) = (self.layout.particles, self.config.features);
         let own = context.narrow(1, 0, n * features)?.reshape((rows, n, features))?;
         let shared = context.narrow(1, n * features, width - n * features)?;
         let shared = shared.unsqueeze(1)?.broadcast_as((rows, n, width - n * features))?;
@@ -151,20 +151,20 @@ impl Graph {
         Ok(Tensor::cat(&parts, 2)?.flatten_to(1)?)
     }
 
-    /// The field's program.
-    fn run<M: Machine>(&self, m: &mut M, z: &M::Value) -> std::result::Result<M::Value, M::Failure> {
+    /// Evaluates the field at z ((N - 1) D coordinates per configuration) with the operations of a backend.
+    fn run<M: Backend>(&self, m: &mut M, z: &M::Value) -> std::result::Result<M::Value, M::Failure> {
         let layers = self.config.layers;
         let mut x = m.constant(z, Constant::Embed, self.config.dimension)?;
-        let h = m.of_time(0, 1)?;
-        let mut h = m.given(h, self.tensors.len() - 1)?;
+        let h = m.time_features(0, 1)?;
+        let mut h = m.add_context(h, self.tensors.len() - 1)?;
         let mut start = None;
         for l in 0..layers {
-            let w = |i: usize| 2 + l * OF_LAYER + i;
+            let w = |i: usize| 2 + l * WEIGHTS_PER_LAYER + i;
             let apart = m.difference(&x)?;
-            let square = m.square(&apart)?;
+            let square = m.squared_norm(&apart)?;
             let start = start.get_or_insert_with(|| square.clone());
             let (from, to) = (m.linear(&h, w(0), Some(w(1)))?, m.linear(&h, w(2), None)?);
-            let edge = m.pairs(&from, &to, [&square, start], w(3))?;
+            let edge = m.edge_inputs(&from, &to, [&square, start], w(3))?;
             let edge = m.map(&edge, Function::Silu)?;
             let message = m.linear(&edge, w(4), Some(w(5)))?;
             let message = m.map(&message, Function::Silu)?;
@@ -178,10 +178,10 @@ impl Graph {
             let near = m.map(&square, Function::InverseRoot)?;
             let push = m.times(&push, &near)?;
             let push = m.times(&apart, &push)?;
-            let push = m.collect(&push, self.config.range / layers as f64)?;
+            let push = m.aggregate(&push, self.config.range / layers as f64)?;
             x = m.sum(&x, &push, 1.0)?;
             if l + 1 < layers {
-                let messages = m.collect(&message, 1.0)?;
+                let messages = m.aggregate(&message, 1.0)?;
                 let (own, messages) = (m.linear(&h, w(11), Some(w(12)))?, m.linear(&messages, w(13), None)?);
                 let update = m.sum(&own, &messages, 1.0)?;
                 let update = m.map(&update, Function::Silu)?;
@@ -208,19 +208,20 @@ impl VectorField for Graph {
     }
 
     fn evaluate(&self, weights: &[Tensor], t: &Tensor, z: &Dual, context: Option<&Tensor>) -> Result<Dual> {
-        let context = context.map(|context| self.of_particles(context)).transpose()?;
-        let mut machine = Composed::new(&self.places, weights, t, z.value().dim(0)?, context)?;
-        self.run(&mut machine, z)
+        let context = context.map(|context| self.particle_context(context)).transpose()?;
+        let mut backend = Composed::new(&self.layout, weights, t, z.value().dim(0)?, context)?;
+        self.run(&mut backend, z)
     }
 
     fn align(&self, x: &[f64], z: &mut [f64]) {
-        align::align((self.places.particles, self.places.dimension), self.config.features == 0, x, z);
+        align::align((self.layout.particles, self.layout.dimension), self.config.features == 0, x, z);
     }
 
     fn structure(&self) -> Structure {
         let GraphConfig { dimension, width, layers, .. } = self.config;
-        let of = format!("{} particles in {dimension} dimensions, {layers} layers of {width}", self.places.particles);
-        Structure::new("Graph", of).with_parameters(self.places.total())
+        let details =
+            format!("{} particles in {dimension} dimensions, {layers} layers of {width}", self.layout.particles);
+        Structure::new("Graph", details).with_parameters(self.layout.total())
     }
 
     fn kernels(&self) -> Option<Kernels<'_>> {

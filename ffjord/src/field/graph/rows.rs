@@ -1,22 +1,30 @@
-//! What the tape does to rows of `width` numbers, compiled for vector registers.
+//! The row operations of the tape, compiled for vector registers.
 
 use flows_core::ops::kernel::{Real, dispatch};
 
-/// The edges (i, j) of n particles, j before i or behind it: those that start from one particle lie one
-/// after another.
+/// The end of an edge (i, j).
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// i.
+    Source,
+    /// j.
+    Target,
+}
+
+/// The edges (i, j) of n particles, i != j, grouped by i.
 #[inline(always)]
-fn ends(n: usize) -> impl Iterator<Item = (usize, usize)> {
+fn edges(n: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..n).flat_map(move |i| (0..n).filter(move |j| *j != i).map(move |j| (i, j)))
 }
 
 /// `out_ij = a_i + b_j`.
-pub(super) fn spread<T: Real>(out: &mut [T], a: &[T], b: &[T], n: usize, width: usize) {
+pub(super) fn pairwise_sums<T: Real>(out: &mut [T], a: &[T], b: &[T], n: usize, width: usize) {
     dispatch(
         #[inline(always)]
         || {
             let blocks = out.chunks_exact_mut(n * (n - 1) * width).zip(a.chunks_exact(n * width));
             for ((out, a), b) in blocks.zip(b.chunks_exact(n * width)) {
-                for (out, (i, j)) in out.chunks_exact_mut(width).zip(ends(n)) {
+                for (out, (i, j)) in out.chunks_exact_mut(width).zip(edges(n)) {
                     let (a, b) = (&a[i * width..][..width], &b[j * width..][..width]);
                     for ((out, &a), &b) in out.iter_mut().zip(a).zip(b) {
                         *out = a + b;
@@ -28,9 +36,9 @@ pub(super) fn spread<T: Real>(out: &mut [T], a: &[T], b: &[T], n: usize, width: 
 }
 
 /// `out_ij = x_i - x_j`.
-pub(super) fn difference<T: Real>(out: &mut [T], x: &[T], n: usize, width: usize) {
+pub(super) fn pairwise_differences<T: Real>(out: &mut [T], x: &[T], n: usize, width: usize) {
     for (out, x) in out.chunks_exact_mut(n * (n - 1) * width).zip(x.chunks_exact(n * width)) {
-        for (out, (i, j)) in out.chunks_exact_mut(width).zip(ends(n)) {
+        for (out, (i, j)) in out.chunks_exact_mut(width).zip(edges(n)) {
             for (c, out) in out.iter_mut().enumerate() {
                 *out = x[i * width + c] - x[j * width + c];
             }
@@ -38,16 +46,15 @@ pub(super) fn difference<T: Real>(out: &mut [T], x: &[T], n: usize, width: usize
     }
 }
 
-/// Adds to each particle `factor` times the rows of its edges: of those that start from it if `first`,
-/// else of those that end at it.
-pub(super) fn gather<T: Real>(to: &mut [T], edges: &[T], (n, width): (usize, usize), first: bool, factor: T) {
+/// Adds `factor` times the row of each edge to the row of the particle at the given end.
+pub(super) fn add_edges<T: Real>(to: &mut [T], rows: &[T], (n, width): (usize, usize), end: End, factor: T) {
     dispatch(
         #[inline(always)]
         || {
-            for (to, edges) in to.chunks_exact_mut(n * width).zip(edges.chunks_exact(n * (n - 1) * width)) {
-                for (edge, (i, j)) in edges.chunks_exact(width).zip(ends(n)) {
-                    let at = if first { i } else { j };
-                    for (to, &v) in to[at * width..][..width].iter_mut().zip(edge) {
+            for (to, rows) in to.chunks_exact_mut(n * width).zip(rows.chunks_exact(n * (n - 1) * width)) {
+                for (row, (i, j)) in rows.chunks_exact(width).zip(edges(n)) {
+                    let particle = if end == End::Source { i } else { j };
+                    for (to, &v) in to[particle * width..][..width].iter_mut().zip(row) {
                         *to += factor * v;
                     }
                 }
@@ -56,8 +63,8 @@ pub(super) fn gather<T: Real>(to: &mut [T], edges: &[T], (n, width): (usize, usi
     );
 }
 
-/// Adds `factor` times the row of a particle to all edges that start from it.
-pub(super) fn hand_out<T: Real>(to: &mut [T], particles: &[T], (n, width): (usize, usize), factor: T) {
+/// Adds `factor` times the row of each particle i to the rows of all edges (i, j).
+pub(super) fn broadcast_to_edges<T: Real>(to: &mut [T], particles: &[T], (n, width): (usize, usize), factor: T) {
     dispatch(
         #[inline(always)]
         || {
@@ -72,7 +79,7 @@ pub(super) fn hand_out<T: Real>(to: &mut [T], particles: &[T], (n, width): (usiz
     );
 }
 
-/// Adds to each row its number q times `row`.
+/// Adds the outer product of q and `row` to the rows of `out`.
 pub(super) fn add_outer<T: Real>(out: &mut [T], q: &[T], row: &[T]) {
     dispatch(
         #[inline(always)]
@@ -86,24 +93,24 @@ pub(super) fn add_outer<T: Real>(out: &mut [T], q: &[T], row: &[T]) {
     );
 }
 
-/// The way back of [`add_outer`].
-pub(super) fn outer_gradient<T: Real>(g: &[T], (q, row): (&[T], &[T]), of_q: &mut [T], of_row: &mut [T]) {
+/// The backward pass of [`add_outer`], given the gradient g with respect to `out`; adds to `grad_q` and `grad_row`.
+pub(super) fn add_outer_backward<T: Real>(g: &[T], q: &[T], row: &[T], grad_q: &mut [T], grad_row: &mut [T]) {
     dispatch(
         #[inline(always)]
         || {
-            for ((g, &q), of_q) in g.chunks_exact(row.len()).zip(q).zip(of_q) {
+            for ((g, &q), grad_q) in g.chunks_exact(row.len()).zip(q).zip(grad_q) {
                 let mut sum = T::zero();
-                for ((&g, &w), of_w) in g.iter().zip(row).zip(of_row.iter_mut()) {
+                for ((&g, &w), grad_w) in g.iter().zip(row).zip(grad_row.iter_mut()) {
                     sum += g * w;
-                    *of_w += g * q;
+                    *grad_w += g * q;
                 }
-                *of_q += sum;
+                *grad_q += sum;
             }
         },
     );
 }
 
-/// Adds to each row its number s times the row of x.
+/// `out_r += s_r x_r` for each row r.
 pub(super) fn add_scaled_rows<T: Real>(out: &mut [T], x: &[T], s: &[T], width: usize) {
     dispatch(
         #[inline(always)]
@@ -117,7 +124,7 @@ pub(super) fn add_scaled_rows<T: Real>(out: &mut [T], x: &[T], s: &[T], width: u
     );
 }
 
-/// Each row's number s times the row of x.
+/// `out_r = s_r x_r` for each row r.
 pub(super) fn scale_rows<T: Real>(out: &mut [T], x: &[T], s: &[T], width: usize) {
     dispatch(
         #[inline(always)]
@@ -131,7 +138,7 @@ pub(super) fn scale_rows<T: Real>(out: &mut [T], x: &[T], s: &[T], width: usize)
     );
 }
 
-/// Adds `row` to each row.
+/// Adds `row` to each row of `out`.
 pub(super) fn add_row<T: Real>(out: &mut [T], row: &[T]) {
     dispatch(
         #[inline(always)]
@@ -145,7 +152,7 @@ pub(super) fn add_row<T: Real>(out: &mut [T], row: &[T]) {
     );
 }
 
-/// Adds to each number the product of two rows.
+/// `out_r += a_r . b_r` for each row r.
 pub(super) fn add_dots<T: Real>(out: &mut [T], a: &[T], b: &[T], width: usize) {
     dispatch(
         #[inline(always)]
@@ -161,7 +168,7 @@ pub(super) fn add_dots<T: Real>(out: &mut [T], a: &[T], b: &[T], width: usize) {
     );
 }
 
-/// Adds all rows of x to `sum`.
+/// Adds every row of x to `sum`.
 pub(super) fn add_rows<T: Real>(sum: &mut [T], x: &[T]) {
     for row in x.chunks_exact(sum.len()) {
         for (sum, &v) in sum.iter_mut().zip(row) {

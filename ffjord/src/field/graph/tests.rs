@@ -17,8 +17,8 @@ fn field(particles: usize, dimension: usize, layers: usize, rng: &mut Rng) -> Re
     Ok((field, parameters))
 }
 
-/// The kernels' values and gradients are those of the composition, in blocks and chunks of every kind;
-/// the composition's gradients are those of central differences.
+/// The kernels' values and gradients agree with the composition's, for blocks and chunks of every kind; the
+/// composition's gradients agree with central differences.
 #[test]
 fn fields_are_differentiated_exactly() -> Result<()> {
     let mut rng = Rng::seed(0);
@@ -31,14 +31,14 @@ fn fields_are_differentiated_exactly() -> Result<()> {
         let mut var =
             |shape: &[usize]| Ok::<_, Error>(Var::from_tensor(&rng.normal_tensor(shape, DType::F64, &Device::Cpu)?)?);
         let (z, e) = (var(&[rows, dim])?, var(&[rows, dim])?);
-        let (of_value, of_divergence) = (var(&[rows, dim])?, var(&[rows])?);
+        let (grad_value, grad_divergence) = (var(&[rows, dim])?, var(&[rows])?);
         let probe = if noisy { Probe::Noise(e.as_tensor().clone()) } else { Probe::Basis };
         let penalty = Penalty { kinetic: 0.3, jacobian: 0.2 };
         let both = |t: f64| composed(&field, t, &z, None, &probe, penalty);
         let loss = |t: f64| {
             let (value, divergence) = both(t)?;
-            let second = (divergence * of_divergence.as_tensor())?.sum_all()?;
-            Ok(((value * of_value.as_tensor())?.sum_all()? + second)?)
+            let second = (divergence * grad_divergence.as_tensor())?.sum_all()?;
+            Ok(((value * grad_value.as_tensor())?.sum_all()? + second)?)
         };
         let (value, divergence) = both(0.7)?;
         let gradients = loss(0.7)?.backward()?;
@@ -57,7 +57,7 @@ fn fields_are_differentiated_exactly() -> Result<()> {
         let (got_value, got_divergence) = field.rates(&weights, 0.7, batch);
         close(&value, &got_value, "value")?;
         close(&divergence, &got_divergence, "divergence")?;
-        let seeds = (values(&of_value)?, values(&of_divergence)?);
+        let seeds = (values(&grad_value)?, values(&grad_divergence)?);
         let got = field.gradients(&weights, 0.7, batch, (&seeds.0, &seeds.1));
         let want = |var: &Tensor| gradients.get(var).cloned().ok_or_else(|| Error::Config("no gradient".into()));
         close(&value, &got.value, "value with gradients")?;
@@ -75,9 +75,10 @@ fn fields_are_differentiated_exactly() -> Result<()> {
     Ok(())
 }
 
-/// A context has its gradient, and features that go with their particles let the field go with them.
+/// The gradient with respect to a context is right, and the field is equivariant when particles are permuted along with
+/// their features.
 #[test]
-fn a_context_is_of_particles_and_of_all() -> Result<()> {
+fn a_context_holds_features_of_particles_and_of_the_configuration() -> Result<()> {
     let mut rng = Rng::seed(2);
     let (n, d) = (3, 2);
     for (features, width) in [(0, 2), (1, 3), (2, 7)] {
@@ -96,9 +97,9 @@ fn a_context_is_of_particles_and_of_all() -> Result<()> {
         };
         let d_loss = gradient_difference(loss, &parameters, &[("z", &z), ("c", &c)], &mut Rng::seed(1))?;
         assert!(d_loss < 1e-7, "{features}, {width}: {d_loss}");
-        // Particles 0 and 2 exchanged: an orthogonal map of the coordinates.
+        // Exchanging particles 0 and 2 is an orthogonal map of the coordinates.
         let basis = Tensor::new(centred_basis(n), &Device::Cpu)?.reshape((n - 1, n))?;
-        let exchange = |of_particles: &Tensor| of_particles.index_select(&Tensor::new(&[2u32, 1, 0], &Device::Cpu)?, 1);
+        let exchange = |particles: &Tensor| particles.index_select(&Tensor::new(&[2u32, 1, 0], &Device::Cpu)?, 1);
         let moved = |z: &Tensor| {
             let at = basis.t()?.contiguous()?.broadcast_matmul(&z.reshape((5, n - 1, d))?)?;
             Ok::<_, Error>(basis.broadcast_matmul(&exchange(&at)?)?.reshape((5, (n - 1) * d))?)
@@ -108,13 +109,13 @@ fn a_context_is_of_particles_and_of_all() -> Result<()> {
         let (value, divergence) = both(&z, &c)?;
         let (there, divergence_there) = both(&moved(&z)?, &moved_context)?;
         assert!(difference(&moved(&value)?, &there)? < 1e-12 && difference(&divergence, &divergence_there)? < 1e-11);
-        let told_apart = difference(&both(&moved(&z)?, &c)?.1, &divergence)? > 1e-6;
-        assert_eq!(told_apart, features > 0);
+        let distinguished = difference(&both(&moved(&z)?, &c)?.1, &divergence)? > 1e-6;
+        assert_eq!(distinguished, features > 0);
     }
     Ok(())
 }
 
-/// The divergence is the trace of the Jacobian that autograd gives.
+/// The divergence is the trace of the Jacobian, as autograd computes it.
 #[test]
 fn the_divergence_is_a_trace() -> Result<()> {
     let mut rng = Rng::seed(1);
@@ -131,7 +132,7 @@ fn the_divergence_is_a_trace() -> Result<()> {
 }
 
 #[test]
-fn sizes_that_cannot_be_are_errors() -> Result<()> {
+fn invalid_sizes_are_errors() -> Result<()> {
     let build = |dim: usize, config: GraphConfig| {
         let parameters = Parameters::new(DType::F32, &Device::Cpu, Rng::seed(0));
         Graph::new(dim, None, &config, &parameters.scope()).map(drop)

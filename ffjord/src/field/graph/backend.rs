@@ -1,11 +1,11 @@
-//! The operations that a graph field is made of, whoever carries them out.
+//! The operations of a graph field, independent of the backend that executes them.
 
 use crate::field::Activation;
 use candle_core::Tensor;
 use flows_core::ops;
 use flows_core::ops::kernel::Real;
 
-/// A smooth function of each number.
+/// A smooth elementwise function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Function {
     /// `u / (1 + e^-u)`.
@@ -19,12 +19,12 @@ pub(super) enum Function {
 }
 
 impl Function {
-    /// `y = phi(u)` and `slope = phi'(u)`.
+    /// Computes `y = phi(u)` and `slope = phi'(u)`.
     pub(super) fn value<T: Real>(self, u: &[T], y: &mut [T], slope: &mut [T]) {
         let one = T::one();
-        let mut each = |jet: &dyn Fn(T) -> (T, T)| {
+        let mut each = |function: &dyn Fn(T) -> (T, T)| {
             for ((&u, y), slope) in u.iter().zip(y.iter_mut()).zip(slope.iter_mut()) {
-                (*y, *slope) = jet(u);
+                (*y, *slope) = function(u);
             }
         };
         match self {
@@ -41,7 +41,7 @@ impl Function {
         }
     }
 
-    /// `phi''(u)`, given `y = phi(u)` and `slope = phi'(u)` as well.
+    /// Computes `phi''(u)` from u, `y = phi(u)` and `slope = phi'(u)`.
     pub(super) fn curvature<T: Real>(self, u: &[T], y: &[T], slope: &[T], out: &mut [T]) {
         let one = T::one();
         let pairs = || y.iter().zip(slope);
@@ -53,7 +53,7 @@ impl Function {
         }
     }
 
-    /// The same as operations of candle: `(phi(u), phi'(u))`.
+    /// `(phi(u), phi'(u))` in candle's operations.
     pub(super) fn composed(self, u: &Tensor) -> flows_core::Result<(Tensor, Tensor)> {
         match self {
             Self::Silu => Activation::Silu.composed(None, u),
@@ -75,34 +75,37 @@ impl Function {
 /// A constant matrix of the field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Constant {
-    /// From the coordinates of a configuration to those of its particles.
+    /// From the coordinates of a configuration to the positions of its particles.
     Embed,
-    /// Back: the transpose.
+    /// From positions to coordinates: the transpose of [`Self::Embed`].
     Project,
 }
 
-/// Values are rows of numbers with their tangents: one row for each configuration, particle or edge.
-/// Edges are the ordered pairs (i, j) of different particles of one configuration. Weights go by their
-/// index among those of the field.
-pub(super) trait Machine {
+/// Executes the operations of a graph field.
+///
+/// A value is a matrix with one row per configuration, particle or edge, along with its tangents. Edges are the
+/// ordered pairs (i, j) of distinct particles in one configuration. Weights are referred to by their index among
+/// the field's weights.
+pub(super) trait Backend {
+    /// A value with its tangents.
     type Value: Clone;
-    /// Why an operation fails.
+    /// The error of an operation.
     type Failure;
 
-    /// `w t + b`, a row for each particle.
-    fn of_time(&mut self, weight: usize, bias: usize) -> Result<Self::Value, Self::Failure>;
+    /// `w t + b` for each particle.
+    fn time_features(&mut self, weight: usize, bias: usize) -> Result<Self::Value, Self::Failure>;
 
-    /// `h + W c`, c being what the context says of each particle, if there is one.
-    fn given(&mut self, h: Self::Value, weight: usize) -> Result<Self::Value, Self::Failure>;
+    /// `h + W c` for each particle, where c is its context; h if there is no context.
+    fn add_context(&mut self, h: Self::Value, weight: usize) -> Result<Self::Value, Self::Failure>;
 
     /// `W x + b`.
     fn linear(&mut self, x: &Self::Value, weight: usize, bias: Option<usize>) -> Result<Self::Value, Self::Failure>;
 
-    /// A constant matrix times each configuration of x; rows of `width` numbers.
+    /// A constant matrix times each configuration in x, as rows of `width` numbers.
     fn constant(&mut self, x: &Self::Value, matrix: Constant, width: usize) -> Result<Self::Value, Self::Failure>;
 
-    /// `a_i + b_j + sum_c q_c W_c` for each edge, given two numbers q of each edge.
-    fn pairs(
+    /// `a_i + b_j + sum_c q_c W_c` for each edge, given two numbers q_c per edge.
+    fn edge_inputs(
         &mut self,
         a: &Self::Value,
         b: &Self::Value,
@@ -114,16 +117,16 @@ pub(super) trait Machine {
     fn difference(&mut self, x: &Self::Value) -> Result<Self::Value, Self::Failure>;
 
     /// `factor sum_j x_ij` for each particle.
-    fn collect(&mut self, x: &Self::Value, factor: f64) -> Result<Self::Value, Self::Failure>;
+    fn aggregate(&mut self, x: &Self::Value, factor: f64) -> Result<Self::Value, Self::Failure>;
 
-    /// A function of each number.
+    /// Applies an elementwise function.
     fn map(&mut self, x: &Self::Value, function: Function) -> Result<Self::Value, Self::Failure>;
 
-    /// Each row of x times its number s.
+    /// Each row of x times the row's number in s.
     fn times(&mut self, x: &Self::Value, s: &Self::Value) -> Result<Self::Value, Self::Failure>;
 
-    /// The square of each row's length.
-    fn square(&mut self, x: &Self::Value) -> Result<Self::Value, Self::Failure>;
+    /// The squared norm of each row.
+    fn squared_norm(&mut self, x: &Self::Value) -> Result<Self::Value, Self::Failure>;
 
     /// `a + factor b`.
     fn sum(&mut self, a: &Self::Value, b: &Self::Value, factor: f64) -> Result<Self::Value, Self::Failure>;
