@@ -36,6 +36,14 @@ impl Default for FitConfig {
     }
 }
 
+impl FitConfig {
+    /// The same settings with at most this many steps.
+    #[must_use]
+    pub fn with_steps(self, steps: u64) -> Self {
+        Self { train: TrainConfig { steps, ..self.train }, ..self }
+    }
+}
+
 /// The result of [`fit`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Fit {
@@ -61,11 +69,8 @@ pub struct Fit {
 /// let mut rng = flows_core::Rng::seed(0);
 /// let x = Toy::TwoMoons.sample(2000, &mut rng)?;
 /// let flow = Flow::new(FlowConfig::new(2, Nsf::default()), &mut rng)?;
-/// # let short = FitConfig { train: flows_core::train::TrainConfig { steps: 3, ..FitConfig::default().train }, ..FitConfig::default() };
-/// # fit(&flow, &x, short, &mut rng)?;
-/// # if false {
-/// fit(&flow, &x, FitConfig::default(), &mut rng)?;
-/// # }
+/// let fitted = fit(&flow, &x, FitConfig::default().with_steps(10), &mut rng)?;
+/// assert_eq!(fitted.steps, 10);
 /// # Ok::<(), flows_core::Error>(())
 /// ```
 ///
@@ -142,8 +147,7 @@ mod tests {
         let mean = Tensor::cat(&[(&context * 3.0)?, context.affine(-1.0, 100.0)?], 1)?;
         let x = (mean + (rng.normal_tensor((2000, 2), DType::F32, &Device::Cpu)? * 0.5)?)?;
         let flow = Flow::new(FlowConfig::new(2, Maf::default()).with_context(1), &mut rng)?;
-        let config =
-            FitConfig { train: TrainConfig { steps: 600, ..FitConfig::default().train }, ..Default::default() };
+        let config = FitConfig::default().with_steps(600);
         let fitted = fit(&flow, (&x, &context), config.clone(), &mut rng)?;
         let entropy = 2.0 * (0.5 * (2.0 * std::f64::consts::PI * std::f64::consts::E).ln() + 0.5f64.ln());
         let validation = fitted.validation.unwrap();
