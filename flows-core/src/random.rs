@@ -8,8 +8,7 @@ use serde::{Deserialize, Serialize};
 
 /// A seedable generator (ChaCha with 12 rounds) whose state can be saved and restored.
 ///
-/// The same seed gives the same numbers on every machine, up to rounding also in f32 and f64: all draws are
-/// made in f64 and rounded.
+/// The same seed gives the same numbers on every machine: all draws are made in f64 and, for f32 tensors, rounded.
 ///
 /// ```
 /// use flows_core::Rng;

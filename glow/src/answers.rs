@@ -50,7 +50,7 @@ impl Answers {
         rng: &mut Rng,
     ) -> Result<Self> {
         let scale = glow.config().condition.map(|condition| condition.scale);
-        let scale = scale.ok_or_else(|| Error::Config("the model is not given images".into()))?;
+        let scale = scale.ok_or_else(|| Error::Config("the model is not conditional on images".into()))?;
         let given = glow.context_of(&small)?.repeat((count, 1, 1, 1))?;
         let x = glow.detached().sample_at(temperature, count, Some(&given), rng)?;
         let bicubic = enlarge(&small, scale, Enlarging::Bicubic)?;

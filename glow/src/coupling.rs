@@ -26,8 +26,8 @@ const COMPONENTS: usize = 8;
 /// `inverse` is `z = (x + t) s`, `s = sigmoid(max(r, -7) + 2)`, where the network outputs all r, then all t; if bounded,
 /// with -2 in place of -7; if additive, `z = x + t`; or the inverse of a spline of x or of a mixture of logistics,
 /// where the network outputs all first parameters, then all second ones, and so on. The last convolution is initialised
-/// to zero, so that initially s is 0.88, a spline the identity and a mixture close to it. Weights: `0.weight`, `0.bias`, `1.weight`,
-/// `1.bias`, `2.weight`, `2.bias`, `2.log_scale`.
+/// to zero, so that initially s is 0.88, a spline is the identity and a mixture is close to it. Weights: `0.weight`,
+/// `0.bias`, `1.weight`, `1.bias`, `2.weight`, `2.bias`, `2.log_scale`.
 ///
 /// # Errors
 /// When the number of channels is odd, or a size is 0.

@@ -287,7 +287,7 @@ mod tests {
         std::fs::write(&over, "seed = 1\nbatch = 3").unwrap();
         assert_eq!(open(Some(&over)).unwrap()["batch"], 3.into());
         std::fs::write(&over, "seed = 2").unwrap();
-        refused(Some(&over), &["over.toml", "`seed`", "leave it out"]);
+        refused(Some(&over), &["over.toml", "`seed`", "omit it"]);
         // The checkpoint records the settings of the run.
         let metadata = [("state", r#"{"run":{"data":"x","seed":1}}"#.to_string())].into();
         crate::files::write_tensors(&path.join("training.safetensors"), &metadata, &[]).unwrap();

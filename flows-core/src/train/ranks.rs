@@ -221,7 +221,8 @@ impl Ranks {
         failed.map_or(Ok((own, any)), |message| Err(Error::Io(message)))
     }
 
-    /// The result of `own` on rank 0, the only rank that calls it: a random seed, for example, or the contents of a file.
+    /// The result of `own` on rank 0, the only rank that calls it: for example a random seed, or the contents of a
+    /// file.
     ///
     /// # Errors
     /// The error from `own`, on all ranks, and when a rank is gone.

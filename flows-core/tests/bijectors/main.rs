@@ -1,4 +1,4 @@
-//! What holds of every bijector, over a registry of all of them.
+//! Properties of every bijector, checked over a registry of all of them.
 
 mod autoregressive;
 mod combinators;
@@ -34,7 +34,7 @@ fn registry() -> Result<Vec<Case>> {
     Ok(cases)
 }
 
-/// Runs a check over cases and reports all that fail.
+/// Runs a check on every case and reports all failures.
 fn all(cases: Vec<Case>, check: impl Fn(&Case) -> Result<()>) {
     let failed = |case: &Case| check(case).err().map(|error| format!("{}: {error}", case.name()));
     let failures: Vec<String> = cases.iter().filter_map(failed).collect();
@@ -115,7 +115,7 @@ fn structures_count() -> Result<()> {
     Ok(())
 }
 
-/// Run where there is one: `cargo test --features cuda`.
+/// Needs a GPU: `cargo test --features cuda`.
 #[cfg(feature = "cuda")]
 #[test]
 fn devices_agree() -> Result<()> {

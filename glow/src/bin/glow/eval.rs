@@ -62,7 +62,8 @@ pub fn evaluate(
     })
 }
 
-/// Writes a line for each image: its name, its bits, and their distance from the mean of `others` in standard deviations.
+/// Writes a line for each image: its name, its bits, and their distance from the mean of `others` in standard
+/// deviations.
 fn write_scores(path: &Path, images: &Images, bits: &[f64], others: &[f64]) -> Result<()> {
     let Mean { mean, standard_error } = Mean::of(others);
     let deviation = standard_error * (others.len() as f64).sqrt();
