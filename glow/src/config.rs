@@ -10,8 +10,8 @@ pub enum CouplingKind {
     /// `z = (x + t) sigmoid(max(r, -7) + 2)`.
     #[default]
     Affine,
-    /// `z = (x + t) sigmoid(max(r, -2) + 2)`: a layer stretches samples at most twofold, so that samples slightly outside
-    /// the range of the data do not diverge.
+    /// `z = (x + t) sigmoid(max(r, -2) + 2)`: a layer stretches samples at most twofold, so that samples slightly
+    /// outside the range of the data do not diverge.
     Bounded,
     /// `z = x + t`.
     Additive,
@@ -124,8 +124,8 @@ pub struct GlowConfig {
     /// The names of the classes, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class_names: Option<Vec<String>>,
-    /// Channels of the [`ClassFeatures`](crate::ClassFeatures) on which all couplings and priors are conditioned. Without
-    /// them only the last level's normal distribution depends on the class.
+    /// Channels of the [`ClassFeatures`](crate::ClassFeatures) on which all couplings and priors are conditioned.
+    /// Without them only the last level's normal distribution depends on the class.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class_features: Option<usize>,
     /// Conditioning on an image of lower resolution, if any: the model is then a density of the images that it may come

@@ -7,8 +7,8 @@ use flows_core::ops::{ConvLayer, Fused, Outside};
 /// The standard deviation of the initial weights, as published.
 const DEVIATION: f64 = 0.05;
 
-/// Convolutions 3x3, 1x1 and 3x3 with ReLU, from `inputs` channels and those of a context if there is one, with `hidden`
-/// channels. The outputs are initially `start`, one number per channel.
+/// Convolutions 3x3, 1x1 and 3x3 with ReLU, from `inputs` channels and those of a context if there is one, with
+/// `hidden` channels. The outputs are initially `start`, one number per channel.
 ///
 /// Weights: `0.weight`, `0.bias`, `1.weight`, `1.bias`, `2.weight`, `2.bias`, `2.log_scale`.
 pub(crate) fn network(

@@ -23,11 +23,11 @@ const COMPONENTS: usize = 8;
 /// Dhariwal 2018, arXiv:1807.03039, section 3.3). If it is conditional, the network also takes `features` channels, the
 /// layer's context (B, F, H, W), below the kept half.
 ///
-/// `inverse` is `z = (x + t) s`, `s = sigmoid(max(r, -7) + 2)`, where the network outputs all r, then all t; if bounded,
-/// with -2 in place of -7; if additive, `z = x + t`; or the inverse of a spline of x or of a mixture of logistics,
-/// where the network outputs all first parameters, then all second ones, and so on. The last convolution is initialised
-/// to zero, so that initially s is 0.88, a spline is the identity and a mixture is close to it. Weights: `0.weight`,
-/// `0.bias`, `1.weight`, `1.bias`, `2.weight`, `2.bias`, `2.log_scale`.
+/// `inverse` is `z = (x + t) s`, `s = sigmoid(max(r, -7) + 2)`, where the network outputs all r, then all t; if
+/// bounded, with -2 in place of -7; if additive, `z = x + t`; or the inverse of a spline of x or of a mixture of
+/// logistics, where the network outputs all first parameters, then all second ones, and so on. The last convolution is
+/// initialised to zero, so that initially s is 0.88, a spline is the identity and a mixture is close to it. Weights:
+/// `0.weight`, `0.bias`, `1.weight`, `1.bias`, `2.weight`, `2.bias`, `2.log_scale`.
 ///
 /// # Errors
 /// When the number of channels is odd, or a size is 0.

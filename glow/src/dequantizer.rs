@@ -9,8 +9,8 @@ use flows_core::{Error, Result};
 use std::sync::Arc;
 
 /// The bijection between normal noise (4C, H/2, W/2) and dequantization noise in (0, 1) of an image (C, H, W), which
-/// is its context: a normal distribution and couplings, both conditioned on features of the image, then a sigmoid (Ho et
-/// al., Flow++, 2019, arXiv:1902.00275, section 3.1). The tensors are `encoder`, `normal`, `K.mix` and `K.coupling`.
+/// is its context: a normal distribution and couplings, both conditioned on features of the image, then a sigmoid (Ho
+/// et al., Flow++, 2019, arXiv:1902.00275, section 3.1). The tensors are `encoder`, `normal`, `K.mix` and `K.coupling`.
 ///
 /// # Errors
 /// When the config has no dequantizer or an invalid size.

@@ -38,8 +38,8 @@ pub struct Bits {
 }
 
 impl Bits {
-    /// The report on images with these log-densities, which are bounds by `draws` draws; the images had `unpadded` values
-    /// before padding, if they were padded.
+    /// The report on images with these log-densities, which are bounds by `draws` draws; the images had `unpadded`
+    /// values before padding, if they were padded.
     pub fn of(glow: &Glow, values: &[f64], draws: usize, unpadded: Option<usize>) -> Self {
         let dimensions = glow.config().dims();
         let bits = BitsPerDimension::of(values, dimensions, |mean| glow.bits(mean));

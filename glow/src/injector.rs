@@ -11,8 +11,8 @@ use std::sync::Arc;
 /// An affine map of all channels of images of `shape` (C, H, W) that depends only on `features` channels, the context
 /// (B, F, H, W) (Lugmayr et al., SRFlow, 2020, arXiv:2006.14200, equation 6).
 ///
-/// `inverse` is `z = (x + t) s`, `s = sigmoid(max(r, -7) + 2)`, where convolutions of the features, 3x3, 1x1 and 3x3 with
-/// `hidden` channels, output all r, then all t; the last is initialised to zero. The weights are named as in
+/// `inverse` is `z = (x + t) s`, `s = sigmoid(max(r, -7) + 2)`, where convolutions of the features, 3x3, 1x1 and 3x3
+/// with `hidden` channels, output all r, then all t; the last is initialised to zero. The weights are named as in
 /// [`coupling`](crate::coupling()).
 ///
 /// # Errors

@@ -142,8 +142,8 @@ impl GlowDensity {
         Ok(Tensor::cat(&parts, 0)?)
     }
 
-    /// Dequantizes integer values 0 to 255, (B, C, H, W): reduces them to the model's bits and adds uniform noise of the
-    /// width of a value, which gives inputs of the density.
+    /// Dequantizes integer values 0 to 255, (B, C, H, W): reduces them to the model's bits and adds uniform noise of
+    /// the width of a value, which gives inputs of the density.
     ///
     /// # Errors
     /// When the device fails.
@@ -188,8 +188,8 @@ impl GlowDensity {
     }
 
     /// A lower bound on `D ln bins` plus the log-probabilities of integer values 0 to 255, (B) in f64, for
-    /// [`Self::bits`]: `ln mean(p(x) / q)` over `draws` draws of the noise, where x is the image with noise of density q
-    /// (Burda et al., 2015, arXiv:1509.00519). No graph is built.
+    /// [`Self::bits`]: `ln mean(p(x) / q)` over `draws` draws of the noise, where x is the image with noise of density
+    /// q (Burda et al., 2015, arXiv:1509.00519). No graph is built.
     ///
     /// # Errors
     /// Same as [`Distribution::log_prob`], and when there are no draws.

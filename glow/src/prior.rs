@@ -11,9 +11,9 @@ use flows_core::shape::check_event;
 use flows_core::{Result, Structure};
 use std::sync::Arc;
 
-/// `x = m + z e^l` for images of `shape` (C, H, W), where m and l are a 3x3 convolution of the context (B, K, H, W) with
-/// K = `channels`: for the half that a level splits off, the context is the kept half, followed by features if there
-/// are any. It is initially the identity.
+/// `x = m + z e^l` for images of `shape` (C, H, W), where m and l are a 3x3 convolution of the context (B, K, H, W)
+/// with K = `channels`: for the half that a level splits off, the context is the kept half, followed by features if
+/// there are any. It is initially the identity.
 ///
 /// Weights: `weight` (2C, K, 3, 3), `bias`, `log_scale` (2C).
 ///

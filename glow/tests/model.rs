@@ -379,7 +379,8 @@ fn learnt_noise_bounds_the_probability() -> Result<()> {
     let log_density = log_density.unwrap();
     assert!(difference(&log_density, &(normal + log_det)?)? < 1e-9);
 
-    // With one draw the bound is the difference of log-densities; with more it uses the mean of the ratios and is tighter.
+    // With one draw the bound is the difference of log-densities; with more it uses the mean of the ratios and is
+    // tighter.
     let draw = |rng: &mut Rng| -> Result<Tensor> {
         let (x, log_density) = glow.with_noise(&images, rng)?;
         Ok((glow.log_prob(&x, None)? - log_density.unwrap())?)

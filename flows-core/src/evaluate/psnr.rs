@@ -3,8 +3,8 @@
 use crate::Result;
 use candle_core::{DType, Tensor};
 
-/// `10 log10(255^2 / mean squared error)` in decibels, for values 0 to 255 in any dtype. It is capped at the PSNR for an
-/// error of 1 in a single value, which identical images are given.
+/// `10 log10(255^2 / mean squared error)` in decibels, for values 0 to 255 in any dtype. It is capped at the PSNR for
+/// an error of 1 in a single value, which identical images are given.
 ///
 /// # Errors
 /// When the shapes differ.

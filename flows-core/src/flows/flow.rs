@@ -171,8 +171,8 @@ impl Config for FlowConfig {
 
 impl FlowDensity {
     /// Sets shift and scale from the columns of the training data, (B, features), and of their
-    /// context. Flows of angles do not standardize their data; columns with bounds are standardized after the map to the
-    /// reals.
+    /// context. Flows of angles do not standardize their data; columns with bounds are standardized after the map to
+    /// the reals.
     ///
     /// # Errors
     /// When a shape is wrong, a value is not finite or not within its bounds, or a context is missing or unexpected.

@@ -54,8 +54,8 @@ pub trait Settings: Serialize + DeserializeOwned {
 
 impl Program {
     /// The run that the arguments describe, and its checked settings. A new run's settings are those of the preset
-    /// (`preset` unless the arguments name one), overridden by the file `--config`, overridden by `flags`, a structure of
-    /// options, and by those in `args`. A resumed run's own settings are overridden by the file and by the flags in
+    /// (`preset` unless the arguments name one), overridden by the file `--config`, overridden by `flags`, a structure
+    /// of options, and by those in `args`. A resumed run's own settings are overridden by the file and by the flags in
     /// `args`. Nothing is written yet.
     ///
     /// With several `ranks`, rank 0 does this and sends the settings to the others.

@@ -259,8 +259,8 @@ impl Ranks {
         let sums = self.all(sum)?;
         match sums.iter().position(|sum| *sum != sums[0]) {
             Some(rank) => Err(Error::Data(format!(
-                "rank {rank} begins with different weights from rank 0: start all ranks with the same program, settings \
-                 and data, on processors of the same kind"
+                "rank {rank} begins with different weights from rank 0: start all ranks with the same program, \
+                 settings and data, on processors of the same kind"
             ))),
             None => Ok(()),
         }

@@ -19,13 +19,10 @@ pub struct Family {
     univariate: Arc<dyn Univariate>,
     /// The interval of its z, if it is not the whole line.
     domain: Option<(f64, f64)>,
-    /// Whether its slope is unbounded.
-    unbounded: bool,
 }
 
 pub fn families() -> Result<Vec<Family>> {
-    let family = |name, univariate: Arc<dyn Univariate>| Family { name, univariate, domain: None, unbounded: false };
-    let unbounded = |name, univariate| Family { unbounded: true, ..family(name, univariate) };
+    let family = |name, univariate: Arc<dyn Univariate>| Family { name, univariate, domain: None };
     let bounded = |name, univariate, low, high| Family { domain: Some((low, high)), ..family(name, univariate) };
     // A point at one end of the circle may come back at the other: stay slightly inside.
     let inside = PI - 1e-3;
@@ -60,7 +57,7 @@ fn bend(z: &Tensor, p: &Tensor) -> Result<(Tensor, Tensor)> {
 /// The families without parameters, which neither a coupling nor an autoregressive layer can use.
 fn fixed_families() -> Result<Vec<Family>> {
     // Where f32 still distinguishes 1 - x from 0.
-    let family = |name, univariate, low, high| Family { name, univariate, domain: Some((low, high)), unbounded: false };
+    let family = |name, univariate, low, high| Family { name, univariate, domain: Some((low, high)) };
     Ok(vec![
         family("exp", Arc::new(Fixed::Exp), -6.0, 6.0),
         family("softplus", Arc::new(Fixed::Softplus), -6.0, 6.0),
@@ -80,7 +77,6 @@ pub fn over(
 ) -> Case {
     let univariate = family.univariate.clone();
     let case = Case::new(name, move |scope| build(scope, univariate.clone()));
-    let case = if family.unbounded { case.overflows() } else { case };
     match family.domain {
         Some((low, high)) => case.within(low, high),
         None => case,

@@ -39,8 +39,8 @@ pub struct ImportArgs {
 
 /// Write a model as a state dict for PyTorch
 ///
-/// The tensors have the names and shapes of rosinality/glow-pytorch; the file is in the safetensors format, which PyTorch
-/// reads by `safetensors.torch.load_file`.
+/// The tensors have the names and shapes of rosinality/glow-pytorch; the file is in the safetensors format, which
+/// PyTorch reads by `safetensors.torch.load_file`.
 #[derive(Args)]
 #[command(after_long_help = "\
 Example:

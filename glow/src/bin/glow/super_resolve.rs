@@ -26,9 +26,9 @@ const MOST: usize = 1000;
 /// Draw larger images that a small image may come from
 ///
 /// Needs a model trained by `glow train --super-resolution`. Each image becomes a row of the picture: the image with
-/// square pixels, its bicubic enlargement, --count answers and, with --from high, the original. --from high takes images
-/// of the size of the answers, which are first shrunk by averaging squares, as in training, and reports the
-/// PSNR against them.
+/// square pixels, its bicubic enlargement, --count answers and, with --from high, the original. --from high takes
+/// images of the size of the answers, which are first shrunk by averaging squares, as in training, and reports the PSNR
+/// against them.
 ///
 /// PSNR is 10 log10(255^2 / mean squared error) in decibels, for the values that are written. Consistency is the PSNR
 /// of the answers, shrunk again, against the small image. A low --temperature draws answers that are close to each
@@ -151,8 +151,8 @@ fn small_image(glow: &Glow, path: &Path) -> Result<Tensor> {
         false => Err(Error::file(
             path,
             format!(
-                "is {} x {}, but the model enlarges images of {} x {}: scale it to that size, or give --from high if it \
-                 has the size of the answers",
+                "is {} x {}, but the model enlarges images of {} x {}: scale it to that size, or give --from high if \
+                 it has the size of the answers",
                 image.dims()[2],
                 image.dims()[3],
                 want[1],

@@ -61,8 +61,8 @@ fn presets() -> String {
 /// Hub (a name with -00000-of-00003 stands for all three), or a folder with parts named train... and test...; without a
 /// test part, one image in ten is held out. Without --data the program draws synthetic digits.
 ///
-/// uci-digits are 1,797 handwritten digits of 8 x 8 pixels: the test set of Optical Recognition of Handwritten Digits by
-/// E. Alpaydin and C. Kaynak (1998), UCI Machine Learning Repository, https://doi.org/10.24432/C50P49, CC BY 4.0.
+/// uci-digits are 1,797 handwritten digits of 8 x 8 pixels: the test set of Optical Recognition of Handwritten Digits
+/// by E. Alpaydin and C. Kaynak (1998), UCI Machine Learning Repository, https://doi.org/10.24432/C50P49, CC BY 4.0.
 #[derive(Args)]
 #[command(after_long_help = presets() + EXAMPLES)]
 pub struct TrainArgs {
