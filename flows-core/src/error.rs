@@ -10,7 +10,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[non_exhaustive]
 pub enum Error {
     /// A tensor does not have the required shape.
-    #[error("{what} has shape {got:?}, but {want} is wanted")]
+    #[error("{what} has shape {got:?}, but {want} is required")]
     Shape {
         /// What the caller calls the tensor.
         what: String,

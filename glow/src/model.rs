@@ -18,7 +18,7 @@ use std::ops::{Deref, Range};
 /// result of [`GlowDensity::context_of`].
 pub type Glow = Model<GlowConfig>;
 
-/// What a [`GlowConfig`] builds.
+/// The density built from a [`GlowConfig`].
 #[derive(Debug)]
 pub struct GlowDensity {
     config: GlowConfig,
@@ -127,7 +127,7 @@ impl GlowDensity {
     fn in_blocks(&self, rows: usize, f: impl Fn(Range<usize>) -> Result<Tensor> + Sync) -> Result<Tensor> {
         const COLOURS: usize = 1 << 15;
         if rows == 0 {
-            return Err(Error::Data("there is no image: give at least one".into()));
+            return Err(Error::Data("there are no images: give at least one".into()));
         }
         let most = (COLOURS / self.config.dims()).clamp(1, 64);
         // An even number of blocks, which does not depend on the number of threads, so that neither do the results.

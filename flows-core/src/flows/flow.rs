@@ -117,7 +117,7 @@ const COLUMNS: std::ops::RangeInclusive<usize> = 1..=1_000_000;
 /// ```
 pub type Flow = Model<FlowConfig>;
 
-/// What a [`FlowConfig`] builds: a flow between standardizing maps.
+/// The density built from a [`FlowConfig`]: a flow between standardizing maps.
 #[derive(Debug)]
 pub struct FlowDensity {
     transformed: Transformed,

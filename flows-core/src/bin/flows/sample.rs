@@ -85,7 +85,7 @@ fn contexts(flow: &Flow, args: &SampleArgs) -> Result<Option<Tensor>> {
 fn check_size(rows: usize, width: usize) -> Result<()> {
     match rows.checked_mul(width) {
         Some(1..=MOST) => Ok(()),
-        Some(0) => Err(Error::Config("0 rows are wanted; give --count at least 1".into())),
+        Some(0) => Err(Error::Config("0 rows were requested; give --count at least 1".into())),
         _ => Err(Error::Config(format!(
             "that is too much for one command: draw at most {} in all, more with other --seed",
             plural(MOST / width, "row")
