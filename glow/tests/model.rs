@@ -200,7 +200,7 @@ fn class_features_affect_every_level() -> Result<()> {
 }
 
 #[test]
-fn bits_are_those_of_the_paper() -> Result<()> {
+fn bits_follow_the_paper() -> Result<()> {
     let glow =
         Glow::new(GlowConfig { bits: 5, ..config([1, 2, 2], 1, CouplingKind::Affine, Mixing::Lu) }, &mut Rng::seed(0))?;
     // A uniform density over [-1/2, 1/2] takes all bits; 1/2 nat more per dimension takes 1/2 nat less.

@@ -20,7 +20,7 @@ mod tests {
     use candle_core::Device;
 
     #[test]
-    fn decibels_are_those_of_the_error() -> Result<()> {
+    fn decibels_by_hand() -> Result<()> {
         let a = Tensor::new(&[10u8, 200, 30, 40], &Device::Cpu)?;
         let b = Tensor::new(&[10u8, 205, 30, 40], &Device::Cpu)?;
         assert!((psnr(&b, &a)? - 10.0 * (65025.0 / 6.25f64).log10()).abs() < 1e-12);
