@@ -1,6 +1,6 @@
-//! Moving about in the noise of a model: from one point to another, around, and along what an attribute adds.
+//! Moving in the latent space of a model: interpolation, circles, and attribute directions.
 //!
-//! Every model is a bijection between its data and one standard normal vector, so these do for all of them: encode,
+//! Every model is a bijection between its data and a standard normal vector, so these work for all of them: encode,
 //! move, decode.
 //!
 //! ```
@@ -9,7 +9,7 @@
 //! let mut rng = Rng::seed(0);
 //! let (from, to) = (rng.normal_tensor((1, 100), DType::F64, &Device::Cpu)?, rng.normal_tensor((1, 100), DType::F64, &Device::Cpu)?);
 //! let path = arc(&from, &to, 5)?;
-//! // As long in between as at its ends, where the mean of the two would be too short to be a sample.
+//! // Points on the path are as long as its ends, whereas the mean of the two would be too short to be a sample.
 //! let length = |z: &candle_core::Tensor| z.sqr()?.sum_all()?.sqrt()?.to_scalar::<f64>();
 //! assert!((length(&path[2])? / length(&from)? - 1.0).abs() < 0.2);
 //! # Ok::<(), flows_core::Error>(())
@@ -23,7 +23,7 @@ use serde::Serialize;
 use std::f64::consts::TAU;
 use std::path::Path;
 
-/// `count` points from one (1, D) to another along an arc, both included (spherical interpolation: Shoemake, 1985).
+/// `count` points on the arc between two points (1, D), ends included (spherical interpolation: Shoemake, 1985).
 ///
 /// # Errors
 /// When the shapes differ.
@@ -37,8 +37,8 @@ pub fn arc(from: &Tensor, to: &Tensor, count: usize) -> Result<Vec<Tensor>> {
     (0..count).map(at).collect()
 }
 
-/// `count` points along a circle through two points (1, D), from the first one on, over this many turns, both ends
-/// included: all as likely as the two where these are independent draws.
+/// `count` points along a circle through two points (1, D), starting at the first, over this many turns, ends
+/// included. If the two are independent draws, all points are about as likely as they are.
 ///
 /// # Errors
 /// When the shapes differ.
@@ -50,7 +50,7 @@ pub fn circle(through: [&Tensor; 2], turns: f64, count: usize) -> Result<Vec<Ten
     (0..count).map(at).collect()
 }
 
-/// What each end of an arc of this angle contributes to the point at the share t of it.
+/// The weights of the two ends in the point at fraction t of an arc of this angle.
 fn arc_weights(angle: f64, t: f64) -> [f64; 2] {
     if angle.sin() < 1e-3 || angle.is_nan() {
         return [1.0 - t, t];
@@ -58,8 +58,8 @@ fn arc_weights(angle: f64, t: f64) -> [f64; 2] {
     [1.0 - t, t].map(|share| (share * angle).sin() / angle.sin())
 }
 
-/// The direction of an attribute, (1, D): the mean noise of examples `with` it less that of examples `without`, (N, D)
-/// each.
+/// The direction of an attribute, (1, D): the mean latent of examples `with` it, (N, D), minus that of examples
+/// `without` it, (M, D).
 ///
 /// # Errors
 /// When the shapes differ.
@@ -68,8 +68,8 @@ pub fn direction(with: &Tensor, without: &Tensor) -> Result<Tensor> {
     Ok((mean(with)? - mean(without)?)?)
 }
 
-/// Writes the direction of an attribute to a file of this kind, which belongs to the model of that config and those
-/// weights alone.
+/// Writes the direction of an attribute to a file of this kind, tied to the model with this config and these
+/// parameters.
 ///
 /// # Errors
 /// When the file cannot be written.
@@ -84,10 +84,10 @@ pub fn save_direction(
     save_model(path, kind, &origin, &[("direction".to_string(), direction.clone())])
 }
 
-/// The direction that [`save_direction`] wrote, (1, `dims`), which must be of this model.
+/// Reads a direction (1, `dims`) written by [`save_direction`] for this model.
 ///
 /// # Errors
-/// When the file cannot be read, or is of another kind or of another model.
+/// When the file cannot be read, or is of another kind or for another model.
 pub fn load_direction(
     path: &Path,
     kind: &str,
@@ -98,15 +98,15 @@ pub fn load_direction(
     let file = load_model(path)?;
     file.expect_kind(kind)?;
     if file.config::<serde_json::Value>().ok() != Some(origin(config, parameters)?) {
-        return Err(Error::file(path, "is a direction of another model; learn it again by --with and --without"));
+        return Err(Error::file(path, "is a direction of another model; compute it again by --with and --without"));
     }
     match file.tensors.get("direction").filter(|t| t.dims() == [1, dims]) {
         Some(direction) => Ok(direction.clone()),
-        None => Err(Error::file(path, "holds no direction; learn it again by --with and --without")),
+        None => Err(Error::file(path, "holds no direction; compute it again by --with and --without")),
     }
 }
 
-/// Which model a direction is of: its config, and a hash of its weights (FNV-1a over their bits) that tells others.
+/// The identity of a model: its config, and a hash of its weights (FNV-1a over their bits).
 fn origin(config: &impl Serialize, parameters: &Parameters) -> Result<serde_json::Value> {
     let mut hash = 0xcbf2_9ce4_8422_2325u64;
     for (_, weights) in parameters.tensors() {
@@ -130,9 +130,9 @@ mod tests {
         for angle in [0.3f64, 1.5, 3.0] {
             for t in [0.0, 0.2, 0.5, 1.0] {
                 let [a, b] = arc_weights(angle, t);
-                // Of a x + b y, x and y being of length 1 with this angle between them.
+                // The length of a x + b y for unit vectors x and y with this angle between them.
                 assert!((a * a + b * b + 2.0 * a * b * angle.cos() - 1.0).abs() < 1e-12, "{angle} {t}");
-                // Its angle to the first is the share t of the whole.
+                // Its angle to the first end is the fraction t of the whole.
                 assert!((a + b * angle.cos() - (t * angle).cos()).abs() < 1e-12, "{angle} {t}");
             }
         }

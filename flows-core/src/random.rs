@@ -1,4 +1,4 @@
-//! The one source of randomness: explicit, seeded, and saved with a training run.
+//! The source of randomness: explicit, seeded, and saved with a training run.
 
 use crate::{Result, ops::elements};
 use candle_core::{DType, Device, Shape, Tensor};
@@ -8,8 +8,7 @@ use serde::{Deserialize, Serialize};
 
 /// A seedable generator (ChaCha with 12 rounds) whose state can be saved and restored.
 ///
-/// The same seed gives the same numbers on every machine, for f32 and f64 alike: all draws are
-/// made in f64 and rounded.
+/// The same seed gives the same numbers on every machine: all draws are made in f64 and, for f32 tensors, rounded.
 ///
 /// ```
 /// use flows_core::Rng;
@@ -20,17 +19,17 @@ use serde::{Deserialize, Serialize};
 pub struct Rng(ChaCha12Rng);
 
 impl Rng {
-    /// The generator that `seed` determines.
+    /// A generator with this seed.
     pub fn seed(seed: u64) -> Self {
         Self(ChaCha12Rng::seed_from_u64(seed))
     }
 
-    /// A new generator, independent of this one, that this one's next number determines.
+    /// A new, independent generator, seeded by the next number of this one.
     pub fn fork(&mut self) -> Self {
         Self::seed(self.0.random())
     }
 
-    /// A uniform number of [0, 1).
+    /// A uniform number in [0, 1).
     pub fn uniform(&mut self) -> f64 {
         self.0.random()
     }
@@ -45,7 +44,7 @@ impl Rng {
         distribution.sample(&mut self.0)
     }
 
-    /// A uniform whole number of [0, `bound`); 0 for a bound of 0.
+    /// A uniform integer in [0, `bound`); 0 for a bound of 0.
     pub fn below(&mut self, bound: usize) -> usize {
         if bound == 0 { 0 } else { self.0.random_range(0..bound) }
     }
@@ -65,7 +64,7 @@ impl Rng {
         self.tensor(shape, dtype, device, Self::normal)
     }
 
-    /// A tensor of independent uniform numbers of [0, 1).
+    /// A tensor of independent uniform numbers in [0, 1).
     ///
     /// # Errors
     /// When it has more than 2^30 elements or the device cannot hold it.
@@ -73,7 +72,7 @@ impl Rng {
         self.tensor(shape, dtype, device, Self::uniform)
     }
 
-    /// A tensor of independent draws of `next`.
+    /// A tensor of independent draws from `next`.
     ///
     /// # Errors
     /// When it has more than 2^30 elements or the device cannot hold it.
@@ -86,7 +85,7 @@ impl Rng {
     ) -> Result<Tensor> {
         let shape = shape.into();
         let n = elements(shape.dims())?;
-        // Straight to f32 where that is wanted: half the memory, one pass.
+        // Directly in f32 if required: half the memory, one pass.
         if dtype == DType::F32 {
             let values: Vec<f32> = (0..n).map(|_| next(self) as f32).collect();
             return Ok(Tensor::from_vec(values, shape, device)?);

@@ -1,29 +1,28 @@
-//! Checks and helpers that every bijector needs, one of your own included.
+//! Shape checks and helpers for bijectors, including user-defined ones.
 
 use crate::{Error, Result};
 use candle_core::Tensor;
 
-/// Passes if `tensor`, which the message calls `what`, is a batch of `event`s of floating point numbers, and gives
-/// the batch size.
+/// Checks that `tensor`, which errors call `what`, is a floating-point tensor (B, event...), and returns B.
 ///
 /// # Errors
-/// When it is of another shape or type, or has no rows.
+/// When it has another shape or dtype, or no rows.
 pub fn check_event(what: &str, tensor: &Tensor, event: &[usize]) -> Result<usize> {
-    // Candle panics at functions of integers.
+    // Candle panics on elementary functions of integers.
     if !tensor.dtype().is_float() {
-        return Err(Error::Data(format!("{what} is of type {:?}: convert it to f32 or f64", tensor.dtype())));
+        return Err(Error::Data(format!("{what} has dtype {:?}: convert it to f32 or f64", tensor.dtype())));
     }
     check_shape(what, tensor, event)
 }
 
-/// [`check_event`] for events of any type.
+/// [`check_event`] for tensors of any dtype.
 ///
 /// # Errors
-/// When the tensor is of another shape or has no rows.
+/// When the tensor has another shape or no rows.
 pub fn check_shape(what: &str, tensor: &Tensor, event: &[usize]) -> Result<usize> {
     match tensor.dims() {
-        // Candle panics at sums over nothing.
-        [0, ..] => Err(Error::Data(format!("{what} has no row: give at least one"))),
+        // Candle panics on empty sums.
+        [0, ..] => Err(Error::Data(format!("{what} has no rows: give at least one"))),
         [batch, rest @ ..] if rest == event => Ok(*batch),
         got => {
             let want: String = event.iter().map(|d| format!(", {d}")).collect();
@@ -32,10 +31,10 @@ pub fn check_shape(what: &str, tensor: &Tensor, event: &[usize]) -> Result<usize
     }
 }
 
-/// The context, known to be of shape (`batch`, `width`).
+/// Checks that the context is (`batch`, `width`), and returns it.
 ///
 /// # Errors
-/// When it is missing or of another shape.
+/// When it is missing or has another shape.
 pub fn check_context(context: Option<&Tensor>, width: usize, batch: usize) -> Result<&Tensor> {
     let Some(context) = context else {
         return Err(Error::Config(format!("this flow is conditional: give a context of shape ({batch}, {width})")));
@@ -51,7 +50,7 @@ pub fn batch_shape(batch: usize, event: &[usize]) -> Vec<usize> {
     [&[batch], event].concat()
 }
 
-/// The log-determinant of a map that preserves volume: zeros, (B), for an input v of shape (B, event...).
+/// The log-determinant of a volume-preserving map: zeros (B), for an input v (B, event...).
 ///
 /// # Errors
 /// When v has no batch dimension.
@@ -59,10 +58,10 @@ pub fn zero_log_det(v: &Tensor) -> Result<Tensor> {
     Ok(Tensor::zeros(v.dim(0)?, v.dtype(), v.device())?)
 }
 
-/// One log-determinant, a scalar or of shape (1), for all rows of a batch, (B).
+/// Broadcasts one log-determinant, () or (1), to all rows of a batch, (B).
 ///
 /// # Errors
-/// When it has more elements than one.
+/// When it has more than one element.
 pub fn shared_log_det(log_det: &Tensor, batch: usize) -> Result<Tensor> {
     Ok(log_det.broadcast_as(batch)?)
 }

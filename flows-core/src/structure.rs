@@ -1,10 +1,10 @@
-//! What a model is made of, as a tree for people to read.
+//! The structure of a model as a tree for display.
 
 use crate::text::count;
 use candle_core::Tensor;
 use std::fmt;
 
-/// A node of the tree that `Display` of a flow prints: name, details, own parameters, parts.
+/// A node of the tree printed by a flow's `Display`: name, details, own parameters, parts.
 ///
 /// ```
 /// use flows_core::Structure;
@@ -26,13 +26,13 @@ impl Structure {
         Self { name: name.into(), details: details.into(), own: 0, parts: Vec::new() }
     }
 
-    /// A node with the name of a type alone, as `Debug` gives it: what is shown of a type that says nothing else.
+    /// A node with only the name of a type, taken from its `Debug` output: the default for types without a structure.
     pub fn named_after(value: &dyn fmt::Debug) -> Self {
         let debug = format!("{value:?}");
         Self::new(debug.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default(), "")
     }
 
-    /// Adds parameters of the node's own.
+    /// Adds to the number of the node's own parameters.
     pub fn with_parameters(mut self, count: usize) -> Self {
         self.own += count;
         self
@@ -50,13 +50,13 @@ impl Structure {
         self
     }
 
-    /// Adds parts in order.
+    /// Adds several parts, in order.
     pub fn parts(mut self, parts: impl IntoIterator<Item = Structure>) -> Self {
         self.parts.extend(parts);
         self
     }
 
-    /// The parameters of the node and all its parts.
+    /// The number of parameters of the node and all its parts.
     pub fn total(&self) -> usize {
         self.own + self.parts.iter().map(Self::total).sum::<usize>()
     }

@@ -1,4 +1,4 @@
-//! Numbers as people write them.
+//! Human-readable numbers.
 
 /// `1234567` as `1,234,567`.
 pub fn count(n: usize) -> String {
@@ -13,7 +13,7 @@ pub fn count(n: usize) -> String {
     out
 }
 
-/// A number of things: `1 row`, `2,000 rows`.
+/// A count with its noun: `1 row`, `2,000 rows`.
 pub fn plural(n: usize, noun: &str) -> String {
     format!("{} {noun}{}", count(n), if n == 1 { "" } else { "s" })
 }

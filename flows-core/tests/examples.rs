@@ -1,4 +1,4 @@
-//! Every example runs, and ends with what it asserts.
+//! Runs every example, including its assertions.
 
 use flows_core::Result;
 
@@ -32,7 +32,7 @@ macro_rules! run {
 
 run!(anomalies conditional density own_bijector own_flow own_loop reverse_kl);
 
-/// The pictures that the introduction shows are those that the example draws, but for rounding.
+/// The pictures in the introduction are those that the example draws, up to rounding.
 #[cfg(feature = "plot")]
 #[test]
 fn introduction() -> Result<()> {

@@ -1,4 +1,4 @@
-//! `flows figures` leaves pictures that can be opened, and figures that can be read.
+//! `flows figures` writes valid pictures and results.
 
 use std::process::Command;
 
@@ -39,5 +39,5 @@ fn all_figures_are_written() {
     assert!(String::from_utf8_lossy(&refused.stderr).contains("--overwrite"));
     let picture = std::fs::read(out.join("figures.png")).unwrap();
     flows("1");
-    assert!(picture == std::fs::read(out.join("figures.png")).unwrap(), "one seed gave two pictures");
+    assert!(picture == std::fs::read(out.join("figures.png")).unwrap(), "the same seed gave different pictures");
 }

@@ -1,4 +1,4 @@
-//! What holds of every named flow.
+//! Properties of every named flow.
 
 use candle_core::{DType, Device, Tensor, backprop::GradStore};
 use flows_core::bijectors::{Bounds, ResidualSettings, Support};
@@ -14,7 +14,7 @@ use std::f64::consts::PI;
 const CPU: &Device = &Device::Cpu;
 
 #[test]
-fn dropout_is_that_of_training_alone() -> Result<()> {
+fn dropout_is_only_active_in_training() -> Result<()> {
     let network = NetworkConfig::Residual { hidden: 16, blocks: 1, activation: Activation::Silu, dropout: 0.5 };
     let model: NamedFlow = Nsf { layers: 2, network, ..Nsf::default() }.into();
     for features in [1, 3] {
@@ -31,8 +31,8 @@ fn dropout_is_that_of_training_alone() -> Result<()> {
     Ok(())
 }
 
-/// The flow of this name, small enough for a test where its defaults are not, and smooth: a kink would
-/// spoil the differences that gradients are compared with.
+/// The flow of this name, reduced to a size for tests, and smooth: kinks would
+/// spoil the finite differences that gradients are compared with.
 fn model(name: &str) -> Result<NamedFlow> {
     let network = NetworkConfig::Mlp { hidden: vec![16], activation: Activation::Tanh };
     let residual = NetworkConfig::Residual { hidden: 16, blocks: 1, activation: Activation::Silu, dropout: 0.0 };
@@ -56,7 +56,7 @@ fn model(name: &str) -> Result<NamedFlow> {
     })
 }
 
-/// Flows of all names over `features` columns, weights a little off their start.
+/// Flows of all names over `features` columns, with slightly perturbed weights.
 fn flows(features: usize, context: Option<usize>, dtype: DType) -> Result<Vec<(&'static str, Flow)>> {
     let build = |name: &&'static str| {
         let config = FlowConfig { context, ..FlowConfig::new(features, model(name)?) };
@@ -71,13 +71,13 @@ fn context(rows: usize, width: Option<usize>, dtype: DType) -> Result<Option<Ten
     width.map(|width| Rng::seed(3).normal_tensor((rows, width), dtype, CPU)).transpose()
 }
 
-/// The bijector of every flow for the checks of all bijectors, with and without a context.
+/// The bijector of every flow, with and without a context, for the checks of all bijectors.
 fn cases() -> Vec<Case> {
     let case = |name: &'static str, width: Option<usize>| {
         let build = move |scope: &Scope| model(name)?.architecture().bijector(3, width, scope);
         let case = Case::new(format!("{name} given {width:?}"), build).noise(0.05);
         let case = if name == "circular-spline" { case.within(1e-3 - PI, PI - 1e-3) } else { case };
-        // The singular vectors are known to the root of their tolerance.
+        // The singular vectors are accurate to the square root of their tolerance.
         let case = if name == "residual" { case.gradient_tolerance(1e-6) } else { case };
         let case = if name == "umnn" { case.overflows() } else { case };
         if width.is_some() { case.given([2]) } else { case }
@@ -85,7 +85,7 @@ fn cases() -> Vec<Case> {
     NamedFlow::NAMES.iter().flat_map(|name| [case(name, None), case(name, Some(2))]).collect()
 }
 
-/// Runs a check over all flows and reports all that fail.
+/// Runs a check on every flow and reports all failures.
 fn all(check: fn(&Case) -> Result<()>) {
     each(&cases(), check).unwrap_or_else(|error| panic!("{error}"));
 }
@@ -100,7 +100,7 @@ fn derivatives() {
     all(Case::derivatives);
 }
 
-/// The twin without a graph gives the same numbers, after a change of the weights too.
+/// The detached copy gives the same numbers, also after the weights have changed.
 #[test]
 fn detached_flows_are_the_same() -> Result<()> {
     for (name, flow) in flows(3, Some(2), DType::F64)? {
@@ -130,7 +130,7 @@ fn rows_are_independent() {
 }
 
 #[test]
-fn all_sizes_build_and_densities_are_those_of_samples() -> Result<()> {
+fn all_sizes_build_and_sample_log_probs_agree() -> Result<()> {
     const ROWS: usize = 50;
     for (features, width) in [(1, None), (2, None), (5, None), (1, Some(3)), (2, Some(1)), (5, Some(3))] {
         for (name, flow) in flows(features, width, DType::F32)? {
@@ -171,7 +171,7 @@ fn impossible_configs_are_errors() -> Result<()> {
 
 #[test]
 fn densities_integrate_to_one() -> Result<()> {
-    // The middles of a grid's squares: nearly exact but for the kinks of spline densities.
+    // The midpoint rule, nearly exact except for the kinks of spline densities.
     const SIDE: usize = 300;
     for (name, flow) in flows(2, None, DType::F64)? {
         let bound = if name == "circular-spline" { PI } else { 8.0 };
@@ -220,7 +220,7 @@ fn draws_keep_to_bounds() -> Result<()> {
         for (name, width) in [("maf", None), ("nsf", Some(2)), ("real-nvp", None)] {
             let config = FlowConfig { context: width, ..FlowConfig::new(4, model(name)?).with_bounds(bounds) };
             let flow = Flow::on(config, dtype, CPU, rng)?;
-            // Far from the standard normal, so that draws come to the bounds.
+            // Far from the standard normal, so that draws reach the bounds.
             perturb(flow.parameters(), 0.8, rng)?;
             let noise = (rng.normal_tensor((ROWS, 4), dtype, CPU)? * 2.0)?;
             let support = Support::bounded([4], bounds);
@@ -250,7 +250,7 @@ fn draws_keep_to_bounds() -> Result<()> {
 }
 
 #[test]
-fn bounded_columns_are_standardized_behind_their_map() -> Result<()> {
+fn bounded_columns_are_standardized_after_their_map() -> Result<()> {
     let rng = &mut Rng::seed(2);
     let bounds = [Bounds::above(2.0), Bounds::between(0.0, 1.0)];
     let config = FlowConfig {
@@ -276,7 +276,7 @@ fn bounded_columns_are_standardized_behind_their_map() -> Result<()> {
     }
     let angles = FlowConfig::new(2, model("circular-spline")?).with_bounds(bounds);
     assert!(Flow::new(angles, rng).is_err());
-    // Files without bounds are as they were.
+    // Files without bounds are unchanged.
     let plain = serde_json::to_value(FlowConfig::new(2, model("maf")?)).map_err(json_error)?;
     assert!(plain.get("bounds").is_none());
     Ok(())
@@ -287,7 +287,7 @@ fn json_error(error: serde_json::Error) -> Error {
 }
 
 #[test]
-fn configs_are_written_and_read() -> Result<()> {
+fn configs_round_trip() -> Result<()> {
     for name in NamedFlow::NAMES {
         let config = FlowConfig::new(2, NamedFlow::named(name)?).with_context(3);
         let value = serde_json::to_value(&config).map_err(json_error)?;
@@ -297,7 +297,7 @@ fn configs_are_written_and_read() -> Result<()> {
         let text = toml::to_string(&config).map_err(|e| Error::Config(e.to_string()))?;
         let read: FlowConfig = toml::from_str(&text).map_err(|e| Error::Config(e.to_string()))?;
         assert_eq!(read, config, "{name} through TOML:\n{text}");
-        // What is not said is as it is by default; what nobody knows is refused, at every depth.
+        // Omitted settings take their defaults; unknown keys are refused at every depth.
         let short: FlowConfig =
             serde_json::from_value(json!({ "features": 2, "model": { "kind": name } })).map_err(json_error)?;
         assert_eq!(short, FlowConfig::new(2, NamedFlow::named(name)?), "{name}");
@@ -322,7 +322,7 @@ fn objects(value: &Value, path: &str) -> Vec<String> {
 }
 
 #[test]
-fn flows_show_what_they_are() -> Result<()> {
+fn flows_display_their_structure() -> Result<()> {
     for width in [None, Some(3)] {
         for (name, flow) in flows(5, width, DType::F32)? {
             let (text, count) = (flow.to_string(), flow.parameters().count());
@@ -353,7 +353,7 @@ fn every_weight_learns_from_the_forward_divergence() -> Result<()> {
 }
 
 #[test]
-fn gradients_are_those_of_recomputed_activations() -> Result<()> {
+fn recomputed_activations_give_the_same_gradients() -> Result<()> {
     const ROWS: usize = 16;
     for (features, width) in [(1, None), (5, None), (5, Some(3))] {
         for (name, flow) in flows(features, width, DType::F64)? {
@@ -390,7 +390,7 @@ fn gradients_are_those_of_recomputed_activations() -> Result<()> {
     Ok(())
 }
 
-/// A flow that an earlier version has saved is what it was then.
+/// A flow saved by an earlier version loads unchanged.
 #[test]
 fn an_old_model_is_read() -> Result<()> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/flow.safetensors");
@@ -399,7 +399,7 @@ fn an_old_model_is_read() -> Result<()> {
     let want = Tensor::new(&[-2.788_948f32, -2.787_012, -2.459_642, -2.768_726_6, -8.856_076], &Device::Cpu)?;
     let error = difference(&flow.log_prob(&x, None)?, &want)?;
     assert!(error < 1e-4, "{error}");
-    // It is written as it was read.
+    // It is saved again as it was.
     let folder = tempfile::tempdir().unwrap();
     let copy = folder.path().join("copy.safetensors");
     flow.save(&copy)?;

@@ -1,4 +1,4 @@
-//! Values, log-determinants and gradients of other implementations, read from the golden cases.
+//! Comparison with values, log-determinants and gradients of other implementations, read from golden cases.
 
 use candle_core::{DType, Device, Tensor, Var};
 use flows_core::bijectors::univariate::{Affine, DeepSigmoid, Univariate};
@@ -11,14 +11,14 @@ use serde_json::{Map, Value};
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-/// One file: what it is of and its tensors, in the type that is tested.
+/// One golden file: its kind, its config, and its tensors in the tested dtype.
 struct Golden {
     kind: String,
     config: Map<String, Value>,
     tensors: HashMap<String, Tensor>,
 }
 
-/// Value and log-determinant of what the file is of, and the leaves that gradients are for.
+/// The value and log-determinant for a golden file, and the leaves for gradients.
 struct Outcome {
     y: Tensor,
     log_det: Tensor,
@@ -50,7 +50,7 @@ impl Golden {
         self.tensors.keys().filter_map(|name| name.strip_prefix(prefix)).collect()
     }
 
-    /// Fails at a setting that is not one of these, nor a description in words.
+    /// Fails at a setting that is neither one of these nor a description in words.
     fn settings(&self, known: &[&str]) -> Result<()> {
         const WORDS: [&str; 4] = ["map", "entries", "diagonal", "constraint"];
         match self.config.keys().find(|key| !WORDS.contains(&key.as_str()) && !known.contains(&key.as_str())) {
@@ -63,7 +63,7 @@ impl Golden {
         self.config.get(name).and_then(Value::as_f64).ok_or_else(|| bad(format!("the config has no number `{name}`")))
     }
 
-    /// Fails unless a setting has the one value that there is.
+    /// Fails unless a setting has the only supported value.
     fn only(&self, name: &str, value: &str) -> Result<()> {
         match self.config.get(name) {
             Some(Value::String(got)) if got == value => Ok(()),
@@ -136,7 +136,7 @@ impl Golden {
         }
     }
 
-    /// A univariate function whose raw parameters are these, (B, N) or (B, N, P) each, side by side.
+    /// A univariate function with these raw parameters, each (B, N) or (B, N, P), concatenated.
     fn elementwise(
         &self,
         names: &[&str],
@@ -156,7 +156,7 @@ impl Golden {
         Ok(Outcome { y, log_det: ops::sum_event(&log)?, leaves })
     }
 
-    /// A bijector whose weights are the file's.
+    /// A bijector with the file's weights.
     fn module<B: Bijector>(
         &self,
         build: impl Fn(&Scope) -> Result<B>,
@@ -168,7 +168,7 @@ impl Golden {
         let mut weights = HashMap::new();
         for name in self.names("param.") {
             let value = self.tensor(&format!("param.{name}"))?;
-            // Vectors may be written as rows or not.
+            // Vectors may be saved as rows.
             let own = parameters.tensors().into_iter().find(|(own, _)| own == name);
             let value = own.map_or(Ok(value.clone()), |(_, own)| value.reshape(own.shape()))?;
             weights.insert(name.to_string(), value);
@@ -185,7 +185,7 @@ impl Golden {
     }
 }
 
-/// Fails unless everything in the file is what comes out here, within `tolerance`.
+/// Fails unless everything in the file agrees with our results within `tolerance`.
 fn check(path: &Path, dtype: DType, tolerance: f64) -> Result<()> {
     let (golden, exact) = (Golden::read(path, dtype)?, Golden::read(path, DType::F64)?);
     let Outcome { y, log_det, leaves } = golden.outcome(dtype)?;

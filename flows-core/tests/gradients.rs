@@ -1,4 +1,4 @@
-//! The gradients that training takes are those of a plain backward pass.
+//! The gradients used in training equal those of a plain backward pass.
 
 use candle_core::{DType, Device, Tensor, backprop::GradStore};
 use flows_core::distributions::Distribution;
@@ -51,7 +51,7 @@ fn of_the_likelihood_and_of_samples() -> Result<()> {
         for (name, flow) in flows(context)? {
             let given = context.map(|width| Rng::seed(3).normal_tensor((ROWS, width), DType::F64, CPU)).transpose()?;
             let x = flow.sample(ROWS, given.as_ref(), &mut Rng::seed(4))?.detach();
-            // Passes change buffers: each starts from the same.
+            // Passes change buffers: start each from the same state.
             let start = flow.parameters().snapshot()?.into_iter().collect();
             let likelihood = || forward_kl(&flow, &x, given.as_ref(), &mut Rng::seed(5));
             let samples = || {
@@ -73,7 +73,7 @@ fn of_the_likelihood_and_of_samples() -> Result<()> {
     Ok(())
 }
 
-/// A graph of samples that pieces share: their backward passes run through it at the same time.
+/// Pieces share a graph of samples, which their backward passes traverse concurrently.
 #[test]
 fn of_pieces_that_share_a_graph() -> Result<()> {
     const ROWS: usize = 400;
@@ -93,7 +93,7 @@ fn of_pieces_that_share_a_graph() -> Result<()> {
     Ok(())
 }
 
-/// Two backward passes at a time through one network's node.
+/// Two concurrent backward passes through one network's node.
 #[test]
 fn of_two_losses_of_one_network() -> Result<()> {
     let parameters = Parameters::new(DType::F64, CPU, Rng::seed(0));

@@ -1,4 +1,4 @@
-//! Training for real, in seconds, to a stated figure.
+//! Short training runs that must reach a stated figure.
 
 use candle_core::{DType, Tensor};
 use flows_core::data::{Dataset, Energy, Shuffle, Toy};
@@ -47,7 +47,7 @@ fn a_coupling_flow_fits_an_energy_by_reverse_kl() -> Result<()> {
     Ok(())
 }
 
-/// The figures of `docs/results.md`, by the program that made them.
+/// Reproduces the figures of `docs/results.md` with the program.
 #[cfg(feature = "cli")]
 #[test]
 #[ignore = "trains for up to a minute a density"]

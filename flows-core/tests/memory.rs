@@ -1,4 +1,4 @@
-//! What recomputing activations costs and saves, at depth 64.
+//! Gradients and memory of recomputed activations, at depth 64.
 
 use candle_core::{DType, Device, Tensor, Var};
 use flows_core::bijectors::univariate::{Affine, RqSpline};
@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;
 
-/// The tests of this file wait for each other: they would see each other's memory.
+/// Serialises the tests of this file, which would measure each other's memory.
 static ALONE: Mutex<()> = Mutex::new(());
 
 type Step = fn(usize, &Scope) -> Result<Vec<Box<dyn Bijector>>>;
@@ -72,7 +72,7 @@ fn multi_scale(depth: usize, scope: &Scope) -> Result<Box<dyn Bijector>> {
     Ok(Box::new(MultiScale::new(levels)?))
 }
 
-/// A flow with f32 weights off their start, and a batch of its data.
+/// A flow with perturbed f32 weights, and a batch of its data.
 fn flow(
     build: impl Fn(&Scope) -> Result<Box<dyn Bijector>>,
     noise: f64,
@@ -88,7 +88,7 @@ fn flow(
     Ok((Transformed::new(Box::new(base), bijector)?, parameters, x))
 }
 
-/// The relative difference of the gradients of all weights, and of the weight where it is largest.
+/// The relative difference of the gradients, over all weights together and for the worst weight.
 fn drift(stored: &LossGradients, other: &LossGradients, weights: &[(String, Var)]) -> Result<(f64, f64)> {
     let (mut difference, mut norm, mut worst) = (0.0, 0.0, 0.0f64);
     let (Some(stored), Some(other)) = (&stored.gradients, &other.gradients) else { panic!("the loss is not finite") };
@@ -119,12 +119,12 @@ fn gradients_are_the_same_at_depth_64() -> Result<()> {
     Ok(())
 }
 
-/// Bytes that a step of training needs at most beyond the weights, their gradients and what else was
-/// there before.
+/// The peak memory of a training step in bytes, beyond the weights, their gradients and what was allocated
+/// before.
 fn peak(build: impl Fn(&Scope) -> Result<Box<dyn Bijector>>, memory: Memory) -> Result<f64> {
     let (flow, parameters, x) = flow(build, 0.02, 512)?;
     let run = || memory.forward_kl(&flow, &x, None, &mut Rng::seed(3)).and_then(Loss::gradients);
-    // Thread pools start at the first call.
+    // The first call starts the thread pools.
     run()?;
     let before = MEMORY.current_usage();
     MEMORY.reset_peak_usage();

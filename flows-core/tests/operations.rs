@@ -1,4 +1,4 @@
-//! Fused operations against plain compositions of candle's operations, over random shapes.
+//! Fused operations compared with plain compositions of candle's operations, over random shapes.
 
 use candle_core::{DType, Device, Tensor, Var};
 use flows_core::ops::{Direction, Ends, FusedActivation, RqSplineSettings, Simd, linear, rq_spline};
@@ -31,7 +31,7 @@ fn plain_linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, activation: 
     })
 }
 
-/// The largest difference, in value and gradients, of the fused map in `dtype` from the plain one in f64.
+/// The largest difference, in value and gradients, between the fused map in `dtype` and the plain one in f64.
 fn linear_difference(
     [batch, inputs, outputs]: [usize; 3],
     with_bias: bool,
@@ -40,7 +40,7 @@ fn linear_difference(
     seed: u64,
 ) -> Result<f64> {
     let mut rng = Rng::seed(seed);
-    // Random numbers that are the same in both types.
+    // Random numbers that are exact in both dtypes.
     let mut draw =
         |shape: &[usize]| -> Result<Tensor> { Ok(rng.normal_tensor(shape, DType::F32, CPU)?.to_dtype(DType::F64)?) };
     let scale = (inputs as f64).sqrt().recip();
@@ -61,7 +61,7 @@ fn linear_difference(
     };
     let mut worst = 0.0f64;
     for (want, got) in run(DType::F64, true)?.iter().zip(run(dtype, false)?) {
-        // Of numbers that are sums of many, relative to the largest.
+        // Relative to the largest value, since values are sums of many terms.
         let size = want.abs()?.flatten_all()?.max(0)?.to_scalar::<f64>()?.max(1.0);
         worst = worst.max(difference(&(want / size)?, &(got.to_dtype(DType::F64)? / size)?)?);
     }
@@ -83,7 +83,7 @@ proptest! {
         activation in activation(),
         seed: u64,
     ) {
-        // In f32 the other side of a ReLU's kink is nearer than rounding now and then.
+        // In f32 rounding occasionally crosses the kink of a ReLU.
         let single = if activation == FusedActivation::Relu { FusedActivation::Tanh } else { activation };
         let shape = [batch, inputs, outputs];
         let fine = linear_difference(shape, with_bias, activation, DType::F64, seed);
@@ -139,7 +139,7 @@ fn splines_do_not_depend_on_the_number_of_threads() -> Result<()> {
         let raw = Var::from_tensor(&rng.normal_tensor((rows, 7, settings.parameter_count()), DType::F32, CPU)?)?;
         let same = same_on_any_threads(|| {
             let (value, log) = rq_spline(&x, &raw, settings, direction)?;
-            // Logarithms are minus infinity outside.
+            // Logarithms are minus infinity outside the support.
             let loss = (value.sum_all()? + log.maximum(-1e3)?.sum_all()?)?;
             let mut results = gradients(&loss, &[&x, &raw])?;
             results.extend([value, log]);

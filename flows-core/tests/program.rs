@@ -1,4 +1,4 @@
-//! The program `flows` as a user meets it.
+//! The program `flows`, tested from the command line.
 
 use flows_core::files::save_model;
 use serde_json::Value;
@@ -10,7 +10,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// A model and a run that are small enough to train in a moment.
+/// Settings of a run that trains in a moment.
 const TINY: &str = r#"
 batch = 16
 samples = [200, 40, 60]
@@ -18,7 +18,7 @@ train = { steps = 20, evaluate_every = 10, checkpoint_every = 5 }
 model = { kind = "real-nvp", layers = 2, network = { kind = "mlp", hidden = [8], activation = "relu" } }
 "#;
 
-/// A folder with the settings and a table of two columns, and a third to condition on.
+/// A folder with the settings and a table of two columns and a third to condition on.
 fn folder() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let row = |i: i32| format!("{},{},{}\n", f64::from(i % 7) - 3.0, f64::from(i * i % 11), i % 2);
@@ -42,7 +42,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// What the program printed, once it has succeeded.
+/// The program's output; it must succeed.
 fn succeeds(folder: &Path, args: &str) -> String {
     let output = run(folder, args);
     assert!(output.status.success(), "{args}: {}", text(&output.stderr));
@@ -54,7 +54,7 @@ fn json(folder: &Path, args: &str) -> Value {
     serde_json::from_str(&printed).unwrap_or_else(|e| panic!("{args}: {e} in {printed}"))
 }
 
-/// The program ends with this status, and says all of `words` in one line.
+/// Asserts that the program fails with this status and a one-line error that contains all `words`.
 fn fails(folder: &Path, args: &str, status: i32, words: &[&str]) {
     let output = run(folder, args);
     let said = text(&output.stderr);
@@ -77,7 +77,7 @@ fn a_conditional_model_from_training_to_pictures() {
         assert!(fs::metadata(here.join("run").join(name)).unwrap().len() > 0, "{name}");
     }
 
-    // The figure of the run, from its folder alone.
+    // The likelihood of the run, given only its folder.
     assert_eq!(json(here, "eval run --json")["result"]["log_likelihood"].as_f64(), Some(nats));
     assert!(succeeds(here, "eval run/model.safetensors --data table.csv").contains("80 rows of table.csv"));
 
@@ -162,7 +162,7 @@ fn bad_input_is_named_and_nothing_is_overwritten() {
     fails(here, "train --config bad.toml --out new", 2, &["batch"]);
     fs::write(here.join("bad.toml"), "batch 16").unwrap();
     fails(here, "train --config bad.toml --out new", 2, &["bad.toml", "line 1"]);
-    // What is wrong with the settings is said before the data is looked for, whatever their size.
+    // Errors in the settings, including sizes, are reported before the data is read.
     let far = "4611686018427387904";
     for (settings, words) in [
         ("proportions = { trian = 1 }".to_string(), &["`trian`"][..]),
@@ -203,20 +203,20 @@ fn bad_input_is_named_and_nothing_is_overwritten() {
     fails(here, "train --config bad.toml --out new", 2, &["too large"]);
     assert!(!here.join("new").exists());
 
-    // The columns of the data, with and without a context, are not the model's.
+    // The columns of the data, with or without a context, are not the model's.
     fs::write(here.join("two.csv"), "1,2\n3,4\n").unwrap();
     fails(here, "eval run --data two.csv", 2, &["two.csv has 2 columns", "over 3"]);
     fails(here, "score run --data table.csv --context group", 2, &["2 columns", "without a context"]);
     fails(here, "sample run --context two.csv", 2, &["has no context"]);
     fails(here, "sample run --count 18446744073709551615", 2, &["too much", "--seed"]);
     fails(here, "sample run --count 0", 2, &["--count"]);
-    // What the disk refuses is not the user's input.
-    fails(here, "sample run --out nowhere/drawn.csv", 1, &["make the folder"]);
+    // Failures of the disk are not the user's fault.
+    fails(here, "sample run --out nowhere/drawn.csv", 1, &["create the folder"]);
     fails(here, "sample run --out drawn.txt", 2, &[".npy nor .csv"]);
     fails(here, "plot density run --out d.png", 2, &["3 columns"]);
     fails(here, "plot loss . --out d.png", 2, &["metrics.jsonl"]);
 
-    // What is no model.
+    // Files that are not models.
     let damage = |name: &str, bytes: &[u8]| fs::write(here.join(name), bytes).unwrap();
     let with = |old: &str, new: &str| {
         let at = model.windows(old.len()).position(|w| w == old.as_bytes()).unwrap();
@@ -256,14 +256,14 @@ fn a_run_is_not_replaced_unasked() {
     let model = || fs::read(here.join("run/model.safetensors")).unwrap();
     succeeds(here, "train --config tiny.toml --out run -q --tensorboard");
     let first = model();
-    fails(here, "train --config tiny.toml --out run", 2, &["holds a run already", "--resume", "--overwrite"]);
+    fails(here, "train --config tiny.toml --out run", 2, &["already holds a run", "--resume", "--overwrite"]);
     fails(here, "train --out run --resume --overwrite", 2, &["cannot be used with"]);
     fails(here, "train --out other --resume", 2, &["no run to resume"]);
     fails(here, "train --out tiny.toml", 2, &["is a file"]);
     for flag in ["--model maf", "--data rings", "--context 0", "--no-standardize"] {
         fails(here, &format!("train --out run --resume {flag}"), 2, &["cannot be used with"]);
     }
-    // A run that diverges before it was ever saved leaves the one that it was to replace.
+    // A run that diverges before it was ever saved keeps the run that it was to replace.
     let config = fs::read(here.join("run/config.toml")).unwrap();
     fails(here, "train --config tiny.toml --lr 1e38 --out run --overwrite -q", 1, &["diverged"]);
     assert_eq!((model(), fs::read(here.join("run/config.toml")).unwrap()), (first.clone(), config));
@@ -277,11 +277,11 @@ fn a_run_is_not_replaced_unasked() {
     };
     assert_eq!(events(), 1);
 
-    // A finished run goes on when there are more steps; the same seed gives the same model again.
+    // A finished run can be extended; the same seed gives the same model again.
     let longer = json(here, "train --out run --resume --steps 30 --json -q");
     assert_eq!((&longer["steps"], events()), (&30.into(), 2));
     assert_ne!(model(), first);
-    // Nothing is left to do, and nothing is forgotten of what was done.
+    // Nothing is left to do, and the results are kept.
     let again = json(here, "train --out run --resume --json -q");
     assert_eq!((&again["seconds"], &again["test"]), (&longer["seconds"], &longer["test"]));
     succeeds(here, "train --config tiny.toml --out run --overwrite -q");
@@ -289,16 +289,16 @@ fn a_run_is_not_replaced_unasked() {
     let metrics = fs::read_to_string(here.join("run/metrics.jsonl")).unwrap();
     assert_eq!(metrics.lines().count(), 20);
 
-    // What the run wrote down repeats it.
+    // The settings written by the run reproduce it.
     succeeds(here, "train --config run/config.toml --out again -q");
     assert_eq!(fs::read(here.join("again/model.safetensors")).unwrap(), first);
-    // Another seed is another run; so is another architecture of the same name.
+    // Another seed gives another model; so does another architecture of the same name.
     succeeds(here, "train --config tiny.toml --seed 1 --model real-nvp --batch 8 --lr 0.01 --out third -q");
     assert_ne!(fs::read(here.join("third/model.safetensors")).unwrap(), first);
 }
 
 #[test]
-fn columns_go_by_their_names() {
+fn columns_are_matched_by_name() {
     let folder = folder();
     let here = folder.path();
     let table = fs::read_to_string(here.join("table.csv")).unwrap();
@@ -311,7 +311,7 @@ fn columns_go_by_their_names() {
     succeeds(here, "train --data table.csv --config tiny.toml --out run -q");
     succeeds(here, "train --data table.csv --context group,height --config tiny.toml --out given -q");
     for run in ["run", "given"] {
-        // The file of the model knows the names by itself.
+        // The model file contains the names.
         fs::copy(here.join(run).join("model.safetensors"), here.join("lone.safetensors")).unwrap();
         assert_eq!(nats("lone.safetensors", "turned.csv"), nats(run, "table.csv"));
         let renamed = if run == "run" { "`width`" } else { "`weight`" };
@@ -327,7 +327,7 @@ fn columns_go_by_their_names() {
     let drawn = |contexts: &str| succeeds(here, &format!("sample given --count 4 --context {contexts}"));
     assert_eq!(drawn("contexts.csv"), drawn("ordered.csv"));
 
-    // Names that have to be quoted are the same on standard output and in a file.
+    // Quoted names are the same on standard output and in a file.
     fs::write(here.join("quoted.csv"), table.replace("height", "\"height, cm\"")).unwrap();
     succeeds(here, "train --data quoted.csv --config tiny.toml --out quoted -q");
     let printed = succeeds(here, "sample quoted --count 2");
@@ -335,7 +335,7 @@ fn columns_go_by_their_names() {
     assert!(printed.starts_with("\"height, cm\",weight,group\n"), "{printed}");
     assert_eq!(printed, fs::read_to_string(here.join("drawn.csv")).unwrap());
 
-    // The folder of a run can be used from anywhere, as long as its data is what it was.
+    // The folder of a run can be used from anywhere, as long as its data is unchanged.
     let elsewhere = tempfile::tempdir().unwrap();
     let run = here.join("run").display().to_string();
     assert!(succeeds(elsewhere.path(), &format!("eval {run}")).contains("(test)"));
@@ -364,7 +364,7 @@ fn a_residual_flow_takes_a_context() {
     let args = "train --data table.csv --context group --config residual.toml --model residual --out run --json -q";
     let nats = json(here, args)["test"]["log_likelihood"].as_f64().unwrap();
     assert_eq!(json(here, "eval run --json")["result"]["log_likelihood"].as_f64(), Some(nats));
-    // The context matters: a row is of another density in another group.
+    // The context matters: a row has another density in another group.
     fs::write(here.join("rows.csv"), "height,weight,group\n1,2,0\n1,2,1\n").unwrap();
     let scores = json(here, "score run --data rows.csv --json");
     let density = |row: usize| scores["log_likelihood"][row].as_f64().unwrap();
@@ -383,7 +383,7 @@ fn data_and_models_come_from_the_hub() {
     let files = ["table.csv", "run/model.safetensors"].map(|name| fs::read(here.join(name)).unwrap());
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
-    // As much of the Hub as serves two files; the thread ends with the test.
+    // A minimal Hub that serves two files; the thread ends with the test.
     std::thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
             let lines = BufReader::new(stream.try_clone().unwrap()).lines().map_while(|l| l.ok());
@@ -420,7 +420,7 @@ fn data_and_models_come_from_the_hub() {
     }
 }
 
-/// Starts a run that takes a while, and waits until `file` is there.
+/// Starts a long run, and waits until `file` exists.
 fn started(here: &Path, out: &str, file: &str) -> std::process::Child {
     let child = flows(here, &format!("train --config long.toml --out {out}"))
         .stdout(Stdio::null())
@@ -442,7 +442,7 @@ fn long(here: &Path) {
     fs::write(here.join("long.toml"), long).unwrap();
 }
 
-/// Resumes the run, and gives the step from which it went on.
+/// Resumes the run, and returns the step from which it resumed.
 fn resumed(here: &Path, out: &str) -> u64 {
     let output = run(here, &format!("train --out {out} --resume"));
     let said = text(&output.stderr);
@@ -475,7 +475,7 @@ fn a_killed_run_resumes_to_the_same_model() {
 
 #[cfg(unix)]
 #[test]
-fn ctrl_c_saves_and_says_how_to_go_on() {
+fn ctrl_c_saves_and_says_how_to_resume() {
     let folder = folder();
     let here = folder.path();
     long(here);
@@ -499,9 +499,9 @@ fn one_process_at_a_time_trains_in_a_folder() {
         fails(here, &format!("train {settings} --out run {flag} -q"), 2, &["in use", "--out"]);
     }
     assert!(child.try_wait().unwrap().is_none(), "the run has ended");
-    // What uses a model is in nobody's way.
+    // Commands that only read the model are not locked out.
     succeeds(here, "sample run --count 2");
-    // A process that dies leaves no lock, and what it was writing is removed.
+    // A process that dies leaves no lock, and its temporary files are removed.
     child.kill().unwrap();
     child.wait().unwrap();
     let half = here.join("run/.model.safetensors.1.0.tmp");
@@ -542,7 +542,7 @@ fn a_resumed_run_is_what_it_was() {
     fs::write(&config, &settings).unwrap();
     assert_eq!(fs::read(here.join("run/model.safetensors")).unwrap(), model);
 
-    // Bytes in the metrics that are no text are no reason to stop.
+    // Invalid UTF-8 in the metrics is not an error.
     let path = here.join("run/metrics.jsonl");
     let metrics = fs::read(&path).unwrap();
     let half = metrics.len() / 2;
@@ -552,7 +552,7 @@ fn a_resumed_run_is_what_it_was() {
     assert!(output.status.success() && said.contains("1 line that cannot be read"), "{said}");
     assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 29);
     succeeds(here, "train --config tiny.toml --steps 30 --out whole -q");
-    // What losses are is written down, so that their axis can say it.
+    // The results say what the losses measure, which labels their axis.
     let results: Value = serde_json::from_slice(&fs::read(here.join("run/results.json")).unwrap()).unwrap();
     assert_eq!(results["losses"][0]["unit"], "negative log-likelihood (nats)");
     succeeds(here, "plot loss run whole --out loss.svg");

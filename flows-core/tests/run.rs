@@ -1,4 +1,4 @@
-//! A run whose loop is the program's own: it collects, then learns, as reinforcement learning does.
+//! A run with a custom loop that alternates between collecting and learning, as in reinforcement learning.
 
 use candle_core::{DType, Device, Tensor};
 use flows_core::cli::{OutputArgs, RunArgs};
@@ -43,10 +43,10 @@ enum Stream {
     Actions,
 }
 
-/// What the arms pay.
+/// The expected rewards of the arms.
 const RETURNS: [f32; 3] = [0.1, 1.0, 0.3];
 
-/// The user who presses Ctrl-C.
+/// Stops at a step, like a user who presses Ctrl-C.
 struct Stop(u64);
 
 impl Observer for Stop {
@@ -55,7 +55,7 @@ impl Observer for Stop {
     }
 }
 
-/// Trains a policy by REINFORCE, and gives the probability of each arm.
+/// Trains a policy by REINFORCE, and returns the probability of each arm.
 fn train(out: &Path, overwrite: bool, stop: u64) -> Result<Vec<f32>> {
     let args = RunArgs { out: Some(out.into()), overwrite, ..Default::default() };
     let output = OutputArgs { quiet: true, ..Default::default() };

@@ -1,4 +1,4 @@
-//! Flows over signals, which are trained at one length and used at others.
+//! Flows over signals that are trained at one length and used at others.
 
 use candle_core::{DType, Device, Tensor};
 use flows_core::bijectors::univariate::Affine;
@@ -11,7 +11,7 @@ use flows_core::{Config, Model, Result, Rng};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// A flow of two levels over signals of one channel.
+/// A flow of two levels over single-channel signals.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Signals {
     length: usize,
@@ -47,7 +47,7 @@ impl Config for Signals {
     }
 }
 
-/// How much of a sample the next one keeps.
+/// The autoregressive coefficient.
 const KEPT: f64 = 0.9;
 
 /// Stationary autoregressive signals of variance 1: `x_t = 0.9 x_(t-1) + sqrt(0.19) noise`.
@@ -63,7 +63,7 @@ fn signals(count: usize, length: usize, rng: &mut Rng) -> Result<Tensor> {
     Ok(Tensor::from_vec(values, (count, 1, length), &Device::Cpu)?.to_dtype(DType::F32)?)
 }
 
-/// How many nats a sample the model falls short of the density of the signals.
+/// The gap in nats per sample between the model's log-likelihood and the exact one.
 fn short(model: &Model<Signals>, rng: &mut Rng) -> Result<f64> {
     let length = model.config().length as f64;
     let given = 0.5 * (std::f64::consts::TAU * std::f64::consts::E).ln();
@@ -87,12 +87,12 @@ fn trained(rng: &mut Rng) -> Result<Model<Signals>> {
 }
 
 #[test]
-fn what_is_learnt_of_segments_serves_recordings() -> Result<()> {
+fn a_flow_trained_on_segments_models_recordings() -> Result<()> {
     let mut rng = Rng::seed(0);
     let segments = trained(&mut rng)?;
     let recordings = segments.with_config(Signals { length: 100, ..segments.config().clone() })?;
     for model in [&segments, &recordings] {
-        // An independent normal distribution of each sample would fall short by 0.8.
+        // Independent normal samples would fall short by 0.8.
         let short = short(model, &mut rng)?;
         assert!((-0.02..0.1).contains(&short), "{short} nats a sample short at {}", model.config().length);
     }
@@ -113,12 +113,12 @@ fn models_of_other_lengths_are_one_model() -> Result<()> {
     let longer = model.with_config(Signals { length: 12, ..config.clone() })?;
     assert_eq!(model.parameters().names(), longer.parameters().names());
     let (x, y) = (signals(16, 8, &mut rng)?, signals(16, 12, &mut rng)?);
-    // The first batch of either initialises both.
+    // Initialising either model initialises both.
     longer.initialize(&(&y * 3.0)?, None)?;
     let before = model.log_prob(&x, None)?;
     model.initialize(&x, None)?;
     assert_eq!(difference(&before, &model.log_prob(&x, None)?)?, 0.0);
-    // A step of either moves both, and their twins.
+    // A step of either updates both, and their detached copies.
     for by in [&model, &longer] {
         let before = [model.log_prob(&x, None)?, longer.log_prob(&y, None)?];
         let batch = if by.config().length == 8 { &x } else { &y };
@@ -140,7 +140,7 @@ fn models_of_other_lengths_are_one_model() -> Result<()> {
 }
 
 #[test]
-fn what_does_not_fit_is_named() -> Result<()> {
+fn mismatched_parameters_are_named() -> Result<()> {
     let config = Signals { length: 8, steps: 2, hidden: 4 };
     let model = Model::new(config.clone(), &mut Rng::seed(2))?;
     let message = |other: Signals| model.with_config(other).unwrap_err().to_string();

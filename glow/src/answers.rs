@@ -1,4 +1,4 @@
-//! Larger images that a small one may be of.
+//! Super-resolution: larger images that a small image may come from.
 
 use crate::Glow;
 use candle_core::{DType, Device, Tensor};
@@ -7,17 +7,17 @@ use flows_core::evaluate::psnr;
 use flows_core::{Error, Result, Rng};
 use serde::Serialize;
 
-/// A small image with what a Glow with a [`Condition`](crate::Condition) and bicubic polynomials make of it, all as
-/// whole colours 0 to 255.
+/// A small image, enlarged by a Glow with a [`Condition`](crate::Condition) and by bicubic interpolation, all with
+/// integer values 0 to 255.
 #[derive(Clone, Debug)]
 pub struct Answers {
     /// The small image, (1, C, h, w).
     pub small: Tensor,
-    /// The small image enlarged by bicubic polynomials, (1, C, H, W).
+    /// The small image enlarged by bicubic interpolation, (1, C, H, W).
     pub bicubic: Tensor,
-    /// Draws of the model, (N, C, H, W).
+    /// Draws from the model, (N, C, H, W).
     pub answers: Tensor,
-    /// The image that the small one was made of, if it is known, (1, C, H, W).
+    /// The image from which the small one was computed, if known, (1, C, H, W).
     pub original: Option<Tensor>,
     scale: usize,
 }
@@ -25,23 +25,23 @@ pub struct Answers {
 /// Peak signal-to-noise ratios of [`Answers`] in decibels ([`psnr`]).
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct AnswersPsnr {
-    /// Of the answers against the original: the mean over the answers.
+    /// The mean over the answers of their PSNR against the original.
     pub samples: Option<f64>,
-    /// Of the mean of the answers against the original.
+    /// The PSNR of the mean of the answers against the original.
     pub mean: Option<f64>,
-    /// Of the image enlarged by bicubic polynomials against the original.
+    /// The PSNR of the bicubic enlargement against the original.
     pub bicubic: Option<f64>,
-    /// Of the answers made smaller again against the small image: the mean over the answers.
+    /// The mean over the answers of the PSNR of the shrunk answer against the small image.
     pub consistency: f64,
-    /// Of the image enlarged by bicubic polynomials likewise.
+    /// The PSNR of the shrunk bicubic enlargement against the small image.
     pub consistency_of_bicubic: f64,
 }
 
 impl Answers {
-    /// `count` draws at a temperature for a small image, (1, C, h, w) in whole colours.
+    /// `count` draws at a temperature for a small image, (1, C, h, w) with integer values.
     ///
     /// # Errors
-    /// When the model is not given images, or those of another shape.
+    /// When the model is not conditional on images, or the image has the wrong shape.
     pub fn draw(
         glow: &Glow,
         small: Tensor,
@@ -50,14 +50,14 @@ impl Answers {
         rng: &mut Rng,
     ) -> Result<Self> {
         let scale = glow.config().condition.map(|condition| condition.scale);
-        let scale = scale.ok_or_else(|| Error::Config("the model is not given images".into()))?;
+        let scale = scale.ok_or_else(|| Error::Config("the model is not conditional on images".into()))?;
         let given = glow.context_of(&small)?.repeat((count, 1, 1, 1))?;
         let x = glow.detached().sample_at(temperature, count, Some(&given), rng)?;
         let bicubic = enlarge(&small, scale, Enlarging::Bicubic)?;
         Ok(Self { small, bicubic, answers: colours(&x)?, original, scale })
     }
 
-    /// How near the answers are to the original, and to the small image.
+    /// How close the answers are to the original and to the small image.
     ///
     /// # Errors
     /// When the original has another shape.
@@ -79,8 +79,8 @@ impl Answers {
         Ok(AnswersPsnr { samples, mean, bicubic, consistency, consistency_of_bicubic })
     }
 
-    /// All side by side, (N, C, H, W): the small image enlarged without more ado, by bicubic polynomials, the answers,
-    /// the original.
+    /// A row of pictures, (N, C, H, W): the small image enlarged with square pixels, its bicubic enlargement, the
+    /// answers, the original.
     ///
     /// # Errors
     /// When the original has another shape.
@@ -91,10 +91,10 @@ impl Answers {
     }
 }
 
-/// The whole colours nearest to those of images of the model, not those of its bits alone.
+/// The nearest integer values 0 to 255 of the model's images, at full depth rather than the model's bits.
 fn colours(x: &Tensor) -> Result<Tensor> {
     let values = x.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
-    // A conversion takes NaN to black, and what is out of range to its end.
+    // The conversion maps NaN to black and clamps values out of range.
     let colour = |v: f64| ((v + 0.5) * 256.0 - 0.5).round() as u8;
     Ok(Tensor::from_vec(values.into_iter().map(colour).collect::<Vec<u8>>(), x.shape(), &Device::Cpu)?)
 }

@@ -1,13 +1,13 @@
-//! What a Glow learns of each class.
+//! Learned features of classes.
 
 use candle_core::{DType, Tensor};
 use flows_core::nn::{Init, Mode, Network, Scope};
 use flows_core::{Error, Result, Structure};
 
-/// Features of each class at several sizes, which are weights themselves: a picture of the class in every channel.
+/// Features of each class at several sizes, which are themselves weights: an image per class and channel.
 ///
-/// It reads classes, (B, 1) as u32, and gives (B, N), the features (F, h, w) of all sizes, one after another, as an
-/// [`Encoder`](crate::Encoder) gives those of images. Weight: `features` (classes, N).
+/// It maps classes, (B, 1) as u32, to (B, N), the concatenated features (F, h, w) of all sizes, as an
+/// [`Encoder`](crate::Encoder) does for images. Weight: `features` (classes, N).
 #[derive(Debug)]
 pub struct ClassFeatures {
     features: Tensor,
@@ -15,7 +15,7 @@ pub struct ClassFeatures {
 }
 
 impl ClassFeatures {
-    /// So many `channels` of features for each of `classes` at each of `sizes` (height, width).
+    /// Features with `channels` channels for each of `classes` at each of `sizes` (height, width).
     ///
     /// # Errors
     /// When a name is taken in `scope`.
@@ -46,7 +46,7 @@ pub(crate) fn class_of_rows(context: Option<&Tensor>, batch: usize, classes: usi
     }
     let rows = context.flatten_all()?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
     if let Some(class) = rows.iter().find(|c| !(c.fract() == 0.0 && (0.0..classes as f64).contains(*c))) {
-        return Err(Error::Data(format!("there is no class {class}: give whole numbers from 0 to {}", classes - 1)));
+        return Err(Error::Data(format!("there is no class {class}: give integers from 0 to {}", classes - 1)));
     }
     Ok(context.flatten_all()?.to_dtype(DType::U32)?)
 }

@@ -1,4 +1,4 @@
-//! What says which Glow a model is.
+//! The config of a Glow.
 
 use flows_core::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -10,40 +10,40 @@ pub enum CouplingKind {
     /// `z = (x + t) sigmoid(max(r, -7) + 2)`.
     #[default]
     Affine,
-    /// `z = (x + t) sigmoid(max(r, -2) + 2)`: a layer draws samples apart at most twofold, so one that begins to leave
-    /// the range of the data does not run away.
+    /// `z = (x + t) sigmoid(max(r, -2) + 2)`: a layer stretches samples at most twofold, so that samples slightly
+    /// outside the range of the data do not diverge.
     Bounded,
     /// `z = x + t`.
     Additive,
-    /// A rational-quadratic spline of 8 bins on [-4, 4], the identity beyond (Durkan et al., 2019, arXiv:1906.04032).
+    /// A rational-quadratic spline of 8 bins on [-4, 4], the identity outside (Durkan et al., 2019, arXiv:1906.04032).
     Spline,
-    /// An affine map of the logit of the distribution function of a mixture of 8 logistics; the direction of samples
-    /// searches (Ho et al., Flow++, 2019, arXiv:1902.00275, section 3.2).
+    /// An affine map of the logit of the distribution function of a mixture of 8 logistics; sampling inverts it
+    /// numerically (Ho et al., Flow++, 2019, arXiv:1902.00275, section 3.2).
     Mixture,
 }
 
-/// What mixes the channels between coupling layers.
+/// How channels are mixed between coupling layers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mixing {
-    /// An invertible 1x1 convolution by a plain matrix.
+    /// An invertible 1x1 convolution with a plain matrix.
     Plain,
-    /// An invertible 1x1 convolution by LU factors, which cannot become singular.
+    /// An invertible 1x1 convolution with LU factors, which cannot become singular.
     #[default]
     Lu,
-    /// A permutation that is drawn once.
+    /// A fixed random permutation.
     Shuffle,
-    /// The order of the channels reversed.
+    /// A reversal of the channels.
     Reverse,
 }
 
-/// The image of lower resolution that a model is given, and what reads it.
+/// Conditioning on an image of lower resolution, and its encoder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Condition {
-    /// How many times smaller its sides are: a power of two.
+    /// The factor by which its sides are smaller: a power of two.
     pub scale: usize,
-    /// Channels of the features that the flow sees of it.
+    /// Channels of the features that the encoder passes to the flow.
     #[serde(default = "default_features")]
     pub features: usize,
     /// Residual blocks that make them.
@@ -52,7 +52,7 @@ pub struct Condition {
 }
 
 impl Condition {
-    /// An image whose sides are so many times smaller, read as usual.
+    /// Conditioning on an image whose sides are `scale` times smaller, with the default encoder.
     pub fn new(scale: usize) -> Self {
         Self { scale, features: default_features(), blocks: default_blocks() }
     }
@@ -66,16 +66,16 @@ fn default_blocks() -> usize {
     4
 }
 
-/// The flow of the noise that makes whole colours real numbers, given the image (Ho et al., Flow++, 2019,
+/// Variational dequantization: a flow of the dequantization noise, given the image (Ho et al., Flow++, 2019,
 /// arXiv:1902.00275, section 3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Dequantizer {
-    /// Affine couplings.
+    /// Number of affine couplings.
     pub steps: usize,
-    /// Channels within their networks.
+    /// Hidden channels of their networks.
     pub hidden: usize,
-    /// Channels of the features that it sees of the image.
+    /// Channels of the features of the image that it is conditioned on.
     pub features: usize,
     /// Residual blocks that make them.
     pub blocks: usize,
@@ -87,55 +87,55 @@ impl Default for Dequantizer {
     }
 }
 
-/// All that says which Glow a [`Glow`](crate::Glow) is; its parameters are the rest.
+/// The config of a [`Glow`](crate::Glow): everything but its parameters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GlowConfig {
     /// Channels, height and width of an image.
     pub shape: [usize; 3],
-    /// Bits of a colour, 1 to 8.
+    /// Bits per channel value, 1 to 8.
     #[serde(default = "default_bits")]
     pub bits: u32,
-    /// L: how often the image is squeezed; all but the last level then let half of the channels leave.
+    /// L: number of levels, each of which squeezes the image; all but the last then split off half of the channels.
     pub levels: usize,
-    /// K: steps of flow in a level.
+    /// K: steps of flow per level.
     pub steps: usize,
-    /// Steps of the last level, if it has others.
+    /// Steps of the last level, if different.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub top_steps: Option<usize>,
-    /// Channels within a coupling layer's network.
+    /// Hidden channels of a coupling layer's network.
     pub hidden: usize,
     /// The coupling layers.
     #[serde(default)]
     pub coupling: CouplingKind,
-    /// What mixes the channels.
+    /// How the channels are mixed.
     #[serde(default)]
     pub mixing: Mixing,
-    /// What mixes the channels of the last level, if it differs.
+    /// How the channels of the last level are mixed, if different.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub top_mixing: Option<Mixing>,
-    /// Whether the first step from the data on makes the colours of single pixels evenly spread:
+    /// Whether the first step from the data equalises the histogram of pixel values:
     /// [`Equalize`](flows_core::bijectors::Equalize).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub equalize: bool,
     /// The number of classes, if the model is conditional on them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub classes: Option<usize>,
-    /// What these are called, if it is known.
+    /// The names of the classes, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class_names: Option<Vec<String>>,
-    /// Channels of [`ClassFeatures`](crate::ClassFeatures), which all couplings and priors are given. Without them only
-    /// the last level's normal distribution knows the class.
+    /// Channels of the [`ClassFeatures`](crate::ClassFeatures) on which all couplings and priors are conditioned.
+    /// Without them only the last level's normal distribution depends on the class.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class_features: Option<usize>,
-    /// The image of lower resolution that the model is given, if it is: then it is a density of the images that this
-    /// may be of.
+    /// Conditioning on an image of lower resolution, if any: the model is then a density of the images that it may come
+    /// from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub condition: Option<Condition>,
-    /// a, where the flow is of `logit(a + (1 - 2a) c)` of colours c in [0, 1] instead of colours: above 0, below 1/2.
+    /// If set, the number a in (0, 1/2) for which the flow models `logit(a + (1 - 2a) c)` of values c in [0, 1].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logit: Option<f64>,
-    /// What learns the noise within the values of colours, if that is not to be uniform.
+    /// Variational dequantization, if the dequantization noise is not to be uniform.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dequantizer: Option<Dequantizer>,
 }
@@ -145,7 +145,7 @@ fn default_bits() -> u32 {
 }
 
 impl GlowConfig {
-    /// The published model of 32 x 32 images, for images of this shape.
+    /// The published model for 32 x 32 images, applied to images of this shape.
     pub fn new(shape: [usize; 3]) -> Self {
         Self {
             shape,
@@ -167,49 +167,49 @@ impl GlowConfig {
         }
     }
 
-    /// Whether the model is given classes or images of lower resolution.
+    /// Whether the model is conditional on classes or images of lower resolution.
     pub fn is_conditional(&self) -> bool {
         self.classes.is_some() || self.condition.is_some()
     }
 
-    /// Channels, height and width of the image that the model is given, if it is.
+    /// Channels, height and width of the image that the model is conditioned on, if any.
     pub fn condition_shape(&self) -> Option<[usize; 3]> {
         let [channels, height, width] = self.shape;
         self.condition.map(|Condition { scale, .. }| [channels, height / scale, width / scale])
     }
 
-    /// Channels of the features that the layers are given, if they are.
+    /// Channels of the features that the layers are conditioned on, if any.
     pub fn features(&self) -> Option<usize> {
         self.condition.map_or(self.class_features, |condition| Some(condition.features))
     }
 
-    /// Numbers of an image.
+    /// The number of values of an image.
     pub fn dims(&self) -> usize {
         self.shape.iter().product()
     }
 
-    /// Values that a colour can have.
+    /// The number of discrete values of a channel.
     pub fn bins(&self) -> f64 {
         f64::from(1u32 << self.bits)
     }
 
-    /// The steps of a level.
+    /// The number of steps of a level.
     pub fn steps_of(&self, level: usize) -> usize {
         self.top_steps.filter(|_| level + 1 == self.levels).unwrap_or(self.steps)
     }
 
-    /// What mixes the channels of a level.
+    /// How the channels of a level are mixed.
     pub fn mixing_of(&self, level: usize) -> Mixing {
         self.top_mixing.filter(|_| level + 1 == self.levels).unwrap_or(self.mixing)
     }
 
-    /// The shape of a level's z, before half of it leaves.
+    /// The shape of a level's z, before half of it is split off.
     pub fn level_shape(&self, level: usize) -> [usize; 3] {
         let [channels, height, width] = self.shape;
         [channels << (level + 2), height >> (level + 1), width >> (level + 1)]
     }
 
-    /// Passes if there can be such a model.
+    /// Checks the config.
     ///
     /// # Errors
     /// When a size is 0 or too large, or the levels do not divide the image.
@@ -220,7 +220,7 @@ impl GlowConfig {
             return bad(format!("images of {:?}: give 1 to 1024 channels and sides of 1 to 8192", self.shape));
         }
         if !(1..=8).contains(&self.bits) {
-            return bad(format!("`bits` is {}, but a colour has 1 to 8", self.bits));
+            return bad(format!("`bits` is {}, but must be 1 to 8", self.bits));
         }
         let steps = [self.steps, self.top_steps.unwrap_or(self.steps)].iter().all(|steps| (1..=1024).contains(steps));
         if !(1..=10).contains(&self.levels) || !steps || !(1..=8192).contains(&self.hidden) {
@@ -237,13 +237,13 @@ impl GlowConfig {
             ));
         }
         if self.equalize && self.logit.is_some() {
-            return bad("colours that are equalised are logits already: leave out `equalize` or `logit`".into());
+            return bad("equalised values are already logits: omit `equalize` or `logit`".into());
         }
         if self.class_names.as_ref().is_some_and(|names| Some(names.len()) != self.classes) {
-            return bad("`class_names` has a name for each of the `classes`: give as many, or leave it out".into());
+            return bad("`class_names` needs a name for each of the `classes`: give as many, or omit it".into());
         }
         if self.classes == Some(0) {
-            return bad("0 `classes`: give at least 1, or leave it out".into());
+            return bad("0 `classes`: give at least 1, or omit it".into());
         }
         if let Some(channels) = self.class_features {
             if self.classes.is_none() {
@@ -268,16 +268,16 @@ impl GlowConfig {
         }
         let Some(Condition { scale, features, blocks }) = self.condition else { return Ok(()) };
         if self.classes.is_some() {
-            return bad("a model is given classes or an image of lower resolution, not both: leave one out".into());
+            return bad("a model can be conditional on classes or on an image of lower resolution: omit one".into());
         }
         if !(scale.is_power_of_two() && (2..=64).contains(&scale)) || height % scale != 0 || width % scale != 0 {
             return bad(format!(
-                "images of {height} x {width} given ones {scale} times smaller: the `scale` must be 2, 4, 8, 16, 32 or \
+                "images of {height} x {width} given images {scale} times smaller: `scale` must be 2, 4, 8, 16, 32 or \
                  64 and divide both sides"
             ));
         }
         if !(1..=1024).contains(&features) || blocks > 256 {
-            return bad("an image that is given has 1 to 1024 `features`, made by at most 256 `blocks`".into());
+            return bad("a `condition` needs 1 to 1024 `features` and at most 256 `blocks`".into());
         }
         Ok(())
     }

@@ -11,23 +11,23 @@ use flows_core::{Error, Result};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Bins of a spline, and where it ends on either side.
+/// The number of bins of a spline, and its bound.
 const BINS: usize = 8;
 const END: f64 = 4.0;
 
-/// Logistics of a mixture.
+/// The number of logistics in a mixture.
 const COMPONENTS: usize = 8;
 
-/// A coupling layer over images of `shape` (C, H, W): the first half of the channels stays, and a network of
-/// convolutions of it, 3x3, 1x1 and 3x3 with `hidden` channels within, says how the second half moves (Kingma and
-/// Dhariwal 2018, arXiv:1807.03039, section 3.3). If it is conditional, the network sees `features` below the half
-/// that stays: the layer's context (B, F, H, W).
+/// A coupling layer over images of `shape` (C, H, W): the first half of the channels is kept, and a network of
+/// convolutions of it, 3x3, 1x1 and 3x3 with `hidden` channels, parameterises the map of the second half (Kingma and
+/// Dhariwal 2018, arXiv:1807.03039, section 3.3). If it is conditional, the network also takes `features` channels, the
+/// layer's context (B, F, H, W), below the kept half.
 ///
-/// `inverse` is `z = (x + t) s`, `s = sigmoid(max(r, -7) + 2)`, the network giving all r, then all t; or, if bounded,
-/// the same with -2 for -7; or, if additive, `z = x + t`; or the inverse of a spline of x or of a mixture of logistics,
-/// the network giving all first parameters, then all second ones, and so on. The last convolution starts at zero, so
-/// that s is 0.88 then, a spline the identity and a mixture close to it. Weights: `0.weight`, `0.bias`, `1.weight`,
-/// `1.bias`, `2.weight`, `2.bias`, `2.log_scale`.
+/// `inverse` is `z = (x + t) s`, `s = sigmoid(max(r, -7) + 2)`, where the network outputs all r, then all t; if
+/// bounded, with -2 in place of -7; if additive, `z = x + t`; or the inverse of a spline of x or of a mixture of
+/// logistics, where the network outputs all first parameters, then all second ones, and so on. The last convolution is
+/// initialised to zero, so that initially s is 0.88, a spline is the identity and a mixture is close to it. Weights:
+/// `0.weight`, `0.bias`, `1.weight`, `1.bias`, `2.weight`, `2.bias`, `2.log_scale`.
 ///
 /// # Errors
 /// When the number of channels is odd, or a size is 0.
@@ -40,7 +40,8 @@ pub fn coupling(
 ) -> Result<Coupling> {
     let [channels, ..] = shape;
     if channels == 0 || channels % 2 == 1 || hidden == 0 {
-        let message = format!("a coupling of {channels} channels, {hidden} within: give an even number, and some");
+        let message =
+            format!("a coupling of {channels} channels, {hidden} hidden: give an even number, and at least 1");
         return Err(Error::Config(message));
     }
     let half = channels / 2;
@@ -61,7 +62,7 @@ pub fn coupling(
 pub(crate) struct GlowAffine(pub(crate) Coupled);
 
 impl GlowAffine {
-    /// The map of every number: of a row each.
+    /// The map of each element.
     fn each(self, direction: Direction, x: &Tensor, parameters: &Tensor) -> Result<(Tensor, Tensor)> {
         let ((batch, n), width) = (x.dims2()?, self.parameter_count());
         let rows = parameters.broadcast_as((batch, n, width))?.reshape((batch * n, width))?;
@@ -83,7 +84,7 @@ impl Univariate for GlowAffine {
         if self.0 == Coupled::Shift { 1 } else { 2 }
     }
 
-    /// The start as published, at which s is 0.88.
+    /// The initial parameters as published, for which s is 0.88.
     fn identity(&self) -> Vec<f64> {
         vec![0.0; self.parameter_count()]
     }

@@ -1,4 +1,4 @@
-//! Noise within the values of colours that is learnt.
+//! Variational dequantization.
 
 use crate::encoder::Features;
 use crate::{CouplingKind, Dequantizer, Encoder, GlowConfig, coupling, normal_prior};
@@ -8,12 +8,12 @@ use flows_core::nn::Scope;
 use flows_core::{Error, Result};
 use std::sync::Arc;
 
-/// The bijection between normal noise (4C, H/2, W/2) and noise in (0, 1) within the values of an image (C, H, W), which
-/// is its context: a normal distribution and couplings, both given features of the image, then a sigmoid (Ho et al.,
-/// Flow++, 2019, arXiv:1902.00275, section 3.1). The tensors are `encoder`, `normal`, `K.mix` and `K.coupling`.
+/// The bijection between normal noise (4C, H/2, W/2) and dequantization noise in (0, 1) of an image (C, H, W), which
+/// is its context: a normal distribution and couplings, both conditioned on features of the image, then a sigmoid (Ho
+/// et al., Flow++, 2019, arXiv:1902.00275, section 3.1). The tensors are `encoder`, `normal`, `K.mix` and `K.coupling`.
 ///
 /// # Errors
-/// When the config has no dequantizer or names a size that cannot be.
+/// When the config has no dequantizer or an invalid size.
 pub fn dequantizer(config: &GlowConfig, scope: &Scope) -> Result<Box<dyn Bijector>> {
     config.check()?;
     let Some(Dequantizer { steps, hidden, features, blocks }) = config.dequantizer else {

@@ -1,4 +1,4 @@
-//! What a Glow sees of the image that it is given.
+//! The encoder of the image that a Glow is conditioned on.
 
 use crate::GlowConfig;
 use candle_core::Tensor;
@@ -8,12 +8,12 @@ use flows_core::ops::{ConvLayer, FusedActivation, conv_network};
 use flows_core::shape::check_event;
 use flows_core::{Error, Result, Structure};
 
-/// Features of an image at several sizes: a 3x3 convolution, residual blocks `x + w * relu(v * x)`, and for each size a
-/// 3x3 convolution more, whose channels become space where the size is larger (Shi et al., 2016, arXiv:1609.05158), or
-/// that follows space made channels where it is smaller.
+/// Features of an image at several sizes: a 3x3 convolution, residual blocks `x + w * relu(v * x)`, and for each size
+/// another 3x3 convolution, followed by depth-to-space if the size is larger (Shi et al., 2016, arXiv:1609.05158), or
+/// preceded by space-to-depth if it is smaller.
 ///
-/// It reads images (B, C, H, W) and gives (B, N), the features (F, h, w) of all sizes, one after another; so the image
-/// is read once, however many layers are given the features (as in Lugmayr et al., SRFlow, 2020, arXiv:2006.14200,
+/// It maps images (B, C, H, W) to (B, N), the concatenated features (F, h, w) of all sizes, so that the image
+/// is encoded once, however many layers use the features (as in Lugmayr et al., SRFlow, 2020, arXiv:2006.14200,
 /// section 3.3). Weights: `first`, `blocks.K.0`, `blocks.K.1` and `sizes.I`.
 #[derive(Debug)]
 pub struct Encoder {
@@ -30,21 +30,21 @@ struct Resized {
     space: Space,
 }
 
-/// How features come to a size.
+/// How features are brought to a size.
 #[derive(Debug)]
 enum Space {
     Same,
-    /// Channels become space.
+    /// Depth to space.
     Up(Squeeze),
-    /// Space becomes channels.
+    /// Space to depth.
     Down(Squeeze),
 }
 
 impl Encoder {
-    /// An encoder of images of `shape` (C, H, W) to as many `features` at each of `sizes` (height, width).
+    /// An encoder of images of `shape` (C, H, W) with `features` channels at each of `sizes` (height, width).
     ///
     /// # Errors
-    /// When a size is no whole multiple or part of that of the image, or a number is 0.
+    /// When a size is neither an integer multiple nor an integer fraction of the image's, or a number is 0.
     pub fn new(shape: [usize; 3], features: usize, blocks: usize, sizes: &[[usize; 2]], scope: &Scope) -> Result<Self> {
         let [channels, height, width] = shape;
         if features == 0 || shape.contains(&0) {
@@ -75,7 +75,7 @@ impl Encoder {
                 }
                 (None, None) => {
                     let message = format!("features of {h} x {w} of an image of {height} x {width}");
-                    return Err(Error::Config(format!("{message}: give a whole multiple or part of its size")));
+                    return Err(Error::Config(format!("{message}: give an integer multiple or fraction of its size")));
                 }
             };
             Ok(Resized { layer: layer(inputs, outputs, FusedActivation::Relu, &scope)?, space })
@@ -90,7 +90,7 @@ impl Encoder {
     }
 }
 
-/// A 3x3 convolution whose weights keep the size of what goes through (He et al., 2015, arXiv:1502.01852).
+/// A 3x3 convolution with weights initialised to preserve the variance (He et al., 2015, arXiv:1502.01852).
 fn layer(channels: usize, outputs: usize, activation: FusedActivation, scope: &Scope) -> Result<ConvLayer> {
     let start = [Init::Normal((2.0 / (9 * channels) as f64).sqrt()), Init::Zeros];
     Ok(Conv2d::starting_at([channels, outputs], 3, start, scope)?.layer(activation))
@@ -121,7 +121,7 @@ impl Network for Encoder {
     }
 }
 
-/// The features of one size among those that an [`Encoder`] gives.
+/// The features of one size among the outputs of an [`Encoder`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Features {
     start: usize,
@@ -129,12 +129,12 @@ pub(crate) struct Features {
 }
 
 impl Features {
-    /// Those of `shape` (F, H, W) behind `start` numbers.
+    /// The features of `shape` (F, H, W) that begin at index `start`.
     pub(crate) fn new(start: usize, shape: [usize; 3]) -> Self {
         Self { start, shape }
     }
 
-    /// Those for a level of a model that is given an image or learns features of its classes.
+    /// The features for a level of a model that is conditioned on an image or on class features.
     pub(crate) fn of_level(config: &GlowConfig, level: usize) -> Option<Self> {
         let features = config.features()?;
         let shape = |level: usize| {
@@ -161,13 +161,14 @@ impl Network for Features {
     }
 }
 
-/// The half of a level that stays, and the features of its size below.
+/// Concatenates the kept half of a level with the features of its size.
 #[derive(Debug)]
 pub(crate) struct WithFeatures(pub(crate) Features);
 
 impl Network for WithFeatures {
     fn forward(&self, x: &Tensor, context: Option<&Tensor>, _: &mut Mode<'_>) -> Result<Tensor> {
-        let missing = || Error::Config("this Glow is given an image or a class: its features are missing".into());
+        let missing =
+            || Error::Config("this Glow is conditional on an image or a class: its features are missing".into());
         Ok(Tensor::cat(&[x, &self.0.among(context.ok_or_else(missing)?)?], 1)?)
     }
 

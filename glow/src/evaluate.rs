@@ -1,4 +1,4 @@
-//! How well a Glow fits images.
+//! Evaluation of a Glow on images.
 
 use crate::{Glow, GlowConfig};
 use candle_core::Tensor;
@@ -10,36 +10,36 @@ use flows_core::{Error, Result, Rng};
 use serde::Serialize;
 use std::fmt;
 
-/// Images at a time.
+/// The number of images at a time.
 const CHUNK: usize = 64;
 
-/// What an evaluation reports.
+/// The report of an evaluation.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Bits {
-    /// How many images there were.
+    /// The number of images.
     pub images: usize,
-    /// Draws of the noise of an image, by which the figure is an upper bound.
+    /// The number of draws of the noise per image for the upper bound.
     pub draws: usize,
-    /// Whether the noise is that of a dequantizer.
+    /// Whether the noise is from a learnt dequantizer.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub variational: bool,
-    /// What the model is given, if it is: the figure is of the images given that.
+    /// What the model is conditioned on, if anything.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub given: Option<&'static str>,
-    /// Over all colours of the model's images, as numbers in [-1/2, 1/2].
+    /// Over all values of the model's images, in [-1/2, 1/2].
     #[serde(flatten)]
     pub bits: BitsPerDimension,
-    /// The same over the colours that the images had before they were padded.
+    /// Bits per value that the images had before padding.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bits_per_unpadded_dimension: Option<f64>,
-    /// How many these are.
+    /// The number of values per image before padding.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unpadded_dimensions: Option<usize>,
 }
 
 impl Bits {
-    /// The report on images with these log-densities, bounds by so many draws, which had `unpadded` colours before they
-    /// were padded, if they were.
+    /// The report on images with these log-densities, which are bounds by `draws` draws; the images had `unpadded`
+    /// values before padding, if they were padded.
     pub fn of(glow: &Glow, values: &[f64], draws: usize, unpadded: Option<usize>) -> Self {
         let dimensions = glow.config().dims();
         let bits = BitsPerDimension::of(values, dimensions, |mean| glow.bits(mean));
@@ -79,9 +79,9 @@ impl fmt::Display for Bits {
     }
 }
 
-/// The log-density of each image in nats, or its bound by so many `draws` of the noise, which is drawn from `rng`
-/// ([`GlowDensity::bound`](crate::GlowDensity::bound)), the same bit for bit whatever the number of `ranks`, which divide
-/// the images. `progress` is told how many are done, if all ranks are as fast as this one.
+/// The log-density of each image in nats, or its bound by `draws` draws of the noise from `rng`
+/// ([`GlowDensity::bound`](crate::GlowDensity::bound)), bit for bit the same for any number of `ranks`, which divide
+/// the images. `progress` is called with the number done, assuming that all ranks are equally fast.
 ///
 /// # Errors
 /// When the images have another shape than the model's, or a rank is gone.
@@ -94,12 +94,12 @@ pub fn log_likelihoods(
     mut progress: impl FnMut(usize),
 ) -> Result<Vec<f64>> {
     if images.shape() != glow.config().shape {
-        let want = format!("the model's {:?}: give --size, and --grey if need be", glow.config().shape);
+        let want = format!("the model's {:?}: give --size, and --grey if needed", glow.config().shape);
         return Err(Error::shape("an image", &images.shape(), want));
     }
     let done_of_all = |done: usize| progress(images.len().min(done * ranks.size()));
     ranks.divide(images.len(), CHUNK, |part| {
-        // Noise is that of all images, one after another.
+        // The noise is drawn as if for all images in order.
         glow.detached().skip_noise(part.start * draws, rng)?;
         let values = in_chunks(part.clone(), CHUNK, done_of_all, |chunk| {
             let chunk: Vec<u32> = chunk.map(|i| i as u32).collect();
@@ -111,8 +111,8 @@ pub fn log_likelihoods(
     })
 }
 
-/// What the model is given for these images, whose colours are `colours`: their classes, or what they are like at lower
-/// resolution, if it is conditional on either.
+/// The context of these images with values `colours`: their classes, or the images at lower
+/// resolution; none if the model is not conditional.
 ///
 /// # Errors
 /// When the images have no such class or size.

@@ -8,11 +8,11 @@ use flows_core::ops::Coupled;
 use flows_core::{Error, Result};
 use std::sync::Arc;
 
-/// An affine map of all channels of images of `shape` (C, H, W), as `features` alone say, which are the context (B,
-/// F, H, W) (Lugmayr et al., SRFlow, 2020, arXiv:2006.14200, equation 6).
+/// An affine map of all channels of images of `shape` (C, H, W) that depends only on `features` channels, the context
+/// (B, F, H, W) (Lugmayr et al., SRFlow, 2020, arXiv:2006.14200, equation 6).
 ///
-/// `inverse` is `z = (x + t) s`, `s = sigmoid(max(r, -7) + 2)`, convolutions of the features, 3x3, 1x1 and 3x3 with
-/// `hidden` channels within, giving all r, then all t; the last starts at zero. Weights: as those of
+/// `inverse` is `z = (x + t) s`, `s = sigmoid(max(r, -7) + 2)`, where convolutions of the features, 3x3, 1x1 and 3x3
+/// with `hidden` channels, output all r, then all t; the last is initialised to zero. The weights are named as in
 /// [`coupling`](crate::coupling()).
 ///
 /// # Errors

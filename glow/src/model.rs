@@ -1,4 +1,4 @@
-//! The density of images that a Glow is.
+//! The Glow model, a density of images.
 
 use crate::{GlowConfig, dequantizer, flow};
 use candle_core::{DType, Device, Tensor};
@@ -12,19 +12,19 @@ use rayon::prelude::*;
 use std::f64::consts::LN_2;
 use std::ops::{Deref, Range};
 
-/// A trainable density over images (C, H, W) whose colours lie in [-1/2, 1/2], and one bijection between them and
-/// vectors of standard normal numbers.
+/// A trainable density over images (C, H, W) with values in [-1/2, 1/2], and a bijection between them and
+/// standard normal vectors.
 ///
-/// A model with classes takes them as context, (B, 1) of u32; one that is given images of lower resolution takes what
-/// [`GlowDensity::given`] makes of them.
+/// A model with classes takes them as context, (B, 1) of u32; one conditional on images of lower resolution takes the
+/// result of [`GlowDensity::context_of`].
 pub type Glow = Model<GlowConfig>;
 
-/// What a [`GlowConfig`] builds.
+/// The density built from a [`GlowConfig`].
 #[derive(Debug)]
 pub struct GlowDensity {
     config: GlowConfig,
     images: Transformed,
-    /// The distribution of the noise within the values of colours, if it is learnt.
+    /// The distribution of the dequantization noise, if it is learnt.
     noise: Option<Transformed>,
     parts: Vec<usize>,
     dtype: DType,
@@ -127,7 +127,7 @@ impl Distribution for GlowDensity {
 }
 
 impl GlowDensity {
-    /// The lengths of the parts of a vector of noise, from the first level (the finest) on.
+    /// The lengths of the parts of a latent vector, from the first (finest) level on.
     pub fn parts(&self) -> &[usize] {
         &self.parts
     }
@@ -161,15 +161,15 @@ impl GlowDensity {
         Ok(())
     }
 
-    /// The images that belong to noise (B, D).
+    /// The images of latents (B, D).
     ///
     /// # Errors
-    /// When the shape is another, or a class is missing.
+    /// When the shape is wrong, or a class is missing.
     pub fn decode(&self, z: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
         Ok(self.bijector().forward(z, context)?.0)
     }
 
-    /// Images whose noise has the standard deviation `temperature`.
+    /// Samples whose latents have the standard deviation `temperature`.
     ///
     /// # Errors
     /// Same as [`Distribution::sample`].
@@ -179,7 +179,7 @@ impl GlowDensity {
         self.decode_all(&z, context)
     }
 
-    /// [`Self::decode`] for any number of rows, blocks of them side by side; for the [`detached`](Model::detached) twin.
+    /// [`Self::decode`] for any number of rows, in parallel blocks; call it on the [`detached`](Model::detached) copy.
     ///
     /// # Errors
     /// Same as [`Self::decode`].
@@ -190,8 +190,8 @@ impl GlowDensity {
         })
     }
 
-    /// The log-densities of any number of images, (B), blocks of them side by side; for the
-    /// [`detached`](Model::detached) twin, which keeps no graph.
+    /// The log-densities of any number of images, (B), in parallel blocks; call it on the
+    /// [`detached`](Model::detached) copy, which builds no graph.
     ///
     /// # Errors
     /// As [`Self::latent`].
@@ -208,31 +208,31 @@ impl GlowDensity {
         })
     }
 
-    /// The results for blocks of rows, one below the other: so few rows that what a network computes stays in the
+    /// The concatenated results of `f` for blocks of rows, few enough for a network's activations to stay in the
     /// cache.
     fn in_blocks(&self, rows: usize, f: impl Fn(Range<usize>) -> Result<Tensor> + Sync) -> Result<Tensor> {
         const COLOURS: usize = 1 << 15;
         if rows == 0 {
-            return Err(Error::Data("there is no image: give at least one".into()));
+            return Err(Error::Data("there are no images: give at least one".into()));
         }
         let most = (COLOURS / self.config.dims()).clamp(1, 64);
-        // An even number, for two threads as much as for many; not that of the threads, so that it decides nothing.
+        // An even number of blocks, which does not depend on the number of threads, so that neither do the results.
         let size = rows.div_ceil(rows.div_ceil(most).next_multiple_of(2));
         let block = |i: usize| Ok(f(i * size..rows.min((i + 1) * size))?.detach());
         let blocks = rows.div_ceil(size);
         let parts: Vec<Tensor> = match self.device.is_cpu() {
             true => (0..blocks).into_par_iter().map(block).collect::<Result<_>>()?,
-            // A GPU does one thing at a time.
+            // A GPU processes one block at a time.
             false => (0..blocks).map(block).collect::<Result<_>>()?,
         };
         Ok(Tensor::cat(&parts, 0)?)
     }
 
-    /// Colours of whole numbers 0 to 255, (B, C, H, W), reduced to the model's bits and spread uniformly over the
-    /// width of a value: what the density is of.
+    /// Dequantizes integer values 0 to 255, (B, C, H, W): reduces them to the model's bits and adds uniform noise of
+    /// the width of a value, which gives inputs of the density.
     ///
     /// # Errors
-    /// When colours are none of these.
+    /// When colours are not integers of 0 to 255.
     pub fn dequantize(&self, images: &Tensor, rng: &mut Rng) -> Result<Tensor> {
         let (dtype, device) = (self.dtype, &self.device);
         let (bins, step) = (self.config.bins(), 256.0 / self.config.bins());
@@ -243,12 +243,12 @@ impl GlowDensity {
             .to_device(device)?)
     }
 
-    /// Colours of whole numbers 0 to 255 with noise within their values, as the model learns them, and the log-density of
-    /// the noise, (B), in units of the width of a value. That is 0, and none, where the noise is uniform:
-    /// [`Self::dequantize`].
+    /// Dequantizes integer values 0 to 255 with the model's noise, and returns the log-density of
+    /// the noise, (B), in units of the width of a value; none, meaning 0, if the noise is uniform
+    /// ([`Self::dequantize`]).
     ///
     /// # Errors
-    /// When the shape is another, or colours are none of these.
+    /// When the shape is wrong, or colours are not integers of 0 to 255.
     pub fn with_noise(&self, images: &Tensor, rng: &mut Rng) -> Result<(Tensor, Option<Tensor>)> {
         let Some(noise) = &self.noise else { return Ok((self.dequantize(images, rng)?, None)) };
         whole_colours(images)?;
@@ -260,10 +260,10 @@ impl GlowDensity {
         Ok(((values + noise)?.affine(1.0 / bins, -0.5)?, Some(log_density)))
     }
 
-    /// Draws the noise of so many images, and forgets it: what [`Self::with_noise`] takes of the generator.
+    /// Advances the generator as [`Self::with_noise`] would for this many images.
     ///
     /// # Errors
-    /// When a tensor cannot be made.
+    /// When the device fails.
     pub fn skip_noise(&self, images: usize, rng: &mut Rng) -> Result<()> {
         for _ in 0..images {
             match &self.noise {
@@ -274,9 +274,9 @@ impl GlowDensity {
         Ok(())
     }
 
-    /// A lower bound on `D ln bins` plus the log-probabilities of whole colours 0 to 255, (B) in f64, for
-    /// [`Self::bits`]: `ln mean(p(x) / q)` over `draws` of the noise, x being the image with noise of density q
-    /// (Burda et al., 2015, arXiv:1509.00519). No graph is kept.
+    /// A lower bound on `D ln bins` plus the log-probabilities of integer values 0 to 255, (B) in f64, for
+    /// [`Self::bits`]: `ln mean(p(x) / q)` over `draws` draws of the noise, where x is the image with noise of density
+    /// q (Burda et al., 2015, arXiv:1509.00519). No graph is built.
     ///
     /// # Errors
     /// Same as [`Distribution::log_prob`], and when there are no draws.
@@ -297,8 +297,8 @@ impl GlowDensity {
         }
     }
 
-    /// The mean of minus [`Self::bound`] of one draw as a step of training takes it; its gradients are those of the
-    /// noise's distribution too.
+    /// The mean of minus [`Self::bound`] with one draw in training mode; its gradients include the weights of the
+    /// noise's distribution.
     ///
     /// # Errors
     /// Same as [`Distribution::log_prob`].
@@ -324,14 +324,14 @@ impl GlowDensity {
         })
     }
 
-    /// The context of a model that is given images of lower resolution, for whole colours 0 to 255 of them,
-    /// (B, C, H / scale, W / scale): the middles of their values, in [-1/2, 1/2].
+    /// The context of a model conditional on images of lower resolution, for such images with integer values 0 to 255,
+    /// (B, C, H / scale, W / scale): the midpoints of their values, in [-1/2, 1/2].
     ///
     /// # Errors
-    /// When the model is not, the images have another shape, or colours are none of these.
+    /// When the model is not conditional on images, the images have another shape, or colours are not integers of 0 to 255.
     pub fn context_of(&self, small: &Tensor) -> Result<Tensor> {
         let Some(shape) = self.config.condition_shape() else {
-            return Err(Error::Config("this Glow is not given images: train one with a `condition`".into()));
+            return Err(Error::Config("this Glow is not conditional on images: train one with a `condition`".into()));
         };
         if small.dims().get(1..) != Some(&shape) {
             return Err(Error::shape("the image that a Glow is given", small.dims(), format!("(B, {shape:?})")));
@@ -341,14 +341,14 @@ impl GlowDensity {
         Ok(small.to_dtype(DType::F64)?.affine(1.0 / 256.0, 0.5 / 256.0 - 0.5)?.to_dtype(dtype)?.to_device(device)?)
     }
 
-    /// Colours between 0 and 1 for images of the model: the lower ends of their bins, stretched to reach 1.
+    /// Quantizes the model's images to values in [0, 1]: the lower ends of their bins, scaled to reach 1.
     ///
     /// # Errors
-    /// When a tensor cannot be made.
+    /// When the device fails.
     pub fn quantize(&self, x: &Tensor) -> Result<Tensor> {
         let bins = self.config.bins();
         let values = x.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
-        // A comparison that NaN fails gives black.
+        // The comparison fails for NaN, which becomes black.
         let level = |v: f32| match (f64::from(v) + 0.5) * bins {
             at if at >= bins => 1.0,
             at if at > 0.0 => (at.floor() / (bins - 1.0)) as f32,
@@ -357,7 +357,7 @@ impl GlowDensity {
         Ok(Tensor::from_vec(values.into_iter().map(level).collect::<Vec<f32>>(), x.shape(), &Device::Cpu)?)
     }
 
-    /// The bits a colour of an image takes, given its log-density: `(D ln bins - log p(x)) / (D ln 2)`.
+    /// The bits per dimension of an image with this log-density: `(D ln bins - log p(x)) / (D ln 2)`.
     pub fn bits(&self, log_prob: f64) -> f64 {
         let dims = self.config.dims() as f64;
         (dims * self.config.bins().ln() - log_prob) / (dims * LN_2)

@@ -1,4 +1,4 @@
-//! The normal distributions of a Glow, as affine maps of noise.
+//! The normal priors of a Glow, as affine maps of standard normal latents.
 
 use crate::class_features::class_of_rows;
 use crate::conv::last_layer;
@@ -11,9 +11,9 @@ use flows_core::shape::check_event;
 use flows_core::{Result, Structure};
 use std::sync::Arc;
 
-/// `x = m + z e^l` for images of `shape` (C, H, W), m and l being a 3x3 convolution of the context (B, K, H, W) of so
-/// many `channels`: of the half that stays, for the half that leaves a level, and of features below it, where there
-/// are some. It starts as the identity.
+/// `x = m + z e^l` for images of `shape` (C, H, W), where m and l are a 3x3 convolution of the context (B, K, H, W)
+/// with K = `channels`: for the half that a level splits off, the context is the kept half, followed by features if
+/// there are any. It is initially the identity.
 ///
 /// Weights: `weight` (2C, K, 3, 3), `bias`, `log_scale` (2C).
 ///
@@ -24,8 +24,8 @@ pub fn normal_prior(shape: [usize; 3], channels: usize, scope: &Scope) -> Result
     Elementwise::over_channels(&shape, Arc::new(Affine::exp()), Box::new(network))
 }
 
-/// `x = m + z e^l` for what the last level gives, m and l being a 3x3 convolution of zeros, so that they are the same
-/// at all places away from the border, plus a vector of each class if there are classes. It starts as the identity.
+/// `x = m + z e^l` for the output of the last level, where m and l are a 3x3 convolution of zeros, and so the same
+/// at all pixels away from the border, plus a vector for each class if there are classes. It is initially the identity.
 ///
 /// The context is the class of each row, (B, 1), as u32. Weights: `weight` (2C, C, 3, 3), `bias`, `log_scale` (2C)
 /// and, with classes, `classes` (classes, 2C).

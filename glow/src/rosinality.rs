@@ -1,12 +1,12 @@
-//! Models of PyTorch in the layout of rosinality/glow-pytorch.
+//! PyTorch models in the layout of rosinality/glow-pytorch.
 //!
-//! Names there, and what they are here (block I is level I, flow K is step K from the data on):
+//! Names there, and the corresponding tensors here (block I is level I, flow K is step K from the data on):
 //!
 //! | there | here |
 //! |---|---|
-//! | `actnorm.loc`, `.scale` | `shift`, `ln abs(scale)`; a negative sign goes into the column of the convolution behind |
+//! | `actnorm.loc`, `.scale` | `shift`, `ln abs(scale)`; a negative sign is moved to the column of the next convolution |
 //! | `invconv.weight` | the same matrix |
-//! | `invconv.w_p`, `.s_sign`; `.w_l`, `.w_u`, `.w_s` | `permutation`, `sign`; the entries beside the diagonals, `log_scale` |
+//! | `invconv.w_p`, `.s_sign`; `.w_l`, `.w_u`, `.w_s` | `permutation`, `sign`; the off-diagonal entries, `log_scale` |
 //! | `coupling.net.0`, `.2`, `.4.conv`, `.4.scale` | convolutions 0, 1, 2 and the `log_scale` of the last |
 //! | `prior.conv`, `prior.scale` | the split prior, and the top prior of the last block |
 
@@ -17,10 +17,10 @@ use flows_core::{Error, Result};
 use std::collections::HashMap;
 use std::path::Path;
 
-/// Reads a state dict: a `.pt` (or `.pth`, `.model`) file of PyTorch, or safetensors.
+/// Reads a state dict: a PyTorch file `.pt` (or `.pth`, `.model`), or safetensors.
 ///
 /// # Errors
-/// When the file is missing or holds no tensors by name.
+/// When the file is missing or holds no named tensors.
 pub fn read_state_dict(path: &Path) -> Result<HashMap<String, Tensor>> {
     if !path.is_file() {
         return Err(Error::file(path, "does not exist; give a .pt or .safetensors file"));
@@ -40,7 +40,7 @@ pub fn read_state_dict(path: &Path) -> Result<HashMap<String, Tensor>> {
     Ok(tensors)
 }
 
-/// The tensors of a state dict, each taken once.
+/// The tensors of a state dict, each of which is taken once.
 struct State(HashMap<String, Tensor>);
 
 impl State {
@@ -63,7 +63,7 @@ impl State {
         Ok(self.take(name)?.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?)
     }
 
-    /// How many of `blocks.0.`, `blocks.1.`, ... there are under a prefix.
+    /// The number of consecutive indices under a prefix: `blocks.0.`, `blocks.1.`, ...
     fn count(&self, prefix: &str) -> usize {
         (0..).take_while(|i| self.0.keys().any(|name| name.starts_with(&format!("{prefix}{i}.")))).count()
     }
@@ -97,10 +97,10 @@ fn missing(name: &str) -> Error {
 }
 
 /// The model of a state dict in the layout of rosinality/glow-pytorch, in f32, for images of `side` (height,
-/// width) and colours of `bits`, which a state dict does not say.
+/// width) with `bits` bits per value, neither of which a state dict contains.
 ///
 /// # Errors
-/// When a tensor is missing, superfluous or of another shape.
+/// When a tensor is missing, unexpected or has another shape.
 pub fn from_state_dict(tensors: HashMap<String, Tensor>, side: [usize; 2], bits: u32, device: &Device) -> Result<Glow> {
     let mut state = State::new(tensors);
     let config = state.config(side, bits)?;
@@ -139,13 +139,13 @@ pub fn from_state_dict(tensors: HashMap<String, Tensor>, side: [usize; 2], bits:
     }
     if let Some(name) = state.0.keys().min() {
         return Err(Error::Data(format!(
-            "`{name}` has no place in a Glow: the file is not in the layout of rosinality/glow-pytorch"
+            "`{name}` is not a tensor of a Glow: the file is not in the layout of rosinality/glow-pytorch"
         )));
     }
     Glow::with_tensors(config, DType::F32, device, ours.into_iter().collect())
 }
 
-/// Takes over the 1x1 convolution of a step, its columns multiplied with `signs`.
+/// Converts the 1x1 convolution of a step, with its columns multiplied by `signs`.
 fn convolution(
     state: &mut State,
     there: &str,
@@ -190,11 +190,12 @@ fn convolution(
     Ok(())
 }
 
-/// The state dict of a model, from which [`from_state_dict`] and rosinality/glow-pytorch make the same model.
+/// The state dict of a model, from which [`from_state_dict`] and rosinality/glow-pytorch restore the same model.
 ///
 /// # Errors
-/// When the model has what that layout has no place for: classes, images that it is given, equalised colours, logits,
-/// learnt noise, couplings that are bounded, splines or mixtures, a last level with steps of its own.
+/// When the model has something that the layout cannot represent: classes, conditioning images, equalised values,
+/// logits, learnt noise, couplings that are bounded, splines or mixtures, or a different number of steps in the last
+/// level.
 pub fn state_dict(glow: &Glow) -> Result<Vec<(String, Tensor)>> {
     let config = glow.config();
     let without = [
@@ -206,10 +207,10 @@ pub fn state_dict(glow: &Glow) -> Result<Vec<(String, Tensor)>> {
         ("bounded couplings", config.coupling == CouplingKind::Bounded),
         ("splines", config.coupling == CouplingKind::Spline),
         ("mixtures", config.coupling == CouplingKind::Mixture),
-        ("a last level with steps of its own", config.steps_of(config.levels - 1) != config.steps),
+        ("a different number of steps in the last level", config.steps_of(config.levels - 1) != config.steps),
     ];
     if let Some((what, _)) = without.into_iter().find(|(_, has)| *has) {
-        let message = format!("the layout of rosinality/glow-pytorch has no place for a Glow with {what}");
+        let message = format!("the layout of rosinality/glow-pytorch cannot represent a Glow with {what}");
         return Err(Error::Config(message));
     }
     let tensors: HashMap<String, Tensor> = glow.parameters().snapshot()?.into_iter().collect();
@@ -249,7 +250,7 @@ pub fn state_dict(glow: &Glow) -> Result<Vec<(String, Tensor)>> {
     Ok(theirs)
 }
 
-/// The tensors of a 1x1 convolution there.
+/// The tensors of a 1x1 convolution in that layout.
 fn invconv(mixing: Mixing, n: usize, get: impl Fn(&str) -> Result<Tensor>) -> Result<Vec<(&'static str, Tensor)>> {
     let cpu = &Device::Cpu;
     let numbers = |name: &str| Ok::<_, Error>(get(name)?.to_dtype(DType::F64)?.to_vec1::<f64>()?);
@@ -268,7 +269,7 @@ fn invconv(mixing: Mixing, n: usize, get: impl Fn(&str) -> Result<Tensor>) -> Re
         Mixing::Lu => {
             let order = get("permutation")?.to_vec1::<u32>()?;
             let (lower, upper) = (numbers("lower")?, numbers("upper")?);
-            // Entries beside the diagonals, row by row.
+            // The off-diagonal entries, row by row.
             let below = |r: usize, c: usize| lower[r * r.saturating_sub(1) / 2 + c];
             let above = |r: usize, c: usize| upper[r * n - r * (r + 1) / 2 + c - r - 1];
             Ok(vec![

@@ -1,4 +1,4 @@
-//! Training runs: what the `config.toml` of one holds, and the images and the model that this makes.
+//! Training runs: the settings in `config.toml`, and the images and the model that they describe.
 //!
 //! ```
 //! use glow::run::{PRESETS, RunConfig};
@@ -21,28 +21,28 @@ use flows_core::{Error, Result, Rng};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use toml::Table;
 
-/// The configurations of `glow train --preset`, those of the paper among them.
+/// The configurations of `glow train --preset`, including those of the paper.
 pub const PRESETS: Presets = Presets::new(include_str!("presets.toml"));
 
-/// Images that set the actnorms of a model of 32 x 32 colours; fewer larger ones.
+/// The number of 32 x 32 images that initialise the actnorms; fewer for larger images.
 const FIRST: usize = 256;
 
-/// All that decides a run, the machine aside.
+/// Everything that determines a run, apart from the machine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunConfig {
-    /// Where the images are.
+    /// The source of the images.
     pub data: ImageSource,
-    /// Images of all parts when the run began, where they come from files.
+    /// The number of images of all parts when the run began, if they come from files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub images: Option<usize>,
-    /// What all randomness derives from.
+    /// The seed of all random numbers.
     #[serde(default)]
     pub seed: u64,
-    /// Images a step.
+    /// Images per step.
     pub batch: usize,
-    /// Pieces that a batch is cut into, each with a thread and a graph of its own; decides the last digits, whatever
-    /// the number of threads and ranks.
+    /// Pieces that a batch is cut into, each with its own thread and graph; the last digits of the result depend on it,
+    /// but not on the number of threads and ranks.
     #[serde(default = "default_pieces")]
     pub pieces: usize,
     /// Whether images are mirrored at random.
@@ -51,21 +51,22 @@ pub struct RunConfig {
     /// The temperature of the samples in the picture.
     #[serde(default = "default_temperature")]
     pub temperature: f64,
-    /// What images are made to be.
+    /// The conversion of images to the model's size and channels.
     #[serde(default)]
     pub fit: Fit,
     /// How images are warped at random.
     #[serde(default, skip_serializing_if = "Warp::is_identity")]
     pub warp: Warp,
-    /// The model; its shape and its number of classes mean nothing.
+    /// The model; its shape and its number of classes are ignored.
     #[serde(with = "model")]
     pub model: GlowConfig,
-    /// How it is trained.
+    /// The training settings.
     #[serde(default)]
     pub train: TrainConfig,
 }
 
-/// The config of a Glow as settings: the images decide its shape and its classes, `conditional` that it has some.
+/// The config of a Glow as settings: its shape and classes come from the images; `conditional` says whether it has
+/// classes.
 mod model {
     use super::*;
 
@@ -96,15 +97,15 @@ fn default_temperature() -> f64 {
 /// The random streams of a run, in the order in which they fork from its seed.
 #[derive(Clone, Copy, Debug)]
 pub enum Stream {
-    /// How images are dealt to the parts.
+    /// The split of the images into parts.
     Data,
     /// The weights.
     Weights,
-    /// The images that set the actnorms, and their noise.
+    /// The images that initialise the actnorms, and their noise.
     First,
-    /// What the loss draws from.
+    /// The draws of the loss.
     Training,
-    /// What the samples in the picture are drawn from.
+    /// The samples in the picture.
     Picture,
     /// The noise of the test images.
     Test,
@@ -116,10 +117,10 @@ impl RunConfig {
         stream(self.seed, of as usize)
     }
 
-    /// The images in their parts, the same at every call; `skip` takes the errors of files that are passed over.
+    /// Loads the images in three parts, the same at every call; `skip` is called with the errors of skipped files.
     ///
     /// # Errors
-    /// When they cannot be read, or are not as many as when the run began.
+    /// When they cannot be read, or their number has changed since the run began.
     pub fn load(&self, skip: Option<&mut dyn FnMut(Error)>) -> Result<Splits> {
         let splits = self.data.load(&self.fit, skip, &mut self.rng(Stream::Data))?;
         check_count(self.images, splits.count(), "image", &self.data)?;
@@ -133,7 +134,7 @@ impl RunConfig {
         Ok(splits)
     }
 
-    /// The config of the model of images of this shape and these classes.
+    /// The config of the model for images of this shape with these classes.
     fn glow(&self, shape: [usize; 3], classes: &[String]) -> GlowConfig {
         let names = self.model.classes.map(|_| classes.to_vec());
         let class_features = self.model.class_features.filter(|_| names.is_some());
@@ -141,7 +142,7 @@ impl RunConfig {
         GlowConfig { shape, classes, class_names: names, class_features, ..self.model.clone() }
     }
 
-    /// The model, its weights drawn anew and its actnorms set by the first images.
+    /// Builds the model, with new weights and with actnorms initialised by the first images.
     ///
     /// # Errors
     /// When the images do not fit the model.
@@ -170,12 +171,12 @@ impl Settings for RunConfig {
         self.fit.check()?;
         self.warp.check()?;
         let GlowConfig { levels, condition, .. } = self.model;
-        // Large enough for all that can be, so that the rest is named.
+        // Large enough for any valid config, so that only other errors are reported.
         let scale = condition.map_or(1, |condition| condition.scale.clamp(1, 64).next_power_of_two());
         let side = scale.max(1 << levels.min(10));
         let [height, width] = self.fit.size.unwrap_or([side; 2]);
         self.glow([1, height, width], &[String::new()]).check()?;
-        // All that is wrong with the training shows on a small model.
+        // A small model reveals all errors in the training settings.
         let trial = GlowConfig { levels: 1, steps: 1, hidden: 1, ..GlowConfig::new([1, 2, 2]) };
         check_training(Glow::new(trial, &mut Rng::seed(0))?.parameters(), &self.train)
     }

@@ -9,11 +9,11 @@ use flows_core::bijectors::{
 };
 use flows_core::nn::{Network, Scope};
 
-/// The bijection of a Glow between vectors of noise and images: its [`levels`], and as `encoder` the [`Encoder`] of the
-/// image that it is given, if it is, or the [`ClassFeatures`].
+/// The bijection of a Glow between latent vectors and images: its [`levels`] and, as `encoder`, the [`Encoder`] of the
+/// image that it is conditioned on or the [`ClassFeatures`], if any.
 ///
 /// # Errors
-/// When the config names a size that cannot be.
+/// When the config has an invalid size.
 pub fn flow(config: &GlowConfig, scope: &Scope) -> Result<Box<dyn Bijector>> {
     let levels = MultiScale::new(levels(config, scope)?)?;
     let sizes: Vec<[usize; 2]> = (0..config.levels)
@@ -35,11 +35,11 @@ pub fn flow(config: &GlowConfig, scope: &Scope) -> Result<Box<dyn Bijector>> {
 }
 
 /// The levels of a Glow, from the data on, their tensors in `scope` as `levels.I.K.actnorm`, `.mix` and `.coupling`
-/// for step K from the data on, and `levels.I.prior`. The context is that of [`TopPrior`] or, where there are features
-/// of an image or of classes, those; given an image, steps have an `.injector` too.
+/// for step K from the data on, and `levels.I.prior`. The context is that of [`TopPrior`], or the features
+/// of an image or of classes, if there are any; for an image, steps also have an `.injector`.
 ///
 /// # Errors
-/// When the config names a size that cannot be.
+/// When the config has an invalid size.
 pub fn levels(config: &GlowConfig, scope: &Scope) -> Result<Vec<Level>> {
     config.check()?;
     (0..config.levels).map(|i| level(config, i, &scope.enter("levels").enter(i))).collect()
@@ -50,7 +50,7 @@ fn level(config: &GlowConfig, index: usize, scope: &Scope) -> Result<Level> {
     let [channels, height, width] = shape;
     let features = Features::of_level(config, index);
     let given = features.map(|features| features.shape[0]);
-    // From the data on, which is the order of the names.
+    // From the data on, the order of the names.
     let mut steps: Vec<Box<dyn Bijector>> = Vec::new();
     if index == 0 && config.equalize {
         steps.push(Box::new(Equalize::new(

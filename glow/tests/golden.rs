@@ -1,4 +1,4 @@
-//! Values and gradients of rosinality/glow-pytorch, read from the golden cases.
+//! Comparison with values and gradients of rosinality/glow-pytorch, read from golden cases.
 
 use candle_core::{DType, Device, Tensor, backprop::GradStore};
 use flows_core::bijectors::Bijector;
@@ -16,7 +16,7 @@ fn bad(message: impl Into<String>) -> Error {
     Error::Data(message.into())
 }
 
-/// Fails unless all numbers agree within the tolerance, relative to the largest.
+/// Fails unless all numbers agree within the tolerance relative to the largest.
 fn close(what: &str, want: &Tensor, got: &Tensor) -> Result<()> {
     let (want, got) = (want.to_dtype(DType::F64)?.flatten_all()?, got.to_dtype(DType::F64)?.flatten_all()?);
     let scale = want.abs()?.max(0)?.to_scalar::<f64>()?.max(1e-12);
@@ -24,7 +24,7 @@ fn close(what: &str, want: &Tensor, got: &Tensor) -> Result<()> {
     if worst <= TOLERANCE { Ok(()) } else { Err(bad(format!("`{what}` differs by {worst:e}"))) }
 }
 
-/// What each level gives before its prior, from the finest on, and the log-determinant of the flow without priors.
+/// The output of each level before its prior, from the finest on, and the log-determinant of the flow without priors.
 fn unnormalised(glow: &Glow, x: &Tensor) -> Result<(Vec<Tensor>, Tensor)> {
     let tensors: HashMap<_, _> = glow.parameters().snapshot()?.into_iter().collect();
     let scope = Parameters::saved(DType::F32, &Device::Cpu, tensors).scope();
@@ -37,7 +37,7 @@ fn unnormalised(glow: &Glow, x: &Tensor) -> Result<(Vec<Tensor>, Tensor)> {
             latents.push(h.narrow(1, half, half)?);
             v = h.narrow(1, 0, half)?.contiguous()?;
         } else {
-            // The level ends in the top prior, which is undone here.
+            // The last level ends in the top prior, which is inverted here.
             let tensors: HashMap<_, _> = glow.parameters().snapshot()?.into_iter().collect();
             let scope = Parameters::saved(DType::F32, &Device::Cpu, tensors).scope();
             let prior = TopPrior::new(config.level_shape(i), None, &scope.enter("levels").enter(i).enter("prior"))?;
@@ -125,7 +125,7 @@ fn check(path: &Path) -> Result<()> {
     let x = tensor("x")?;
     let (batch, _, height, width) = x.dims4()?;
     let glow = from_state_dict(state.clone(), [height, width], 8, &Device::Cpu)?;
-    // What the file says of the model is what was found in the state dict.
+    // The config in the file is the one inferred from the state dict.
     let metadata = header.metadata().clone().unwrap_or_default();
     let said: serde_json::Value = serde_json::from_str(metadata.get("config").ok_or_else(|| bad("no config"))?)
         .map_err(|e| bad(format!("the config: {e}")))?;
@@ -155,7 +155,7 @@ fn check(path: &Path) -> Result<()> {
         let name = name.trim_start_matches("module.");
         close(name, want, &gradient(name, &state, &glow, &gradients)?)?;
     }
-    // Out and in again it is the same model.
+    // Export and import give the same model.
     let exported = glow::state_dict(&glow)?.into_iter().collect();
     let again = from_state_dict(exported, [height, width], 8, &Device::Cpu)?;
     close("log_prob after an export", &log_prob, &again.log_prob(x, None)?)

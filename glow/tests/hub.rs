@@ -1,4 +1,4 @@
-//! The program `glow` with a data set of the Hugging Face Hub.
+//! The program `glow` with a data set on the Hugging Face Hub.
 
 use image::{ImageFormat, Rgb, RgbImage};
 use parquet::data_type::{ByteArray, ByteArrayType, Int32Type};
@@ -37,7 +37,7 @@ fn write(path: &Path, reds: Range<u8>) {
     file.close().unwrap();
 }
 
-/// Answers `requests` requests for the files of a folder by their names, as the Hub does.
+/// Serves `requests` requests for the files of a folder by name, as the Hub does.
 fn serve(folder: &Path, requests: usize) -> (String, thread::JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
@@ -70,7 +70,7 @@ fn a_data_set_of_the_hub_is_trained_on() {
     for i in 0..2 {
         write(&hub.path().join(name(i)), 20 * i..20 * i + 20);
     }
-    // A look at each file, and the file.
+    // Each file takes a request for its metadata and one for its content.
     let (endpoint, server) = serve(hub.path(), 4);
     let settings =
         "batch = 8\nmodel = { levels = 1, steps = 1, hidden = 4, conditional = true }\ntrain = { steps = 2 }";
@@ -81,7 +81,7 @@ fn a_data_set_of_the_hub_is_trained_on() {
     let output = glow.args(["train", "--config", "tiny.toml", "--out", "run", "--data", &address]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
-    // 40 images: 4 to test on, then 1 to validate.
+    // Of 40 images, 4 are for testing and 1 is for validation.
     assert!(said.contains("3 x 4 x 4 of 2 classes; 35 images to train on"), "{said}");
     server.join().unwrap();
 }

@@ -1,4 +1,4 @@
-//! Training for real.
+//! A short training run that must reach a stated figure.
 
 use candle_core::{DType, Tensor};
 use flows_core::data::images::drawn_digits;
@@ -7,7 +7,7 @@ use flows_core::train::{LossGradients, OptimizerConfig, Schedule, TrainConfig, T
 use flows_core::{Result, Rng};
 use glow::{Glow, GlowConfig};
 
-/// A Glow of a few thousand weights learns drawn digits of 8 x 8 to a figure far below that of independent colours.
+/// A Glow of a few thousand weights learns synthetic digits of 8 x 8 with far fewer bits than independent pixels.
 #[test]
 fn digits_are_learnt() -> Result<()> {
     let mut rng = Rng::seed(0);
@@ -42,7 +42,7 @@ fn digits_are_learnt() -> Result<()> {
     println!("{before} bits/dim before, {after} after");
     assert!(after < 6.8 && before > after + 0.3, "{before} bits/dim before, {after} after");
 
-    // In f32 an image comes back from its noise, and so does a sample.
+    // In f32 both an image and a sample are recovered from their latents.
     let worst = |x: &Tensor| -> Result<f32> {
         let back = glow.decode(&glow.latent(x, None)?, None)?;
         Ok((x - back)?.abs()?.flatten_all()?.max(0)?.to_scalar()?)

@@ -1,4 +1,4 @@
-//! What a step of training needs at most, with activations computed again.
+//! The peak memory of a training step with recomputed activations.
 
 use candle_core::{DType, Device};
 use flows_core::distributions::Distribution;
@@ -10,14 +10,14 @@ use peak_alloc::PeakAlloc;
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;
 
-/// Bytes beyond the weights, their gradients and what was there before.
+/// Peak memory in bytes, beyond the weights, their gradients and what was allocated before.
 fn peak(steps: usize, memory: Memory) -> Result<f64> {
     let mut rng = Rng::seed(0);
     let glow = Glow::new(GlowConfig { levels: 2, steps, hidden: 64, ..GlowConfig::new([3, 16, 16]) }, &mut rng)?;
     let x = (rng.uniform_tensor((16, 3, 16, 16), DType::F32, &Device::Cpu)? - 0.5)?;
     glow.initialize(&x, None)?;
     let run = || memory.forward_kl(&glow, &x, None, &mut Rng::seed(3)).and_then(Loss::gradients);
-    // Thread pools start at the first call.
+    // The first call starts the thread pools.
     run()?;
     let before = MEMORY.current_usage();
     MEMORY.reset_peak_usage();

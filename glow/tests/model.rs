@@ -79,7 +79,7 @@ fn learnt_noise() -> GlowConfig {
     GlowConfig { dequantizer, bits: 2, ..config([1, 2, 4], 1, CouplingKind::Affine, Mixing::Lu) }
 }
 
-/// A model of three levels that is given smaller images.
+/// A model of three levels conditional on smaller images.
 fn conditional(shape: [usize; 3], coupling: CouplingKind, scale: usize) -> GlowConfig {
     let condition = Some(Condition { features: 3, blocks: 1, ..Condition::new(scale) });
     GlowConfig { steps: 1, hidden: 4, condition, ..config(shape, 3, coupling, Mixing::Lu) }
@@ -96,7 +96,7 @@ fn every_part_keeps_its_promises() {
     all(|case| case.all(folder.path()));
 }
 
-/// Run where there is one: `cargo test --features cuda`.
+/// Needs a GPU: `cargo test --features cuda`.
 #[cfg(feature = "cuda")]
 #[test]
 fn devices_agree() -> Result<()> {
@@ -125,7 +125,7 @@ fn a_prior_of_classes_is_exact() -> Result<()> {
 }
 
 #[test]
-fn what_is_learnt_of_classes_moves_every_level() -> Result<()> {
+fn class_features_affect_every_level() -> Result<()> {
     let mut rng = Rng::seed(1);
     let parameters = Parameters::new(DType::F64, CPU, Rng::seed(0));
     let of_classes = GlowConfig {
@@ -140,9 +140,9 @@ fn what_is_learnt_of_classes_moves_every_level() -> Result<()> {
     perturb(&parameters, 0.1, &mut rng)?;
     let report = measure(flow.as_ref(), &parameters, &z, Some(&classes), &mut rng)?;
     let log_det = report.forward_log_det.max(report.inverse_log_det);
-    // Differences cross kinks of ReLU.
+    // Finite differences cross kinks of ReLU.
     assert!(report.round_trip < 1e-10 && log_det < 1e-10 && report.worst() < 0.02, "{report:?}");
-    // The same noise of two classes: what leaves at the first level is moved as what leaves at the last.
+    // The same noise for two classes: the parts split off at the first and the last level both change.
     let zeros = Tensor::zeros((2, 16), DType::F64, CPU)?;
     let x = flow.forward(&zeros, Some(&Tensor::new(&[[0u32], [1]], CPU)?))?.0;
     let of_one = flow.inverse(&x, Some(&Tensor::new(&[[0u32], [0]], CPU)?))?.0;
@@ -157,10 +157,10 @@ fn what_is_learnt_of_classes_moves_every_level() -> Result<()> {
 }
 
 #[test]
-fn bits_are_those_of_the_paper() -> Result<()> {
+fn bits_follow_the_paper() -> Result<()> {
     let glow =
         Glow::new(GlowConfig { bits: 5, ..config([1, 2, 2], 1, CouplingKind::Affine, Mixing::Lu) }, &mut Rng::seed(0))?;
-    // A uniform density over [-1/2, 1/2] takes all bits; one of 1/2 nat a colour more takes 1/2 nat less.
+    // A uniform density over [-1/2, 1/2] takes all bits; 1/2 nat more per dimension takes 1/2 nat less.
     assert!((glow.bits(0.0) - 5.0).abs() < 1e-12);
     assert!((glow.bits(2.0) - (5.0 - 0.5 / 2f64.ln())).abs() < 1e-12);
     let images = Tensor::new(&[0u8, 7, 8, 255], CPU)?.reshape((1, 1, 2, 2))?;
@@ -238,7 +238,7 @@ fn files_and_state_dicts_hold_the_whole_model() -> Result<()> {
         glow.save(&path)?;
         assert_eq!(difference(&want, &Glow::load(&path, CPU)?.log_prob(&x, None)?)?, 0.0, "{name}");
 
-        // A scale and the column of the convolution behind it may both change their signs.
+        // A scale and the column of the next convolution may both change sign.
         let mut state: HashMap<String, Tensor> = state_dict(&glow)?.into_iter().collect();
         let turn = |t: &Tensor, axis: usize| -> Result<Tensor> {
             let mut signs = vec![1f32; t.dim(axis)?];
@@ -344,7 +344,7 @@ fn features_lie_where_the_image_does() -> Result<()> {
 }
 
 #[test]
-fn a_model_that_is_given_images_is_saved_whole_and_needs_them() -> Result<()> {
+fn an_image_conditional_model_is_saved_and_needs_its_context() -> Result<()> {
     let rng = &mut Rng::seed(4);
     let glow = Glow::new(conditional([3, 8, 8], CouplingKind::Affine, 2), rng)?;
     let x = (rng.uniform_tensor((5, 3, 8, 8), DType::F32, CPU)? - 0.5)?;
@@ -359,7 +359,7 @@ fn a_model_that_is_given_images_is_saved_whole_and_needs_them() -> Result<()> {
     assert_eq!(difference(&want, &again.detached().score(&x, Some(&given))?)?, 0.0);
     assert_eq!(glow.parts().iter().sum::<usize>(), 192);
     assert!(difference(&x, &glow.decode(&glow.latent(&x, Some(&given))?, Some(&given))?)? < 1e-4);
-    // Other images, other densities.
+    // Other context images give other densities.
     assert!(difference(&want, &glow.log_prob(&x, Some(&given.neg()?))?)? > 1e-3);
     assert!(glow.log_prob(&x, None).is_err() && glow.context_of(&x).is_err());
     assert!(state_dict(&glow).unwrap_err().to_string().contains("lower resolution"));
@@ -369,7 +369,7 @@ fn a_model_that_is_given_images_is_saved_whole_and_needs_them() -> Result<()> {
 #[test]
 fn logits_are_part_of_the_bijection() -> Result<()> {
     let mut rng = Rng::seed(5);
-    // Bits of a model do not depend on where its Jacobian is counted.
+    // The bits do not depend on where the Jacobian of the logit is accounted for.
     let config = GlowConfig { logit: Some(0.05), ..config([1, 4, 4], 2, CouplingKind::Affine, Mixing::Lu) };
     let glow = Glow::on(config.clone(), DType::F64, CPU, &mut rng)?;
     let x = (rng.uniform_tensor((6, 1, 4, 4), DType::F64, CPU)? - 0.5)?;
@@ -383,7 +383,7 @@ fn logits_are_part_of_the_bijection() -> Result<()> {
     let of_logits: &Transformed = &of_logits;
     let want = (of_logits.log_prob(&y, None)? + jacobian)?;
     assert!(difference(&want, &glow.log_prob(&x, None)?)? < 1e-10);
-    // What is drawn are colours again.
+    // Samples are values in range again.
     let drawn = glow.sample(20, None, &mut rng)?.abs()?.flatten_all()?.max(0)?.to_scalar::<f64>()?;
     assert!(drawn < 0.5 + 0.05 / 0.9 + 1e-9, "{drawn}");
     Ok(())
@@ -401,7 +401,7 @@ fn learnt_noise_bounds_the_probability() -> Result<()> {
     let noise = (x.affine(4.0, 2.0)? - (&images / 64.0)?.floor()?)?.flatten_all()?.to_vec1::<f64>()?;
     assert!(noise.iter().all(|u| *u > 0.0 && *u < 1.0) && log_density.is_some());
 
-    // The density of the noise is that of the flow from normal numbers, given the middles of the values.
+    // The density of the noise is that of the flow from a normal, given the midpoints of the values.
     let own = glow.parameters().tensors().into_iter();
     let own = own.filter_map(|(name, tensor)| Some((name.strip_prefix("dequantizer.")?.to_string(), tensor)));
     let scope = Parameters::saved(DType::F64, CPU, own.collect()).scope();
@@ -412,7 +412,8 @@ fn learnt_noise_bounds_the_probability() -> Result<()> {
     let log_density = log_density.unwrap();
     assert!(difference(&log_density, &(normal + log_det)?)? < 1e-9);
 
-    // One draw is the difference of the densities; of more, the mean of the ratios, which bounds more tightly.
+    // With one draw the bound is the difference of log-densities; with more it uses the mean of the ratios and is
+    // tighter.
     let draw = |rng: &mut Rng| -> Result<Tensor> {
         let (x, log_density) = glow.with_noise(&images, rng)?;
         Ok((glow.log_prob(&x, None)? - log_density.unwrap())?)
@@ -424,7 +425,7 @@ fn learnt_noise_bounds_the_probability() -> Result<()> {
     assert!(difference(&mean, &glow.bound(&images, None, 2, &mut Rng::seed(7))?)? < 1e-9);
     assert!(glow.bound(&images, None, 0, &mut rng).is_err());
 
-    // The loss is the bound, and its gradients are those of all weights, however the activations are kept.
+    // The loss is the bound, with gradients for all weights, whether activations are stored or recomputed.
     let loss = |memory: Memory| glow.loss(memory, &images, None, &mut Rng::seed(9));
     let scalar = || -> Result<Tensor> {
         match loss(Memory::Store)? {
@@ -452,7 +453,7 @@ fn learnt_noise_bounds_the_probability() -> Result<()> {
 }
 
 #[test]
-fn settings_that_cannot_be_are_errors() {
+fn invalid_settings_are_errors() {
     let good = config([1, 4, 4], 2, CouplingKind::Affine, Mixing::Lu);
     for bad in [
         GlowConfig { shape: [1, 6, 4], ..good.clone() },
@@ -479,7 +480,7 @@ fn settings_that_cannot_be_are_errors() {
     }
 }
 
-/// A model that an earlier version has saved is what it was then.
+/// A model saved by an earlier version loads unchanged.
 #[test]
 fn an_old_model_is_read() -> Result<()> {
     let glow = Glow::load(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/glow.safetensors"), CPU)?;

@@ -1,4 +1,4 @@
-//! The program `glow` as a user meets it.
+//! The program `glow`, tested from the command line.
 
 use image::{GrayImage, ImageBuffer, ImageFormat, Luma, Rgb, RgbImage, Rgba};
 use serde_json::Value;
@@ -8,7 +8,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// A model and a run that are small enough to train in a moment.
+/// Settings of a run that trains in a moment.
 const TINY: &str = r#"
 batch = 8
 model = { levels = 2, steps = 2, hidden = 6 }
@@ -48,7 +48,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// What the program printed, once it has succeeded.
+/// The program's output; it must succeed.
 fn succeeds(folder: &Path, args: &str) -> String {
     let output = run(folder, args);
     assert!(output.status.success(), "{args}: {}", text(&output.stderr));
@@ -60,7 +60,7 @@ fn json(folder: &Path, args: &str) -> Value {
     serde_json::from_str(&printed).unwrap_or_else(|e| panic!("{args}: {e} in {printed}"))
 }
 
-/// The program ends with status 2, and says all of `words` in one line.
+/// Asserts that the program fails with status 2 and a one-line error that contains all `words`.
 fn fails(folder: &Path, args: &str, words: &[&str]) {
     let output = run(folder, args);
     let said = text(&output.stderr);
@@ -81,7 +81,7 @@ fn a_model_from_training_to_pictures() {
     for name in ["config.toml", "metrics.jsonl", "model.safetensors", "results.json", "loss.png", "samples.png"] {
         assert!(fs::metadata(here.join("run").join(name)).unwrap().len() > 0, "{name}");
     }
-    // The test images of the run, from its folder alone, with other noise.
+    // The test images of the run, given only its folder, with other noise.
     let again = json(here, "eval run --json")["result"]["bits_per_dimension"].as_f64().unwrap();
     assert!((again - bits).abs() < 0.2, "{again} {bits}");
     assert!(succeeds(here, "eval run --data images").contains("24 images"));
@@ -120,7 +120,7 @@ fn a_model_from_training_to_pictures() {
     fails(here, "export run --out run/model.safetensors", &["would be lost"]);
     fails(here, "reconstruct run images/disks/5.png --out images/disks/5.png", &["would be lost"]);
     fails(here, "sample run --count 4 --out drawn.jpg", &[".png"]);
-    // Out to PyTorch's layout and back it is the same model.
+    // Exported to PyTorch's layout and imported, it is the same model.
     succeeds(here, "export run --out torch.safetensors");
     assert!(succeeds(here, "import torch.safetensors --size 8,8 --out again.safetensors").contains("2 levels"));
     let bits = |model: &str| json(here, &format!("eval {model} --data images --json"))["result"].clone();
@@ -147,7 +147,7 @@ fn classes_condition_a_model() {
     fails(here, "sample run --class 2 --out none.png", &["no class 2"]);
     fails(here, "sample run --columns 3 --out none.png", &["--columns"]);
     fails(here, "sample run --class 0 --count 18446744073709551615", &["--count"]);
-    // Classes go by their names.
+    // Classes are matched by name.
     for (class, known) in [("disks", true), ("rings", false)] {
         let folder = here.join(format!("only-{class}")).join(class);
         fs::create_dir_all(&folder).unwrap();
@@ -177,7 +177,7 @@ fn small_images_become_larger_ones() {
     for name in ["samples", "mean", "bicubic", "consistency", "consistency_of_bicubic"] {
         assert!(report["psnr"][name]["mean"].as_f64().unwrap() > 0.0, "{name} in {report}");
     }
-    // Without noise all answers are one, and so is their mean.
+    // Without noise all answers, and so their mean, are the same.
     let calm = json(here, &format!("{high} --temperature 0"));
     let difference = calm["psnr"]["samples"]["mean"].as_f64().unwrap() - calm["psnr"]["mean"]["mean"].as_f64().unwrap();
     assert!(difference.abs() < 1e-9, "{difference}");
@@ -223,14 +223,14 @@ fn images_that_cannot_be_used_are_named() {
     let bars = here.join("images/bars");
     let whole = fs::read(bars.join("3.png")).unwrap();
     fs::write(bars.join("3.png"), &whole[..whole.len() / 2]).unwrap();
-    fails(here, &format!("{train} images"), &["3.png", "no image", "--skip-bad"]);
+    fails(here, &format!("{train} images"), &["3.png", "as an image", "--skip-bad"]);
     assert!(!here.join("run").exists());
     let output = run(here, "train --config tiny.toml --out skipped --data images --skip-bad");
     assert!(output.status.success() && text(&output.stderr).contains("passed over"), "{}", text(&output.stderr));
     fs::write(bars.join("3.png"), b"no image at all").unwrap();
     fails(here, &format!("{train} images"), &["3.png"]);
 
-    // A JPEG under the name of a PNG, 16 bits, and what is transparent.
+    // A JPEG with the extension of a PNG, 16 bits, and transparency.
     RgbImage::new(8, 8).save_with_format(bars.join("3.png"), ImageFormat::Jpeg).unwrap();
     ImageBuffer::<Rgb<u16>, _>::from_pixel(8, 8, Rgb([65535u16, 0, 300])).save(bars.join("4.png")).unwrap();
     ImageBuffer::<Rgba<u8>, _>::from_pixel(8, 8, Rgba([255u8, 0, 0, 0])).save(bars.join("5.png")).unwrap();
@@ -265,7 +265,7 @@ fn images_that_cannot_be_used_are_named() {
     fails(here, "reconstruct mixed missing.png", &["missing.png"]);
 }
 
-/// A run that is long enough to be interrupted.
+/// Settings of a run that is long enough to be interrupted.
 fn long(here: &Path) {
     let long = TINY.replace("steps = 12", "steps = 300").replace("checkpoint_every = 3", "checkpoint_every = 20");
     let long = long.replace("evaluate_every = 4", "evaluate_every = 100");
@@ -273,7 +273,7 @@ fn long(here: &Path) {
     fs::write(here.join("long.toml"), format!("flip = true\n{warp}\n{long}")).unwrap();
 }
 
-/// The program in training, once it has saved anew.
+/// Starts training, and waits until it has saved.
 fn saving(here: &Path, out: &str, args: &str) -> Child {
     let path = here.join(out).join("training.safetensors");
     let before = fs::read(&path).ok();
@@ -295,7 +295,7 @@ fn a_run_that_is_killed_again_and_again_resumes_to_the_same_model() {
     let train = "train --data images --config long.toml --out killed";
     for kill in 0..4 {
         let mut child = saving(here, "killed", if kill == 0 { train } else { "train --out killed --resume" });
-        // Also within a step, and while it saves.
+        // Also in the middle of a step, and while saving.
         std::thread::sleep(Duration::from_millis(7 * kill));
         child.kill().unwrap();
         child.wait().unwrap();

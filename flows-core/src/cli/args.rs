@@ -73,8 +73,8 @@ pub struct RunFlags {
     #[command(flatten)]
     #[serde(skip_serializing_if = "unset")]
     pub train: TrainFlags,
-    /// Pieces that a batch is cut into, to be shared among threads or ranks; the last digits of the result depend on the
-    /// pieces, but not on the number of threads or ranks
+    /// Pieces that a batch is cut into, to be shared among threads or ranks; the last digits of the result depend on
+    /// the pieces, but not on the number of threads or ranks
     #[arg(long, value_name = "P", allow_negative_numbers = true, value_parser = clap::value_parser!(i64).range(1..))]
     pub pieces: Option<i64>,
     /// Examples per step

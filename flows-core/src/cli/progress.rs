@@ -68,7 +68,7 @@ impl ProgressBar {
         let shown = speed * each as f64;
         text += &if shown < 9.95 { format!("  {shown:.1} {things}/s") } else { format!("  {shown:.0} {things}/s") };
         if event.skipped > 0 {
-            text += &format!("  {} left out", count(event.skipped as usize));
+            text += &format!("  {} skipped", count(event.skipped as usize));
         }
         if event.step < event.steps {
             text += &format!("  {} left", duration((event.steps - event.step) as f64 / speed));

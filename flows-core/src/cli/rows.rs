@@ -64,8 +64,8 @@ pub fn draw_rows(
     Ok(Tensor::cat(&parts, 0)?)
 }
 
-/// Writes drawn rows to the file `out`, or prints them as CSV; with `--json` prints them as JSON, merged into the object
-/// `about`.
+/// Writes drawn rows to the file `out`, or prints them as CSV; with `--json` prints them as JSON, merged into the
+/// object `about`.
 ///
 /// # Errors
 /// When they cannot be written.

@@ -10,8 +10,8 @@ use std::fmt;
 /// A two-dimensional target `p(z) = exp(-U(z)) / Z`, known up to its constant Z, to fit a flow to by reverse KL.
 ///
 /// The energies of Rezende and Mohamed (2015), table 1, with `w1 = sin(pi z1 / 2)`,
-/// `w2 = 3 exp(-1/2 ((z1 - 1) / 0.6)^2)` and `w3 = 3 sigmoid((z1 - 1) / 0.3)`. U2 to U4 extend indefinitely along z1, so
-/// that Z would be infinite: `sum_i max(|z_i| - 6, 0)^2` is added to them, as in the code of De Cao et al. (2019).
+/// `w2 = 3 exp(-1/2 ((z1 - 1) / 0.6)^2)` and `w3 = 3 sigmoid((z1 - 1) / 0.3)`. U2 to U4 extend indefinitely along z1,
+/// so that Z would be infinite: `sum_i max(|z_i| - 6, 0)^2` is added to them, as in the code of De Cao et al. (2019).
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -86,7 +86,8 @@ impl Energy {
     /// # Errors
     /// When memory is insufficient.
     pub fn log_normalizer(self) -> Result<f64> {
-        // On functions this smooth the trapezoidal rule is exact to rounding; outside the square exp(-U) is below e^-16.
+        // On functions this smooth the trapezoidal rule is exact to rounding; outside the square exp(-U) is below
+        // e^-16.
         const SIDE: usize = 401;
         const END: f64 = 10.0;
         let step = 2.0 * END / (SIDE - 1) as f64;

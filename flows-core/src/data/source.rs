@@ -109,8 +109,8 @@ impl FromStr for Source {
         } else {
             let names: Vec<_> = Toy::ALL.iter().map(|toy| toy.name()).collect();
             Err(Error::Config(format!(
-                "`{text}` names no data; give a .npy or .csv file, a folder with train.npy, validation.npy and test.npy, \
-                 hf://owner/repo/path, or one of {}",
+                "`{text}` names no data; give a .npy or .csv file, a folder with train.npy, validation.npy and \
+                 test.npy, hf://owner/repo/path, or one of {}",
                 names.join(", ")
             )))
         }

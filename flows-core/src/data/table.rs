@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_back() -> Result<()> {
+    fn tables_round_trip() -> Result<()> {
         let folder = tempfile::tempdir().unwrap();
         let values = [0.1, -1e300, 5e-324, 3.0, 1.0 / 3.0, 0.0];
         let columns = Some(vec!["a, b".to_string(), "\"q\"".into()]);

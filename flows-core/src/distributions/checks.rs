@@ -63,7 +63,7 @@ pub(super) fn check_float(dtype: DType) -> Result<()> {
 pub(super) fn check_alike(what: &str, a: &Tensor, b: &Tensor) -> Result<()> {
     check_float(a.dtype())?;
     if a.dtype() != b.dtype() {
-        return Err(Error::Config(format!("{what} is {:?}, but {:?} is wanted", b.dtype(), a.dtype())));
+        return Err(Error::Config(format!("{what} is {:?}, but must be {:?}", b.dtype(), a.dtype())));
     }
     if a.shape() != b.shape() {
         return Err(Error::shape(what, b.dims(), format!("{:?}", a.dims())));

@@ -104,7 +104,7 @@ fn in_blocks<const N: usize>(
     f: impl Fn(Range<usize>) -> Result<[Tensor; N]> + Sync,
 ) -> Result<[Tensor; N]> {
     if rows == 0 {
-        return Err(Error::Data("there is no row: give at least one".into()));
+        return Err(Error::Data("there are no rows: give at least one".into()));
     }
     let block = |i: usize| Ok(f(i * BLOCK..rows.min((i + 1) * BLOCK))?.map(|t| t.detach()));
     let blocks = rows.div_ceil(BLOCK);

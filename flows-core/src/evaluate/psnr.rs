@@ -3,8 +3,8 @@
 use crate::Result;
 use candle_core::{DType, Tensor};
 
-/// `10 log10(255^2 / mean squared error)` in decibels, for values 0 to 255 in any dtype. It is capped at the PSNR for an
-/// error of 1 in a single value, which identical images are given.
+/// `10 log10(255^2 / mean squared error)` in decibels, for values 0 to 255 in any dtype. It is capped at the PSNR for
+/// an error of 1 in a single value, which identical images are given.
 ///
 /// # Errors
 /// When the shapes differ.
@@ -20,7 +20,7 @@ mod tests {
     use candle_core::Device;
 
     #[test]
-    fn decibels_are_those_of_the_error() -> Result<()> {
+    fn decibels_by_hand() -> Result<()> {
         let a = Tensor::new(&[10u8, 200, 30, 40], &Device::Cpu)?;
         let b = Tensor::new(&[10u8, 205, 30, 40], &Device::Cpu)?;
         assert!((psnr(&b, &a)? - 10.0 * (65025.0 / 6.25f64).log10()).abs() < 1e-12);

@@ -134,7 +134,7 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"two");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
         let nowhere = write_atomically(folder.path().join("no/a.txt"), |_| Ok(())).unwrap_err().to_string();
-        assert!(nowhere.contains("make the folder"), "{nowhere}");
+        assert!(nowhere.contains("create the folder"), "{nowhere}");
         assert!(write_atomically("/", |_| Ok(())).is_err());
         assert!(write_atomically("", |_| Ok(())).is_err());
         Ok(())

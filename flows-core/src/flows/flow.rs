@@ -117,7 +117,7 @@ const COLUMNS: std::ops::RangeInclusive<usize> = 1..=1_000_000;
 /// ```
 pub type Flow = Model<FlowConfig>;
 
-/// What a [`FlowConfig`] builds: a flow between standardizing maps.
+/// The density built from a [`FlowConfig`]: a flow between standardizing maps.
 #[derive(Debug)]
 pub struct FlowDensity {
     transformed: Transformed,
@@ -171,8 +171,8 @@ impl Config for FlowConfig {
 
 impl FlowDensity {
     /// Sets shift and scale from the columns of the training data, (B, features), and of their
-    /// context. Flows of angles do not standardize their data; columns with bounds are standardized after the map to the
-    /// reals.
+    /// context. Flows of angles do not standardize their data; columns with bounds are standardized after the map to
+    /// the reals.
     ///
     /// # Errors
     /// When a shape is wrong, a value is not finite or not within its bounds, or a context is missing or unexpected.

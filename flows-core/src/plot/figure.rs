@@ -66,7 +66,7 @@ impl Figure {
         Ok(canvas)
     }
 
-    /// Where each panel's axes stand: with the same margins everywhere, so that they are in line.
+    /// The frames of the panels, with equal margins so that the axes are aligned.
     fn frames(&self, (width, height): (f64, f64)) -> Vec<Frame> {
         let any = |f: &dyn Fn(&Panel) -> bool| self.panels.iter().any(f);
         let room = |wanted: bool, pixels: f64| if wanted { pixels } else { 0. };
@@ -92,7 +92,7 @@ impl Figure {
         self.panels.iter().enumerate().map(frame).collect()
     }
 
-    /// Writes the figure as SVG, whole or not at all.
+    /// Writes the figure as SVG, atomically.
     ///
     /// # Errors
     /// Same as [`Figure::svg`], and when the file cannot be written.
@@ -101,7 +101,7 @@ impl Figure {
         write_atomically(path, |file| file.write_all(svg.as_bytes()).map_err(|e| Error::unwritten(path, e)))
     }
 
-    /// The figure as pixels, `scale` times as large.
+    /// Renders the figure to pixels, `scale` times as large.
     ///
     /// # Errors
     /// Same as [`Figure::svg`], and when the scale is not a positive number.

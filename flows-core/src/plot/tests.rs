@@ -121,7 +121,7 @@ fn any_data_can_be_drawn() -> Result<()> {
 }
 
 #[test]
-fn what_cannot_be_drawn_is_an_error() {
+fn undrawable_figures_are_errors() {
     let figure = Figure::new(1, (200, 200)).panel(Panel::new(""));
     assert!(Figure::new(1, (200, 200)).panel(Panel::new("").x_range(1., 1.)).svg().is_err());
     assert!(Figure::new(1, (20, u32::MAX)).svg().is_err());

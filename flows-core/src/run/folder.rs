@@ -65,7 +65,7 @@ impl Folder {
         let folder = Self::open(path, pictures)?;
         if !folder.file("config.toml").exists() {
             let shown = folder.path.display();
-            return Err(Error::Config(format!("{shown} holds no run to resume; check --out, or leave out --resume")));
+            return Err(Error::Config(format!("{shown} holds no run to resume; check --out, or omit --resume")));
         }
         Ok(folder)
     }

@@ -57,8 +57,8 @@ impl Losses {
         Ok((Self::read(&metrics)?, losses))
     }
 
-    /// The losses of steps after `first`, up to `until`. Evaluations measure what is minimised at the end of the run, so
-    /// only the last part has them.
+    /// The losses of steps after `first`, up to `until`. Evaluations measure what is minimised at the end of the run,
+    /// so only the last part has them.
     fn part(&self, first: u64, until: Option<u64>) -> Self {
         let within = |(step, _): &&(f64, f64)| *step > first as f64 && until.is_none_or(|until| *step <= until as f64);
         let validation = if until.is_none() { self.validation.clone() } else { Vec::new() };

@@ -4,8 +4,8 @@
 //! file and flags, and returns them with a [`Run`] in a locked folder, which is new, resumed, or replaces another run.
 //! The training loop belongs to the program. It calls [`Run::start`] (or [`Run::begin`], if it saves what it trains
 //! itself), passes each step to [`Run::watch`], and ends with [`Run::trained`], [`Run::save_results`] and
-//! [`Run::report`]. With several [`Ranks`](crate::train::Ranks), all make these calls in the same order, and only rank 0
-//! writes files and prints.
+//! [`Run::report`]. With several [`Ranks`](crate::train::Ranks), all make these calls in the same order, and only rank
+//! 0 writes files and prints.
 //!
 //! ```
 //! use candle_core::{DType, Device};

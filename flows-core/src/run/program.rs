@@ -54,8 +54,8 @@ pub trait Settings: Serialize + DeserializeOwned {
 
 impl Program {
     /// The run that the arguments describe, and its checked settings. A new run's settings are those of the preset
-    /// (`preset` unless the arguments name one), overridden by the file `--config`, overridden by `flags`, a structure of
-    /// options, and by those in `args`. A resumed run's own settings are overridden by the file and by the flags in
+    /// (`preset` unless the arguments name one), overridden by the file `--config`, overridden by `flags`, a structure
+    /// of options, and by those in `args`. A resumed run's own settings are overridden by the file and by the flags in
     /// `args`. Nothing is written yet.
     ///
     /// With several `ranks`, rank 0 does this and sends the settings to the others.
@@ -287,7 +287,7 @@ mod tests {
         std::fs::write(&over, "seed = 1\nbatch = 3").unwrap();
         assert_eq!(open(Some(&over)).unwrap()["batch"], 3.into());
         std::fs::write(&over, "seed = 2").unwrap();
-        refused(Some(&over), &["over.toml", "`seed`", "leave it out"]);
+        refused(Some(&over), &["over.toml", "`seed`", "omit it"]);
         // The checkpoint records the settings of the run.
         let metadata = [("state", r#"{"run":{"data":"x","seed":1}}"#.to_string())].into();
         crate::files::write_tensors(&path.join("training.safetensors"), &metadata, &[]).unwrap();

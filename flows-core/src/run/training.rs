@@ -102,8 +102,8 @@ impl Run {
         Ok(trainer)
     }
 
-    /// The first half of [`Self::start`], the folder and the settings, for a program that saves and resumes its training
-    /// itself.
+    /// The first half of [`Self::start`], the folder and the settings, for a program that saves and resumes its
+    /// training itself.
     ///
     /// # Errors
     /// When the folder cannot be written to, or another process has begun a run in it.

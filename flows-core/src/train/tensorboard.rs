@@ -14,7 +14,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 struct Message(Vec<u8>);
 
 impl Message {
-    /// The key of a field: its number and wire type, 0 for a varint, 1 and 5 for 8 and 4 bytes, 2 for a length and bytes.
+    /// The key of a field: its number and wire type, which is 0 for a varint, 1 and 5 for 8 and 4 bytes, and 2 for a
+    /// length and bytes.
     fn key(&mut self, field: u64, wire: u64) {
         self.varint(field << 3 | wire);
     }

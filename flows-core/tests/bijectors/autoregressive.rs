@@ -1,4 +1,4 @@
-//! Autoregressive layers, block neural ones and integrals.
+//! Autoregressive layers, block neural autoregressive layers and monotonic integrals.
 
 use crate::families::{families, over};
 use crate::networks::{mlp, residual_net};
@@ -19,7 +19,7 @@ pub fn autoregressives(cases: &mut Vec<Case>) -> Result<()> {
             let order = Some(vec![3, 1, 0, 2, 4]);
             Ok(Box::new(Autoregressive::new(5, univariate, Some(2), order, &residual_net(), scope)?))
         });
-        // A residual network turns more noise into splines whose slope is 1e-4 here and there.
+        // With more noise in the weights, splines on residual networks have slopes of 1e-4 in places.
         cases.push(conditional.given([2]).noise(0.1));
     }
     for context in [None, Some(3)] {

@@ -1,4 +1,4 @@
-//! What is made of other bijectors.
+//! Bijectors composed of other bijectors.
 
 use crate::networks::{Flatten, mlp, residual_net};
 use candle_core::{Device, Tensor};
@@ -9,13 +9,13 @@ use flows_core::nn::{Activation, Mlp, Output, Scope};
 use flows_core::testing::Case;
 use std::sync::Arc;
 
-/// A coupling over three numbers, in a scope of its own.
+/// A coupling over three numbers, in its own scope.
 fn part(name: &str, context: Option<usize>, scope: &Scope) -> Result<Box<dyn Bijector>> {
     let (mask, affine) = (Mask::Alternating { odd: false }, Arc::new(Affine::default()));
     Ok(Box::new(Coupling::new(&[3], &mask, affine, context, &mlp(), &scope.enter(name))?))
 }
 
-/// One level: a scale for each channel behind a squeeze, and maybe a prior of the half that leaves.
+/// One level: a scale per channel after a squeeze, and optionally a prior of the half that is split off.
 fn level(data: &[usize], prior: bool, scope: &Scope) -> Result<Level> {
     let squeeze = Squeeze::new(data, 2)?;
     let mut half = squeeze.latent_shape().to_vec();
@@ -97,7 +97,7 @@ pub fn combinators(cases: &mut Vec<Case>) -> Result<()> {
     Ok(())
 }
 
-/// Combinators around chains of more than a segment, with dropout and statistics of the batch inside.
+/// Combinators around chains longer than a segment, with dropout and batch statistics inside.
 pub fn nested() -> Vec<Case> {
     fn chain(normalised: bool, context: Option<usize>, s: &Scope) -> Result<Box<dyn Bijector>> {
         let mut steps: Vec<Box<dyn Bijector>> = Vec::new();

@@ -8,7 +8,7 @@ use flows_core::nn::{LipschitzActivation, Scope};
 use flows_core::testing::Case;
 use std::sync::Arc;
 
-/// 32 layers each, which must not lose the round trip.
+/// Chains of 32 layers, which must still round-trip.
 pub fn deep() -> Vec<Case> {
     type Layer = fn(usize, &Scope) -> Result<Box<dyn Bijector>>;
     let layers: [(&str, Layer); 11] = [

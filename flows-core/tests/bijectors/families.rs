@@ -1,4 +1,4 @@
-//! Univariate families, on their own and in the layers that use them.
+//! Univariate families, alone and in the layers that use them.
 
 use crate::networks::mlp;
 use candle_core::Tensor;
@@ -24,7 +24,7 @@ pub struct Family {
 pub fn families() -> Result<Vec<Family>> {
     let family = |name, univariate: Arc<dyn Univariate>| Family { name, univariate, domain: None };
     let bounded = |name, univariate, low, high| Family { domain: Some((low, high)), ..family(name, univariate) };
-    // A point at an end of the circle may come back at the other: kept a little inside.
+    // A point at one end of the circle may come back at the other: stay slightly inside.
     let inside = PI - 1e-3;
     Ok(vec![
         family("additive", Arc::new(Additive)),
@@ -56,7 +56,7 @@ fn bend(z: &Tensor, p: &Tensor) -> Result<(Tensor, Tensor)> {
 
 /// The families without parameters, which neither a coupling nor an autoregressive layer can use.
 fn fixed_families() -> Result<Vec<Family>> {
-    // Where f32 still tells 1 - x from 0.
+    // Where f32 still distinguishes 1 - x from 0.
     let family = |name, univariate, low, high| Family { name, univariate, domain: Some((low, high)) };
     Ok(vec![
         family("exp", Arc::new(Fixed::Exp), -6.0, 6.0),
@@ -69,7 +69,7 @@ fn fixed_families() -> Result<Vec<Family>> {
     ])
 }
 
-/// A case for this family, which keeps z where the family is defined.
+/// A case for this family, with z in its domain.
 pub fn over(
     family: &Family,
     name: String,
@@ -107,7 +107,7 @@ pub fn elementwise(cases: &mut Vec<Case>) -> Result<()> {
     for family in families()? {
         let name = family.name;
         for shape in [&[][..], &[1], &[2], &[5], &[2, 3], &[2, 2, 2]] {
-            // One family is enough for the shapes that are alike for all.
+            // One family is enough for shapes that all families treat alike.
             if shape.len() == 1 || name == "affine" {
                 cases.push(over(&family, format!("elementwise {name} {shape:?}"), move |scope, univariate| {
                     Ok(Box::new(Elementwise::new(shape, univariate, scope)?))

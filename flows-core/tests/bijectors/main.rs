@@ -1,4 +1,4 @@
-//! What holds of every bijector, over a registry of all of them.
+//! Properties of every bijector, checked over a registry of all of them.
 
 mod autoregressive;
 mod combinators;
@@ -34,7 +34,7 @@ fn registry() -> Result<Vec<Case>> {
     Ok(cases)
 }
 
-/// Runs a check over cases and reports all that fail.
+/// Runs a check on every case and reports all failures.
 fn all(cases: &[Case], check: impl Fn(&Case) -> Result<()> + Sync) {
     each(cases, check).unwrap_or_else(|error| panic!("{error}"));
 }
@@ -57,7 +57,7 @@ fn activations_are_recomputed() {
     all(&nested(), Case::recomputes);
 }
 
-/// Run where there is one: `cargo test --features cuda`.
+/// Needs a GPU: `cargo test --features cuda`.
 #[cfg(feature = "cuda")]
 #[test]
 fn devices_agree() -> Result<()> {

@@ -4,7 +4,7 @@ use candle_core::Tensor;
 use flows_core::nn::{Activation, ConvNetConfig, Mode, Network, NetworkConfig};
 use flows_core::{Result, Structure};
 
-/// Conditioners are smooth here: a kink would spoil the differences that gradients are compared with.
+/// Conditioners are smooth here: kinks would spoil the finite differences that gradients are compared with.
 pub fn mlp() -> NetworkConfig {
     NetworkConfig::Mlp { hidden: vec![12, 8], activation: Activation::Tanh }
 }

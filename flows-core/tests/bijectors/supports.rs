@@ -1,4 +1,4 @@
-//! Bijectors onto supports, over a registry of all kinds.
+//! Bijectors onto supports, checked over a registry of all kinds.
 
 use crate::all;
 use candle_core::{DType, Device, Tensor, Var};
@@ -17,7 +17,7 @@ const CPU: &Device = &Device::Cpu;
 struct Entry {
     name: &'static str,
     support: Support,
-    /// Events that are not in it, on its boundary or beyond.
+    /// Events outside the support, on its boundary or beyond.
     outside: Vec<Vec<f64>>,
 }
 
@@ -136,12 +136,13 @@ fn registry() -> Vec<Entry> {
 impl Entry {
     fn case(&self) -> Case {
         let support = self.support.clone();
-        // So near to 0 that f32 has digits left where a matrix is nearly singular.
+        // Close enough to 0 that f32 has digits left where a matrix is nearly singular.
         Case::new(self.name, move |scope| support.bijector(scope.dtype(), scope.device())).within(-1.0, 1.0)
     }
 }
 
-/// The entries of x, flat, that are the coordinates of its log-determinant; none where that is of lengths or areas.
+/// The flat indices of the entries of x with respect to which the log-determinant is defined; none if it refers to
+/// lengths or areas.
 fn coordinates(support: &Support) -> Option<Vec<usize>> {
     let triangle = |size: usize, diagonal: usize| {
         (0..size).flat_map(|i| (0..i + diagonal).map(move |j| i * size + j)).collect::<Vec<_>>()
@@ -167,7 +168,7 @@ fn require(holds: bool, message: impl FnOnce() -> String) -> Result<()> {
     if holds { Ok(()) } else { Err(Error::Data(message())) }
 }
 
-/// Runs a check over the registry and reports all that fail.
+/// Runs a check on every entry and reports all failures.
 fn each(check: impl Fn(&Entry) -> Result<()>) {
     let failed = |entry: &Entry| check(entry).err().map(|error| format!("{}: {error}", entry.name));
     let failures: Vec<String> = registry().iter().filter_map(failed).collect();
@@ -179,7 +180,7 @@ fn rows(t: &Tensor) -> Result<Vec<Vec<f64>>> {
 }
 
 #[test]
-fn supports_do_what_bijectors_do() -> Result<()> {
+fn supports_pass_the_checks_of_bijectors() -> Result<()> {
     let cases: Vec<_> = registry().iter().map(Entry::case).collect();
     all(&cases, Case::round_trip);
     all(&cases, Case::rows_are_independent);
@@ -191,7 +192,7 @@ fn supports_do_what_bijectors_do() -> Result<()> {
 }
 
 #[test]
-fn log_determinants_are_those_of_the_coordinates() {
+fn log_determinants_match_the_jacobians_of_the_coordinates() {
     each(|entry| {
         const ROWS: usize = 4;
         let onto = entry.support.bijector(DType::F64, CPU)?;
@@ -218,7 +219,7 @@ fn log_determinants_are_those_of_the_coordinates() {
         let off = difference(&want, &log_det)?;
         require(off < 1e-9, || format!("the log-determinant is off by {off:e}"))?;
 
-        // Through both directions z is itself, and the volume 1: so is every gradient.
+        // The round trip is the identity with log-determinant 0, and so are its gradients.
         let (back, inverse) = onto.inverse(&x, None)?;
         let off = difference(&z, &back)?.max(difference(&log_det, &inverse.neg()?)?);
         require(off < 1e-9, || format!("there and back is off by {off:e}"))?;
@@ -256,7 +257,7 @@ fn extremes(n: usize) -> Vec<Vec<f64>> {
     points
 }
 
-/// Whether x is in a support, as far as its definition is an inequality.
+/// Whether x satisfies the inequalities that define a support.
 fn inside(support: &Support, x: &[f64]) -> bool {
     let increasing = |x: &[f64]| x.windows(2).all(|pair| pair[0] < pair[1]);
     match support {
@@ -299,7 +300,7 @@ fn extremes_are_finite_and_strictly_inside() {
                 let number = inverse.to_dtype(DType::F64)?.to_vec1::<f64>()?;
                 require(number[0].is_finite(), || at("log-determinant of the inverse", &(number, rows(&x))))?;
                 require(rows(&back)?[0].iter().all(|v| v.is_finite()), || at("z", &rows(&back)))?;
-                // Of numbers so far apart the derivatives are beyond f32.
+                // The derivatives between numbers so far apart exceed the range of f32.
                 if point.iter().any(|v| v.abs() > 1e15) {
                     continue;
                 }
@@ -360,7 +361,7 @@ fn densities_outside_are_zero() {
 }
 
 #[test]
-fn supports_are_written_down() -> Result<()> {
+fn supports_serialise() -> Result<()> {
     for Entry { name, support, .. } in registry() {
         let text = serde_json::to_string(&support).map_err(|e| Error::Data(e.to_string()))?;
         let read: Support = serde_json::from_str(&text).map_err(|e| Error::Data(e.to_string()))?;
@@ -378,7 +379,7 @@ fn supports_are_written_down() -> Result<()> {
 }
 
 #[test]
-fn supports_that_cannot_be_are_errors() {
+fn invalid_supports_are_errors() {
     let twice = Support::named([("a", Support::real([1])), ("a", Support::real([1]))]);
     let nested = Support::named([("outer", Support::named([("inner", Support::Simplex { size: 1 })]))]);
     for bad in [
@@ -411,7 +412,7 @@ fn supports_that_cannot_be_are_errors() {
         let error = bad.bijector(DType::F64, CPU).map(drop).expect_err("an error").to_string();
         assert!(error.len() > 20, "{bad:?}: {error}");
     }
-    // Too near to each other, or too large, for f32 alone.
+    // Too close to each other, or too large, for f32 only.
     for narrow in [Support::interval([1], 1e6, 1e6 + 0.01), Support::bounded([1], [Bounds::above(1e39)])] {
         assert!(narrow.bijector(DType::F32, CPU).is_err() && narrow.bijector(DType::F64, CPU).is_ok(), "{narrow}");
     }
@@ -430,7 +431,7 @@ fn parts_are_found_by_name() -> Result<()> {
     Ok(())
 }
 
-/// The support that a golden case is of; none where Stan's map is not a bijection.
+/// The support of a golden case; none where Stan's map is not a bijection.
 fn golden_support(kind: &str, config: &serde_json::Value, shape: &[usize]) -> Result<Option<Support>> {
     let number = |name: &str| config.get(name).and_then(serde_json::Value::as_f64);
     let size = shape.last().copied().unwrap_or(0);

@@ -30,7 +30,7 @@ pub fn variational(cases: &mut Vec<Case>) -> Result<()> {
             (LipschitzActivation::Elu, vec![8], Some(Roulette::Geometric { stop: 0.5 })),
         ] {
             let name = format!("residual {dim}, context {context:?}, {activation:?} {hidden:?} {roulette:?}");
-            // Gradients see the singular vectors, whose error is the root of this tolerance.
+            // Gradients depend on the singular vectors, whose error is the square root of this tolerance.
             let settings = ResidualSettings { hidden, activation, roulette, tolerance: 1e-15, coefficient: 0.8 };
             let case = Case::new(name, move |s| Ok(Box::new(Residual::new(dim, &settings, context, s)?)));
             let case = case.gradient_tolerance(1e-6);

@@ -1,4 +1,4 @@
-//! What holds of every distribution, and a closed form or two for each.
+//! Properties of every distribution, and closed forms for each.
 
 mod registry;
 mod single;
@@ -58,7 +58,7 @@ fn single_precision_agrees_with_double() -> Result<()> {
 }
 
 #[test]
-fn structures_count_what_is_trained() -> Result<()> {
+fn structures_count_trainable_parameters() -> Result<()> {
     for case in cases() {
         let (d, parameters) = case.build(DType::F32)?;
         assert_eq!(d.structure().total(), parameters.count(), "{}:\n{}", case.name, d.structure());
@@ -68,7 +68,7 @@ fn structures_count_what_is_trained() -> Result<()> {
 }
 
 #[test]
-fn a_given_context_is_one_that_is_repeated() -> Result<()> {
+fn a_given_context_equals_a_repeated_one() -> Result<()> {
     for case in cases() {
         let (d, _) = case.build(DType::F64)?;
         let Some(one) = case.context(1, DType::F64)? else { continue };
@@ -87,7 +87,7 @@ fn a_given_context_is_one_that_is_repeated() -> Result<()> {
 }
 
 #[test]
-fn supports_hold_all_draws() -> Result<()> {
+fn supports_contain_all_draws() -> Result<()> {
     for case in cases() {
         let (d, _) = case.build(DType::F64)?;
         let support = d.support();
@@ -102,7 +102,7 @@ fn supports_hold_all_draws() -> Result<()> {
         }
         let onto = support.bijector(DType::F64, CPU)?;
         assert!(rows(&onto.inverse(&x, None)?.1)?.iter().all(|l| l.is_finite()), "{}: a draw is outside", case.name);
-        // A bijector of one's own says nothing of its range.
+        // A user-defined bijector does not specify its range.
         let says = !case.name.starts_with("Transformed");
         if let Some(outside) = case.outside.filter(|_| says) {
             let log_det = rows(&onto.inverse(&poisoned(&x, outside)?, None)?.1)?;
@@ -140,7 +140,7 @@ fn wrong_shapes_are_errors() -> Result<()> {
 }
 
 #[test]
-fn a_bad_row_stays_alone() -> Result<()> {
+fn a_bad_row_does_not_affect_others() -> Result<()> {
     for (case, dtype) in cases().into_iter().flat_map(|c| [(c.clone(), DType::F64), (c, DType::F32)]) {
         let (d, _) = case.build(dtype)?;
         let context = case.context(4, dtype)?;
@@ -185,7 +185,7 @@ fn densities_integrate_to_one_and_samples_have_their_moments() -> Result<()> {
         if d.event_shape().iter().product::<usize>() != 1 {
             continue;
         }
-        // Points and weights: the values that can be counted, or x = sinh(t), which reaches far.
+        // Points and weights: the discrete values, or x = sinh(t), which reaches far.
         let grid: Vec<(f64, f64)> = match case.values {
             Some(n) => (0..n).map(|v| (v as f64, 1.0)).collect(),
             None => (-200_000..=200_000).map(|i| f64::from(i) * 6e-5).map(|t| (t.sinh(), 6e-5 * t.cosh())).collect(),
@@ -216,7 +216,7 @@ fn densities_integrate_to_one_and_samples_have_their_moments() -> Result<()> {
 }
 
 #[test]
-fn gradients_are_those_of_differences() -> Result<()> {
+fn gradients_match_finite_differences() -> Result<()> {
     for case in cases() {
         let (d, parameters) = case.build(DType::F64)?;
         let rng = &mut Rng::seed(6);

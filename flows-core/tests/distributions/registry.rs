@@ -1,4 +1,4 @@
-//! Distributions of all kinds and shapes, with weights off their start.
+//! Distributions of all kinds and shapes, with perturbed weights.
 
 use crate::CPU;
 use candle_core::{DType, Tensor};
@@ -59,13 +59,13 @@ pub struct Case {
     pub name: &'static str,
     make: fn(&Scope) -> Result<Box<dyn Distribution>>,
     pub needs: Needs,
-    /// The values of an element, where they can be counted.
+    /// The number of values of an element, if finite.
     pub values: Option<usize>,
     /// A value that no element takes.
     pub outside: Option<f64>,
-    /// Whether draws follow every parameter.
+    /// Whether draws are differentiable with respect to every parameter.
     pub reparameterised: bool,
-    /// Whether the density is the same at every x.
+    /// Whether the density is constant.
     pub flat: bool,
 }
 

@@ -1,4 +1,4 @@
-//! A closed form or two of each distribution, and what is particular to one.
+//! Closed forms of each distribution, and tests of single ones.
 
 use crate::registry::Exponential;
 use crate::{CPU, rows};
@@ -118,7 +118,7 @@ fn unusable_settings_are_refused() -> Result<()> {
     Ok(())
 }
 
-/// Maps onto open ranges, last a scale or a shift, far in the tails of a wide base.
+/// Maps onto open ranges, followed by a scale or a shift, far in the tails of a wide base.
 #[test]
 fn draws_are_where_their_density_is() -> Result<()> {
     const DRAWS: usize = 200_000;
@@ -141,7 +141,7 @@ fn draws_are_where_their_density_is() -> Result<()> {
     Ok(())
 }
 
-/// The identity, with a log-determinant that is NaN for one input, and beyond 10 none at all.
+/// The identity, with a log-determinant that is NaN for one input, and minus infinity beyond 10.
 #[derive(Debug)]
 struct Faulty;
 
@@ -164,13 +164,13 @@ impl Bijector for Faulty {
 }
 
 #[test]
-fn a_nan_is_not_outside() -> Result<()> {
+fn nan_is_not_outside_the_support() -> Result<()> {
     let flow = Transformed::new(StandardNormal::new([1], DType::F32, CPU)?, Faulty)?;
     let x = Tensor::new(&[[1f32], [2.0], [11.0], [f32::INFINITY], [f32::NAN]], CPU)?;
     let log_prob = rows(&flow.log_prob(&x, None)?)?;
     assert!(log_prob[0].is_finite() && log_prob[1].is_nan() && log_prob[4].is_nan(), "{log_prob:?}");
     assert_eq!(log_prob[2..4], [f64::NEG_INFINITY; 2]);
-    // A weight.
+    // NaN in a weight.
     let parameters = Parameters::new(DType::F32, CPU, Rng::seed(0));
     let affine = Elementwise::new(&[1], Arc::new(Affine::exp()), &parameters.scope())?;
     let (_, weight) = parameters.trainable().remove(0);
@@ -180,9 +180,9 @@ fn a_nan_is_not_outside() -> Result<()> {
     Ok(())
 }
 
-/// A draw that a bijector refuses has density zero, not one without end.
+/// A draw outside a bijector's domain has density zero, not infinity.
 #[test]
-fn a_draw_beyond_all_numbers_has_no_density() -> Result<()> {
+fn a_draw_that_overflows_has_density_zero() -> Result<()> {
     let parameters = Parameters::new(DType::F32, CPU, Rng::seed(0));
     let affine = Elementwise::new(&[1], Arc::new(Affine::exp()), &parameters.scope())?;
     let (_, weight) = parameters.trainable().remove(0);

@@ -1,4 +1,4 @@
-//! Images that are damaged, mislabelled, too large, too few or unlike each other.
+//! Images that are damaged, mislabelled, too large, too few or of different sizes.
 
 use flate2::Crc;
 use flows_core::data::images::{Fit, ImageSource, Images, Splits, read_image};
@@ -9,7 +9,7 @@ use std::io::Cursor;
 use std::path::Path;
 use tempfile::TempDir;
 
-/// A folder of `count` images of 8 x 8, the red of each its number.
+/// A folder of `count` images of 8 x 8, whose red is their index.
 fn folder(count: u8) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     for i in 0..count {
@@ -50,13 +50,13 @@ fn bombs() -> Vec<(&'static str, Vec<u8>)> {
 }
 
 #[test]
-fn a_bad_file_is_named_and_can_be_passed_over() -> Result<()> {
+fn a_bad_file_is_named_and_can_be_skipped() -> Result<()> {
     let whole = encoded(ImageFormat::Png);
     let mut bad = vec![
-        ("cut.png", whole[..whole.len() / 2].to_vec(), "no image that can be read"),
-        ("text.png", b"no image at all".to_vec(), "no image that can be read"),
-        ("empty.jpg", Vec::new(), "no image that can be read"),
-        ("noise.gif", b"GIF89a\xff\xff\xff\xff\xff\xff".to_vec(), "no image that can be read"),
+        ("cut.png", whole[..whole.len() / 2].to_vec(), "cannot be read as an image"),
+        ("text.png", b"no image at all".to_vec(), "cannot be read as an image"),
+        ("empty.jpg", Vec::new(), "cannot be read as an image"),
+        ("noise.gif", b"GIF89a\xff\xff\xff\xff\xff\xff".to_vec(), "cannot be read as an image"),
     ];
     bad.extend(bombs().into_iter().map(|(name, bytes)| (name, bytes, "too large an image")));
     let folder = folder(12);
@@ -85,7 +85,7 @@ fn a_bad_file_is_named_and_can_be_passed_over() -> Result<()> {
 }
 
 #[test]
-fn images_are_what_their_content_is() -> Result<()> {
+fn formats_are_detected_by_content() -> Result<()> {
     let folder = folder(0);
     let here = folder.path();
     let path = |name: &str| here.join(name);
@@ -100,7 +100,7 @@ fn images_are_what_their_content_is() -> Result<()> {
     assert_eq!(read_image(&path("deep.png"))?, ([3, 2, 2], [[255; 4], [0; 4], [30; 4]].concat()));
     ImageBuffer::<Luma<u16>, _>::from_pixel(2, 2, Luma([77 * 257u16])).save(path("grey.png")).unwrap();
     assert_eq!(read_image(&path("grey.png"))?, ([1, 2, 2], vec![77; 4]));
-    // What is half transparent lies half way to white.
+    // Half transparent pixels are half way to white.
     ImageBuffer::<Rgba<u8>, _>::from_pixel(1, 1, Rgba([255u8, 0, 100, 51])).save(path("clear.png")).unwrap();
     assert_eq!(read_image(&path("clear.png"))?, ([3, 1, 1], vec![255, 204, 224]));
     ImageBuffer::<LumaA<u8>, _>::from_pixel(1, 1, LumaA([100u8, 0])).save(path("clear.png")).unwrap();
@@ -117,11 +117,11 @@ fn images_of_several_sizes_need_one() -> Result<()> {
     let fit = Fit { size: Some([4, 4]), ..Fit::default() };
     assert_eq!(splits(folder.path(), &fit)?.train.shape(), [3, 4, 4]);
 
-    // Gigabytes if it were scaled before it is cut.
+    // It would take gigabytes if it were scaled before cropping.
     GrayImage::new(1, 1 << 20).save(folder.path().join("thread.png")).unwrap();
     let fit = Fit { size: Some([32, 32]), ..Fit::default() };
     let error = splits(folder.path(), &fit).unwrap_err().to_string();
-    assert!(["thread.png", "too long", "--skip-bad"].iter().all(|word| error.contains(word)), "{error}");
+    assert!(["thread.png", "too elongated", "--skip-bad"].iter().all(|word| error.contains(word)), "{error}");
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! Parquet files as the Hugging Face Hub has them.
+//! Parquet files as on the Hugging Face Hub.
 
 use flows_core::data::images::{Fit, ImageSource, Images};
 use flows_core::{Error, Result, Rng};
@@ -14,7 +14,7 @@ use std::io::Cursor;
 use std::path::Path;
 use std::sync::Arc;
 
-/// A column of numbers before, one between and one of text after: the first is no class.
+/// Extra columns of numbers before and between, and of text after: the first is not the class.
 const SCHEMA: &str = "message schema {
     optional int64 width;
     optional group image { optional binary bytes; optional binary path (UTF8); }
@@ -32,7 +32,7 @@ fn png(red: u8) -> Vec<u8> {
     bytes.into_inner()
 }
 
-/// Writes images and their classes, three a row group.
+/// Writes images and their classes, three per row group.
 fn write(path: &Path, rows: &[(Option<Vec<u8>>, Option<i64>)], features: Option<&str>, compression: Compression) {
     let features = features.map(|text| vec![KeyValue::new("huggingface".into(), text.to_string())]);
     let properties = WriterProperties::builder().set_compression(compression).set_key_value_metadata(features).build();
@@ -95,7 +95,7 @@ fn images_and_classes_are_read() -> Result<()> {
     }
     write(&path, &rows(0..3), None, Compression::SNAPPY);
     assert_eq!(read(&path, None)?.classes, ["0", "1"]);
-    // The classes of a test set are often not told.
+    // The classes of a test set are often unknown.
     for unknown in [Some(-1), None] {
         write(&path, &[(Some(png(3)), unknown), (Some(png(4)), Some(1))], Some(FEATURES), Compression::SNAPPY);
         assert_eq!(read(&path, None)?.labels(), None);
@@ -145,12 +145,12 @@ fn bad_files_and_images_are_named() -> Result<()> {
     for bytes in [&b""[..], b"no Parquet file", b"PAR1\xff\xff\xff\x7fPAR1"] {
         fs::write(&path, bytes).unwrap();
         let error = read(&path, None).unwrap_err().to_string();
-        assert!(error.contains("data.parquet") && error.contains("no Parquet file"), "{error}");
+        assert!(error.contains("data.parquet") && error.contains("as a Parquet file"), "{error}");
     }
     Ok(())
 }
 
-/// A file of which any byte is another, or that ends too early, is read or is an error.
+/// A file with any byte changed is read or is an error; a truncated one is an error.
 #[test]
 fn damage_does_no_harm() {
     let folder = tempfile::tempdir().unwrap();

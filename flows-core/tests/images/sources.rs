@@ -25,7 +25,7 @@ fn source(path: &Path) -> ImageSource {
 }
 
 #[test]
-fn classes_go_by_their_names() -> Result<()> {
+fn classes_are_matched_by_name() -> Result<()> {
     let folder = tempfile::tempdir().unwrap();
     for name in ["b/one.pgm", "c/two.pgm", "b/three.pgm"] {
         let path = folder.path().join(name);
@@ -58,7 +58,7 @@ fn the_files_of_mnist_are_read() -> Result<()> {
     assert_eq!(splits.test.image(1), [4, 5, 6, 7]);
     let mirrored = splits.test.tensor(&[1], || true)?.flatten_all()?.to_vec1::<u8>()?;
     assert_eq!(mirrored, [5, 4, 7, 6]);
-    // No image is in two parts.
+    // No image is in more than one part.
     let mut firsts: Vec<u8> =
         [&splits.train, &splits.validation].iter().flat_map(|part| (0..part.len()).map(|i| part.image(i)[0])).collect();
     firsts.sort_unstable();
@@ -112,7 +112,7 @@ fn arrays_are_read_in_either_order() -> Result<()> {
 }
 
 #[test]
-fn digits_are_drawn_the_same_again() -> Result<()> {
+fn drawn_digits_are_reproducible() -> Result<()> {
     let digits = drawn_digits(200, 16, &mut Rng::seed(4))?;
     assert_eq!(digits, drawn_digits(200, 16, &mut Rng::seed(4))?);
     assert!(digits != drawn_digits(200, 16, &mut Rng::seed(5))?);
@@ -125,7 +125,7 @@ fn digits_are_drawn_the_same_again() -> Result<()> {
 }
 
 #[test]
-fn the_digits_of_the_crate_are_whole() -> Result<()> {
+fn the_embedded_digits_are_intact() -> Result<()> {
     let digits = uci_digits()?;
     assert_eq!((digits.shape(), digits.len()), ([1, 8, 8], 1797));
     let labels = digits.labels().unwrap();
@@ -134,7 +134,7 @@ fn the_digits_of_the_crate_are_whole() -> Result<()> {
         (&labels[..10], &counts[..]),
         (&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9][..], &[178, 182, 177, 183, 181, 182, 181, 179, 174, 180][..])
     );
-    // The ink of all, and of the first row of the first.
+    // The sum over all digits, and the first row of the first.
     let ink = |v: &u8| usize::from(v.div_ceil(16));
     assert_eq!((0..1797).flat_map(|i| digits.image(i)).map(ink).sum::<usize>(), 561_718);
     assert_eq!(digits.image(0)[..8].iter().map(ink).collect::<Vec<_>>(), [0, 0, 5, 13, 9, 1, 0, 0]);
@@ -149,7 +149,7 @@ fn the_digits_of_the_crate_are_whole() -> Result<()> {
 }
 
 #[test]
-fn a_seed_augments_images_the_same_again() -> Result<()> {
+fn augmentation_is_reproducible() -> Result<()> {
     let (digits, all) = (uci_digits()?, (0..100).collect::<Vec<u32>>());
     let values = |flip, shift, seed| -> Result<Vec<u8>> {
         let images = digits.augmented(&all, flip, &Warp { shift, ..Warp::default() }, &mut Rng::seed(seed))?;
@@ -168,7 +168,7 @@ fn a_seed_augments_images_the_same_again() -> Result<()> {
 }
 
 #[test]
-fn words_that_name_images_are_told_from_others() {
+fn image_sources_are_recognised() {
     let folder = tempfile::tempdir().unwrap();
     let here = folder.path();
     let at = |name: &str| here.join(name);
@@ -190,7 +190,7 @@ fn words_that_name_images_are_told_from_others() {
         bytes.extend(header.as_bytes());
         fs::write(at(name), [bytes, vec![0; 8]].concat()).unwrap();
     }
-    // A picture of the rows makes no images of them.
+    // A picture beside tables does not make a folder one of images.
     fs::write(at("rows/scatter.png"), []).unwrap();
     let images = |word: &str| ImageSource::of(word).is_some();
     let files = |name: &str| images(&at(name).to_string_lossy());

@@ -1,4 +1,4 @@
-//! A loop of one's own.
+//! A custom training loop on several ranks.
 
 use super::mpirun;
 use candle_core::{DType, Device};
@@ -40,7 +40,7 @@ fn train(ranks: &Ranks, folder: &Path) -> Result<()> {
 const FOLDER: &str = "FLOWS_TEST_RANKS";
 const FAIL: &str = "FLOWS_TEST_RANKS_FAIL";
 
-/// What each process of the test below does.
+/// The process that the test below starts.
 #[test]
 #[ignore = "started by the other test"]
 fn rank() {
@@ -53,7 +53,7 @@ fn rank() {
     ranks.finish(train(&ranks, Path::new(&folder)), report).unwrap();
 }
 
-/// The test [`rank`] as that many processes; none if there is no `mpirun`.
+/// Runs the test [`rank`] as this many processes; none if there is no `mpirun`.
 fn start(ranks: usize, folder: &Path, fail: bool) -> Option<Ended> {
     let mut command = mpirun(ranks, &std::env::current_exe().unwrap())?;
     command.args(["--exact", "library::rank", "--ignored", "--nocapture"]).env(FOLDER, folder);

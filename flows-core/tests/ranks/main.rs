@@ -1,4 +1,4 @@
-//! Several processes joined by MPI, where `mpirun` is found.
+//! Several processes connected by MPI, if `mpirun` is installed.
 
 mod library;
 mod program;
@@ -6,7 +6,7 @@ mod program;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// A command that starts `program` as that many ranks of a thread each; none where there is no `mpirun`.
+/// A command that starts `program` as this many single-threaded ranks; none if there is no `mpirun`.
 fn mpirun(ranks: usize, program: &Path) -> Option<Command> {
     let found = Command::new("mpirun").arg("--version").stdout(Stdio::null()).status().is_ok();
     if !found {
@@ -16,9 +16,9 @@ fn mpirun(ranks: usize, program: &Path) -> Option<Command> {
     let mut command = Command::new("mpirun");
     command.args(["-n", &ranks.to_string()]).arg(program).stdin(Stdio::null());
     for (name, value) in [
-        // No test waits for ranks that wait for each other.
+        // A deadlock must not hang the tests.
         ("MPIEXEC_TIMEOUT", "300"),
-        // More ranks than processors, and the user root of a container, which may not read the memory of others.
+        // Allow more ranks than cores, and root in a container, which may not read the memory of other processes.
         ("OMPI_MCA_rmaps_base_oversubscribe", "1"),
         ("OMPI_ALLOW_RUN_AS_ROOT", "1"),
         ("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1"),

@@ -1,4 +1,4 @@
-//! The program `flows` as several ranks.
+//! The program `flows` on several ranks.
 
 use super::mpirun;
 use serde_json::Value;
@@ -8,7 +8,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// A run of four pieces, whose batches, validation and test rows ranks divide unevenly.
+/// A run of four pieces, whose batches, validation rows and test rows divide unevenly among ranks.
 const SETTINGS: &str = r#"
 batch = 300
 pieces = 4
@@ -17,7 +17,7 @@ train = { steps = 30, evaluate_every = 10, checkpoint_every = 5, ema = { decay =
 model = { kind = "real-nvp", layers = 2, network = { kind = "mlp", hidden = [8], activation = "relu" } }
 "#;
 
-/// A folder with these settings, and the same for a run that takes a while.
+/// A folder with these settings, and the same for a longer run.
 fn folder() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("short.toml"), SETTINGS).unwrap();
@@ -26,7 +26,7 @@ fn folder() -> TempDir {
     folder
 }
 
-/// The program as that many ranks, or by itself; none where there is no `mpirun`.
+/// The program on this many ranks, or alone; none if there is no `mpirun`.
 fn flows(folder: &Path, ranks: usize, args: &str) -> Option<Command> {
     let program = Path::new(env!("CARGO_BIN_EXE_flows"));
     let mut command = if ranks == 1 { Command::new(program) } else { mpirun(ranks, program)? };
@@ -38,7 +38,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// What the program printed, once it has succeeded.
+/// The program's output; it must succeed.
 fn succeeds(folder: &Path, ranks: usize, args: &str) -> Option<String> {
     let output = flows(folder, ranks, args)?.output().unwrap();
     assert!(output.status.success(), "{ranks} ranks: {args}: {}", text(&output.stderr));
@@ -49,7 +49,7 @@ fn model(folder: &Path, run: &str) -> Vec<u8> {
     fs::read(folder.join(run).join("model.safetensors")).unwrap()
 }
 
-/// The lines of the metrics, the time aside.
+/// The lines of the metrics, without times.
 fn metrics(folder: &Path, run: &str) -> Vec<Value> {
     let lines = fs::read_to_string(folder.join(run).join("metrics.jsonl")).unwrap();
     let line = |line: &str| {
@@ -85,7 +85,7 @@ fn runs_and_scores_are_the_same_on_1_2_3_and_4_ranks() {
     for args in ["eval 1 --json", "score 1 --data two-moons", "sample 1 --count 3"] {
         assert_eq!(succeeds(here, 3, args), succeeds(here, 1, args), "{args}");
     }
-    // What is wrong on all ranks is said once.
+    // An error on all ranks is reported once.
     let Some(mut command) = flows(here, 4, "train --data none.csv --out new") else { return };
     let output = command.output().unwrap();
     let said = text(&output.stderr);
@@ -93,7 +93,7 @@ fn runs_and_scores_are_the_same_on_1_2_3_and_4_ranks() {
     assert!(!here.join("new").exists());
 }
 
-/// A long run on two ranks that has been saved, and the process of rank 1.
+/// A long run on two ranks that has been saved, and the process id of rank 1.
 fn started(folder: &Path, out: &str) -> Option<(Child, String)> {
     let mut command = flows(folder, 2, &format!("train --config long.toml --out {out}"))?;
     let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
@@ -118,7 +118,7 @@ fn signal(process: &str, name: &str) {
     assert!(Command::new("kill").args([name, process]).status().unwrap().success());
 }
 
-/// How the run ended, and that it goes on to the model of one that was not disturbed.
+/// The output of the run; checks that resuming it gives the model of an undisturbed run.
 fn ended(folder: &Path, child: Child, out: &str) -> Output {
     let output = child.wait_with_output().unwrap();
     succeeds(folder, 1, "train --config long.toml --out whole --overwrite -q");
@@ -127,7 +127,7 @@ fn ended(folder: &Path, child: Child, out: &str) -> Output {
     let said = text(&resumed.stderr);
     assert!(resumed.status.success() && said.contains("resuming after step"), "{said}");
     assert!(!said.contains("resuming after step 0 "), "{said}");
-    assert!(model(folder, out) == model(folder, "whole"), "a run that goes on has other weights");
+    assert!(model(folder, out) == model(folder, "whole"), "a resumed run has different weights");
     output
 }
 

@@ -314,7 +314,7 @@ mod tests {
         for (family, words) in families {
             let map = Elementwise::new(&[3], family, &scope)?;
             let error = map.forward(&Tensor::zeros((4, 3), DType::F64, &Device::Cpu)?, None).unwrap_err().to_string();
-            assert!(error.contains(words) && error.contains("[4, 3] is wanted"), "{error}");
+            assert!(error.contains(words) && error.contains("[4, 3] is required"), "{error}");
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! The settings of a run: what `config.toml` holds.
+//! The settings of a run, as in `config.toml`.
 
 use candle_core::{DType, Device};
 use flows_core::data::{Dataset, Proportions, Source};
@@ -8,7 +8,7 @@ use flows_core::train::{Ranks, TrainConfig};
 use flows_core::{Result, Rng};
 use serde::{Deserialize, Serialize};
 
-/// The names that the program's runs go by.
+/// What the program calls its runs and settings.
 pub const PROGRAM: Program = Program {
     name: "flows",
     presets: Presets::new(include_str!("presets.toml")),
@@ -19,13 +19,13 @@ pub const PROGRAM: Program = Program {
     changeable: &[],
 };
 
-/// All that decides a run, the machine aside.
+/// Everything that determines a run, apart from the machine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunConfig {
-    /// Where the data is.
+    /// The source of the data.
     pub data: Source,
-    /// Rows of all its parts when the run began, where they come from files.
+    /// The number of rows of all parts when the run began, if they come from files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rows: Option<usize>,
     /// The columns that the model is conditioned on, by name or by index from 0.
@@ -34,24 +34,24 @@ pub struct RunConfig {
     /// Samples of a 2-D density: for training, validation and test.
     #[serde(default = "default_samples")]
     pub samples: [usize; 3],
-    /// Whether the columns are brought to mean 0 and deviation 1 within the model.
+    /// Whether the model standardizes the columns to mean 0 and standard deviation 1.
     #[serde(default = "default_standardize")]
     pub standardize: bool,
-    /// What all randomness derives from.
+    /// The seed of all random numbers.
     #[serde(default)]
     pub seed: u64,
-    /// Examples a step.
+    /// Examples per step.
     pub batch: usize,
-    /// Pieces that a batch is cut into, each with a thread and a graph of its own, where the model
-    /// allows it; decides the last digits, whatever the number of threads and ranks.
+    /// Pieces that a batch is cut into, each with its own thread and graph, where the model
+    /// allows it; the last digits of the result depend on it, but not on the number of threads and ranks.
     #[serde(default = "default_pieces")]
     pub pieces: usize,
-    /// How the rows of a table are dealt.
+    /// The proportions in which the rows of a table are split.
     #[serde(default)]
     pub proportions: Proportions,
     /// The architecture.
     pub model: NamedFlow,
-    /// How it is trained.
+    /// The training settings.
     #[serde(default)]
     pub train: TrainConfig,
 }
@@ -73,9 +73,9 @@ fn default_standardize() -> bool {
 pub enum Stream {
     Data,
     Weights,
-    /// What the loss draws from.
+    /// The draws of the loss.
     Training,
-    /// What the samples in the picture are drawn from.
+    /// The samples in the picture.
     Picture,
 }
 
@@ -84,7 +84,7 @@ impl RunConfig {
         stream(self.seed, of as usize)
     }
 
-    /// The data in its three parts, the same at every call.
+    /// Loads the data in three parts, the same at every call.
     pub fn load(&self, device: &Device) -> Result<Dataset> {
         let data = self.data.load(self.samples, self.proportions, &mut self.rng(Stream::Data))?;
         check_count(self.rows, data.rows(), "row", &self.data)?;
@@ -99,7 +99,7 @@ impl RunConfig {
         usable().map_err(self.data.named())
     }
 
-    /// The model for the data, its weights drawn anew.
+    /// Builds the model for the data, with new weights.
     pub fn build(&self, data: &Dataset, device: &Device) -> Result<Flow> {
         let config = FlowConfig {
             context: data.train.context_width(),
@@ -116,7 +116,7 @@ impl RunConfig {
         Ok(flow)
     }
 
-    /// Pieces that a batch of this model is cut into on this device; one for each rank on GPUs.
+    /// The number of pieces that a batch of this model is cut into on this device; one per rank on GPUs.
     pub fn pieces_on(&self, device: &Device, ranks: &Ranks) -> usize {
         match self.model.architecture().splits_batches() {
             true if device.is_cpu() => self.pieces,
@@ -133,7 +133,7 @@ impl Settings for RunConfig {
 
     fn check(&self) -> Result<()> {
         check_at_least_one(&[("batch", self.batch), ("pieces", self.pieces)])?;
-        // All that is wrong with the settings shows on a model of two columns.
+        // A model of two columns reveals all errors in the settings.
         let context = Some(self.context.len()).filter(|width| *width > 0);
         let trial = FlowConfig { context, ..FlowConfig::new(2, self.model.clone()) };
         check_training(Flow::new(trial, &mut Rng::seed(0))?.parameters(), &self.train)

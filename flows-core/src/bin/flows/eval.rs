@@ -1,4 +1,4 @@
-//! `flows eval`: how well a model fits data.
+//! `flows eval`: the log-likelihood of data under a model.
 
 use crate::saved::{DataArgs, rows};
 use clap::Args;
@@ -10,10 +10,10 @@ use flows_core::run::Saved;
 use flows_core::train::Ranks;
 use serde_json::json;
 
-/// Tell how well a model fits data: the log-likelihood of the rows
+/// Evaluate how well a model fits data: the log-likelihood of the rows
 ///
-/// Prints the mean log-likelihood in nats with its standard error, and the bits a dimension. Without
-/// --data it evaluates the test rows of the run that the model comes from.
+/// Prints the mean log-likelihood in nats with its standard error, and the bits per dimension. Without
+/// --data it evaluates the test rows of the model's run.
 #[derive(Args)]
 #[command(after_long_help = "\
 Examples:

@@ -22,8 +22,8 @@ static ALLOCATOR: cli::Allocator = cli::Allocator;
 
 /// Normalizing flows for tables of numbers and points in the plane
 ///
-/// A flow is a trained probability density: it says how likely a row is, finds rows that are unlike the
-/// others, and draws new ones. `flows train` without arguments learns the two moons in less than a minute.
+/// A flow is a trained probability density: it evaluates how likely a row is, finds unusual rows,
+/// and draws new ones. `flows train` without arguments learns the two moons in less than a minute.
 #[derive(Parser)]
 #[command(name = "flows", version, arg_required_else_help = true, propagate_version = true)]
 struct Args {
@@ -48,7 +48,7 @@ fn run(args: Args, ranks: &Ranks) -> Result<()> {
         Command::Train(args) => train::run(*args, ranks),
         Command::Eval(args) => eval::run(args, ranks),
         Command::Score(args) => score::run(args, ranks),
-        // What is not divided is for rank 0.
+        // Subcommands that do not divide their work run on rank 0 only.
         _ if !ranks.is_first() => Ok(()),
         Command::Sample(args) => sample::run(args),
         Command::Plot(args) => plot::run(args),

@@ -1,4 +1,4 @@
-//! `flows plot`: pictures of models and runs.
+//! `flows plot`: figures of models and runs.
 
 use candle_core::Tensor;
 use clap::{Args, Subcommand};
@@ -13,7 +13,7 @@ use std::path::PathBuf;
 
 /// Draw the density of a 2-D model, or the losses of runs
 ///
-/// Pictures are written as .png or .svg, as the name of the file says.
+/// Figures are written as .png or .svg, according to the file's extension.
 #[derive(Args)]
 #[command(after_long_help = "\
 Examples:
@@ -32,7 +32,7 @@ enum What {
 
 /// Draw the density of a 2-D model
 ///
-/// The window is where the model's samples lie unless --window is given.
+/// Unless --window is given, the window covers the model's samples.
 #[derive(Args)]
 #[command(after_long_help = "\
 Examples:
@@ -52,9 +52,9 @@ struct DensityArgs {
     model: ModelArgs,
 }
 
-/// Draw the losses of one run or several
+/// Draw the losses of one or several runs
 ///
-/// They are read from the metrics.jsonl in the folder of each run.
+/// The losses are read from metrics.jsonl in the folder of each run.
 #[derive(Args)]
 #[command(after_long_help = "\
 Example:
@@ -103,7 +103,7 @@ fn plot_density(args: &DensityArgs) -> Result<Figure> {
     let field = density(&flow, window, context.as_ref(), &device)?;
     let [(left, right), (bottom, top)] = window;
     let panel = Panel::new("").labels(&names[0], &names[1]).density(field);
-    // Axes of like length are taken to be of like units.
+    // Axes of similar length are assumed to have the same unit.
     let alike = (0.4..2.5).contains(&((right - left) / (top - bottom)));
     Ok(Figure::new(1, (420, 400)).panel(if alike { panel.equal_aspect() } else { panel }))
 }

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 /// Draw new rows from a model
 ///
 /// The same seed draws the same rows. A conditional model draws --count rows for each row of --context,
-/// one row's draws after the other's. Without --out the rows go to standard output as CSV.
+/// in order. Without --out the rows go to standard output as CSV.
 #[derive(Args)]
 #[command(after_long_help = "\
 Examples:
@@ -22,13 +22,13 @@ Examples:
   flows sample runs/two-moons --count 3
   flows sample runs/prices --context regions.csv --count 100 --seed 7 --out prices.csv")]
 pub struct SampleArgs {
-    /// How many rows to draw, for each row of the context if there is one [default: 1000, or 1 a row of context]
+    /// Number of rows to draw, for each row of the context if there is one [default: 1000, or 1 per row of context]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     count: Option<usize>,
-    /// The contexts to draw under, a .npy or .csv file with the context's columns alone
+    /// The contexts, a .npy or .csv file with only the columns of the context
     #[arg(long, value_name = "FILE")]
     context: Option<PathBuf>,
-    /// What the draws derive from
+    /// Seed of the draws
     #[arg(long, value_name = "S", default_value_t = 0, allow_negative_numbers = true)]
     seed: u64,
     /// The file to write, .npy or .csv
@@ -53,11 +53,11 @@ pub fn run(args: SampleArgs) -> Result<()> {
     write_rows(&table, args.out.as_deref(), json!({ "model": saved.path, "seed": args.seed }), args.model.output)
 }
 
-/// The contexts, one row a draw, on the CPU.
+/// The contexts, one row per draw, on the CPU.
 fn contexts(flow: &Flow, args: &SampleArgs) -> Result<Option<Tensor>> {
     let (width, path) = match (flow.config().context, &args.context) {
         (None, None) => return Ok(None),
-        (None, Some(_)) => return Err(Error::Config("the model has no context; leave out --context".into())),
+        (None, Some(_)) => return Err(Error::Config("the model has no context; omit --context".into())),
         (Some(width), None) => {
             let message = format!("the model is conditional: give a file of {width} context columns by --context");
             return Err(Error::Config(message));

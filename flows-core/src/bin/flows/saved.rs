@@ -1,4 +1,4 @@
-//! The rows that go with a model that was saved.
+//! The rows to use with a saved model.
 
 use crate::config::RunConfig;
 use candle_core::DType;
@@ -9,19 +9,19 @@ use flows_core::flows::Flow;
 use flows_core::run::Saved;
 use flows_core::{Result, Rng};
 
-/// Samples of a 2-D density that is named in place of a file.
+/// The number of samples of a 2-D density named in place of a file.
 const SAMPLES: usize = 20_000;
 
 /// The rows that a subcommand works on.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Data")]
 pub struct DataArgs {
-    /// The rows: a .npy or .csv file, a folder with test.npy, hf://, or a 2-D density; those that the
-    /// model was tested on unless given
+    /// The rows: a .npy or .csv file, a folder with test.npy, hf://, or a 2-D density [default: the test rows of the
+    /// model's run]
     #[arg(long, value_name = "D")]
     pub data: Option<String>,
-    /// The columns of the context, by name or by index from 0, separated by commas; those that the model
-    /// was trained with unless given
+    /// The columns of the context, by name or by index from 0, separated by commas [default: those that the model
+    /// was trained with]
     #[arg(long, value_name = "COLUMNS", value_delimiter = ',')]
     pub context: Option<Vec<String>>,
 }
@@ -37,8 +37,8 @@ pub fn columns(flow: &Flow) -> Columns<'_> {
     }
 }
 
-/// The rows that `args` name, and what to call them: all of a table, the test rows of a folder, or samples of a 2-D
-/// density.
+/// The rows that `args` name, with a name for messages: all rows of a table, the test rows of a folder, or samples of a
+/// 2-D density.
 pub fn rows(saved: &Saved<Flow>, args: &DataArgs) -> Result<(Examples, String)> {
     let (config, columns) = (saved.model.config(), columns(&saved.model));
     let Some(text) = &args.data else {
@@ -64,7 +64,7 @@ pub fn rows(saved: &Saved<Flow>, args: &DataArgs) -> Result<(Examples, String)> 
     Ok((columns.of(&data, &data.test, text)?, text.clone()))
 }
 
-/// A table of which every part is the whole.
+/// A data set each of whose parts is the whole table.
 pub fn whole(table: Table) -> Result<Dataset> {
     Dataset::from_parts([table.clone(), table.clone(), table])
 }

@@ -15,9 +15,9 @@ use std::path::PathBuf;
 
 /// Find unusual rows: the log-likelihood of each, and its percentile among the training rows
 ///
-/// A row's percentile is the share of the training rows, in percent, that the model finds less likely
-/// than the row: 50 is ordinary, 0 is less likely than anything the model has learnt from. Without --out
-/// the table goes to standard output as CSV, one line a row of the data, counted from 1, in its order.
+/// A row's percentile is the percentage of the training rows that the model finds less likely
+/// than the row: 50 is ordinary, 0 is less likely than any training row. Without --out
+/// the table goes to standard output as CSV, one line per row of the data, in order and counted from 1.
 #[derive(Args)]
 #[command(after_long_help = "\
 Examples:
@@ -27,7 +27,7 @@ Examples:
 pub struct ScoreArgs {
     #[command(flatten)]
     data: DataArgs,
-    /// Take percentiles among these rows instead of the training rows of the run
+    /// Compute percentiles among these rows instead of the training rows of the run
     #[arg(long, value_name = "D", help_heading = "Data")]
     reference: Option<String>,
     /// The file to write, .npy or .csv

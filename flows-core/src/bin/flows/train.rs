@@ -1,4 +1,4 @@
-//! `flows train`: a model from data.
+//! `flows train`: trains a model on data.
 
 use crate::config::{PROGRAM, RunConfig, Stream};
 use clap::Args;
@@ -21,21 +21,21 @@ Examples:
   flows train --data power/ --preset power --out runs/power --tensorboard
   flows train --out runs/power --resume";
 
-/// The presets, each with what it is for.
+/// The presets with their descriptions.
 fn presets() -> String {
     format!("Presets, `toy` unless given, and for tables `table`:\n{}\n", PROGRAM.presets.lines(10))
 }
 
 /// Train a model on data
 ///
-/// Ends with the log-likelihood of the test rows, and leaves in the folder --out: the model, the settings
+/// Reports the log-likelihood of the test rows, and writes to the folder --out: the model, the settings
 /// (config.toml), the metrics (metrics.jsonl), the loss curve (loss.png), the results (results.json), and
-/// for data in the plane density.png. Ctrl-C saves and ends; --resume goes on where a run was saved last,
-/// also after a crash, and gives the model that an uninterrupted run would have given. `mpirun -n 4 flows train
+/// for two-dimensional data density.png. Ctrl-C saves and ends; --resume continues from where a run was last saved,
+/// also after a crash, and gives the same model as an uninterrupted run. `mpirun -n 4 flows train
 /// --pieces 4` divides every batch among four processes.
 ///
-/// Data is standardized within the model. Of a table 8 rows in 10 are trained on, 1 chooses the best
-/// weights, and 1 is tested on.
+/// Data is standardized within the model. Of 10 rows of a table, 8 are for training, 1 is for choosing the best
+/// weights, and 1 is for testing.
 #[derive(Args)]
 #[command(after_long_help = presets() + EXAMPLES)]
 pub struct TrainArgs {
@@ -49,7 +49,7 @@ pub struct TrainArgs {
     output: OutputArgs,
 }
 
-/// The flags that are settings, laid out as these are.
+/// The flags for settings, laid out like the settings.
 #[derive(Args, Serialize)]
 struct Flags {
     /// two-moons, circles, rings, eight-gaussians, pinwheel, two-spirals, checkerboard or swiss-roll; a .npy or
@@ -59,7 +59,7 @@ struct Flags {
     /// Columns that the model is conditioned on, by name or by index from 0, separated by commas
     #[arg(long, value_name = "COLUMNS", value_delimiter = ',', conflicts_with = "resume", help_heading = "Data")]
     context: Option<Vec<String>>,
-    /// Take the columns as they are: neither shift nor scale them to mean 0 and deviation 1
+    /// Do not standardize the columns to mean 0 and standard deviation 1
     #[arg(long = "no-standardize", num_args = 0, default_missing_value = "false")]
     #[arg(conflicts_with = "resume", help_heading = "Data")]
     standardize: Option<bool>,
@@ -70,13 +70,13 @@ struct Flags {
 
 #[derive(Args, Default, PartialEq, Serialize)]
 struct ModelFlags {
-    /// The architecture, with the settings of its paper unless the preset has it
+    /// The architecture, with the settings of its paper unless the preset has others
     #[arg(long = "model", value_name = "M", conflicts_with = "resume")]
     #[arg(value_parser = clap::builder::PossibleValuesParser::new(NamedFlow::NAMES))]
     kind: Option<String>,
 }
 
-/// What a run ends with: `results.json`.
+/// The results of a run: `results.json`.
 #[derive(Serialize)]
 struct Results {
     data: Source,
@@ -128,7 +128,7 @@ pub fn run(args: TrainArgs, ranks: &Ranks) -> Result<()> {
         return Ok(());
     }
     let toy = if let Source::Toy(toy) = config.data { Some(toy) } else { None };
-    // The exact density is that of both coordinates, not of one given the other.
+    // The exact density is known for both coordinates jointly, not for one given the other.
     let known = toy.filter(|_| config.context.is_empty());
     let results = Results {
         data: config.data.clone(),
@@ -153,7 +153,7 @@ pub fn run(args: TrainArgs, ranks: &Ranks) -> Result<()> {
 fn summary(results: &Results) -> Vec<(&'static str, String)> {
     let mut lines = vec![("test log-likelihood", results.test.text(""))];
     if let Some(Exact { log_likelihood, divergence, .. }) = &results.exact {
-        let text = format!("{log_likelihood:.4} nats on the same rows: the model is {divergence} short of it");
+        let text = format!("{log_likelihood:.4} nats on the same rows: the model is {divergence} below it");
         lines.push(("exact density", text));
     }
     lines.extend(results.trained.lines("", ""));

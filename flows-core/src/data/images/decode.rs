@@ -91,8 +91,8 @@ pub(super) fn collect(
         }
         if own != *first {
             return Err(Error::Data(format!(
-                "{name} has shape {own:?}, but {of} has {first:?}: set a common shape by --size H,W, and --grey if only \
-                 some have colours"
+                "{name} has shape {own:?}, but {of} has {first:?}: set a common shape by --size H,W, and --grey if \
+                 only some have colours"
             )));
         }
         values.append(&mut colours);

@@ -21,7 +21,7 @@ fn read(path: &Path) -> Result<(Vec<usize>, Vec<u8>)> {
         true => GzDecoder::new(start).take(MOST).read_to_end(&mut bytes),
         false => start.take(MOST).read_to_end(&mut bytes),
     };
-    read.map_err(|e| Error::file(path, format!("is damaged or truncated ({e}); {REMEDY}")))?;
+    read.map_err(|e| Error::file(path, format!("is damaged or cut short ({e}); {REMEDY}")))?;
     let [0, 0, kind, rank, rest @ ..] = bytes.as_slice() else {
         return Err(Error::file(path, format!("is no IDX file; {REMEDY}")));
     };

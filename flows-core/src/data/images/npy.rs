@@ -60,7 +60,7 @@ pub(super) fn is_images(path: &Path) -> bool {
 pub(super) fn images(path: &Path) -> Result<Images> {
     let Array { count, mut file, shape, last } = Array::open(path)?;
     let mut values = vec![0; count];
-    file.read_exact(&mut values).map_err(|e| bad(path, format!("is truncated or damaged ({e})")))?;
+    file.read_exact(&mut values).map_err(|e| bad(path, format!("is cut short or damaged ({e})")))?;
     let [channels, height, width] = shape;
     let values = match last {
         false => values,

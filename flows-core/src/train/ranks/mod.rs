@@ -221,7 +221,8 @@ impl Ranks {
         failed.map_or(Ok((own, any)), |message| Err(Error::Io(message)))
     }
 
-    /// The result of `own` on rank 0, the only rank that calls it: a random seed, for example, or the contents of a file.
+    /// The result of `own` on rank 0, the only rank that calls it: for example a random seed, or the contents of a
+    /// file.
     ///
     /// # Errors
     /// The error from `own`, on all ranks, and when a rank is gone.
@@ -258,8 +259,8 @@ impl Ranks {
         let sums = self.all(sum)?;
         match sums.iter().position(|sum| *sum != sums[0]) {
             Some(rank) => Err(Error::Data(format!(
-                "rank {rank} begins with different weights from rank 0: start all ranks with the same program, settings \
-                 and data, on processors of the same kind"
+                "rank {rank} begins with different weights from rank 0: start all ranks with the same program, \
+                 settings and data, on processors of the same kind"
             ))),
             None => Ok(()),
         }

@@ -1,4 +1,4 @@
-//! `glow edit`: more or less of an attribute.
+//! `glow edit`: changes an attribute of images.
 
 use crate::pictures::picture;
 use crate::saved::{class_of, encode};
@@ -19,8 +19,9 @@ const KIND: &str = "glow-direction";
 
 /// Change an attribute of images
 ///
-/// A direction is the mean noise of images --with an attribute less that of images --without it; --save keeps it for
-/// --direction. Each image becomes a row of the picture: its noise plus the direction times each of --strengths.
+/// A direction is the mean latent of images --with an attribute minus that of images --without it; --save writes it for
+/// later use as --direction. Each image becomes a row of the picture: its latent plus the direction times each of
+/// --strengths.
 #[derive(Args)]
 #[command(after_long_help = "\
 Examples:
@@ -33,26 +34,26 @@ pub struct EditArgs {
     /// The images to edit: files, folders, or .txt files that list them
     #[arg(value_name = "IMAGE")]
     images: Vec<PathBuf>,
-    /// Images with the attribute: a folder, or a .txt file with a path a line
+    /// Images with the attribute: a folder, or a .txt file with one path per line
     #[arg(long, value_name = "PATH", requires = "without", conflicts_with = "direction")]
     with: Option<PathBuf>,
     /// Images without it
     #[arg(long, value_name = "PATH", requires = "with")]
     without: Option<PathBuf>,
-    /// A direction that --save kept
+    /// A direction written by --save
     #[arg(long, value_name = "FILE")]
     direction: Option<PathBuf>,
-    /// Keep the direction in this file
+    /// Write the direction to this file
     #[arg(long, value_name = "FILE", requires = "with")]
     save: Option<PathBuf>,
-    /// How much of the direction is added, separated by commas
+    /// Factors of the direction that are added, separated by commas
     #[arg(long, value_name = "A,B,...", value_delimiter = ',', allow_hyphen_values = true)]
     #[arg(default_values_t = [-1.0, -0.5, 0.0, 0.5, 1.0])]
     strengths: Vec<f64>,
     /// The class of the images, for a model with classes
     #[arg(long, value_name = "C", allow_negative_numbers = true)]
     class: Option<u32>,
-    /// What the noise within a value of a colour derives from
+    /// Seed of the dequantization noise
     #[arg(long, value_name = "S", default_value_t = 0, allow_negative_numbers = true)]
     seed: u64,
     /// The picture to write

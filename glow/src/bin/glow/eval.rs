@@ -1,4 +1,4 @@
-//! `glow eval`: how well a model fits images.
+//! `glow eval`: the bits per dimension of images under a model.
 
 use crate::saved::{Found, ImageArgs, found};
 use clap::Args;
@@ -15,16 +15,16 @@ use serde_json::json;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// Tell how well a model fits images: the bits a colour takes
+/// Evaluate how well a model fits images: the bits per dimension
 ///
-/// Prints the mean over the images with its standard error; each image gets noise of the width of a colour's value,
-/// uniform or as the model has learnt it, drawn from --seed, so the figure is an upper bound on the bits of the discrete
-/// image. With more --draws the bound becomes tighter (importance weighting). Without --data it evaluates
-/// the test images of the run that the model comes from.
+/// Prints the mean over the images with its standard error. Each image is dequantized with noise drawn from --seed,
+/// uniform or learnt by the model, so the figure is an upper bound on the bits of the discrete
+/// image. More --draws tighten the bound (importance weighting). Without --data it evaluates
+/// the test images of the model's run.
 ///
-/// --scores writes a line for each image: its bits, and how far they are from the mean of the run's validation images,
-/// in their standard deviations. An image that is unlike the others may take far fewer bits than they do as well as far
-/// more, so it is the size of that deviation that tells it (Nalisnick et al., 2019, arXiv:1906.02994).
+/// --scores writes a line for each image: its bits, and their distance from the mean of the run's validation images
+/// in standard deviations. An unusual image may take far fewer bits than the others as well as far
+/// more, so the size of that deviation is what matters (Nalisnick et al., 2019, arXiv:1906.02994).
 #[derive(Args)]
 #[command(after_long_help = "\
 Examples:
@@ -32,10 +32,10 @@ Examples:
   glow eval runs/mnist --data mnist/ --json
   glow eval runs/mnist --data others/ --scores scores.csv")]
 pub struct EvalArgs {
-    /// What the noise derives from
+    /// Seed of the dequantization noise
     #[arg(long, value_name = "S", default_value_t = 0, allow_negative_numbers = true)]
     seed: u64,
-    /// Draws of the noise of each image
+    /// Draws of the noise per image
     #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=10_000))]
     draws: u32,
@@ -48,7 +48,7 @@ pub struct EvalArgs {
     model: ModelArgs,
 }
 
-/// The log-density of each image, the noise drawn from the seed.
+/// The log-density of each image, with noise drawn from `rng`.
 pub fn evaluate(
     glow: &Glow,
     images: &Images,
@@ -62,7 +62,8 @@ pub fn evaluate(
     })
 }
 
-/// A line for each image: its name, its bits, and their distance from the mean of `others` in deviations of these.
+/// Writes a line for each image: its name, its bits, and their distance from the mean of `others` in standard
+/// deviations.
 fn write_scores(path: &Path, images: &Images, bits: &[f64], others: &[f64]) -> Result<()> {
     let Mean { mean, standard_error } = Mean::of(others);
     let deviation = standard_error * (others.len() as f64).sqrt();

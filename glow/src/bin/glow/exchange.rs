@@ -1,4 +1,4 @@
-//! `glow import` and `glow export`: models of PyTorch.
+//! `glow import` and `glow export`: exchange of models with PyTorch.
 
 use candle_core::Device;
 use clap::Args;
@@ -12,11 +12,11 @@ use std::collections::HashMap;
 use std::io::Write;
 use std::path::PathBuf;
 
-/// Make a model of a PyTorch state dict
+/// Convert a PyTorch state dict to a model
 ///
 /// The layout is that of rosinality/glow-pytorch: `torch.save(model.state_dict(), path)`, or the same tensors as
-/// safetensors. Levels, steps, width and kind of couplings are found in the file; the size of the images and the bits of
-/// a colour are not in it.
+/// safetensors. Levels, steps, width and kind of couplings are inferred from the file; the image size and the bits per
+/// channel value are not in it.
 #[derive(Args)]
 #[command(after_long_help = "\
 Example:
@@ -27,7 +27,7 @@ pub struct ImportArgs {
     /// Height and width of the images, separated by a comma
     #[arg(long, value_name = "H,W", value_parser = sides)]
     size: [usize; 2],
-    /// Bits of a colour, 1 to 8
+    /// Bits per channel value, 1 to 8
     #[arg(long, value_name = "B", default_value_t = 8)]
     bits: u32,
     /// The model to write
@@ -39,8 +39,8 @@ pub struct ImportArgs {
 
 /// Write a model as a state dict for PyTorch
 ///
-/// The tensors have the names and shapes of rosinality/glow-pytorch; the file is safetensors, which PyTorch reads by
-/// `safetensors.torch.load_file`.
+/// The tensors have the names and shapes of rosinality/glow-pytorch; the file is in the safetensors format, which
+/// PyTorch reads by `safetensors.torch.load_file`.
 #[derive(Args)]
 #[command(after_long_help = "\
 Example:

@@ -1,4 +1,4 @@
-//! `glow interpolate`: from one image to another.
+//! `glow interpolate`: interpolates between images in latent space.
 
 use crate::pictures::picture;
 use crate::saved::{class_of, encode};
@@ -14,13 +14,13 @@ use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Milliseconds of a frame.
+/// The duration of a frame.
 const FRAME: Duration = Duration::from_millis(80);
 
-/// Go from one image to another by way of their noise
+/// Interpolate between images in latent space
 ///
-/// With two images the noise goes along an arc from that of the first to that of the second. Without, it goes along a
-/// circle through random noise, --rows times, which stays as likely as samples are. --out names a strip (.png) or an
+/// With two images, the path is the arc between their latents. Without images, it is a
+/// circle through random latents, --rows times, whose points are as likely as samples. --out names a strip (.png) or an
 /// animation (.gif).
 #[derive(Args)]
 #[command(after_long_help = "\
@@ -31,22 +31,22 @@ Examples:
 pub struct InterpolateArgs {
     #[command(flatten)]
     model: ModelArgs,
-    /// Two image files; a random path without
+    /// Two image files; without them the path is random
     #[arg(num_args = 2, value_names = ["FROM", "TO"])]
     images: Vec<PathBuf>,
-    /// Images from the first to the last
+    /// Number of images, including the first and the last
     #[arg(long, value_name = "N", default_value_t = 10, allow_negative_numbers = true)]
     frames: usize,
-    /// Random paths, one a row
+    /// Number of random paths, one per row
     #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "images", allow_negative_numbers = true)]
     rows: usize,
-    /// The standard deviation of the noise of a random path
+    /// The standard deviation of the latents of a random path
     #[arg(long, value_name = "T", default_value_t = 0.8, conflicts_with = "images", allow_negative_numbers = true)]
     temperature: f64,
     /// The class of the images, for a model with classes
     #[arg(long, value_name = "C", allow_negative_numbers = true)]
     class: Option<u32>,
-    /// What random paths derive from
+    /// Seed of random paths
     #[arg(long, value_name = "S", default_value_t = 0, allow_negative_numbers = true)]
     seed: u64,
     /// The strip (.png) or the animation (.gif) to write
@@ -64,7 +64,7 @@ pub fn run(args: InterpolateArgs) -> Result<()> {
     let animated = match extension.as_deref() {
         Some("gif") => true,
         Some("png") => false,
-        _ => return Err(Error::file(&args.out, "is neither a .png nor a .gif by its name; choose one of these")),
+        _ => return Err(Error::file(&args.out, "has neither the extension .png nor .gif; choose one of these")),
     };
     check_out(&args.out, &args.images)?;
     let saved = Saved::open(&args.model, Glow::load)?;
@@ -80,7 +80,7 @@ pub fn run(args: InterpolateArgs) -> Result<()> {
     print_or_json(output, &value, format_args!("{} in {}", plural(args.frames, "frame"), args.out.display()))
 }
 
-/// The noise of all frames, row by row.
+/// The latents of all frames, row by row.
 fn noise(saved: &Saved<Glow>, args: &InterpolateArgs, animated: bool) -> Result<Tensor> {
     let mut rng = Rng::seed(args.seed);
     if let [_, _] = &args.images[..] {
@@ -92,14 +92,14 @@ fn noise(saved: &Saved<Glow>, args: &InterpolateArgs, animated: bool) -> Result<
         let noise = |rng: &mut Rng| args.temperature * rng.normal();
         rng.tensor((1, dims), parameters.dtype(), parameters.device(), noise)
     };
-    // An animation begins again where it ended.
+    // An animation ends where it begins.
     let turns = if animated { 1.0 } else { 0.5 };
     let mut row = || circle([&draw()?, &draw()?], turns, args.frames);
     let rows = (0..args.rows).map(|_| row()).collect::<Result<Vec<_>>>()?;
     Ok(Tensor::cat(&rows.concat(), 0)?)
 }
 
-/// An endless animation, all rows at once.
+/// Writes an endless animation of all rows.
 fn animate(images: &Tensor, rows: usize, frames: usize, out: &Path) -> Result<()> {
     let page = |i: usize| {
         let now = (0..rows).map(|row| Ok(images.narrow(0, row * frames + i, 1)?)).collect::<Result<Vec<_>>>()?;

@@ -24,8 +24,9 @@ static ALLOCATOR: cli::Allocator = cli::Allocator;
 
 /// Glow: a normalizing flow over images
 ///
-/// A model is an exact density of images and a bijection between them and noise: it says how likely an image is, draws
-/// new ones, and goes from one to another. `glow train` without arguments learns drawn digits in about two minutes.
+/// A model is an exact density of images and a bijection between images and noise: it evaluates how likely an image is,
+/// draws new ones, and interpolates between them. `glow train` without arguments learns synthetic digits in about two
+/// minutes.
 #[derive(Parser)]
 #[command(name = "glow", version, arg_required_else_help = true, propagate_version = true)]
 struct Args {
@@ -52,7 +53,7 @@ fn run(args: Args, ranks: &Ranks) -> Result<()> {
     match args.command {
         Command::Train(args) => train::run(*args, ranks),
         Command::Eval(args) => eval::run(args, ranks),
-        // What is not divided is for rank 0.
+        // Subcommands that do not divide their work run on rank 0 only.
         _ if !ranks.is_first() => Ok(()),
         Command::Sample(args) => sample::run(args),
         Command::Reconstruct(args) => reconstruct::run(args),

@@ -1,4 +1,4 @@
-//! Pictures of images.
+//! Pictures of several images.
 
 use candle_core::Tensor;
 use flows_core::cli::check_extension;
@@ -8,7 +8,7 @@ use glow::Glow;
 use image::RgbImage;
 use std::path::Path;
 
-/// Samples in rows of `columns`; of a model with classes, a class a column, in order.
+/// A picture of samples in rows of `columns`; for a model with classes, each column is a class, in order.
 pub fn grid(glow: &Glow, temperature: f64, count: usize, columns: usize, rng: &mut Rng) -> Result<RgbImage> {
     let (columns, context) = match glow.config().classes {
         None => (columns, None),
@@ -22,18 +22,18 @@ pub fn grid(glow: &Glow, temperature: f64, count: usize, columns: usize, rng: &m
     picture(&glow.quantize(&x)?, columns)
 }
 
-/// Colours in [0, 1] side by side.
+/// A picture of images with values in [0, 1], in rows of `columns`.
 pub fn picture(images: &Tensor, columns: usize) -> Result<RgbImage> {
     match images.dims() {
         [_, 1 | 3, _, _] => image_grid(images, columns),
         [_, channels, ..] => {
-            Err(Error::Data(format!("images of {channels} channels cannot be shown: only those of 1 and 3 can")))
+            Err(Error::Data(format!("images with {channels} channels cannot be shown, only those with 1 or 3")))
         }
         got => Err(Error::shape("images", got, "(N, C, H, W)")),
     }
 }
 
-/// Whether images go into one picture: else `out` is a folder.
+/// Whether `out` is one picture for all images; otherwise it is a folder.
 pub fn one_picture(out: &Path) -> Result<bool> {
     let folder = out.is_dir() || out.extension().is_none();
     if folder { Ok(false) } else { check_extension(out, "png", "pictures").map(|()| true) }

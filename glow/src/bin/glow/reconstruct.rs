@@ -15,8 +15,8 @@ use std::path::PathBuf;
 
 /// Turn images into noise and back, and report the largest error
 ///
-/// Writes each image beside its reconstruction. What the bijection loses by rounding should be far below the step from
-/// one value of a colour to the next.
+/// Writes each image beside its reconstruction. The rounding error of the bijection should be far below the distance
+/// between adjacent channel values.
 #[derive(Args)]
 #[command(after_long_help = "\
 Examples:
@@ -28,7 +28,7 @@ pub struct ReconstructArgs {
     /// Image files, folders of them, or .txt files that list them
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<PathBuf>,
-    /// What the noise within a value of a colour derives from
+    /// Seed of the dequantization noise
     #[arg(long, value_name = "S", default_value_t = 0, allow_negative_numbers = true)]
     seed: u64,
     /// The class of the images, for a model with classes
@@ -49,7 +49,7 @@ pub fn run(args: ReconstructArgs) -> Result<()> {
     let (glow, count) = (&saved.model, files.len());
     let back = glow.detached().decode_all(&z, class_of(glow, args.class, count)?.as_ref())?;
     let errors = (&x - &back)?.abs()?.flatten_from(1)?.max(1)?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
-    // max would pass over a NaN.
+    // max would ignore a NaN.
     let worst = errors.iter().fold(0.0, |worst: f64, &e| if e > worst || e.is_nan() { e } else { worst });
     let pairs = Tensor::stack(&[glow.quantize(&x)?, glow.quantize(&back)?], 1)?.flatten(0, 1)?;
     write_png(&picture(&pairs, 2 * count.isqrt().max(1))?, &args.out)?;

@@ -12,17 +12,17 @@ use glow::Glow;
 use serde_json::json;
 use std::path::PathBuf;
 
-/// Images that are drawn at once.
+/// Images drawn at once.
 const CHUNK: usize = 64;
 
-/// The most images that one command draws.
+/// The largest number of images that one command draws.
 const MOST: usize = 100_000;
 
 /// Draw new images from a model
 ///
 /// The same seed draws the same images. --temperature is the standard deviation of the noise: below 1 images are less
-/// varied and often cleaner. --out names a picture of all images side by side (.png), or a folder for one file each. A
-/// model with classes draws one a column, or --class alone.
+/// varied and often cleaner. --out names one picture of all images (.png), or a folder for single files. A
+/// model with classes draws one class per column, or only --class.
 #[derive(Args)]
 #[command(after_long_help = "\
 Examples:
@@ -30,19 +30,19 @@ Examples:
   glow sample runs/faces --count 16 --temperature 0.7 --seed 3 --out faces.png
   glow sample runs/faces --count 1000 --out faces/")]
 pub struct SampleArgs {
-    /// How many images to draw
+    /// Number of images to draw
     #[arg(long, value_name = "N", default_value_t = 64, allow_negative_numbers = true)]
     count: usize,
     /// The standard deviation of the noise
     #[arg(long, value_name = "T", default_value_t = 0.8, allow_negative_numbers = true)]
     temperature: f64,
-    /// Draw images of this class alone, counted from 0
+    /// Draw only images of this class, counted from 0
     #[arg(long, value_name = "C", allow_negative_numbers = true)]
     class: Option<u32>,
-    /// Images in a row of the picture
+    /// Images per row of the picture
     #[arg(long, value_name = "N")]
     columns: Option<usize>,
-    /// What the draws derive from
+    /// Seed of the draws
     #[arg(long, value_name = "S", default_value_t = 0, allow_negative_numbers = true)]
     seed: u64,
     /// The picture to write, or the folder for single images
@@ -62,7 +62,7 @@ pub fn run(args: SampleArgs) -> Result<()> {
     let (glow, mut rng) = (&saved.model, Rng::seed(args.seed));
     let by_class = glow.config().classes.is_some() && args.class.is_none();
     if by_class && args.columns.is_some() {
-        let message = "a model with classes draws one a column: leave out --columns, or name a --class";
+        let message = "a model with classes draws one per column: omit --columns, or name a --class";
         return Err(Error::Config(message.into()));
     }
     let mut draw = |count: usize| {

@@ -1,4 +1,4 @@
-//! The images that go with a model that was saved.
+//! The images to use with a saved model.
 
 use candle_core::Tensor;
 use clap::Args;
@@ -10,29 +10,29 @@ use glow::Glow;
 use glow::run::RunConfig;
 use std::path::{Path, PathBuf};
 
-/// Images whose noise is found at once.
+/// Images encoded at once.
 const CHUNK: usize = 32;
 
 /// The images that a subcommand works on.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Images")]
 pub struct ImageArgs {
-    /// The images: digits, uci-digits, a folder, an IDX, .npy or .parquet file, or hf://; those that the model was
-    /// tested on unless given. They are scaled and cropped, or padded, as those of the run were
+    /// The images: digits, uci-digits, a folder, an IDX, .npy or .parquet file, or hf:// [default: the test images of
+    /// the model's run]. They are scaled and cropped, or padded, like those of the run
     #[arg(long, value_name = "D")]
     pub data: Option<String>,
     #[command(flatten)]
     pub skip: SkipArgs,
 }
 
-/// Images, what to call them, and how many colours they had before they were padded.
+/// Images, their name for messages, and the number of values of each before padding.
 pub struct Found {
     pub images: Images,
     pub name: String,
     pub unpadded: Option<usize>,
 }
 
-/// What images are to be like for the model.
+/// The conversion of images to those of the model.
 fn fit(saved: &Saved<Glow>) -> Result<Fit> {
     let framing = saved.settings()?.map_or(Framing::Crop, |run: RunConfig| run.fit.framing);
     Ok(Fit::to(saved.model.config().shape, framing))
@@ -55,13 +55,12 @@ pub fn found(saved: &Saved<Glow>, args: &ImageArgs, output: OutputArgs) -> Resul
     Ok(Found { images, name: text.clone(), unpadded })
 }
 
-/// One image file as colours 0 to 255, (1, C, H, W).
+/// One image file with integer values 0 to 255, (1, C, H, W).
 pub fn image(saved: &Saved<Glow>, path: &Path) -> Result<Tensor> {
     read_fitted(path, &fit(saved)?, saved.model.config().shape[0])
 }
 
-/// Image files as the model sees them, with noise of `rng` within the values of colours: images (N, C, H, W) and their
-/// noise (N, D).
+/// Encodes image files, dequantized with noise from `rng`: images (N, C, H, W) and their latents (N, D).
 pub fn encode(
     saved: &Saved<Glow>,
     files: &[PathBuf],
@@ -82,17 +81,17 @@ pub fn encode(
     Ok((Tensor::cat(&images, 0)?, Tensor::cat(&noise, 0)?))
 }
 
-/// The class by its number as context of `rows` rows; an error unless it is given just where the model has classes.
+/// A class as context of `rows` rows; it must be given if and only if the model has classes.
 pub fn class_of(glow: &Glow, class: Option<u32>, rows: usize) -> Result<Option<Tensor>> {
     if let Some(condition) = glow.config().condition {
         return Err(Error::Config(format!(
-            "the model makes images {} times larger than those that it is given: use it by glow super-resolve",
+            "the model enlarges images {} times: use it by glow super-resolve",
             condition.scale
         )));
     }
     match (glow.config().classes, class) {
         (None, None) => Ok(None),
-        (None, Some(_)) => Err(Error::Config("the model has no classes; leave out --class".into())),
+        (None, Some(_)) => Err(Error::Config("the model has no classes; omit --class".into())),
         (Some(classes), None) => {
             Err(Error::Config(format!("the model has {classes} classes: name one from 0 by --class")))
         }

@@ -16,22 +16,23 @@ use image::RgbImage;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
-/// Rows of the picture of a run, and answers in each.
+/// Rows of the picture of a run, and answers per row.
 const ROWS: usize = 8;
 const ANSWERS: usize = 4;
 
-/// The most answers to an image.
+/// The largest number of answers to an image.
 const MOST: usize = 1000;
 
-/// Draw larger images that a small one may be of
+/// Draw larger images that a small image may come from
 ///
-/// For a model that `glow train --super-resolution` made. Each image becomes a row of the picture: the image enlarged
-/// without more ado, by bicubic polynomials, --count answers and, --from high, the original. --from high takes images
-/// of the size of the answers, which are first made smaller by the means of squares, as in training, and reports the
-/// PSNR against them.
+/// Needs a model trained by `glow train --super-resolution`. Each image becomes a row of the picture: the image with
+/// square pixels, its bicubic enlargement, --count answers and, with --from high, the original. --from high takes
+/// images of the size of the answers, which are first shrunk by averaging squares, as in training, and reports the PSNR
+/// against them.
 ///
-/// PSNR is 10 log10(255^2 / mean squared error) in decibels, of colours as they are written. The consistency is that
-/// of the answers made smaller again against the small image. Low --temperature draws answers near to each other.
+/// PSNR is 10 log10(255^2 / mean squared error) in decibels, for the values that are written. Consistency is the PSNR
+/// of the answers, shrunk again, against the small image. A low --temperature draws answers that are close to each
+/// other.
 #[derive(Args)]
 #[command(after_long_help = "\
 Examples:
@@ -44,24 +45,24 @@ pub struct SuperResolveArgs {
     /// Image files, folders of them, or .txt files that list them
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<PathBuf>,
-    /// What the images are: small ones, or such as the answers are to be
+    /// The resolution of the images: low to enlarge them, high to shrink them first and compare
     #[arg(long, value_enum, default_value = "low")]
     from: From,
-    /// Answers to each image
+    /// Number of answers to each image
     #[arg(long, value_name = "N", default_value_t = 4, allow_negative_numbers = true)]
     count: usize,
     /// The standard deviation of the noise
     #[arg(long, value_name = "T", default_value_t = 0.8, allow_negative_numbers = true)]
     temperature: f64,
-    /// What the draws derive from
+    /// Seed of the draws
     #[arg(long, value_name = "S", default_value_t = 0, allow_negative_numbers = true)]
     seed: u64,
-    /// The picture to write (.png), or the folder for the answers alone
+    /// The picture to write (.png), or a folder for the answers only
     #[arg(long, value_name = "PATH", default_value = "answers.png")]
     out: PathBuf,
 }
 
-/// The resolution of the images that are named.
+/// The resolution of the given images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum From {
     Low,
@@ -125,8 +126,7 @@ pub fn run(args: SuperResolveArgs) -> Result<()> {
         "model": saved.path, "scale": scale, "count": args.count, "temperature": args.temperature,
         "seed": args.seed, "psnr": means, "images": each, "out": args.out,
     });
-    let about =
-        ["PSNR of an answer", "of their mean", "of bicubic", "of answers made small again", "of bicubic likewise"];
+    let about = ["PSNR of an answer", "of their mean", "of bicubic", "of shrunk answers", "of shrunk bicubic"];
     let lines = about.into_iter().zip(lines).filter_map(|(about, (_, mean))| Some((about, mean?)));
     let text: String = lines.map(|(about, mean)| format!("{about:28} {:.2} dB\n", mean.mean)).collect();
     let (answers, images) = (plural(args.count, "answer"), plural(files.len(), "image"));
@@ -134,15 +134,15 @@ pub fn run(args: SuperResolveArgs) -> Result<()> {
     print_or_json(output, &value, text + &written)
 }
 
-/// How many times larger than the images that it is given the model's are.
+/// The factor by which the model enlarges images.
 fn scale(glow: &Glow) -> Result<usize> {
     let condition = glow.config().condition.ok_or_else(|| {
-        Error::Config("the model is not given images: train one by glow train --super-resolution 4".into())
+        Error::Config("the model does not enlarge images: train one by glow train --super-resolution 4".into())
     })?;
     Ok(condition.scale)
 }
 
-/// A file of the size that the model is given, (1, C, h, w).
+/// An image file of the size that the model enlarges, (1, C, h, w).
 fn small_image(glow: &Glow, path: &Path) -> Result<Tensor> {
     let want = glow.config().condition_shape().unwrap_or(glow.config().shape);
     let image = read_fitted(path, &Fit { grey: want[0] == 1, ..Default::default() }, want[0])?;
@@ -151,8 +151,8 @@ fn small_image(glow: &Glow, path: &Path) -> Result<Tensor> {
         false => Err(Error::file(
             path,
             format!(
-                "is of {} x {}, the model is given images of {} x {}: scale it to that size, or give --from high where \
-                 it is such as the answers are to be",
+                "is {} x {}, but the model enlarges images of {} x {}: scale it to that size, or give --from high if \
+                 it has the size of the answers",
                 image.dims()[2],
                 image.dims()[3],
                 want[1],
@@ -162,13 +162,13 @@ fn small_image(glow: &Glow, path: &Path) -> Result<Tensor> {
     }
 }
 
-/// Rows below each other.
+/// Stacks rows into one picture.
 fn table(rows: &[Tensor]) -> Result<RgbImage> {
     let columns = rows.first().map_or(Ok(1), |row| row.dim(0))?;
     picture(&(Tensor::cat(rows, 0)?.to_dtype(DType::F32)? / 255.0)?, columns)
 }
 
-/// The first images, each made smaller, and what the model makes of that.
+/// A picture of the first images, each shrunk and enlarged again by the model.
 pub fn page(glow: &Glow, images: &Images, temperature: f64, rng: &mut Rng) -> Result<RgbImage> {
     let scale = scale(glow)?;
     let row = |i: usize| -> Result<Tensor> {

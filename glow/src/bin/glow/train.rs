@@ -1,4 +1,4 @@
-//! `glow train`: a model from images.
+//! `glow train`: trains a model on images.
 
 use crate::eval::evaluate;
 use crate::pictures::grid;
@@ -16,7 +16,7 @@ use glow::{Bits, Glow, context};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use std::f64::consts::LN_2;
 
-/// The names that the program's runs go by.
+/// What the program calls its runs and settings.
 const PROGRAM: Program = Program {
     name: "glow",
     presets: PRESETS,
@@ -27,10 +27,10 @@ const PROGRAM: Program = Program {
     changeable: &[],
 };
 
-/// Samples in the picture.
+/// The number of samples in the picture.
 const SAMPLES: usize = 64;
 
-/// What the loss is.
+/// The unit of the loss.
 const UNIT: &str = "bits/dim";
 
 const EXAMPLES: &str = "\
@@ -44,25 +44,25 @@ Examples:
   glow train --data hf://datasets/ylecun/mnist/mnist/train-00000-of-00001.parquet --preset mnist-small
   glow train --out runs/mnist --resume";
 
-/// The presets, each with what it is for.
+/// The presets with their descriptions.
 fn presets() -> String {
     format!("Presets, `digits` unless given:\n{}\n", PRESETS.lines(14))
 }
 
 /// Train a model on images
 ///
-/// Ends with the bits a colour of the test images takes, and leaves in the folder --out: the model, the settings
+/// Reports the bits per dimension of the test images, and writes to the folder --out: the model, the settings
 /// (config.toml), the metrics (metrics.jsonl), the loss curve (loss.png), the results (results.json) and samples
-/// (samples.png), which are drawn anew at each evaluation. Ctrl-C saves and ends; --resume goes on where a run was
-/// saved last, also after a crash, and gives the model that an uninterrupted run would have given. `mpirun -n 4 glow
+/// (samples.png), which are redrawn at each evaluation. Ctrl-C saves and ends; --resume continues from where a run was
+/// last saved, also after a crash, and gives the same model as an uninterrupted run. `mpirun -n 4 glow
 /// train --pieces 4` divides every batch among four processes.
 ///
-/// Images come from a folder (each sub-folder a class), an IDX or .npy file, a .parquet file as the Hugging Face Hub has
-/// them (of a name -00000-of-00003 all three), or a folder with parts named train... and test...; else one image in ten
-/// is held out to test on. Without --data the program draws its own digits.
+/// Images come from a folder (each sub-folder is a class), an IDX or .npy file, a .parquet file as on the Hugging Face
+/// Hub (a name with -00000-of-00003 stands for all three), or a folder with parts named train... and test...; without a
+/// test part, one image in ten is held out. Without --data the program draws synthetic digits.
 ///
-/// uci-digits are 1,797 digits of 8 x 8 written by hand: the test set of Optical Recognition of Handwritten Digits by
-/// E. Alpaydin and C. Kaynak (1998), UCI Machine Learning Repository, https://doi.org/10.24432/C50P49, CC BY 4.0.
+/// uci-digits are 1,797 handwritten digits of 8 x 8 pixels: the test set of Optical Recognition of Handwritten Digits
+/// by E. Alpaydin and C. Kaynak (1998), UCI Machine Learning Repository, https://doi.org/10.24432/C50P49, CC BY 4.0.
 #[derive(Args)]
 #[command(after_long_help = presets() + EXAMPLES)]
 pub struct TrainArgs {
@@ -78,7 +78,7 @@ pub struct TrainArgs {
     output: OutputArgs,
 }
 
-/// The flags that are settings, laid out as these are.
+/// The flags for settings, laid out like the settings.
 #[derive(Args, Serialize)]
 struct Flags {
     /// digits, uci-digits, a folder of images, an IDX, .npy or .parquet file, a folder with train... and test..., or
@@ -103,16 +103,16 @@ struct Flags {
 #[derive(Args, Default, PartialEq, Serialize)]
 #[command(next_help_heading = "Images")]
 struct WarpFlags {
-    /// Shift images at random by up to this share of their height and width: 0.1 as published for MNIST and CIFAR-10
+    /// Shift images at random by up to this fraction of their height and width: 0.1 as published for MNIST and CIFAR-10
     #[arg(long, value_name = "S", conflicts_with = "resume", allow_negative_numbers = true)]
     shift: Option<f64>,
-    /// Turn images at random by up to so many degrees
+    /// Rotate images at random by up to this many degrees
     #[arg(long, value_name = "D", conflicts_with = "resume", allow_negative_numbers = true)]
     rotation: Option<f64>,
-    /// Stretch or shrink height and width of images at random by up to this share
+    /// Stretch or shrink height and width of images at random by up to this fraction
     #[arg(long, value_name = "Z", conflicts_with = "resume", allow_negative_numbers = true)]
     zoom: Option<f64>,
-    /// Slant images at random by up to so many radians
+    /// Shear images at random by up to this many radians
     #[arg(long, value_name = "R", conflicts_with = "resume", allow_negative_numbers = true)]
     shear: Option<f64>,
 }
@@ -120,32 +120,32 @@ struct WarpFlags {
 #[derive(Args, Default, PartialEq, Serialize)]
 #[command(next_help_heading = "Model")]
 struct ModelFlags {
-    /// L: how often images are squeezed
+    /// L: number of levels, at each of which images are squeezed
     #[arg(long, value_name = "L", conflicts_with = "resume")]
     #[arg(allow_negative_numbers = true, value_parser = clap::value_parser!(i64).range(1..=10))]
     levels: Option<i64>,
-    /// K: steps of flow in a level
+    /// K: steps of flow per level
     #[arg(long, value_name = "K", conflicts_with = "resume")]
     #[arg(allow_negative_numbers = true, value_parser = clap::value_parser!(i64).range(1..=1024))]
     #[serde(rename = "steps")]
     depth: Option<i64>,
-    /// Channels within the couplings' networks
+    /// Hidden channels of the couplings' networks
     #[arg(long, value_name = "N", conflicts_with = "resume")]
     #[arg(allow_negative_numbers = true, value_parser = clap::value_parser!(i64).range(1..=8192))]
     hidden: Option<i64>,
-    /// Bits of a colour, 1 to 8
+    /// Bits per channel value, 1 to 8
     #[arg(long, value_name = "B", conflicts_with = "resume")]
     #[arg(allow_negative_numbers = true, value_parser = clap::value_parser!(i64).range(1..=8))]
     bits: Option<i64>,
-    /// What couplings do to the half of the channels that moves: affine, affine and bounded, additive, a
-    /// rational-quadratic spline, or the mixture of logistics of Flow++
+    /// The map of the couplings: affine, affine and bounded, additive, a rational-quadratic spline, or the mixture of
+    /// logistics of Flow++
     #[arg(long, value_name = "KIND", conflicts_with = "resume")]
     #[arg(value_parser = ["affine", "bounded", "additive", "spline", "mixture"])]
     coupling: Option<String>,
-    /// Model logit(A + (1 - 2A) c) of colours c in [0, 1] rather than colours; bits/dim stay those of colours
+    /// Model logit(A + (1 - 2A) c) of values c in [0, 1] instead of c; bits/dim still refer to c
     #[arg(long, value_name = "A", allow_negative_numbers = true, conflicts_with = "resume")]
     logit: Option<f64>,
-    /// Learn the noise that makes whole colours real numbers, given the image, in place of uniform noise
+    /// Learn the dequantization noise, given the image, instead of using uniform noise (variational dequantization)
     #[arg(long = "variational-dequantization", conflicts_with = "resume")]
     #[serde(skip_serializing_if = "unset", serialize_with = "defaults")]
     dequantizer: bool,
@@ -159,24 +159,24 @@ struct ModelFlags {
 
 #[derive(Args, Default, PartialEq, Serialize)]
 struct ConditionFlags {
-    /// Give the model each image made S times smaller, from which `glow super-resolve` then draws larger ones
+    /// Condition the model on each image shrunk S times, so that `glow super-resolve` can enlarge images
     #[arg(long = "super-resolution", value_name = "S", conflicts_with_all = ["resume", "conditional"])]
     scale: Option<i64>,
 }
 
-/// A table without settings, which has what is there or its defaults.
+/// Serialises as an empty table, which keeps existing settings or takes the defaults.
 fn defaults<S: Serializer>(_: &bool, serializer: S) -> std::result::Result<S::Ok, S::Error> {
     serializer.serialize_map(Some(0))?.end()
 }
 
-/// What a run ends with: `results.json`.
+/// The results of a run: `results.json`.
 #[derive(Serialize)]
 struct Results {
     data: ImageSource,
     shape: [usize; 3],
     #[serde(flatten)]
     trained: Trained,
-    /// Images a second of training.
+    /// Images per second of training.
     images_per_second: f64,
     test: Bits,
 }
@@ -195,7 +195,7 @@ pub fn run(args: TrainArgs, ranks: &Ranks) -> Result<()> {
 
     let mut shuffle = Shuffle::new(splits.train.len(), config.batch, config.seed)?;
     let (weights, dims) = (glow.parameters().trainable(), glow.config().dims() as f64);
-    // On GPUs one piece for each.
+    // On GPUs one piece per rank.
     let pieces = if device.is_cpu() { config.pieces } else { ranks.size() };
     run.note_ranks(pieces);
     let loss = |number: u64, rng: &mut Rng| {
@@ -240,7 +240,7 @@ pub fn run(args: TrainArgs, ranks: &Ranks) -> Result<()> {
     run.save_results(&results)?;
     run.draw_losses(&results.trained.losses, &[])?;
     picture()?;
-    let speed = format!(", {:.0} images a second", results.images_per_second);
+    let speed = format!(", {:.0} images per second", results.images_per_second);
     let [trained, written] = results.trained.lines(&speed, ", with samples.png");
     run.report(&results, &[("test", results.test.to_string()), trained, written])
 }
@@ -260,7 +260,7 @@ fn describe(glow: &Glow, steps: u64, size: usize) -> String {
     )
 }
 
-/// Draws samples, or answers to images of the validation made smaller.
+/// Writes a picture of samples, or of answers to shrunk validation images.
 fn picture(glow: &Glow, validation: &Images, config: &RunConfig, path: &std::path::Path) -> Result<()> {
     let (temperature, rng) = (config.temperature, &mut config.rng(Stream::Picture));
     if glow.config().condition.is_some() {

@@ -20,19 +20,19 @@ use std::time::Instant;
 pub(super) struct Fit {
     energy: Energy,
     layers: usize,
-    /// KL(q || p) in nats, of the best start.
+    /// KL(q || p) in nats from the best start.
     kl: f64,
-    /// The same of every start.
+    /// KL(q || p) in nats from every start.
     starts: Vec<f64>,
-    /// All starts together.
+    /// Seconds for all starts together.
     seconds: f64,
 }
 
-/// Numbers of planar maps, a column each.
+/// The number of planar maps in each column.
 const DEPTHS: [usize; 3] = [2, 8, 32];
 const BATCH: usize = 256;
 
-/// A row for each energy: the truth, and the best fit of each depth.
+/// A figure with a row for each energy: the exact density, and the best fit of each depth.
 pub(super) fn figure(detail: &Detail, device: &Device, quiet: bool, rng: &mut Rng) -> Result<(Figure, Vec<Fit>)> {
     let mut jobs = Vec::new();
     for energy in Energy::ALL {
@@ -74,8 +74,8 @@ pub(super) fn figure(detail: &Detail, device: &Device, quiet: bool, rng: &mut Rn
     Ok((figure, kept))
 }
 
-/// A flow of `layers` planar maps fitted to `energy` by reverse KL, the energy being turned up over the first fifth of
-/// the steps (the paper's annealing, scaled to these steps).
+/// Fits a flow of `layers` planar maps to `energy` by reverse KL, with the paper's annealing of the energy over the
+/// first fifth of the steps.
 fn fit(
     energy: Energy,
     layers: usize,
@@ -85,7 +85,7 @@ fn fit(
     progress: &ProgressBar,
 ) -> Result<Flow> {
     let flow = Flow::on(FlowConfig::new(2, PlanarFlow { layers }), DType::F32, device, &mut rng)?;
-    // Planes that do not all run through the origin.
+    // Random offsets, so that not all planes pass through the origin.
     for (_, b) in flow.parameters().trainable().into_iter().filter(|(name, _)| name.ends_with(".b")) {
         b.set(&rng.normal_tensor(b.shape().clone(), b.dtype(), b.device())?)?;
     }
@@ -104,13 +104,13 @@ fn fit(
     Ok(flow)
 }
 
-/// KL(q || p), p being normalised.
+/// KL(q || p) for the normalised p.
 fn divergence(flow: &Flow, energy: Energy, rng: &mut Rng) -> Result<f64> {
     let up_to_constant = reverse_kl(flow, |z| energy.log_density(z), 20_000, rng)?;
     Ok(f64::from(up_to_constant.to_scalar::<f32>()?) + energy.log_normalizer()?)
 }
 
-/// Moves a bar on at every step.
+/// Advances a progress bar at every step.
 struct Bar<'a>(&'a ProgressBar);
 
 impl Observer for Bar<'_> {

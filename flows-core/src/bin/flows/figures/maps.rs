@@ -1,4 +1,4 @@
-//! The standard normal through one map at a time.
+//! The standard normal pushed through single maps.
 
 use super::Detail;
 use candle_core::{DType, Device, Tensor};
@@ -9,7 +9,7 @@ use flows_core::plot::{Panel, line_map, plane_map};
 use flows_core::{Error, Result, Rng, Structure};
 use std::sync::Arc;
 
-/// All figures, by the names of their files.
+/// All figures with their file names.
 pub(super) fn panels(detail: &Detail, rng: &mut Rng) -> Result<Vec<(&'static str, Panel)>> {
     let turned = FixedAffine::scale(&[2.0, 2.0])?.then(&FixedAffine::rotation2d(45f64.to_radians())?)?;
     let plane: [(_, _, Box<dyn Bijector>); 6] = [
@@ -34,7 +34,7 @@ pub(super) fn panels(detail: &Detail, rng: &mut Rng) -> Result<Vec<(&'static str
     Ok(panels)
 }
 
-/// The bijector that `make` makes, with these weights: names and values in row-major order.
+/// The bijector built by `make`, with these weights by name, in row-major order.
 fn with_weights<B>(make: impl FnOnce(&Scope) -> Result<B>, weights: &[(&str, &[f64])]) -> Result<B> {
     let parameters = Parameters::new(DType::F64, &Device::Cpu, Rng::seed(0));
     let bijector = make(&parameters.scope())?;
@@ -106,7 +106,7 @@ impl Bijector for Exponential {
         match direction {
             Direction::Forward => Ok((input.exp()?, input.squeeze(1)?)),
             Direction::Inverse => {
-                // Where input is not positive, ln 0: a density of zero.
+                // ln 0, a density of zero, where the input is not positive.
                 let x = input.relu()?.log()?;
                 let log_det = x.neg()?.squeeze(1)?;
                 Ok((x, log_det))

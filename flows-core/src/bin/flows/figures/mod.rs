@@ -24,13 +24,13 @@ pub struct FiguresArgs {
     /// The folder to write to
     #[arg(long, default_value = "figures")]
     pub out: PathBuf,
-    /// What samples and fits are drawn from
+    /// Seed of samples and fits
     #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
     pub seed: u64,
-    /// Steps of each fit of a planar flow to an energy; there are 12, from three starts each
+    /// Steps of each fit of a planar flow to an energy; there are 12 fits, each from three starts
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub steps: u64,
-    /// Rough pictures in a few seconds, to see that everything works
+    /// Draw rough pictures in a few seconds, to check that everything works
     #[arg(long)]
     pub quick: bool,
     /// Replace the pictures in the folder
@@ -42,16 +42,16 @@ pub struct FiguresArgs {
     pub output: OutputArgs,
 }
 
-/// How fine the pictures are.
+/// The level of detail of the pictures.
 struct Detail {
-    /// Points a side of the grid on which a density is evaluated.
+    /// Points per side of the grid on which a density is evaluated.
     grid: usize,
-    /// Points of a histogram.
+    /// Samples in a histogram.
     draws: usize,
     /// Steps of a fit.
     steps: u64,
-    /// Fits of which the best is shown: reverse KL is content with a part of the target, and which part depends on
-    /// the start.
+    /// Number of fits, of which the best is shown: reverse KL may cover only part of the target, depending on the
+    /// start.
     starts: usize,
 }
 
@@ -75,7 +75,7 @@ pub fn run(args: &FiguresArgs) -> Result<()> {
     let mut files = std::fs::read_dir(&args.out).into_iter().flatten().flatten();
     if !args.overwrite && files.any(|file| is_picture(file.path())) {
         let shown = args.out.display();
-        let message = "holds pictures already; replace them by --overwrite, or choose another folder by --out";
+        let message = "already holds pictures; replace them by --overwrite, or choose another folder by --out";
         return Err(Error::Config(format!("{shown} {message}")));
     }
     let page_file = in_folder(&args.out, "figures.png")?;
