@@ -224,7 +224,9 @@ impl Coupled {
         let raw = network.forward(&seen, context, mode)?;
         let want = split.shape(batch, split.moved * univariate.parameter_count());
         if raw.dims() != want {
-            return Err(Error::shape("what the network of a coupling gives", raw.dims(), format!("{want:?}")));
+            let what = format!("the output of the network of a coupling over {:?}", &input.dims()[1..]);
+            let want = want.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
+            return Err(Error::shape(what, raw.dims(), format!("({want})")));
         }
         let moved = || flat.narrow(1, range.start, range.len())?.contiguous();
         let (out, log_det) = match layout {

@@ -231,6 +231,6 @@ mod tests {
         assert!(message(ConvNetConfig { kernels: vec![3, 2, 3], ..config() }, 2).contains("odd"));
         assert!(message(ConvNetConfig { dilations: vec![1, 0, 1], ..config() }, 1).contains("dilation of 0"));
         assert!(message(ConvNetConfig { hidden: vec![0; 2], ..config() }, 1).contains("empty"));
-        assert!(message(ConvNetConfig { hidden: vec![usize::MAX; 2], ..config() }, 1).contains("too large"));
+        assert!(message(ConvNetConfig { hidden: vec![usize::MAX; 2], ..config() }, 1).contains("lower a width"));
     }
 }

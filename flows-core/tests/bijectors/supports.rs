@@ -185,10 +185,27 @@ fn supports_pass_the_checks_of_bijectors() -> Result<()> {
     all(&cases, Case::round_trip);
     all(&cases, Case::rows_are_independent);
     all(&cases, Case::wrong_shapes_are_errors);
-    all(&cases, Case::precisions_agree);
     all(&cases, Case::recomputes);
     all(&cases, Case::structure_counts);
     Ok(())
+}
+
+/// From z on: an x that is rounded to f32 does not satisfy in f64 the equation that defines its support.
+#[test]
+fn precisions_agree() {
+    each(|entry| {
+        let [single, double] = [DType::F32, DType::F64].map(|dtype| entry.support.bijector(dtype, CPU));
+        let (single, double) = (single?, double?);
+        let shape = [&[50], double.latent_shape()].concat();
+        let z = Rng::seed(9).normal_tensor(shape, DType::F32, CPU)?;
+        let ((x, log_det), (want, want_log_det)) =
+            (single.forward(&z, None)?, double.forward(&z.to_dtype(DType::F64)?, None)?);
+        let off = difference(&want, &x)?.max(difference(&want_log_det, &log_det)?);
+        require(off < 1e-4, || format!("forward in f32 is off by {off:e}"))?;
+        let (back, inverse) = single.inverse(&x, None)?;
+        let off = difference(&z, &back)?.max(difference(&log_det, &inverse.neg()?)?);
+        require(off < 1e-2, || format!("there and back in f32 is off by {off:e}"))
+    });
 }
 
 #[test]
@@ -473,8 +490,8 @@ fn check_golden(bytes: &[u8]) -> Result<bool> {
     let loss = ((&x * &tensors["gx"])?.sum_all()? + (&log_det * &tensors["gl"])?.sum_all()?)?;
     let gradients = loss.backward()?;
     let gradient = gradients.get(&y).ok_or_else(|| Error::Data("y gets no gradient".into()))?;
-    // Far out x has lost the digits of y, but not its own.
-    let back = onto.forward(&onto.inverse(&tensors["x"], None)?.0, None)?.0;
+    // Far out x has lost the digits of y, but not its own; where theirs lies on a bound ours lies next to it.
+    let back = onto.forward(&onto.inverse(&x.detach(), None)?.0, None)?.0;
     for (what, want, got) in [
         ("x", &tensors["x"], &x),
         ("log_det", &tensors["log_det"], &log_det),
