@@ -169,12 +169,12 @@ fn bad_input_is_named_and_nothing_is_overwritten() {
         ("train = { ema = { decay = 2 } }".to_string(), &["decay of the EMA"]),
         ("model = { kind = 'planar', layers = 0 }".to_string(), &["`layers`"]),
         ("model = { kind = 'planar', layers = 1000000000 }".to_string(), &["`layers`"]),
-        (format!("model = {{ kind = 'residual', block = {{ hidden = [{far}] }} }}"), &["too large"]),
+        (format!("model = {{ kind = 'residual', block = {{ hidden = [{far}] }} }}"), &["of shape"]),
         (
             format!(
                 "model = {{ kind = 'real-nvp', network = {{ kind = 'mlp', hidden = [{far}], activation = 'relu' }} }}"
             ),
-            &["too large"],
+            &["layer of width"],
         ),
         (
             format!(
@@ -189,7 +189,7 @@ fn bad_input_is_named_and_nothing_is_overwritten() {
             &["blocks"],
         ),
         (format!("model = {{ kind = 'naf', units = {far} }}"), &["units"]),
-        (format!("model = {{ kind = 'bnaf', factor = {far} }}"), &["too large"]),
+        (format!("model = {{ kind = 'bnaf', factor = {far} }}"), &["of shape"]),
         (format!("model = {{ kind = 'bnaf', hidden = {far} }}"), &["hidden layers"]),
         (
             format!("model = {{ kind = 'sylvester', basis = {{ kind = 'householder', reflections = {far} }} }}"),

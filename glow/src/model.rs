@@ -132,26 +132,17 @@ impl GlowDensity {
         &self.parts
     }
 
-    /// The noise of images, (B, D).
-    ///
-    /// # Errors
-    /// When the shape is another, a class is missing, or colours do not lie in [-1/2, 1/2].
-    pub fn latent(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
-        self.check_colours(x)?;
-        self.images.latent(x, context)
-    }
-
-    /// Passes unless there are colours that noise does not put so far out: those of another convention.
+    /// Refuses colours of another convention: those further out than noise puts them.
     fn check_colours(&self, x: &Tensor) -> Result<()> {
         if !x.dtype().is_float() || x.elem_count() == 0 {
-            // The flow says what is wrong with them.
+            // The flow reports these.
             return Ok(());
         }
         let values = x.detach().flatten_all()?;
         let extreme = |t: Tensor| -> Result<f64> { Ok(t.to_dtype(DType::F64)?.to_scalar()?) };
         let (low, high) = (extreme(values.min(0)?)?, extreme(values.max(0)?)?);
         let bound = 0.5 + 1.0 / self.config.bins();
-        // A NaN is none of another convention.
+        // A NaN passes: it is reported elsewhere.
         if low < -bound || high > bound {
             return Err(Error::Data(format!(
                 "the colours of x go from {low:.4} to {high:.4}, but those of a Glow lie in [-1/2, 1/2]: put whole \
@@ -194,7 +185,7 @@ impl GlowDensity {
     /// [`detached`](Model::detached) copy, which builds no graph.
     ///
     /// # Errors
-    /// As [`Self::latent`].
+    /// Same as [`Distribution::log_prob`].
     pub fn score(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
         self.check_colours(x)?;
         self.score_noisy(x, context)
