@@ -1,6 +1,6 @@
 //! Short but real training runs.
 
-use candle_core::DType;
+use candle_core::{DType, Device, Tensor};
 use ffjord::field::MlpConfig;
 use ffjord::solver::{Method, Solver};
 use ffjord::{CnfSettings, ContinuousFlow, ContinuousFlowConfig, Pairing};
@@ -49,5 +49,16 @@ fn likelihood_learns_two_moons() -> Result<()> {
 fn matching_learns_eight_gaussians() -> Result<()> {
     let gap = gap(Toy::EightGaussians, 1500, 0)?;
     assert!(gap < 0.3, "a gap of {gap}");
+    Ok(())
+}
+
+/// A model that was saved before is what it was then.
+#[test]
+fn a_saved_model_is_read() -> Result<()> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/continuous-flow.safetensors");
+    let model = ContinuousFlow::load(path, &Device::Cpu)?;
+    let x = Tensor::new(&[[0.1f32, 0.2], [-1.0, 0.5], [1.5, -0.3], [0.9, 0.4], [3.0, 2.0]], &Device::Cpu)?;
+    let mean = score(&model, &x, None)?.mean_all()?.to_scalar::<f32>()?;
+    assert!((mean + 3.194_082).abs() < 1e-3, "{mean}");
     Ok(())
 }
