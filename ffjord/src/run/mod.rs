@@ -10,9 +10,12 @@
 //! # Ok::<(), flows_core::Error>(())
 //! ```
 
+mod batches;
 pub mod images;
 mod matching;
 pub mod tables;
+
+pub use batches::Batches;
 
 fn default_pieces() -> usize {
     1

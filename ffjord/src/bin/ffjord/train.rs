@@ -1,15 +1,11 @@
 //! The arguments of `ffjord train`.
 
-use candle_core::{Device, Tensor, Var};
 use clap::Args;
 use ffjord::run::{images, tables};
 use flows_core::cli::{DeviceArgs, FitFlags, OutputArgs, RunArgs, SkipArgs, plural, unset};
 use flows_core::nn::Parameters;
 use flows_core::run::Loss;
-use flows_core::train::{Loss as _, LossGradients, Ranks};
-use flows_core::{Result, Rng};
 use serde::Serialize;
-use std::ops::Range;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -95,41 +91,6 @@ pub fn describe(
 pub fn losses(matching: u64, unit: &str) -> Vec<Loss> {
     let matching = (matching > 0).then(|| Loss::until(matching, "squared error of flow matching"));
     matching.into_iter().chain([Loss::all(unit)]).collect()
-}
-
-/// How batches are divided.
-pub struct Divided<'a> {
-    /// Pieces of a batch.
-    pub count: usize,
-    ranks: &'a Ranks,
-    alone: Ranks,
-}
-
-impl<'a> Divided<'a> {
-    /// Into these pieces; on GPUs into one for each rank.
-    pub fn new(pieces: usize, device: &Device, ranks: &'a Ranks) -> Self {
-        Self { count: if device.is_cpu() { pieces } else { ranks.size() }, ranks, alone: Ranks::alone() }
-    }
-
-    /// The ranks among which they are: a batch of one piece is every rank's.
-    pub fn among(&self) -> &Ranks {
-        if self.count > 1 { self.ranks } else { &self.alone }
-    }
-
-    /// The gradients of the mean of a loss over a batch.
-    pub fn gradients(
-        &self,
-        weights: &[(String, Var)],
-        rows: usize,
-        rng: &mut Rng,
-        loss: impl Fn(Range<usize>, &mut Rng) -> Result<Tensor> + Sync,
-    ) -> Result<LossGradients> {
-        // A piece has a generator of its own, which a batch that is whole needs not.
-        if self.count == 1 {
-            return loss(0..rows, rng)?.gradients();
-        }
-        self.ranks.gradients(weights, rows, self.count, rng, loss)
-    }
 }
 
 /// The pictures of runs, which one of another kind replaces as well.

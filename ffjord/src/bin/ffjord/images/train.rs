@@ -1,7 +1,8 @@
 //! `ffjord train` over images.
 
 use super::pictures::samples;
-use crate::train::{CHANGEABLE, Divided, PICTURES, TrainArgs, describe, losses};
+use crate::train::{CHANGEABLE, PICTURES, TrainArgs, describe, losses};
+use ffjord::run::Batches;
 use ffjord::run::images::{PRESETS, RunConfig, Stream};
 use ffjord::{ImageBits, ImageModel, TrainingCost, TrainingCosts, log_likelihoods};
 use flows_core::cli::{describe_images, plural, with_bar};
@@ -56,11 +57,11 @@ pub fn run(args: TrainArgs, ranks: &Ranks) -> Result<()> {
 
     let mut shuffle = Shuffle::new(splits.train.len(), config.batch, config.seed)?;
     let (weights, dims) = (model.parameters().trainable(), model.config().dims() as f64);
-    let pieces = Divided::new(config.pieces, &device, ranks);
-    run.note_ranks(pieces.count);
+    let batches = Batches::new(config.pieces, &device, ranks);
+    run.note_ranks(batches.pieces);
     let loss = |number: u64, rng: &mut _| {
         let x = model.dequantize(&splits.train.tensor(&shuffle.batch(number), || false)?, rng)?;
-        pieces.gradients(&weights, x.dim(0)?, rng, |rows, rng| {
+        batches.gradients(&weights, x.dim(0)?, rng, |rows, rng| {
             let x = x.narrow(0, rows.start, rows.len())?;
             if number / config.train.accumulate < matching {
                 return model.matching_loss(&x, config.coupling, rng);
@@ -79,7 +80,7 @@ pub fn run(args: TrainArgs, ranks: &Ranks) -> Result<()> {
     // The same noise each time, so that evaluations can be compared.
     let bits =
         |images, count, quiet| evaluate(&model, images, count, &mut config.rng(Stream::Evaluation), ranks, quiet);
-    let costs = TrainingCosts::of(model.flows()).divided(pieces.among());
+    let costs = TrainingCosts::of(model.flows()).divided(batches.shared_by());
     let mut validate = |_: &mut _| {
         costs.aside(|| {
             let bits = bits(&splits.validation, validation, true)?.bits;

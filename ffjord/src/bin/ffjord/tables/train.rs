@@ -2,7 +2,8 @@
 
 use super::particles;
 use crate::kind::Kind;
-use crate::train::{CHANGEABLE, Divided, PICTURES, TrainArgs, describe, losses};
+use crate::train::{CHANGEABLE, PICTURES, TrainArgs, describe, losses};
+use ffjord::run::Batches;
 use ffjord::run::tables::{PRESETS, RunConfig, Stream};
 use ffjord::{Boltzmann, ContinuousFlow, TrainingCost, TrainingCosts};
 use flows_core::cli::{FitFlags, describe_rows, log_likelihoods, plural};
@@ -69,12 +70,12 @@ pub fn run(args: TrainArgs, ranks: &Ranks) -> Result<()> {
     let mut trainer = run.start(trainer, ContinuousFlow::KIND, model.config(), &config)?;
 
     let mut shuffle = Shuffle::new(data.train.len(), config.batch, config.seed)?;
-    let pieces = Divided::new(config.pieces, &device, ranks);
-    run.note_ranks(pieces.count);
+    let batches = Batches::new(config.pieces, &device, ranks);
+    run.note_ranks(batches.pieces);
     let weights = model.parameters().trainable();
     let loss = |number: u64, rng: &mut _| {
         let batch = data.train.select(&shuffle.batch(number))?;
-        pieces.gradients(&weights, batch.len(), rng, |rows, rng| {
+        batches.gradients(&weights, batch.len(), rng, |rows, rng| {
             let x = batch.rows(rows)?.x;
             if number / config.train.accumulate < matching {
                 return model.matching_loss(&x, config.coupling, rng);
@@ -82,7 +83,7 @@ pub fn run(args: TrainArgs, ranks: &Ranks) -> Result<()> {
             forward_kl(&model, &x, None, rng)
         })
     };
-    let costs = TrainingCosts::of(model.flows().to_vec()).divided(pieces.among());
+    let costs = TrainingCosts::of(model.flows().to_vec()).divided(batches.shared_by());
     let mut validate =
         |_: &mut _| Ok(-Mean::of(&costs.aside(|| log_likelihoods(&model, &data.validation, ranks, true))?).mean);
     let mut watch = run.watch(trainer.step(), steps)?.with(costs.watch(|line| run.note(line)));
