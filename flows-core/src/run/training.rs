@@ -208,6 +208,14 @@ impl Run {
         loss_figure(loss_panels(&[run], lines)).write(self.file("loss.png"))
     }
 
+    /// Lets `draw` write a picture of this name in the folder.
+    ///
+    /// # Errors
+    /// Any error from `draw`.
+    pub fn draw(&self, name: &str, draw: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+        if self.ranks.is_first() { draw(&self.file(name)) } else { Ok(()) }
+    }
+
     /// Prints the results: as JSON with `--json`, else the labelled lines of the summary.
     ///
     /// # Errors

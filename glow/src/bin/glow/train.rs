@@ -211,10 +211,7 @@ pub fn run(args: TrainArgs, ranks: &Ranks) -> Result<()> {
         loss.value += f64::from(glow.config().bits);
         Ok(loss)
     };
-    let picture = || match ranks.is_first() {
-        true => picture(&glow, &splits.validation, &config, &run.file("samples.png")),
-        false => Ok(()),
-    };
+    let picture = || run.draw("samples.png", |path| picture(&glow, &splits.validation, &config, path));
     let mut validate = |rng: &mut _| {
         let values = evaluate(&glow, &splits.validation, 1, rng, ranks, true)?;
         picture()?;
@@ -227,9 +224,6 @@ pub fn run(args: TrainArgs, ranks: &Ranks) -> Result<()> {
     let trained = run.trained(outcome, &trainer, steps, vec![Loss::all(UNIT)])?;
 
     let values = evaluate(&glow, &splits.test, 1, &mut config.rng(Stream::Test), ranks, output.quiet)?;
-    if !ranks.is_first() {
-        return Ok(());
-    }
     let results = Results {
         data: config.data.clone(),
         shape: glow.config().shape,

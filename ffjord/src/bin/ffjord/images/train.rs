@@ -69,13 +69,8 @@ pub fn run(args: TrainArgs, ranks: &Ranks) -> Result<()> {
             Ok(forward_kl(&model, &x, None, rng)?.affine(1.0 / (dims * LN_2), 8.0)?)
         })
     };
-    let picture = || {
-        if !ranks.is_first() {
-            return Ok(());
-        }
-        let picture = samples(&model, SAMPLES, SAMPLES.isqrt(), &mut config.rng(Stream::Picture))?;
-        write_png(&picture, run.file("samples.png"))
-    };
+    let draw = || samples(&model, SAMPLES, SAMPLES.isqrt(), &mut config.rng(Stream::Picture));
+    let picture = || run.draw("samples.png", |path| write_png(&draw()?, path));
     let [validation, test] = config.evaluated;
     // The same noise each time, so that evaluations can be compared.
     let bits =
@@ -96,9 +91,6 @@ pub fn run(args: TrainArgs, ranks: &Ranks) -> Result<()> {
     let trained = run.trained(outcome, &trainer, steps, losses(matching, "bits a colour"))?;
 
     let (solver, test) = (costs.means()?, bits(&splits.test, test, output.quiet)?);
-    if !ranks.is_first() {
-        return Ok(());
-    }
     let results = Results { data: config.data.clone(), shape: model.config().shape, trained, solver, test };
     run.save_results(&results)?;
     run.draw_losses(&results.trained.losses, &[])?;

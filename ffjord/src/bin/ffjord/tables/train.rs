@@ -56,12 +56,7 @@ pub fn run(args: TrainArgs, ranks: &Ranks) -> Result<()> {
     config.rows = (!matches!(config.data, Source::Toy(_))).then(|| data.rows());
     run.note(format_args!("data   {}: {}", config.data, describe_rows(&data)));
     let kind = Kind::of_rows(&config.flow.field);
-    if let Kind::Particles(_) = kind
-        && let repeated @ 1.. = particles::repeated(&data)?
-    {
-        let rows = plural(repeated, "row");
-        run.note(format_args!("note   {rows} of the test are among those to train on: the result flatters the model"));
-    }
+    note_repeated(&run, kind, &data)?;
     let model = config.build(&data, &device)?;
     let (steps, matching) = (config.train.steps, config.matching_steps.unwrap_or(0));
     let size = plural(config.batch.min(data.train.len()), "row");
@@ -70,9 +65,8 @@ pub fn run(args: TrainArgs, ranks: &Ranks) -> Result<()> {
     let mut trainer = run.start(trainer, ContinuousFlow::KIND, model.config(), &config)?;
 
     let mut shuffle = Shuffle::new(data.train.len(), config.batch, config.seed)?;
-    let batches = Batches::new(config.pieces, &device, ranks);
+    let (weights, batches) = (model.parameters().trainable(), Batches::new(config.pieces, &device, ranks));
     run.note_ranks(batches.pieces);
-    let weights = model.parameters().trainable();
     let loss = |number: u64, rng: &mut _| {
         let batch = data.train.select(&shuffle.batch(number))?;
         batches.gradients(&weights, batch.len(), rng, |rows, rng| {
@@ -91,17 +85,13 @@ pub fn run(args: TrainArgs, ranks: &Ranks) -> Result<()> {
     drop(watch);
     let trained = run.trained(outcome, &trainer, steps, losses(matching, UNIT))?;
 
-    let values = log_likelihoods(&model, &data.test, ranks, output.quiet)?;
-    let solver = costs.means()?;
+    let (values, solver) = (log_likelihoods(&model, &data.test, ranks, output.quiet)?, costs.means()?);
     if !ranks.is_first() {
         return Ok(());
     }
     let toy = if let Source::Toy(toy) = config.data { Some(toy) } else { None };
     let mut rng = config.rng(Stream::Picture);
-    let mut boltzmann = None;
-    if let (Kind::Particles(space), Some(energy)) = (kind, config.energy) {
-        boltzmann = Some(Boltzmann::of(&model, energy, space, &data.test.x, SAMPLES, &mut rng)?);
-    }
+    let boltzmann = boltzmann(&model, kind, &config, &data, &mut rng)?;
     let results = Results {
         data: config.data.clone(),
         trained,
@@ -118,6 +108,29 @@ pub fn run(args: TrainArgs, ranks: &Ranks) -> Result<()> {
         figure.write(run.file(name))?;
     }
     run.report(&results, &summary(&results))
+}
+
+/// Notes test configurations of particles that are training configurations as well.
+fn note_repeated(run: &Run, kind: Kind, data: &Dataset) -> Result<()> {
+    if let Kind::Particles(_) = kind
+        && let repeated @ 1.. = particles::repeated(data)?
+    {
+        let rows = plural(repeated, "row");
+        run.note(format_args!("note   {rows} of the test are among those to train on: the result flatters the model"));
+    }
+    Ok(())
+}
+
+/// The model compared with the Boltzmann distribution of particles whose energy is known.
+fn boltzmann(
+    model: &ContinuousFlow,
+    kind: Kind,
+    config: &RunConfig,
+    data: &Dataset,
+    rng: &mut Rng,
+) -> Result<Option<Boltzmann>> {
+    let (Kind::Particles(space), Some(energy)) = (kind, config.energy) else { return Ok(None) };
+    Boltzmann::of(model, energy, space, &data.test.x, SAMPLES, rng).map(Some)
 }
 
 /// The model beside its data, where there is something to see.
