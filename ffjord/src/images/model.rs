@@ -154,6 +154,7 @@ impl ImageDensity {
 
     /// Draws the noise of so many images, no more than a block, and forgets it: what [`Self::dequantize`] and then
     /// [`Self::score`] take of the generator.
+    #[cfg(feature = "cli")]
     pub(super) fn skip_noise(&self, images: usize, rng: &mut Rng) -> Result<()> {
         (0..images * self.config.dims()).for_each(|_| _ = rng.uniform());
         self.flows.iter().rev().try_for_each(|flow| flow.skip_noise(images, rng))

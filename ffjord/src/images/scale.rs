@@ -111,6 +111,7 @@ impl ScaleFlow {
     }
 
     /// Draws the noise of [`Self::estimate`] for so many images, and forgets it.
+    #[cfg(feature = "cli")]
     pub(super) fn skip_noise(&self, images: usize, rng: &mut Rng) -> Result<()> {
         let dims = self.cnf.latent_shape().iter().product::<usize>();
         probe(&Tensor::zeros((images, dims), DType::F32, &Device::Cpu)?, rng).map(drop)
