@@ -3,7 +3,7 @@
 use super::ImageConfig;
 use crate::Cnf;
 use crate::field::{Divergence, Probe};
-use candle_core::{DType, Device, Tensor};
+use candle_core::Tensor;
 use flows_core::bijectors::{Bijector, Direction, Mode, Squeeze};
 use flows_core::nn::Scope;
 use flows_core::{Error, Result, Rng, Structure};
@@ -114,7 +114,7 @@ impl ScaleFlow {
     #[cfg(feature = "cli")]
     pub(super) fn skip_noise(&self, images: usize, rng: &mut Rng) -> Result<()> {
         let dims = self.cnf.latent_shape().iter().product::<usize>();
-        probe(&Tensor::zeros((images, dims), DType::F32, &Device::Cpu)?, rng).map(drop)
+        probe(&Tensor::zeros((images, dims), candle_core::DType::F32, &candle_core::Device::Cpu)?, rng).map(drop)
     }
 
     /// The images at `times` of the flow, the first of which is that of `start`.
