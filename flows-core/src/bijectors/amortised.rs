@@ -75,7 +75,7 @@ pub(super) fn dot(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     Ok(ops::sum(&a.broadcast_mul(b)?, 1)?.unsqueeze(1)?)
 }
 
-/// The smallest slope that is told from 0 beside 1: the machine epsilon of the tensor's type.
+/// The smallest slope that is not lost in a sum with 1: the machine epsilon of the tensor's type.
 pub(super) fn epsilon(like: &Tensor) -> f64 {
     if like.dtype() == candle_core::DType::F64 { f64::EPSILON } else { f64::from(f32::EPSILON) }
 }

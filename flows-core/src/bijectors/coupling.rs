@@ -46,9 +46,9 @@ struct Coupled {
 /// What lies side by side in the raw parameters that the network gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Layout {
-    /// Those of an element: (B, moved P).
+    /// All parameters of an element side by side: (B, moved P).
     Elements,
-    /// Those of a kind, of all channels: (B, P moved, places...).
+    /// Each parameter of all channels side by side: (B, P moved, places...).
     Kinds,
 }
 
@@ -287,7 +287,7 @@ mod tests {
     use crate::{Rng, Structure};
     use candle_core::{DType, Device};
 
-    /// A network of one's own, which says nothing of its widths.
+    /// A network that does not say its widths.
     #[derive(Debug)]
     struct Own(Mlp);
 

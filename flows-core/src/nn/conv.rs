@@ -5,7 +5,7 @@ use crate::ops::{self, ConvLayer, FusedActivation, Outside};
 use crate::{Error, Result, Structure};
 use candle_core::Tensor;
 
-/// A convolution with kernels of `AXES` equally long sides, with a scale of each output channel if it is told to have
+/// A convolution with kernels of `AXES` equally long sides, with a scale of each output channel if it is made to have
 /// one: `(w * x + b) exp(3 log_scale)`.
 ///
 /// It has stride 1 and, if its kernel is odd, keeps sizes, unless told otherwise. Weights: `weight` (outputs, inputs,

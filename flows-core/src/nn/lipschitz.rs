@@ -118,7 +118,7 @@ impl LipschitzMlp {
     pub fn normalized(&self, mode: &Mode<'_>) -> Result<NormalizedMlp> {
         let layers = self.layers.iter().map(|layer| {
             let (u, v) = match mode.is_training() && !mode.updates_buffers() {
-                // Those of the pass whose activations are recomputed.
+                // The vectors of the pass whose activations are recomputed.
                 true => (layer.left.get(), layer.right.get()),
                 false => layer.singular_vectors(self.tolerance)?,
             };

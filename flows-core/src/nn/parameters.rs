@@ -289,7 +289,7 @@ impl Scope {
         &self.parameters.device
     }
 
-    /// Whether what is made here are the constants of a twin: see [`Parameters::detached`].
+    /// Whether weights made here are the constants of a detached copy: see [`Parameters::detached`].
     pub fn is_detached(&self) -> bool {
         matches!(self.parameters.making, Making::Detached)
     }
@@ -386,7 +386,7 @@ impl Scope {
     }
 
     /// A new buffer with the value that `draw` gives, a tensor of this shape and type, when the model is
-    /// first made. A twin, or a model that is read from a file, takes the stored value and draws nothing.
+    /// first made. A detached copy, or a model that is read from a file, takes the stored value and draws nothing.
     ///
     /// ```
     /// use candle_core::{DType, Device, Tensor};
@@ -401,7 +401,7 @@ impl Scope {
     /// ```
     ///
     /// # Errors
-    /// Those of `draw`, when the name is taken, or the model becomes too large, which is found out before the draw.
+    /// Any error from `draw`, and when the name is taken or the model becomes too large, which is checked before the draw.
     pub fn drawn_buffer(
         &self,
         name: &str,
@@ -413,10 +413,10 @@ impl Scope {
     }
 
     /// What `draw` gives, if the tensors of the model get their first values; `None` if they have them
-    /// already, in a twin or a model that is read from a file.
+    /// already, in a detached copy or a model that is read from a file.
     ///
     /// For starting values that several tensors share. Whatever depends on the draw must become a weight
-    /// or a buffer, for these alone are the same in the twin and after a load.
+    /// or a buffer, since only these are the same in the detached copy and after a load.
     pub fn draw<T>(&self, draw: impl FnOnce(&mut Rng) -> T) -> Option<T> {
         self.rng().ok().map(|mut rng| draw(&mut rng))
     }
@@ -424,7 +424,7 @@ impl Scope {
     /// A generator for a model that is never copied or loaded; elsewhere take [`Self::drawn_buffer`].
     ///
     /// # Errors
-    /// In a twin and in a model that is read from a file, where it would draw other numbers than those
+    /// In a detached copy and in a model that is read from a file, where it would draw other numbers than those
     /// the model was made with.
     pub fn rng(&self) -> Result<Rng> {
         let is_new = matches!(self.parameters.making, Making::New);
@@ -571,7 +571,7 @@ mod tests {
         );
         let buffer = parameters.scope().buffer("flag", &Tensor::new(&[1u8], &Device::Cpu)?).map(drop);
         refused(buffer, &["`flag`"]);
-        // A copy has its values, and a twin shares them.
+        // A copy has its own values; a detached copy shares them.
         let copy = parameters.to_dtype(DType::F64);
         for i in 0..10 {
             copy.scope().enter(i).weight("shift", 1, Init::Zeros)?;

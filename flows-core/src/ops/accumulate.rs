@@ -66,7 +66,7 @@ pub(crate) fn gradients(loss: &Tensor) -> Result<GradStore> {
     Ok(gradients)
 }
 
-/// The gradient of an input of an operation, which `add` adds to what it is given: a tensor to hand
+/// The gradient of an input of an operation, which `add` adds to its argument: a tensor to hand
 /// to candle, or none if candle has nothing to do.
 pub(super) fn gradient<T: Real>(input: &Tensor, add: impl FnOnce(&mut [T])) -> candle_core::Result<Option<Tensor>> {
     if !input.track_op() {

@@ -1,4 +1,4 @@
-//! Activations that operations apply on the way out.
+//! Activations that operations apply to their results.
 
 use super::cpu::Real;
 use super::simd::{map_in_place, zip_map, zip_map_in_place};

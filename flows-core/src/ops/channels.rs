@@ -266,7 +266,7 @@ impl CustomOp1 for Moments {
                 let centred = x - centres[c];
                 (centred, centred * centred)
             });
-            // What rounding the centre left out is put right with the sum of the centred values.
+            // The rounding error of the centre is corrected with the sum of the centred values.
             let variance = |[rest, squares]: &[f64; 2]| squares / count - (rest / count).powi(2);
             // Below 0 by rounding only; a comparison, because max would hide a NaN.
             let positive = |v: f64| if v < 0.0 { 0.0 } else { v };

@@ -33,7 +33,7 @@ pub enum Simd {
 impl Simd {
     const ALL: [Self; 4] = [Self::Avx512, Self::Avx2, Self::Neon, Self::Plain];
 
-    /// What the kernels take: the widest instructions that the processor has, or those that `FLOWS_SIMD` names.
+    /// The instructions that kernels use: the widest of the processor, or those that `FLOWS_SIMD` names.
     ///
     /// ```
     /// use flows_core::ops::Simd;

@@ -94,7 +94,7 @@ pub fn difference(a: &Tensor, b: &Tensor) -> Result<f64> {
     Ok(Entry::furthest("the second tensor", a, b)?.off)
 }
 
-/// Passes if two tensors, which the message calls `what`, are no further apart than `tolerance`, as [`difference`] has it.
+/// Checks that two tensors, called `what` in the message, differ by at most `tolerance`, as [`difference`] measures it.
 ///
 /// # Errors
 /// When they are, naming the entry that is furthest off; or when the shapes differ.

@@ -40,7 +40,7 @@ pub use sinh_arcsinh::SinhArcsinh;
 ///
 /// A point outside of the range of a family (`inverse`) or its domain (`forward`), or whose image is beyond all
 /// numbers, has log-derivative minus infinity and a finite value, so that its density is zero and no gradient is
-/// NaN. That is told from the point, never from a NaN: what comes of a NaN, in a point or a parameter, is NaN.
+/// NaN. Whether it is outside is decided by the point itself: a NaN, in a point or a parameter, gives NaN.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -164,7 +164,7 @@ pub(super) fn identities(univariate: &dyn Univariate, elements: usize) -> Result
     Ok(Output::near(univariate.identity().repeat(elements)))
 }
 
-/// A family in a direction, for values (B, N): what it gives, one's own family too, has their shape.
+/// A family in a direction, for values (B, N), checked to give results of their shape.
 pub(super) fn apply(
     univariate: &dyn Univariate,
     direction: Direction,

@@ -82,7 +82,7 @@ where
 /// step of Newton's method that autograd sees.
 ///
 /// # Errors
-/// Those of `f`, or when its value has another shape than x.
+/// Any error from `f`, and when its value has another shape than x.
 pub fn numerical_inverse(x: &Tensor, f: impl Fn(&Tensor) -> Result<(Tensor, Tensor)>) -> Result<(Tensor, Tensor)> {
     let (root, outside) = search(x, &f)?;
     let (value, log) = f(&root)?;
@@ -121,7 +121,7 @@ impl Search {
         if excess.is_nan() || excess == 0.0 {
             self.done = true;
             if excess.is_nan() {
-                // Either x or a parameter is NaN, or f has overflowed on the way out.
+                // Either x or a parameter is NaN, or f has overflowed.
                 let known = if self.low.is_finite() { self.low } else { self.high };
                 self.outside = known.is_finite();
                 self.at = if self.outside { known } else { f64::NAN };

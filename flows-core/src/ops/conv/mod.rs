@@ -246,7 +246,7 @@ impl Convolution {
         Ok(x.contiguous()?.apply_op3(&weight.contiguous()?, &bias, Operation(self))?)
     }
 
-    /// Those of the result.
+    /// The channels of the result.
     fn channels(&self) -> usize {
         if self.transposed { self.geometry.inputs } else { self.geometry.outputs }
     }

@@ -38,7 +38,7 @@ pub struct Case {
     overflows: bool,
 }
 
-/// How far results may be from what they should be, as [`difference`](super::difference) has it.
+/// The largest errors allowed, as [`difference`](super::difference) measures them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Tolerances {
     /// Values, log-determinants and recomputed gradients in f64; 1e-9 by default. A thousandth of it where no more than
