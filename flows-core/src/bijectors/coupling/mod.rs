@@ -213,7 +213,8 @@ impl Coupled {
         let Self { split, layout, univariate, network, kept_map } = self;
         let (batch, range) = (input.dim(0)?, split.moved_range());
         let flat = split.gather(input)?;
-        let kept = flat.narrow(1, split.kept_range().start, split.kept_range().len())?;
+        // Contiguous once: the network would copy it, and so would joining the parts.
+        let kept = flat.narrow(1, split.kept_range().start, split.kept_range().len())?.contiguous()?;
         let (kept_out, kept_log) = match kept_map {
             None => (kept.clone(), None),
             Some(map) => map.map(direction, &kept, None, mode).map(|(v, log)| (v, Some(log)))?,
