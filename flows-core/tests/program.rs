@@ -64,6 +64,42 @@ fn fails(folder: &Path, args: &str, status: i32, words: &[&str]) {
 }
 
 #[test]
+fn a_table_as_it_is_in_the_file() {
+    let folder = folder();
+    let here = folder.path();
+    // Names of rows as pandas writes them, a constant, words, missing cells, decimal commas.
+    let row = |i: i32| {
+        let weight = if i == 7 { String::new() } else { format!("{},5", i * i % 11) };
+        format!("{i};{},25;{weight};14,62;{}\n", i % 7 - 3, ["f", "m"][i as usize % 2])
+    };
+    let rows: String = (0..80).map(row).collect();
+    fs::write(here.join("people.csv"), format!(";height;weight;rate;sex\n{rows}")).unwrap();
+    let said = succeeds(here, "inspect people.csv");
+    for part in ["80 rows of 5 columns", "row number", "constant", "f, m", "yes or no", "-3.25 to 3.25", "decimal points"] {
+        assert!(said.contains(part), "{part} in {said}");
+    }
+    let schema = json(here, "inspect people.csv --json");
+    assert_eq!(schema["schema"]["columns"][2]["missing"], 1);
+
+    fails(here, "train --data people.csv --config tiny.toml --out run", 2, &["`sex` holds words", "--drop"]);
+    let output = run(here, "train --data people.csv --drop sex --config tiny.toml --out run");
+    let said = text(&output.stderr);
+    for part in ["`rate` is 14.62 in every row", "column 1 numbers the rows", "1 of 80 rows (1.2%)", "2 columns"] {
+        assert!(output.status.success() && said.contains(part), "{part} in {said}");
+    }
+    let nats = json(here, "eval run --json")["result"]["log_likelihood"].as_f64();
+    assert!(nats.is_some_and(f64::is_finite));
+    succeeds(here, "train --out run --resume --steps 30");
+    // The same columns are found by their names in another table, in another order; every row has to be whole there.
+    fs::write(here.join("new.csv"), "weight,more,height\n1.5,9,-3.25\n2,8,1.25\n").unwrap();
+    assert_eq!(succeeds(here, "score run --data new.csv").lines().count(), 3);
+    fails(here, "score run --data people.csv", 2, &["missing cell"]);
+    fails(here, "train --data people.csv --drop age --config tiny.toml --out other", 2, &["`age`", "`height`"]);
+    let only = json(here, "train --data people.csv --columns height,rate --config tiny.toml --out only --json -q");
+    assert_eq!(only["columns"][1], "rate");
+}
+
+#[test]
 fn a_conditional_model_from_training_to_pictures() {
     let folder = folder();
     let here = folder.path();

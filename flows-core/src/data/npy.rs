@@ -235,7 +235,7 @@ impl Array<'_> {
         }
         if let Some(at) = values.iter().position(|v| !v.to_f64().is_finite()) {
             let (row, column) = if header.fortran { (at % rows, at / rows) } else { (at / columns, at % columns) };
-            return Err(not_finite(&place(path, row as u64 + 1, column + 1, None), values[at].to_f64()));
+            return Err(not_finite(&place(path, row as u64 + 1, column + 1), values[at].to_f64()));
         }
         if header.fortran {
             return Ok(Tensor::from_vec(values, (columns, rows), &Device::Cpu)?.t()?.contiguous()?);

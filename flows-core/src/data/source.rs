@@ -1,6 +1,6 @@
 //! Sources of data, as named on the command line.
 
-use super::{Dataset, Proportions, Table, Toy, read_table};
+use super::{Dataset, Frame, Proportions, Table, Toy, read_frame, read_table};
 use crate::hub::{self, Address};
 use crate::{Error, Result, Rng};
 use serde::{Deserialize, Serialize};
@@ -49,6 +49,25 @@ impl Source {
         }
     }
 
+    /// The tables as they are in the files: one, or those to train on, to validate and to test; none for a density.
+    ///
+    /// # Errors
+    /// When they cannot be fetched or read.
+    pub fn frames(&self) -> Result<Option<Vec<Frame>>> {
+        const PARTS: [&str; 3] = ["train.npy", "validation.npy", "test.npy"];
+        Ok(Some(match self {
+            Self::Toy(_) => return Ok(None),
+            Self::Table(path) => vec![read_frame(path)?],
+            Self::Directory(path) => {
+                PARTS.map(|name| read_frame(path.join(name))).into_iter().collect::<Result<_>>()?
+            }
+            Self::Hub(address) if is_table(Path::new(address.path())) => vec![read_frame(address.fetch()?)?],
+            Self::Hub(address) => {
+                PARTS.map(|name| read_frame(address.join(name)?.fetch()?)).into_iter().collect::<Result<_>>()?
+            }
+        }))
+    }
+
     /// The test rows: `count` samples of a density, all rows of a table, or `test.npy` of a folder.
     ///
     /// # Errors
@@ -79,7 +98,7 @@ impl Source {
 
 fn is_table(path: &Path) -> bool {
     let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase());
-    matches!(extension.as_deref(), Some("npy" | "csv" | "tsv"))
+    matches!(extension.as_deref(), Some("npy" | "csv" | "tsv" | "txt" | "dat" | "gz"))
 }
 
 impl fmt::Display for Source {

@@ -1,10 +1,11 @@
 //! Tables of numbers: one row per example, one column per variable.
 
-use super::{csv, npy};
+use super::frame::{Cells, Column, Frame};
+use super::{npy, text};
 use crate::{Error, Result};
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 use std::fs::File;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read};
 use std::path::Path;
 
 /// A table of finite numbers.
@@ -16,32 +17,136 @@ pub struct Table {
     pub data: Tensor,
 }
 
-/// Reads a table from a `.npy` or `.csv` file.
+/// Reads a table of numbers from a `.npy` file or a text file.
+///
+/// The formats are those of [`read_frame`], but every cell has to be a finite number.
+///
+/// # Errors
+/// As [`read_frame`], and [`Error::Data`] when a cell is not a finite number, naming the row (of a text file the line)
+/// and the column, both counted from 1.
+pub fn read_table(path: impl AsRef<Path>) -> Result<Table> {
+    let path = path.as_ref();
+    match Input::open(path)? {
+        Input::Npy(file, length) => Ok(Table { columns: None, data: npy::read(path, file, length)? }),
+        Input::Text(bytes) => numbers(path, &text::read(path, bytes)?),
+    }
+}
+
+/// Reads a table of numbers and words from a `.npy` file or a text file.
 ///
 /// `.npy` (format versions 1 to 3): one dimension (a single column) or two; floats of 4 or 8 bytes,
-/// integers and booleans; either byte order; C or Fortran layout. `.csv`: cells separated by commas,
-/// semicolons or tabs, with a header if no cell of the first row is a number.
+/// integers and booleans; either byte order; C or Fortran layout.
+///
+/// Text (`.csv`, `.tsv`, `.txt`, `.dat`, also compressed by gzip): UTF-8, UTF-16 or Latin-1; cells separated by commas,
+/// semicolons, tabs, bars or blanks, in quotes or not; decimal points or commas, marks of thousands, Fortran's
+/// exponents; lines that begin with `#` are comments. The first row is a header if it has a word above numbers, is
+/// all words, or counts the columns as pandas does, or if the last comment before it has as many words. Empty cells, `NA`, `NaN`, `null`
+/// and their like are missing, and in columns of numbers `?` as well. What was assumed is among the frame's notes.
 ///
 /// # Errors
 /// [`Error::File`] when the file is missing, empty, truncated, malformed or of another kind;
-/// [`Error::Data`] when a row differs in length from the first, or a cell is not a finite number,
-/// naming the row (for `.csv` the line of the file) and the column, both counted from 1.
-pub fn read_table(path: impl AsRef<Path>) -> Result<Table> {
+/// [`Error::Data`] when a row differs in length from the first.
+pub fn read_frame(path: impl AsRef<Path>) -> Result<Frame> {
     let path = path.as_ref();
-    let kind = Kind::of(path)?;
-    let cannot = |e: std::io::Error| match e.kind() {
-        ErrorKind::NotFound => Error::file(path, "there is no such file; check the path"),
-        _ => Error::file(path, format_args!("cannot be read ({e}); check that you may read it")),
+    match Input::open(path)? {
+        Input::Npy(file, length) => frame_of(&npy::read(path, file, length)?),
+        Input::Text(bytes) => text::read(path, bytes),
+    }
+}
+
+/// An opened file: an array with its length in bytes, or the bytes of a text.
+enum Input {
+    Npy(File, u64),
+    Text(Vec<u8>),
+}
+
+impl Input {
+    fn open(path: &Path) -> Result<Self> {
+        let kind = Kind::of(path)?;
+        let cannot = |e: std::io::Error| match e.kind() {
+            ErrorKind::NotFound => Error::file(path, "there is no such file; check the path"),
+            _ => Error::file(path, format_args!("cannot be read ({e}); check that you may read it")),
+        };
+        let mut file = File::open(path).map_err(cannot)?;
+        let metadata = file.metadata().map_err(cannot)?;
+        if metadata.is_dir() {
+            return Err(Error::file(path, "is a folder; name a file in it"));
+        }
+        if let Kind::Npy = kind {
+            return Ok(Self::Npy(file, metadata.len()));
+        }
+        let mut bytes = Vec::with_capacity(metadata.len() as usize);
+        file.read_to_end(&mut bytes).map_err(cannot)?;
+        decompress(path, bytes).map(Self::Text)
+    }
+}
+
+/// The bytes of a file, unpacked if they are compressed.
+fn decompress(path: &Path, bytes: Vec<u8>) -> Result<Vec<u8>> {
+    let packed = match bytes[..] {
+        #[cfg(feature = "images")]
+        [0x1f, 0x8b, ..] => {
+            let mut text = Vec::new();
+            let read = flate2::read::MultiGzDecoder::new(&bytes[..]).read_to_end(&mut text);
+            read.map_err(|e| Error::file(path, format_args!("is damaged ({e}); fetch or compress it again")))?;
+            return Ok(text);
+        }
+        #[cfg(not(feature = "images"))]
+        [0x1f, 0x8b, ..] => "gzip",
+        [b'B', b'Z', b'h', ..] => "bzip2",
+        [0xfd, b'7', b'z', b'X', b'Z', ..] => "xz",
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => "Zstandard",
+        [b'P', b'K', 3, 4, ..] => "zip",
+        [b'P', b'A', b'R', b'1', ..] => {
+            return Err(Error::file(
+                path,
+                "is a Parquet file, not text; write it as CSV: pandas.read_parquet(path).to_csv",
+            ));
+        }
+        _ => return Ok(bytes),
     };
-    let file = File::open(path).map_err(cannot)?;
-    let metadata = file.metadata().map_err(cannot)?;
-    if metadata.is_dir() {
-        return Err(Error::file(path, "is a folder; name a .npy or .csv file in it"));
+    Err(Error::file(path, format_args!("is compressed by {packed}; unpack it first")))
+}
+
+/// The columns of an array, without names.
+fn frame_of(data: &Tensor) -> Result<Frame> {
+    let columns = data.to_dtype(DType::F64)?.t()?.to_vec2::<f64>()?;
+    let column = |values| Column { name: None, cells: Cells::Numbers(values) };
+    Ok(Frame { columns: columns.into_iter().map(column).collect(), ..Frame::default() })
+}
+
+/// The table of a frame all of whose cells are finite numbers.
+fn numbers(path: &Path, frame: &Frame) -> Result<Table> {
+    let (rows, width) = (frame.rows(), frame.columns.len());
+    let mut values = vec![0.0; rows * width];
+    for (j, column) in frame.columns.iter().enumerate() {
+        let place = |row: usize| format!("{}: row {}, {}", path.display(), frame.row_name(row), frame.column_name(j));
+        match &column.cells {
+            Cells::Numbers(cells) => {
+                for (row, &value) in cells.iter().enumerate() {
+                    if value.is_nan() {
+                        return Err(Error::Data(format!(
+                            "{} has no number; remove such rows or fill them in",
+                            place(row)
+                        )));
+                    }
+                    if value.is_infinite() {
+                        return Err(not_finite(&place(row), value));
+                    }
+                    values[row * width + j] = value;
+                }
+            }
+            cells @ Cells::Words { first_word: (row, word), .. } => {
+                let word: String = word.chars().take(40).collect();
+                let remedy = match cells.slip() {
+                    Some(_) => "correct or remove the row",
+                    None => "encode words as numbers or remove the column",
+                };
+                return Err(Error::Data(format!("{}: `{word}` is not a number; {remedy}", place(*row))));
+            }
+        }
     }
-    match kind {
-        Kind::Npy => Ok(Table { columns: None, data: npy::read(path, file, metadata.len())? }),
-        Kind::Csv => csv::read(path, file),
-    }
+    Ok(Table { columns: frame.names(), data: Tensor::from_vec(values, (rows, width), &Device::Cpu)? })
 }
 
 impl Table {
@@ -51,7 +156,7 @@ impl Table {
     /// [`Error::Shape`] as in [`write_table`].
     pub fn to_csv(&self) -> Result<String> {
         let mut text = Vec::new();
-        csv::write("the table".as_ref(), &mut text, self.columns.as_deref(), &self.writable()?)?;
+        text::write("the table".as_ref(), &mut text, self.columns.as_deref(), &self.writable()?)?;
         Ok(String::from_utf8_lossy(&text).into_owned())
     }
 
@@ -83,7 +188,7 @@ pub fn write_table(path: impl AsRef<Path>, table: &Table) -> Result<()> {
     let data = table.writable()?;
     crate::files::write_atomically(path, |file| match kind {
         Kind::Npy => npy::write(path, file, &data),
-        Kind::Csv => csv::write(path, file, table.columns.as_deref(), &data),
+        Kind::Text => text::write(path, file, table.columns.as_deref(), &data),
     })
 }
 
@@ -91,25 +196,23 @@ pub fn write_table(path: impl AsRef<Path>, table: &Table) -> Result<()> {
 #[derive(Clone, Copy)]
 enum Kind {
     Npy,
-    Csv,
+    Text,
 }
 
 impl Kind {
     fn of(path: &Path) -> Result<Self> {
-        match path.extension().map(|e| e.to_string_lossy().to_lowercase()).as_deref() {
+        let name = path.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
+        match name.strip_suffix(".gz").unwrap_or(&name).rsplit_once('.').map(|(_, extension)| extension) {
             Some("npy") => Ok(Self::Npy),
-            Some("csv" | "tsv") => Ok(Self::Csv),
+            Some("csv" | "tsv" | "txt" | "dat") => Ok(Self::Text),
             _ => Err(Error::file(path, "is neither .npy nor .csv; save the table as one of them")),
         }
     }
 }
 
-/// The position of a cell, for messages.
-pub(super) fn place(path: &Path, row: u64, column: usize, name: Option<&str>) -> String {
-    match name {
-        Some(name) => format!("{}: row {row}, column {column} (`{name}`)", path.display()),
-        None => format!("{}: row {row}, column {column}", path.display()),
-    }
+/// The position of a number in an array, for messages.
+pub(super) fn place(path: &Path, row: u64, column: usize) -> String {
+    format!("{}: row {row}, column {column}", path.display())
 }
 
 /// The error of a number that is NaN or infinite.
@@ -207,6 +310,66 @@ mod tests {
         Ok(())
     }
 
+    /// A table as it is read: names, numbers, and kinds of columns where they are not all numbers.
+    fn frame(name: &str, content: &[u8]) -> Frame {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(name);
+        fs::write(&path, content).unwrap();
+        read_frame(path).unwrap()
+    }
+
+    #[test]
+    fn text_in_the_dialects_that_occur() {
+        let utf16: Vec<u8> = "\u{feff}a,b\n1,2.5\n3,4\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let cases: [(&[u8], &[&str]); 16] = [
+            (b"a|b\n1|2.5\n3|4\n", &["a", "b"]),
+            (b"a;b\n1;2,5\n3;4,0\n", &["a", "b"]),
+            (b"1.0 2.5\n3 4\n", &[]),
+            (b"# run 7\n# a b\n1 2.5\n3 4\n", &["a", "b"]),
+            (b"# %ECSV 1.0\n# ---\na b\n1 2.5\n3 4\n", &["a", "b"]),
+            (b"\"a\", \"b\"\n1, 2.5\n3, 4\n", &["a", "b"]),
+            (b"sep=;\r\na;b\r\n1;2.5\r\n3;4\r\n", &["a", "b"]),
+            (b"a,b,\n1,2.5,\n3,4,\n", &["a", "b"]),
+            (b"a,b\r1,2.5\r3,4\r", &["a", "b"]),
+            (b"\"size, m\",2019\n1,2.5\n3,4\n", &["size, m", "2019"]),
+            (b"a,a\n1,2.5\n3,4\n", &["a", "a.1"]),
+            (b"day,inf\n1,2.5\n3,4\n", &["day", "inf"]),
+            (b"a,b\n1,25.0D-01\n3,.4e1\n", &["a", "b"]),
+            (b"# x\n1,2.5\n# between\n3,4\n", &[]),
+            (b"Temp\xe9,b\n1,2.5\n3,4\n", &["Tempé", "b"]),
+            (&utf16, &["a", "b"]),
+        ];
+        for (text, names) in cases {
+            let found = frame("a.csv", text);
+            let shown = String::from_utf8_lossy(text);
+            let columns: Vec<&Cells> = found.columns.iter().map(|column| &column.cells).collect();
+            assert_eq!(columns, [&Cells::Numbers(vec![1.0, 3.0]), &Cells::Numbers(vec![2.5, 4.0])], "{shown:?}");
+            let names = names.iter().map(|name| name.to_string()).collect::<Vec<_>>();
+            assert_eq!(found.names().unwrap_or_default(), names, "{shown:?}");
+        }
+        // Marks of thousands, missing cells, columns that pandas numbers, names of rows that R writes.
+        let thousands = frame("a.csv", b"price,area\n\"80,777\",1.5\n\"1,620,499\",2\n");
+        assert_eq!(thousands.columns[0].cells, Cells::Numbers(vec![80_777.0, 1_620_499.0]));
+        assert!(thousands.notes[0].contains("thousands"));
+        let missing = frame("a.csv", b"a,b\nNA,x\n1,\n?,y\n");
+        assert!((0..3).map(|row| missing.columns[0].cells.is_missing(row)).eq([true, false, true]));
+        assert!((0..3).map(|row| missing.columns[1].cells.is_missing(row)).eq([false, true, false]));
+        let numbered = frame("a.csv", b",0,1,2\n0,.5,.5,.5\n1,1.5,1.5,1.5\n");
+        assert_eq!((numbered.rows(), numbered.names().unwrap().concat()), (2, "012".to_string()));
+        let rows = frame("a.csv", b"a b\nx 1 2\ny 3 4\n");
+        assert_eq!((rows.rows(), rows.names().unwrap()), (2, vec![String::new(), "a".into(), "b".into()]));
+        let slip = frame("a.csv", &[b"a\n".to_vec(), b"1\n".repeat(20), b"x\n".to_vec()].concat());
+        assert_eq!(slip.columns[0].cells.slip(), Some(&(20, "x".to_string())));
+        assert_eq!(slip.row_name(20), 22);
+        #[cfg(feature = "images")]
+        {
+            use std::io::Write;
+            let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            packed.write_all(b"a,b\n1,2\n").unwrap();
+            assert_eq!(frame("a.csv.gz", &packed.finish().unwrap()).rows(), 1);
+        }
+    }
+
     #[test]
     fn every_error_says_where_and_what_to_do() {
         let header = |text: &str| {
@@ -220,7 +383,7 @@ mod tests {
         let hidden = header("{'descr': '<f8', 'fortran_order': False, 'shape': (0, 4294967296, 4294967296), }\n");
         let nested = header(&"[".repeat(60_000));
         let c = npyz::Order::C;
-        let cases: [(&str, &[u8], &[&str]); 28] = [
+        let cases: [(&str, &[u8], &[&str]); 29] = [
             ("a.csv", b"", &["empty"]),
             ("a.csv", b"\n\n", &["empty"]),
             ("a.csv", b"a,b\n", &["header", "no rows"]),
@@ -228,13 +391,14 @@ mod tests {
             ("a.csv", b"\r\n1,2\r\n3,4\r\n\r\n\r\n5,x\r\n", &["row 6, column 2"]),
             ("a.csv", b"1,2\n3,4,5\n", &["row 2", "3 cells", "2"]),
             ("a.csv", b"a,b\n1,2\n3,x\n", &["row 3, column 2 (`b`)", "`x`", "not a number"]),
-            ("a.csv", b"1,b\n", &["row 1, column 2", "`b`"]),
-            ("a.csv", b"name,2019,2020\n1,2,3\n", &["row 1, column 1", "if this row is a header"]),
-            ("a.csv", b"1,2\n3,\n", &["row 2, column 2", "is empty"]),
-            ("a.csv", b"1;2,5\n", &["row 1, column 2", "`2,5`", "decimal point"]),
-            ("a.csv", b"1,2\nnan,4\n", &["row 2, column 1 is NaN"]),
+            ("a.csv", b"1,b\n", &["header", "no rows"]),
+            ("a.csv", b"1,2\n3,\n", &["row 2, column 2", "has no number"]),
+            ("a.csv", b"1,2\nnan,4\n", &["row 2, column 1 has no number"]),
+            ("a.csv", b"a,b\nf,1\nm,2\n", &["row 2, column 1 (`a`)", "`f`", "remove the column"]),
+            ("a.csv.gz", b"\x1f\x8b and so on", &["damaged"]),
+            ("a.csv", b"BZh9 and so on", &["bzip2", "unpack"]),
             ("a.csv", b"1,2\n3,1e999\n", &["row 2, column 2 is inf"]),
-            ("a.csv", b"1,\xff\xfe\n", &["row 1, column 2"]),
+            ("a.csv", b"1,\xff\xfe\n", &["header", "no rows"]),
             ("a.npy", b"", &["empty"]),
             ("a.npy", b"PK\x03\x04 and so on", &["not a .npy file"]),
             ("a.npy", b"\x93NUMPY\x01\x00\xff\xff{'descr'", &["truncated"]),
@@ -311,7 +475,7 @@ mod tests {
         #[test]
         fn any_csv_like_text_is_a_table_or_an_error(text in "[-0-9a,;\t\"\r\n#. e]{0,60}") {
             if let Some(table) = table_or_refusal("a.csv", text.as_bytes()) {
-                let separators = text.matches([',', ';', '\t', '\n', '\r']).count();
+                let separators = text.matches([',', ';', ' ', '\t', '\n', '\r']).count();
                 prop_assert!(table.data.elem_count() <= separators + 1, "{:?} is {:?}", text, table);
             }
         }

@@ -2,6 +2,7 @@
 
 use super::NamedFlow;
 use crate::bijectors::{Bijector, Bounds, Chain, Embed, Standardize, Support};
+use crate::data::Schema;
 use crate::distributions::{Distribution, Transformed};
 use crate::nn::Scope;
 use crate::shape::check_event;
@@ -26,6 +27,9 @@ pub struct FlowConfig {
     /// The names of the columns of the context, if they have any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context_columns: Option<Vec<String>>,
+    /// What the columns of the table hold that the flow was trained on, if it was one of a file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema: Option<Schema>,
     /// The bounds of each column, if known: samples lie within them, and the density is 0 outside.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bounds: Option<Vec<Bounds>>,
@@ -36,7 +40,15 @@ pub struct FlowConfig {
 impl FlowConfig {
     /// An unconditional flow over `features` columns.
     pub fn new(features: usize, model: impl Into<NamedFlow>) -> Self {
-        Self { features, context: None, columns: None, context_columns: None, bounds: None, model: model.into() }
+        Self {
+            features,
+            context: None,
+            columns: None,
+            context_columns: None,
+            schema: None,
+            bounds: None,
+            model: model.into(),
+        }
     }
 
     /// Conditions the flow on `context` columns.

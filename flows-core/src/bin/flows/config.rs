@@ -1,7 +1,7 @@
 //! The settings of a run, as in `config.toml`.
 
 use candle_core::{DType, Device};
-use flows_core::data::{Dataset, Proportions, Source};
+use flows_core::data::{Dataset, Frame, Proportions, Schema, Source, Table};
 use flows_core::flows::{Flow, FlowConfig, NamedFlow};
 use flows_core::run::{Presets, Program, Settings, check_at_least_one, check_count, check_training, stream};
 use flows_core::train::{Ranks, TrainConfig};
@@ -15,7 +15,7 @@ pub const PROGRAM: Program = Program {
     subject: "data",
     counted: "rows",
     files: &["density.png"],
-    kept: &["data", "rows", "samples", "proportions", "context", "standardize"],
+    kept: &["data", "rows", "samples", "proportions", "columns", "drop", "context", "standardize"],
     changeable: &[],
 };
 
@@ -28,7 +28,14 @@ pub struct RunConfig {
     /// The number of rows of all parts when the run began, if they come from files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rows: Option<usize>,
-    /// The columns that the model is conditioned on, by name or by index from 0.
+    /// The columns that are used, by name or by index from 0; if none are given, all that are of use.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub columns: Vec<String>,
+    /// The columns that are left out, by name or by index from 0; absent from a run of before this setting, which uses
+    /// all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drop: Option<Vec<String>>,
+    /// The columns that the model is conditioned on, by name or by index from 0 among those that are used.
     #[serde(default)]
     pub context: Vec<String>,
     /// Samples of a 2-D density: for training, validation and test.
@@ -86,7 +93,24 @@ impl RunConfig {
 
     /// Loads the data in three parts, the same at every call.
     pub fn load(&self, device: &Device) -> Result<Dataset> {
-        let data = self.data.load(self.samples, self.proportions, &mut self.rng(Stream::Data))?;
+        self.load_noting(device, &mut |_| {}).map(|(data, _)| data)
+    }
+
+    /// [`Self::load`], with what the columns of a table hold; what the user has to know of them goes to `note`.
+    pub fn load_noting(&self, device: &Device, note: &mut dyn FnMut(String)) -> Result<(Dataset, Option<Schema>)> {
+        let rng = &mut self.rng(Stream::Data);
+        let frames = if self.drop.is_some() { self.data.frames()? } else { None };
+        let (data, schema) = match frames {
+            None => (self.data.load(self.samples, self.proportions, rng)?, None),
+            Some(frames) => {
+                let (tables, schema) = self.select(&frames, note).map_err(self.data.named())?;
+                let data = match <[Table; 3]>::try_from(tables) {
+                    Ok(parts) => Dataset::from_parts(parts),
+                    Err(table) => Dataset::from_table(&table[0], self.proportions, rng),
+                };
+                (data.map_err(self.data.named())?, Some(schema))
+            }
+        };
         check_count(self.rows, data.rows(), "row", &self.data)?;
         let data = data.with_context(&self.context)?;
         let usable = || {
@@ -96,15 +120,46 @@ impl RunConfig {
             }
             data.to(DType::F32, device)
         };
-        usable().map_err(self.data.named())
+        Ok((usable().map_err(self.data.named())?, schema))
+    }
+
+    /// The numbers of the columns that are used, in each of the tables, and what the columns of the first hold.
+    fn select(&self, frames: &[Frame], note: &mut dyn FnMut(String)) -> Result<(Vec<Table>, Schema)> {
+        let mut schema = Schema::of(&frames[0]);
+        schema.select(&self.columns, self.drop.as_deref().unwrap_or_default())?;
+        let rows: usize = frames.iter().map(Frame::rows).sum();
+        let (mut tables, mut incomplete) = (Vec::new(), 0);
+        for frame in frames {
+            let (table, lost) = schema.numbers(frame)?;
+            frame.notes.iter().cloned().for_each(&mut *note);
+            tables.push(table);
+            incomplete += lost;
+        }
+        if self.columns.is_empty() {
+            schema.left_out().into_iter().for_each(&mut *note);
+        }
+        if incomplete > 0 {
+            let share = 100.0 * incomplete as f64 / rows as f64;
+            note(format!("{incomplete} of {rows} rows ({share:.1}%) have a missing cell: they are left out"));
+        }
+        let is_context = |i: usize, name: Option<&str>| {
+            self.context.iter().any(|column| Some(column.as_str()) == name || *column == i.to_string())
+        };
+        for (i, column) in schema.columns.iter().enumerate() {
+            if !is_context(i, column.name.as_deref()) {
+                column.doubt(i, rows).into_iter().for_each(&mut *note);
+            }
+        }
+        Ok((tables, schema))
     }
 
     /// Builds the model for the data, with new weights.
-    pub fn build(&self, data: &Dataset, device: &Device) -> Result<Flow> {
+    pub fn build(&self, data: &Dataset, schema: Option<Schema>, device: &Device) -> Result<Flow> {
         let config = FlowConfig {
             context: data.train.context_width(),
             columns: data.columns.clone(),
             context_columns: data.context_columns.clone(),
+            schema,
             ..FlowConfig::new(data.train.features(), self.model.clone())
         };
         let flow = Flow::on(config, DType::F32, device, &mut self.rng(Stream::Weights))?;
@@ -127,8 +182,9 @@ impl RunConfig {
 }
 
 impl Settings for RunConfig {
-    fn resolve(self, _: bool) -> Result<Self> {
-        Ok(Self { data: self.data.absolute()?, ..self })
+    fn resolve(self, resumed: bool) -> Result<Self> {
+        let drop = if resumed { self.drop } else { Some(self.drop.unwrap_or_default()) };
+        Ok(Self { data: self.data.absolute()?, drop, ..self })
     }
 
     fn check(&self) -> Result<()> {

@@ -3,6 +3,7 @@
 mod config;
 mod eval;
 mod figures;
+mod inspect;
 mod plot;
 mod sample;
 mod saved;
@@ -34,6 +35,7 @@ struct Args {
 #[derive(Subcommand)]
 enum Command {
     Train(Box<train::TrainArgs>),
+    Inspect(inspect::InspectArgs),
     Eval(eval::EvalArgs),
     Score(score::ScoreArgs),
     Sample(sample::SampleArgs),
@@ -50,6 +52,7 @@ fn run(args: Args, ranks: &Ranks) -> Result<()> {
         Command::Score(args) => score::run(args, ranks),
         // Subcommands that do not divide their work run on rank 0 only.
         _ if !ranks.is_first() => Ok(()),
+        Command::Inspect(args) => inspect::run(&args),
         Command::Sample(args) => sample::run(args),
         Command::Plot(args) => plot::run(args),
         Command::Info(args) => {

@@ -7,7 +7,7 @@ use flows_core::cli::Columns;
 use flows_core::data::{Dataset, Examples, Source, Table};
 use flows_core::flows::Flow;
 use flows_core::run::Saved;
-use flows_core::{Result, Rng};
+use flows_core::{Error, Result, Rng};
 
 /// The number of samples of a 2-D density named in place of a file.
 const SAMPLES: usize = 20_000;
@@ -56,7 +56,19 @@ pub fn rows(saved: &Saved<Flow>, args: &DataArgs) -> Result<(Examples, String)> 
         (None, None) => Vec::new(),
     };
     let source: Source = text.parse()?;
-    let data = whole(source.rows(SAMPLES, &mut Rng::seed(0))?)?.with_context(&context)?;
+    let table = match (&config.schema, source.frames()?.and_then(|mut frames| frames.pop())) {
+        (Some(schema), Some(frame)) => {
+            let (table, incomplete) = schema.numbers(&frame).map_err(source.named())?;
+            if incomplete > 0 {
+                // Each row has a result of its own.
+                let message = format!("{source}: rows with a missing cell: {incomplete}; remove them or fill them in");
+                return Err(Error::Data(message));
+            }
+            table
+        }
+        _ => source.rows(SAMPLES, &mut Rng::seed(0))?,
+    };
+    let data = whole(table)?.with_context(&context)?;
     if !config.model.architecture().is_standardized() {
         data.check_angles().map_err(source.named())?;
     }

@@ -53,9 +53,16 @@ pub struct TrainArgs {
 #[derive(Args, Serialize)]
 struct Flags {
     /// two-moons, circles, rings, eight-gaussians, pinwheel, two-spirals, checkerboard or swiss-roll; a .npy or
-    /// .csv file; a folder with train.npy, validation.npy and test.npy; or hf:// [default: two-moons]
+    /// .csv file (`flows inspect` tells how it is read); a folder with train.npy, validation.npy and test.npy; or hf:// [default: two-moons]
     #[arg(long, value_name = "D", conflicts_with = "resume", help_heading = "Data")]
     data: Option<String>,
+    /// The columns to use, by name or by index from 0, separated by commas [default: all but constants and numbers of
+    /// rows]
+    #[arg(long, value_name = "COLUMNS", value_delimiter = ',', conflicts_with = "resume", help_heading = "Data")]
+    columns: Option<Vec<String>>,
+    /// Columns to leave out, by name or by index from 0, separated by commas
+    #[arg(long, value_name = "COLUMNS", value_delimiter = ',', conflicts_with = "resume", help_heading = "Data")]
+    drop: Option<Vec<String>>,
     /// Columns that the model is conditioned on, by name or by index from 0, separated by commas
     #[arg(long, value_name = "COLUMNS", value_delimiter = ',', conflicts_with = "resume", help_heading = "Data")]
     context: Option<Vec<String>>,
@@ -95,10 +102,10 @@ pub fn run(args: TrainArgs, ranks: &Ranks) -> Result<()> {
     let table = args.settings.data.as_ref().is_some_and(|data| data.parse::<Toy>().is_err());
     let preset = if table { "table" } else { "toy" };
     let (mut run, mut config): (_, RunConfig) = PROGRAM.open(&args.run, output, preset, &args.settings, ranks)?;
-    let data = config.load(&device)?;
+    let (data, schema) = config.load_noting(&device, &mut |note| run.note(format_args!("       {note}")))?;
     config.rows = (!matches!(config.data, Source::Toy(_))).then(|| data.rows());
     run.note(format_args!("data   {}: {}", config.data, describe_rows(&data)));
-    let flow = config.build(&data, &device)?;
+    let flow = config.build(&data, schema, &device)?;
     let (parameters, steps) = (plural(flow.parameters().count(), "parameter"), config.train.steps);
     let size = plural(config.batch.min(data.train.len()), "row");
     run.note(format_args!(

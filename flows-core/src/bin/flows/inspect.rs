@@ -1,0 +1,71 @@
+//! `flows inspect`: what the columns of a table hold.
+
+use clap::Args;
+use flows_core::Result;
+use flows_core::cli::{OutputArgs, plural, print_or_json};
+use flows_core::data::{ColumnSchema, Frame, Schema, read_frame};
+use serde_json::json;
+use std::path::PathBuf;
+
+/// Show how a table is read, what its columns hold, and what `flows train` would do with them
+///
+/// The kinds of columns are number, whole number, category, yes or no, date, text, constant and row number. A flow
+/// models numbers: constants and numbers of rows are left out, and columns of words have to be left out by --drop.
+#[derive(Args)]
+#[command(after_long_help = "\
+Examples:
+  flows inspect prices.csv
+  flows inspect prices.csv --json")]
+pub struct InspectArgs {
+    /// The table: .csv, .tsv or .txt, also compressed by gzip, or .npy
+    #[arg(value_name = "FILE")]
+    table: PathBuf,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+pub fn run(args: &InspectArgs) -> Result<()> {
+    let frame = read_frame(&args.table)?;
+    let schema = Schema::of(&frame);
+    let value = json!({ "table": args.table, "rows": frame.rows(), "schema": schema, "notes": notes(&frame, &schema) });
+    print_or_json(args.output, &value, text(&frame, &schema))
+}
+
+/// What the owner of the table has to know.
+fn notes(frame: &Frame, schema: &Schema) -> Vec<String> {
+    let doubts = schema.columns.iter().enumerate().filter_map(|(i, column)| column.doubt(i, frame.rows()));
+    frame.notes.iter().cloned().chain(doubts).collect()
+}
+
+fn text(frame: &Frame, schema: &Schema) -> String {
+    let head = format!("{} of {}", plural(frame.rows(), "row"), plural(schema.columns.len(), "column"));
+    let mut rows = vec![["column", "kind", "values", "missing", "range", "use"].map(String::from)];
+    rows.extend(schema.columns.iter().enumerate().map(|(i, column)| row(i, column)));
+    let widths = [0, 1, 2, 3, 4, 5].map(|j| rows.iter().map(|row| row[j].chars().count()).max().unwrap_or(0));
+    let line = |row: &[String; 6]| {
+        let cells: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        cells.join("  ").trim_end().to_string()
+    };
+    let lines = rows.iter().map(line).chain(notes(frame, schema).into_iter().map(|note| format!("note: {note}")));
+    std::iter::once(head).chain(lines).collect::<Vec<_>>().join("\n")
+}
+
+fn row(index: usize, column: &ColumnSchema) -> [String; 6] {
+    let name = column.name.clone().filter(|name| !name.is_empty()).unwrap_or_else(|| format!("(column {})", index + 1));
+    let distinct = match column.distinct {
+        Schema::MOST_DISTINCT => format!("{} or more", Schema::MOST_DISTINCT),
+        distinct => distinct.to_string(),
+    };
+    let range = match (column.range, &column.kind) {
+        (Some([least, greatest]), _) => format!("{least} to {greatest}"),
+        (None, kind) => kind.values().join(", "),
+    };
+    let range =
+        if range.chars().count() > 40 { format!("{}...", range.chars().take(37).collect::<String>()) } else { range };
+    let usage = match column.useless() {
+        Some(reason) => format!("left out: {reason}"),
+        None if column.range.is_none() => "words: leave it out by --drop".into(),
+        None => "modelled".into(),
+    };
+    [name, column.kind.name().into(), distinct, column.missing.to_string(), range, usage]
+}

@@ -1,0 +1,395 @@
+//! What the columns of a table hold.
+
+use super::{Cells, Column, Frame, Table};
+use crate::{Error, Result};
+use candle_core::{Device, Tensor};
+use serde::{Deserialize, Serialize};
+
+/// Names under which programs write the numbers of rows, in lower case.
+const ROW_NUMBER_NAMES: [&str; 8] = ["", "unnamed: 0", "index", "row", "rownum", "row_number", "rownames", "id"];
+
+/// What the columns of a table hold, as found from the data.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Schema {
+    /// The columns, in the order of the table.
+    pub columns: Vec<ColumnSchema>,
+}
+
+/// What a column holds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ColumnSchema {
+    /// The name, if the table has names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The kind of its values.
+    pub kind: ColumnKind,
+    /// The number of missing cells.
+    pub missing: usize,
+    /// The number of different values, counted up to [`Schema::MOST_DISTINCT`].
+    pub distinct: usize,
+    /// The least and the greatest number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub range: Option<[f64; 2]>,
+    /// Whether a model uses the column.
+    pub used: bool,
+}
+
+/// The kind of a column's values.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ColumnKind {
+    /// Numbers.
+    Number,
+    /// Whole numbers.
+    Integer,
+    /// One of a few words; these, the most frequent first.
+    Category(Vec<String>),
+    /// One of two values, such as yes and no; these.
+    Binary([String; 2]),
+    /// Words that hardly occur twice.
+    Text,
+    /// Dates or times.
+    Date,
+    /// The same value in every row; this.
+    Constant(String),
+    /// The number of the row.
+    RowNumber,
+}
+
+impl ColumnKind {
+    /// The values that are named, the most frequent first.
+    pub fn values(&self) -> &[String] {
+        match self {
+            Self::Category(values) => values,
+            Self::Binary(values) => values,
+            Self::Constant(value) => std::slice::from_ref(value),
+            _ => &[],
+        }
+    }
+
+    /// What users call it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Number => "number",
+            Self::Integer => "whole number",
+            Self::Category(_) => "category",
+            Self::Binary(_) => "yes or no",
+            Self::Text => "text",
+            Self::Date => "date",
+            Self::Constant(_) => "constant",
+            Self::RowNumber => "row number",
+        }
+    }
+}
+
+impl ColumnSchema {
+    fn new(name: Option<String>, kind: ColumnKind, missing: usize, distinct: usize, range: Option<[f64; 2]>) -> Self {
+        let distinct = distinct.min(Schema::MOST_DISTINCT);
+        let column = Self { name, kind, missing, distinct, range, used: true };
+        Self { used: column.useless().is_none(), ..column }
+    }
+
+    /// What the column is called: its name, or its number, counted from 1.
+    pub fn label(&self, index: usize) -> String {
+        match self.name.as_deref() {
+            Some(name) if !name.is_empty() => format!("`{name}`"),
+            _ => format!("column {}", index + 1),
+        }
+    }
+
+    /// Why the column is of no use to a model, if it is not.
+    pub fn useless(&self) -> Option<String> {
+        match &self.kind {
+            ColumnKind::Constant(value) => Some(format!("is {value} in every row")),
+            ColumnKind::RowNumber => Some("numbers the rows".into()),
+            _ => None,
+        }
+    }
+
+    /// What is doubtful about its use in a density, with the remedy; none where nothing is.
+    pub fn doubt(&self, index: usize, rows: usize) -> Option<String> {
+        let label = self.label(index);
+        let name = self.name.clone().filter(|name| !name.is_empty()).unwrap_or_else(|| index.to_string());
+        let few = self.distinct < 20 && rows >= 10 * self.distinct;
+        (self.used && self.range.is_some() && few).then(|| {
+            format!(
+                "{label} takes only {} values, where a density has no bound, so the likelihood says nothing of the \
+                 fit: leave it out by --drop {name}, or condition on it by --context {name}",
+                self.distinct
+            )
+        })
+    }
+}
+
+impl Schema {
+    /// The most different values of a column that are counted.
+    pub const MOST_DISTINCT: usize = 1000;
+
+    /// What the columns of a table hold.
+    pub fn of(frame: &Frame) -> Self {
+        let columns = frame.columns.iter().enumerate().map(|(i, column)| describe(column, i == 0)).collect();
+        Self { columns }
+    }
+
+    /// Uses `columns` alone, if any are given, and not those of `dropped`; both by name, or by index from 0.
+    ///
+    /// # Errors
+    /// When there is no such column, or none is left.
+    pub fn select(&mut self, columns: &[String], dropped: &[String]) -> Result<()> {
+        if !columns.is_empty() {
+            let kept = columns.iter().map(|column| self.position(column)).collect::<Result<Vec<_>>>()?;
+            for (i, column) in self.columns.iter_mut().enumerate() {
+                column.used = kept.contains(&i);
+            }
+        }
+        for column in dropped {
+            let i = self.position(column)?;
+            self.columns[i].used = false;
+        }
+        if self.columns.iter().any(|column| column.used) {
+            return Ok(());
+        }
+        Err(Error::Data("no column is left to model: the others are constant, number the rows or were left out".into()))
+    }
+
+    fn position(&self, column: &str) -> Result<usize> {
+        let named = self.columns.iter().position(|known| known.name.as_deref() == Some(column));
+        let numbered = || column.parse().ok().filter(|i| *i < self.columns.len());
+        named.or_else(numbered).ok_or_else(|| {
+            let names: Vec<String> = (0..self.columns.len()).map(|i| self.columns[i].label(i)).collect();
+            Error::Config(format!("there is no column `{column}`; there are {}", names.join(", ")))
+        })
+    }
+
+    /// The columns that are not used though nobody left them out, and why, in sentences.
+    pub fn left_out(&self) -> Vec<String> {
+        let columns = self.columns.iter().enumerate().filter(|(_, column)| !column.used);
+        columns
+            .filter_map(|(i, column)| Some(format!("{} {}: it is left out", column.label(i), column.useless()?)))
+            .collect()
+    }
+
+    /// The numbers of the columns that are used, without rows in which one of them is missing, and the number of these
+    /// rows.
+    ///
+    /// Columns are found by name where both this schema and the frame have names, else by position.
+    ///
+    /// # Errors
+    /// When a column is missing or holds words, or a number is infinite, or every row has a missing cell.
+    pub fn numbers(&self, frame: &Frame) -> Result<(Table, usize)> {
+        let mut names = Vec::new();
+        let mut columns: Vec<(String, &[f64])> = Vec::new();
+        for (i, schema) in self.columns.iter().enumerate().filter(|(_, column)| column.used) {
+            let (label, column) = (schema.label(i), self.find(frame, i)?);
+            match &column.cells {
+                Cells::Numbers(values) => columns.push((label, values)),
+                Cells::Words { words, .. } => return Err(words_refused(frame, &label, words, column.cells.slip())),
+            }
+            names.push(column.name.clone());
+        }
+        let mut values = Vec::with_capacity(frame.rows() * columns.len());
+        let mut complete = 0;
+        for row in 0..frame.rows() {
+            if columns.iter().any(|(_, column)| column[row].is_nan()) {
+                continue;
+            }
+            for (label, column) in &columns {
+                if column[row].is_infinite() {
+                    let (row, value) = (frame.row_name(row), column[row]);
+                    return Err(Error::Data(format!(
+                        "row {row}, {label} is {value}; remove such rows or fill them in"
+                    )));
+                }
+                values.push(column[row]);
+            }
+            complete += 1;
+        }
+        if complete == 0 {
+            return Err(Error::Data(
+                "every row has a missing cell: leave out the columns that are mostly empty".into(),
+            ));
+        }
+        let data = Tensor::from_vec(values, (complete, columns.len()), &Device::Cpu)?;
+        Ok((Table { columns: names.into_iter().collect(), data }, frame.rows() - complete))
+    }
+
+    /// The column of a frame that this schema's column `i` describes.
+    fn find<'a>(&self, frame: &'a Frame, i: usize) -> Result<&'a Column> {
+        let schema = &self.columns[i];
+        let named = frame.columns.iter().all(|column| column.name.is_some()) && schema.name.is_some();
+        let found = match named {
+            true => frame.columns.iter().find(|column| column.name == schema.name),
+            false if frame.columns.len() == self.columns.len() => frame.columns.get(i),
+            false => None,
+        };
+        found.ok_or_else(|| {
+            let label = schema.label(i);
+            Error::Data(match named {
+                true => format!("there is no {label}: give a table with the columns that the model was trained on"),
+                false => format!(
+                    "the table has {} columns, not {}: give the columns that the model was trained on, or names",
+                    frame.columns.len(),
+                    self.columns.len()
+                ),
+            })
+        })
+    }
+}
+
+fn words_refused(frame: &Frame, label: &str, words: &[String], slip: Option<&(usize, String)>) -> Error {
+    let short = |word: &str| word.chars().take(40).collect::<String>();
+    Error::Data(match slip {
+        Some((row, word)) => {
+            let row = frame.row_name(*row);
+            format!("row {row}, {label}: `{}` is not a number; correct or remove the row", short(word))
+        }
+        None => {
+            let first: Vec<String> = words.iter().take(3).map(|word| format!("`{}`", short(word))).collect();
+            let (first, count) = (first.join(", "), words.len());
+            let more = if count > 3 { format!(" and {} more", count - 3) } else { String::new() };
+            format!("{label} holds words ({first}{more}): leave it out by --drop, or encode the words as numbers")
+        }
+    })
+}
+
+fn describe(column: &Column, first: bool) -> ColumnSchema {
+    let name = column.name.clone();
+    match &column.cells {
+        Cells::Numbers(values) => {
+            let known: Vec<f64> = values.iter().copied().filter(|value| !value.is_nan()).collect();
+            let least = known.iter().copied().fold(f64::INFINITY, f64::min);
+            let greatest = known.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let mut different = known.clone();
+            different.sort_unstable_by(f64::total_cmp);
+            different.dedup();
+            let distinct = different.len();
+            let whole = known.iter().all(|value| value.fract() == 0.0);
+            let kind = match distinct {
+                0 | 1 => {
+                    ColumnKind::Constant(known.first().map_or_else(|| "missing".into(), |value| value.to_string()))
+                }
+                _ if is_row_number(values, name.as_deref(), first) => ColumnKind::RowNumber,
+                2 => ColumnKind::Binary([different[0].to_string(), different[1].to_string()]),
+                _ if whole => ColumnKind::Integer,
+                _ => ColumnKind::Number,
+            };
+            let range = (!known.is_empty()).then_some([least, greatest]);
+            let missing = values.len() - known.len();
+            ColumnSchema::new(name, kind, missing, distinct, range)
+        }
+        Cells::Words { words, codes, .. } => {
+            let mut counts = vec![0usize; words.len()];
+            codes.iter().flatten().for_each(|&code| counts[code as usize] += 1);
+            let known: usize = counts.iter().sum();
+            let mut order: Vec<usize> = (0..words.len()).collect();
+            order.sort_by_key(|&i| std::cmp::Reverse(counts[i]));
+            let sorted: Vec<String> = order.into_iter().map(|i| words[i].clone()).collect();
+            let distinct = words.len();
+            let kind = match sorted.as_slice() {
+                [] => ColumnKind::Constant("missing".into()),
+                [only] => ColumnKind::Constant(only.clone()),
+                _ if sorted.iter().all(|word| is_date(word)) => ColumnKind::Date,
+                [one, other] => ColumnKind::Binary([one.clone(), other.clone()]),
+                _ if distinct > Schema::MOST_DISTINCT || 2 * distinct > known => ColumnKind::Text,
+                _ => ColumnKind::Category(sorted),
+            };
+            let missing = codes.len() - known;
+            ColumnSchema::new(name, kind, missing, distinct, None)
+        }
+    }
+}
+
+/// Whether a column counts the rows, and is named so or is the first and has no name.
+fn is_row_number(values: &[f64], name: Option<&str>, first: bool) -> bool {
+    let named = match name {
+        Some(name) => ROW_NUMBER_NAMES.contains(&name.to_lowercase().as_str()),
+        None => first && matches!(values.first(), Some(0.0 | 1.0)),
+    };
+    named && values.len() >= 10 && values.windows(2).all(|pair| pair[1] == pair[0] + 1.0)
+}
+
+/// Whether a word is a date, with or without a time: year, month and day, or in the other order.
+fn is_date(word: &str) -> bool {
+    let date = word.split(['T', ' ']).next().unwrap_or_default();
+    let parts: Vec<&str> = date.split(['-', '/', '.']).collect();
+    let number = |part: &str| part.parse::<u32>().ok().filter(|_| part.bytes().all(|byte| byte.is_ascii_digit()));
+    let [Some(a), Some(b), Some(c)] = [0, 1, 2].map(|i| parts.get(i).copied().and_then(number)) else { return false };
+    let year = |part: &str| part.len() == 4;
+    let day_and_month = |a: u32, b: u32| (1..=12).contains(&a.min(b)) && (1..=31).contains(&a.max(b));
+    parts.len() == 3 && ((year(parts[0]) && day_and_month(b, c)) || (year(parts[2]) && day_and_month(a, b)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(columns: &[(&str, Cells)]) -> Frame {
+        let column = |(name, cells): &(&str, Cells)| Column { name: Some(name.to_string()), cells: cells.clone() };
+        Frame { columns: columns.iter().map(column).collect(), ..Frame::default() }
+    }
+
+    fn numbers(of: impl Fn(usize) -> f64) -> Cells {
+        Cells::Numbers((0..30).map(of).collect())
+    }
+
+    fn words(of: impl Fn(usize) -> String) -> Cells {
+        let words: Vec<String> = (0..30).map(of).collect();
+        let mut different = words.clone();
+        different.sort();
+        different.dedup();
+        let codes =
+            words.iter().map(|word| different.iter().position(|other| other == word).map(|i| i as u32)).collect();
+        Cells::Words { words: different, codes, numbers: 0, first_word: (0, words[0].clone()) }
+    }
+
+    #[test]
+    fn kinds_are_found() {
+        let cases = [
+            ("", numbers(|i| 300.0 + i as f64), "row number"),
+            ("year", numbers(|i| 1990.0 + i as f64), "whole number"),
+            ("x", numbers(|i| (i as f64).sin()), "number"),
+            ("gap", numbers(|i| if i % 3 == 0 { f64::NAN } else { i as f64 / 7.0 }), "number"),
+            ("k", numbers(|i| (i % 2) as f64), "yes or no"),
+            ("c", numbers(|_| 14.62), "constant"),
+            ("e", numbers(|_| f64::NAN), "constant"),
+            ("sex", words(|i| ["f", "m"][i % 2].into()), "yes or no"),
+            ("kind", words(|i| ["a", "b", "c"][i % 3].into()), "category"),
+            ("day", words(|i| format!("2024-01-{:02}", i + 1)), "date"),
+            ("when", words(|i| format!("{:02}/11/2024 10:00", i % 28 + 1)), "date"),
+            ("note", words(|i| format!("row {i}")), "text"),
+            ("same", words(|_| "x".into()), "constant"),
+        ];
+        for (name, cells, kind) in cases {
+            let schema = Schema::of(&frame(&[(name, cells)]));
+            assert_eq!(schema.columns[0].kind.name(), kind, "{name}");
+            assert_eq!(schema.columns[0].used, !matches!(kind, "constant" | "row number"));
+        }
+    }
+
+    #[test]
+    fn columns_are_chosen_and_found_again_by_name() -> Result<()> {
+        let (x, y) = (numbers(|i| (i as f64).sin()), numbers(|i| if i == 3 { f64::NAN } else { (i as f64).cos() }));
+        let data = frame(&[("", numbers(|i| i as f64)), ("x", x.clone()), ("c", numbers(|_| 2.0)), ("y", y.clone())]);
+        let mut schema = Schema::of(&data);
+        assert_eq!(schema.left_out().len(), 2);
+        let (table, lost) = schema.numbers(&data)?;
+        assert_eq!((table.data.dims(), lost), (&[29, 2][..], 1));
+        assert_eq!(table.columns, Some(vec!["x".to_string(), "y".into()]));
+        // In another order, and with another column.
+        let other = frame(&[("y", y), ("z", numbers(|_| 0.0)), ("x", x)]);
+        assert_eq!(schema.numbers(&other)?.0.data.to_vec2::<f64>()?, table.data.to_vec2::<f64>()?);
+        assert!(schema.numbers(&frame(&[("x", numbers(|_| 0.0))])).unwrap_err().to_string().contains("`y`"));
+        schema.select(&[], &["y".into()])?;
+        assert_eq!(schema.numbers(&data)?.0.data.dims(), [30, 1]);
+        schema.select(&["0".into(), "y".into()], &[])?;
+        assert_eq!(schema.numbers(&data)?.0.data.dims(), [29, 2]);
+        assert!(schema.select(&[], &["w".into()]).unwrap_err().to_string().contains("`x`"));
+        assert!(schema.select(&["x".into()], &["x".into()]).is_err());
+        let sex = frame(&[("sex", words(|i| ["f", "m"][i % 2].into()))]);
+        let error = Schema::of(&sex).numbers(&sex).unwrap_err().to_string();
+        assert!(error.contains("`sex` holds words (`f`, `m`)"), "{error}");
+        Ok(())
+    }
+}
