@@ -20,6 +20,7 @@ mod lu_product;
 mod many;
 pub(crate) mod matmul;
 mod operation;
+mod pairs;
 mod planar;
 mod product;
 mod qr;
@@ -42,7 +43,7 @@ pub mod kernel {
     pub use super::cpu::{Real, with_slice};
     pub use super::functions::Functions;
     pub use super::matmul::{Operand, product};
-    pub use super::operation::{Kernel, Operation, View, with_elements};
+    pub use super::operation::{Backward, Kernel, Operation, Precomputed, View, with_elements};
     pub use super::simd::dispatch;
 }
 
@@ -73,7 +74,7 @@ pub use linalg::{
 };
 pub use log_sum_exp::log_sum_exp;
 pub(crate) use lu_product::lu_product;
-pub(crate) use many::{FurtherInputs, KnownValue};
+pub(crate) use many::{BackwardMany, apply_many};
 pub(crate) use planar::{planar, planar_is_fused};
 pub use product::product;
 pub use qr::qr;

@@ -4,14 +4,14 @@ use super::super::accumulate::gradient_of;
 use super::super::activation::FusedActivation;
 use super::super::cpu::{Real, with_slice};
 use super::super::elements;
-use super::super::many::FurtherInputs;
+use super::super::many::{BackwardMany, apply_many};
+use super::super::operation::with_elements;
 use super::geometry::Geometry;
 use super::kernels::{self, Finish};
 use super::{Convolution, axis, mismatch};
 use crate::{Error, Result};
-use candle_core::{CpuStorage, CustomOp3, DType, Layout, Shape, Tensor};
+use candle_core::{DType, Shape, Tensor};
 use rayon::prelude::*;
-use std::sync::OnceLock;
 
 /// What a convolution sees outside of the image or signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,13 +55,43 @@ pub fn conv_network(x: &Tensor, layers: Vec<ConvLayer>) -> Result<Tensor> {
         return composed(x, &layers, &geometries);
     }
     let layers = layers.into_iter().map(ConvLayer::contiguous).collect::<Result<Vec<_>>>()?;
-    let inputs: Vec<Tensor> = layers.iter().flat_map(ConvLayer::weights).cloned().collect();
-    let further_inputs = FurtherInputs::default();
-    let further = further_inputs.stand_in(&inputs)?;
+    let x = x.contiguous()?;
+    Ok(match x.dtype() {
+        DType::F32 => fused::<f32>(&x, layers, geometries)?,
+        _ => fused::<f64>(&x, layers, geometries)?,
+    })
+}
+
+fn fused<T: Real>(x: &Tensor, layers: Vec<ConvLayer>, geometries: Vec<Geometry>) -> candle_core::Result<Tensor> {
+    let weights: Vec<Tensor> = layers.iter().flat_map(ConvLayer::weights).cloned().collect();
+    let keeps = x.track_op() || weights.iter().any(Tensor::track_op);
+    let (y, kept) = with_slice(x, |x| evaluate::<T>(&layers, &geometries, x, keeps))??;
+    let mut shape = x.dims().to_vec();
+    if let Some(Geometry { outputs, output: [height, width], .. }) = geometries.last() {
+        let rank = shape.len();
+        (shape[1], shape[2], shape[rank - 1]) = (*outputs, *height, *width);
+    }
+    let shape = Shape::from(shape);
+    if !keeps {
+        return T::tensor(y, &shape);
+    }
     let nothing = Tensor::zeros(0, x.dtype(), x.device())?;
-    let keeps = x.track_op() || further.track_op();
-    let network = ConvNetwork { layers, geometries, keeps, seen: OnceLock::new(), further_inputs };
-    Ok(x.contiguous()?.apply_op3(&nothing, &further, network)?)
+    apply_many((T::storage(y), shape), [x, &nothing], &weights, ConvNetwork { layers, geometries, kept })
+}
+
+/// The value and, if it `keeps` them, the outputs of all layers but the last.
+fn evaluate<T: Real>(
+    layers: &[ConvLayer],
+    geometries: &[Geometry],
+    x: &[T],
+    keeps: bool,
+) -> candle_core::Result<(Vec<T>, Vec<Vec<T>>)> {
+    let (mut kept, mut last) = (Vec::new(), None::<Vec<T>>);
+    for (layer, geometry) in layers.iter().zip(geometries) {
+        let y = layer.evaluate(last.as_deref().unwrap_or(x), geometry)?;
+        kept.extend(last.replace(y).filter(|_| keeps));
+    }
+    Ok((last.unwrap_or_else(|| x.to_vec()), kept))
 }
 
 fn check(x: &Tensor, layers: &[ConvLayer]) -> Result<Vec<Geometry>> {
@@ -275,100 +305,38 @@ fn add_border_gradient<T: Real>(g: &[T], geometry: &Geometry, sum: &mut [T]) {
     }
 }
 
-struct ConvNetwork {
+struct ConvNetwork<T> {
     layers: Vec<ConvLayer>,
     geometries: Vec<Geometry>,
-    /// Whether there will be a backward pass.
-    keeps: bool,
-    /// What each layer but the last gives.
-    seen: OnceLock<Vec<CpuStorage>>,
-    further_inputs: FurtherInputs,
+    /// The outputs of all layers but the last.
+    kept: Vec<Vec<T>>,
 }
 
-impl ConvNetwork {
-    fn evaluate<T: Real>(&self, x: &[T]) -> candle_core::Result<Vec<T>> {
-        let mut seen = Vec::new();
-        let mut last: Option<Vec<T>> = None;
-        for (layer, geometry) in self.layers.iter().zip(&self.geometries) {
-            let y = layer.evaluate(last.as_deref().unwrap_or(x), geometry)?;
-            let before = last.replace(y);
-            seen.extend(before.filter(|_| self.keeps).map(T::storage));
-        }
-        // A second evaluation of the same node would give the same.
-        let _ = self.seen.set(seen);
-        Ok(last.unwrap_or_else(|| x.to_vec()))
-    }
+impl<T: Real> BackwardMany for ConvNetwork<T> {
+    const NAME: &'static str = "conv-network";
 
-    /// The gradients of x and of what stands in for the layers.
-    fn gradients<T: Real>(
+    fn gradients(
         &self,
-        x: &Tensor,
+        [x, _]: [&Tensor; 2],
         y: &Tensor,
         grad: &Tensor,
-    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
+    ) -> candle_core::Result<([Option<Tensor>; 2], Vec<Option<Tensor>>)> {
         let wants_input = x.track_op();
-        let Some(seen) = self.seen.get() else { candle_core::bail!("a network's gradient came before its value") };
-        let seen = seen.iter().map(T::values).collect::<candle_core::Result<Vec<&[T]>>>()?;
         let mut of_each = Vec::new();
-        let g = with_slice::<T, _>(x, |x| {
-            with_slice::<T, _>(y, |y| {
-                let mut g = with_slice::<T, _>(grad, <[T]>::to_vec)?;
-                for (i, (layer, geometry)) in self.layers.iter().zip(&self.geometries).enumerate().rev() {
-                    let from = if i == 0 { x } else { seen[i - 1] };
-                    let to = if i == seen.len() { y } else { seen[i] };
-                    let wanted = i > 0 || wants_input;
-                    let (weights, gx) = layer.gradients([from, to], g, geometry, wanted)?;
-                    of_each.push(weights);
-                    g = gx;
-                }
-                candle_core::Result::Ok(g)
-            })
-        })???;
-        let of_layers = self.further_inputs.store(of_each.into_iter().rev().flatten().collect())?;
+        let g = with_elements([x, y, grad], |[x, y, grad]: [&[T]; 3]| {
+            let mut g = grad.to_vec();
+            for (i, (layer, geometry)) in self.layers.iter().zip(&self.geometries).enumerate().rev() {
+                let from = if i == 0 { x } else { &self.kept[i - 1] };
+                let to = if i == self.kept.len() { y } else { &self.kept[i] };
+                let wanted = i > 0 || wants_input;
+                let (weights, gx) = layer.gradients([from, to], g, geometry, wanted)?;
+                of_each.push(weights);
+                g = gx;
+            }
+            candle_core::Result::Ok(g)
+        })??;
         let of_x = if wants_input { Some(T::tensor(g, x.shape())?) } else { None };
-        Ok((of_x, Some(of_layers)))
-    }
-}
-
-impl CustomOp3 for ConvNetwork {
-    fn name(&self) -> &'static str {
-        "conv-network"
-    }
-
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        _: &CpuStorage,
-        _: &Layout,
-        _: &CpuStorage,
-        _: &Layout,
-    ) -> candle_core::Result<(CpuStorage, Shape)> {
-        let y = match s1 {
-            CpuStorage::F32(_) => f32::storage(self.evaluate(f32::slice(s1, l1)?)?),
-            _ => f64::storage(self.evaluate(f64::slice(s1, l1)?)?),
-        };
-        let mut shape = l1.dims().to_vec();
-        if let Some(Geometry { outputs, output: [height, width], .. }) = self.geometries.last() {
-            let rank = shape.len();
-            (shape[1], shape[2], shape[rank - 1]) = (*outputs, *height, *width);
-        }
-        Ok((y, Shape::from(shape)))
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        _: &Tensor,
-        _: &Tensor,
-        y: &Tensor,
-        grad: &Tensor,
-    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let (of_x, of_layers) = match x.dtype() {
-            DType::F32 => self.gradients::<f32>(x, y, grad)?,
-            _ => self.gradients::<f64>(x, y, grad)?,
-        };
-        Ok((of_x, None, of_layers))
+        Ok(([of_x, None], of_each.into_iter().rev().flatten().collect()))
     }
 }
 
