@@ -38,7 +38,7 @@ mod student;
 mod transformer;
 mod triangle;
 
-/// What the kernels of this crate are made of, for those of the other crates of the workspace.
+/// The building blocks of kernels, for those of the other crates of the workspace.
 pub mod kernel {
     pub use super::cpu::{Real, with_slice};
     pub use super::functions::Functions;
@@ -47,7 +47,7 @@ pub mod kernel {
     pub use super::simd::dispatch;
 }
 
-/// Whether tensors can be elsewhere than on the CPU.
+/// Whether there may be tensors on other devices than the CPU.
 pub(crate) fn has_gpu() -> bool {
     candle_core::utils::cuda_is_available() || candle_core::utils::metal_is_available()
 }

@@ -140,7 +140,7 @@ impl Solution {
                 let sequence = self.map.made.sequence();
                 v.par_chunks_mut(ROWS * d).enumerate().for_each(|(i, v)| {
                     let rows = v.len() / d;
-                    // The block's rows of a tensor.
+                    // The rows of the block.
                     let part = |tensor: usize| {
                         let width = tensors[tensor].len() / batch;
                         &tensors[tensor][i * ROWS * width..][..rows * width]
@@ -154,7 +154,7 @@ impl Solution {
                         for row in 0..rows {
                             let at = row * d + sequence[i];
                             let rest = g[at] - h[row] * dl_dx[at] - through[row];
-                            // Where x does not depend on z, no gradient comes through.
+                            // Where x does not depend on z, the gradient is 0.
                             v[at] = if dz_dx[at] == T::zero() { T::zero() } else { rest / dz_dx[at] };
                             for j in 0..p {
                                 raw[j * rows + row] = v[at] * dz_draw[at * p + j] + h[row] * dl_draw[at * p + j];
@@ -168,7 +168,7 @@ impl Solution {
         Ok((T::tensor(v, z.shape())?, h))
     }
 
-    /// Derivatives of every dimension's z and l by its x, (B, D), and by its raw parameters, (B, D P):
+    /// Derivatives of every dimension's z and l with respect to its x, (B, D), and its raw parameters, (B, D P):
     /// `[dz/dx, dz/draw, dl/dx, dl/draw]`.
     fn slopes(&self, x: &Tensor) -> Result<[Tensor; 4]> {
         let raw = Var::from_tensor(&self.raw)?;
@@ -190,12 +190,7 @@ impl Solution {
 impl Backward<3> for Solution {
     const NAME: &'static str = "autoregressive-solution";
 
-    fn gradients(
-        &self,
-        [z, ..]: [&Tensor; 3],
-        _: &Tensor,
-        grad: &Tensor,
-    ) -> candle_core::Result<[Option<Tensor>; 3]> {
+    fn gradients(&self, [z, ..]: [&Tensor; 3], _: &Tensor, grad: &Tensor) -> candle_core::Result<[Option<Tensor>; 3]> {
         let grad = grad.contiguous()?;
         let solved = match z.dtype() {
             DType::F32 => self.solve::<f32>(z, &grad),

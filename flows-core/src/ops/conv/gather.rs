@@ -1,15 +1,16 @@
-//! Columns of a convolution: for each output place what its weights are multiplied with, and back.
+//! The columns of a convolution (im2col): for each output place, the inputs that the weights are multiplied with; and
+//! their transpose (col2im).
 
 use super::super::cpu::Real;
 use super::super::matmul::Operand;
 use super::geometry::{Geometry, Tile};
 use std::ops::Range;
 
-/// Rows of images that are narrower than this are copied in chunks, by way of a padded image.
+/// Images with narrower rows than this are copied in chunks, by way of a padded image.
 const NARROW: usize = 48;
 const CHUNK: usize = 8;
 
-/// Writes the columns (channels taps, places of the tile) of `x` (B, C, H, W); of a strided
+/// Writes the columns (channels taps, places of the tile) of `x` (B, C, H, W); for a strided
 /// convolution the transposed matrix, which follows the rows of x.
 pub(super) fn gather<T: Real>(x: &[T], geometry: &Geometry, tile: &Tile, channels: Range<usize>, out: &mut Vec<T>) {
     let len = channels.len() * geometry.taps() * tile.columns();
@@ -25,7 +26,7 @@ pub(super) fn gather<T: Real>(x: &[T], geometry: &Geometry, tile: &Tile, channel
     }
 }
 
-/// The rows (channels, places of the tile) of `values` (B, `total`, `plane`): where they lie if the
+/// The rows (channels, places of the tile) of `values` (B, `total`, `plane`): in place if the
 /// tile is of one image, and otherwise copied to `scratch`.
 pub(super) fn rows<'a, T: Real>(
     values: &'a [T],
@@ -69,12 +70,12 @@ fn gather_wide<T: Real>(x: &[T], geometry: &Geometry, tile: &Tile, channels: Ran
     }
 }
 
-/// For each row of the places, under one tap of a convolution of stride 1: how many places see
-/// padding, which input places the next ones see, and how many see padding after that.
+/// Calls `f` for each row of the places, under one tap of a convolution of stride 1, with the number of places that see
+/// padding, the input places that the next ones see, and the number that see padding after that.
 fn for_segments(geometry: &Geometry, places: &Range<usize>, tap: usize, mut f: impl FnMut(usize, Range<usize>, usize)) {
     let ([height, width], row_length) = (geometry.input, geometry.output[1]);
     let (i, j) = (tap / geometry.kernel[1], tap % geometry.kernel[1]);
-    // The input places are these less the padding.
+    // The offset of the input place, before the padding is subtracted.
     let (down, right) = (i * geometry.dilation[0], j * geometry.dilation[1]);
     let left = geometry.padding[1];
     for row in places.start / row_length..places.end.div_ceil(row_length) {
@@ -113,7 +114,7 @@ fn gather_narrow<T: Real>(x: &[T], geometry: &Geometry, tile: &Tile, channels: R
             for image in 0..tile.images.len() {
                 for row in 0..rows.len() {
                     let from = &planes[image * padded + shift + row * padded_width..];
-                    // What is copied beyond the row is written over by the next.
+                    // What is copied beyond the row is overwritten by the next row.
                     let from = from[..chunked.min(from.len())].as_chunks::<CHUNK>().0;
                     let to = out[at..at + chunked].as_chunks_mut::<CHUNK>().0;
                     to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
@@ -154,8 +155,8 @@ fn gather_strided<T: Real>(x: &[T], geometry: &Geometry, tile: &Tile, channels: 
     }
 }
 
-/// The taps of row i of the kernel that lie on the input when it is at an output place, and the input
-/// place under the first.
+/// The taps of row i of the kernel that see the input, not padding, at an output place, and the input
+/// place under the first of them.
 fn taps_of_row(geometry: &Geometry, place: usize, i: usize) -> (Range<usize>, usize) {
     let [height, width] = geometry.input;
     let (u, v) = (place / geometry.output[1], place % geometry.output[1]);
@@ -169,8 +170,7 @@ fn taps_of_row(geometry: &Geometry, place: usize, i: usize) -> (Range<usize>, us
     (first..last, row * width + right + first * step - left)
 }
 
-/// Adds columns as [`gather`] lays them out to the places that they came from, of images
-/// (channels, H, W).
+/// Adds columns in the layout of [`gather`] to the places that they came from, of images (channels, H, W).
 pub(super) fn scatter<T: Real>(columns: &[T], geometry: &Geometry, tile: &Tile, channels: usize, images: &mut [T]) {
     let plane = geometry.input_places();
     if geometry.is_strided() {
@@ -213,7 +213,7 @@ pub(super) fn scatter<T: Real>(columns: &[T], geometry: &Geometry, tile: &Tile, 
     }
 }
 
-/// Narrow rows are added to padded images, whole, and these to the images.
+/// [`scatter`] for narrow rows, which are added whole to padded images, and these to the images.
 fn scatter_narrow<T: Real>(columns: &[T], geometry: &Geometry, tile: &Tile, channels: usize, images: &mut [T]) {
     let ([_, width], row_length) = (geometry.input, geometry.output[1]);
     let Padded { rows, seen, width: padded_width, plane: padded } = Padded::of(geometry, tile);
@@ -247,15 +247,15 @@ fn add<T: Real>(to: &mut [T], values: &[T]) {
     to_rest.iter_mut().zip(values_rest).for_each(|(to, &value)| *to += value);
 }
 
-/// The part of images that a tile of whole rows sees, with what is padded.
+/// The part of an image that a tile of whole rows sees, with its padding.
 struct Padded {
     /// Rows of the output.
     rows: Range<usize>,
     /// Rows of the input.
     seen: Range<usize>,
-    /// Of a padded row.
+    /// The width of a padded row.
     width: usize,
-    /// Numbers of a padded image.
+    /// Elements of a padded image.
     plane: usize,
 }
 

@@ -4,9 +4,9 @@ use super::super::cpu::Real;
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Which places of an input (C, H, W) an output (O, H', W') is made of:
+/// The sizes of a convolution of an input (C, H, W) to an output (O, H', W'):
 /// `y[o, u, v] = sum over c, i, j of w[o, c, i, j] x[c, s u + d i - p, s v + d j - p]`,
-/// each of s, d and p a pair, nothing outside the input.
+/// where each of s, d and p is a pair and x is 0 outside the input.
 ///
 /// `p <= d (kernel - 1)`, so no output place sees only padding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,13 +40,13 @@ impl Geometry {
         self.stride != [1, 1]
     }
 
-    /// Whether an output place sees one input place, the same one.
+    /// Whether each output place sees only the input place of the same position.
     pub(super) fn is_pointwise(&self) -> bool {
         self.taps() == 1 && !self.is_strided()
     }
 
-    /// The convolution that takes an output's gradient to the input's, its kernel being mirrored,
-    /// for stride 1.
+    /// The convolution with the mirrored kernel that takes the gradient with respect to the output to that with respect
+    /// to the input, for stride 1.
     pub(super) fn adjoint(&self) -> Self {
         let reach = |side: usize| self.dilation[side] * (self.kernel[side] - 1);
         Self {
@@ -60,11 +60,11 @@ impl Geometry {
     }
 }
 
-/// Weights (O, C, taps) as (C, O, taps) with the taps in opposite order: those of the adjoint.
+/// The weights of the adjoint: (O, C, taps) as (C, O, taps), with the taps in reverse order.
 pub(super) fn mirrored<T: Real>(weight: &[T], outputs: usize, inputs: usize) -> Vec<T> {
     let taps = weight.len() / (outputs * inputs);
     let mut mirrored = vec![T::zero(); weight.len()];
-    // Some rows at a time, which read whole cache lines.
+    // Several rows at a time, to read whole cache lines.
     let rows = (32 / taps).max(1);
     mirrored.par_chunks_mut(rows * outputs * taps).enumerate().for_each(|(block, mirrored)| {
         for (o, weight) in weight.chunks_exact(inputs * taps).enumerate() {
@@ -77,7 +77,7 @@ pub(super) fn mirrored<T: Real>(weight: &[T], outputs: usize, inputs: usize) -> 
     mirrored
 }
 
-/// Places that are worked on together: of several whole images, or a part of one.
+/// Places that are processed together: all of several images, or a part of one.
 #[derive(Clone, Debug)]
 pub(super) struct Tile {
     pub(super) images: Range<usize>,
@@ -90,7 +90,7 @@ impl Tile {
     }
 }
 
-/// A division of the places of a batch into tiles, which the shapes alone decide, so that results do
+/// A division of the places of a batch into tiles. It depends only on the shapes, so that results do
 /// not depend on the number of threads.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Tiling {
@@ -101,8 +101,7 @@ pub(super) struct Tiling {
 }
 
 impl Tiling {
-    /// Tiles of some `columns` places of a batch of images of `size`; only rows longer than that are
-    /// cut.
+    /// Tiles of about `columns` places of a batch of images of `size`; only rows longer than that are divided.
     pub(super) fn new(batch: usize, size: [usize; 2], columns: usize) -> Self {
         let places = size[0] * size[1];
         let even = places.div_ceil(places.div_ceil(columns));
@@ -110,7 +109,7 @@ impl Tiling {
         Self { places_each: places_each.min(places), ..Self::whole(batch, size, columns) }
     }
 
-    /// Tiles of whole images, of about as many each.
+    /// Tiles of whole images, of about `columns` places.
     pub(super) fn whole(batch: usize, size: [usize; 2], columns: usize) -> Self {
         let places = size[0] * size[1];
         let most = (columns / places).clamp(1, batch);
@@ -131,7 +130,7 @@ impl Tiling {
         Tile { images: range(group, self.images_each, self.batch), places: range(part, self.places_each, self.places) }
     }
 
-    /// The tasks that fill `out` (B, channels, places), each a tile of some `group` channels.
+    /// The tasks that fill `out` (B, channels, places), each of a tile and up to `group` channels.
     pub(super) fn tasks<'a, T>(&self, out: &'a mut [T], channels: usize, group: usize) -> Vec<Task<'a, T>> {
         let groups = channels.div_ceil(group);
         let mut tasks: Vec<_> = (0..self.len() * groups)
@@ -151,7 +150,7 @@ impl Tiling {
     }
 }
 
-/// A tile of some channels of an output; its rows are those of each image in turn.
+/// A tile of some channels of an output, and the rows of the output to write, image by image.
 pub(super) struct Task<'a, T> {
     pub(super) tile: Tile,
     pub(super) channels: Range<usize>,

@@ -14,7 +14,7 @@ pub(super) fn plain(convolution: &Convolution, x: &Tensor, weight: &Tensor, bias
     convolution.activation.plain(y.reshape(convolution.shape(x.rank()))?)
 }
 
-/// A product for each tap with the places that it sees; (B, O, H' W').
+/// The sum over taps of the product with the places that the tap sees; (B, O, H' W').
 fn forward(geometry: &Geometry, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
     let Geometry { batch, inputs, outputs, input, output, kernel, stride, padding, dilation } = *geometry;
     let mut padded = x.reshape((batch, inputs, input[0], input[1]))?;
@@ -37,10 +37,10 @@ fn forward(geometry: &Geometry, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
             None => term,
         });
     }
-    y.ok_or_else(|| crate::Error::Config("a kernel without weights: give at least one".into()))
+    y.ok_or_else(|| crate::Error::Config("a convolution with an empty kernel: give at least one tap".into()))
 }
 
-/// The convolution of stride 1 and mirrored taps of the input with zeros between its places; (B, C, H' W').
+/// The convolution, of stride 1 and with mirrored taps, of the input with zeros between its places; (B, C, H' W').
 fn transposed(geometry: &Geometry, y: &Tensor, weight: &Tensor) -> Result<Tensor> {
     let Geometry { batch, inputs, outputs, input, output, kernel, stride, padding, .. } = *geometry;
     let mut spread = y.reshape((batch, outputs, output[0], output[1]))?;

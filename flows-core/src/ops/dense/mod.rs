@@ -1,4 +1,4 @@
-//! Networks of linear layers as one operation: one node of the graph, forward and backward by hand.
+//! Networks of linear layers as one operation: one node of the graph, with a hand-written backward pass.
 
 use super::accumulate::gradient;
 use super::activation::FusedActivation;
@@ -20,7 +20,7 @@ pub(crate) struct LinearLayer {
     mask: Option<Arc<Staircase>>,
 }
 
-/// A part of a network.
+/// A layer or a residual block of a network.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
     /// `f(W h + b)`.
@@ -41,17 +41,17 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, activation: Fu
     dense(x, None, vec![Step::Linear(LinearLayer::new(weight, &bias)?, activation)])
 }
 
-/// The steps, one after another, of x (B, inputs); `shift` (B, outputs) is added within the first,
-/// which is then linear, before its activation.
+/// The steps, one after another, applied to x (B, inputs); `shift` (B, outputs) is added in the first,
+/// which must then be linear, before its activation.
 ///
 /// # Errors
 /// When shapes do not agree.
 pub(crate) fn dense(x: &Tensor, shift: Option<&Tensor>, steps: Vec<Step>) -> Result<Tensor> {
     check(x, &steps)?;
-    let ours = |t: &Tensor| t.device().is_cpu() && t.dtype() == x.dtype();
+    let fits = |t: &Tensor| t.device().is_cpu() && t.dtype() == x.dtype();
     let layers = || steps.iter().flat_map(Step::layers);
-    let ours = ours(x) && shift.is_none_or(ours) && layers().all(|l| ours(&l.weight) && ours(&l.bias));
-    if !(matches!(x.dtype(), DType::F32 | DType::F64) && ours) {
+    let is_fused = fits(x) && shift.is_none_or(fits) && layers().all(|l| fits(&l.weight) && fits(&l.bias));
+    if !(matches!(x.dtype(), DType::F32 | DType::F64) && is_fused) {
         return composed(x, shift, &steps);
     }
     let shift = match shift {
@@ -113,7 +113,7 @@ fn check(x: &Tensor, steps: &[Step]) -> Result<()> {
 }
 
 impl LinearLayer {
-    /// A layer of tensors that may be anything, weights or results.
+    /// A layer whose weight and bias are any tensors, variables or results.
     pub(crate) fn new(weight: &Tensor, bias: &Tensor) -> Result<Self> {
         Ok(Self { weight: weight.contiguous()?, bias: bias.contiguous()?, mask: None })
     }
@@ -128,7 +128,7 @@ impl LinearLayer {
             Some(mask) => (&self.weight * mask.mask(&self.weight)?)?,
             None => self.weight.clone(),
         };
-        // Some devices multiply contiguous rows alone.
+        // Some devices multiply only contiguous rows.
         Ok(x.contiguous()?.matmul(&weight.t()?)?.broadcast_add(&self.bias)?)
     }
 
@@ -146,7 +146,8 @@ impl LinearLayer {
         Ok(out)
     }
 
-    /// The gradients of weight and bias, given the layer's input and the gradient g behind it.
+    /// The gradients with respect to weight and bias, given the layer's input and the gradient g with respect to its
+    /// output.
     fn gradients<T: Real>(&self, x: &[T], g: &[T]) -> candle_core::Result<[Option<Tensor>; 2]> {
         let (outputs, inputs) = self.weight.dims2()?;
         let weight = gradient(&self.weight, |sum: &mut [T]| match &self.mask {
@@ -159,7 +160,7 @@ impl LinearLayer {
         Ok([weight, bias])
     }
 
-    /// The gradient of the layer's input, given that behind it.
+    /// The gradient with respect to the layer's input, given that with respect to its output.
     fn backward<T: Real>(&self, g: &[T]) -> candle_core::Result<Vec<T>> {
         let (outputs, inputs) = self.weight.dims2()?;
         let mut gx = vec![T::zero(); g.len() / outputs * inputs];
@@ -213,11 +214,7 @@ fn evaluate<T: Real>(steps: &[Step], x: &[T], shift: &[T]) -> candle_core::Resul
 
 /// The value, and what the backward pass needs of each step: input and output of a linear one, the inputs of both layers
 /// of a residual one.
-fn evaluate_and_keep<T: Real>(
-    steps: &[Step],
-    x: &[T],
-    shift: &[T],
-) -> candle_core::Result<(Vec<T>, Vec<[Tensor; 2]>)> {
+fn evaluate_and_keep<T: Real>(steps: &[Step], x: &[T], shift: &[T]) -> candle_core::Result<(Vec<T>, Vec<[Tensor; 2]>)> {
     let keep = |values: Vec<T>| {
         let shape = Shape::from(values.len());
         T::tensor(values, &shape)

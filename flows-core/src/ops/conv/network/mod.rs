@@ -1,4 +1,4 @@
-//! Convolutions one after another as one operation: one node of the graph, forward and backward by hand.
+//! Networks of convolutions as one operation: one node of the graph, with a hand-written backward pass.
 
 use super::super::accumulate::gradient_of;
 use super::super::activation::FusedActivation;
@@ -13,16 +13,16 @@ use crate::{Error, Result};
 use candle_core::{DType, Shape, Tensor};
 use rayon::prelude::*;
 
-/// What a convolution sees outside of the image or signal.
+/// The values that a convolution sees outside the image or signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outside {
     /// Zeros.
     Zeros,
-    /// Ones, by which it can tell the border.
+    /// Ones, which mark the border.
     Ones,
 }
 
-/// A layer of a [`conv_network`]: `f((w * x + b) exp(3 log_scale))`, the convolution being that of
+/// A layer of a [`conv_network`]: `f((w * x + b) exp(3 log_scale))` with the convolution of
 /// [`conv2d`](super::conv2d) or [`conv1d`](super::conv1d).
 #[derive(Clone, Debug)]
 pub struct ConvLayer {
@@ -32,23 +32,23 @@ pub struct ConvLayer {
     pub bias: Tensor,
     /// (O), if the layer has a scale.
     pub log_scale: Option<Tensor>,
-    /// Places of the input from one place of the output to the next.
+    /// The distance in the input between adjacent places of the output.
     pub stride: usize,
-    /// Places around the image or signal that are seen.
+    /// The width of the padding on each side.
     pub padding: usize,
-    /// Places from one tap of the kernel to the next.
+    /// The distance in the input between adjacent taps of the kernel.
     pub dilation: usize,
-    /// What lies around the image or signal.
+    /// The values of the padding.
     pub outside: Outside,
-    /// f, if the layer has no scale.
+    /// f, the identity if the layer has a scale.
     pub activation: FusedActivation,
 }
 
-/// The layers, one after another, of images (B, C, H, W) or signals (B, C, T); (B, O, H', W') or (B, O, T').
+/// The layers, one after another, applied to images (B, C, H, W) or signals (B, C, T): (B, O, H', W') or (B, O, T').
 ///
 /// # Errors
-/// When shapes or types do not agree, a layer has both a scale and an activation, or as [`conv2d`](super::conv2d) and
-/// [`conv1d`](super::conv1d).
+/// When shapes or types do not agree, when a layer has both a scale and an activation, and as for
+/// [`conv2d`](super::conv2d) and [`conv1d`](super::conv1d).
 pub fn conv_network(x: &Tensor, layers: Vec<ConvLayer>) -> Result<Tensor> {
     let geometries = check(x, &layers)?;
     if !(x.device().is_cpu() && matches!(x.dtype(), DType::F32 | DType::F64)) {
@@ -121,7 +121,7 @@ fn check(x: &Tensor, layers: &[ConvLayer]) -> Result<Vec<Geometry>> {
             }
         }
         if layer.log_scale.is_some() && layer.activation != FusedActivation::Identity {
-            return Err(Error::Config("a convolution has a scale or an activation, not both".into()));
+            return Err(Error::Config("a convolution has both a scale and an activation: give one of them".into()));
         }
         if let Some(other) = layer.weights().find(|t| t.dtype() != x.dtype()) {
             let message = format!("a convolution of {:?} with weights of {:?}: convert both", x.dtype(), other.dtype());
@@ -181,12 +181,12 @@ impl ConvLayer {
         Ok(Self { weight: self.weight.contiguous()?, bias: self.bias.contiguous()?, log_scale, ..self })
     }
 
-    /// Weight, bias and the scale if there is one.
+    /// Weight, bias and, if there is one, the scale.
     pub fn weights(&self) -> impl Iterator<Item = &Tensor> {
         [&self.weight, &self.bias].into_iter().chain(&self.log_scale)
     }
 
-    /// Whether the output is more than the kernels make: `(y + b + border) exp(3 log_scale)`.
+    /// Whether the output, `(y + b + border) exp(3 log_scale)`, is more than the kernels compute.
     fn is_finished_apart(&self, geometry: &Geometry) -> bool {
         self.log_scale.is_some() || self.sees_ones(geometry)
     }
@@ -219,7 +219,7 @@ impl ConvLayer {
         })?
     }
 
-    /// `exp(3 log_scale)`, 1 without.
+    /// `exp(3 log_scale)`, or 1 if there is no scale.
     fn scales<T: Real>(&self) -> candle_core::Result<Vec<T>> {
         match &self.log_scale {
             Some(log_scale) => {
@@ -229,7 +229,7 @@ impl ConvLayer {
         }
     }
 
-    /// The gradients of the weights, and of x if it is wanted, given that behind the activation.
+    /// The gradients with respect to the weights and, if wanted, to x, given that with respect to the output y.
     fn gradients<T: Real>(
         &self,
         [x, y]: [&[T]; 2],
@@ -266,7 +266,7 @@ impl ConvLayer {
     }
 }
 
-/// The output places at which a tap lies outside of the image.
+/// The output places at which a tap lies outside the image.
 fn outside(geometry: &Geometry, tap: usize) -> Vec<usize> {
     let Geometry { input, output: [height, width], kernel, stride, padding, dilation, .. } = *geometry;
     let taps = [tap / kernel[1], tap % kernel[1]];
@@ -279,7 +279,7 @@ fn outside(geometry: &Geometry, tap: usize) -> Vec<usize> {
     places.filter(|&(row, column)| is_outside(row, column)).map(|(row, column)| row * width + column).collect()
 }
 
-/// Adds what ones outside of the image give to the output, (O, places).
+/// Adds the contribution of the ones outside the image to the output, (O, places).
 fn add_border<T: Real>(weight: &[T], geometry: &Geometry, added: &mut [T]) {
     let (taps, places) = (geometry.taps(), geometry.output_places());
     for (tap, outside) in (0..taps).map(|tap| (tap, outside(geometry, tap))) {
@@ -290,7 +290,7 @@ fn add_border<T: Real>(weight: &[T], geometry: &Geometry, added: &mut [T]) {
     }
 }
 
-/// Adds the gradient of the weights by what [`add_border`] adds.
+/// Adds the gradient with respect to the weights through [`add_border`].
 fn add_border_gradient<T: Real>(g: &[T], geometry: &Geometry, sum: &mut [T]) {
     let (taps, places, outputs) = (geometry.taps(), geometry.output_places(), geometry.outputs);
     let mut total = vec![T::zero(); outputs * places];
