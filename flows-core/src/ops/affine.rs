@@ -78,7 +78,7 @@ fn all_finite<T: Real>(values: &[T]) -> bool {
     )
 }
 
-/// Replaces a value that has overflowed; what comes of a NaN stays.
+/// Replaces a value that has overflowed; a NaN that follows from another stays.
 #[cold]
 fn refuse<T: Real>(x: T, [shift, raw]: [T; 2], value: &mut T, log: &mut T) {
     if !value.is_finite() && ![x, shift, raw].iter().any(|v| v.is_nan()) {

@@ -15,17 +15,19 @@ pub(crate) trait BackwardMany: Send + Sync + 'static {
     /// The operation's name in errors.
     const NAME: &'static str;
 
-    /// The gradients with respect to the two inputs, given the value and the gradient with respect to it, and those with
-    /// respect to the further inputs, in their order.
-    fn gradients(
-        &self,
-        inputs: [&Tensor; 2],
-        value: &Tensor,
-        grad: &Tensor,
-    ) -> Result<([Option<Tensor>; 2], Vec<Option<Tensor>>)>;
+    /// The gradients, given the two inputs, the value and the gradient with respect to it.
+    fn gradients(&self, inputs: [&Tensor; 2], value: &Tensor, grad: &Tensor) -> Result<Gradients>;
 }
 
-/// A value, row-major, and its shape, as a function of the two `inputs` and the `further` ones.
+/// The gradients with respect to the inputs of an operation; `None` for an input that needs none.
+pub(crate) struct Gradients {
+    /// Those with respect to the two inputs.
+    pub(crate) inputs: [Option<Tensor>; 2],
+    /// Those with respect to the further inputs, in their order.
+    pub(crate) further: Vec<Option<Tensor>>,
+}
+
+/// A value, row-major, and its shape, as a function of two `inputs` and `further` ones.
 pub(crate) fn apply_many(
     value: (CpuStorage, Shape),
     inputs: [&Tensor; 2],
@@ -47,8 +49,8 @@ impl<B: BackwardMany> Backward<3> for Many<B> {
     const NAME: &'static str = B::NAME;
 
     fn gradients(&self, [a, b, stand_in]: [&Tensor; 3], value: &Tensor, grad: &Tensor) -> Result<[Option<Tensor>; 3]> {
-        let ([of_a, of_b], of_further) = self.backward.gradients([a, b], value, grad)?;
-        let key = if stand_in.track_op() { Some(self.pending.store(of_further)?) } else { None };
+        let Gradients { inputs: [of_a, of_b], further } = self.backward.gradients([a, b], value, grad)?;
+        let key = if stand_in.track_op() { Some(self.pending.store(further)?) } else { None };
         Ok([of_a, of_b, key])
     }
 }
@@ -57,37 +59,37 @@ impl<B: BackwardMany> Backward<3> for Many<B> {
 ///
 /// Several backward passes may go through one graph at a time: each has a key of its own.
 #[derive(Clone, Debug, Default)]
-struct Pending(Arc<Mutex<Gradients>>);
+struct Pending(Arc<Mutex<Registry>>);
 
 #[derive(Debug, Default)]
-struct Gradients {
+struct Registry {
     last_key: u32,
-    by_key: HashMap<u32, Vec<Option<Tensor>>>,
+    gradients: HashMap<u32, Vec<Option<Tensor>>>,
 }
 
 impl Pending {
-    fn lock(&self) -> MutexGuard<'_, Gradients> {
+    fn lock(&self) -> MutexGuard<'_, Registry> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Keeps the gradients and returns their key.
     fn store(&self, gradients: Vec<Option<Tensor>>) -> Result<Tensor> {
-        let mut pending = self.lock();
+        let mut registry = self.lock();
         // f32 represents every integer up to 2^24.
-        pending.last_key = (pending.last_key + 1) % (1 << 24);
-        let key = pending.last_key;
-        pending.by_key.insert(key, gradients);
+        registry.last_key = (registry.last_key + 1) % (1 << 24);
+        let key = registry.last_key;
+        registry.gradients.insert(key, gradients);
         Tensor::new(key as f32, &Device::Cpu)
     }
 
     /// The gradients of inputs `first` and `first + 1`; the pair at 0 is the last to be taken.
     fn take(&self, key: &Tensor, first: usize) -> Result<[Option<Tensor>; 2]> {
         let key = key.to_scalar::<f32>()? as u32;
-        let mut pending = self.lock();
-        let mut take = |i: usize| pending.by_key.get_mut(&key)?.get_mut(i)?.take();
+        let mut registry = self.lock();
+        let mut take = |i: usize| registry.gradients.get_mut(&key)?.get_mut(i)?.take();
         let pair = [take(first), take(first + 1)];
         if first == 0 {
-            pending.by_key.remove(&key);
+            registry.gradients.remove(&key);
         }
         Ok(pair)
     }

@@ -74,7 +74,7 @@ pub use linalg::{
 };
 pub use log_sum_exp::log_sum_exp;
 pub(crate) use lu_product::lu_product;
-pub(crate) use many::{BackwardMany, apply_many};
+pub(crate) use many::{BackwardMany, Gradients, apply_many};
 pub(crate) use planar::{planar, planar_is_fused};
 pub use product::product;
 pub use qr::qr;

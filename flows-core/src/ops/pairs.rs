@@ -39,7 +39,7 @@ impl<'a, T: Real> Pairs<'a, T> {
 
     /// The gradient with respect to the parameters, given that with respect to the pair of each element.
     fn sum(&self, of_pairs: Vec<T>) -> Vec<T> {
-        if self.repeated.is_empty() {
+        if of_pairs.len() == self.parameters.len() {
             return of_pairs;
         }
         let mut sum = vec![T::zero(); self.parameters.len()];

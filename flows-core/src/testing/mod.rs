@@ -192,7 +192,8 @@ fn furthest_gradient(
             let numeric = (4.0 * central(0.5 * STEP)? - central(STEP)?) / 3.0;
             // Relative to the larger of the two gradients.
             let d = (numeric - grad[i]).abs() / numeric.abs().max(grad[i].abs()).max(1.0);
-            let entry = Entry::of_element(format!("the gradient with respect to {name}"), var.dims(), i, numeric, grad[i]);
+            let entry =
+                Entry::of_element(format!("the gradient with respect to {name}"), var.dims(), i, numeric, grad[i]);
             let entry = entry.off_by(d);
             worst = if entry.off > worst.off { entry } else { worst };
         }

@@ -17,7 +17,7 @@ use super::sequential::ROWS;
 use crate::nn::{Mode, with_steps};
 use crate::ops::cpu::{Real, with_slice, with_slices};
 use crate::ops::kernel::{Backward, Precomputed};
-use crate::ops::{BackwardMany, apply_many};
+use crate::ops::{BackwardMany, Gradients, apply_many};
 use crate::{Result, ops};
 use candle_core::{CpuStorage, DType, Shape, Tensor, Var};
 use rayon::prelude::*;
@@ -85,8 +85,8 @@ struct Later {
 }
 
 impl Later {
-    /// The gradients with respect to z and to the context's term (if there is one), and to the weights.
-    fn sweep(&self, [z, given]: [&Tensor; 2], grad: &Tensor) -> Result<([Option<Tensor>; 2], Vec<Option<Tensor>>)> {
+    /// The gradients with respect to z, to the context's term (empty if there is none) and to the weights.
+    fn sweep(&self, [z, given]: [&Tensor; 2], grad: &Tensor) -> Result<Gradients> {
         let made = &self.map.made;
         let vars = made.weights().into_iter().map(|weight| Var::from_tensor(&weight.detach()));
         let vars: Vec<Var> = vars.collect::<candle_core::Result<_>>()?;
@@ -99,19 +99,17 @@ impl Later {
         let (gx, gl) = unpack(grad, z.dims2()?)?;
         let grads = ops::gradients(&((x * gx)?.sum_all()? + (log_det * gl)?.sum_all()?)?)?;
         let of_given = given.and_then(|given| grads.get(&given).cloned());
-        Ok(([grads.get(&at).cloned(), of_given], vars.iter().map(|var| grads.get(var).cloned()).collect()))
+        Ok(Gradients {
+            inputs: [grads.get(&at).cloned(), of_given],
+            further: vars.iter().map(|var| grads.get(var).cloned()).collect(),
+        })
     }
 }
 
 impl BackwardMany for Later {
     const NAME: &'static str = "autoregressive-sample";
 
-    fn gradients(
-        &self,
-        inputs: [&Tensor; 2],
-        _: &Tensor,
-        grad: &Tensor,
-    ) -> candle_core::Result<([Option<Tensor>; 2], Vec<Option<Tensor>>)> {
+    fn gradients(&self, inputs: [&Tensor; 2], _: &Tensor, grad: &Tensor) -> candle_core::Result<Gradients> {
         self.sweep(inputs, grad).map_err(candle_core::Error::wrap)
     }
 }

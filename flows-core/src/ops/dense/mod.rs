@@ -3,7 +3,7 @@
 use super::accumulate::gradient;
 use super::activation::FusedActivation;
 use super::cpu::{Real, with_slice};
-use super::many::{BackwardMany, apply_many};
+use super::many::{BackwardMany, Gradients, apply_many};
 use super::matmul::{Operand, add_product};
 use super::operation::with_elements;
 use super::staircase::Staircase;
@@ -249,12 +249,7 @@ struct Dense {
 }
 
 impl Dense {
-    /// The gradients with respect to x and the shift, and those with respect to the weights and biases.
-    fn backward<T: Real>(
-        &self,
-        [x, shift]: [&Tensor; 2],
-        grad: &Tensor,
-    ) -> candle_core::Result<([Option<Tensor>; 2], Vec<Option<Tensor>>)> {
+    fn backward<T: Real>(&self, [x, shift]: [&Tensor; 2], grad: &Tensor) -> candle_core::Result<Gradients> {
         let mut g = with_slice::<T, _>(grad, <[T]>::to_vec)?;
         let (mut of_each, mut of_shift) = (Vec::new(), None);
         for (i, (step, [a, b])) in self.steps.iter().zip(&self.kept).enumerate().rev() {
@@ -281,19 +276,14 @@ impl Dense {
             }
         }
         let of_x = if x.track_op() { Some(T::tensor(g, x.shape())?) } else { None };
-        Ok(([of_x, of_shift], of_each.into_iter().rev().flatten().collect()))
+        Ok(Gradients { inputs: [of_x, of_shift], further: of_each.into_iter().rev().flatten().collect() })
     }
 }
 
 impl BackwardMany for Dense {
     const NAME: &'static str = "dense";
 
-    fn gradients(
-        &self,
-        inputs: [&Tensor; 2],
-        _: &Tensor,
-        grad: &Tensor,
-    ) -> candle_core::Result<([Option<Tensor>; 2], Vec<Option<Tensor>>)> {
+    fn gradients(&self, inputs: [&Tensor; 2], _: &Tensor, grad: &Tensor) -> candle_core::Result<Gradients> {
         match grad.dtype() {
             DType::F32 => self.backward::<f32>(inputs, grad),
             _ => self.backward::<f64>(inputs, grad),

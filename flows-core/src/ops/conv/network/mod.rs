@@ -4,7 +4,7 @@ use super::super::accumulate::gradient_of;
 use super::super::activation::FusedActivation;
 use super::super::cpu::{Real, with_slice};
 use super::super::elements;
-use super::super::many::{BackwardMany, apply_many};
+use super::super::many::{BackwardMany, Gradients, apply_many};
 use super::super::operation::with_elements;
 use super::geometry::Geometry;
 use super::kernels::{self, Finish};
@@ -315,12 +315,7 @@ struct ConvNetwork<T> {
 impl<T: Real> BackwardMany for ConvNetwork<T> {
     const NAME: &'static str = "conv-network";
 
-    fn gradients(
-        &self,
-        [x, _]: [&Tensor; 2],
-        y: &Tensor,
-        grad: &Tensor,
-    ) -> candle_core::Result<([Option<Tensor>; 2], Vec<Option<Tensor>>)> {
+    fn gradients(&self, [x, _]: [&Tensor; 2], y: &Tensor, grad: &Tensor) -> candle_core::Result<Gradients> {
         let wants_input = x.track_op();
         let mut of_each = Vec::new();
         let g = with_elements([x, y, grad], |[x, y, grad]: [&[T]; 3]| {
@@ -336,7 +331,7 @@ impl<T: Real> BackwardMany for ConvNetwork<T> {
             candle_core::Result::Ok(g)
         })??;
         let of_x = if wants_input { Some(T::tensor(g, x.shape())?) } else { None };
-        Ok(([of_x, None], of_each.into_iter().rev().flatten().collect()))
+        Ok(Gradients { inputs: [of_x, None], further: of_each.into_iter().rev().flatten().collect() })
     }
 }
 
