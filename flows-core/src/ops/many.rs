@@ -82,13 +82,13 @@ impl Pending {
         Tensor::new(key as f32, &Device::Cpu)
     }
 
-    /// The gradients of inputs `first` and `first + 1`; the pair at 0 is the last to be taken.
-    fn take(&self, key: &Tensor, first: usize) -> Result<[Option<Tensor>; 2]> {
+    /// The gradients of inputs `first` and `first + 1`; the others are dropped if this pair `is_last`.
+    fn take(&self, key: &Tensor, first: usize, is_last: bool) -> Result<[Option<Tensor>; 2]> {
         let key = key.to_scalar::<f32>()? as u32;
         let mut registry = self.lock();
         let mut take = |i: usize| registry.gradients.get_mut(&key)?.get_mut(i)?.take();
         let pair = [take(first), take(first + 1)];
-        if first == 0 {
+        if is_last {
             registry.gradients.remove(&key);
         }
         Ok(pair)
@@ -115,7 +115,53 @@ impl Backward<3> for Link {
     const NAME: &'static str = "further-inputs";
 
     fn gradients(&self, [before, ..]: [&Tensor; 3], _: &Tensor, grad: &Tensor) -> Result<[Option<Tensor>; 3]> {
-        let [one, other] = self.pending.take(grad, self.first)?;
-        Ok([before.track_op().then(|| grad.clone()), one, other])
+        // The backward pass goes through the links before this one if their inputs are in the graph.
+        let goes_on = before.track_op();
+        let [one, other] = self.pending.take(grad, self.first, !goes_on)?;
+        Ok([goes_on.then(|| grad.clone()), one, other])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Var;
+    use std::thread;
+
+    /// The backward pass of `x_0 + 2 x_1 + 3 x_2 + ...`.
+    struct Weighted(usize);
+
+    impl BackwardMany for Weighted {
+        const NAME: &'static str = "weighted";
+
+        fn gradients(&self, _: [&Tensor; 2], _: &Tensor, grad: &Tensor) -> Result<Gradients> {
+            let times = |i: usize| Ok(Some((grad * (i + 1) as f64)?));
+            Ok(Gradients { inputs: [times(0)?, times(1)?], further: (2..self.0).map(times).collect::<Result<_>>()? })
+        }
+    }
+
+    #[test]
+    fn each_input_gets_its_gradient_in_each_of_several_passes() -> Result<()> {
+        for (count, constants) in [(2, 0..0), (3, 0..0), (6, 0..0), (7, 2..5), (7, 5..7), (8, 2..8)] {
+            let vars: Vec<Var> = (0..count).map(|i| Var::new(i as f64, &Device::Cpu)).collect::<Result<_>>()?;
+            let input = |i: usize| if constants.contains(&i) { vars[i].detach() } else { vars[i].as_tensor().clone() };
+            let inputs: Vec<Tensor> = (0..count).map(input).collect();
+            let value: f64 = (0..count).map(|i| (i * (i + 1)) as f64).sum();
+            let value = (CpuStorage::F64(vec![value]), Shape::from(()));
+            let y = apply_many(value, [&inputs[0], &inputs[1]], &inputs[2..], Weighted(count))?;
+            let pass = |factor: f64| -> Result<()> {
+                let gradients = (&y * factor)?.backward()?;
+                for i in (0..count).filter(|i| !constants.contains(i)) {
+                    let gradient = gradients.get(&vars[i]).map(Tensor::to_scalar::<f64>).transpose()?;
+                    assert_eq!(gradient, Some(factor * (i + 1) as f64), "input {i} of {count}");
+                }
+                Ok(())
+            };
+            thread::scope(|scope| {
+                let threads: Vec<_> = (1..=4).map(|factor| scope.spawn(move || pass(f64::from(factor)))).collect();
+                threads.into_iter().try_for_each(|thread| thread.join().expect("the pass does not panic"))
+            })?;
+        }
+        Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! Differentiable tensor operations that candle lacks, has wrong, or does slowly.
+//! Differentiable tensor operations that candle lacks, gets wrong or does slowly.
 
 mod accumulate;
 mod activation;

@@ -152,3 +152,54 @@ pub fn with_elements<T: Real, R, const M: usize>(tensors: [&Tensor; M], f: impl 
     let tensors = tensors.iter().map(|tensor| tensor.contiguous()).collect::<Result<Vec<_>>>()?;
     with_slices(&tensors, |slices| f(std::array::from_fn(|i| slices[i])))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::{Device, Var};
+
+    /// `2 x`.
+    struct Double;
+
+    impl Kernel<1> for Double {
+        const NAME: &'static str = "double";
+
+        fn value<T: Real>(&self, [x]: [View<'_, T>; 1]) -> Result<(Vec<T>, Shape)> {
+            Ok((x.values.iter().map(|&x| x + x).collect(), x.shape.clone()))
+        }
+    }
+
+    impl Backward<1> for Double {
+        const NAME: &'static str = "double";
+
+        fn gradients(&self, _: [&Tensor; 1], _: &Tensor, grad: &Tensor) -> Result<[Option<Tensor>; 1]> {
+            Ok([Some((grad * 2.0)?)])
+        }
+    }
+
+    #[test]
+    fn misuse_is_an_error_and_not_a_panic() -> Result<()> {
+        let message = |result: Result<Tensor>| result.expect_err("an error").to_string();
+        let x = Var::new(&[1f32, 2.0], &Device::Cpu)?;
+        let y = x.apply_op1(Operation(Double))?;
+        assert_eq!(y.to_vec1::<f32>()?, [2.0, 4.0]);
+        let error = y.backward().expect_err("no gradient").to_string();
+        assert!(error.contains("double has no gradient"), "{error}");
+        let error = message(x.to_dtype(DType::U32)?.apply_op1(Operation(Double)));
+        assert!(error.contains("to_dtype"), "{error}");
+        let known = Precomputed::new((CpuStorage::F32(vec![2.0, 4.0]), Shape::from(2)), Double);
+        assert_eq!(x.apply_op1_no_bwd(&known)?.to_vec1::<f32>()?, [2.0, 4.0]);
+        let error = message(x.apply_op1_no_bwd(&known));
+        assert!(error.contains("applied twice"), "{error}");
+        Ok(())
+    }
+
+    #[test]
+    fn a_value_known_before_has_its_gradient() -> Result<()> {
+        let x = Var::new(&[1f64, 2.0], &Device::Cpu)?;
+        let y = x.apply_op1(Precomputed::new((CpuStorage::F64(vec![2.0, 4.0]), Shape::from(2)), Double))?;
+        let gradients = y.sqr()?.sum_all()?.backward()?;
+        assert_eq!(gradients.get(&x).map(Tensor::to_vec1::<f64>).transpose()?, Some(vec![8.0, 16.0]));
+        Ok(())
+    }
+}

@@ -23,25 +23,25 @@ use candle_core::{CpuStorage, DType, Shape, Tensor, Var};
 use rayon::prelude::*;
 use std::sync::Arc;
 
-/// Puts a solution `(x, log_det)` of the forward direction into the graph; `given` is the context's term of the network's
-/// first layer.
+/// Attaches a solution `(x, log_det)` of the forward direction to the graph; `given` is the context's term of the
+/// network's first layer.
 ///
-/// Samples are mostly drawn without a backward pass, and nothing says whether one will follow, because weights are
-/// always variables: the pass of F waits until then.
+/// Samples are mostly drawn without a backward pass, but whether one follows cannot be told, because weights are
+/// always variables: the pass of F is deferred to the backward pass.
 pub(super) fn attach(
     map: &Arc<Map>,
     z: &Tensor,
     given: Option<&Tensor>,
     solution: (Tensor, Tensor),
 ) -> Result<(Tensor, Tensor)> {
-    // Weights of the family itself can only be reached by a pass through the graph.
+    // The weights of the family itself are only reached by a pass that is in the graph now.
     if map.univariate.structure().is_some() {
         return attach_now(map, z, given, &solution);
     }
     let weights: Vec<Tensor> = map.made.weights().into_iter().cloned().collect();
     let (z, none) = (z.contiguous()?, Tensor::zeros(0, z.dtype(), z.device())?);
     let (value, inputs) = (pack(&solution)?, [&z, given.unwrap_or(&none)]);
-    unpack(&apply_many(value, inputs, &weights, Later { map: map.clone(), solution })?, z.dims2()?)
+    unpack(&apply_many(value, inputs, &weights, Deferred { map: map.clone(), solution })?, z.dims2()?)
 }
 
 /// [`attach`] with the pass of F in the graph.
@@ -73,18 +73,18 @@ fn pack((x, log_det): &(Tensor, Tensor)) -> candle_core::Result<(CpuStorage, Sha
     Ok((storage, Shape::from(x.elem_count() + log_det.elem_count())))
 }
 
-/// x (B, D) and its log-determinant (B), or their gradients, from one tensor that has the second behind the first.
+/// x (B, D) and its log-determinant (B), or their gradients, from their concatenation.
 fn unpack(packed: &Tensor, (batch, d): (usize, usize)) -> Result<(Tensor, Tensor)> {
     Ok((packed.narrow(0, 0, batch * d)?.reshape((batch, d))?, packed.narrow(0, batch * d, batch)?))
 }
 
 /// The solution as a function of z, of the context's term and of all weights of the network.
-struct Later {
+struct Deferred {
     map: Arc<Map>,
     solution: (Tensor, Tensor),
 }
 
-impl Later {
+impl Deferred {
     /// The gradients with respect to z, to the context's term (empty if there is none) and to the weights.
     fn sweep(&self, [z, given]: [&Tensor; 2], grad: &Tensor) -> Result<Gradients> {
         let made = &self.map.made;
@@ -106,7 +106,7 @@ impl Later {
     }
 }
 
-impl BackwardMany for Later {
+impl BackwardMany for Deferred {
     const NAME: &'static str = "autoregressive-sample";
 
     fn gradients(&self, inputs: [&Tensor; 2], _: &Tensor, grad: &Tensor) -> candle_core::Result<Gradients> {
@@ -125,7 +125,7 @@ struct Solution {
 }
 
 impl Solution {
-    /// v, (B, D), and h, (B), from the gradients g and h, packed as [`unpack`] expects.
+    /// v, (B, D), and h, (B), from the concatenated gradients g and h.
     fn solve<T: Real>(&self, z: &Tensor, grad: &Tensor) -> Result<(Tensor, Tensor)> {
         let (batch, d) = z.dims2()?;
         let (g, h) = unpack(grad, (batch, d))?;

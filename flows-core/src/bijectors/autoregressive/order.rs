@@ -1,11 +1,11 @@
-//! A test of whether a network is autoregressive.
+//! Whether a network is autoregressive.
 
 use crate::nn::{Mode, Network, Scope};
 use crate::{Error, Result, Rng};
 use candle_core::{DType, Tensor};
 
-/// Passes if the network's `parameters` outputs of each dimension depend only on the dimensions before it in the
-/// sequence: on a random input, they do not change if the other dimensions do.
+/// Passes if the network's `parameters` outputs of each dimension depend on the dimensions before it in the sequence
+/// alone: on random inputs, no change of the others changes them.
 pub(super) fn check(
     network: &dyn Network,
     sequence: &[usize],
@@ -26,7 +26,7 @@ pub(super) fn check(
     };
     let before = outputs(&x)?;
     let mut columns: Vec<Tensor> = (0..d).map(|i| x.narrow(1, i, 1)).collect::<candle_core::Result<_>>()?;
-    // From the last dimension to the first: those changed so far must not have changed the outputs of earlier ones.
+    // From the last dimension to the first: what has changed by then must not have changed what comes earlier.
     for (place, &dimension) in sequence.iter().enumerate().rev() {
         columns[dimension] = (&columns[dimension] + 1.0)?;
         let after = outputs(&Tensor::cat(&columns, 1)?)?;
@@ -37,8 +37,8 @@ pub(super) fn check(
             if changed {
                 return Err(Error::Config(format!(
                     "the network is not autoregressive in this order: its parameters of dimension {earlier} depend on \
-                     dimension {dimension}{}",
-                    if earlier == dimension { " itself" } else { ", which comes after it" }
+                     dimension {dimension}, which comes {}",
+                    if earlier == dimension { "with it" } else { "after it" }
                 )));
             }
         }

@@ -8,9 +8,9 @@ use crate::{Error, Result};
 use candle_core::{Shape, Tensor};
 use rayon::prelude::*;
 
-/// Rows that one task takes through the whole network, so few that its units stay in the cache.
+/// Rows that one task takes through the whole network, few enough that the units stay in the cache.
 pub(super) const ROWS: usize = 64;
-/// Rows at a time for families that are evaluated on tensors, where the cost is that of each call.
+/// Rows at a time for families evaluated on tensors, whose cost is per tensor.
 const ROWS_ON_TENSORS: usize = 1024;
 
 /// Rows that one task computes.

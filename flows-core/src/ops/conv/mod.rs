@@ -28,7 +28,7 @@ pub use network::{ConvLayer, Outside, conv_network};
 ///
 /// # Errors
 /// When shapes do not agree, the batch is empty, the kernel is larger than the padded image, or the
-/// padding as large as the kernel.
+/// padding is as large as the kernel.
 pub fn conv2d(
     x: &Tensor,
     weight: &Tensor,
@@ -64,7 +64,7 @@ pub fn conv2d(
 ///
 /// # Errors
 /// When shapes do not agree, the batch is empty, the dilated kernel is larger than the padded signal,
-/// or the padding as large as the dilated kernel.
+/// or the padding is as large as the dilated kernel.
 pub fn conv1d(
     x: &Tensor,
     weight: &Tensor,
