@@ -65,17 +65,17 @@ struct Sizes {
     batch: usize,
     channels: usize,
     /// The product of the other dimensions.
-    places: usize,
+    positions: usize,
 }
 
 impl Sizes {
     fn of(shape: &Shape) -> Self {
         let dims = shape.dims();
-        Self { batch: dims[0], channels: dims[1], places: dims[2..].iter().product() }
+        Self { batch: dims[0], channels: dims[1], positions: dims[2..].iter().product() }
     }
 
     fn event(&self) -> usize {
-        self.channels * self.places
+        self.channels * self.positions
     }
 
     /// The elements that one task takes, of whole events: the shape decides, not the number of threads, so that
@@ -85,22 +85,22 @@ impl Sizes {
     }
 }
 
-/// For each channel c the sums of both parts of `term(c, x, y)` over batch and places.
+/// For each channel c the sums of both parts of `term(c, x, y)` over batch and positions.
 fn channel_sums<T: Real>(x: &[T], y: &[T], sizes: Sizes, term: impl Fn(usize, T, T) -> (T, T) + Sync) -> Vec<[f64; 2]> {
     const LANES: usize = 8;
-    let Sizes { channels, places, .. } = sizes;
+    let Sizes { channels, positions, .. } = sizes;
     let event = sizes.event();
     let block = |x: &[T], y: &[T]| {
         let mut sums = vec![[0.0; 2]; channels];
         for (x, y) in x.chunks_exact(event).zip(y.chunks_exact(event)) {
-            if places == 1 {
+            if positions == 1 {
                 for (c, (sum, (&x, &y))) in sums.iter_mut().zip(x.iter().zip(y)).enumerate() {
                     let (a, b) = term(c, x, y);
                     *sum = [sum[0] + a.wide(), sum[1] + b.wide()];
                 }
                 continue;
             }
-            let rows = x.chunks_exact(places).zip(y.chunks_exact(places));
+            let rows = x.chunks_exact(positions).zip(y.chunks_exact(positions));
             for (c, (sum, (x, y))) in sums.iter_mut().zip(rows).enumerate() {
                 // Sums side by side, which the compiler turns into vector instructions.
                 let mut lanes = [[T::zero(); LANES]; 2];
@@ -149,19 +149,19 @@ impl Kernel<3> for ChannelAffine {
 
     fn value<T: Real>(&self, [x, scale, shift]: [View<'_, T>; 3]) -> candle_core::Result<(Vec<T>, Shape)> {
         let sizes = Sizes::of(x.shape);
-        let (event, places, size) = (sizes.event(), sizes.places, sizes.block());
+        let (event, positions, size) = (sizes.event(), sizes.positions, sizes.block());
         let (scale, shift) = (scale.values, shift.values);
         let mut y = vec![T::zero(); x.values.len()];
         y.par_chunks_mut(size).zip(x.values.par_chunks(size)).for_each(|(y, x)| {
             for (y, x) in y.chunks_exact_mut(event).zip(x.chunks_exact(event)) {
                 let channels = scale.iter().zip(shift);
-                if places == 1 {
+                if positions == 1 {
                     for ((y, &x), (&scale, &shift)) in y.iter_mut().zip(x).zip(channels) {
                         *y = x * scale + shift;
                     }
                     continue;
                 }
-                let rows = y.chunks_exact_mut(places).zip(x.chunks_exact(places));
+                let rows = y.chunks_exact_mut(positions).zip(x.chunks_exact(positions));
                 for ((y, x), (&scale, &shift)) in rows.zip(channels) {
                     for (y, &x) in y.iter_mut().zip(x) {
                         *y = x * scale + shift;
@@ -211,7 +211,7 @@ impl Kernel<1> for Moments {
 
     fn value<T: Real>(&self, [View { values: x, shape }]: [View<'_, T>; 1]) -> candle_core::Result<(Vec<T>, Shape)> {
         let sizes = Sizes::of(shape);
-        let count = (sizes.batch * sizes.places) as f64;
+        let count = (sizes.batch * sizes.positions) as f64;
         let means: Vec<f64> = channel_sums(x, x, sizes, |_, x, _| (x, x)).iter().map(|s| s[0] / count).collect();
         let centres: Vec<T> = means.iter().map(|&m| T::of(m)).collect();
         let squares = channel_sums(x, x, sizes, |c, x, _| {
@@ -233,8 +233,8 @@ impl Kernel<1> for Moments {
         moments: &Tensor,
         grad: &Tensor,
     ) -> candle_core::Result<[Option<Tensor>; 1]> {
-        let Sizes { batch, places, .. } = Sizes::of(x.shape());
-        let each = 1.0 / (batch * places) as f64;
+        let Sizes { batch, positions, .. } = Sizes::of(x.shape());
+        let each = 1.0 / (batch * positions) as f64;
         let scale = (grad.get(1)? * (2.0 * each))?.detach();
         let shift = ((grad.get(0)? * each)? - (&scale * moments.get(0)?)?)?.detach();
         Ok([Some(x.detach().apply_op3_no_bwd(&scale, &shift, &Operation(ChannelAffine))?)])
@@ -253,9 +253,10 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(24))]
         #[test]
         fn as_the_plain_compositions(
-            batch in 1usize..40, channels in 1usize..6, places in prop::collection::vec(1usize..24, 0..3), seed: u64,
+            batch in 1usize..40, channels in 1usize..6, positions in prop::collection::vec(1usize..24, 0..3), seed: u64,
         ) {
-            compare([&[batch, channels], places.as_slice()].concat(), seed).map_err(|e| TestCaseError::fail(e.to_string()))?;
+            let shape = [&[batch, channels], positions.as_slice()].concat();
+            compare(shape, seed).map_err(|e| TestCaseError::fail(e.to_string()))?;
         }
     }
 

@@ -58,8 +58,8 @@ pub(super) struct Evaluated<'a, T> {
     pub(super) logs: &'a mut [T],
 }
 
-/// The values of all elements followed by their log-derivatives, which `f` returns for an element and its pair; `finish`
-/// is then called for each chunk.
+/// The values of all elements followed by their log-derivatives, which `f` returns for an element and its pair;
+/// `finish` is then called for each chunk.
 #[inline]
 pub(super) fn evaluate<T: Real>(
     x: &[T],
@@ -99,8 +99,8 @@ pub(super) struct ChunkGradient<'a, T> {
     pub(super) pairs: &'a mut [[T; 2]],
 }
 
-/// The gradients with respect to the elements and to the parameters. `f` returns those of an element and its pair, given
-/// the gradients with respect to its value and log-derivative; `finish` is then called for each chunk.
+/// The gradients with respect to the elements and to the parameters. `f` returns those of an element and its pair,
+/// given the gradients with respect to its value and log-derivative; `finish` is then called for each chunk.
 #[inline]
 pub(super) fn gradients<T: Real>(
     x: &[T],

@@ -1,8 +1,9 @@
 //! Roots of increasing functions of one number, many at once.
 //!
 //! Three searches do not go through [`increasing_root`]. Those of the sigmoid mixture and of
-//! [`numerical_inverse`](crate::bijectors::univariate::numerical_inverse) evaluate their function at many points at once, in vector
-//! registers and on tensors. Those for quantiles need no bracket: Newton's method converges from one side there.
+//! [`numerical_inverse`](crate::bijectors::univariate::numerical_inverse) evaluate their function at many points at
+//! once, in vector registers and on tensors. Those for quantiles need no bracket: Newton's method converges from one
+//! side there.
 
 use rayon::prelude::*;
 

@@ -42,8 +42,8 @@ impl Simd {
     /// ```
     ///
     /// # Errors
-    /// When `FLOWS_SIMD` is not one of the names, or the processor lacks the instructions. Programs end with this error;
-    /// kernels, which cannot, warn once on standard error and use the widest.
+    /// When `FLOWS_SIMD` is not one of the names, or the processor lacks the instructions. Programs end with this
+    /// error; kernels, which cannot, warn once on standard error and use the widest.
     pub fn chosen() -> Result<Self> {
         static CHOSEN: LazyLock<std::result::Result<Simd, String>> = LazyLock::new(|| match env::var_os(VARIABLE) {
             None => Ok(Simd::widest()),
@@ -229,8 +229,8 @@ pub(crate) fn zip_map_in_place<T: Real>(a: &mut [T], b: &[T], f: impl Fn(T, T) -
     });
 }
 
-/// The `len` elements that `write` writes, which must write all of each part. The memory is not cleared first, which would
-/// be done by one thread.
+/// The `len` elements that `write` writes, which must write all of each part. The memory is not cleared first, which
+/// would be done by one thread.
 fn written<T: Real>(len: usize, write: &(dyn Fn(usize, &mut [MaybeUninit<T>]) + Sync)) -> Vec<T> {
     let mut out = Vec::with_capacity(len);
     chunks(&mut out.spare_capacity_mut()[..len], CHUNK, write);
@@ -240,8 +240,8 @@ fn written<T: Real>(len: usize, write: &(dyn Fn(usize, &mut [MaybeUninit<T>]) + 
     out
 }
 
-/// The `len` elements that `write` writes, each of them once; it returns how many it has written. The memory is not cleared
-/// first, which would be done by one thread.
+/// The `len` elements that `write` writes, each of them once; it returns how many it has written. The memory is not
+/// cleared first, which would be done by one thread.
 pub(crate) fn filled<T: Real>(len: usize, write: impl FnOnce(&mut [MaybeUninit<T>]) -> usize) -> Vec<T> {
     let mut out = Vec::with_capacity(len);
     assert_eq!(write(&mut out.spare_capacity_mut()[..len]), len, "an operation did not write all of its result");

@@ -38,8 +38,8 @@ pub fn check_arguments(mut program: Command, presets: &[Presets]) -> Result<()> 
     Ok(())
 }
 
-/// Passes if every preset has a description, its settings (on `data`, unless it names data itself) pass `check`, and they
-/// are unchanged after they are written and read.
+/// Passes if every preset has a description, its settings (on `data`, unless it names data itself) pass `check`, and
+/// they are unchanged after they are written and read.
 ///
 /// # Errors
 /// When one does not.

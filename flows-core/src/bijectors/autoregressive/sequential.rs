@@ -23,7 +23,8 @@ struct Block<'a, T> {
 }
 
 impl Map {
-    /// `(x, log|det dx/dz|)`, (B, D) and (B), without a graph; `given` is the context's term of the network's first layer.
+    /// `(x, log|det dx/dz|)`, (B, D) and (B), without a graph; `given` is the context's term of the network's first
+    /// layer.
     pub(super) fn solve<T: Real>(&self, z: &Tensor, given: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
         let (batch, d) = z.dims2()?;
         let given: Vec<Tensor> = given.map(Tensor::contiguous).transpose()?.into_iter().collect();

@@ -14,9 +14,9 @@ use rayon::prelude::*;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-/// About as many places make a tile.
+/// About as many positions make a tile.
 const COLUMNS: usize = 480;
-/// The smallest tile where there are more places, for long products.
+/// The smallest tile where there are more positions, for long products.
 const LEAST: usize = 256;
 /// About as many rows of columns are gathered for one product.
 const ROWS: usize = 288;
@@ -90,7 +90,7 @@ impl<'a, T: Real> Weights<'a, T> {
     }
 }
 
-/// y (B, O, places) from x (B, C, places) and weights (O, C, taps).
+/// y (B, O, positions) from x (B, C, positions) and weights (O, C, taps).
 pub(super) fn outputs<T: Real>(x: &[T], weight: &[T], geometry: &Geometry, finish: Finish<'_, T>) -> Vec<T> {
     // Scattering costs about twice as much as gathering.
     if !geometry.is_strided() && 2 * geometry.outputs < geometry.inputs && geometry.taps() > 1 {
@@ -100,7 +100,7 @@ pub(super) fn outputs<T: Real>(x: &[T], weight: &[T], geometry: &Geometry, finis
     }
 }
 
-/// x (B, C, places) from y (B, O, places) and weights (O, C, taps): the transpose of [`outputs`].
+/// x (B, C, positions) from y (B, O, positions) and weights (O, C, taps): the transpose of [`outputs`].
 pub(super) fn inputs<T: Real>(y: &[T], weight: &[T], geometry: &Geometry, finish: Finish<'_, T>) -> Vec<T> {
     if geometry.is_strided() || (2 * geometry.inputs < geometry.outputs && geometry.taps() > 1) {
         scattered(y, weight, geometry, finish)
@@ -123,9 +123,9 @@ pub(super) fn weights<T: Real>(x: &[T], y: &[T], geometry: &Geometry) -> Vec<T> 
 
 fn gathered<T: Real>(x: &[T], weights: Weights<'_, T>, geometry: &Geometry, finish: Finish<'_, T>) -> Vec<T> {
     let Geometry { batch, inputs, outputs, .. } = *geometry;
-    let (taps, places) = (geometry.taps(), geometry.output_places());
+    let (taps, positions) = (geometry.taps(), geometry.output_positions());
     let group = outputs.min(GROUP);
-    let some = (batch * places * outputs.div_ceil(group)).div_ceil(TASKS).clamp(LEAST, COLUMNS);
+    let some = (batch * positions * outputs.div_ceil(group)).div_ceil(TASKS).clamp(LEAST, COLUMNS);
     let tiling = Tiling::new(batch, geometry.output, some);
     let each = if geometry.is_pointwise() { inputs } else { ROWS.div_ceil(taps) };
     // Where there are too few outputs for several tasks, each task sums over some of the inputs.
@@ -137,7 +137,7 @@ fn gathered<T: Real>(x: &[T], weights: Weights<'_, T>, geometry: &Geometry, fini
             let channels = start..from.end.min(start + each);
             let weights = weights.block(geometry, &task.channels, &channels);
             let columns = if geometry.is_pointwise() {
-                rows(x, [inputs, places], &task.tile, channels, columns)
+                rows(x, [inputs, positions], &task.tile, channels, columns)
             } else {
                 let width = channels.len() * taps;
                 gather(x, geometry, &task.tile, channels, columns);
@@ -166,7 +166,7 @@ fn gathered<T: Real>(x: &[T], weights: Weights<'_, T>, geometry: &Geometry, fini
             out.resize(len, T::zero());
             sums.iter().for_each(|sum| out.iter_mut().zip(sum).for_each(|(out, &sum)| *out += sum));
         }
-        let length = task.tile.places.len();
+        let length = task.tile.positions.len();
         let of_image = |image: usize| {
             let channels = task.channels.clone().zip(out.chunks_exact(n));
             channels.map(move |(channel, out)| (channel, &out[image * length..][..length]))
@@ -174,7 +174,7 @@ fn gathered<T: Real>(x: &[T], weights: Weights<'_, T>, geometry: &Geometry, fini
         let rows = (0..task.tile.images.len()).flat_map(of_image);
         rows.zip(task.rows).map(|((channel, from), to)| finish.write(channel, from, to)).sum::<usize>()
     };
-    filled(batch * outputs * places, |y| {
+    filled(batch * outputs * positions, |y| {
         tiling.tasks(y, outputs, group).into_par_iter().map_init(Default::default, make).sum()
     })
 }
@@ -187,9 +187,9 @@ fn columns_of<'a, T: Real>(columns: &'a [T], geometry: &Geometry, width: usize, 
 
 fn scattered<T: Real>(y: &[T], weight: &[T], geometry: &Geometry, finish: Finish<'_, T>) -> Vec<T> {
     let Geometry { batch, inputs, outputs, .. } = *geometry;
-    let (taps, places, plane) = (geometry.taps(), geometry.output_places(), geometry.input_places());
+    let (taps, positions, plane) = (geometry.taps(), geometry.output_positions(), geometry.input_positions());
     // A task computes some channels of whole images.
-    let some = (batch * places).div_ceil(TASKS).clamp(LEAST, COLUMNS);
+    let some = (batch * positions).div_ceil(TASKS).clamp(LEAST, COLUMNS);
     let tiling = Tiling::whole(batch, geometry.output, some);
     let most = inputs.div_ceil(FEWEST.div_ceil(taps));
     let groups = TASKS.div_ceil(tiling.len()).min(most).max(inputs.div_ceil(ROWS.div_ceil(taps)));
@@ -213,7 +213,7 @@ fn scattered<T: Real>(y: &[T], weight: &[T], geometry: &Geometry, finish: Finish
             }
             let mut there = tile.clone();
             there.images = task.tile.images.start + tile.images.start..task.tile.images.start + tile.images.end;
-            let y = rows(y, [outputs, places], &there, 0..outputs, copied);
+            let y = rows(y, [outputs, positions], &there, 0..outputs, copied);
             let columns = &mut columns[..width * n];
             if geometry.is_strided() {
                 product(columns, width, y.t(), weight, false);
@@ -233,7 +233,7 @@ fn scattered<T: Real>(y: &[T], weight: &[T], geometry: &Geometry, finish: Finish
 
 fn correlated<T: Real>(x: &[T], y: &[T], geometry: &Geometry) -> Vec<T> {
     let Geometry { batch, inputs, outputs, .. } = *geometry;
-    let (taps, places) = (geometry.taps(), geometry.output_places());
+    let (taps, positions) = (geometry.taps(), geometry.output_positions());
     let group = inputs.div_ceil(inputs.div_ceil((ROWS / 2).div_ceil(taps)));
     let tiling = Tiling::new(batch, geometry.output, COLUMNS);
     // Runs of tiles, whose sums are added in their order.
@@ -245,9 +245,9 @@ fn correlated<T: Real>(x: &[T], y: &[T], geometry: &Geometry) -> Vec<T> {
             let mut sums = vec![T::zero(); outputs * width];
             for index in first..tiling.len().min(first + run) {
                 let tile = tiling.tile(index);
-                let y = rows(y, [outputs, places], &tile, 0..outputs, copied);
+                let y = rows(y, [outputs, positions], &tile, 0..outputs, copied);
                 let columns = if geometry.is_pointwise() {
-                    rows(x, [inputs, places], &tile, channels.clone(), columns)
+                    rows(x, [inputs, positions], &tile, channels.clone(), columns)
                 } else {
                     gather(x, geometry, &tile, channels.clone(), columns);
                     columns_of(columns, geometry, width, tile.columns())
@@ -274,8 +274,8 @@ fn correlated<T: Real>(x: &[T], y: &[T], geometry: &Geometry) -> Vec<T> {
     })
 }
 
-/// The sum of each channel of y (B, channels, `places`).
-pub(super) fn channel_sums<T: Real>(y: &[T], channels: usize, places: usize) -> Vec<T> {
+/// The sum of each channel of y (B, channels, `positions`).
+pub(super) fn channel_sums<T: Real>(y: &[T], channels: usize, positions: usize) -> Vec<T> {
     const LANES: usize = 16;
     let row = |row: &[T]| {
         let (chunks, rest) = row.as_chunks::<LANES>();
@@ -283,6 +283,6 @@ pub(super) fn channel_sums<T: Real>(y: &[T], channels: usize, places: usize) -> 
         chunks.iter().for_each(|chunk| lanes.iter_mut().zip(chunk).for_each(|(sum, &y)| *sum += y));
         lanes.iter().chain(rest).map(|&y| y.wide()).sum::<f64>()
     };
-    let sums: Vec<f64> = y.par_chunks(places).with_min_len(64).map(row).collect();
+    let sums: Vec<f64> = y.par_chunks(positions).with_min_len(64).map(row).collect();
     (0..channels).map(|c| T::of(sums[c..].iter().step_by(channels).sum())).collect()
 }

@@ -175,7 +175,7 @@ fn axis(length: usize, kernel: usize, stride: usize, padding: usize, dilation: u
     let span = (kernel - 1).saturating_mul(dilation).saturating_add(1);
     if padding >= span {
         return Err(Error::Config(format!(
-            "a padding of {padding} for a kernel that spans {span} places: give at most {}",
+            "a padding of {padding} for a kernel that spans {span} positions: give at most {}",
             span - 1
         )));
     }
@@ -183,8 +183,8 @@ fn axis(length: usize, kernel: usize, stride: usize, padding: usize, dilation: u
     match length.saturating_add(padding.saturating_mul(2)) {
         padded if padded >= span && length > 0 => Ok((padded - span) / stride + 1),
         padded => Err(Error::Config(format!(
-            "a kernel that spans {span} places is larger than an input of {length} padded to {padded}: give a larger \
-             input, a smaller kernel or more padding"
+            "a kernel that spans {span} positions is larger than an input of {length} padded to {padded}: give a \
+             larger input, a smaller kernel or more padding"
         ))),
     }
 }
@@ -195,8 +195,8 @@ fn transposed_axis(length: usize, kernel: usize, stride: usize, padding: usize) 
     let made = whole.and_then(|whole| whole.checked_sub(padding.checked_mul(2)?)).filter(|made| *made > 0);
     let Some(made) = made else {
         return Err(Error::Config(format!(
-            "the output of a transposed convolution of {length} places with a kernel of {kernel}, stride {stride} and \
-             padding {padding} is empty: give a larger input or less padding"
+            "the output of a transposed convolution of {length} positions with a kernel of {kernel}, stride {stride} \
+             and padding {padding} is empty: give a larger input or less padding"
         )));
     };
     axis(made, kernel, stride, padding, 1)?;
@@ -251,13 +251,13 @@ impl Convolution {
         if self.transposed { self.geometry.inputs } else { self.geometry.outputs }
     }
 
-    fn places(&self) -> [usize; 2] {
+    fn positions(&self) -> [usize; 2] {
         if self.transposed { self.geometry.input } else { self.geometry.output }
     }
 
     /// The shape of the result for an input of this rank.
     fn shape(&self, rank: usize) -> Shape {
-        let [height, width] = self.places();
+        let [height, width] = self.positions();
         let (batch, channels) = (self.geometry.batch, self.channels());
         if rank == 3 { (batch, channels, width).into() } else { (batch, channels, height, width).into() }
     }
@@ -266,7 +266,7 @@ impl Convolution {
     fn parts<T: Real>(&self, [x, weight, y, grad]: [&[T]; 4], wanted: [bool; 3]) -> [Option<Vec<T>>; 3] {
         let (geometry, grad) = (&self.geometry, self.activation.before(y, grad));
         let back = if self.transposed { kernels::outputs } else { kernels::inputs };
-        let [height, width] = self.places();
+        let [height, width] = self.positions();
         let of_x = || wanted[0].then(|| back(&grad, weight, geometry, Finish::NONE));
         let of_weight = || {
             wanted[1].then(|| match self.transposed {

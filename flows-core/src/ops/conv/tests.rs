@@ -131,7 +131,7 @@ proptest! {
         }
         let mut geometry = geometry(batch, inputs, outputs, [POINT, along]).map_err(failed)?;
         if transposed {
-            // The output of a transposed convolution has no places that the convolution would not see.
+            // The output of a transposed convolution has no positions that the convolution would not see.
             let made = (geometry.output[1] - 1) * geometry.stride[1] + geometry.kernel[1];
             prop_assume!(made > 2 * geometry.padding[1]);
             geometry.input[1] = made - 2 * geometry.padding[1];

@@ -212,8 +212,8 @@ fn evaluate<T: Real>(steps: &[Step], x: &[T], shift: &[T]) -> candle_core::Resul
     Ok(h.into_owned())
 }
 
-/// The value, and what the backward pass needs of each step: input and output of a linear one, the inputs of both layers
-/// of a residual one.
+/// The value, and what the backward pass needs of each step: input and output of a linear one, the inputs of both
+/// layers of a residual one.
 fn evaluate_and_keep<T: Real>(steps: &[Step], x: &[T], shift: &[T]) -> candle_core::Result<(Vec<T>, Vec<[Tensor; 2]>)> {
     let keep = |values: Vec<T>| {
         let shape = Shape::from(values.len());

@@ -1,9 +1,9 @@
 //! Elementary functions for the inner loops of kernels. For f32 they have no branches and no calls, so that
 //! the compiler turns loops over them into vector instructions (see [`dispatch`](super::simd::dispatch)).
 //!
-//! In f32 they are evaluated in f64 by short polynomials, interpolated at Chebyshev nodes, and are
-//! exact to one unit in the last place; in f64 they are those of the standard library and of libm,
-//! exact to two. Except in f64's gelu no multiplication is fused with an addition, so all machines give the same digits.
+//! In f32 they are evaluated in f64 by short polynomials, interpolated at Chebyshev nodes, and are exact to one unit in
+//! the last place; in f64 they are those of the standard library and of libm, exact to two. Except in f64's gelu no
+//! multiplication is fused with an addition, so all machines give the same digits.
 
 use candle_core::cpu::erf::{erf_f64, erfc_f64};
 use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI, LN_2, LOG2_E};

@@ -102,8 +102,8 @@ pub fn orthogonal(n: usize, rng: &mut Rng) -> Vec<f64> {
     (0..n * n).map(|e| q[(e / n, e % n)] * r[(e % n, e % n)].signum()).collect()
 }
 
-/// The orthogonal Q with the largest `tr(Q^T A)`, for a row-major n x n matrix A: the polar factor U V^T of its singular
-/// value decomposition. `None` if A is singular or not finite.
+/// The orthogonal Q with the largest `tr(Q^T A)`, for a row-major n x n matrix A: the polar factor U V^T of its
+/// singular value decomposition. `None` if A is singular or not finite.
 pub fn orthogonal_factor(matrix: &[f64], n: usize) -> Option<Vec<f64>> {
     let svd = MatRef::from_row_major_slice(matrix, n, n).svd().ok()?;
     let singular = svd.S().column_vector();

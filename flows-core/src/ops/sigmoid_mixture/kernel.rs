@@ -143,7 +143,8 @@ impl Block {
         }
     }
 
-    /// The log-gain t and the offset b of `y = e^t g(x) + b`, and the derivative of t with respect to its raw parameter.
+    /// The log-gain t and the offset b of `y = e^t g(x) + b`, and the derivative of t with respect to its raw
+    /// parameter.
     #[inline(always)]
     fn outer<T: Real>(&self) -> (Lanes, Lanes, Lanes) {
         let Mixture::Logistic(bound) = self.kernel.mixture else { return (ZERO, ZERO, ZERO) };

@@ -92,8 +92,8 @@ impl Case {
         Ok(())
     }
 
-    /// An extreme input or a NaN, in a row of the batch or of the context, changes neither values nor gradients of other
-    /// rows; and the results of a finite row have no NaN.
+    /// An extreme input or a NaN, in a row of the batch or of the context, changes neither values nor gradients of
+    /// other rows; and the results of a finite row have no NaN.
     ///
     /// # Errors
     /// When that does not hold.

@@ -48,7 +48,8 @@ impl Case {
             let tolerance = self.tolerances.of(dtype);
             close("initialize and inverse", &z, &bijector.inverse(&x, context.as_ref())?.0, tolerance)?;
             close("initialize again", &z, &bijector.initialize(&x, context.as_ref())?, tolerance)?;
-            // Both passes must start from the same buffers, which a pass may change (running statistics, singular vectors).
+            // Both passes must start from the same buffers, which a pass may change (running statistics, singular
+            // vectors).
             let before = parameters.snapshot()?;
             let (z, log_det) =
                 bijector.map(Direction::Inverse, &x, context.as_ref(), &mut Mode::training(&mut Rng::seed(8)))?;
@@ -63,8 +64,8 @@ impl Case {
         Ok(())
     }
 
-    /// Recomputing activations gives the same values, the same gradients with respect to weights, input and context, and
-    /// the same buffers and generator state as keeping them, in both directions, in evaluation and in training.
+    /// Recomputing activations gives the same values, the same gradients with respect to weights, input and context,
+    /// and the same buffers and generator state as keeping them, in both directions, in evaluation and in training.
     ///
     /// # Errors
     /// When it does not.

@@ -32,7 +32,7 @@ pub struct ConvLayer {
     pub bias: Tensor,
     /// (O), if the layer has a scale.
     pub log_scale: Option<Tensor>,
-    /// The distance in the input between adjacent places of the output.
+    /// The distance in the input between adjacent positions of the output.
     pub stride: usize,
     /// The width of the padding on each side.
     pub padding: usize,
@@ -203,13 +203,14 @@ impl ConvLayer {
                     return Ok(kernels::outputs(x, weight, geometry, finish));
                 }
                 let mut y = kernels::outputs(x, weight, geometry, Finish::NONE);
-                let (scales, places) = (self.scales::<T>()?, geometry.output_places());
-                let mut added: Vec<T> = bias.iter().flat_map(|&bias| std::iter::repeat_n(bias, places)).collect();
+                let (scales, positions) = (self.scales::<T>()?, geometry.output_positions());
+                let mut added: Vec<T> = bias.iter().flat_map(|&bias| std::iter::repeat_n(bias, positions)).collect();
                 if self.sees_ones(geometry) {
                     add_border(weight, geometry, &mut added);
                 }
-                y.par_chunks_mut(geometry.outputs * places).for_each(|image| {
-                    for ((row, added), &scale) in image.chunks_mut(places).zip(added.chunks(places)).zip(&scales) {
+                y.par_chunks_mut(geometry.outputs * positions).for_each(|image| {
+                    for ((row, added), &scale) in image.chunks_mut(positions).zip(added.chunks(positions)).zip(&scales)
+                    {
                         row.iter_mut().zip(added).for_each(|(y, &a)| *y = (*y + a) * scale);
                     }
                 });
@@ -238,14 +239,14 @@ impl ConvLayer {
         wanted: bool,
     ) -> candle_core::Result<(Vec<Option<Tensor>>, Vec<T>)> {
         self.activation.backward(y, &mut g);
-        let places = geometry.output_places();
+        let positions = geometry.output_positions();
         let mut log_scale = None;
         if let Some(tensor) = &self.log_scale {
             let products: Vec<T> = g.iter().zip(y).map(|(&g, &y)| g * y).collect();
-            let sums = kernels::channel_sums(&products, geometry.outputs, places);
+            let sums = kernels::channel_sums(&products, geometry.outputs, positions);
             log_scale = gradient_of(tensor, sums.into_iter().map(|v| v * T::of(3.0)).collect())?;
             let scales = self.scales::<T>()?;
-            for (row, &scale) in g.chunks_mut(places).zip(scales.iter().cycle()) {
+            for (row, &scale) in g.chunks_mut(positions).zip(scales.iter().cycle()) {
                 row.iter_mut().for_each(|g| *g *= scale);
             }
         }
@@ -259,47 +260,47 @@ impl ConvLayer {
         let of_x = || with_slice(&self.weight, |w| kernels::inputs(&g, w, geometry, Finish::NONE));
         let (gx, part) = rayon::join(|| wanted.then(of_x), || self.weight.track_op().then(of_weight));
         let weight = part.map_or(Ok(None), |part| gradient_of(&self.weight, part))?;
-        let bias = gradient_of(&self.bias, kernels::channel_sums(&g, geometry.outputs, places))?;
+        let bias = gradient_of(&self.bias, kernels::channel_sums(&g, geometry.outputs, positions))?;
         let gx = gx.transpose()?.unwrap_or_default();
         let weights = [weight, bias].into_iter().chain(self.log_scale.iter().map(|_| log_scale.take())).collect();
         Ok((weights, gx))
     }
 }
 
-/// The output places at which a tap lies outside the image.
+/// The output positions at which a tap lies outside the image.
 fn outside(geometry: &Geometry, tap: usize) -> Vec<usize> {
     let Geometry { input, output: [height, width], kernel, stride, padding, dilation, .. } = *geometry;
     let taps = [tap / kernel[1], tap % kernel[1]];
-    let within = |side: usize, place: usize| {
-        let at = place * stride[side] + taps[side] * dilation[side];
+    let within = |side: usize, position: usize| {
+        let at = position * stride[side] + taps[side] * dilation[side];
         at >= padding[side] && at < input[side] + padding[side]
     };
     let is_outside = |row: usize, column: usize| !(within(0, row) && within(1, column));
-    let places = (0..height).flat_map(|row| (0..width).map(move |column| (row, column)));
-    places.filter(|&(row, column)| is_outside(row, column)).map(|(row, column)| row * width + column).collect()
+    let positions = (0..height).flat_map(|row| (0..width).map(move |column| (row, column)));
+    positions.filter(|&(row, column)| is_outside(row, column)).map(|(row, column)| row * width + column).collect()
 }
 
-/// Adds the contribution of the ones outside the image to the output, (O, places).
+/// Adds the contribution of the ones outside the image to the output, (O, positions).
 fn add_border<T: Real>(weight: &[T], geometry: &Geometry, added: &mut [T]) {
-    let (taps, places) = (geometry.taps(), geometry.output_places());
+    let (taps, positions) = (geometry.taps(), geometry.output_positions());
     for (tap, outside) in (0..taps).map(|tap| (tap, outside(geometry, tap))) {
-        for (weight, added) in weight.chunks(geometry.inputs * taps).zip(added.chunks_mut(places)) {
+        for (weight, added) in weight.chunks(geometry.inputs * taps).zip(added.chunks_mut(positions)) {
             let sum: T = weight[tap..].iter().step_by(taps).copied().sum();
-            outside.iter().for_each(|&place| added[place] += sum);
+            outside.iter().for_each(|&position| added[position] += sum);
         }
     }
 }
 
 /// Adds the gradient with respect to the weights through [`add_border`].
 fn add_border_gradient<T: Real>(g: &[T], geometry: &Geometry, sum: &mut [T]) {
-    let (taps, places, outputs) = (geometry.taps(), geometry.output_places(), geometry.outputs);
-    let mut total = vec![T::zero(); outputs * places];
-    for image in g.chunks(outputs * places) {
+    let (taps, positions, outputs) = (geometry.taps(), geometry.output_positions(), geometry.outputs);
+    let mut total = vec![T::zero(); outputs * positions];
+    for image in g.chunks(outputs * positions) {
         total.iter_mut().zip(image).for_each(|(t, &g)| *t += g);
     }
     for (tap, outside) in (0..taps).map(|tap| (tap, outside(geometry, tap))) {
-        for (sum, total) in sum.chunks_mut(geometry.inputs * taps).zip(total.chunks(places)) {
-            let of_tap: T = outside.iter().map(|&place| total[place]).sum();
+        for (sum, total) in sum.chunks_mut(geometry.inputs * taps).zip(total.chunks(positions)) {
+            let of_tap: T = outside.iter().map(|&position| total[position]).sum();
             sum[tap..].iter_mut().step_by(taps).for_each(|s| *s += of_tap);
         }
     }
