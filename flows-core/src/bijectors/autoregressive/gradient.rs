@@ -8,7 +8,7 @@
 //! (dF/dx)^T v = g - h dl/dx
 //! ```
 //!
-//! the gradient of z is v, and those of w are what a pass of F at the fixed point x carries from the
+//! the gradient of z is v, and those of w are what a pass of F at the fixed x propagates from the
 //! gradients -v of its value and -h of its log-determinant. The system is triangular in the order of
 //! the dimensions, and is solved from the last to the first by one backward sweep of the network.
 
@@ -22,25 +22,25 @@ use candle_core::{CpuStorage, DType, Shape, Tensor, Var};
 use rayon::prelude::*;
 use std::sync::Arc;
 
-/// Hangs a solution `(x, log_det)` of the forward direction into the graph; `given` is what the
+/// Attaches a solution `(x, log_det)` of the forward direction to the graph; `given` is what the
 /// context adds to the network.
 ///
-/// Samples are mostly taken without gradients, but weights are always variables, so nothing says
-/// so: the pass of F waits for the backward pass that asks for it.
+/// Samples are mostly drawn without gradients, but weights are always variables, so this cannot be
+/// told: the pass of F is deferred to the backward pass.
 pub(super) fn attach(
     map: &Arc<Map>,
     z: &Tensor,
     given: Option<&Tensor>,
     solution: (Tensor, Tensor),
 ) -> Result<(Tensor, Tensor)> {
-    // Weights of the family itself can only be reached through a pass of their own.
+    // The weights of the family itself are only reached by a pass that is in the graph now.
     if map.univariate.structure().is_some() {
         return attach_now(map, z, given, &solution);
     }
     let weights: Vec<Tensor> = map.made.weights().into_iter().cloned().collect();
     let further_inputs = FurtherInputs::default();
     let further = further_inputs.stand_in(&weights)?;
-    let op = Later { map: map.clone(), solution, further_inputs };
+    let op = Deferred { map: map.clone(), solution, further_inputs };
     let none = Tensor::zeros(0, z.dtype(), z.device())?;
     let packed = op.apply([&z.contiguous()?, given.unwrap_or(&none), &further])?;
     unpack(&packed, z.dims2()?)
@@ -74,19 +74,19 @@ fn pack((x, log_det): &(Tensor, Tensor)) -> candle_core::Result<(CpuStorage, Sha
     Ok((storage, Shape::from(x.elem_count() + log_det.elem_count())))
 }
 
-/// x (B, D) and its log-determinant (B), or gradients of them, from one behind the other.
+/// x (B, D) and its log-determinant (B), or their gradients, from their concatenation.
 fn unpack(packed: &Tensor, (batch, d): (usize, usize)) -> Result<(Tensor, Tensor)> {
     Ok((packed.narrow(0, 0, batch * d)?.reshape((batch, d))?, packed.narrow(0, batch * d, batch)?))
 }
 
 /// The solution as a function of z, of what the context adds, and of all weights of the network.
-struct Later {
+struct Deferred {
     map: Arc<Map>,
     solution: (Tensor, Tensor),
     further_inputs: FurtherInputs,
 }
 
-impl Later {
+impl Deferred {
     /// Gradients for z, for what the context adds (if anything), and for what stands in for the weights.
     fn sweep(&self, z: &Tensor, given: &Tensor, grad: &Tensor) -> Result<[Option<Tensor>; 3]> {
         let made = &self.map.made;
@@ -105,7 +105,7 @@ impl Later {
     }
 }
 
-impl KnownValue for Later {
+impl KnownValue for Deferred {
     const NAME: &'static str = "autoregressive-sample";
 
     fn value(&self) -> candle_core::Result<(CpuStorage, Shape)> {
@@ -128,7 +128,7 @@ struct Solution {
 }
 
 impl Solution {
-    /// v, (B, D), and h, (B), from the gradients g and h one behind the other.
+    /// v, (B, D), and h, (B), from the concatenated gradients g and h.
     fn solve<T: Real>(&self, z: &Tensor, grad: &Tensor) -> Result<(Tensor, Tensor)> {
         let (batch, d) = z.dims2()?;
         let (g, h) = unpack(grad, (batch, d))?;

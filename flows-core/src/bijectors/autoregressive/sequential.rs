@@ -8,12 +8,12 @@ use crate::{Error, Result};
 use candle_core::{Shape, Tensor};
 use rayon::prelude::*;
 
-/// Rows that one task takes through the whole network, so few that its units stay in the cache.
+/// Rows that one task takes through the whole network, few enough that the units stay in the cache.
 pub(super) const ROWS: usize = 64;
-/// Rows at a time for families that are evaluated on tensors, whose price is by the tensor.
+/// Rows at a time for families evaluated on tensors, whose cost is per tensor.
 const ROWS_ON_TENSORS: usize = 1024;
 
-/// Some rows of x and of the log-determinant.
+/// A block of rows of x and of the log-determinant.
 type Outputs<'a, T> = (&'a mut [T], &'a mut [T]);
 
 impl Map {
