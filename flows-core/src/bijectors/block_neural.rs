@@ -90,8 +90,9 @@ impl BlockNeural {
     /// When a size is 0, or too large.
     pub fn new(features: usize, hidden: usize, factor: usize, context: Option<usize>, scope: &Scope) -> Result<Self> {
         if features == 0 || !(1..=1000).contains(&hidden) || factor == 0 || context == Some(0) {
-            let message = "a block neural layer needs at least one feature, 1 to 1,000 hidden layers and one unit per feature";
-            return Err(Error::Config(message.into()));
+            return Err(Error::Config(
+                "a block neural layer needs at least one feature, 1 to 1,000 hidden layers and one unit per feature".into(),
+            ));
         }
         let layer = |i: usize| {
             let (inputs, outputs) = (if i == 0 { 1 } else { factor }, if i == hidden { 1 } else { factor });

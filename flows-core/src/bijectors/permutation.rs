@@ -36,7 +36,9 @@ impl Order {
         let mut sorted = order.clone();
         sorted.sort_unstable();
         if !sorted.into_iter().eq(0..n as u32) {
-            return Err(Error::Config(format!("a permutation of {n} elements needs each of 0 to n - 1 once: {order:?}")));
+            return Err(Error::Config(format!(
+                "a permutation of {n} elements needs each of 0 to n - 1 once: {order:?}"
+            )));
         }
         scope.buffer("permutation", &tensor(order)?)
     }

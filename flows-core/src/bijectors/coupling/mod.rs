@@ -188,8 +188,8 @@ impl Coupling {
         Ok(Self { shape: shape.to_vec(), details, kind })
     }
 
-    /// Transforms the kept part too, by an unconditional map; in the inverse direction, after the network
-    /// has seen it, as in NSF. Every element has its own map, so the weights fit signals of one length only.
+    /// Transforms the kept part too, by an unconditional map, as in NSF; in both directions the network sees
+    /// its data side. Every element has its own map, so the weights fit signals of one length only.
     ///
     /// # Errors
     /// When the weight's name is taken.

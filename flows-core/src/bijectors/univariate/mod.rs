@@ -118,7 +118,7 @@ pub trait Univariate: std::fmt::Debug + Send + Sync {
     /// (B, P M) of the M moved elements, the first of all, then the second of all, and so on; also returns the
     /// log-determinants of the rows, (B).
     ///
-    /// This is how a coupling over channels uses the output of a convolution. Families with a kernel for it override it.
+    /// This is how a coupling over channels uses the output of a convolution. Families with a kernel override it.
     ///
     /// # Errors
     /// When a shape is wrong.
@@ -148,7 +148,7 @@ pub trait Univariate: std::fmt::Debug + Send + Sync {
 }
 
 /// The value and log-derivative of `f` at z where |z| is at most the fourth root of the largest number, so that
-/// squares of such numbers times weights are finite; beyond, the value at that bound with log-derivative minus infinity.
+/// squares of such numbers times weights are finite; beyond, the value at the bound with log-derivative minus infinity.
 fn within_reach(z: &Tensor, f: impl Fn(&Tensor) -> Result<(Tensor, Tensor)>) -> Result<(Tensor, Tensor)> {
     let largest = if z.dtype() == DType::F64 { f64::MAX } else { f32::MAX.into() };
     let most = largest.powf(0.25);
