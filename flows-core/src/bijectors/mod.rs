@@ -165,8 +165,8 @@ pub trait Bijector: std::fmt::Debug + Send + Sync {
         mode: &mut Mode<'_>,
     ) -> Result<(Tensor, Tensor)>;
 
-    /// Checks that `input` is a batch of what a direction takes, z (B, latent...) or x (B, data...), and returns B; every
-    /// [`Self::map`] begins with it.
+    /// Checks that `input` is a batch of what a direction takes, z (B, latent...) or x (B, data...), and returns B.
+    /// Implementations of [`Self::map`] begin with it.
     ///
     /// # Errors
     /// When it has another shape or no rows, or is not of floating-point numbers.

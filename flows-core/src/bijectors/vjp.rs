@@ -102,8 +102,8 @@ impl<'a> Vjp<'a> {
         Self { value, log_det, backward: Box::new(backward) }
     }
 
-    /// The vector-Jacobian product of parts side by side: `run` cuts the input of a direction into the parts' inputs and
-    /// joins their images, in order.
+    /// The vector-Jacobian product of parts side by side: `run` cuts the input of a direction into those of the parts
+    /// and joins their images, in order.
     pub(super) fn of_parts(
         direction: Direction,
         input: &Tensor,

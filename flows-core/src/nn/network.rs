@@ -5,8 +5,8 @@ use crate::{Error, Result, Structure};
 use candle_core::Tensor;
 use std::fmt::Display;
 
-/// A network from one batch of vectors to another, possibly conditioned on a context; or from the channels of signals or
-/// images to other channels at the same positions.
+/// A network from one batch of vectors to another, possibly conditioned on a context; or from channels to channels of
+/// signals or images, at the same positions.
 ///
 /// A [`NetworkConfig`](super::NetworkConfig) builds those of the library. One of your own creates its weights in a
 /// [`Scope`](super::Scope), as [`Linear`](super::Linear) layers or one by one, and can be used wherever a boxed network

@@ -141,8 +141,8 @@ impl Coupling {
     }
 
     /// A coupling over channels with a network of your own, from the channels that the mask keeps, (B, kept, T) or
-    /// (B, kept, H, W), and the context, to the raw parameters of the others, (B, P moved, T) or (B, P moved, H, W): the
-    /// first of all channels, then the second of all, and so on.
+    /// (B, kept, H, W), and the context, to the raw parameters of the others, (B, P moved, T) or (B, P moved, H, W): first
+    /// the first of all channels, then the second of all, and so on.
     ///
     /// # Errors
     /// When the mask is not one of channels, or keeps or moves all of them.

@@ -99,9 +99,9 @@ impl MultiScale {
             };
             shapes.push(match &level.prior {
                 None => leaving,
-                Some(SplitPrior { bijector, .. }) if bijector.data_shape() == leaving => bijector.latent_shape().to_vec(),
-                Some(SplitPrior { bijector, .. }) => {
-                    let (got, want) = (bijector.data_shape(), format!("the {leaving:?} that leave"));
+                Some(prior) if prior.bijector.data_shape() == leaving => prior.bijector.latent_shape().to_vec(),
+                Some(prior) => {
+                    let (got, want) = (prior.bijector.data_shape(), format!("the {leaving:?} that leave"));
                     return Err(Error::shape(format!("the split prior of level {i}"), got, want));
                 }
             });

@@ -9,8 +9,8 @@ use candle_core::Tensor;
 /// and Pewsey, Sinh-arcsinh distributions, 2009).
 ///
 /// Raw parameters: r, which gives s, and q, with `t = 2 tanh(q / 2)`. s is r itself up to 4 and bends to at most 8
-/// beyond: `s = c + 4 tanh((r - c) / 4)`, c being r clamped to [-4, 4]. So x is finite, in f32 too, for |z| up to 6 and any
-/// parameters; where `|asinh(z) + s| e^t` is beyond 80 in f32 (701 in f64), x stays at its bound with log-derivative
+/// beyond: `s = c + 4 tanh((r - c) / 4)`, c being r clamped to [-4, 4]. So x is finite, in f32 too, for |z| up to 6 and
+/// any parameters; where `|asinh(z) + s| e^t` is beyond 80 in f32 (701 in f64), x stays at its bound with log-derivative
 /// minus infinity. Both directions have closed forms.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SinhArcsinh;

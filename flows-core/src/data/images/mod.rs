@@ -122,7 +122,7 @@ impl Images {
         Ok(Tensor::from_vec(values, (indices.len(), channels, height, width), &Device::Cpu)?)
     }
 
-    /// The images at `indices`, augmented for a training step: mirrored at random if `flip`, then each warped at random.
+    /// The images at `indices`, augmented for a training step: mirrored at random if `flip`, then warped at random.
     pub fn augmented<'a>(&'a self, indices: &'a [u32], flip: bool, warp: &Warp, rng: &mut Rng) -> Augmented<'a> {
         let mirrored = indices.iter().map(|_| flip && rng.uniform() < 0.5).collect();
         let maps = if warp.is_identity() { Vec::new() } else { indices.iter().map(|_| warp.draw(rng)).collect() };

@@ -37,8 +37,8 @@ impl Scope {
         matches!(self.parameters.role, Role::Detached)
     }
 
-    /// Reserves memory for a tensor `name` that is about to be created. Weights and buffers do so themselves: this is for
-    /// the constants of a model (masks, indices).
+    /// Reserves memory for a tensor `name` that is about to be created. Weights and buffers do so themselves: this is
+    /// for the constants of a model (masks, indices).
     ///
     /// # Errors
     /// When the model becomes larger than [`Parameters::with_most_bytes`] allows, or the tensor than 2^30 elements.
@@ -144,7 +144,7 @@ impl Scope {
     /// ```
     ///
     /// # Errors
-    /// Any error from `draw`, and when the name is taken or the model becomes too large, which is checked before the draw.
+    /// Any error from `draw`, and when the name is taken or the model becomes too large, which is checked first.
     pub fn drawn_buffer(
         &self,
         name: &str,
