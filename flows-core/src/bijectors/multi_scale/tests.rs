@@ -92,6 +92,11 @@ fn a_level_takes_some_of_the_channels_of_the_one_before() -> Result<()> {
         assert!(error.contains("the data of level 1 has shape") && error.contains("not all"), "{error}");
     }
     assert!(MultiScale::new(vec![]).is_err());
+    // The data are those of the first level.
+    let positive = Support::positive([8, 3]);
+    let first = Level { flow: positive.bijector(DType::F64, &Device::Cpu)?, prior: None };
+    assert_eq!(MultiScale::new(vec![first, level(&[6, 3])?])?.support(), Some(positive));
+    assert_eq!(model.support(), None);
     Ok(())
 }
 
