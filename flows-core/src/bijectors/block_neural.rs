@@ -91,7 +91,8 @@ impl BlockNeural {
     pub fn new(features: usize, hidden: usize, factor: usize, context: Option<usize>, scope: &Scope) -> Result<Self> {
         if features == 0 || !(1..=1000).contains(&hidden) || factor == 0 || context == Some(0) {
             return Err(Error::Config(
-                "a block neural layer needs at least one feature, 1 to 1,000 hidden layers and one unit per feature".into(),
+                "a block neural layer needs at least one feature, 1 to 1,000 hidden layers and one unit per feature"
+                    .into(),
             ));
         }
         let layer = |i: usize| {

@@ -77,7 +77,9 @@ impl Autoregressive {
         let mut sequence: Vec<usize> = (0..features).collect();
         sequence.sort_by_key(|&i| order[i]);
         if features == 0 || !sequence.iter().map(|&i| order[i]).eq(0..features) {
-            return Err(Error::Config(format!("the order {order:?} does not name each position of 0..{features} once")));
+            return Err(Error::Config(format!(
+                "the order {order:?} does not name each position of 0..{features} once"
+            )));
         }
         order::check(network.as_ref(), &sequence, univariate.parameter_count(), context, scope)?;
         Ok(Self { shape: [features], kind: Kind::Own(Passes { network, univariate, sequence, drops_units: true }) })

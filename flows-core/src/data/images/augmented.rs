@@ -34,8 +34,7 @@ impl Augmented<'_> {
         let Some(maps) = self.maps.get(rows) else { return Ok(images) };
         let (shape, values) = (self.images.shape(), images.flatten_all()?.to_vec1::<u8>()?);
         let each = shape.iter().product();
-        let warped: Vec<u8> =
-            values.chunks(each).zip(maps).flat_map(|(image, map)| map.apply(shape, image)).collect();
+        let warped: Vec<u8> = values.chunks(each).zip(maps).flat_map(|(image, map)| map.apply(shape, image)).collect();
         Ok(Tensor::from_vec(warped, images.shape(), &Device::Cpu)?)
     }
 }

@@ -89,7 +89,8 @@ impl Made {
         let (d, residual) = (*features, *residual);
         if d == 0 || output.width == 0 || output.width % d != 0 || hidden.is_empty() || hidden.contains(&0) {
             return Err(Error::Config(
-                "MADE needs at least one feature, one hidden unit per layer and equally many outputs per feature".into(),
+                "MADE needs at least one feature, one hidden unit per layer and equally many outputs per feature"
+                    .into(),
             ));
         }
         if residual && (hidden.len() % 2 == 0 || hidden.iter().any(|h| h != &hidden[0])) {

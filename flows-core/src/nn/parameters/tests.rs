@@ -60,10 +60,7 @@ fn models_that_are_too_large_are_errors_before_they_are_made() -> Result<()> {
     let parameters = parameters.with_most_bytes(10 << 10);
     let layer = |i: usize| parameters.scope().enter(i).weight("shift", 1, Init::Zeros).map(drop);
     (0..10).try_for_each(layer)?;
-    refused(
-        layer(10),
-        &["`10.shift` of shape [1] takes 4 B", "11.0 KiB, more than the 10.0 KiB", "number of layers"],
-    );
+    refused(layer(10), &["`10.shift` of shape [1] takes 4 B", "11.0 KiB, more than the 10.0 KiB", "number of layers"]);
     let buffer = parameters.scope().buffer("flag", &Tensor::new(&[1u8], &Device::Cpu)?).map(drop);
     refused(buffer, &["`flag`"]);
     // A copy has its own values; a detached copy shares them.
