@@ -39,7 +39,7 @@ impl Chain {
         &self.steps
     }
 
-    /// The steps in the order of a direction, with their places in the chain.
+    /// The steps in the order of a direction, with their indices in the chain.
     fn ordered(&self, direction: Direction) -> Vec<(usize, &dyn Bijector)> {
         let steps = self.steps.iter().map(Box::as_ref).enumerate();
         match direction {
@@ -139,8 +139,8 @@ impl Bijector for Chain {
 }
 
 impl Recompute for Chain {
-    /// The steps fall into segments of 8, or of the root of their number if that is more. The input of a segment is its
-    /// checkpoint, from which the backward pass computes the inputs of its steps.
+    /// The steps are divided into segments of 8, or of the square root of their number if that is more. The input of a
+    /// segment is its checkpoint, from which the backward pass recomputes the inputs of its steps.
     fn vjp<'a>(
         &'a self,
         direction: Direction,
@@ -156,7 +156,7 @@ impl Recompute for Chain {
             let mut rng = mode.rng().cloned();
             let (next, segment) = through(steps, direction, &value, context, mode, &mut total)?;
             let checkpoint = std::mem::replace(&mut value, next);
-            // The backward pass begins with the last segment, whose inputs are there still.
+            // The backward pass begins with the last segment, whose inputs are still at hand.
             if i == last {
                 backwards.extend(segment);
                 continue;

@@ -7,7 +7,7 @@
 //! use candle_core::Tensor;
 //! use flows_core::bijectors::{Bijector, Direction, Mode};
 //! use flows_core::nn::{Init, Scope};
-//! use flows_core::shape::{check_event, shared_log_det};
+//! use flows_core::shape::shared_log_det;
 //! use flows_core::testing::{Case, Tolerances};
 //! use flows_core::{Result, Structure};
 //!
@@ -36,7 +36,7 @@
 //!         _context: Option<&Tensor>,
 //!         _mode: &mut Mode<'_>,
 //!     ) -> Result<(Tensor, Tensor)> {
-//!         let batch = check_event("the input of a scale", input, &self.shape)?;
+//!         let batch = self.check_input(direction, input)?;
 //!         let log_scale = match direction {
 //!             Direction::Forward => self.log_scale.clone(),
 //!             Direction::Inverse => self.log_scale.neg()?,

@@ -6,7 +6,7 @@ use crate::{Result, Structure};
 use candle_core::Tensor;
 use std::ops::Range;
 
-/// The family whose `forward` is the inverse of U's and the other way round: for density
+/// The family whose `forward` is the `inverse` of U and vice versa: for density
 /// estimation, where x -> z should be the direction with a closed form.
 #[derive(Clone, Debug)]
 pub struct Inverted<U>(pub U);

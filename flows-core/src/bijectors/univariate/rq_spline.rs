@@ -34,8 +34,8 @@ impl RqSpline {
         Self::new(bins, low, high, Ends::Closed)
     }
 
-    /// `bins` bins on the circle whose points are [`low`, `high`), onto itself; any number is taken
-    /// for the point of the circle that it stands for.
+    /// `bins` bins on the circle [`low`, `high`), mapped onto itself; a number outside stands for the point
+    /// of the circle that it wraps to.
     ///
     /// # Errors
     /// When `bins` is not in 1..=500 or the interval is empty or not finite.

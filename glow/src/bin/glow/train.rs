@@ -200,12 +200,11 @@ pub fn run(args: TrainArgs, ranks: &Ranks) -> Result<()> {
     run.note_ranks(pieces);
     let loss = |number: u64, rng: &mut Rng| {
         let batch = shuffle.batch(number);
-        let images = splits.train.augmented(&batch, config.flip, &config.warp, &mut rng.fork())?;
-        let context = context(&glow, &splits.train, &batch, &images)?;
+        let images = splits.train.augmented(&batch, config.flip, &config.warp, &mut rng.fork());
         let mut loss = ranks.gradients(&weights, batch.len(), pieces, rng, |rows, rng| {
-            let part = |t: &candle_core::Tensor| t.narrow(0, rows.start, rows.len());
-            let context = context.as_ref().map(part).transpose()?;
-            let loss = glow.loss(config.train.memory, &part(&images)?, context.as_ref(), rng)?;
+            let x = images.rows(rows.clone())?;
+            let context = context(&glow, &splits.train, &batch[rows], &x)?;
+            let loss = glow.loss(config.train.memory, &x, context.as_ref(), rng)?;
             loss.times(1.0 / (dims * LN_2))
         })?;
         loss.value += f64::from(glow.config().bits);
