@@ -2,7 +2,7 @@
 
 use crate::{GlowConfig, dequantizer, flow};
 use candle_core::{DType, Device, Tensor};
-use flows_core::data::whole_colours;
+use flows_core::data::{dequantize, quantize, whole_colours};
 use flows_core::distributions::{Distribution, StandardNormal, Transformed};
 use flows_core::nn::Scope;
 use flows_core::ops::log_sum_exp;
@@ -225,13 +225,7 @@ impl GlowDensity {
     /// # Errors
     /// When colours are not integers of 0 to 255.
     pub fn dequantize(&self, images: &Tensor, rng: &mut Rng) -> Result<Tensor> {
-        let (dtype, device) = (self.dtype, &self.device);
-        let (bins, step) = (self.config.bins(), 256.0 / self.config.bins());
-        let levels = whole_colours(images)?;
-        let values = levels.into_iter().map(|v| ((f64::from(v) / step).floor() + rng.uniform()) / bins - 0.5);
-        Ok(Tensor::from_vec(values.collect::<Vec<f64>>(), images.shape(), &Device::Cpu)?
-            .to_dtype(dtype)?
-            .to_device(device)?)
+        Ok(dequantize(images, self.config.bins(), -0.5, rng)?.to_dtype(self.dtype)?.to_device(&self.device)?)
     }
 
     /// Dequantizes integer values 0 to 255 with the model's noise, and returns the log-density of
@@ -337,15 +331,7 @@ impl GlowDensity {
     /// # Errors
     /// When the device fails.
     pub fn quantize(&self, x: &Tensor) -> Result<Tensor> {
-        let bins = self.config.bins();
-        let values = x.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
-        // The comparison fails for NaN, which becomes black.
-        let level = |v: f32| match (f64::from(v) + 0.5) * bins {
-            at if at >= bins => 1.0,
-            at if at > 0.0 => (at.floor() / (bins - 1.0)) as f32,
-            _ => 0.0,
-        };
-        Ok(Tensor::from_vec(values.into_iter().map(level).collect::<Vec<f32>>(), x.shape(), &Device::Cpu)?)
+        quantize(x, self.config.bins(), -0.5)
     }
 
     /// The bits per dimension of an image with this log-density: `(D ln bins - log p(x)) / (D ln 2)`.

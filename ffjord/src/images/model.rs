@@ -5,7 +5,7 @@ use super::scale::{ScaleFlow, flows};
 use crate::{Cnf, Cost, Pairing};
 use candle_core::{DType, Device, Tensor};
 use flows_core::bijectors::{Bijector, Chain, Direction, Equalize, Logit, Reshape, Standardize, Whiten};
-use flows_core::data::whole_colours;
+use flows_core::data::{dequantize, quantize};
 use flows_core::distributions::{Distribution, StandardNormal, Transformed};
 use flows_core::nn::Scope;
 use flows_core::{Config, Error, Model, Result, Rng, Structure};
@@ -17,8 +17,8 @@ use std::sync::Arc;
 const LEVELS: usize = 256;
 /// The range of colours.
 const COLOURS: [f64; 2] = [0.0, 1.0];
-/// Images that are solved for at once.
-pub(super) const BLOCK: usize = 64;
+/// The number of images per solve.
+const BLOCK: usize = 64;
 
 /// A trainable density over images (C, H, W) with colours in [0, 1], as one bijection between images and standard
 /// normal vectors: the multi-scale flow of Grathwohl et al. (2019, section 4.2).
@@ -152,15 +152,15 @@ impl ImageDensity {
         .map(|mut found| found.remove(0))
     }
 
-    /// Draws the noise of so many images, no more than a block, and forgets it: what [`Self::dequantize`] and then
-    /// [`Self::score`] take of the generator.
+    /// Advances the generator as [`Self::dequantize`] and then [`Self::score`] would for this many images, at most a
+    /// block.
     #[cfg(feature = "cli")]
     pub(super) fn skip_noise(&self, images: usize, rng: &mut Rng) -> Result<()> {
         (0..images * self.config.dims()).for_each(|_| _ = rng.uniform());
         self.flows.iter().rev().try_for_each(|flow| flow.skip_noise(images, rng))
     }
 
-    /// The images that belong to noise (B, D).
+    /// The images of noise (B, D).
     ///
     /// # Errors
     /// When the shape is wrong or a solver fails.
@@ -222,10 +222,15 @@ impl ImageDensity {
     /// # Errors
     /// When the device fails.
     pub fn dequantize(&self, images: &Tensor, rng: &mut Rng) -> Result<Tensor> {
-        let (dtype, device) = (self.dtype, &self.device);
-        let levels = whole_colours(images)?;
-        let values: Vec<f64> = levels.into_iter().map(|v| (f64::from(v) + rng.uniform()) / LEVELS as f64).collect();
-        Ok(Tensor::from_vec(values, images.shape(), &Device::Cpu)?.to_dtype(dtype)?.to_device(device)?)
+        Ok(dequantize(images, LEVELS as f64, COLOURS[0], rng)?.to_dtype(self.dtype)?.to_device(&self.device)?)
+    }
+
+    /// Quantizes the model's images to values in [0, 1]: the lower ends of their bins, scaled to reach 1.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn quantize(&self, x: &Tensor) -> Result<Tensor> {
+        quantize(x, LEVELS as f64, COLOURS[0])
     }
 
     /// The bits per dimension of an image, given its log-density in nats: `(ln 256 - log p(x) / D) / ln 2`.
