@@ -53,7 +53,7 @@ pub struct ImageDensity {
     flows: Vec<ScaleFlow>,
     standardize: Standardize,
     whiten: Option<Whiten>,
-    /// Maps unbounded numbers to colours and back: the logit or an equalization.
+    /// Between unbounded numbers and colours: the logit or an equalization.
     colours: Arc<dyn Bijector>,
     transformed: Transformed,
     dtype: DType,
@@ -168,13 +168,13 @@ impl ImageDensity {
         Ok(self.path(z, &[1.0])?.remove(0))
     }
 
-    /// The images (B, C, H, W) along the path from noise z (B, D) to the data, at each of `shares` of the path; shares
-    /// increase from 0, the base, to 1, the data. The flows act one after another, so channels that join later stay
-    /// noise until then.
+    /// The images (B, C, H, W) on the path from noise z (B, D) to the data, at each of these `fractions` of the path, which
+    /// increase from 0, the base, to 1, the data. The flows act one after another, so channels that were factored out
+    /// remain noise until the flows of their scale.
     ///
     /// # Errors
     /// When a shape is wrong or a solver fails.
-    pub fn path(&self, z: &Tensor, shares: &[f64]) -> Result<Vec<Tensor>> {
+    pub fn path(&self, z: &Tensor, fractions: &[f64]) -> Result<Vec<Tensor>> {
         let count = self.flows.len() as f64;
         let reshape = Reshape::flatten(&self.config.shape);
         in_blocks(z, |z| {
@@ -182,8 +182,8 @@ impl ImageDensity {
             let mut states = Vec::new();
             for (i, flow) in self.flows.iter().enumerate() {
                 let (end, first, last) = (flow.cnf().end_time()?, i == 0, i + 1 == self.flows.len());
-                // The shares of this flow's own part of the path.
-                let within = shares.iter().map(|share| share * count - i as f64);
+                // The fractions of this flow's part of the path.
+                let within = fractions.iter().map(|fraction| fraction * count - i as f64);
                 let within = within.filter(|at| (first || *at > 0.0) && (last || *at <= 1.0));
                 let times: Vec<f64> = within.map(|at| (end * (1.0 - at)).clamp(0.0, end)).collect();
                 let mut stops = vec![end];
@@ -200,7 +200,7 @@ impl ImageDensity {
         })
     }
 
-    /// The inputs (B, C, H, W) of the flows in the direction of the base, and the log-determinant so far (B).
+    /// What the flows map to the base, (B, C, H, W), and the log-determinant so far, (B).
     fn unbounded(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
         let (v, colours) = self.colours.inverse(x, None)?;
         let (v, scale) = self.standardize.inverse(&v, None)?;
@@ -210,14 +210,14 @@ impl ImageDensity {
         Ok((v, (log_det + white)?))
     }
 
-    /// The images (B, C, H, W) for the outputs of the flows in the direction of the data.
+    /// The images (B, C, H, W) of what the flows map from the base.
     fn image(&self, v: &Tensor) -> Result<Tensor> {
         let v = self.whiten.as_ref().map_or(Ok(v.clone()), |whiten| Ok::<_, Error>(whiten.forward(v, None)?.0))?;
         Ok(self.colours.forward(&self.standardize.forward(&v, None)?.0, None)?.0.detach())
     }
 
-    /// Dequantizes images (B, C, H, W) of whole numbers 0 to 255 to colours in [0, 1], adding noise that is uniform
-    /// over the width of a level: the density is one over such images.
+    /// Dequantizes integer values 0 to 255, (B, C, H, W), to colours in [0, 1], with uniform noise of the width of a
+    /// level, which gives inputs of the density.
     ///
     /// # Errors
     /// When the device fails.

@@ -51,20 +51,20 @@ pub struct AnimateArgs {
 
 pub fn run(args: AnimateArgs) -> Result<()> {
     check_extension(&args.out, "gif", "animations")?;
-    let shares: Vec<f64> = (0..args.frames).map(|i| f64::from(i) / f64::from(args.frames - 1)).collect();
+    let fractions: Vec<f64> = (0..args.frames).map(|i| f64::from(i) / f64::from(args.frames - 1)).collect();
     let (frames, path) = match Kind::of(&args.model)? {
-        Kind::Images => of_images(&args, &shares)?,
-        _ => of_plane(&args, &shares)?,
+        Kind::Images => of_images(&args, &fractions)?,
+        _ => of_plane(&args, &fractions)?,
     };
-    let shown = |i| if i == 0 || i + 1 == shares.len() { REST } else { 1.0 / f64::from(args.rate) };
+    let shown = |i| if i == 0 || i + 1 == fractions.len() { REST } else { 1.0 / f64::from(args.rate) };
     let frames = frames.into_iter().enumerate().map(|(i, frame)| Ok((frame, Duration::from_secs_f64(shown(i)))));
     write_gif(frames, &args.out)?;
-    let value = json!({ "model": path, "frames": shares.len(), "out": args.out });
-    let text = format!("{} drawn in {}", plural(shares.len(), "frame"), args.out.display());
+    let value = json!({ "model": path, "frames": fractions.len(), "out": args.out });
+    let text = format!("{} drawn in {}", plural(fractions.len(), "frame"), args.out.display());
     print_or_json(args.model.output, &value, text)
 }
 
-fn of_plane(args: &AnimateArgs, shares: &[f64]) -> Result<(Vec<RgbImage>, PathBuf)> {
+fn of_plane(args: &AnimateArgs, fractions: &[f64]) -> Result<(Vec<RgbImage>, PathBuf)> {
     let Saved { model, path, device } = Saved::open(&args.model, ContinuousFlow::load)?;
     if model.config().features != 2 {
         let message = format!("is a model of {} columns; only one of 2 can be animated", model.config().features);
@@ -72,15 +72,15 @@ fn of_plane(args: &AnimateArgs, shares: &[f64]) -> Result<(Vec<RgbImage>, PathBu
     }
     let count = args.particles.unwrap_or(1500) as usize;
     let z = Rng::seed(args.seed).normal_tensor((count, 2), DType::F32, &device)?;
-    let states = model.detached().path(&z, shares)?;
+    let states = model.detached().path(&z, fractions)?;
     let (first, last) = (states.first().unwrap_or(&z), states.last().unwrap_or(&z));
     let [x, y] = window(&points(&Tensor::cat(&[first, last], 0)?)?, true);
     let grid = Grid::new(x, y, SIDE)?;
     let at = grid.points(DType::F32, &device)?;
-    let bar = work_bar(shares.len(), "drawing", args.model.output.quiet);
-    let mut frames = Vec::with_capacity(shares.len());
-    for (share, state) in shares.iter().zip(&states) {
-        let log_prob = model.detached().log_prob_at(&at, *share)?.detach().to_device(&Device::Cpu)?;
+    let bar = work_bar(fractions.len(), "drawing", args.model.output.quiet);
+    let mut frames = Vec::with_capacity(fractions.len());
+    for (fraction, state) in fractions.iter().zip(&states) {
+        let log_prob = model.detached().log_prob_at(&at, *fraction)?.detach().to_device(&Device::Cpu)?;
         let panel = |title: &str| Panel::new(title).x_range(x.0, x.1).y_range(y.0, y.1).equal_aspect().without_ticks();
         let figure = Figure::new(2, (260, 276))
             .panel(panel("density").density(grid.density(&log_prob)?))
@@ -92,14 +92,14 @@ fn of_plane(args: &AnimateArgs, shares: &[f64]) -> Result<(Vec<RgbImage>, PathBu
     Ok((frames, path))
 }
 
-fn of_images(args: &AnimateArgs, shares: &[f64]) -> Result<(Vec<RgbImage>, PathBuf)> {
+fn of_images(args: &AnimateArgs, fractions: &[f64]) -> Result<(Vec<RgbImage>, PathBuf)> {
     let count = args.particles.unwrap_or(36) as usize;
     if count > 1024 {
         let message = format!("a picture of {count} images is too large: give --particles from 1 to 1,024");
         return Err(Error::Config(message));
     }
     let saved = Saved::open(&args.model, ImageModel::load)?;
-    let states = saved.model.detached().path(&noise(&saved.model, count, &mut Rng::seed(args.seed))?, shares)?;
+    let states = saved.model.detached().path(&noise(&saved.model, count, &mut Rng::seed(args.seed))?, fractions)?;
     let frame = |state: &Tensor| image_grid(&saved.model.quantize(state)?, count.isqrt());
     let frames = states.iter().map(frame).collect::<Result<_>>()?;
     Ok((frames, saved.path))

@@ -80,9 +80,9 @@ pub fn run(args: TrainArgs, ranks: &Ranks) -> Result<()> {
     let values = |images, count, quiet| {
         evaluate(&model, images, count, &mut config.rng(ImageStream::Evaluation), ranks, quiet)
     };
-    let costs = TrainingCosts::of(model.flows()).divided(batches.shared_by());
+    let costs = TrainingCosts::of(model.flows()).shared_by(batches.shared_by());
     let mut validate = |_: &mut _| {
-        costs.aside(|| {
+        costs.uncounted(|| {
             let values = values(&splits.validation, validation, true)?;
             picture()?;
             Ok(model.bits(Mean::of(&values).mean))

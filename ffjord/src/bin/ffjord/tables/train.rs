@@ -77,9 +77,9 @@ pub fn run(args: TrainArgs, ranks: &Ranks) -> Result<()> {
             forward_kl(&model, &x, None, rng)
         })
     };
-    let costs = TrainingCosts::of(model.flows().to_vec()).divided(batches.shared_by());
+    let costs = TrainingCosts::of(model.flows().to_vec()).shared_by(batches.shared_by());
     let mut validate =
-        |_: &mut _| Ok(-Mean::of(&costs.aside(|| log_likelihoods(&model, &data.validation, ranks, true))?).mean);
+        |_: &mut _| Ok(-Mean::of(&costs.uncounted(|| log_likelihoods(&model, &data.validation, ranks, true))?).mean);
     let mut watch = run.watch(trainer.step(), steps)?.with(costs.watch(|line| run.note(line)));
     let outcome = trainer.run(loss, Some(&mut validate), &mut watch)?;
     drop(watch);
