@@ -18,9 +18,8 @@ const FRAME: Duration = Duration::from_millis(80);
 
 /// Interpolate between images in latent space
 ///
-/// With two images, the path is the arc between their latents. Without images, it is a
-/// circle through random latents, --rows times, whose points are as likely as samples. --out names a strip (.png) or an
-/// animation (.gif).
+/// With two images, the path is the arc between their latents. Without images, it is a circle through random latents,
+/// --rows times, whose points are as likely as samples. --out names a strip (.png) or an animation (.gif).
 #[derive(Args)]
 #[command(after_long_help = "\
 Examples:
