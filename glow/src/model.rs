@@ -67,9 +67,9 @@ impl Deref for GlowDensity {
     }
 }
 
-/// [`Distribution::log_prob`] takes images whose colours lie in [-1/2, 1/2] or, as noise may put them, no further than
-/// the width of a value beyond; other colours are an error. What lies anywhere has the density of the [`Transformed`]
-/// that this dereferences to.
+/// [`Distribution::log_prob`] takes colours in [-1/2, 1/2], and up to the width of a value beyond, where noise may put
+/// them; other colours are an error. Arbitrary points have a density under the [`Transformed`] that this dereferences
+/// to.
 impl Distribution for GlowDensity {
     fn event_shape(&self) -> &[usize] {
         self.images.event_shape()
@@ -132,7 +132,7 @@ impl GlowDensity {
         &self.parts
     }
 
-    /// Refuses colours of another convention: those further out than noise puts them.
+    /// Checks that no colour is further out than noise can put it, as in images of another convention.
     fn check_colours(&self, x: &Tensor) -> Result<()> {
         if !x.dtype().is_float() || x.elem_count() == 0 {
             // The flow reports these.
@@ -145,8 +145,8 @@ impl GlowDensity {
         // A NaN passes: it is reported elsewhere.
         if low < -bound || high > bound {
             return Err(Error::Data(format!(
-                "the colours of x go from {low:.4} to {high:.4}, but those of a Glow lie in [-1/2, 1/2]: put whole \
-                 colours of 0 to 255 through `dequantize`, take 1/2 from colours in [0, 1], and clamp what is sampled"
+                "the colours of x range from {low:.4} to {high:.4}, but those of a Glow are in [-1/2, 1/2]: apply \
+                 `dequantize` to whole colours from 0 to 255, subtract 1/2 from colours in [0, 1], and clamp samples"
             )));
         }
         Ok(())

@@ -15,7 +15,7 @@ use candle_core::{DType, Device, Tensor};
 /// ```
 ///
 /// # Errors
-/// When a colour is none of these numbers, as in images of another convention.
+/// When a colour is not such a number, as in images of another convention.
 pub fn whole_colours(images: &Tensor) -> Result<Vec<u8>> {
     let flat = images.to_device(&Device::Cpu)?.flatten_all()?;
     if flat.dtype() == DType::U8 {
@@ -26,8 +26,8 @@ pub fn whole_colours(images: &Tensor) -> Result<Vec<u8>> {
             return Ok(v as u8);
         }
         Err(Error::Data(format!(
-            "a colour of {v:.4} where whole numbers of 0 to 255 are wanted: round 255 times the colours in [0, 1]; \
-             those with noise are for `log_prob`"
+            "a colour is {v:.4}, but must be a whole number from 0 to 255: multiply colours in [0, 1] by 255 and round \
+             them; dequantized colours are for `log_prob`"
         )))
     };
     flat.to_dtype(DType::F64)?.to_vec1()?.into_iter().map(whole).collect()
