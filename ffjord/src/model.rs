@@ -231,7 +231,8 @@ impl ContinuousDensity {
         let (span, mut first) = (ends.iter().sum::<f64>(), 0.0);
         for (cnf, end) in self.flows.iter().zip(ends) {
             // Times within this flow, counted from its base.
-            let within = fractions.iter().map(|fraction| fraction * span - first).filter(|t| (1e-9..=end + 1e-9).contains(t));
+            let within =
+                fractions.iter().map(|fraction| fraction * span - first).filter(|t| (1e-9..=end + 1e-9).contains(t));
             let inner: Vec<f64> = within.map(|t| (end - t).max(0.0)).collect();
             let mut times = vec![end];
             times.extend(inner.iter().filter(|t| **t > 0.0));

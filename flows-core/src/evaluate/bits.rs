@@ -100,7 +100,8 @@ mod tests {
         assert_eq!(bits.to_string(), "9.0000 ± 0.3333");
         let padded = ImageBits::of(&[-2.0 * LN_2, -4.0 * LN_2], 3, Some(2), |nats| 8.0 + bits_per_dimension(nats, 3));
         assert_eq!((padded.bits, padded.images), (bits, 2));
-        let text = "9.0000 ± 0.3333 bits/dim given x over 3 dimensions, 13.5000 over the 2 before padding  (2 images; y)";
+        let text =
+            "9.0000 ± 0.3333 bits/dim given x over 3 dimensions, 13.5000 over the 2 before padding  (2 images; y)";
         assert_eq!(padded.text(" given x", "; y"), text);
     }
 }

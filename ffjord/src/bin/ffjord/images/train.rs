@@ -77,9 +77,8 @@ pub fn run(args: TrainArgs, ranks: &Ranks) -> Result<()> {
     let picture = || run.draw("samples.png", |path| write_png(&draw()?, path));
     let [validation, test] = config.evaluated;
     // The same noise each time, so that evaluations can be compared.
-    let values = |images, count, quiet| {
-        evaluate(&model, images, count, &mut config.rng(ImageStream::Evaluation), ranks, quiet)
-    };
+    let values =
+        |images, count, quiet| evaluate(&model, images, count, &mut config.rng(ImageStream::Evaluation), ranks, quiet);
     let costs = TrainingCosts::of(model.flows()).shared_by(batches.shared_by());
     let mut validate = |_: &mut _| {
         costs.uncounted(|| {
