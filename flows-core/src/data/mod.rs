@@ -14,7 +14,7 @@ mod source;
 mod table;
 mod toy;
 
-pub use colours::whole_colours;
+pub use colours::{dequantize, quantize, whole_colours};
 pub use dataset::{Dataset, Proportions};
 pub use energy::Energy;
 pub use examples::Examples;

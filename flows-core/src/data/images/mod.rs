@@ -129,6 +129,14 @@ impl Images {
         Augmented { images: self, indices, mirrored, maps }
     }
 
+    /// The indices of images drawn at random, to fit the statistics of a model to: `count` images of up to 32 x 32
+    /// pixels, fewer of larger ones but at least 16; all images if there are not so many.
+    pub fn subset(&self, count: usize, rng: &mut Rng) -> Vec<u32> {
+        let [_, height, width] = self.shape;
+        let count = (count * 1024 / (height * width)).clamp(16, count.max(16));
+        rng.permutation(self.len()).into_iter().take(count).collect()
+    }
+
     /// Renumbers the classes by their position in `names`; images without classes are unchanged.
     ///
     /// # Errors
