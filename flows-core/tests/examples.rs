@@ -18,6 +18,8 @@ mod own_bijector;
 mod own_flow;
 #[path = "../examples/own_loop.rs"]
 mod own_loop;
+#[path = "../examples/posterior.rs"]
+mod posterior;
 #[path = "../examples/reverse_kl.rs"]
 mod reverse_kl;
 
@@ -30,7 +32,7 @@ macro_rules! run {
     };
 }
 
-run!(anomalies conditional density own_bijector own_flow own_loop reverse_kl);
+run!(anomalies conditional density own_bijector own_flow own_loop posterior reverse_kl);
 
 /// The pictures in the introduction are those that the example draws, up to rounding.
 #[cfg(feature = "plot")]

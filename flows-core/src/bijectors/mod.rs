@@ -24,6 +24,7 @@ mod fixed_affine;
 mod householder;
 mod indexed;
 mod inverse;
+pub(crate) mod keep;
 mod linear;
 mod logit;
 mod lu_linear;
@@ -205,6 +206,13 @@ pub trait Bijector: std::fmt::Debug + Send + Sync {
         None
     }
 
+    /// A set that holds the x of every z of `latent`, up to rounding, if one smaller than all of the reals is known:
+    /// [`Self::support`], if not said otherwise.
+    fn image(&self, latent: &Support) -> Option<Support> {
+        let _ = latent;
+        self.support()
+    }
+
     /// A vector-Jacobian product of its own, for training that recomputes activations; combinators have one.
     fn recompute(&self) -> Option<&dyn Recompute> {
         None
@@ -248,6 +256,10 @@ macro_rules! pointer {
 
             fn support(&self) -> Option<Support> {
                 (**self).support()
+            }
+
+            fn image(&self, latent: &Support) -> Option<Support> {
+                (**self).image(latent)
             }
 
             fn recompute(&self) -> Option<&dyn Recompute> {

@@ -217,7 +217,7 @@ impl Distribution for Transformed {
     }
 
     fn support(&self) -> Support {
-        self.bijector.support().unwrap_or_else(|| Support::real(self.event_shape()))
+        self.bijector.image(&self.base.support()).unwrap_or_else(|| Support::real(self.event_shape()))
     }
 
     fn dtype(&self) -> Option<DType> {
@@ -290,7 +290,7 @@ impl Distribution for Conditioned<'_> {
     }
 
     fn support(&self) -> Support {
-        self.bijector.support().unwrap_or_else(|| Support::real(self.event_shape()))
+        self.bijector.image(&self.base.support()).unwrap_or_else(|| Support::real(self.event_shape()))
     }
 
     fn dtype(&self) -> Option<DType> {
