@@ -210,7 +210,8 @@ impl Recompute for Chain {
             backwards.push(Box::new(move |gradient, upstream| {
                 let mode = &mut Mode::recomputing(rng.as_mut());
                 let context = upstream.context;
-                let (_, backwards) = through(self, &steps, direction, &checkpoint, context, mode, &mut Total::default())?;
+                let (_, backwards) =
+                    through(self, &steps, direction, &checkpoint, context, mode, &mut Total::default())?;
                 backward_through(backwards, gradient, upstream)
             }));
         }

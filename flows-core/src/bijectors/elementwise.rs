@@ -124,7 +124,8 @@ fn image(univariate: &dyn Univariate, bounds: Bounds) -> Bounds {
         (Some(a), Some(b)) => 0.5 * a + 0.5 * b,
         (a, b) => a.map_or(0.0, |a| a + 1.0) + b.map_or(0.0, |b| b - 1.0),
     };
-    for end in bounds.lower.into_iter().chain(bounds.upper).filter(|&end| domain.contain(end) && domain.contain(middle)) {
+    for end in bounds.lower.into_iter().chain(bounds.upper).filter(|&end| domain.contain(end) && domain.contain(middle))
+    {
         match (at(end), at(middle)) {
             (Ok(x), Ok(inside)) if x < inside => image.lower = Some(x),
             (Ok(x), Ok(inside)) if x > inside => image.upper = Some(x),

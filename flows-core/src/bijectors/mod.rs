@@ -75,7 +75,7 @@ pub use residual::{Residual, ResidualSettings, Roulette};
 pub use squeeze::Squeeze;
 pub use stack::Stack;
 pub use standardize::Standardize;
-pub use support::{Bounds, Support};
+pub use support::{Bounds, Limit, Support};
 pub use sylvester::{Sylvester, SylvesterBasis};
 pub use triangular::Triangular;
 pub use vjp::{Backward, Recompute, Upstream, Vjp, vjp};

@@ -2,7 +2,8 @@
 
 use super::checks::{check_batch, check_rows, replace, zero_at_infinity};
 use super::{Distribution, given};
-use crate::bijectors::{Bijector, Direction, Mode, Support};
+use crate::bijectors::keep::keep;
+use crate::bijectors::{Bijector, Bounds, Direction, Mode, Support};
 use crate::shape::check_event;
 use crate::{Error, Result, Rng, Structure};
 use candle_core::{DType, Device, Tensor};
@@ -17,6 +18,8 @@ pub struct Transformed {
     base: Box<dyn Distribution>,
     bijector: Box<dyn Bijector>,
     takes_context: bool,
+    /// The middle of the box that the base is in, (1, event...), if the bijector's rounding may carry z out of it.
+    middle: Option<Tensor>,
 }
 
 impl Transformed {
@@ -29,7 +32,13 @@ impl Transformed {
             let want = format!("the bijector's latent shape {:?}", bijector.latent_shape());
             return Err(Error::shape("an event of the base", base.event_shape(), want));
         }
-        Ok(Self { base: Box::new(base), bijector: Box::new(bijector), takes_context: true })
+        let middle = middle(&base)?;
+        Ok(Self { base: Box::new(base), bijector: Box::new(bijector), takes_context: true, middle })
+    }
+
+    /// Says that the bijector itself brings no z out of the range of the base by rounding, which need not be checked.
+    pub(crate) fn unchecked(self) -> Self {
+        Self { middle: None, ..self }
     }
 
     /// Makes passing a context an error. Otherwise it would be ignored, and the flow would silently model the
@@ -107,15 +116,43 @@ fn check_log_det(log_det: &Tensor, v: &Tensor) -> Result<()> {
     Err(Error::shape("the log-determinant of the bijector", log_det.dims(), format!("({batch})")))
 }
 
+/// The middle of the box that a distribution is in, (1, event...), if it is bounded.
+fn middle(base: &dyn Distribution) -> Result<Option<Tensor>> {
+    let Support::Bounded { shape, bounds, .. } = base.support() else { return Ok(None) };
+    let middle = |bounds: &Bounds| match (bounds.lower, bounds.upper) {
+        (Some(a), Some(b)) => 0.5 * a + 0.5 * b,
+        (a, b) => a.map_or(0.0, |a| a + 1.0) + b.map_or(0.0, |b| b - 1.0),
+    };
+    let values: Vec<f64> = bounds.iter().cycle().take(shape.iter().product()).map(middle).collect();
+    let middle = Tensor::from_vec(values, super::checks::batch_shape(1, &shape), &base.device())?;
+    Ok(Some(middle.to_dtype(base.dtype().unwrap_or(DType::F32))?))
+}
+
 /// A base and a bijector, each with its context.
 struct Parts<'a> {
     base: &'a dyn Distribution,
     of_base: Option<&'a Tensor>,
     bijector: &'a dyn Bijector,
     of_bijector: Option<&'a Tensor>,
+    middle: Option<&'a Tensor>,
 }
 
 impl Parts<'_> {
+    /// Draws z of the base, moved by a few roundings where the base would refuse what x gives back.
+    fn keep(&self, z: Tensor) -> Result<Tensor> {
+        let Some(middle) = self.middle else { return Ok(z) };
+        let never = |log: &Tensor| Ok::<_, Error>(log.eq(f64::NEG_INFINITY)?);
+        keep(
+            &z,
+            || Ok(middle.to_dtype(z.dtype())?),
+            |z| {
+                let (x, forward) = self.bijector.forward(z, self.of_bijector)?;
+                let (back, _) = self.bijector.inverse(&x, self.of_bijector)?;
+                Ok((never(&forward)?.eq(0u8)? * never(&self.base.log_prob(&back, self.of_base)?)?)?)
+            },
+        )
+    }
+
     fn log_prob(&self, x: &Tensor) -> Result<Tensor> {
         let (z, log_det) = self.bijector.inverse(x, self.of_bijector)?;
         check_log_det(&log_det, x)?;
@@ -134,7 +171,7 @@ impl Parts<'_> {
     }
 
     fn sample(&self, count: usize, rng: &mut Rng) -> Result<Tensor> {
-        let z = self.base.sample(count, self.of_base, rng)?;
+        let z = self.keep(self.base.sample(count, self.of_base, rng)?)?;
         Ok(self.bijector.forward(&z, self.of_bijector)?.0)
     }
 
@@ -150,6 +187,7 @@ impl Parts<'_> {
 
     /// Pushes z with its log-density forward to x with its log-density.
     fn push(&self, (z, log_prob): (Tensor, Tensor), mode: &mut Mode<'_>) -> Result<(Tensor, Tensor)> {
+        let z = self.keep(z)?;
         let (x, log_det) = self.bijector.map(Direction::Forward, &z, self.of_bijector, mode)?;
         check_event("the bijector's output", &x, self.bijector.data_shape())?;
         check_log_det(&log_det, &z)?;
@@ -161,7 +199,8 @@ impl Parts<'_> {
 
 impl Transformed {
     fn parts<'a>(&'a self, context: Option<&'a Tensor>) -> Parts<'a> {
-        Parts { base: &*self.base, of_base: context, bijector: &*self.bijector, of_bijector: context }
+        let middle = self.middle.as_ref();
+        Parts { base: &*self.base, of_base: context, bijector: &*self.bijector, of_bijector: context, middle }
     }
 }
 
@@ -206,7 +245,8 @@ impl Distribution for Transformed {
     fn condition<'a>(&'a self, context: &Tensor) -> Result<Option<Box<dyn Distribution + 'a>>> {
         self.check_context(Some(context))?;
         let Some((bijector, embedded)) = self.bijector.embed(context)? else { return Ok(None) };
-        Ok(Some(Box::new(Conditioned { base: given::at(&*self.base, context)?, bijector, context: embedded })))
+        let (base, middle) = (given::at(&*self.base, context)?, self.middle.as_ref());
+        Ok(Some(Box::new(Conditioned { base, bijector, context: embedded, middle })))
     }
 
     fn initialize(&self, x: &Tensor, context: Option<&Tensor>) -> Result<()> {
@@ -242,6 +282,7 @@ struct Conditioned<'a> {
     base: Box<dyn Distribution + 'a>,
     bijector: &'a dyn Bijector,
     context: Tensor,
+    middle: Option<&'a Tensor>,
 }
 
 impl Conditioned<'_> {
@@ -251,7 +292,8 @@ impl Conditioned<'_> {
     }
 
     fn parts<'a>(&'a self, context: &'a Tensor) -> Parts<'a> {
-        Parts { base: &*self.base, of_base: None, bijector: self.bijector, of_bijector: Some(context) }
+        let (base, bijector, middle) = (&*self.base, self.bijector, self.middle);
+        Parts { base, of_base: None, bijector, of_bijector: Some(context), middle }
     }
 }
 

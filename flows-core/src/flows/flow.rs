@@ -189,6 +189,8 @@ impl Config for FlowConfig {
             Some(context) => Transformed::new(base, Embed::new(Box::new(context.clone()), Box::new(chain)))?,
             None => Transformed::new(base, chain)?.without_context(),
         };
+        // No named flow has a base with bounds, but for that of angles, whose maps are onto the circle.
+        let transformed = transformed.unchecked();
         let data = architecture.is_standardized().then_some(data);
         Ok(FlowDensity { transformed, data, context, bounds })
     }
@@ -248,7 +250,10 @@ impl Bounded {
         let (z, log_det) = self.bijector.inverse(x, None)?;
         let log_det = log_det.to_dtype(DType::F64)?.to_vec1::<f64>()?;
         if let Some(row) = log_det.iter().position(|v| *v == f64::NEG_INFINITY) {
-            return Err(Error::Data(format!("row {row} is not in the support: {}; correct or remove it", self.support)));
+            return Err(Error::Data(format!(
+                "row {row} is not in the support: {}; correct or remove it",
+                self.support
+            )));
         }
         Ok(z)
     }

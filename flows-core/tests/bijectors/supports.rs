@@ -2,8 +2,8 @@
 
 use crate::all;
 use candle_core::{DType, Device, Tensor, Var};
-use flows_core::bijectors::support::{Limit, Link};
-use flows_core::bijectors::{Bijector, Bounds, Support};
+use flows_core::bijectors::support::Link;
+use flows_core::bijectors::{Bijector, Bounds, Limit, Support};
 use flows_core::distributions::{Distribution, StandardNormal, Transformed};
 use flows_core::nn::Parameters;
 use flows_core::ops::log_abs_det;
@@ -541,10 +541,8 @@ fn bounds_in_order_are_accepted() {
 /// Next to its own bound a part leaves no number between the bounds that it gives.
 #[test]
 fn bounds_that_rounding_joins_have_a_number() -> Result<()> {
-    let support = Support::named([
-        ("tau", Support::interval([], 0.0, 5.0)),
-        ("sigma", Support::within([], "tau", 5.0)),
-    ]);
+    let support =
+        Support::named([("tau", Support::interval([], 0.0, 5.0)), ("sigma", Support::within([], "tau", 5.0))]);
     for dtype in [DType::F32, DType::F64] {
         let onto = support.bijector(dtype, CPU)?;
         let z = Tensor::new(&[[100.0, -100.0], [100.0, 0.0], [100.0, 100.0], [15.0, 1e30]], CPU)?.to_dtype(dtype)?;

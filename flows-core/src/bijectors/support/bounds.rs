@@ -110,7 +110,7 @@ impl Link {
 /// part p of this name, or the number `shift` where no part is named.
 ///
 /// ```
-/// use flows_core::bijectors::support::Limit;
+/// use flows_core::bijectors::Limit;
 /// let half = Limit::part("width").times(0.5).plus(-1.0);
 /// assert_eq!(half, Limit { part: Some("width".into()), scale: 0.5, shift: -1.0 });
 /// assert_eq!((Limit::from("width"), Limit::from(2.0).shift), (Limit::part("width"), 2.0));

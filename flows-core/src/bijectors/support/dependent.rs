@@ -82,7 +82,8 @@ impl Dependent {
                 let width = high.broadcast_sub(&low)?;
                 let crossed = least.broadcast_gt(&greatest)?;
                 let middle = (&low * 0.5)?.broadcast_add(&(&high * 0.5)?)?;
-                let uncrossed = |v: &Tensor| crossed.where_cond(&middle, &v.broadcast_as(middle.shape())?.contiguous()?);
+                let uncrossed =
+                    |v: &Tensor| crossed.where_cond(&middle, &v.broadcast_as(middle.shape())?.contiguous()?);
                 (width.clone(), self.limits.ln(&width)?, [uncrossed(&least)?, uncrossed(&greatest)?])
             }
             Side::Upper => (low.clone(), low.clone(), [number(-huge)?, greatest]),

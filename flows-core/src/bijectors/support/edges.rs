@@ -87,7 +87,8 @@ impl OneSide<'_> {
                 let minus = z.neg()?;
                 // Each half by the distance from its own end.
                 let up = ops::sigmoid(z)?.broadcast_mul(&self.edges.width)?.broadcast_add(&self.edges.low)?;
-                let down = ops::sigmoid(&minus)?.broadcast_mul(&self.edges.width)?.neg()?.broadcast_add(&self.edges.high)?;
+                let down =
+                    ops::sigmoid(&minus)?.broadcast_mul(&self.edges.width)?.neg()?.broadcast_add(&self.edges.high)?;
                 let log = (ops::log_sigmoid(z)? + ops::log_sigmoid(&minus)?)?.broadcast_add(&self.edges.log_width)?;
                 (z.ge(0.0)?.where_cond(&down, &up)?, log)
             }

@@ -1,7 +1,8 @@
 //! Supports: where the values of a distribution or a parameter lie, and bijectors onto them from the reals.
 //!
 //! A [`Support`] can be written into a config; [`Support::bijector`] makes the map. A flow over unconstrained z with
-//! that map as its last step is a flow over the support:
+//! that map as its last step is a flow over the support ([`FlowConfig::over`](crate::flows::FlowConfig::over)); a normal
+//! distribution with it is a prior:
 //!
 //! ```
 //! use candle_core::{DType, Device};
@@ -31,6 +32,7 @@
 //!
 //! `forward` gives x strictly inside of the support: where the exact x would round onto its boundary, it is the number
 //! next to the boundary, or a few roundings from it. The log-determinant is that of the exact map at z all the same.
+//! (Bounds that depend on other parts are computed from them in the type at hand, and rounded as that is.)
 //! `inverse` of an x outside, or on the boundary, gives a log-determinant of minus infinity, so that its density is 0;
 //! an equation that defines the support (elements that add up to 1) may fail by the root of the type's precision,
 //! 1.5e-8 in f64 and 3.5e-4 in f32. A row with a NaN gives NaN.
@@ -57,8 +59,8 @@ mod unit_vector;
 use super::Bijector;
 use crate::shape::{batch_shape, check_shape};
 use crate::{Error, Result};
-use candle_core::{DType, Device, Tensor};
 pub use bounds::{Bounds, Limit, Link};
+use candle_core::{DType, Device, Tensor};
 use named::Piece;
 use onto::{Limits, Map, Onto, check_dtype};
 use serde::{Deserialize, Serialize};
@@ -233,7 +235,7 @@ impl Support {
     ///
     /// ```
     /// use candle_core::{DType, Device};
-    /// use flows_core::bijectors::support::{Limit, Support};
+    /// use flows_core::bijectors::{Limit, Support};
     ///
     /// let phi2 = || Limit::part("phi2");
     /// let support = Support::named([

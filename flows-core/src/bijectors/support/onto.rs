@@ -1,9 +1,9 @@
 //! What the maps onto supports have in common.
 
 use super::Support;
+use crate::bijectors::keep::row_mask;
 use crate::bijectors::{Bijector, Direction, Mode};
 use crate::ops::{self, sum_event};
-use crate::bijectors::keep::row_mask;
 use crate::shape::check_event;
 use crate::{Error, Result, Structure};
 use candle_core::{DType, Device, Tensor};
