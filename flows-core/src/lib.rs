@@ -111,7 +111,8 @@
 //!
 //! A conditioner is a [`nn::Network`]. [`bijectors::Coupling::with_network`] takes one over vectors,
 //! [`bijectors::Coupling::over_channels`] one over signals or images of any size, [`bijectors::Embed`] one that makes a
-//! context of another (a summary of a signal, say), or a bijector of your own calls it, as below. A serialisable
+//! context of another (a summary of a signal, say), or a bijector of your own calls it, as below;
+//! `examples/own_conditioner.rs` writes one over signals. A serialisable
 //! [`Config`] that builds a distribution in a scope makes a [`Model`] of it, with parameters, saving and loading. This is
 //! `examples/own_flow.rs`:
 //!

@@ -1,6 +1,6 @@
 //! One bijector after another.
 
-use super::keep::keep;
+use super::keep::{inward, keep};
 use super::{Backward, Bijector, Direction, Mode, Recompute, Support, Upstream, Vjp, vjp};
 use crate::shape::{batch_shape, zero_log_det};
 use crate::{Error, Result, Structure};
@@ -67,21 +67,25 @@ impl Chain {
             return Ok(x);
         }
         let (step, later) = (&self.steps[i], &self.steps[i + 1..]);
-        let middle = || {
-            let latent = Tensor::zeros(batch_shape(x.dim(0)?, step.latent_shape()), x.dtype(), x.device())?;
-            Ok(step.forward(&latent, context)?.0.detach())
+        let target = || match step.support().map(|support| inward(&support, &x)).transpose()?.flatten() {
+            Some(target) => Ok(target),
+            None => {
+                let latent = Tensor::zeros(batch_shape(x.dim(0)?, step.latent_shape()), x.dtype(), x.device())?;
+                Ok(step.forward(&latent, context)?.0.detach())
+            }
         };
-        let refused = |log_det: &Tensor| Ok::<_, Error>(log_det.eq(f64::NEG_INFINITY)?);
-        keep(&x, middle, |x| {
-            let (mut value, mut taken) = (x.clone(), refused(&zero_log_det(x)?)?.eq(0u8)?);
+        keep(&x, target, |x| {
+            let (mut value, mut total) = (x.clone(), zero_log_det(x)?);
             for step in later {
                 let (next, log_det) = step.forward(&value, context)?;
-                (value, taken) = (next, (taken * refused(&log_det)?.eq(0u8)?)?);
+                (value, total) = (next, (total + log_det)?);
             }
             for step in later.iter().rev() {
                 value = step.inverse(&value, context)?.0;
             }
-            Ok((taken * refused(&step.inverse(&value, context)?.1)?)?)
+            // What a later step takes for a point outside of its domain has density 0 anyway.
+            let never = f64::NEG_INFINITY;
+            Ok((total.ne(never)? * step.inverse(&value, context)?.1.eq(never)?)?)
         })
     }
 }

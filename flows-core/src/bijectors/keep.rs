@@ -1,13 +1,16 @@
 //! Draws that rounding does not carry out of their range.
 
+use super::{Bounds, Support};
 use crate::Result;
+use crate::shape::batch_shape;
 use candle_core::{DType, Tensor};
 
-/// v (B, ...) with the rows that `lost` marks, (B), moved toward `middle` until it marks them no more, if they come to
-/// that; each element by no more than a few roundings of the row's largest if that is enough. Gradients pass through.
+/// v (B, ...) with the rows that `lost` marks, (B), moved toward `target` until it marks them no more, if they come to
+/// that; each element by no more than a few roundings of the row's largest if that is enough. Where the target is NaN
+/// elements stay. Gradients pass through.
 pub(crate) fn keep(
     v: &Tensor,
-    middle: impl Fn() -> Result<Tensor>,
+    target: impl Fn() -> Result<Tensor>,
     lost: impl Fn(&Tensor) -> Result<Tensor>,
 ) -> Result<Tensor> {
     let from = v.detach();
@@ -16,11 +19,12 @@ pub(crate) fn keep(
         return Ok(v.clone());
     }
     let all = row_mask(&marks, v)?;
-    let way = middle()?.broadcast_sub(&from)?;
+    let target = target()?.broadcast_as(v.shape())?.contiguous()?;
+    let target = target.eq(&target)?.where_cond(&target, &from)?;
     let (mut kept, mut reach) = (from.clone(), reach(&from)?);
     for _ in 0..STEPS {
-        let step = way.broadcast_minimum(&reach)?.broadcast_maximum(&reach.neg()?)?;
-        kept = row_mask(&marks, v)?.where_cond(&(&from + step)?, &kept)?;
+        let (low, high) = (from.broadcast_sub(&reach)?, from.broadcast_add(&reach)?);
+        kept = row_mask(&marks, v)?.where_cond(&target.maximum(&low)?.minimum(&high)?, &kept)?;
         marks = lost(&kept)?;
         if !any(&marks)? {
             break;
@@ -28,6 +32,21 @@ pub(crate) fn keep(
         reach = (reach * 4.0)?;
     }
     Ok(all.where_cond(&(kept + (v - from)?)?, v)?)
+}
+
+/// A target for [`keep`], (1, event...), if the support is a box: the middle between two bounds, the largest number
+/// beyond one, and NaN where there is none.
+pub(crate) fn inward(support: &Support, like: &Tensor) -> Result<Option<Tensor>> {
+    let Support::Bounded { shape, .. } = support else { return Ok(None) };
+    let huge = if like.dtype() == DType::F64 { f64::MAX } else { f32::MAX.into() };
+    let target = |bounds: Bounds| match (bounds.lower, bounds.upper) {
+        (Some(a), Some(b)) => 0.5 * a + 0.5 * b,
+        (Some(_), None) => huge,
+        (None, Some(_)) => -huge,
+        (None, None) => f64::NAN,
+    };
+    let values: Vec<f64> = support.bounds().into_iter().map(target).collect();
+    Ok(Some(Tensor::from_vec(values, batch_shape(1, shape), like.device())?.to_dtype(like.dtype())?))
 }
 
 /// Marks of rows, (B), as marks of all elements of v (B, ...).

@@ -2,8 +2,8 @@
 
 use super::checks::{check_batch, check_rows, replace, zero_at_infinity};
 use super::{Distribution, given};
-use crate::bijectors::keep::keep;
-use crate::bijectors::{Bijector, Bounds, Direction, Mode, Support};
+use crate::bijectors::keep::{inward, keep};
+use crate::bijectors::{Bijector, Direction, Mode, Support};
 use crate::shape::check_event;
 use crate::{Error, Result, Rng, Structure};
 use candle_core::{DType, Device, Tensor};
@@ -18,8 +18,8 @@ pub struct Transformed {
     base: Box<dyn Distribution>,
     bijector: Box<dyn Bijector>,
     takes_context: bool,
-    /// The middle of the box that the base is in, (1, event...), if the bijector's rounding may carry z out of it.
-    middle: Option<Tensor>,
+    /// The box that the base is in, if it has bounds that the bijector's rounding may carry z out of.
+    within: Option<Support>,
 }
 
 impl Transformed {
@@ -32,13 +32,13 @@ impl Transformed {
             let want = format!("the bijector's latent shape {:?}", bijector.latent_shape());
             return Err(Error::shape("an event of the base", base.event_shape(), want));
         }
-        let middle = middle(&base)?;
-        Ok(Self { base: Box::new(base), bijector: Box::new(bijector), takes_context: true, middle })
+        let within = Some(base.support()).filter(|support| matches!(support, Support::Bounded { .. }));
+        Ok(Self { base: Box::new(base), bijector: Box::new(bijector), takes_context: true, within })
     }
 
     /// Says that the bijector itself brings no z out of the range of the base by rounding, which need not be checked.
     pub(crate) fn unchecked(self) -> Self {
-        Self { middle: None, ..self }
+        Self { within: None, ..self }
     }
 
     /// Makes passing a context an error. Otherwise it would be ignored, and the flow would silently model the
@@ -116,39 +116,27 @@ fn check_log_det(log_det: &Tensor, v: &Tensor) -> Result<()> {
     Err(Error::shape("the log-determinant of the bijector", log_det.dims(), format!("({batch})")))
 }
 
-/// The middle of the box that a distribution is in, (1, event...), if it is bounded.
-fn middle(base: &dyn Distribution) -> Result<Option<Tensor>> {
-    let Support::Bounded { shape, bounds, .. } = base.support() else { return Ok(None) };
-    let middle = |bounds: &Bounds| match (bounds.lower, bounds.upper) {
-        (Some(a), Some(b)) => 0.5 * a + 0.5 * b,
-        (a, b) => a.map_or(0.0, |a| a + 1.0) + b.map_or(0.0, |b| b - 1.0),
-    };
-    let values: Vec<f64> = bounds.iter().cycle().take(shape.iter().product()).map(middle).collect();
-    let middle = Tensor::from_vec(values, super::checks::batch_shape(1, &shape), &base.device())?;
-    Ok(Some(middle.to_dtype(base.dtype().unwrap_or(DType::F32))?))
-}
-
 /// A base and a bijector, each with its context.
 struct Parts<'a> {
     base: &'a dyn Distribution,
     of_base: Option<&'a Tensor>,
     bijector: &'a dyn Bijector,
     of_bijector: Option<&'a Tensor>,
-    middle: Option<&'a Tensor>,
+    within: Option<&'a Support>,
 }
 
 impl Parts<'_> {
     /// Draws z of the base, moved by a few roundings where the base would refuse what x gives back.
     fn keep(&self, z: Tensor) -> Result<Tensor> {
-        let Some(middle) = self.middle else { return Ok(z) };
-        let never = |log: &Tensor| Ok::<_, Error>(log.eq(f64::NEG_INFINITY)?);
+        let Some(within) = self.within else { return Ok(z) };
         keep(
             &z,
-            || Ok(middle.to_dtype(z.dtype())?),
+            || Ok(inward(within, &z)?.unwrap_or_else(|| z.detach())),
             |z| {
                 let (x, forward) = self.bijector.forward(z, self.of_bijector)?;
                 let (back, _) = self.bijector.inverse(&x, self.of_bijector)?;
-                Ok((never(&forward)?.eq(0u8)? * never(&self.base.log_prob(&back, self.of_base)?)?)?)
+                let never = f64::NEG_INFINITY;
+                Ok((forward.ne(never)? * self.base.log_prob(&back, self.of_base)?.eq(never)?)?)
             },
         )
     }
@@ -199,8 +187,8 @@ impl Parts<'_> {
 
 impl Transformed {
     fn parts<'a>(&'a self, context: Option<&'a Tensor>) -> Parts<'a> {
-        let middle = self.middle.as_ref();
-        Parts { base: &*self.base, of_base: context, bijector: &*self.bijector, of_bijector: context, middle }
+        let within = self.within.as_ref();
+        Parts { base: &*self.base, of_base: context, bijector: &*self.bijector, of_bijector: context, within }
     }
 }
 
@@ -245,8 +233,8 @@ impl Distribution for Transformed {
     fn condition<'a>(&'a self, context: &Tensor) -> Result<Option<Box<dyn Distribution + 'a>>> {
         self.check_context(Some(context))?;
         let Some((bijector, embedded)) = self.bijector.embed(context)? else { return Ok(None) };
-        let (base, middle) = (given::at(&*self.base, context)?, self.middle.as_ref());
-        Ok(Some(Box::new(Conditioned { base, bijector, context: embedded, middle })))
+        let (base, within) = (given::at(&*self.base, context)?, self.within.as_ref());
+        Ok(Some(Box::new(Conditioned { base, bijector, context: embedded, within })))
     }
 
     fn initialize(&self, x: &Tensor, context: Option<&Tensor>) -> Result<()> {
@@ -282,7 +270,7 @@ struct Conditioned<'a> {
     base: Box<dyn Distribution + 'a>,
     bijector: &'a dyn Bijector,
     context: Tensor,
-    middle: Option<&'a Tensor>,
+    within: Option<&'a Support>,
 }
 
 impl Conditioned<'_> {
@@ -292,8 +280,8 @@ impl Conditioned<'_> {
     }
 
     fn parts<'a>(&'a self, context: &'a Tensor) -> Parts<'a> {
-        let (base, bijector, middle) = (&*self.base, self.bijector, self.middle);
-        Parts { base, of_base: None, bijector, of_bijector: Some(context), middle }
+        let (base, bijector, within) = (&*self.base, self.bijector, self.within);
+        Parts { base, of_base: None, bijector, of_bijector: Some(context), within }
     }
 }
 
