@@ -42,7 +42,6 @@ pub fn main() -> Result<()> {
     let [x, new_x] = [(&control + (normal((1_000, 2, 32))? * 0.1)?)?, (&new_control + (normal((20, 2, 500))? * 0.1)?)?];
     let train = TrainConfig { steps: 400, optimizer: OptimizerConfig::adam(1e-2), ..TrainConfig::default() };
     fit(&short, (&x, &control), FitConfig { train, batch: 64, ..FitConfig::default() }, &mut rng)?;
-
     let long = short.with_config(Stereo(500))?;
     let nats = score(&long, &new_x, Some(&new_control))?.mean_all()?.to_scalar::<f32>()? / 1_000.0;
     println!("{nats:.3} nats a sample, exactly 0.884; draws {:?}", draw(&long, 20, Some(&new_control), &mut rng)?.dims());

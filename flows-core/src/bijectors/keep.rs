@@ -5,9 +5,9 @@ use crate::Result;
 use crate::shape::batch_shape;
 use candle_core::{DType, Tensor};
 
-/// v (B, ...) with the rows that `lost` marks, (B), moved toward `target` until it marks them no more, if they come to
-/// that; each element by no more than a few roundings of the row's largest if that is enough. Where the target is NaN
-/// elements stay. Gradients pass through.
+/// v (B, ...) with the rows that `lost` marks, (B), moved toward `target` until it marks them no more; each element by
+/// no more than a few roundings of the row's largest if that is enough. Elements whose target is NaN stay, and so do rows
+/// that no move helps. Gradients pass through.
 pub(crate) fn keep(
     v: &Tensor,
     target: impl Fn() -> Result<Tensor>,
@@ -31,6 +31,8 @@ pub(crate) fn keep(
         }
         reach = (reach * 4.0)?;
     }
+    // What no step helps stays as it was.
+    let kept = row_mask(&marks, v)?.where_cond(&from, &kept)?;
     Ok(all.where_cond(&(kept + (v - from)?)?, v)?)
 }
 
