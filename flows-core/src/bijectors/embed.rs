@@ -95,6 +95,10 @@ impl Bijector for Embed {
         self.bijector.support()
     }
 
+    fn image(&self, latent: &Support) -> Option<Support> {
+        self.bijector.image(latent)
+    }
+
     fn recompute(&self) -> Option<&dyn Recompute> {
         Some(self)
     }

@@ -25,6 +25,7 @@ mod fixed_affine;
 mod householder;
 mod indexed;
 mod inverse;
+pub(crate) mod keep;
 mod linear;
 mod logit;
 mod lu_linear;
@@ -75,7 +76,7 @@ pub use residual::{Residual, ResidualSettings, Roulette};
 pub use squeeze::Squeeze;
 pub use stack::Stack;
 pub use standardize::Standardize;
-pub use support::{Bounds, Support};
+pub use support::{Bounds, Limit, Support};
 pub use sylvester::{Sylvester, SylvesterBasis};
 pub use triangular::Triangular;
 pub use vjp::{Backward, Recompute, Upstream, Vjp, vjp};
@@ -218,6 +219,13 @@ pub trait Bijector: std::fmt::Debug + Send + Sync {
         None
     }
 
+    /// A set that holds the x of every z of `latent`, up to rounding, if one smaller than all of the reals is known:
+    /// [`Self::support`], if not said otherwise.
+    fn image(&self, latent: &Support) -> Option<Support> {
+        let _ = latent;
+        self.support()
+    }
+
     /// Its own vector-Jacobian product, for training that recomputes activations; combinators have one.
     fn recompute(&self) -> Option<&dyn Recompute> {
         None
@@ -261,6 +269,10 @@ macro_rules! pointer {
 
             fn support(&self) -> Option<Support> {
                 (**self).support()
+            }
+
+            fn image(&self, latent: &Support) -> Option<Support> {
+                (**self).image(latent)
             }
 
             fn recompute(&self) -> Option<&dyn Recompute> {

@@ -1,6 +1,7 @@
 //! Families without parameters: link functions between the line and its intervals.
 
 use super::Univariate;
+use crate::bijectors::Bounds;
 use crate::ops::{self, Open};
 use crate::{Error, Result};
 use candle_core::{DType, Tensor};
@@ -91,6 +92,22 @@ impl Univariate for Fixed {
 
     fn identity(&self) -> Vec<f64> {
         Vec::new()
+    }
+
+    fn domain(&self) -> Bounds {
+        match self {
+            Self::Power(_) => Bounds::above(0.0),
+            _ => Bounds::NONE,
+        }
+    }
+
+    fn range(&self) -> Bounds {
+        match self {
+            Self::Exp | Self::Softplus | Self::Power(_) => Bounds::above(0.0),
+            Self::Sigmoid => Bounds::between(0.0, 1.0),
+            Self::Tanh => Bounds::between(-1.0, 1.0),
+            Self::LeakyRelu(_) => Bounds::NONE,
+        }
     }
 
     fn forward(&self, z: &Tensor, _: &Tensor) -> Result<(Tensor, Tensor)> {

@@ -1,6 +1,7 @@
 //! A family with its directions swapped.
 
 use super::Univariate;
+use crate::bijectors::Bounds;
 use crate::ops::Direction;
 use crate::{Result, Structure};
 use candle_core::Tensor;
@@ -22,6 +23,14 @@ impl<U: Univariate> Univariate for Inverted<U> {
 
     fn identity(&self) -> Vec<f64> {
         self.0.identity()
+    }
+
+    fn domain(&self) -> Bounds {
+        self.0.range()
+    }
+
+    fn range(&self) -> Bounds {
+        self.0.domain()
     }
 
     fn structure(&self) -> Option<Structure> {

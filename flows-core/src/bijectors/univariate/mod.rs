@@ -2,6 +2,7 @@
 //! autoregressive layers use as transformers, and that [`Elementwise`](super::Elementwise)
 //! applies on their own.
 
+use super::Bounds;
 use crate::nn::Output;
 use crate::ops::{self, Direction};
 use crate::{Error, Result, Structure};
@@ -96,6 +97,16 @@ pub trait Univariate: std::fmt::Debug + Send + Sync {
     /// The raw parameters, [`Self::parameter_count`] numbers, that make the function the identity, or as
     /// near to it as the family gets.
     fn identity(&self) -> Vec<f64>;
+
+    /// What z lie between, whatever the parameters.
+    fn domain(&self) -> Bounds {
+        Bounds::NONE
+    }
+
+    /// What x lie between, whatever the parameters.
+    fn range(&self) -> Bounds {
+        Bounds::NONE
+    }
 
     /// What the family is made of besides the parameters of its elements, if it has weights.
     fn structure(&self) -> Option<Structure> {

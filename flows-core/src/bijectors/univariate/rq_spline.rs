@@ -2,6 +2,7 @@
 
 use super::Univariate;
 use super::pointwise::{Kind, Pointwise};
+use crate::bijectors::Bounds;
 use crate::ops::{self, Direction, Ends, RqSplineSettings};
 use crate::{Error, Result};
 use candle_core::Tensor;
@@ -93,6 +94,16 @@ impl Univariate for RqSpline {
             (0..self.settings.parameter_count()).map(|i| if i < 2 * bins { 0.0 } else { slope }).collect();
         raw.extend(self.is_circular().then_some(0.0));
         raw
+    }
+
+    fn domain(&self) -> Bounds {
+        let RqSplineSettings { low, high, ends, .. } = self.settings;
+        if ends == Ends::Closed { Bounds::between(low, high) } else { Bounds::NONE }
+    }
+
+    fn range(&self) -> Bounds {
+        let RqSplineSettings { low, high, ends, .. } = self.settings;
+        if ends == Ends::Linear { Bounds::NONE } else { Bounds::between(low, high) }
     }
 
     fn forward(&self, z: &Tensor, parameters: &Tensor) -> Result<(Tensor, Tensor)> {
