@@ -53,7 +53,7 @@ mod training_cost;
 pub use cnf::{Cnf, CnfSettings, Cost, Gradient, Matching, Pairing};
 pub use energy::{Boltzmann, Energy, distances};
 #[cfg(feature = "cli")]
-pub use images::{ImageBits, log_likelihoods};
+pub use images::log_likelihoods;
 pub use images::{ImageConfig, ImageDensity, ImageModel};
 pub use model::{ContinuousDensity, ContinuousFlow, ContinuousFlowConfig};
 pub use particles::ZeroCentre;

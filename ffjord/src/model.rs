@@ -221,17 +221,18 @@ impl ContinuousDensity {
         self.flows.iter().map(Cnf::end_time).collect()
     }
 
-    /// The positions (B, features) of points that start at z (B, dimensions) in the base, at each of `shares` of the
-    /// time to the data; shares increase from 0, the base, to 1, the data.
+    /// The positions (B, features) of points that start at z (B, dimensions) in the base, at each of these `fractions` of
+    /// the time to the data, which increase from 0, the base, to 1, the data.
     ///
     /// # Errors
     /// When a shape is wrong or a solver fails.
-    pub fn path(&self, z: &Tensor, shares: &[f64]) -> Result<Vec<Tensor>> {
+    pub fn path(&self, z: &Tensor, fractions: &[f64]) -> Result<Vec<Tensor>> {
         let (ends, mut at, mut states) = (self.end_times()?, z.clone(), Vec::new());
         let (span, mut first) = (ends.iter().sum::<f64>(), 0.0);
         for (cnf, end) in self.flows.iter().zip(ends) {
             // Times within this flow, counted from its base.
-            let within = shares.iter().map(|share| share * span - first).filter(|t| (1e-9..=end + 1e-9).contains(t));
+            let within =
+                fractions.iter().map(|fraction| fraction * span - first).filter(|t| (1e-9..=end + 1e-9).contains(t));
             let inner: Vec<f64> = within.map(|t| (end - t).max(0.0)).collect();
             let mut times = vec![end];
             times.extend(inner.iter().filter(|t| **t > 0.0));
@@ -241,22 +242,22 @@ impl ContinuousDensity {
             at = seen.into_iter().next_back().unwrap_or(at);
             first += end;
         }
-        if shares.first().is_some_and(|share| *share * span < 1e-9) {
+        if fractions.first().is_some_and(|fraction| *fraction * span < 1e-9) {
             states.insert(0, z.clone());
         }
         states.iter().map(|z| Ok(self.units.bijector().forward(z, None)?.0)).collect()
     }
 
-    /// The log-density (B) of points x (B, features), in the data's units, under the distribution at a share of the
-    /// total time between the base (0) and the data (1).
+    /// The log-density (B) of points x (B, features), in the units of the data, under the distribution at a `fraction` of
+    /// the time between the base (0) and the data (1).
     ///
     /// # Errors
     /// When a shape is wrong or a solver fails.
-    pub fn log_prob_at(&self, x: &Tensor, share: f64) -> Result<Tensor> {
+    pub fn log_prob_at(&self, x: &Tensor, fraction: f64) -> Result<Tensor> {
         let (mut z, mut log_det) = self.units.bijector().inverse(x, None)?;
         let ends = self.end_times()?;
         let mut first: f64 = ends.iter().sum();
-        let reached = share * first;
+        let reached = fraction * first;
         for (cnf, end) in self.flows.iter().zip(ends).rev() {
             first -= end;
             let within = (reached - first).clamp(0.0, end);

@@ -8,21 +8,21 @@ use std::cell::Cell;
 use std::fmt::{self, Display, Formatter};
 use std::ops::ControlFlow;
 
-/// Measures the cost of the solver per training step, apart from evaluations of the model.
+/// Measures the cost of the solver per training step, not counting evaluations of the model.
 #[derive(Debug)]
 pub struct TrainingCosts {
     flows: Vec<Cnf>,
-    /// Who divides a step.
+    /// The ranks that share a step.
     ranks: Ranks,
-    /// What the step that is not yet counted has cost.
+    /// The cost of the current step so far.
     step: Cell<Cost>,
-    /// The cost since the last line, and its number of steps.
+    /// The cost since the last line, and the number of steps.
     recent: Cell<(Cost, u64)>,
-    /// The cost since the run was started or resumed, and its number of steps.
+    /// The cost since the run was started or resumed, and the number of steps.
     whole: Cell<(Cost, u64)>,
 }
 
-/// The mean cost per step of likelihood training.
+/// The mean cost per step of maximum likelihood.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct TrainingCost {
     /// Evaluations of the field.
@@ -38,20 +38,20 @@ pub struct TrainingCost {
 }
 
 impl TrainingCosts {
-    /// Measures the solves of these flows.
+    /// Measures the cost of the solves of these flows.
     pub fn of(flows: Vec<Cnf>) -> Self {
         let ranks = Ranks::alone();
         Self { flows, ranks, step: Cell::default(), recent: Cell::default(), whole: Cell::default() }
     }
 
-    /// The same where the solves of a step are divided among ranks.
+    /// Counts the solves of all `ranks`, which share a step.
     #[must_use]
-    pub fn divided(self, ranks: &Ranks) -> Self {
+    pub fn shared_by(self, ranks: &Ranks) -> Self {
         Self { ranks: ranks.clone(), ..self }
     }
 
     /// Runs `evaluate` without counting its solves.
-    pub fn aside<T>(&self, evaluate: impl FnOnce() -> T) -> T {
+    pub fn uncounted<T>(&self, evaluate: impl FnOnce() -> T) -> T {
         self.step.set(self.step.get().plus(self.take()));
         let value = evaluate();
         self.take();
@@ -74,7 +74,7 @@ impl TrainingCosts {
         }
     }
 
-    /// The means of the whole run, over all ranks; none before the first step.
+    /// The means over the whole run, summed over all ranks; none before the first step.
     ///
     /// # Errors
     /// When a rank is gone.
@@ -86,7 +86,7 @@ impl TrainingCosts {
         Ok(TrainingCost::of((cost.of_all(&self.ranks)?, steps)))
     }
 
-    /// An observer that counts the steps of a run and writes a line at every evaluation of the model.
+    /// An observer that counts the steps of a run, and passes `write` a line at every evaluation of the model.
     pub fn watch<'a>(&'a self, write: impl Fn(String) + 'a) -> impl Observer + 'a {
         Watch { costs: self, write, last: (0.0, 0) }
     }
@@ -111,8 +111,8 @@ impl Display for TrainingCost {
         let [forward, backward] = [self.milliseconds_forward, self.milliseconds_backward];
         write!(
             f,
-            "evaluations {evaluations_forward:.1} forward in {forward:.0} ms, {evaluations_backward:.1} backward in \
-             {backward:.0} ms  step size {step_size:.3}"
+            "{evaluations_forward:.1} evaluations forward in {forward:.0} ms, {evaluations_backward:.1} backward in \
+             {backward:.0} ms, step size {step_size:.3}"
         )
     }
 }
@@ -132,7 +132,7 @@ impl<W: Fn(String)> Observer for Watch<'_, W> {
             let means = means.map_or("flow matching".to_string(), |means| means.to_string());
             let time = 1e3 * (event.seconds - self.last.0) / (event.step - self.last.1) as f64;
             let step = event.step;
-            (self.write)(format!("step {step:>6}  validation {validation:.3}  {means}  {time:.0} ms a step"));
+            (self.write)(format!("step {step:>6}  validation {validation:.3}  {means}  {time:.0} ms per step"));
             self.last = (event.seconds, event.step);
         }
         Ok(ControlFlow::Continue(()))

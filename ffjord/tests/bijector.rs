@@ -80,12 +80,12 @@ fn default_solvers_keep_them_within_their_tolerance() {
     all(&[case.tolerances(Tolerances { double: 1e-2, single: 1e-2, gradient: 0.1 })], |case| case.all(folder.path()));
 }
 
-/// Run where there is one: `cargo test --features cuda`.
+/// Needs a GPU: `cargo test --features cuda`.
 #[cfg(feature = "cuda")]
 #[test]
 fn devices_agree() -> Result<()> {
     let device = candle_core::Device::new_cuda(0)?;
-    // Rows have steps of their own on the CPU alone.
+    // `row_steps` is supported on the CPU only.
     let on_the_cpu = |case: &Case| case.name().starts_with("steps of each row");
     all(&cases(), |case| if on_the_cpu(case) { Ok(()) } else { case.agrees_on(&device) });
     Ok(())

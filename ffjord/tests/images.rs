@@ -228,7 +228,7 @@ fn digits_need_no_data() {
     assert_eq!((&results["data"], &results["shape"]), (&"digits".into(), &[1, 16, 16].into()));
     assert!(succeeds(here, "eval runs/digits --count 4").contains("digits (test)"));
     // Digits of 8 x 8 pixels are resized.
-    assert!(succeeds(here, "eval runs/digits --data uci-digits --count 4").contains("256 colours  (4 images)"));
+    assert!(succeeds(here, "eval runs/digits --data uci-digits --count 4").contains("256 dimensions  (4 images)"));
     succeeds(here, "train --out runs/digits --resume --steps 14 -q");
 }
 
@@ -251,10 +251,10 @@ fn folders_of_images_are_resized_and_bad_files_skipped() {
     fails(here, train, &["3.png", "--skip-bad"]);
     let said = run(here, &format!("{train} --skip-bad")).stderr;
     let said = String::from_utf8(said).unwrap();
-    let words = ["passed over", "3.png", "1 x 4 x 4 of 2 classes; 20 images to train on, 1 to validate, 2 to test"];
+    let words = ["skipped", "3.png", "1 x 4 x 4 of 2 classes; 20 images to train on, 1 to validate, 2 to test"];
     assert!(words.iter().all(|word| said.contains(word)), "{said}");
     // The model's shape decides how other images are resized.
-    assert!(succeeds(here, "eval run --data images --skip-bad").contains("16 colours  (23 images)"));
+    assert!(succeeds(here, "eval run --data images --skip-bad").contains("16 dimensions  (23 images)"));
     fails(here, "eval run --data images", &["3.png", "--skip-bad"]);
     fails(here, "train --data images --config tiny.toml --size 9000 --out large", &["8192"]);
     fails(here, "train --data pinwheel --size 4", &["--size", "for images"]);

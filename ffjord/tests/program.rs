@@ -275,7 +275,7 @@ flow = { field = { hidden = [8] }, solver = { rtol = 1e-4, atol = 1e-4, max_step
         ("seed = 7", &["seed", "new run"]),
         ("data = 'rings'", &["data", "new run"]),
         ("flow.solver.max_steps = 0", &["max_steps"]),
-        ("matching = 1.5", &["share", "1.5"]),
+        ("matching = 1.5", &["from 0 to 1", "1.5"]),
     ] {
         fs::write(here.join("more.toml"), settings).unwrap();
         fails(here, "train --out run --resume --config more.toml -q", 2, words);

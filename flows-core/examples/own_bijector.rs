@@ -2,7 +2,6 @@
 
 use flows_core::nn::Init;
 use flows_core::prelude::*;
-use flows_core::shape::check_event;
 use flows_core::testing::{measure, perturb};
 
 /// `x = (z1, e^(s z1) z2 + a z1^2)`, a banana that widens along its length: `log|det dx/dz| = s z1`.
@@ -18,7 +17,7 @@ impl Bijector for Banana {
     }
 
     fn map(&self, to: Direction, v: &Tensor, _: Option<&Tensor>, _: &mut Mode<'_>) -> Result<(Tensor, Tensor)> {
-        check_event("the input of a banana", v, &[2])?;
+        self.check_input(to, v)?;
         let (first, second) = (v.narrow(1, 0, 1)?, v.narrow(1, 1, 1)?);
         let (log, bend) = (first.broadcast_mul(&self.s)?, first.sqr()?.broadcast_mul(&self.a)?);
         let (second, log) = match to {

@@ -2,12 +2,13 @@
 
 use crate::{Error, Result};
 use candle_core::Tensor;
+use std::fmt::Display;
 
 /// Checks that `tensor`, which errors call `what`, is a floating-point tensor (B, event...), and returns B.
 ///
 /// # Errors
 /// When it has another shape or dtype, or no rows.
-pub fn check_event(what: &str, tensor: &Tensor, event: &[usize]) -> Result<usize> {
+pub fn check_event(what: impl Display, tensor: &Tensor, event: &[usize]) -> Result<usize> {
     // Candle panics on elementary functions of integers.
     if !tensor.dtype().is_float() {
         return Err(Error::Data(format!("{what} has dtype {:?}: convert it to f32 or f64", tensor.dtype())));
@@ -19,14 +20,14 @@ pub fn check_event(what: &str, tensor: &Tensor, event: &[usize]) -> Result<usize
 ///
 /// # Errors
 /// When the tensor has another shape or no rows.
-pub fn check_shape(what: &str, tensor: &Tensor, event: &[usize]) -> Result<usize> {
+pub fn check_shape(what: impl Display, tensor: &Tensor, event: &[usize]) -> Result<usize> {
     match tensor.dims() {
         // Candle panics on empty sums.
         [0, ..] => Err(Error::Data(format!("{what} has no rows: give at least one"))),
         [batch, rest @ ..] if rest == event => Ok(*batch),
         got => {
             let want: String = event.iter().map(|d| format!(", {d}")).collect();
-            Err(Error::shape(what, got, format!("(B{want})")))
+            Err(Error::shape(what.to_string(), got, format!("(B{want})")))
         }
     }
 }

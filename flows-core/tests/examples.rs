@@ -14,10 +14,14 @@ mod density;
 mod introduction;
 #[path = "../examples/own_bijector.rs"]
 mod own_bijector;
+#[path = "../examples/own_conditioner.rs"]
+mod own_conditioner;
 #[path = "../examples/own_flow.rs"]
 mod own_flow;
 #[path = "../examples/own_loop.rs"]
 mod own_loop;
+#[path = "../examples/posterior.rs"]
+mod posterior;
 #[path = "../examples/reverse_kl.rs"]
 mod reverse_kl;
 
@@ -30,7 +34,7 @@ macro_rules! run {
     };
 }
 
-run!(anomalies conditional density own_bijector own_flow own_loop reverse_kl);
+run!(anomalies conditional density own_bijector own_conditioner own_flow own_loop posterior reverse_kl);
 
 /// The pictures in the introduction are those that the example draws, up to rounding.
 #[cfg(feature = "plot")]

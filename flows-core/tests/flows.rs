@@ -282,6 +282,48 @@ fn bounded_columns_are_standardized_after_their_map() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn draws_keep_to_a_support() -> Result<()> {
+    let rng = &mut Rng::seed(3);
+    let support = Support::named([
+        ("shares", Support::Simplex { size: 3 }),
+        ("noise", Support::positive([])),
+        ("signal", Support::above([2], "noise")),
+    ]);
+    let folder = tempfile::tempdir().map_err(candle_core::Error::from)?;
+    let path = folder.path().join("support.safetensors");
+    for dtype in [DType::F32, DType::F64] {
+        let flow = Flow::on(FlowConfig::over(support.clone(), model("nsf")?), dtype, CPU, rng)?;
+        perturb(flow.parameters(), 0.5, rng)?;
+        let onto = support.bijector(dtype, CPU)?;
+        let x = onto.forward(&(rng.normal_tensor((2000, 5), dtype, CPU)? * 3.0)?, None)?.0;
+        flow.initialize(&x, None)?;
+        assert_eq!((flow.event_shape(), flow.support()), (&[6][..], support.clone()));
+        let draws = draw(&flow, 2000, None, rng)?;
+        let inside = [onto.inverse(&draws, None)?.1, score(&flow, &draws, None)?];
+        for t in inside {
+            assert!(t.to_dtype(DType::F64)?.to_vec1::<f64>()?.iter().all(|v| v.is_finite()), "{dtype:?}: {t}");
+        }
+        flow.save(&path)?;
+        let loaded = Flow::load(&path, CPU)?;
+        assert_eq!(loaded.config(), flow.config());
+        assert_eq!(difference(&flow.log_prob(&x, None)?, &loaded.log_prob(&x, None)?)?, 0.0);
+        for (row, word) in
+            [([0.5, 0.25, 0.25, 2.0, 1.0, 3.0], "not in the support"), ([0.5, 0.5, 0.0, 1.0, 2.0, 3.0], "column 2")]
+        {
+            let bad = Tensor::new(&[[0.5, 0.25, 0.25, 1.0, 2.0, 3.0], row], CPU)?.to_dtype(dtype)?;
+            let error = flow.standardize(&bad, None).expect_err("outside").to_string();
+            assert!(error.contains(word) && error.contains("row 1"), "{error}");
+        }
+    }
+    let matrix = FlowConfig::over(Support::Covariance { size: 2 }, model("maf")?);
+    let both = FlowConfig::over(Support::positive([2]), model("maf")?).with_bounds([Bounds::NONE; 2]);
+    for bad in [matrix, both, FlowConfig::over(Support::positive([]), model("maf")?)] {
+        assert!(Flow::new(bad, rng).is_err());
+    }
+    Ok(())
+}
+
 fn json_error(error: serde_json::Error) -> Error {
     Error::Config(error.to_string())
 }

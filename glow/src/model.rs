@@ -2,7 +2,7 @@
 
 use crate::{GlowConfig, dequantizer, flow};
 use candle_core::{DType, Device, Tensor};
-use flows_core::data::whole_colours;
+use flows_core::data::{dequantize, quantize, whole_colours};
 use flows_core::distributions::{Distribution, StandardNormal, Transformed};
 use flows_core::nn::Scope;
 use flows_core::ops::log_sum_exp;
@@ -67,9 +67,9 @@ impl Deref for GlowDensity {
     }
 }
 
-/// [`Distribution::log_prob`] takes images whose colours lie in [-1/2, 1/2] or, as noise may put them, no further than
-/// the width of a value beyond; other colours are an error. What lies anywhere has the density of the [`Transformed`]
-/// that this dereferences to.
+/// [`Distribution::log_prob`] takes colours in [-1/2, 1/2], and up to the width of a value beyond, where noise may put
+/// them; other colours are an error. Arbitrary points have a density under the [`Transformed`] that this dereferences
+/// to.
 impl Distribution for GlowDensity {
     fn event_shape(&self) -> &[usize] {
         self.images.event_shape()
@@ -132,7 +132,7 @@ impl GlowDensity {
         &self.parts
     }
 
-    /// Refuses colours of another convention: those further out than noise puts them.
+    /// Checks that no colour is further out than noise can put it, as in images of another convention.
     fn check_colours(&self, x: &Tensor) -> Result<()> {
         if !x.dtype().is_float() || x.elem_count() == 0 {
             // The flow reports these.
@@ -145,8 +145,8 @@ impl GlowDensity {
         // A NaN passes: it is reported elsewhere.
         if low < -bound || high > bound {
             return Err(Error::Data(format!(
-                "the colours of x go from {low:.4} to {high:.4}, but those of a Glow lie in [-1/2, 1/2]: put whole \
-                 colours of 0 to 255 through `dequantize`, take 1/2 from colours in [0, 1], and clamp what is sampled"
+                "the colours of x range from {low:.4} to {high:.4}, but those of a Glow are in [-1/2, 1/2]: apply \
+                 `dequantize` to whole colours from 0 to 255, subtract 1/2 from colours in [0, 1], and clamp samples"
             )));
         }
         Ok(())
@@ -225,13 +225,7 @@ impl GlowDensity {
     /// # Errors
     /// When colours are not integers of 0 to 255.
     pub fn dequantize(&self, images: &Tensor, rng: &mut Rng) -> Result<Tensor> {
-        let (dtype, device) = (self.dtype, &self.device);
-        let (bins, step) = (self.config.bins(), 256.0 / self.config.bins());
-        let levels = whole_colours(images)?;
-        let values = levels.into_iter().map(|v| ((f64::from(v) / step).floor() + rng.uniform()) / bins - 0.5);
-        Ok(Tensor::from_vec(values.collect::<Vec<f64>>(), images.shape(), &Device::Cpu)?
-            .to_dtype(dtype)?
-            .to_device(device)?)
+        Ok(dequantize(images, self.config.bins(), -0.5, rng)?.to_dtype(self.dtype)?.to_device(&self.device)?)
     }
 
     /// Dequantizes integer values 0 to 255 with the model's noise, and returns the log-density of
@@ -337,15 +331,7 @@ impl GlowDensity {
     /// # Errors
     /// When the device fails.
     pub fn quantize(&self, x: &Tensor) -> Result<Tensor> {
-        let bins = self.config.bins();
-        let values = x.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
-        // The comparison fails for NaN, which becomes black.
-        let level = |v: f32| match (f64::from(v) + 0.5) * bins {
-            at if at >= bins => 1.0,
-            at if at > 0.0 => (at.floor() / (bins - 1.0)) as f32,
-            _ => 0.0,
-        };
-        Ok(Tensor::from_vec(values.into_iter().map(level).collect::<Vec<f32>>(), x.shape(), &Device::Cpu)?)
+        quantize(x, self.config.bins(), -0.5)
     }
 
     /// The bits per dimension of an image with this log-density: `(D ln bins - log p(x)) / (D ln 2)`.

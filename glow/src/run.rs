@@ -1,4 +1,4 @@
-//! Training runs: the settings in `config.toml`, and the images and the model that they describe.
+//! Training runs: the settings in `config.toml`, and the model that they describe.
 //!
 //! ```
 //! use glow::run::{PRESETS, RunConfig};
@@ -13,8 +13,8 @@ use candle_core::{DType, Device};
 use flows_core::data::images::{Fit, ImageSource, Splits, Warp};
 use flows_core::distributions::Distribution;
 use flows_core::run::{
-    Presets, Settings, check_at_least_one, check_count, check_temperature, check_training, stream, with_decided,
-    without,
+    ImageData, ImageSettings, ImageStream, Presets, Settings, check_at_least_one, check_temperature, check_training,
+    with_decided, without,
 };
 use flows_core::train::TrainConfig;
 use flows_core::{Error, Result, Rng};
@@ -24,7 +24,7 @@ use toml::Table;
 /// The configurations of `glow train --preset`, including those of the paper.
 pub const PRESETS: Presets = Presets::new(include_str!("presets.toml"));
 
-/// The number of 32 x 32 images that initialise the actnorms; fewer for larger images.
+/// The number of images that initialise the actnorms; fewer if they are larger than 32 x 32.
 const FIRST: usize = 256;
 
 /// Everything that determines a run, apart from the machine.
@@ -94,46 +94,7 @@ fn default_temperature() -> f64 {
     0.8
 }
 
-/// The random streams of a run, in the order in which they fork from its seed.
-#[derive(Clone, Copy, Debug)]
-pub enum Stream {
-    /// The split of the images into parts.
-    Data,
-    /// The weights.
-    Weights,
-    /// The images that initialise the actnorms, and their noise.
-    First,
-    /// The draws of the loss.
-    Training,
-    /// The samples in the picture.
-    Picture,
-    /// The noise of the test images.
-    Test,
-}
-
 impl RunConfig {
-    /// The generator of a stream.
-    pub fn rng(&self, of: Stream) -> Rng {
-        stream(self.seed, of as usize)
-    }
-
-    /// Loads the images in three parts, the same at every call; `skip` is called with the errors of skipped files.
-    ///
-    /// # Errors
-    /// When they cannot be read, or their number has changed since the run began.
-    pub fn load(&self, skip: Option<&mut dyn FnMut(Error)>) -> Result<Splits> {
-        let splits = self.data.load(&self.fit, skip, &mut self.rng(Stream::Data))?;
-        check_count(self.images, splits.count(), "image", &self.data)?;
-        if self.model.classes.is_some() && splits.train.labels().is_none() {
-            return Err(Error::Data(format!(
-                "{}: the images have no classes: give a folder with a sub-folder for each, or train without \
-                 `model.conditional`",
-                self.data
-            )));
-        }
-        Ok(splits)
-    }
-
     /// The config of the model for images of this shape with these classes.
     fn glow(&self, shape: [usize; 3], classes: &[String]) -> GlowConfig {
         let names = self.model.classes.map(|_| classes.to_vec());
@@ -145,18 +106,29 @@ impl RunConfig {
     /// Builds the model, with new weights and with actnorms initialised by the first images.
     ///
     /// # Errors
-    /// When the images do not fit the model.
+    /// When the images do not fit the model, or have no classes but the model is conditional on them.
     pub fn build(&self, splits: &Splits, device: &Device) -> Result<Glow> {
+        if self.model.classes.is_some() && splits.train.labels().is_none() {
+            return Err(Error::Data(format!(
+                "{}: the images have no classes: give a folder with a sub-folder for each, or train without \
+                 `model.conditional`",
+                self.data
+            )));
+        }
         let config = self.glow(splits.train.shape(), &splits.train.classes);
-        let glow = Glow::on(config, DType::F32, device, &mut self.rng(Stream::Weights))?;
-        let [_, height, width] = glow.config().shape;
-        let count = (FIRST * 1024 / (height * width)).clamp(16, FIRST).min(splits.train.len());
-        let rng = &mut self.rng(Stream::First);
-        let first: Vec<u32> = rng.permutation(splits.train.len()).into_iter().take(count).collect();
+        let glow = Glow::on(config, DType::F32, device, &mut self.rng(ImageStream::Weights))?;
+        let rng = &mut self.rng(ImageStream::First);
+        let first = splits.train.subset(FIRST, rng);
         let colours = splits.train.tensor(&first, || false)?;
         let x = glow.dequantize(&colours, rng)?;
         glow.initialize(&x, context(&glow, &splits.train, &first, &colours)?.as_ref())?;
         Ok(glow)
+    }
+}
+
+impl ImageSettings for RunConfig {
+    fn image_data(&self) -> ImageData<'_> {
+        ImageData { source: &self.data, fit: &self.fit, count: self.images, seed: self.seed }
     }
 }
 

@@ -166,7 +166,7 @@ fn golden_models() {
     let named = std::env::var_os("FLOWS_GOLDEN").map(PathBuf::from);
     let root = named.clone().unwrap_or_else(|| concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/golden").into());
     if named.is_none() && !root.exists() {
-        return eprintln!("there are no golden cases at {}: passed over; FLOWS_GOLDEN names another", root.display());
+        return eprintln!("skipped: there are no golden cases at {}; set FLOWS_GOLDEN to their folder", root.display());
     }
     let folder = root.join("glow");
     let files = std::fs::read_dir(&folder)

@@ -5,7 +5,7 @@ use super::operation::PrecomputedGradient;
 use crate::assignment::assign;
 use crate::field::{Batch, Evaluator, Gradients, Number, Penalty, VectorField, Vectors, value, weights};
 use candle_core::{DType, Shape, Tensor};
-use flows_core::ops::kernel::with_slice;
+use flows_core::ops::kernel::{Precomputed, with_slice};
 use flows_core::{Error, Result, Rng};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -164,12 +164,14 @@ fn by_kernels<T: Number>(
         grad_context.extend(context);
     }
     let gradient = T::tensor(gradient, weights.shape())?;
-    let scalar = |value: f64| T::tensor(vec![T::of(value)], &Shape::from(()));
-    let loss = weights.apply_op2(&scalar(value)?, PrecomputedGradient { gradient })?;
+    let scalar = |value: f64, gradient: Tensor| {
+        Precomputed::new((T::storage(vec![T::of(value)]), Shape::from(())), PrecomputedGradient { gradient })
+    };
+    let loss = weights.apply_op1(scalar(value, gradient))?;
     match context.filter(|context| context.track_op()) {
         Some(context) => {
             let gradient = T::tensor(grad_context, context.shape())?;
-            Ok((loss + context.apply_op2(&scalar(0.0)?, PrecomputedGradient { gradient })?)?)
+            Ok((loss + context.apply_op1(scalar(0.0, gradient))?)?)
         }
         None => Ok(loss),
     }

@@ -4,8 +4,8 @@ use super::discrete::SolveGradients;
 use super::{Cost, Gradient, adjoint, discrete};
 use crate::field::{Batch, Evaluator, Number, Penalty, Probe, VectorField, Vectors, weights};
 use crate::solver::{End, Solution, Solver, State, Step};
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Shape, Tensor};
-use flows_core::ops::kernel::with_slice;
+use candle_core::{DType, Shape, Tensor};
+use flows_core::ops::kernel::{Backward, Precomputed, with_slice};
 use flows_core::{Error, Result};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -176,7 +176,7 @@ where
     if !keep {
         return split(&T::tensor(z, &Shape::from(rows * (dim + 1)))?, rows, dim);
     }
-    let operation = Solved {
+    let backward = Solved {
         field: job.field.clone(),
         solver: job.solver,
         row_steps: job.row_steps,
@@ -187,9 +187,9 @@ where
         penalty: job.penalty,
         invalid,
         steps,
-        value: Mutex::new(Some(T::storage(z))),
         cost: cost.clone(),
     };
+    let operation = Precomputed::new((T::storage(z), Shape::from(rows * (dim + 1))), backward);
     split(&x.apply_op3(&inputs, &context, operation)?, rows, dim)
 }
 
@@ -232,7 +232,7 @@ impl<T: Number> SystemInputs<T> {
     }
 }
 
-/// The operation of a finished solve: it returns the solve's result, and computes its gradient.
+/// The backward pass of a finished solve.
 struct Solved<T> {
     field: Arc<dyn VectorField>,
     solver: Solver,
@@ -247,7 +247,6 @@ struct Solved<T> {
     invalid: Vec<bool>,
     /// The accepted steps of each solve, if the backward pass needs them.
     steps: Vec<Vec<Step<Point<T>>>>,
-    value: Mutex<Option<CpuStorage>>,
     cost: Arc<Mutex<Cost>>,
 }
 
@@ -317,72 +316,31 @@ where
     }
 }
 
-impl<T: Number> CustomOp3 for Solved<T>
+impl<T: Number> Backward<3> for Solved<T>
 where
     Vec<T>: State,
 {
-    fn name(&self) -> &'static str {
-        "continuous-flow"
-    }
+    const NAME: &'static str = "continuous-flow";
 
-    fn cpu_fwd(
+    fn gradients(
         &self,
-        _: &CpuStorage,
-        x: &Layout,
-        _: &CpuStorage,
-        _: &Layout,
-        _: &CpuStorage,
-        _: &Layout,
-    ) -> candle_core::Result<(CpuStorage, Shape)> {
-        let (rows, dim) = x.shape().dims2()?;
-        match self.value.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            Some(value) => Ok((value, Shape::from(rows * (dim + 1)))),
-            None => candle_core::bail!("the operation of a solve runs only once"),
-        }
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        weights: &Tensor,
-        context: &Tensor,
+        inputs: [&Tensor; 3],
         end: &Tensor,
         gradient: &Tensor,
-    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let inputs = [x, weights, context];
-        let gradients = self.backward(inputs, end, gradient);
-        let [x, weights, context] = gradients.map_err(|error| candle_core::Error::Msg(error.to_string()))?;
-        Ok((x, weights, context))
+    ) -> candle_core::Result<[Option<Tensor>; 3]> {
+        self.backward(inputs, end, gradient).map_err(|error| candle_core::Error::Msg(error.to_string()))
     }
 }
 
-/// The identity on a scalar, its second input, with a precomputed gradient with respect to its first input.
+/// The backward pass of a scalar whose gradient with respect to the input is known.
 pub(super) struct PrecomputedGradient {
     pub(super) gradient: Tensor,
 }
 
-impl CustomOp2 for PrecomputedGradient {
-    fn name(&self) -> &'static str {
-        "precomputed-gradient"
-    }
+impl Backward<1> for PrecomputedGradient {
+    const NAME: &'static str = "precomputed-gradient";
 
-    fn cpu_fwd(
-        &self,
-        _: &CpuStorage,
-        _: &Layout,
-        value: &CpuStorage,
-        _: &Layout,
-    ) -> candle_core::Result<(CpuStorage, Shape)> {
-        Ok((value.clone(), Shape::from(())))
-    }
-
-    fn bwd(
-        &self,
-        _: &Tensor,
-        _: &Tensor,
-        _: &Tensor,
-        gradient: &Tensor,
-    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
-        Ok((Some(self.gradient.broadcast_mul(gradient)?), None))
+    fn gradients(&self, _: [&Tensor; 1], _: &Tensor, grad: &Tensor) -> candle_core::Result<[Option<Tensor>; 1]> {
+        Ok([Some(self.gradient.broadcast_mul(grad)?)])
     }
 }

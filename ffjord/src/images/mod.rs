@@ -1,12 +1,12 @@
 //! Continuous flows over images.
 
-#[cfg(feature = "cli")]
-mod bits;
 mod config;
+#[cfg(feature = "cli")]
+mod evaluate;
 mod model;
 mod scale;
 
-#[cfg(feature = "cli")]
-pub use bits::{ImageBits, log_likelihoods};
 pub use config::ImageConfig;
+#[cfg(feature = "cli")]
+pub use evaluate::log_likelihoods;
 pub use model::{ImageDensity, ImageModel};

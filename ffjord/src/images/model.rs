@@ -5,7 +5,7 @@ use super::scale::{ScaleFlow, flows};
 use crate::{Cnf, Cost, Pairing};
 use candle_core::{DType, Device, Tensor};
 use flows_core::bijectors::{Bijector, Chain, Direction, Equalize, Logit, Reshape, Standardize, Whiten};
-use flows_core::data::whole_colours;
+use flows_core::data::{dequantize, quantize};
 use flows_core::distributions::{Distribution, StandardNormal, Transformed};
 use flows_core::nn::Scope;
 use flows_core::{Config, Error, Model, Result, Rng, Structure};
@@ -17,8 +17,8 @@ use std::sync::Arc;
 const LEVELS: usize = 256;
 /// The range of colours.
 const COLOURS: [f64; 2] = [0.0, 1.0];
-/// Images that are solved for at once.
-pub(super) const BLOCK: usize = 64;
+/// The number of images per solve.
+const BLOCK: usize = 64;
 
 /// A trainable density over images (C, H, W) with colours in [0, 1], as one bijection between images and standard
 /// normal vectors: the multi-scale flow of Grathwohl et al. (2019, section 4.2).
@@ -53,7 +53,7 @@ pub struct ImageDensity {
     flows: Vec<ScaleFlow>,
     standardize: Standardize,
     whiten: Option<Whiten>,
-    /// Maps unbounded numbers to colours and back: the logit or an equalization.
+    /// Between unbounded numbers and colours: the logit or an equalization.
     colours: Arc<dyn Bijector>,
     transformed: Transformed,
     dtype: DType,
@@ -152,15 +152,15 @@ impl ImageDensity {
         .map(|mut found| found.remove(0))
     }
 
-    /// Draws the noise of so many images, no more than a block, and forgets it: what [`Self::dequantize`] and then
-    /// [`Self::score`] take of the generator.
+    /// Advances the generator as [`Self::dequantize`] and then [`Self::score`] would for this many images, at most a
+    /// block.
     #[cfg(feature = "cli")]
     pub(super) fn skip_noise(&self, images: usize, rng: &mut Rng) -> Result<()> {
         (0..images * self.config.dims()).for_each(|_| _ = rng.uniform());
         self.flows.iter().rev().try_for_each(|flow| flow.skip_noise(images, rng))
     }
 
-    /// The images that belong to noise (B, D).
+    /// The images of noise (B, D).
     ///
     /// # Errors
     /// When the shape is wrong or a solver fails.
@@ -168,13 +168,13 @@ impl ImageDensity {
         Ok(self.path(z, &[1.0])?.remove(0))
     }
 
-    /// The images (B, C, H, W) along the path from noise z (B, D) to the data, at each of `shares` of the path; shares
-    /// increase from 0, the base, to 1, the data. The flows act one after another, so channels that join later stay
-    /// noise until then.
+    /// The images (B, C, H, W) on the path from noise z (B, D) to the data, at each of these `fractions` of the path, which
+    /// increase from 0, the base, to 1, the data. The flows act one after another, so channels that were factored out
+    /// remain noise until the flows of their scale.
     ///
     /// # Errors
     /// When a shape is wrong or a solver fails.
-    pub fn path(&self, z: &Tensor, shares: &[f64]) -> Result<Vec<Tensor>> {
+    pub fn path(&self, z: &Tensor, fractions: &[f64]) -> Result<Vec<Tensor>> {
         let count = self.flows.len() as f64;
         let reshape = Reshape::flatten(&self.config.shape);
         in_blocks(z, |z| {
@@ -182,8 +182,8 @@ impl ImageDensity {
             let mut states = Vec::new();
             for (i, flow) in self.flows.iter().enumerate() {
                 let (end, first, last) = (flow.cnf().end_time()?, i == 0, i + 1 == self.flows.len());
-                // The shares of this flow's own part of the path.
-                let within = shares.iter().map(|share| share * count - i as f64);
+                // The fractions of this flow's part of the path.
+                let within = fractions.iter().map(|fraction| fraction * count - i as f64);
                 let within = within.filter(|at| (first || *at > 0.0) && (last || *at <= 1.0));
                 let times: Vec<f64> = within.map(|at| (end * (1.0 - at)).clamp(0.0, end)).collect();
                 let mut stops = vec![end];
@@ -200,7 +200,7 @@ impl ImageDensity {
         })
     }
 
-    /// The inputs (B, C, H, W) of the flows in the direction of the base, and the log-determinant so far (B).
+    /// What the flows map to the base, (B, C, H, W), and the log-determinant so far, (B).
     fn unbounded(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
         let (v, colours) = self.colours.inverse(x, None)?;
         let (v, scale) = self.standardize.inverse(&v, None)?;
@@ -210,22 +210,27 @@ impl ImageDensity {
         Ok((v, (log_det + white)?))
     }
 
-    /// The images (B, C, H, W) for the outputs of the flows in the direction of the data.
+    /// The images (B, C, H, W) of what the flows map from the base.
     fn image(&self, v: &Tensor) -> Result<Tensor> {
         let v = self.whiten.as_ref().map_or(Ok(v.clone()), |whiten| Ok::<_, Error>(whiten.forward(v, None)?.0))?;
         Ok(self.colours.forward(&self.standardize.forward(&v, None)?.0, None)?.0.detach())
     }
 
-    /// Dequantizes images (B, C, H, W) of whole numbers 0 to 255 to colours in [0, 1], adding noise that is uniform
-    /// over the width of a level: the density is one over such images.
+    /// Dequantizes integer values 0 to 255, (B, C, H, W), to colours in [0, 1], with uniform noise of the width of a
+    /// level, which gives inputs of the density.
     ///
     /// # Errors
     /// When the device fails.
     pub fn dequantize(&self, images: &Tensor, rng: &mut Rng) -> Result<Tensor> {
-        let (dtype, device) = (self.dtype, &self.device);
-        let levels = whole_colours(images)?;
-        let values: Vec<f64> = levels.into_iter().map(|v| (f64::from(v) + rng.uniform()) / LEVELS as f64).collect();
-        Ok(Tensor::from_vec(values, images.shape(), &Device::Cpu)?.to_dtype(dtype)?.to_device(device)?)
+        Ok(dequantize(images, LEVELS as f64, COLOURS[0], rng)?.to_dtype(self.dtype)?.to_device(&self.device)?)
+    }
+
+    /// Quantizes the model's images to values in [0, 1]: the lower ends of their bins, scaled to reach 1.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn quantize(&self, x: &Tensor) -> Result<Tensor> {
+        quantize(x, LEVELS as f64, COLOURS[0])
     }
 
     /// The bits per dimension of an image, given its log-density in nats: `(ln 256 - log p(x) / D) / ln 2`.

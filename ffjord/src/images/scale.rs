@@ -24,9 +24,9 @@ pub(super) struct ScaleFlow {
     cnf: Cnf,
 }
 
-/// An image split into what the flow moves and what it does not.
+/// An image split into the channels that the flow moves and those that it does not.
 struct Parts {
-    /// What the flow moves, (B, D).
+    /// The channels that the flow moves, (B, D).
     active: Tensor,
     /// The shape (C, H, W) of an active image.
     shape: Vec<usize>,
@@ -98,7 +98,7 @@ impl ScaleFlow {
         Ok(image)
     }
 
-    /// Applies `f` to what the flow moves of an image (B, C, H, W).
+    /// Applies `f` to the channels of an image (B, C, H, W) that the flow moves.
     fn apply(&self, image: &Tensor, f: impl FnOnce(&Tensor) -> Result<(Tensor, Tensor)>) -> Result<(Tensor, Tensor)> {
         let parts = self.split(image)?;
         let (moved, log_det) = f(&parts.active)?;
@@ -110,14 +110,14 @@ impl ScaleFlow {
         self.apply(input, |v| self.cnf.map_by(direction, v, probe(v, rng)?))
     }
 
-    /// Draws the noise of [`Self::estimate`] for so many images, and forgets it.
+    /// Advances the generator as [`Self::estimate`] would for this many images.
     #[cfg(feature = "cli")]
     pub(super) fn skip_noise(&self, images: usize, rng: &mut Rng) -> Result<()> {
         let dims = self.cnf.latent_shape().iter().product::<usize>();
         probe(&Tensor::zeros((images, dims), candle_core::DType::F32, &candle_core::Device::Cpu)?, rng).map(drop)
     }
 
-    /// The images at `times` of the flow, the first of which is that of `start`.
+    /// The images at `times` of the flow; `start` is the image at the first.
     pub(super) fn trajectory(&self, start: &Tensor, times: &[f64]) -> Result<Vec<Tensor>> {
         let parts = self.split(start)?;
         let states = self.cnf.trajectory(&parts.active, None, times)?;

@@ -1,4 +1,4 @@
-//! How a run divides its batches.
+//! The division of batches among ranks.
 
 use candle_core::{Device, Tensor, Var};
 use flows_core::train::{Loss, LossGradients, Ranks};
@@ -8,19 +8,19 @@ use std::ops::Range;
 /// Batches divided into pieces among ranks.
 #[derive(Debug)]
 pub struct Batches<'a> {
-    /// Pieces of a batch.
+    /// The number of pieces of a batch.
     pub pieces: usize,
     ranks: &'a Ranks,
     alone: Ranks,
 }
 
 impl<'a> Batches<'a> {
-    /// Batches of this many pieces; on GPUs of one for each rank.
+    /// Batches of this many pieces, or on GPUs of one per rank.
     pub fn new(pieces: usize, device: &Device, ranks: &'a Ranks) -> Self {
         Self { pieces: if device.is_cpu() { pieces } else { ranks.size() }, ranks, alone: Ranks::alone() }
     }
 
-    /// The ranks that share a batch: every rank evaluates the whole of a batch of one piece.
+    /// The ranks that share a batch; every rank evaluates a batch of one piece by itself.
     pub fn shared_by(&self) -> &Ranks {
         if self.pieces > 1 { self.ranks } else { &self.alone }
     }
@@ -36,7 +36,7 @@ impl<'a> Batches<'a> {
         rng: &mut Rng,
         loss: impl Fn(Range<usize>, &mut Rng) -> Result<Tensor> + Sync,
     ) -> Result<LossGradients> {
-        // A single piece draws from the run's own generator.
+        // A single piece uses the run's own generator.
         if self.pieces == 1 {
             return loss(0..rows, rng)?.gradients();
         }

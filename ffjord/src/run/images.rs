@@ -1,4 +1,4 @@
-//! Runs of models of images: what the `config.toml` of one holds, and the images and the model that this makes.
+//! Training runs on images: the settings in `config.toml`, and the model that they describe.
 
 use super::{default_pieces, matching::matching_steps};
 use crate::field::{Divergence, FieldConfig};
@@ -6,63 +6,63 @@ use crate::{CnfSettings, ImageConfig, ImageModel, Pairing};
 use candle_core::{DType, Device};
 use flows_core::data::images::{Fit, ImageSource, Splits};
 use flows_core::run::{
-    Presets, Settings, check_at_least_one, check_count, check_training, stream, with_decided, without,
+    ImageData, ImageSettings, ImageStream, Presets, Settings, check_at_least_one, check_training, with_decided, without,
 };
 use flows_core::train::TrainConfig;
 use flows_core::{Error, Result, Rng};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use toml::Table;
 
-/// The configurations of `ffjord train --preset` for images, those of the paper among them.
+/// The configurations of `ffjord train --preset` for images, including those of the paper.
 pub const PRESETS: Presets = Presets::new(include_str!("images.toml"));
 
-/// Images of 32 x 32 colours by which shift, scale, shares of the colours and spectrum are set; fewer larger ones.
+/// The number of images that shift, scale, histogram and whitening are fitted to; fewer if they are larger than 32 x 32.
 const FIRST: usize = 512;
 
-/// All that decides a run, the machine aside.
+/// Everything that determines a run, apart from the machine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunConfig {
-    /// Where the images are.
+    /// The source of the images.
     pub data: ImageSource,
-    /// Images of all parts when the run began, where they come from files.
+    /// The number of images of all parts when the run began, if they come from files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub images: Option<usize>,
-    /// What all randomness derives from.
+    /// The seed of all random numbers.
     #[serde(default)]
     pub seed: u64,
-    /// Images a step.
+    /// Images per step.
     pub batch: usize,
-    /// Pieces that a batch is cut into for ranks, each with solves of its own; a solve by itself is on all threads.
+    /// Pieces that a batch is cut into for the ranks, each with its own solves; a single solve uses all threads.
     #[serde(default = "default_pieces")]
     pub pieces: usize,
-    /// The share of the steps, from the first on, that are of flow matching, without a solver; the rest are of
+    /// The fraction of the steps, from the first on, that train by flow matching, without a solver; the others train by
     /// maximum likelihood.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub matching: Option<f64>,
-    /// The same as a number of steps, which the share becomes when a run begins.
+    /// The same as a number of steps, which replaces the fraction when a run begins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub matching_steps: Option<u64>,
-    /// Which points flow matching takes together.
+    /// How flow matching pairs noise with data.
     #[serde(default)]
     pub coupling: Pairing,
-    /// The most images of validation and of test that a run evaluates: solves take their time.
+    /// The largest numbers of validation and of test images to evaluate, since solves are slow.
     #[serde(default = "default_evaluated")]
     pub evaluated: [usize; 2],
-    /// What images are made to be.
+    /// The conversion of images to the model's size and channels.
     #[serde(default)]
     pub fit: Fit,
-    /// The model; its shape and its flow mean nothing.
+    /// The model; its shape and its flow are ignored.
     #[serde(with = "model")]
     pub model: ImageConfig,
-    /// What each flow is.
+    /// The settings of each flow.
     pub flow: CnfSettings,
-    /// How the model is trained.
+    /// The training settings.
     #[serde(default)]
     pub train: TrainConfig,
 }
 
-/// The config of a model as settings: the images decide its shape, and its flow stands beside it.
+/// The config of a model as settings: its shape comes from the images, and its flow from `flow`.
 mod model {
     use super::*;
 
@@ -81,56 +81,28 @@ fn default_evaluated() -> [usize; 2] {
     [256, 1000]
 }
 
-/// The random streams of a run, in the order in which they fork from its seed.
-#[derive(Clone, Copy, Debug)]
-pub enum Stream {
-    /// How the data is dealt to its parts, or drawn.
-    Data,
-    /// The weights.
-    Weights,
-    /// The images that set the numbers of colours, and their noise.
-    First,
-    /// What the loss draws from.
-    Training,
-    /// What the samples in the picture are drawn from.
-    Picture,
-    /// The noise of the images that are evaluated.
-    Evaluation,
-}
-
 impl RunConfig {
-    /// The generator of a stream.
-    pub fn rng(&self, of: Stream) -> Rng {
-        stream(self.seed, of as usize)
-    }
-
-    /// The images in their parts, the same at every call; `skip` takes the errors of files that are passed over.
-    ///
-    /// # Errors
-    /// When they cannot be read, or are not as many as when the run began.
-    pub fn load(&self, skip: Option<&mut dyn FnMut(Error)>) -> Result<Splits> {
-        let splits = self.data.load(&self.fit, skip, &mut self.rng(Stream::Data))?;
-        check_count(self.images, splits.count(), "image", &self.data)?;
-        Ok(splits)
-    }
-
-    /// The model for the images, its weights drawn anew and its colours' numbers set by the first images.
+    /// Builds the model, with new weights and with its statistics fitted to the first images.
     ///
     /// # Errors
     /// When the images do not fit the model.
     pub fn build(&self, splits: &Splits, device: &Device) -> Result<ImageModel> {
         let config = self.model_of(splits.train.shape());
-        let model = ImageModel::on(config, DType::F32, device, &mut self.rng(Stream::Weights))?;
-        let rng = &mut self.rng(Stream::First);
-        let [_, height, width] = splits.train.shape();
-        let count = (FIRST * 1024 / (height * width)).clamp(16, FIRST);
-        let first: Vec<u32> = rng.permutation(splits.train.len()).into_iter().take(count).collect();
+        let model = ImageModel::on(config, DType::F32, device, &mut self.rng(ImageStream::Weights))?;
+        let rng = &mut self.rng(ImageStream::First);
+        let first = splits.train.subset(FIRST, rng);
         model.standardize(&model.dequantize(&splits.train.tensor(&first, || false)?, rng)?)?;
         Ok(model)
     }
 
     fn model_of(&self, shape: [usize; 3]) -> ImageConfig {
         ImageConfig { shape, flow: self.flow.clone(), ..self.model.clone() }
+    }
+}
+
+impl ImageSettings for RunConfig {
+    fn image_data(&self) -> ImageData<'_> {
+        ImageData { source: &self.data, fit: &self.fit, count: self.images, seed: self.seed }
     }
 }
 
@@ -151,7 +123,7 @@ impl Settings for RunConfig {
             ));
         }
         self.fit.check()?;
-        // Large enough for all that can be; what the images alone decide shows when they are read.
+        // Large enough for any valid config, so that only other errors are reported.
         let strides = match &self.flow.field {
             FieldConfig::Conv(conv) => conv.strides.iter().filter(|stride| **stride == 2).count(),
             _ => 0,

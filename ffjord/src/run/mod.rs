@@ -1,4 +1,4 @@
-//! Training runs: what the `config.toml` of one holds, and the data and the model that this makes.
+//! Training runs: the settings in `config.toml`, and the data and the model that they describe.
 //!
 //! ```
 //! use ffjord::run::{images, tables};

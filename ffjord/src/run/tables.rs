@@ -1,4 +1,4 @@
-//! Runs of models over rows: what the `config.toml` of one holds, and the data and the model that this makes.
+//! Training runs on rows: the settings in `config.toml`, and the data and the model that they describe.
 
 use super::{default_pieces, matching::matching_steps};
 use crate::field::Divergence;
@@ -10,55 +10,55 @@ use flows_core::train::TrainConfig;
 use flows_core::{Error, Result, Rng};
 use serde::{Deserialize, Serialize};
 
-/// The configurations of `ffjord train --preset` for models over rows, those of the paper among them.
+/// The configurations of `ffjord train --preset` for rows, including those of the paper.
 pub const PRESETS: Presets = Presets::new(include_str!("tables.toml"));
 
-/// All that decides a run, the machine aside.
+/// Everything that determines a run, apart from the machine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunConfig {
-    /// Where the data is.
+    /// The source of the data.
     pub data: Source,
-    /// Rows of all its parts, as far as they are used, when the run began, where they come from files.
+    /// The number of rows of all parts that were used when the run began, if they come from files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rows: Option<usize>,
-    /// Samples of a 2-D density: for training, validation and test.
+    /// The numbers of samples of a 2-D density for training, validation and test.
     #[serde(default = "default_samples")]
     pub samples: [usize; 3],
-    /// The most rows for training, validation and test: the first of each part.
+    /// The largest numbers of rows for training, validation and test: the first of each part are used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub most: Option<[usize; 3]>,
-    /// What configurations of particles were drawn from, if it is known; for the picture.
+    /// The energy of the distribution that configurations of particles were drawn from, if known; for the picture.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub energy: Option<Energy>,
-    /// What all randomness derives from.
+    /// The seed of all random numbers.
     #[serde(default)]
     pub seed: u64,
-    /// Examples a step.
+    /// Rows per step.
     pub batch: usize,
-    /// Pieces that a batch is cut into for ranks, each with solves of its own; a solve by itself is on all threads.
+    /// Pieces that a batch is cut into for the ranks, each with its own solves; a single solve uses all threads.
     #[serde(default = "default_pieces")]
     pub pieces: usize,
-    /// Continuous flows, one after another.
+    /// The number of continuous flows in sequence.
     #[serde(default = "default_flows")]
     pub flows: usize,
-    /// The share of the steps, from the first on, that are of flow matching, without a solver; the rest are of
+    /// The fraction of the steps, from the first on, that train by flow matching, without a solver; the others train by
     /// maximum likelihood.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub matching: Option<f64>,
-    /// The same as a number of steps, which the share becomes when a run begins.
+    /// The same as a number of steps, which replaces the fraction when a run begins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub matching_steps: Option<u64>,
-    /// Which points flow matching takes together.
+    /// How flow matching pairs noise with data.
     #[serde(default)]
     pub coupling: Pairing,
-    /// How the rows of a table are dealt.
+    /// The fractions of the rows of a table for training, validation and test.
     #[serde(default)]
     pub proportions: Proportions,
-    /// What each flow is.
+    /// The settings of each flow.
     #[serde(default)]
     pub flow: CnfSettings,
-    /// How the model is trained.
+    /// The training settings.
     #[serde(default)]
     pub train: TrainConfig,
 }
@@ -74,13 +74,13 @@ fn default_flows() -> usize {
 /// The random streams of a run, in the order in which they fork from its seed.
 #[derive(Clone, Copy, Debug)]
 pub enum Stream {
-    /// How the data is dealt to its parts, or drawn.
+    /// The split of the data into parts, or its draws.
     Data,
     /// The weights.
     Weights,
-    /// What the loss draws from.
+    /// The draws of the loss.
     Training,
-    /// What the samples in the picture are drawn from.
+    /// The samples in the picture.
     Picture,
 }
 
@@ -90,10 +90,10 @@ impl RunConfig {
         stream(self.seed, of as usize)
     }
 
-    /// The data in its three parts, the same at every call.
+    /// Loads the data in three parts, the same at every call.
     ///
     /// # Errors
-    /// When it cannot be read, or has not as many rows as when the run began.
+    /// When it cannot be read, or its number of rows has changed since the run began.
     pub fn load(&self, device: &Device) -> Result<Dataset> {
         let mut data = self.data.load(self.samples, self.proportions, &mut self.rng(Stream::Data))?;
         if let Some(most) = self.most {
@@ -105,7 +105,7 @@ impl RunConfig {
         data.check_resolution().and_then(|()| data.to(DType::F32, device)).map_err(self.data.named())
     }
 
-    /// The model for the data, its weights drawn anew.
+    /// Builds the model, with new weights and with its shift and scale fitted to the training data.
     ///
     /// # Errors
     /// When the data does not fit the model.
@@ -131,7 +131,7 @@ impl Settings for RunConfig {
         }
         check_at_least_one(&self.most.unwrap_or([1; 3]).map(|most| ("most", most)))?;
         let features = self.flow.field.space().unwrap_or(1).saturating_mul(2);
-        // A bottleneck is one beside the columns, which are not known here.
+        // A bottleneck must be narrower than the data, whose width is not known here.
         let flow = CnfSettings { divergence: Divergence::default(), ..self.flow.clone() };
         let config = ContinuousFlowConfig { features, columns: None, flows: self.flows, flow };
         check_training(ContinuousFlow::new(config, &mut Rng::seed(0))?.parameters(), &self.train)

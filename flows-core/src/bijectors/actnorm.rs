@@ -1,17 +1,17 @@
-//! Normalisation by a first batch.
+//! Normalisation initialised from a first batch.
 
 use super::linear::channels;
 use super::{Bijector, Direction, Mode};
 use crate::nn::{Buffer, Init, Scope};
-use crate::shape::{check_event, shared_log_det};
+use crate::shape::shared_log_det;
 use crate::{Error, Result, Structure, ops};
 use candle_core::{DType, Device, Tensor, Var};
 
 /// Added to the standard deviation, so that a constant channel gets a finite scale.
 const EPSILON: f64 = 1e-6;
 
-/// A scale and shift of each channel (each number, if events have one dimension) that a first batch
-/// sets and training goes on from: `z = (x + shift) exp(log_scale)`,
+/// A scale and shift of each channel (each number, if events have one dimension), set by a first batch
+/// and trained from there on: `z = (x + shift) exp(log_scale)`,
 /// `log|det dz/dx| = H W sum log_scale` (Kingma and Dhariwal 2018, arXiv:1807.03039, section 3.1).
 ///
 /// [`Bijector::initialize`] sets shift to minus the mean and log_scale to -ln(deviation + 1e-6) of
@@ -27,7 +27,7 @@ pub struct ActNorm {
 }
 
 impl ActNorm {
-    /// The layer for events of `shape`, of which the first dimension has the channels.
+    /// The layer for events of `shape`, whose first dimension is that of the channels.
     ///
     /// # Errors
     /// When the shape has no dimension.
@@ -79,14 +79,12 @@ impl ActNorm {
         Ok((self.log_scale.sum_all()? * self.shape[1..].iter().product::<usize>() as f64)?)
     }
 
-    fn to_data(&self, z: &Tensor) -> Result<(Tensor, Tensor)> {
-        let batch = check_event("z", z, &self.shape)?;
+    fn to_data(&self, z: &Tensor, batch: usize) -> Result<(Tensor, Tensor)> {
         let x = ops::channel_affine(z, &self.log_scale.neg()?.exp()?, &self.shift.neg()?)?;
         Ok((x, shared_log_det(&self.log_det()?.neg()?, batch)?))
     }
 
-    fn to_latent(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
-        let batch = check_event("x", x, &self.shape)?;
+    fn to_latent(&self, x: &Tensor, batch: usize) -> Result<(Tensor, Tensor)> {
         let scale = self.log_scale.exp()?;
         let z = ops::channel_affine(x, &scale, &(&scale * &self.shift)?)?;
         Ok((z, shared_log_det(&self.log_det()?, batch)?))
@@ -98,25 +96,20 @@ impl Bijector for ActNorm {
         &self.shape
     }
 
-    fn map(
-        &self,
-        direction: Direction,
-        input: &Tensor,
-        _: Option<&Tensor>,
-        _: &mut Mode<'_>,
-    ) -> Result<(Tensor, Tensor)> {
+    fn map(&self, direction: Direction, v: &Tensor, _: Option<&Tensor>, _: &mut Mode<'_>) -> Result<(Tensor, Tensor)> {
+        let batch = self.check_input(direction, v)?;
         match direction {
-            Direction::Forward => self.to_data(input),
-            Direction::Inverse => self.to_latent(input),
+            Direction::Forward => self.to_data(v, batch),
+            Direction::Inverse => self.to_latent(v, batch),
         }
     }
 
     fn initialize(&self, x: &Tensor, _: Option<&Tensor>) -> Result<Tensor> {
-        check_event("x", x, &self.shape)?;
+        let batch = self.check_input(Direction::Inverse, x)?;
         if !self.is_initialized()? {
             self.set(x)?;
         }
-        Ok(self.to_latent(x)?.0)
+        Ok(self.to_latent(x, batch)?.0)
     }
 
     fn structure(&self) -> Structure {

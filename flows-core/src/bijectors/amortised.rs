@@ -7,8 +7,8 @@ use candle_core::Tensor;
 
 /// N named vectors of parameters: weights of shape (1, width), or (B, width) from a context.
 ///
-/// The map from the context starts at zero with the starting values as its biases, so that both
-/// start alike.
+/// The map from the context starts at zero with the starting values as its biases, so that both kinds
+/// start with the same values.
 #[derive(Debug)]
 pub(super) struct Amortised<const N: usize> {
     widths: [usize; N],

@@ -3,7 +3,7 @@
 use super::linear::channels;
 use super::{Bijector, Direction, Mode};
 use crate::nn::{Buffer, Init, Scope};
-use crate::shape::{check_event, shared_log_det};
+use crate::shape::shared_log_det;
 use crate::{Error, Result, Structure, ops};
 use candle_core::{DType, Tensor};
 
@@ -16,10 +16,10 @@ const EPSILON: f64 = 1e-5;
 /// arXiv:1605.08803, section 3.7; between the layers of MAF, Papamakarios et al. 2017,
 /// arXiv:1705.07057).
 ///
-/// In training, the inverse takes mean and (biased) variance from its batch, gradients going through
-/// them, and moves the running ones towards them: `running = (1 - momentum) running + momentum batch`.
-/// In evaluation, and forward, where the batch of x is not known yet, the running ones are used, which
-/// start at 0 and 1.
+/// In training, the inverse uses the mean and (biased) variance of its batch, through which gradients
+/// flow, and moves the running ones towards them: `running = (1 - momentum) running + momentum batch`.
+/// Evaluation uses the running ones, which start at 0 and 1, and so does the forward direction, where the
+/// batch of x is not known yet.
 /// Weights: `log_gamma` (C), `beta` (C); buffers: `running_mean` (C), `running_variance` (C).
 #[derive(Debug)]
 pub struct BatchNorm {
@@ -32,8 +32,8 @@ pub struct BatchNorm {
 }
 
 impl BatchNorm {
-    /// The layer for events of `shape`, of which the first dimension has the channels; a momentum
-    /// of 0.1 is usual.
+    /// The layer for events of `shape`, whose first dimension is that of the channels; a momentum of
+    /// 0.1 is usual.
     ///
     /// # Errors
     /// When the shape has no dimension or the momentum is not in (0, 1].
@@ -66,17 +66,15 @@ impl BatchNorm {
         Ok((z, shared_log_det(&log_det, x.dim(0)?)?))
     }
 
-    fn to_data(&self, z: &Tensor) -> Result<(Tensor, Tensor)> {
-        let batch = check_event("z", z, &self.shape)?;
+    fn to_data(&self, z: &Tensor, batch: usize) -> Result<(Tensor, Tensor)> {
         let (log_scale, log_det) = self.scale(&self.running_variance.get())?;
         let scale = log_scale.neg()?.exp()?;
         let x = ops::channel_affine(z, &scale, &(self.running_mean.get() - (&self.beta * &scale)?)?)?;
         Ok((x, shared_log_det(&log_det.neg()?, batch)?))
     }
 
-    /// The inverse by the statistics of the batch, which move the running ones.
-    fn to_latent_of_batch(&self, x: &Tensor, mode: &Mode<'_>) -> Result<(Tensor, Tensor)> {
-        let batch = check_event("x", x, &self.shape)?;
+    /// The inverse with the statistics of the batch, which also update the running ones.
+    fn to_latent_of_batch(&self, x: &Tensor, batch: usize, mode: &Mode<'_>) -> Result<(Tensor, Tensor)> {
         if batch * self.shape[1..].iter().product::<usize>() < 2 {
             return Err(Error::Data(
                 "batch normalisation cannot train on a batch of one value a channel: \
@@ -113,13 +111,11 @@ impl Bijector for BatchNorm {
         _: Option<&Tensor>,
         mode: &mut Mode<'_>,
     ) -> Result<(Tensor, Tensor)> {
+        let batch = self.check_input(direction, input)?;
         match direction {
-            Direction::Forward => self.to_data(input),
-            Direction::Inverse if mode.is_training() => self.to_latent_of_batch(input, mode),
-            Direction::Inverse => {
-                check_event("x", input, &self.shape)?;
-                self.normalise(input, &self.running_mean.get(), &self.running_variance.get())
-            }
+            Direction::Forward => self.to_data(input, batch),
+            Direction::Inverse if mode.is_training() => self.to_latent_of_batch(input, batch, mode),
+            Direction::Inverse => self.normalise(input, &self.running_mean.get(), &self.running_variance.get()),
         }
     }
 

@@ -4,7 +4,7 @@ use super::univariate::numerical_inverse;
 use super::{Bijector, Direction, Mode};
 use crate::nn::{Init, Scope};
 use crate::ops::{self, FusedActivation};
-use crate::shape::{check_context, check_event};
+use crate::shape::check_context;
 use crate::{Error, Result, Structure};
 use candle_core::{D, Tensor, Var};
 
@@ -12,7 +12,7 @@ use candle_core::{D, Tensor, Var};
 /// units from x to z whose weights are block lower triangular, with positive blocks on the diagonal.
 ///
 /// A weight is `e^s v / |v|` row by row, v being `e^W` on the diagonal blocks, W below and 0 above
-/// (their section 3.1). The logarithms of the diagonal blocks are multiplied along, so that
+/// (their section 3.1). The diagonal blocks are multiplied layer by layer, as logarithms, so that
 /// `log|det dz/dx|` is exact. With g = sigmoid(gate), `z = g network(x) + (1 - g) x`: unlike the
 /// paper's last layer this maps onto the whole line, so that every z has an x.
 ///
@@ -29,7 +29,7 @@ pub struct BlockNeural {
 /// A linear map of D blocks to D blocks.
 #[derive(Debug)]
 struct BlockLinear {
-    /// Units a dimension, in and out.
+    /// Units per dimension, in and out.
     inputs: usize,
     outputs: usize,
     weight: Tensor,
@@ -83,15 +83,17 @@ impl BlockLinear {
 }
 
 impl BlockNeural {
-    /// A layer over `features` dimensions with `hidden` layers of `factor` units a dimension,
+    /// A layer over `features` dimensions with `hidden` layers of `factor` units per dimension,
     /// conditioned on a context of width `context`, if any.
     ///
     /// # Errors
     /// When a size is 0, or too large.
     pub fn new(features: usize, hidden: usize, factor: usize, context: Option<usize>, scope: &Scope) -> Result<Self> {
         if features == 0 || !(1..=1000).contains(&hidden) || factor == 0 || context == Some(0) {
-            let message = "a block neural layer needs a feature, 1 to 1,000 hidden layers and a unit a feature";
-            return Err(Error::Config(message.into()));
+            return Err(Error::Config(
+                "a block neural layer needs at least one feature, 1 to 1,000 hidden layers and one unit per feature"
+                    .into(),
+            ));
         }
         let layer = |i: usize| {
             let (inputs, outputs) = (if i == 0 { 1 } else { factor }, if i == hidden { 1 } else { factor });
@@ -135,7 +137,7 @@ impl BlockNeural {
         Ok((z, log))
     }
 
-    /// The x that belongs to z, found without a graph, one dimension after another.
+    /// The x of z, found without a graph, one dimension after another.
     fn search(&self, z: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
         let (batch, dim) = z.dims2()?;
         let mut columns = vec![Tensor::zeros((batch, 1), z.dtype(), z.device())?; dim];
@@ -152,7 +154,6 @@ impl BlockNeural {
     }
 
     fn to_data(&self, z: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        check_event("z", z, &self.shape)?;
         let root = Var::from_tensor(&self.search(&z.detach(), context)?)?;
         // One step of Newton's method carries the gradients of the implicit function.
         let (value, _) = self.network(&root, context)?;
@@ -170,7 +171,6 @@ impl BlockNeural {
     }
 
     fn to_latent(&self, x: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        check_event("x", x, &self.shape)?;
         let (z, log) = self.network(x, context)?;
         Ok((z, ops::sum_event(&log)?))
     }
@@ -188,6 +188,7 @@ impl Bijector for BlockNeural {
         context: Option<&Tensor>,
         _: &mut Mode<'_>,
     ) -> Result<(Tensor, Tensor)> {
+        self.check_input(direction, input)?;
         match direction {
             Direction::Forward => self.to_data(input, context),
             Direction::Inverse => self.to_latent(input, context),

@@ -1,6 +1,8 @@
 //! One bijector after another.
 
+use super::keep::{inward, keep};
 use super::{Backward, Bijector, Direction, Mode, Recompute, Support, Upstream, Vjp, vjp};
+use crate::shape::{batch_shape, zero_log_det};
 use crate::{Error, Result, Structure};
 use candle_core::Tensor;
 
@@ -11,9 +13,15 @@ const SEGMENT: usize = 8;
 ///
 /// `x = f_K(... f_1(z))`, `log|det dx/dz| = sum_k log|det df_k|`. Event shapes of neighbours must
 /// agree; that is checked when the chain is made.
+///
+/// A step after one with bounds, say a rotation after a sigmoid, rounds its output, from which that step's inverse may
+/// then find its own outside of the bounds. So that no draw is one that the chain's inverse refuses, `forward` moves
+/// such a value inside before the later step, by a few roundings.
 #[derive(Debug)]
 pub struct Chain {
     steps: Vec<Box<dyn Bijector>>,
+    /// The steps but the last whose x are not all of the reals.
+    bounded: Vec<usize>,
 }
 
 impl Chain {
@@ -31,7 +39,9 @@ impl Chain {
                 return Err(Error::shape(format!("the output of step {i} of the chain"), pair[0].data_shape(), want));
             }
         }
-        Ok(Self { steps })
+        let is_bounded = |step: &dyn Bijector| step.support().is_some_and(|set| !matches!(set, Support::Real { .. }));
+        let bounded = (0..steps.len() - 1).filter(|&i| is_bounded(&steps[i])).collect();
+        Ok(Self { steps, bounded })
     }
 
     /// The steps, from the base to the data.
@@ -39,13 +49,44 @@ impl Chain {
         &self.steps
     }
 
-    /// The steps in the order of a direction, with their places in the chain.
+    /// The steps in the order of a direction, with their indices in the chain.
     fn ordered(&self, direction: Direction) -> Vec<(usize, &dyn Bijector)> {
         let steps = self.steps.iter().map(Box::as_ref).enumerate();
         match direction {
             Direction::Forward => steps.collect(),
             Direction::Inverse => steps.rev().collect(),
         }
+    }
+}
+
+impl Chain {
+    /// The output `x` of step `i`, moved inside of the range of that step in rows that the later steps and their
+    /// inverses carry out of it.
+    fn keep(&self, i: usize, x: Tensor, context: Option<&Tensor>) -> Result<Tensor> {
+        if !self.bounded.contains(&i) {
+            return Ok(x);
+        }
+        let (step, later) = (&self.steps[i], &self.steps[i + 1..]);
+        let target = || match step.support().map(|support| inward(&support, &x)).transpose()?.flatten() {
+            Some(target) => Ok(target),
+            None => {
+                let latent = Tensor::zeros(batch_shape(x.dim(0)?, step.latent_shape()), x.dtype(), x.device())?;
+                Ok(step.forward(&latent, context)?.0.detach())
+            }
+        };
+        keep(&x, target, |x| {
+            let (mut value, mut total) = (x.clone(), zero_log_det(x)?);
+            for step in later {
+                let (next, log_det) = step.forward(&value, context)?;
+                (value, total) = (next, (total + log_det)?);
+            }
+            for step in later.iter().rev() {
+                value = step.inverse(&value, context)?.0;
+            }
+            // What a later step takes for a point outside of its domain has density 0 anyway.
+            let never = f64::NEG_INFINITY;
+            Ok((total.ne(never)? * step.inverse(&value, context)?.1.eq(never)?)?)
+        })
     }
 }
 
@@ -72,8 +113,9 @@ impl Total {
     }
 }
 
-/// The value after consecutive steps, and their backward passes.
+/// The value after consecutive steps of a chain, and their backward passes.
 fn through<'a>(
+    chain: &Chain,
     steps: &[(usize, &'a dyn Bijector)],
     direction: Direction,
     input: &Tensor,
@@ -85,7 +127,7 @@ fn through<'a>(
     let mut backwards = Vec::with_capacity(steps.len());
     for (i, step) in steps {
         let (next, log_det, backward) = vjp(*step, direction, &value, context, mode)?.into_parts();
-        value = next;
+        value = if direction == Direction::Forward { chain.keep(*i, next, context)? } else { next };
         backwards.push(backward);
         total.add(*i, log_det)?;
     }
@@ -115,7 +157,7 @@ impl Bijector for Chain {
         let (mut value, mut total) = (input.clone(), Total::default());
         for (i, step) in self.ordered(direction) {
             let (next, log_det) = step.map(direction, &value, context, mode)?;
-            value = next;
+            value = if direction == Direction::Forward { self.keep(i, next, context)? } else { next };
             total.add(i, log_det)?;
         }
         Ok((value, total.get()?))
@@ -126,7 +168,14 @@ impl Bijector for Chain {
     }
 
     fn support(&self) -> Option<Support> {
-        self.steps[self.steps.len() - 1].support()
+        self.image(&Support::real(self.latent_shape()))
+    }
+
+    fn image(&self, latent: &Support) -> Option<Support> {
+        self.steps.iter().fold(Some(latent.clone()), |known, step| match known {
+            Some(set) => step.image(&set),
+            None => step.support(),
+        })
     }
 
     fn recompute(&self) -> Option<&dyn Recompute> {
@@ -139,8 +188,8 @@ impl Bijector for Chain {
 }
 
 impl Recompute for Chain {
-    /// The steps fall into segments of 8, or of the root of their number if that is more. The input of a segment is its
-    /// checkpoint, from which the backward pass computes the inputs of its steps.
+    /// The steps are divided into segments of 8, or of the square root of their number if that is more. The input of a
+    /// segment is its checkpoint, from which the backward pass recomputes the inputs of its steps.
     fn vjp<'a>(
         &'a self,
         direction: Direction,
@@ -154,9 +203,9 @@ impl Recompute for Chain {
         let (mut value, mut total, mut backwards) = (input.detach(), Total::default(), Vec::<Backward<'a>>::new());
         for (i, steps) in segments.enumerate() {
             let mut rng = mode.rng().cloned();
-            let (next, segment) = through(steps, direction, &value, context, mode, &mut total)?;
+            let (next, segment) = through(self, steps, direction, &value, context, mode, &mut total)?;
             let checkpoint = std::mem::replace(&mut value, next);
-            // The backward pass begins with the last segment, whose inputs are there still.
+            // The backward pass begins with the last segment, whose inputs are still at hand.
             if i == last {
                 backwards.extend(segment);
                 continue;
@@ -165,7 +214,8 @@ impl Recompute for Chain {
             backwards.push(Box::new(move |gradient, upstream| {
                 let mode = &mut Mode::recomputing(rng.as_mut());
                 let context = upstream.context;
-                let (_, backwards) = through(&steps, direction, &checkpoint, context, mode, &mut Total::default())?;
+                let (_, backwards) =
+                    through(self, &steps, direction, &checkpoint, context, mode, &mut Total::default())?;
                 backward_through(backwards, gradient, upstream)
             }));
         }

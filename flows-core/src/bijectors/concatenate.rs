@@ -1,7 +1,7 @@
 //! Bijectors side by side.
 
 use super::vjp::Apply;
-use super::{Bijector, Direction, Mode, Recompute, Vjp};
+use super::{Bijector, Direction, Mode, Recompute, Support, Vjp};
 use crate::shape::{check_event, zero_log_det};
 use crate::{Error, Result, Structure};
 use candle_core::Tensor;
@@ -83,6 +83,22 @@ impl Bijector for Concatenate {
 
     fn initialize(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
         Ok(self.run(Direction::Inverse, x, &mut |part, x| Ok((part.initialize(x, context)?, zero_log_det(x)?)))?.0)
+    }
+
+    fn support(&self) -> Option<Support> {
+        self.image(&Support::real(&self.latent[..]))
+    }
+
+    fn image(&self, latent: &Support) -> Option<Support> {
+        let (bounds, mut start) = (latent.bounds(), 0);
+        let parts = self.parts.iter().map(|part| {
+            let shape = part.latent_shape();
+            let own = bounds.get(start..start + shape.iter().product::<usize>()).map(<[_]>::to_vec);
+            start += shape.iter().product::<usize>();
+            let latent = own.and_then(|own| Support::in_box(shape, own)).unwrap_or_else(|| Support::real(shape));
+            part.image(&latent).unwrap_or_else(|| Support::real(part.data_shape()))
+        });
+        Support::product(&self.data, parts.collect())
     }
 
     fn recompute(&self) -> Option<&dyn Recompute> {

@@ -5,19 +5,19 @@ use super::matrix::finite_log_det;
 use super::{Bijector, Direction, Mode};
 use crate::nn::{Buffer, Init, Scope};
 use crate::ops::{self, Triangle};
-use crate::shape::{check_event, shared_log_det};
+use crate::shape::shared_log_det;
 use crate::{Error, Result, Structure};
 use candle_core::Tensor;
 
-/// An invertible 1x1 convolution, one C x C matrix for all places of an event (C, H, W) or (C, T):
+/// An invertible 1x1 convolution, one C x C matrix for all positions of an event (C, H, W) or (C, T):
 /// `z_p = W x_p`, `log|det dz/dx| = H W log|det W|` (Kingma and Dhariwal 2018, arXiv:1807.03039,
 /// section 3.2).
 ///
 /// `inverse` is the product with W, `forward` that with W^-1, which is found in f64.
 /// Plain ([`Self::new`]): weight `weight` (C, C), its determinant by an LU decomposition in f64
-/// each call. By its factors ([`Self::lu`]): `W = P L (U + diag(sign exp(log_scale)))` with P and
+/// per call. By its factors ([`Self::lu`]): `W = P L (U + diag(sign exp(log_scale)))` with P and
 /// sign fixed, so that W cannot become singular and the log-determinant is the sum of `log_scale`;
-/// weights `lower`, `upper` (C (C - 1) / 2), the entries beside the diagonals in row-major order,
+/// weights `lower`, `upper` (C (C - 1) / 2), the off-diagonal entries in row-major order,
 /// `log_scale` (C); buffers `permutation` (C, u32; row i of W is row `permutation_i` of the rest)
 /// and `sign` (C).
 #[derive(Debug)]
@@ -110,7 +110,7 @@ impl Conv1x1 {
     }
 }
 
-/// The channels of a shape that a 1x1 convolution can have.
+/// The number of channels of an event, which a 1x1 convolution must be able to map.
 fn check_shape(shape: &[usize]) -> Result<usize> {
     match shape {
         [channels, _, ..] if *channels > 0 => Ok(*channels),
@@ -119,15 +119,13 @@ fn check_shape(shape: &[usize]) -> Result<usize> {
 }
 
 impl Conv1x1 {
-    fn to_data(&self, z: &Tensor) -> Result<(Tensor, Tensor)> {
-        let batch = check_event("z", z, &self.shape)?;
+    fn to_data(&self, z: &Tensor, batch: usize) -> Result<(Tensor, Tensor)> {
         let log_det = self.log_det()?.neg()?;
         let x = self.apply(&ops::inverse(&self.matrix()?)?, z)?;
         Ok((x, shared_log_det(&log_det, batch)?))
     }
 
-    fn to_latent(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
-        let batch = check_event("x", x, &self.shape)?;
+    fn to_latent(&self, x: &Tensor, batch: usize) -> Result<(Tensor, Tensor)> {
         let log_det = self.log_det()?;
         Ok((self.apply(&self.matrix()?, x)?, shared_log_det(&log_det, batch)?))
     }
@@ -138,16 +136,11 @@ impl Bijector for Conv1x1 {
         &self.shape
     }
 
-    fn map(
-        &self,
-        direction: Direction,
-        input: &Tensor,
-        _: Option<&Tensor>,
-        _: &mut Mode<'_>,
-    ) -> Result<(Tensor, Tensor)> {
+    fn map(&self, direction: Direction, v: &Tensor, _: Option<&Tensor>, _: &mut Mode<'_>) -> Result<(Tensor, Tensor)> {
+        let batch = self.check_input(direction, v)?;
         match direction {
-            Direction::Forward => self.to_data(input),
-            Direction::Inverse => self.to_latent(input),
+            Direction::Forward => self.to_data(v, batch),
+            Direction::Inverse => self.to_latent(v, batch),
         }
     }
 
@@ -188,7 +181,7 @@ mod tests {
         };
         let (plain, lu) = (build(Conv1x1::new)?, build(Conv1x1::lu)?);
         assert!(difference(&plain.matrix()?, &lu.matrix()?)? < 1e-13);
-        // A view whose memory is in another order, as a squeeze makes it.
+        // A view with its memory in another order, as after a squeeze.
         let x = Rng::seed(6).normal_tensor((3, 4, 6), DType::F64, &Device::Cpu)?.transpose(1, 2)?;
         let (z, log_det) = lu.inverse(&x, None)?;
         for b in 0..3 {

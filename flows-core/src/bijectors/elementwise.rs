@@ -1,11 +1,11 @@
 //! A univariate family applied to every element.
 
 use super::univariate::{Univariate, apply, identities};
-use super::{Bijector, Direction, Mode};
+use super::{Bijector, Bounds, Direction, Mode, Support};
 use crate::nn::{Init, Network, NetworkConfig, Scope, raw_parameters};
 use crate::shape::{check_context, check_event};
 use crate::{Error, Result, Structure, ops};
-use candle_core::Tensor;
+use candle_core::{DType, Device, Tensor};
 use std::sync::Arc;
 
 /// `x_i = f(z_i; p_i)` for every element i of the event, `log|det| = sum_i log|f'(z_i; p_i)|`.
@@ -109,6 +109,32 @@ impl Elementwise {
     }
 }
 
+/// What is between the images of these bounds, as far as the function is known whatever its parameters.
+fn image(univariate: &dyn Univariate, bounds: Bounds) -> Bounds {
+    let (domain, mut image) = (univariate.domain(), univariate.range());
+    if univariate.parameter_count() > 0 || bounds == Bounds::NONE {
+        return image;
+    }
+    let at = |z: f64| -> Result<f64> {
+        let none = Tensor::zeros((1, 1, 0), DType::F64, &Device::Cpu)?;
+        let (x, _) = univariate.forward(&Tensor::new(&[[z]], &Device::Cpu)?, &none)?;
+        Ok(x.get(0)?.get(0)?.to_scalar()?)
+    };
+    let middle = match (bounds.lower, bounds.upper) {
+        (Some(a), Some(b)) => 0.5 * a + 0.5 * b,
+        (a, b) => a.map_or(0.0, |a| a + 1.0) + b.map_or(0.0, |b| b - 1.0),
+    };
+    for end in bounds.lower.into_iter().chain(bounds.upper).filter(|&end| domain.contain(end) && domain.contain(middle))
+    {
+        match (at(end), at(middle)) {
+            (Ok(x), Ok(inside)) if x < inside => image.lower = Some(x),
+            (Ok(x), Ok(inside)) if x > inside => image.upper = Some(x),
+            _ => {}
+        }
+    }
+    image
+}
+
 impl Bijector for Elementwise {
     fn latent_shape(&self) -> &[usize] {
         &self.shape
@@ -136,6 +162,16 @@ impl Bijector for Elementwise {
         let flat = input.reshape((batch, parameters.dim(1)?))?;
         let (value, log) = apply(self.univariate.as_ref(), direction, &flat, &parameters)?;
         Ok((value.reshape(input.shape())?, ops::sum_event(&log)?))
+    }
+
+    fn support(&self) -> Option<Support> {
+        self.image(&Support::real(&self.shape[..]))
+    }
+
+    /// By the function's range, and by where it takes the bounds of z if it has no parameters.
+    fn image(&self, latent: &Support) -> Option<Support> {
+        let bounds = latent.bounds().into_iter().map(|bounds| image(self.univariate.as_ref(), bounds)).collect();
+        Support::in_box(&self.shape, bounds)
     }
 
     fn structure(&self) -> Structure {

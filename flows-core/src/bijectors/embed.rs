@@ -27,7 +27,7 @@ impl Embed {
     }
 }
 
-/// An error of a bijector whose context is the output of a network.
+/// The error of a bijector, which calls the context by that name where it is the output of a network.
 pub(super) fn of_embedded(error: Error) -> Error {
     match error {
         Error::Shape { what, got, want } if what == "the context" => {
@@ -93,6 +93,10 @@ impl Bijector for Embed {
 
     fn support(&self) -> Option<Support> {
         self.bijector.support()
+    }
+
+    fn image(&self, latent: &Support) -> Option<Support> {
+        self.bijector.image(latent)
     }
 
     fn recompute(&self) -> Option<&dyn Recompute> {

@@ -8,16 +8,17 @@ use crate::shape::check_event;
 use crate::{Error, Result, Structure};
 use candle_core::{DType, Device, Tensor, Var};
 
-/// Histogram equalisation: `z = logit(F(x))`, F being the distribution function of the density that has the share p_k
-/// of channel c everywhere in the bin of colour k, `F(x) = p_0 + ... + p_(k-1) + p_k f` for the point f of bin k.
+/// Histogram equalisation: `z = logit(F(x))`, F being the distribution function of the density that spreads the share
+/// p_k of colour k in its channel evenly over the bin of that colour: `F(x) = p_0 + ... + p_(k-1) + p_k f` for an x at
+/// the fraction f of bin k.
 ///
 /// `log|det dz/dx| = sum ln(bins p_k / (h - l)) - ln F - ln(1 - F)` over all colours of the range [l, h]. Noise that is
-/// uniform within a bin, as dequantisation adds, stays uniform on the unit interval, so a colour that most pixels have
-/// takes as much of it as it takes of the data; an affine map can only make a narrow uniform bin a wide one.
+/// uniform within a bin, as dequantisation adds, stays uniform on a piece of the unit interval as long as the colour's
+/// share of the data, so frequent colours get most of it; an affine map leaves all bins equally wide.
 ///
-/// Shares are `1e-7 + (1 - 1e-7 bins - 2e-6) softmax(log_shares)`, and 1e-6 lies beyond either end of the colours: what
-/// is further out than that has no density. [`Bijector::initialize`] sets the shares to those of its batch, once, and
-/// training goes on from them. Weight: `log_shares` (C, bins), 0 at first; buffer: `initialized` (1, u8).
+/// Shares are `1e-7 + (1 - 1e-7 bins - 2e-6) softmax(log_shares)`, and a share of 1e-6 lies beyond either end of the
+/// colours: further out the density is zero. [`Bijector::initialize`] sets the shares to those of its batch, once, and
+/// they are trained from there on. Weight: `log_shares` (C, bins), 0 at first; buffer: `initialized` (1, u8).
 #[derive(Clone, Debug)]
 pub struct Equalize {
     shape: [usize; 3],
@@ -40,7 +41,7 @@ struct Shares {
 }
 
 impl Shares {
-    /// Those of these colours.
+    /// Those of the given colours.
     fn at(&self, colours: &Tensor) -> Result<Self> {
         let select = |t: &Tensor| Ok::<_, Error>(t.index_select(&colours.flatten_all()?, 0)?.reshape(colours.shape())?);
         Ok(Self { own: select(&self.own)?, below: select(&self.below)?, above: select(&self.above)? })
@@ -48,7 +49,7 @@ impl Shares {
 }
 
 impl Equalize {
-    /// The map of images of `shape` (C, H, W) of so many colours, of `range`, [l, h].
+    /// The map of images of `shape` (C, H, W) with `bins` colours that fill `range`, [l, h].
     ///
     /// # Errors
     /// When the range has no inside, or a name is taken in `scope`.
@@ -78,14 +79,14 @@ impl Equalize {
         })
     }
 
-    /// The number, of all channels' colours, of colour `colour` (B, C, H, W) of its channel.
-    fn number(&self, colour: &Tensor) -> Result<Tensor> {
+    /// The index of each of the colours (B, C, H, W) among those of all channels.
+    fn index(&self, colour: &Tensor) -> Result<Tensor> {
         let first: Vec<u32> = (0..self.shape[0]).map(|c| (c * self.bins) as u32).collect();
         let first = Tensor::from_vec(first, (1, self.shape[0], 1, 1), colour.device())?;
         Ok(colour.to_dtype(DType::U32)?.broadcast_add(&first)?)
     }
 
-    /// The colours, as whole numbers of the type of x, and x from their lower ends on.
+    /// The colours, as whole numbers in the dtype of x, and the fractions of their bins at which x lies.
     fn split(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
         let bins = self.bins_in_unit();
         let at = x.affine(bins, -self.range[0] * bins)?;
@@ -94,7 +95,7 @@ impl Equalize {
         Ok((colour, rest))
     }
 
-    /// Bins in a unit of x.
+    /// Bins per unit of x.
     fn bins_in_unit(&self) -> f64 {
         self.bins as f64 / (self.range[1] - self.range[0])
     }
@@ -104,7 +105,7 @@ impl Equalize {
         sum_event(&((ln(own)? + self.bins_in_unit().ln())? - (log_u + log_v)?)?)
     }
 
-    /// The colours that z falls into, as whole numbers of the type of z.
+    /// The colours that z falls into, as whole numbers in the dtype of z.
     fn find(&self, z: &Tensor, shares: &Shares) -> Result<Tensor> {
         let numbers = |t: &Tensor| t.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>();
         let (below, above) = (numbers(&shares.below)?, numbers(&shares.above)?);
@@ -122,12 +123,12 @@ impl Equalize {
         Ok(Tensor::from_vec(found, z.shape(), &Device::Cpu)?.to_dtype(z.dtype())?.to_device(z.device())?)
     }
 
-    /// The shares of the colours of x become the map's.
+    /// Sets the shares to those of the colours of x.
     fn set(&self, x: &Tensor) -> Result<()> {
         let (colour, _) = self.split(x)?;
         let mut counts = vec![1.0; self.shape[0] * self.bins];
-        let numbers = self.number(&colour)?.flatten_all()?.to_device(&Device::Cpu)?;
-        numbers.to_vec1::<u32>()?.into_iter().for_each(|number| counts[number as usize] += 1.0);
+        let indices = self.index(&colour)?.flatten_all()?.to_device(&Device::Cpu)?;
+        indices.to_vec1::<u32>()?.into_iter().for_each(|index| counts[index as usize] += 1.0);
         let logs: Vec<f64> = counts.iter().map(|count: &f64| count.ln()).collect();
         let logs = Tensor::from_vec(logs, self.log_shares.shape(), &Device::Cpu)?;
         let logs = logs.to_dtype(self.log_shares.dtype())?.to_device(self.log_shares.device())?;
@@ -136,10 +137,9 @@ impl Equalize {
     }
 
     fn to_data(&self, z: &Tensor) -> Result<(Tensor, Tensor)> {
-        check_event("the input of an equalisation", z, &self.shape)?;
         let shares = self.shares()?;
         let colour = self.find(&z.detach(), &shares)?;
-        let Shares { own, below, above } = shares.at(&self.number(&colour)?)?;
+        let Shares { own, below, above } = shares.at(&self.index(&colour)?)?;
         // From the nearer end.
         let up = ((sigmoid(z)? - below)? / &own)?;
         let down = ((sigmoid(&z.neg()?)? - above)? / &own)?;
@@ -154,12 +154,11 @@ impl Equalize {
     }
 
     fn to_latent(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
-        check_event("the input of an equalisation", x, &self.shape)?;
         let (colour, rest) = self.split(x)?;
-        let Shares { own, below, above } = self.shares()?.at(&self.number(&colour)?)?;
+        let Shares { own, below, above } = self.shares()?.at(&self.index(&colour)?)?;
         let u = (below + (&own * &rest)?)?;
         let v = (above + (&own * rest.affine(-1.0, 1.0)?)?)?;
-        // Comparisons say no to a NaN, whose row is to stay NaN.
+        // Comparisons with a NaN are false, so its row stays NaN.
         let outside = (u.le(0.0)? + v.le(0.0)?)?;
         let log = |t: &Tensor| ln(&t.maximum(f64::from(f32::MIN_POSITIVE))?.minimum(1.0)?);
         let (log_u, log_v) = (log(&u)?, log(&v)?);
@@ -175,16 +174,11 @@ impl Bijector for Equalize {
         &self.shape
     }
 
-    fn map(
-        &self,
-        direction: Direction,
-        input: &Tensor,
-        _: Option<&Tensor>,
-        _: &mut Mode<'_>,
-    ) -> Result<(Tensor, Tensor)> {
+    fn map(&self, direction: Direction, v: &Tensor, _: Option<&Tensor>, _: &mut Mode<'_>) -> Result<(Tensor, Tensor)> {
+        check_event("the input of an equalisation", v, &self.shape)?;
         match direction {
-            Direction::Forward => self.to_data(input),
-            Direction::Inverse => self.to_latent(input),
+            Direction::Forward => self.to_data(v),
+            Direction::Inverse => self.to_latent(v),
         }
     }
 
@@ -213,7 +207,7 @@ mod tests {
         let mut rng = Rng::seed(4);
         let parameters = Parameters::new(DType::F64, &Device::Cpu, Rng::seed(0));
         let map = Equalize::new([2, 2, 4], 256, [-0.5, 0.5], &parameters.scope())?;
-        // Of 3,000 images: three pixels in four of the first channel are black, the others 200; the second is 0 to 255 alike.
+        // Of 3,000 images: three in four pixels of the first channel are black, the others 200; the second is uniform.
         let colour = |i: usize, rng: &mut Rng| match (i / 8 % 2, i % 4) {
             (0, 3) => 200.0,
             (0, _) => 0.0,
@@ -241,7 +235,7 @@ mod tests {
             let log_prob = (base(&z)? + log_det)?.mean(0)?.to_scalar::<f64>()?;
             Ok((16.0 * 256f64.ln() - log_prob) / (16.0 * 2f64.ln()))
         };
-        // The entropies: of 3/4 and 1/4, and of 256 alike.
+        // The entropies: of 3/4 and 1/4, and of 256 equal shares.
         let want = 0.5 * (2.0 - 0.75 * 3f64.log2()) + 0.5 * 8.0;
         assert!((bits(&x)? - want).abs() < 0.02, "{} for {want}", bits(&x)?);
         // Once, and no density beyond the colours.
@@ -255,7 +249,7 @@ mod tests {
         let (z, log_det) = map.inverse(&Tensor::new(&[-0.5f32, 0.5], &Device::Cpu)?.reshape((1, 1, 1, 2))?, None)?;
         let all = Tensor::cat(&[z.flatten_all()?, log_det], 0)?.to_vec1::<f32>()?;
         assert!(all.iter().all(|v| v.is_finite() && v.abs() < 40.0), "{all:?}");
-        // What is no number stays in its row, in either direction.
+        // A NaN or an infinity stays in its row, in either direction.
         let bad = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e30];
         for bad in bad.map(|bad| bad as f32) {
             let v = Tensor::new(&[0.1f32, -0.2, bad, 0.0, 0.3, 0.4], &Device::Cpu)?.reshape((3, 1, 1, 2))?;

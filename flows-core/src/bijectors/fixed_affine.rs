@@ -1,7 +1,7 @@
 //! Affine maps that are not trained.
 
 use super::linear::check_dim;
-use super::{Bijector, Direction, Mode};
+use super::{Bijector, Direction, Mode, Support};
 use crate::ops::Diagonal;
 use crate::shape::check_event;
 use crate::{Error, Result, Structure, ops};
@@ -12,7 +12,10 @@ use std::sync::Arc;
 ///
 /// Where A is diagonal, a z between two of -1, 0 and 1, or beyond, has an x whose inverse is so as well, if
 /// there is such a number: after a sigmoid, a hyperbolic tangent or an exponential, rounding carries no draw
-/// onto the ends of their range.
+/// onto the ends of their range. For other maps and ranges the [`Chain`](super::Chain) sees to that.
+///
+/// A box is mapped onto a box, its [`image`](Bijector::image), where each row of A has one number other than 0; the
+/// parallelepiped that others make of it has no name, so their image is not known.
 ///
 /// ```
 /// use flows_core::bijectors::{Bijector, FixedAffine};
@@ -165,6 +168,19 @@ impl Bijector for FixedAffine {
             Direction::Forward => self.to_data(input),
             Direction::Inverse => self.to_latent(input),
         }
+    }
+
+    /// A box where each row of A has one number other than 0.
+    fn image(&self, latent: &Support) -> Option<Support> {
+        let bounds = latent.bounds();
+        let (rows, shift) = (self.matrix.to_vec2::<f64>().ok()?, self.shift.to_vec1::<f64>().ok()?);
+        let element = |(row, shift): (&Vec<f64>, f64)| {
+            let mut entries = row.iter().zip(&bounds).filter(|(entry, _)| **entry != 0.0);
+            let (scale, bounds) = entries.next()?;
+            entries.next().is_none().then(|| bounds.scaled(*scale, shift))
+        };
+        let image = rows.iter().zip(shift).map(element).collect::<Option<Vec<_>>>()?;
+        Support::in_box(&self.shape, image)
     }
 
     fn structure(&self) -> Structure {

@@ -2,19 +2,19 @@
 
 use super::{Bijector, Direction, Mode};
 use crate::nn::{Init, Scope};
-use crate::shape::{check_event, zero_log_det};
+use crate::shape::zero_log_det;
 use crate::{Error, Result, Structure, ops};
 use candle_core::{DType, Tensor};
 
 /// A product of Householder reflections, an orthogonal map: `z = H_K ... H_1 x`,
 /// `H_k = I - 2 q_k q_k^T / |q_k|^2`, log-determinant 0.
 ///
-/// K = D reflections reach every orthogonal matrix of determinant (-1)^D, fewer a part of them
+/// K = D reflections reach every orthogonal matrix of determinant (-1)^D, fewer only some of them
 /// (Tomczak and Welling 2016, arXiv:1611.09630). The product is not taken factor by factor: with Q
 /// (K, D) the matrix of the q_k and S the strict upper triangle of Q Q^T plus half its diagonal,
-/// `H_1 ... H_K = I - Q^T S^-1 Q` (Joffrain et al. 2006), two matrix products a call.
+/// `H_1 ... H_K = I - Q^T S^-1 Q` (Joffrain et al. 2006), two matrix products per call.
 ///
-/// Weight: `q` (K, D), from a standard normal; a row of zeros has no reflection and gives NaN.
+/// Weight: `q` (K, D), from a standard normal; a row of zeros defines no reflection and gives NaN.
 #[derive(Debug)]
 pub struct Householder {
     shape: [usize; 1],
@@ -23,7 +23,7 @@ pub struct Householder {
 }
 
 impl Householder {
-    /// A map of `dim` numbers by `reflections` reflections.
+    /// A map of vectors of length `dim` by `reflections` reflections.
     ///
     /// # Errors
     /// When either is 0.
@@ -55,16 +55,6 @@ impl Householder {
         let along = ops::linear(&x, &self.q, None, ops::FusedActivation::Identity)?;
         Ok((&x - ops::product(&along, &solved)?)?)
     }
-
-    fn to_data(&self, z: &Tensor) -> Result<(Tensor, Tensor)> {
-        check_event("z", z, &self.shape)?;
-        Ok((self.apply(z, false)?, zero_log_det(z)?))
-    }
-
-    fn to_latent(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
-        check_event("x", x, &self.shape)?;
-        Ok((self.apply(x, true)?, zero_log_det(x)?))
-    }
 }
 
 impl Bijector for Householder {
@@ -72,17 +62,9 @@ impl Bijector for Householder {
         &self.shape
     }
 
-    fn map(
-        &self,
-        direction: Direction,
-        input: &Tensor,
-        _: Option<&Tensor>,
-        _: &mut Mode<'_>,
-    ) -> Result<(Tensor, Tensor)> {
-        match direction {
-            Direction::Forward => self.to_data(input),
-            Direction::Inverse => self.to_latent(input),
-        }
+    fn map(&self, direction: Direction, v: &Tensor, _: Option<&Tensor>, _: &mut Mode<'_>) -> Result<(Tensor, Tensor)> {
+        self.check_input(direction, v)?;
+        Ok((self.apply(v, direction == Direction::Inverse)?, zero_log_det(v)?))
     }
 
     fn structure(&self) -> Structure {

@@ -6,7 +6,7 @@ use crate::shape::{batch_shape, check_event, zero_log_det};
 use crate::{Error, Result, Structure};
 use candle_core::{Device, Tensor};
 
-/// A bijector on the elements at some indices of the flattened event; the others pass unchanged.
+/// A bijector on the elements at some indices of the flattened event; the others are unchanged.
 ///
 /// The bijector's own event may have any shape of as many elements as there are indices, in the
 /// order in which they are given. `log|det|` is the bijector's.
@@ -15,7 +15,7 @@ pub struct Indexed {
     part: Box<dyn Bijector>,
     shape: Vec<usize>,
     count: usize,
-    /// Brings the chosen elements to the front.
+    /// The order that brings the chosen elements to the front.
     front: Tensor,
     /// Undoes it.
     back: Tensor,

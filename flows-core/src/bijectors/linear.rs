@@ -1,4 +1,4 @@
-//! What the linear bijectors share.
+//! Parts shared by the linear bijectors.
 
 use crate::nn::{Init, Scope};
 use crate::ops::{self, Triangle};
@@ -6,7 +6,7 @@ use crate::{Error, Result};
 use candle_core::{DType, Tensor};
 use serde::{Deserialize, Serialize};
 
-/// Where a linear map starts.
+/// The matrix that a linear map starts from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Start {
@@ -21,7 +21,7 @@ impl Start {
     /// The values of an n x n matrix, row-major: the identity, which also stands in for values that are
     /// stored already, or a random orthogonal matrix.
     pub(super) fn matrix(self, n: usize, scope: &Scope) -> Vec<f64> {
-        // The identity draws as well: what is made next starts alike.
+        // The identity draws too, so that what is made next starts the same either way.
         let drawn = scope.draw(|rng| matches!(self, Self::Random).then(|| ops::orthogonal(n, rng)));
         drawn.flatten().unwrap_or_else(|| (0..n * n).map(|e| f64::from(u8::from(e / n == e % n))).collect())
     }
@@ -40,13 +40,13 @@ pub(super) fn check_dim(dim: usize) -> Result<()> {
     if dim == 0 { Err(Error::Config("a linear map needs at least one dimension".into())) } else { Ok(()) }
 }
 
-/// The same, and takes room for a constant matrix.
+/// [`check_dim`], which also reserves room for a constant matrix.
 pub(super) fn reserve_matrix(dim: usize, scope: &Scope) -> Result<()> {
     check_dim(dim)?;
     scope.reserve("matrix", (dim, dim), DType::F64)
 }
 
-/// The size of the first dimension of an event, which has the channels.
+/// The number of channels of an event, the size of its first dimension.
 pub(super) fn channels(shape: &[usize]) -> Result<usize> {
     match shape {
         [channels, ..] if *channels > 0 => Ok(*channels),
@@ -54,10 +54,10 @@ pub(super) fn channels(shape: &[usize]) -> Result<usize> {
     }
 }
 
-/// The weight of the entries beside a diagonal.
+/// The weight with the off-diagonal entries of a triangular matrix.
 pub(super) fn entries_weight(name: &str, triangle: &Triangle, init: Init, scope: &Scope) -> Result<Tensor> {
     match triangle.entries() {
-        // Nothing to train, and candle refuses to set a variable without elements to a sum with it.
+        // Nothing to train, and candle cannot add to a variable without elements.
         0 => Ok(scope.buffer(name, &Tensor::zeros(0, scope.dtype(), scope.device())?)?.get()),
         n => scope.weight(name, n, init),
     }
@@ -68,7 +68,7 @@ pub(super) fn times_rows(w: &Tensor, x: &Tensor, bias: Option<&Tensor>) -> Resul
     ops::linear(x, w, bias, ops::FusedActivation::Identity)
 }
 
-/// Measures a bijector at random points, with its weights off their start.
+/// Measures a bijector at random points, with its weights moved off their starting values.
 #[cfg(test)]
 pub(super) fn check<B: super::Bijector>(shape: &[usize], build: impl Fn(&Scope) -> Result<B>) -> Result<()> {
     use crate::Rng;

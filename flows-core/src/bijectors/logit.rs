@@ -1,7 +1,6 @@
 //! Colours as unbounded numbers.
 
-use super::{Bijector, Direction, Mode};
-use crate::ops::cpu::Real;
+use super::{Bijector, Bounds, Direction, Mode, Support};
 use crate::ops::{self, Open};
 use crate::shape::check_event;
 use crate::{Error, Result, Structure};
@@ -55,35 +54,17 @@ pub(super) fn check_range([low, high]: [f64; 2]) -> Result<()> {
 }
 
 impl Logit {
-    /// p and 1 - p, as [`Self::to_latent`] computes them.
-    fn shares<T: Real>(&self, x: T) -> [T; 2] {
-        let [low, high] = self.range.map(T::of);
-        let (slope, a) = (T::of(self.slope()), T::of(self.a));
-        [(x - low) * slope + a, (high - x) * slope + a]
-    }
-
-    /// A number inside of the range next to each of its ends.
-    fn ends<T: Real>(&self) -> [f64; 2] {
-        let [low, high] = self.range;
-        let reach = self.a / self.slope();
-        [(low - reach, 1.0), (high + reach, -1.0)].map(|(end, sign)| {
-            let mut x = T::of(end);
-            // A few steps, as far apart as rounding can tell; a range of no number has no inside to find.
-            for _ in 0..16 {
-                if self.shares(x).iter().all(|&share| share > T::zero()) {
-                    break;
-                }
-                x += T::of(sign) * T::epsilon() * (x.abs() + T::of(reach));
-            }
-            x.wide()
-        })
+    /// What colours of density lie between.
+    fn bounds(&self) -> Bounds {
+        let ([low, high], reach) = (self.range, self.a / self.slope());
+        Bounds::between(low - reach, high + reach)
     }
 
     fn to_data(&self, z: &Tensor) -> Result<(Tensor, Tensor)> {
         check_event("the latent of a logit", z, &self.shape)?;
         let scale = 1.0 / self.slope();
-        let ends = if z.dtype() == DType::F64 { self.ends::<f64>() } else { self.ends::<f32>() };
-        let x = ops::onto(z, Open::Scaled { scale, shift: self.range[0] - self.a * scale, ends })?;
+        let open = Open::Scaled { scale, shift: self.range[0] - self.a * scale, ends: self.bounds().inner(z.dtype()) };
+        let x = ops::onto(z, open)?;
         let log = (ops::log_sigmoid(z)? + ops::log_sigmoid(&z.neg()?)?)?;
         Ok((x, (ops::sum_event(&log)? - self.log_det())?))
     }
@@ -95,7 +76,8 @@ impl Logit {
         let [up, down] = [x.affine(1.0, -low)?, x.affine(-1.0, high)?].map(|from| from.affine(slope, self.a));
         let (up, down) = (up?, down?);
         // Comparisons say no to a NaN, whose row is to stay NaN.
-        let outside = (up.le(0.0)? + down.le(0.0)?)?;
+        let [first, last] = self.bounds().ends(x.dtype());
+        let outside = (x.le(first)? + x.ge(last)?)?;
         let tiny = if x.dtype() == DType::F64 { f64::MIN_POSITIVE } else { f32::MIN_POSITIVE.into() };
         let (up, down) = (ops::ln(&up.clamp(tiny, 1.0)?)?, ops::ln(&down.clamp(tiny, 1.0)?)?);
         let log = (&up + &down)?.neg()?;
@@ -120,6 +102,10 @@ impl Bijector for Logit {
             Direction::Forward => self.to_data(input),
             Direction::Inverse => self.to_latent(input),
         }
+    }
+
+    fn support(&self) -> Option<Support> {
+        Some(Support::bounded(&self.shape[..], [self.bounds()]))
     }
 
     fn structure(&self) -> Structure {

@@ -5,7 +5,7 @@ use super::permutation::{Order, inverted};
 use super::{Bijector, Direction, Mode};
 use crate::nn::{Buffer, Init, Scope};
 use crate::ops::{self, Triangle};
-use crate::shape::{check_event, shared_log_det};
+use crate::shape::shared_log_det;
 use crate::{Result, Structure};
 use candle_core::Tensor;
 
@@ -20,9 +20,9 @@ const FLOOR: f64 = 1e-3;
 /// training needs, `inverse`, is one product with a D x D matrix; `forward` solves two triangular
 /// systems, in f64.
 ///
-/// Weights: `lower` and `upper` (D (D - 1) / 2), the entries beside the diagonals in row-major
-/// order, `diag` (D), `bias` (D); buffer: `permutation` (D, u32), if there is one. As the LULinear
-/// of nflows (Oliva et al. 2018, arXiv:1801.09819).
+/// Weights: `lower` and `upper` (D (D - 1) / 2), the off-diagonal entries in row-major order,
+/// `diag` (D), `bias` (D); buffer: `permutation` (D, u32), if there is one. As in the LULinear of nflows
+/// (Oliva et al. 2018, arXiv:1801.09819).
 #[derive(Debug)]
 pub struct LuLinear {
     shape: [usize; 1],
@@ -36,11 +36,11 @@ pub struct LuLinear {
 }
 
 impl LuLinear {
-    /// A map of `dim` numbers whose L U starts at the identity or near it, behind the permutation
-    /// that `order` says.
+    /// A map of vectors of length `dim` whose L U starts at or near the identity, after the permutation
+    /// `order`, if any.
     ///
     /// # Errors
-    /// When `dim` is 0 or the order is not one of `dim` things.
+    /// When `dim` is 0 or the order does not permute `dim` elements.
     pub fn new(dim: usize, start: Start, order: Option<Order>, scope: &Scope) -> Result<Self> {
         reserve_matrix(dim, scope)?;
         let below = Triangle::lower(dim, scope.device())?;
@@ -72,8 +72,7 @@ impl LuLinear {
         self.above.matrix(&self.upper, Some(diagonal))
     }
 
-    fn to_data(&self, z: &Tensor) -> Result<(Tensor, Tensor)> {
-        let batch = check_event("z", z, &self.shape)?;
+    fn to_data(&self, z: &Tensor, batch: usize) -> Result<(Tensor, Tensor)> {
         let diagonal = self.diagonal()?;
         let x = ops::solve_triangular_rows(&self.l()?, &z.broadcast_sub(&self.bias)?, false, true, false)?;
         let mut x = ops::solve_triangular_rows(&self.u(&diagonal)?, &x, true, false, false)?;
@@ -83,8 +82,7 @@ impl LuLinear {
         Ok((x, shared_log_det(&diagonal.log()?.sum_all()?.neg()?, batch)?))
     }
 
-    fn to_latent(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
-        let batch = check_event("x", x, &self.shape)?;
+    fn to_latent(&self, x: &Tensor, batch: usize) -> Result<(Tensor, Tensor)> {
         let diagonal = self.diagonal()?;
         let mut w = ops::lu_product(&self.lower, &self.upper, &diagonal)?;
         if let Some(permutation) = &self.permutation {
@@ -101,16 +99,11 @@ impl Bijector for LuLinear {
         &self.shape
     }
 
-    fn map(
-        &self,
-        direction: Direction,
-        input: &Tensor,
-        _: Option<&Tensor>,
-        _: &mut Mode<'_>,
-    ) -> Result<(Tensor, Tensor)> {
+    fn map(&self, direction: Direction, v: &Tensor, _: Option<&Tensor>, _: &mut Mode<'_>) -> Result<(Tensor, Tensor)> {
+        let batch = self.check_input(direction, v)?;
         match direction {
-            Direction::Forward => self.to_data(input),
-            Direction::Inverse => self.to_latent(input),
+            Direction::Forward => self.to_data(v, batch),
+            Direction::Inverse => self.to_latent(v, batch),
         }
     }
 

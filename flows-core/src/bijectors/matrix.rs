@@ -3,14 +3,14 @@
 use super::linear::{Start, reserve_matrix, times_rows};
 use super::{Bijector, Direction, Mode};
 use crate::nn::{Init, Scope};
-use crate::shape::{check_event, shared_log_det};
+use crate::shape::shared_log_det;
 use crate::{Error, Result, Structure, ops};
 use candle_core::{DType, Tensor};
 
 /// A full linear map: `x = W z + b`, `log|det dx/dz| = log|det W|`.
 ///
 /// The determinant and the solution of `W z = x - b` are found in f64 by an LU decomposition with
-/// partial pivoting, O(D^3) a call. Weights: `weight` (D, D), `bias` (D).
+/// partial pivoting, O(D^3) per call. Weights: `weight` (D, D), `bias` (D).
 #[derive(Debug)]
 pub struct Matrix {
     shape: [usize; 1],
@@ -19,7 +19,7 @@ pub struct Matrix {
 }
 
 impl Matrix {
-    /// A map of `dim` numbers that starts at the identity or at a random orthogonal matrix.
+    /// A map of vectors of length `dim` that starts at the identity or a random orthogonal matrix.
     ///
     /// # Errors
     /// When `dim` is 0.
@@ -48,14 +48,12 @@ pub(super) fn finite_log_det(weight: &Tensor, name: &str) -> Result<Tensor> {
 }
 
 impl Matrix {
-    fn to_data(&self, z: &Tensor) -> Result<(Tensor, Tensor)> {
-        let batch = check_event("z", z, &self.shape)?;
+    fn to_data(&self, z: &Tensor, batch: usize) -> Result<(Tensor, Tensor)> {
         let x = times_rows(&self.weight, z, Some(&self.bias))?;
         Ok((x, shared_log_det(&self.log_det()?, batch)?))
     }
 
-    fn to_latent(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
-        let batch = check_event("x", x, &self.shape)?;
+    fn to_latent(&self, x: &Tensor, batch: usize) -> Result<(Tensor, Tensor)> {
         let log_det = self.log_det()?.neg()?;
         let z = ops::solve_rows(&self.weight, &x.broadcast_sub(&self.bias)?)?;
         Ok((z, shared_log_det(&log_det, batch)?))
@@ -67,16 +65,11 @@ impl Bijector for Matrix {
         &self.shape
     }
 
-    fn map(
-        &self,
-        direction: Direction,
-        input: &Tensor,
-        _: Option<&Tensor>,
-        _: &mut Mode<'_>,
-    ) -> Result<(Tensor, Tensor)> {
+    fn map(&self, direction: Direction, v: &Tensor, _: Option<&Tensor>, _: &mut Mode<'_>) -> Result<(Tensor, Tensor)> {
+        let batch = self.check_input(direction, v)?;
         match direction {
-            Direction::Forward => self.to_data(input),
-            Direction::Inverse => self.to_latent(input),
+            Direction::Forward => self.to_data(v, batch),
+            Direction::Inverse => self.to_latent(v, batch),
         }
     }
 

@@ -1,9 +1,10 @@
 //! Bijectors: invertible maps between a base space and the data, with log-determinants.
 //!
 //! `forward` goes from the base to the data (z -> x), `inverse` from the data to the base
-//! (x -> z). Both return the value and their own log|det Jacobian| in one pass, so the second of
-//! the one is minus the second of the other.
+//! (x -> z). Both return the value and the log|det Jacobian| of their own direction in one pass, so at a
+//! point and its image the two log-determinants differ in sign alone.
 
+use crate::shape::check_event;
 use crate::{Result, Structure};
 use candle_core::Tensor;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ mod fixed_affine;
 mod householder;
 mod indexed;
 mod inverse;
+pub(crate) mod keep;
 mod linear;
 mod logit;
 mod lu_linear;
@@ -74,7 +76,7 @@ pub use residual::{Residual, ResidualSettings, Roulette};
 pub use squeeze::Squeeze;
 pub use stack::Stack;
 pub use standardize::Standardize;
-pub use support::{Bounds, Support};
+pub use support::{Bounds, Limit, Support};
 pub use sylvester::{Sylvester, SylvesterBasis};
 pub use triangular::Triangular;
 pub use vjp::{Backward, Recompute, Upstream, Vjp, vjp};
@@ -86,12 +88,11 @@ pub use crate::ops::Direction;
 
 /// An invertible, differentiable map z -> x, possibly conditioned on a context.
 ///
-/// To write one, say its shapes, how it maps in a direction, and its [`Structure`]; the rest has defaults.
+/// To write one, give its shapes, its map in either direction, and its [`Structure`]; the rest has defaults.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
 /// use flows_core::bijectors::{Bijector, Direction, Mode};
-/// use flows_core::shape::check_event;
 /// use flows_core::{Result, Structure};
 ///
 /// /// `x = e^z` of D numbers.
@@ -110,11 +111,11 @@ pub use crate::ops::Direction;
 ///         _context: Option<&Tensor>,
 ///         _mode: &mut Mode<'_>,
 ///     ) -> Result<(Tensor, Tensor)> {
-///         check_event("the input of an exponential", input, &self.0)?;
+///         self.check_input(direction, input)?;
 ///         match direction {
 ///             Direction::Forward => Ok((input.exp()?, input.sum(1)?)),
 ///             Direction::Inverse => {
-///                 // Zero and less are no exponentials.
+///                 // Not the exponential of any z.
 ///                 let outside = input.le(0.0)?;
 ///                 let z = outside.where_cond(&input.ones_like()?, input)?.log()?;
 ///                 let never = (z.zeros_like()? + f64::NEG_INFINITY)?;
@@ -140,7 +141,7 @@ pub trait Bijector: std::fmt::Debug + Send + Sync {
     /// The shape of one z, without the batch.
     fn latent_shape(&self) -> &[usize];
 
-    /// The shape of one x, without the batch; the latent's if not said otherwise.
+    /// The shape of one x, without the batch; by default the latent's.
     fn data_shape(&self) -> &[usize] {
         self.latent_shape()
     }
@@ -148,15 +149,15 @@ pub trait Bijector: std::fmt::Debug + Send + Sync {
     /// The image of a batch in a direction, and the log-determinant of the map in that direction: of z of shape
     /// (B, latent...) it is `(x, log|det dx/dz|)`, of x of shape (B, data...) it is `(z, log|det dz/dx|)`.
     ///
-    /// A row outside of what the map takes, the range for the inverse, has log-determinant minus infinity, which is its
-    /// density's logarithm then, and best a finite image. The bijector itself must tell such a row from the input: a NaN
-    /// is never taken for one, but stays NaN, so that a fault, of a weight for example, is seen.
+    /// A row outside the map's domain (for the inverse, outside its range) has log-determinant minus infinity, so that
+    /// its density is zero, and preferably a finite image. The bijector must detect such a row from the input itself: a
+    /// NaN is not such a row but stays NaN, so that a fault, of a weight for example, is seen.
     ///
     /// In training a bijector may drop units, take statistics of the batch or estimate its log-determinant, drawing
     /// from the generator of the mode; buffers are changed by [`Buffer::update`](crate::nn::Buffer::update) alone.
     ///
     /// # Errors
-    /// When a shape is wrong, or a context is missing that is needed.
+    /// When a shape is wrong ([`Self::check_input`]), or a context that is needed is missing.
     fn map(
         &self,
         direction: Direction,
@@ -164,6 +165,18 @@ pub trait Bijector: std::fmt::Debug + Send + Sync {
         context: Option<&Tensor>,
         mode: &mut Mode<'_>,
     ) -> Result<(Tensor, Tensor)>;
+
+    /// Checks that `input` is a batch of what a direction takes, z (B, latent...) or x (B, data...), and returns B.
+    /// Implementations of [`Self::map`] begin with it.
+    ///
+    /// # Errors
+    /// When it has another shape or no rows, or is not of floating-point numbers.
+    fn check_input(&self, direction: Direction, input: &Tensor) -> Result<usize> {
+        match direction {
+            Direction::Forward => check_event("z", input, self.latent_shape()),
+            Direction::Inverse => check_event("x", input, self.data_shape()),
+        }
+    }
 
     /// `(x, log|det dx/dz|)` for z of shape (B, latent...), in evaluation; shapes (B, data...) and (B).
     ///
@@ -190,8 +203,9 @@ pub trait Bijector: std::fmt::Debug + Send + Sync {
         Ok(self.inverse(x, context)?.0)
     }
 
-    /// What is left to evaluate for each event at a context of one row or more: the bijector inside, and the context that
-    /// it sees. `None` unless the context passes through a network first, as that of [`Embed`] does.
+    /// The bijector inside and the context that it sees, where the context of one row or more passes through a network
+    /// first, as in [`Embed`]: evaluating the network once serves all events at that context. `None` for any other
+    /// bijector.
     ///
     /// # Errors
     /// When the context is of a wrong shape.
@@ -200,23 +214,30 @@ pub trait Bijector: std::fmt::Debug + Send + Sync {
         Ok(None)
     }
 
-    /// A set that holds every x, if one smaller than all of the reals is known.
+    /// A set that contains every x, if one smaller than the whole space is known.
     fn support(&self) -> Option<Support> {
         None
     }
 
-    /// A vector-Jacobian product of its own, for training that recomputes activations; combinators have one.
+    /// A set that holds the x of every z of `latent`, up to rounding, if one smaller than all of the reals is known:
+    /// [`Self::support`], if not said otherwise.
+    fn image(&self, latent: &Support) -> Option<Support> {
+        let _ = latent;
+        self.support()
+    }
+
+    /// Its own vector-Jacobian product, for training that recomputes activations; combinators have one.
     fn recompute(&self) -> Option<&dyn Recompute> {
         None
     }
 
-    /// What this is made of, for people to read; its name, if not said otherwise.
+    /// What this is made of, for display; by default its name.
     fn structure(&self) -> Structure {
         Structure::named_after(&self)
     }
 }
 
-/// What points at a bijector is one, so that models can share parts.
+/// A pointer to a bijector is a bijector, so that models can share parts.
 macro_rules! pointer {
     ($pointer:ident) => {
         impl<B: Bijector + ?Sized> Bijector for $pointer<B> {
@@ -250,6 +271,10 @@ macro_rules! pointer {
                 (**self).support()
             }
 
+            fn image(&self, latent: &Support) -> Option<Support> {
+                (**self).image(latent)
+            }
+
             fn recompute(&self) -> Option<&dyn Recompute> {
                 (**self).recompute()
             }
@@ -263,3 +288,11 @@ macro_rules! pointer {
 
 pointer!(Box);
 pointer!(Arc);
+
+/// [`Bijector::check_input`] of a bijector that errors name: "the latent of a planar flow".
+fn check_input_of(name: &str, bijector: &impl Bijector, direction: Direction, input: &Tensor) -> Result<usize> {
+    match direction {
+        Direction::Forward => check_event(format_args!("the latent of {name}"), input, bijector.latent_shape()),
+        Direction::Inverse => check_event(format_args!("the data of {name}"), input, bijector.data_shape()),
+    }
+}

@@ -4,7 +4,7 @@ use super::linear::{Start, entries_weight, reserve_matrix, times_rows};
 use super::{Bijector, Direction, Mode};
 use crate::nn::Scope;
 use crate::ops::{self, Triangle};
-use crate::shape::{check_event, zero_log_det};
+use crate::shape::zero_log_det;
 use crate::{Result, Structure};
 use candle_core::Tensor;
 
@@ -23,7 +23,7 @@ pub struct Orthogonal {
 }
 
 impl Orthogonal {
-    /// A rotation of `dim` numbers, the identity or near it.
+    /// A rotation of vectors of length `dim` that starts at or near the identity.
     ///
     /// # Errors
     /// When `dim` is 0.
@@ -44,16 +44,6 @@ impl Orthogonal {
         let a = (&lower - lower.t()?)?;
         ops::solve(&(&self.identity + &a)?, &(&self.identity - &a)?)
     }
-
-    fn to_data(&self, z: &Tensor) -> Result<(Tensor, Tensor)> {
-        check_event("z", z, &self.shape)?;
-        Ok((times_rows(&self.matrix()?, z, None)?, zero_log_det(z)?))
-    }
-
-    fn to_latent(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
-        check_event("x", x, &self.shape)?;
-        Ok((times_rows(&self.matrix()?.t()?, x, None)?, zero_log_det(x)?))
-    }
 }
 
 impl Bijector for Orthogonal {
@@ -61,17 +51,11 @@ impl Bijector for Orthogonal {
         &self.shape
     }
 
-    fn map(
-        &self,
-        direction: Direction,
-        input: &Tensor,
-        _: Option<&Tensor>,
-        _: &mut Mode<'_>,
-    ) -> Result<(Tensor, Tensor)> {
-        match direction {
-            Direction::Forward => self.to_data(input),
-            Direction::Inverse => self.to_latent(input),
-        }
+    fn map(&self, direction: Direction, v: &Tensor, _: Option<&Tensor>, _: &mut Mode<'_>) -> Result<(Tensor, Tensor)> {
+        self.check_input(direction, v)?;
+        let q = self.matrix()?;
+        let q = if direction == Direction::Forward { q } else { q.t()? };
+        Ok((times_rows(&q, v, None)?, zero_log_det(v)?))
     }
 
     fn structure(&self) -> Structure {

@@ -2,12 +2,12 @@
 
 use super::{Bijector, Direction, Mode};
 use crate::nn::{Buffer, Scope};
-use crate::shape::{check_event, zero_log_det};
+use crate::shape::zero_log_det;
 use crate::{Error, Result, Structure};
 use candle_core::{DType, Tensor};
 use serde::{Deserialize, Serialize};
 
-/// An order of n things.
+/// A permutation of n elements.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Order {
@@ -23,7 +23,7 @@ impl Order {
     /// The buffer `permutation` (n, u32) of this order.
     ///
     /// # Errors
-    /// When a given order does not have each of 0 to `n - 1` once.
+    /// When a given order does not contain each of 0 to `n - 1` once.
     pub(super) fn buffer(&self, n: usize, scope: &Scope) -> Result<Buffer> {
         let tensor = |order: Vec<u32>| Ok(Tensor::from_vec(order, n, scope.device())?);
         let order: Vec<u32> = match self {
@@ -36,7 +36,9 @@ impl Order {
         let mut sorted = order.clone();
         sorted.sort_unstable();
         if !sorted.into_iter().eq(0..n as u32) {
-            return Err(Error::Config(format!("a permutation of {n} things needs each of 0 to n - 1 once: {order:?}")));
+            return Err(Error::Config(format!(
+                "a permutation of {n} elements needs each of 0 to n - 1 once: {order:?}"
+            )));
         }
         scope.buffer("permutation", &tensor(order)?)
     }
@@ -52,7 +54,7 @@ pub(super) fn inverted(permutation: &Tensor) -> Result<Tensor> {
 /// A fixed permutation of the first dimension of an event (numbers, or channels):
 /// `z_i = x_{permutation_i}`, log-determinant 0.
 ///
-/// Buffer: `permutation` (u32), so a saved model keeps its random orders.
+/// Buffer: `permutation` (u32), so that a saved model keeps its random order.
 #[derive(Debug)]
 pub struct Permutation {
     shape: Vec<usize>,
@@ -60,27 +62,15 @@ pub struct Permutation {
 }
 
 impl Permutation {
-    /// The permutation of the first dimension of events of `shape` that `order` says.
+    /// The permutation `order` of the first dimension of events of `shape`.
     ///
     /// # Errors
-    /// When the shape has no dimension or the order is not one of its first.
+    /// When the shape has no dimension or the order does not permute its first.
     pub fn new(shape: &[usize], order: Order, scope: &Scope) -> Result<Self> {
         let Some(&n) = shape.first() else {
             return Err(Error::Config("a permutation needs events of at least one dimension".into()));
         };
         Ok(Self { shape: shape.to_vec(), permutation: order.buffer(n, scope)? })
-    }
-
-    fn to_data(&self, z: &Tensor) -> Result<(Tensor, Tensor)> {
-        check_event("z", z, &self.shape)?;
-        let x = z.contiguous()?.index_select(&inverted(&self.permutation.get())?, 1)?;
-        Ok((x, zero_log_det(z)?))
-    }
-
-    fn to_latent(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
-        check_event("x", x, &self.shape)?;
-        let z = x.contiguous()?.index_select(&self.permutation.get(), 1)?;
-        Ok((z, zero_log_det(x)?))
     }
 }
 
@@ -89,17 +79,13 @@ impl Bijector for Permutation {
         &self.shape
     }
 
-    fn map(
-        &self,
-        direction: Direction,
-        input: &Tensor,
-        _: Option<&Tensor>,
-        _: &mut Mode<'_>,
-    ) -> Result<(Tensor, Tensor)> {
-        match direction {
-            Direction::Forward => self.to_data(input),
-            Direction::Inverse => self.to_latent(input),
-        }
+    fn map(&self, direction: Direction, v: &Tensor, _: Option<&Tensor>, _: &mut Mode<'_>) -> Result<(Tensor, Tensor)> {
+        self.check_input(direction, v)?;
+        let order = match direction {
+            Direction::Forward => inverted(&self.permutation.get())?,
+            Direction::Inverse => self.permutation.get(),
+        };
+        Ok((v.contiguous()?.index_select(&order, 1)?, zero_log_det(v)?))
     }
 
     fn structure(&self) -> Structure {

@@ -1,10 +1,9 @@
 //! Planar flows.
 
 use super::amortised::{Amortised, column, dot, epsilon};
-use super::{Bijector, Direction, Mode};
+use super::{Bijector, Direction, Mode, check_input_of};
 use crate::nn::Scope;
 use crate::ops::{increasing_roots, planar, planar_is_fused, softplus};
-use crate::shape::check_event;
 use crate::{Error, Result, Rng, Structure};
 use candle_core::Tensor;
 
@@ -78,35 +77,30 @@ fn composed(z: &Tensor, terms: Terms) -> Result<(Tensor, Tensor)> {
     Ok((x, terms.derivative(&t)?.log()?.squeeze(1)?))
 }
 
-impl Planar {
-    fn to_data(&self, z: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        let batch = check_event("the latent of a planar flow", z, &self.shape)?;
-        let [w, u, b] = self.parameters.get(batch, context)?;
-        if planar_is_fused(z, &w) { planar(z, [&w, &u, &b]) } else { composed(z, Terms::new([w, u, b])?) }
-    }
+fn to_data(z: &Tensor, [w, u, b]: [Tensor; 3]) -> Result<(Tensor, Tensor)> {
+    if planar_is_fused(z, &w) { planar(z, [&w, &u, &b]) } else { composed(z, Terms::new([w, u, b])?) }
+}
 
-    fn to_latent(&self, x: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        let batch = check_event("the data of a planar flow", x, &self.shape)?;
-        let terms = Terms::new(self.parameters.get(batch, context)?)?;
-        let wx = dot(x, &terms.w)?;
-        let root = {
-            let (wx, b) = (column(&wx, batch)?, column(&terms.b, batch)?);
-            let slope = column(&terms.slope, batch)?;
-            let brackets: Vec<(f64, f64)> = wx.iter().zip(&slope).map(|(wx, s)| bracket(*wx, s - 1.0)).collect();
-            let root = increasing_roots(&brackets, |i, a| {
-                let t = (a + b[i]).tanh();
-                (a + (slope[i] - 1.0) * t - wx[i], slope[i] * (1.0 - t * t) + t * t)
-            });
-            Tensor::from_vec(root, (batch, 1), x.device())?.to_dtype(x.dtype())?
-        };
-        // One step of Newton's method of value zero, whose gradient is that of the implicit function.
-        let t = root.broadcast_add(&terms.b)?.tanh()?;
-        let rest = (t.broadcast_mul(&terms.wu)? - wx)?;
-        let step = ((&rest - rest.detach())? / terms.derivative(&t)?.detach())?;
-        let t = (root - step)?.broadcast_add(&terms.b)?.tanh()?;
-        let z = (x - terms.u.broadcast_mul(&t)?)?;
-        Ok((z, terms.derivative(&t)?.log()?.neg()?.squeeze(1)?))
-    }
+fn to_latent(x: &Tensor, terms: &Terms) -> Result<(Tensor, Tensor)> {
+    let batch = x.dim(0)?;
+    let wx = dot(x, &terms.w)?;
+    let root = {
+        let (wx, b) = (column(&wx, batch)?, column(&terms.b, batch)?);
+        let slope = column(&terms.slope, batch)?;
+        let brackets: Vec<(f64, f64)> = wx.iter().zip(&slope).map(|(wx, s)| bracket(*wx, s - 1.0)).collect();
+        let root = increasing_roots(&brackets, |i, a| {
+            let t = (a + b[i]).tanh();
+            (a + (slope[i] - 1.0) * t - wx[i], slope[i] * (1.0 - t * t) + t * t)
+        });
+        Tensor::from_vec(root, (batch, 1), x.device())?.to_dtype(x.dtype())?
+    };
+    // A step of Newton's method that is zero in value and has the gradient of the implicit function.
+    let t = root.broadcast_add(&terms.b)?.tanh()?;
+    let rest = (t.broadcast_mul(&terms.wu)? - wx)?;
+    let step = ((&rest - rest.detach())? / terms.derivative(&t)?.detach())?;
+    let t = (root - step)?.broadcast_add(&terms.b)?.tanh()?;
+    let z = (x - terms.u.broadcast_mul(&t)?)?;
+    Ok((z, terms.derivative(&t)?.log()?.neg()?.squeeze(1)?))
 }
 
 impl Bijector for Planar {
@@ -121,9 +115,11 @@ impl Bijector for Planar {
         context: Option<&Tensor>,
         _: &mut Mode<'_>,
     ) -> Result<(Tensor, Tensor)> {
+        let batch = check_input_of("a planar flow", self, direction, input)?;
+        let parameters = self.parameters.get(batch, context)?;
         match direction {
-            Direction::Forward => self.to_data(input, context),
-            Direction::Inverse => self.to_latent(input, context),
+            Direction::Forward => to_data(input, parameters),
+            Direction::Inverse => to_latent(input, &Terms::new(parameters)?),
         }
     }
 
@@ -132,7 +128,7 @@ impl Bijector for Planar {
     }
 }
 
-/// Where `a + c tanh(a + b) = y` has its root; a little wider, for rounding.
+/// An interval that contains the root of `a + c tanh(a + b) = y`, a little wider than it need be, for rounding.
 fn bracket(y: f64, c: f64) -> (f64, f64) {
     let width = c.abs() + 1e-12 * y.abs();
     (y - width, y + width)

@@ -1,10 +1,9 @@
 //! Radial flows.
 
 use super::amortised::{Amortised, dot, epsilon};
-use super::{Bijector, Direction, Mode};
+use super::{Bijector, Direction, Mode, check_input_of};
 use crate::nn::Scope;
 use crate::ops::softplus;
-use crate::shape::check_event;
 use crate::{Error, Result, Rng, Structure};
 use candle_core::{D, Tensor};
 
@@ -13,7 +12,7 @@ use candle_core::{D, Tensor};
 /// `log|det dx/dz| = (D - 1) ln(1 + beta' h) + ln(1 + alpha' beta' h^2)`.
 ///
 /// `alpha' = |alpha|` and `beta' = softplus(beta) - |alpha| > -alpha'`, hence the map is invertible
-/// (their appendix A.2). The inverse is closed: r is the positive root of
+/// (their appendix A.2). The inverse has a closed form: r is the positive root of
 /// `r^2 + (softplus(beta) - y) r - alpha' y = 0` for `y = |x - z0|`. With a context, z0, alpha and
 /// beta are a linear map of it, one flow for each row.
 #[derive(Debug)]
@@ -22,7 +21,7 @@ pub struct Radial {
     parameters: Amortised<3>,
 }
 
-/// A flow seen from its centre in units of `unit`, (B, 1), which keep squares from overflowing.
+/// A flow seen from its centre, in a unit of length for each row, (B, 1), that keeps squares from overflowing.
 struct Terms {
     /// The distance of the point from the centre.
     distance: Tensor,
@@ -30,7 +29,7 @@ struct Terms {
     alpha: Tensor,
     /// softplus(beta) = alpha' + beta'.
     sum: Tensor,
-    /// The point from the centre, (B, D), in its own units.
+    /// The point relative to the centre, (B, D), in the units of the data.
     offset: Tensor,
 }
 
@@ -74,17 +73,13 @@ impl Radial {
         Ok((tangential.affine(self.shape[0] as f64 - 1.0, 0.0)? + radial)?.squeeze(1)?)
     }
 
-    fn to_data(&self, z: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        let batch = check_event("the latent of a radial flow", z, &self.shape)?;
-        let terms = self.terms(z, batch, context)?;
+    fn to_data(&self, z: &Tensor, terms: &Terms) -> Result<(Tensor, Tensor)> {
         let pull = ((&terms.sum - &terms.alpha)? / (&terms.alpha + &terms.distance)?)?;
         let x = (z + terms.offset.broadcast_mul(&pull)?)?;
-        Ok((x, self.log_det(&terms.distance, &terms)?))
+        Ok((x, self.log_det(&terms.distance, terms)?))
     }
 
-    fn to_latent(&self, x: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        let batch = check_event("the data of a radial flow", x, &self.shape)?;
-        let terms = self.terms(x, batch, context)?;
+    fn to_latent(&self, x: &Tensor, terms: &Terms) -> Result<(Tensor, Tensor)> {
         // Of the two forms of the root, the one without cancellation.
         let excess = (&terms.distance - &terms.sum)?;
         let product = (&terms.alpha * &terms.distance)?;
@@ -92,7 +87,7 @@ impl Radial {
         let r = excess.ge(0.0)?.where_cond(&(&larger * 0.5)?, &((product * 2.0)? / &larger)?)?;
         let pull = ((&terms.sum - &terms.alpha)? / (&terms.sum + &r)?)?;
         let z = (x - terms.offset.broadcast_mul(&pull)?)?;
-        Ok((z, self.log_det(&r, &terms)?.neg()?))
+        Ok((z, self.log_det(&r, terms)?.neg()?))
     }
 }
 
@@ -108,9 +103,11 @@ impl Bijector for Radial {
         context: Option<&Tensor>,
         _: &mut Mode<'_>,
     ) -> Result<(Tensor, Tensor)> {
+        let batch = check_input_of("a radial flow", self, direction, input)?;
+        let terms = self.terms(input, batch, context)?;
         match direction {
-            Direction::Forward => self.to_data(input, context),
-            Direction::Inverse => self.to_latent(input, context),
+            Direction::Forward => self.to_data(input, &terms),
+            Direction::Inverse => self.to_latent(input, &terms),
         }
     }
 

@@ -1,7 +1,7 @@
 //! The same elements in another shape.
 
-use super::{Bijector, Direction, Mode};
-use crate::shape::{batch_shape, check_event, zero_log_det};
+use super::{Bijector, Direction, Mode, check_input_of};
+use crate::shape::{batch_shape, zero_log_det};
 use crate::{Error, Result, Structure};
 use candle_core::Tensor;
 
@@ -23,7 +23,7 @@ impl Reshape {
     /// From z of shape `latent` to x of shape `data`.
     ///
     /// # Errors
-    /// When the numbers of elements differ.
+    /// When they have different numbers of elements.
     pub fn new(latent: &[usize], data: &[usize]) -> Result<Self> {
         let count = |shape: &[usize]| shape.iter().product::<usize>();
         if count(latent) != count(data) {
@@ -37,16 +37,6 @@ impl Reshape {
     pub fn flatten(data: &[usize]) -> Self {
         Self { latent: vec![data.iter().product()], data: data.to_vec() }
     }
-
-    fn to_data(&self, z: &Tensor) -> Result<(Tensor, Tensor)> {
-        let batch = check_event("the latent of a reshape", z, &self.latent)?;
-        Ok((z.reshape(batch_shape(batch, &self.data))?, zero_log_det(z)?))
-    }
-
-    fn to_latent(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
-        let batch = check_event("the data of a reshape", x, &self.data)?;
-        Ok((x.reshape(batch_shape(batch, &self.latent))?, zero_log_det(x)?))
-    }
 }
 
 impl Bijector for Reshape {
@@ -58,17 +48,10 @@ impl Bijector for Reshape {
         &self.data
     }
 
-    fn map(
-        &self,
-        direction: Direction,
-        input: &Tensor,
-        _: Option<&Tensor>,
-        _: &mut Mode<'_>,
-    ) -> Result<(Tensor, Tensor)> {
-        match direction {
-            Direction::Forward => self.to_data(input),
-            Direction::Inverse => self.to_latent(input),
-        }
+    fn map(&self, direction: Direction, v: &Tensor, _: Option<&Tensor>, _: &mut Mode<'_>) -> Result<(Tensor, Tensor)> {
+        let batch = check_input_of("a reshape", self, direction, v)?;
+        let event = if direction == Direction::Forward { &self.data } else { &self.latent };
+        Ok((v.reshape(batch_shape(batch, event))?, zero_log_det(v)?))
     }
 
     fn structure(&self) -> Structure {

@@ -1,16 +1,16 @@
 //! Space to channels, as multi-scale models do between their levels.
 
-use super::{Bijector, Direction, Mode};
-use crate::shape::{batch_shape, check_event, zero_log_det};
+use super::{Bijector, Direction, Mode, check_input_of};
+use crate::shape::{batch_shape, zero_log_det};
 use crate::{Error, Result, Structure};
 use candle_core::Tensor;
 
-/// Space to channels: `inverse` turns blocks of neighbours of x into channels of z, `forward` puts
-/// them back; `log|det| = 0`.
+/// Space to channels: `inverse` turns blocks of neighbouring elements of x into channels of z, `forward`
+/// turns them back; `log|det| = 0`.
 ///
-/// A picture (C, H, W) becomes (C f^2, H/f, W/f) with the element at row `fh` and column `fw` of
-/// its f x f block in channel `c f^2 + fh f + fw`; a sound (C, T) becomes (C f, T/f) with the element
-/// at place `ft` of its group in channel `c f + ft`. This is the order of Glow's published code
+/// An image (C, H, W) becomes (C f^2, H/f, W/f) with the element at row `fh` and column `fw` of its
+/// f x f block in channel `c f^2 + fh f + fw`; a signal (C, T) becomes (C f, T/f) with the element at
+/// position `ft` of its group in channel `c f + ft`. This is the order of Glow's published code
 /// (Kingma & Dhariwal, 2018) and, for C = 1, of WaveGlow's (Prenger et al., 2018).
 ///
 /// ```
@@ -52,20 +52,18 @@ impl Squeeze {
         Ok(Self { data: data.to_vec(), latent, blocks, factor })
     }
 
-    fn to_data(&self, z: &Tensor) -> Result<(Tensor, Tensor)> {
-        let batch = check_event("the latent of a squeeze", z, &self.latent)?;
+    fn to_data(&self, z: &Tensor, batch: usize) -> Result<Tensor> {
         let x = match self.blocks[..] {
             [c, h, f, w, _] => z.reshape(batch_shape(batch, &[c, f, f, h, w]))?.permute([0, 1, 4, 2, 5, 3])?,
             _ => z.reshape(batch_shape(batch, &[self.data[0], self.factor, self.latent[1]]))?.transpose(2, 3)?,
         };
-        Ok((x.contiguous()?.reshape(batch_shape(batch, &self.data))?, zero_log_det(z)?))
+        Ok(x.contiguous()?.reshape(batch_shape(batch, &self.data))?)
     }
 
-    fn to_latent(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
-        let batch = check_event("the data of a squeeze", x, &self.data)?;
+    fn to_latent(&self, x: &Tensor, batch: usize) -> Result<Tensor> {
         let z = x.reshape(batch_shape(batch, &self.blocks))?;
         let z = if self.blocks.len() == 5 { z.permute([0, 1, 3, 5, 2, 4])? } else { z.transpose(2, 3)? };
-        Ok((z.contiguous()?.reshape(batch_shape(batch, &self.latent))?, zero_log_det(x)?))
+        Ok(z.contiguous()?.reshape(batch_shape(batch, &self.latent))?)
     }
 }
 
@@ -78,17 +76,13 @@ impl Bijector for Squeeze {
         &self.data
     }
 
-    fn map(
-        &self,
-        direction: Direction,
-        input: &Tensor,
-        _: Option<&Tensor>,
-        _: &mut Mode<'_>,
-    ) -> Result<(Tensor, Tensor)> {
-        match direction {
-            Direction::Forward => self.to_data(input),
-            Direction::Inverse => self.to_latent(input),
-        }
+    fn map(&self, direction: Direction, v: &Tensor, _: Option<&Tensor>, _: &mut Mode<'_>) -> Result<(Tensor, Tensor)> {
+        let batch = check_input_of("a squeeze", self, direction, v)?;
+        let value = match direction {
+            Direction::Forward => self.to_data(v, batch)?,
+            Direction::Inverse => self.to_latent(v, batch)?,
+        };
+        Ok((value, zero_log_det(v)?))
     }
 
     fn structure(&self) -> Structure {

@@ -18,7 +18,7 @@ impl Stack {
     /// `parts` in the order of the event's leading axis.
     ///
     /// # Errors
-    /// When there is none or their shapes differ.
+    /// When there are none or their shapes differ.
     pub fn new(parts: Vec<Box<dyn Bijector>>) -> Result<Self> {
         let Some(first) = parts.first() else {
             return Err(Error::Config("a stack needs at least one bijector".into()));

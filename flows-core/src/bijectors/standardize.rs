@@ -33,14 +33,14 @@ impl Standardize {
         Ok(Self { shape: shape.to_vec(), shift, scale, fits_at_initialization: false })
     }
 
-    /// The same map, which [`Bijector::initialize`] fits to the first batch that it sees; for one amid a chain, whose
-    /// input nobody has beforehand.
+    /// The same map, which [`Bijector::initialize`] fits to the first batch that it sees; for one inside a chain, whose
+    /// input is not known beforehand.
     #[must_use]
     pub fn fitted_at_initialization(self) -> Self {
         Self { fits_at_initialization: true, ..self }
     }
 
-    /// Whether it was fitted, or has read fitted buffers: it is no longer the identity.
+    /// Whether it has been fitted, or has loaded fitted buffers, so that it is no longer the identity.
     ///
     /// # Errors
     /// When the device fails.
@@ -80,13 +80,11 @@ impl Standardize {
         Ok(self.scale.get().log()?.sum_all()?.broadcast_as(batch)?)
     }
 
-    fn to_data(&self, z: &Tensor) -> Result<(Tensor, Tensor)> {
-        let batch = check_event("z", z, &self.shape)?;
+    fn to_data(&self, z: &Tensor, batch: usize) -> Result<(Tensor, Tensor)> {
         Ok((z.broadcast_mul(&self.scale.get())?.broadcast_add(&self.shift.get())?, self.log_det(batch)?))
     }
 
-    fn to_latent(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
-        let batch = check_event("x", x, &self.shape)?;
+    fn to_latent(&self, x: &Tensor, batch: usize) -> Result<(Tensor, Tensor)> {
         Ok((x.broadcast_sub(&self.shift.get())?.broadcast_div(&self.scale.get())?, self.log_det(batch)?.neg()?))
     }
 }
@@ -96,16 +94,11 @@ impl Bijector for Standardize {
         &self.shape
     }
 
-    fn map(
-        &self,
-        direction: Direction,
-        input: &Tensor,
-        _: Option<&Tensor>,
-        _: &mut Mode<'_>,
-    ) -> Result<(Tensor, Tensor)> {
+    fn map(&self, direction: Direction, v: &Tensor, _: Option<&Tensor>, _: &mut Mode<'_>) -> Result<(Tensor, Tensor)> {
+        let batch = self.check_input(direction, v)?;
         match direction {
-            Direction::Forward => self.to_data(input),
-            Direction::Inverse => self.to_latent(input),
+            Direction::Forward => self.to_data(v, batch),
+            Direction::Inverse => self.to_latent(v, batch),
         }
     }
 
@@ -113,7 +106,7 @@ impl Bijector for Standardize {
         if self.fits_at_initialization && !self.is_fitted()? {
             self.fit(x)?;
         }
-        Ok(self.to_latent(x)?.0)
+        Ok(Bijector::inverse(self, x, None)?.0)
     }
 
     fn structure(&self) -> Structure {
@@ -141,7 +134,7 @@ mod tests {
     use candle_core::Device;
 
     #[test]
-    fn amid_a_chain_it_is_fitted_once_to_what_it_sees() -> Result<()> {
+    fn inside_a_chain_it_is_fitted_once_to_what_it_sees() -> Result<()> {
         let parameters = Parameters::new(DType::F64, &Device::Cpu, Rng::seed(0));
         let layer = Standardize::new(&[2], &parameters.scope())?.fitted_at_initialization();
         let outer = FixedAffine::new(&[vec![10.0, 0.0], vec![0.0, 0.1]], &[2.0, 5.0])?;
@@ -154,7 +147,7 @@ mod tests {
         assert!(
             difference(&z.mean(0)?, &zero)? < 1e-12 && difference(&z.sqr()?.mean(0)?, &zero.affine(1.0, 1.0)?)? < 1e-12
         );
-        // Another batch leaves it as it is.
+        // Another batch does not change it.
         assert!(difference(&chain.initialize(&(&x * 3.0)?, None)?, &chain.inverse(&(&x * 3.0)?, None)?.0)? == 0.0);
         Ok(())
     }

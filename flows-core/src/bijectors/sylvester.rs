@@ -1,10 +1,10 @@
 //! Sylvester flows: planar flows of many hidden units.
 
 use super::amortised::{Amortised, epsilon};
-use super::{Bijector, Direction, Mode};
+use super::{Bijector, Direction, Mode, check_input_of};
 use crate::nn::Scope;
 use crate::ops::{self, increasing_roots};
-use crate::shape::{batch_shape, check_event};
+use crate::shape::batch_shape;
 use crate::{Error, Result, Rng, Structure};
 use candle_core::{DType, Tensor};
 use rayon::prelude::*;
@@ -189,7 +189,7 @@ impl Terms {
         let (batch, m) = y.dims2()?;
         let values =
             |t: &Tensor| -> Result<Vec<f64>> { Ok(t.detach().to_dtype(DType::F64)?.flatten_all()?.to_vec1()?) };
-        // A row of shared parameters is each row's.
+        // Shared parameters have one row, which serves every row of the batch.
         let step = |t: &Tensor| -> Result<usize> { Ok(usize::from(t.dim(0)? > 1)) };
         let (r1, r2, b, n1, n2) =
             (values(&self.r1)?, values(&self.r2)?, values(&self.b)?, values(&self.n1)?, values(&self.n2)?);
@@ -241,6 +241,21 @@ impl Terms {
         };
         Ok((tensor(u, &[batch, m])?, tensor(inverses, &[batch, m, m])?))
     }
+
+    fn to_data(&self, z: &Tensor) -> Result<(Tensor, Tensor)> {
+        let t = self.hidden(&product(z, &self.q)?)?;
+        Ok(((z + self.lift(&self.push(&t)?)?)?, self.log_det(&t)?))
+    }
+
+    fn to_latent(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
+        let y = product(x, &self.q)?;
+        let (root, inverse) = self.solve(&y)?;
+        // A step of Newton's method that is zero in value and has the gradient of the implicit function.
+        let rest = (self.push(&self.hidden(&root)?)? - y)?;
+        let step = product(&(&rest - rest.detach())?, &inverse)?;
+        let t = self.hidden(&(root - step)?)?;
+        Ok(((x - self.lift(&self.push(&t)?)?)?, self.log_det(&t)?.neg()?))
+    }
 }
 
 /// The transposed inverse of the upper triangular `a`, (m, m), whose diagonal is kept off 0.
@@ -257,27 +272,6 @@ fn transposed_inverse(a: &mut [f64], out: &mut [f64], m: usize) {
     }
 }
 
-impl Sylvester {
-    fn to_data(&self, z: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        let batch = check_event("the latent of a Sylvester flow", z, &self.shape)?;
-        let terms = self.terms(batch, context)?;
-        let t = terms.hidden(&product(z, &terms.q)?)?;
-        Ok(((z + terms.lift(&terms.push(&t)?)?)?, terms.log_det(&t)?))
-    }
-
-    fn to_latent(&self, x: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        let batch = check_event("the data of a Sylvester flow", x, &self.shape)?;
-        let terms = self.terms(batch, context)?;
-        let y = product(x, &terms.q)?;
-        let (root, inverse) = terms.solve(&y)?;
-        // One step of Newton's method of value zero, whose gradient is that of the implicit function.
-        let rest = (terms.push(&terms.hidden(&root)?)? - y)?;
-        let step = product(&(&rest - rest.detach())?, &inverse)?;
-        let t = terms.hidden(&(root - step)?)?;
-        Ok(((x - terms.lift(&terms.push(&t)?)?)?, terms.log_det(&t)?.neg()?))
-    }
-}
-
 impl Bijector for Sylvester {
     fn latent_shape(&self) -> &[usize] {
         &self.shape
@@ -290,9 +284,11 @@ impl Bijector for Sylvester {
         context: Option<&Tensor>,
         _: &mut Mode<'_>,
     ) -> Result<(Tensor, Tensor)> {
+        let batch = check_input_of("a Sylvester flow", self, direction, input)?;
+        let terms = self.terms(batch, context)?;
         match direction {
-            Direction::Forward => self.to_data(input, context),
-            Direction::Inverse => self.to_latent(input, context),
+            Direction::Forward => terms.to_data(input),
+            Direction::Inverse => terms.to_latent(input),
         }
     }
 

@@ -1,14 +1,14 @@
-//! A lower-triangular matrix of positive diagonal.
+//! A lower-triangular matrix with a positive diagonal.
 
 use super::linear::{entries_weight, reserve_matrix, times_rows};
 use super::{Bijector, Direction, Mode};
 use crate::nn::{Init, Scope};
 use crate::ops::{self, Triangle};
-use crate::shape::{check_event, shared_log_det};
+use crate::shape::shared_log_det;
 use crate::{Result, Structure};
 use candle_core::Tensor;
 
-/// The affine map that makes a standard normal any Gaussian: `x = L z + b` with covariance L L^T.
+/// The affine map that turns a standard normal into any Gaussian: `x = L z + b` with covariance L L^T.
 ///
 /// L is lower triangular with diagonal `exp(log_diagonal)`; `log|det dx/dz| = sum log_diagonal`.
 /// Starts at the identity. Weights: `lower` (D (D - 1) / 2), the entries below the diagonal in
@@ -23,7 +23,7 @@ pub struct Triangular {
 }
 
 impl Triangular {
-    /// A map of `dim` numbers.
+    /// A map of vectors of length `dim`.
     ///
     /// # Errors
     /// When `dim` is 0.
@@ -47,14 +47,12 @@ impl Triangular {
         self.triangle.matrix(&self.lower, Some(&self.log_diagonal.exp()?))
     }
 
-    fn to_data(&self, z: &Tensor) -> Result<(Tensor, Tensor)> {
-        let batch = check_event("z", z, &self.shape)?;
+    fn to_data(&self, z: &Tensor, batch: usize) -> Result<(Tensor, Tensor)> {
         let x = times_rows(&self.matrix()?, z, Some(&self.bias))?;
         Ok((x, shared_log_det(&self.log_diagonal.sum_all()?, batch)?))
     }
 
-    fn to_latent(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
-        let batch = check_event("x", x, &self.shape)?;
+    fn to_latent(&self, x: &Tensor, batch: usize) -> Result<(Tensor, Tensor)> {
         let centred = x.broadcast_sub(&self.bias)?;
         let z = ops::solve_triangular_rows(&self.matrix()?, &centred, false, false, false)?;
         Ok((z, shared_log_det(&self.log_diagonal.sum_all()?.neg()?, batch)?))
@@ -66,16 +64,11 @@ impl Bijector for Triangular {
         &self.shape
     }
 
-    fn map(
-        &self,
-        direction: Direction,
-        input: &Tensor,
-        _: Option<&Tensor>,
-        _: &mut Mode<'_>,
-    ) -> Result<(Tensor, Tensor)> {
+    fn map(&self, direction: Direction, v: &Tensor, _: Option<&Tensor>, _: &mut Mode<'_>) -> Result<(Tensor, Tensor)> {
+        let batch = self.check_input(direction, v)?;
         match direction {
-            Direction::Forward => self.to_data(input),
-            Direction::Inverse => self.to_latent(input),
+            Direction::Forward => self.to_data(v, batch),
+            Direction::Inverse => self.to_latent(v, batch),
         }
     }
 

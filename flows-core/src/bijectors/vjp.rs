@@ -5,7 +5,7 @@ use crate::shape::zero_log_det;
 use crate::{Error, Result, ops};
 use candle_core::{Tensor, Var, backprop::GradStore};
 
-/// How far what is recomputed may lie from what was computed first, relative to 1 and the value.
+/// How far a recomputed value v may lie from the first one, relative to 1 + |v|.
 const TOLERANCE: f64 = 1e-4;
 
 /// A bijector with a vector-Jacobian product of its own, which keeps fewer activations than running its map again with
@@ -80,8 +80,8 @@ impl<'a> Vjp<'a> {
         Self { value: value.detach(), log_det: log_det.detach(), backward }
     }
 
-    /// The `result` of a pass, of which the backward pass keeps the input alone: it makes the graph by `run` from the
-    /// input and the context.
+    /// The `result` of a pass of which only the input is kept: the backward pass builds the graph by calling `run` with
+    /// the input and the context.
     pub fn checkpoint(
         input: &Tensor,
         result: (Tensor, Tensor),
@@ -102,8 +102,8 @@ impl<'a> Vjp<'a> {
         Self { value, log_det, backward: Box::new(backward) }
     }
 
-    /// The vector-Jacobian product of parts side by side: `run` cuts the input of a direction into theirs, and joins
-    /// what is applied to them in their order.
+    /// The vector-Jacobian product of parts side by side: `run` cuts the input of a direction into those of the parts
+    /// and joins their images, in order.
     pub(super) fn of_parts(
         direction: Direction,
         input: &Tensor,
@@ -128,7 +128,7 @@ impl<'a> Vjp<'a> {
         Ok(Self { value, log_det, backward: Box::new(backward) })
     }
 
-    /// The same, whose backward pass has this context whatever that of the [`Upstream`].
+    /// The same, with a backward pass that uses this context instead of the [`Upstream`]'s.
     pub(super) fn with_context(self, context: &Tensor) -> Self {
         let (context, backward) = (context.clone(), self.backward);
         let backward = move |gradient: Tensor, upstream: &mut Upstream<'_>| {
@@ -140,7 +140,7 @@ impl<'a> Vjp<'a> {
     /// The gradient of the loss with respect to the input, from that with respect to the value.
     ///
     /// # Errors
-    /// When a layer gives another result than before.
+    /// When a layer does not give the same result as before.
     pub fn backward(self, gradient: Tensor, upstream: &mut Upstream<'_>) -> Result<Tensor> {
         (self.backward)(gradient, upstream)
     }
@@ -152,7 +152,7 @@ impl<'a> Vjp<'a> {
 }
 
 impl Upstream<'_> {
-    /// The gradient with respect to a leaf, which is no longer among the others then.
+    /// Removes and returns the gradient with respect to a leaf.
     pub(crate) fn take(&mut self, leaf: &Var) -> Result<Tensor> {
         match self.gradients.remove(leaf) {
             Some(gradient) => Ok(gradient.detach()),
@@ -166,21 +166,21 @@ impl Upstream<'_> {
     }
 }
 
-/// A variable of this value, at which a graph ends.
+/// A variable of this value, a leaf of a new graph.
 pub(crate) fn leaf(value: &Tensor) -> Result<Var> {
     Ok(Var::from_tensor(&value.detach())?)
 }
 
-/// Adds the gradients of a scalar with respect to the variables that it depends on.
+/// Adds the gradients of a scalar with respect to all variables that it depends on.
 pub(crate) fn add_gradients(loss: &Tensor, gradients: &mut GradStore) -> Result<()> {
     Ok(gradients.extend(ops::gradients(loss)?)?)
 }
 
-/// Fails if what is recomputed is not what was computed first; gradients would be of another function.
+/// Fails if a recomputed value differs from the first: the gradients would be those of another function.
 fn check_same(first: &Tensor, again: &Tensor) -> Result<()> {
     let again = again.detach();
     let bound = first.abs()?.affine(TOLERANCE, TOLERANCE)?;
-    // A NaN, at which comparisons fail, is the loss's to report.
+    // A NaN passes, since comparisons with it are false; the loss reports it.
     let other = (first - again)?.abs()?.gt(&bound)?.to_dtype(candle_core::DType::F32)?.sum_all()?;
     if other.to_scalar::<f32>()? == 0.0 {
         return Ok(());

@@ -1,4 +1,4 @@
-//! Images whose numbers are uncorrelated.
+//! Whitening of images.
 
 use super::{Bijector, Direction, Mode};
 use crate::nn::{Buffer, Scope};
@@ -9,12 +9,12 @@ use candle_core::{DType, Device, Tensor};
 use std::f64::consts::PI;
 
 /// Whitening of images (C, H, W): `z = T'(T(L^-1 (x - m)) / s)`, where m and L, the mean and the Cholesky factor of the
-/// covariance of the channels, are the same in all places, T is the orthonormal cosine transform of rows and columns
+/// covariance of the channels, are the same at all positions, T is the orthonormal cosine transform of rows and columns
 /// (DCT-II), and s has the deviation of each of its coefficients.
 ///
 /// `log|det dz/dx| = -H W sum ln L_cc - sum ln s`. Cosines are nearly the principal components of images whose
-/// statistics are the same everywhere (Ahmed et al. 1974), so z is nearly white and still an image: what a model has to
-/// learn of photographs beyond their spectrum is left.
+/// statistics are the same everywhere (Ahmed et al. 1974), so z is nearly white and still an image, from which a model
+/// has to learn what photographs have beyond their spectrum.
 ///
 /// Buffers: `mean` (C), `channels` (C, C), which is L, and `deviations` (C, H, W), which is s; those of the identity
 /// until [`Self::fit`] sets them. Clones share them.
@@ -90,7 +90,7 @@ impl Whiten {
         place(&self.deviations, &deviations)
     }
 
-    /// The channels of each place times a matrix (C, C).
+    /// A matrix (C, C) times the channels at each position.
     fn mix(&self, x: &Tensor, matrix: &Tensor) -> Result<Tensor> {
         let mixed = ops::conv1d(&x.flatten_from(2)?, &matrix.unsqueeze(2)?, None, 1, 0, 1, FusedActivation::Identity)?;
         Ok(mixed.reshape(x.shape())?)
@@ -100,7 +100,7 @@ impl Whiten {
         Ok(self.mean.get().reshape((self.shape[0], 1, 1))?)
     }
 
-    /// T of x, times or through s, and back.
+    /// T of x, multiplied or divided by s, and transformed back.
     fn rescale(&self, x: &Tensor, scale: impl Fn(&Tensor, &Tensor) -> candle_core::Result<Tensor>) -> Result<Tensor> {
         let scaled = scale(&along_both(x, &self.cosines)?, &self.deviations.get())?;
         let [rows, columns] = &self.cosines;
@@ -138,14 +138,12 @@ fn along_both(x: &Tensor, [a, b]: &[Tensor; 2]) -> Result<Tensor> {
 }
 
 impl Whiten {
-    fn to_data(&self, z: &Tensor) -> Result<(Tensor, Tensor)> {
-        let batch = check_event("z", z, &self.shape)?;
+    fn to_data(&self, z: &Tensor, batch: usize) -> Result<(Tensor, Tensor)> {
         let coloured = self.mix(&self.rescale(z, Tensor::broadcast_mul)?, &self.channels.get())?;
         Ok((coloured.broadcast_add(&self.mean()?)?, shared_log_det(&self.log_det()?, batch)?))
     }
 
-    fn to_latent(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
-        let batch = check_event("x", x, &self.shape)?;
+    fn to_latent(&self, x: &Tensor, batch: usize) -> Result<(Tensor, Tensor)> {
         let plain = self.mix(&x.broadcast_sub(&self.mean()?)?, &ops::inverse(&self.channels.get())?)?;
         Ok((self.rescale(&plain, Tensor::broadcast_div)?, shared_log_det(&self.log_det()?.neg()?, batch)?))
     }
@@ -156,16 +154,11 @@ impl Bijector for Whiten {
         &self.shape
     }
 
-    fn map(
-        &self,
-        direction: Direction,
-        input: &Tensor,
-        _: Option<&Tensor>,
-        _: &mut Mode<'_>,
-    ) -> Result<(Tensor, Tensor)> {
+    fn map(&self, direction: Direction, v: &Tensor, _: Option<&Tensor>, _: &mut Mode<'_>) -> Result<(Tensor, Tensor)> {
+        let batch = self.check_input(direction, v)?;
         match direction {
-            Direction::Forward => self.to_data(input),
-            Direction::Inverse => self.to_latent(input),
+            Direction::Forward => self.to_data(v, batch),
+            Direction::Inverse => self.to_latent(v, batch),
         }
     }
 
@@ -180,7 +173,7 @@ mod tests {
     use crate::Rng;
     use crate::nn::Parameters;
 
-    /// Images of correlated channels whose neighbours are alike.
+    /// Images of correlated channels and similar neighbouring pixels.
     fn images(count: usize, rng: &mut Rng) -> Result<Tensor> {
         let noise = rng.normal_tensor((count, 2, 6, 9), DType::F64, &Device::Cpu)?;
         let noise = (noise.narrow(2, 0, 5)? + noise.narrow(2, 1, 5)?)?;

@@ -43,7 +43,7 @@ pub struct SkipArgs {
 impl SkipArgs {
     /// Calls `read` with a handler for the errors of skipped files, or with none if files are not to be skipped.
     pub fn reading<T>(self, output: OutputArgs, read: impl FnOnce(Option<&mut dyn FnMut(Error)>) -> T) -> T {
-        let mut skip = |error| output.note(format_args!("passed over: {error}"));
+        let mut skip = |error| output.note(format_args!("skipped: {error}"));
         read(if self.skip_bad { Some(&mut skip) } else { None })
     }
 }

@@ -64,7 +64,7 @@ pub fn check_out(out: &Path, inputs: impl IntoIterator<Item = impl AsRef<Path>>)
 pub fn check_extension(out: &Path, extension: &str, what: &str) -> Result<()> {
     match out.extension().is_some_and(|found| found.eq_ignore_ascii_case(extension)) {
         true => Ok(()),
-        false => Err(Error::file(out, format!("is the name of another kind of file: {what} are .{extension}"))),
+        false => Err(Error::file(out, format!("has the wrong extension: {what} are .{extension}"))),
     }
 }
 

@@ -20,19 +20,19 @@ pub fn describe_rows(data: &Dataset) -> String {
 /// Rows drawn at once: bounds the memory needed besides that of the rows themselves.
 const CHUNK: usize = 4096;
 
-/// The most numbers that one command draws: a GiB of f32, and as much again while they are put together.
+/// The largest number of values that one command draws: a GiB of f32, and twice as much while they are concatenated.
 const MOST: usize = 1 << 28;
 
-/// Passes if one command may draw so many things, each of `width` numbers, which the message calls `noun`.
+/// Checks the number of draws of one command, each of `width` numbers; the message calls them `noun`.
 ///
 /// # Errors
-/// When there are none, or so many that they take gigabytes.
+/// When it is 0, or so large that the draws take gigabytes.
 pub fn check_draws(draws: usize, width: usize, noun: &str) -> Result<()> {
     match draws.checked_mul(width) {
-        Some(0) => Err(Error::Config(format!("0 {noun}s are wanted; give --count at least 1"))),
+        Some(0) => Err(Error::Config(format!("--count is 0, but must be at least 1"))),
         Some(1..=MOST) => Ok(()),
         _ => Err(Error::Config(format!(
-            "that is too much for one command: draw at most {} by --count in all, more with other --seed",
+            "too many for one command: lower --count to draw at most {} in all, and draw more with another --seed",
             plural((MOST / width).max(1), noun)
         ))),
     }

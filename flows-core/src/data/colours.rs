@@ -1,6 +1,6 @@
-//! Colours as whole numbers.
+//! Colours: whole numbers, and the continuous values that densities are over.
 
-use crate::{Error, Result};
+use crate::{Error, Result, Rng};
 use candle_core::{DType, Device, Tensor};
 
 /// The colours of images, whole numbers 0 to 255 in a tensor of any type, in row-major order.
@@ -15,7 +15,7 @@ use candle_core::{DType, Device, Tensor};
 /// ```
 ///
 /// # Errors
-/// When a colour is none of these numbers, as in images of another convention.
+/// When a colour is not such a number, as in images of another convention.
 pub fn whole_colours(images: &Tensor) -> Result<Vec<u8>> {
     let flat = images.to_device(&Device::Cpu)?.flatten_all()?;
     if flat.dtype() == DType::U8 {
@@ -26,9 +26,48 @@ pub fn whole_colours(images: &Tensor) -> Result<Vec<u8>> {
             return Ok(v as u8);
         }
         Err(Error::Data(format!(
-            "a colour of {v:.4} where whole numbers of 0 to 255 are wanted: round 255 times the colours in [0, 1]; \
-             those with noise are for `log_prob`"
+            "a colour is {v:.4}, but must be a whole number from 0 to 255: multiply colours in [0, 1] by 255 and round \
+             them; dequantized colours are for `log_prob`"
         )))
     };
     flat.to_dtype(DType::F64)?.to_vec1()?.into_iter().map(whole).collect()
+}
+
+/// Dequantizes images: maps each colour v, a whole number 0 to 255, to `low + (floor(bins v / 256) + u) / bins` with u
+/// uniform in [0, 1), in f64 on the CPU.
+///
+/// # Errors
+/// Same as [`whole_colours`].
+pub fn dequantize(images: &Tensor, bins: f64, low: f64, rng: &mut Rng) -> Result<Tensor> {
+    let step = 256.0 / bins;
+    let levels = whole_colours(images)?.into_iter();
+    let values: Vec<f64> = levels.map(|v| ((f64::from(v) / step).floor() + rng.uniform()) / bins + low).collect();
+    Ok(Tensor::from_vec(values, images.shape(), &Device::Cpu)?)
+}
+
+/// Quantizes images: maps each value x to `floor(bins (x - low)) / (bins - 1)`, the lower end of its bin scaled to
+/// reach 1, in f32 on the CPU. Values out of range are clamped, and NaN is black.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use flows_core::Rng;
+/// use flows_core::data::{dequantize, quantize};
+/// let colours = Tensor::new(&[0u8, 100, 255], &Device::Cpu)?;
+/// let x = dequantize(&colours, 256.0, -0.5, &mut Rng::seed(0))?;
+/// let back = (quantize(&x, 256.0, -0.5)? * 255.0)?;
+/// assert_eq!(back.to_vec1::<f32>()?, [0.0, 100.0, 255.0]);
+/// # Ok::<(), flows_core::Error>(())
+/// ```
+///
+/// # Errors
+/// When `x` is not of a floating type.
+pub fn quantize(x: &Tensor, bins: f64, low: f64) -> Result<Tensor> {
+    let values = x.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+    // The comparisons fail for NaN.
+    let level = |v: f32| match (f64::from(v) - low) * bins {
+        at if at >= bins => 1.0,
+        at if at > 0.0 => (at.floor() / (bins - 1.0)) as f32,
+        _ => 0.0,
+    };
+    Ok(Tensor::from_vec(values.into_iter().map(level).collect::<Vec<f32>>(), x.shape(), &Device::Cpu)?)
 }

@@ -16,7 +16,7 @@ mod table;
 mod text;
 mod toy;
 
-pub use colours::whole_colours;
+pub use colours::{dequantize, quantize, whole_colours};
 pub use dataset::{Dataset, Proportions};
 pub use energy::Energy;
 pub use examples::Examples;

@@ -2,6 +2,7 @@
 
 use super::checks::{check_batch, check_rows, replace, zero_at_infinity};
 use super::{Distribution, given};
+use crate::bijectors::keep::{inward, keep};
 use crate::bijectors::{Bijector, Direction, Mode, Support};
 use crate::shape::check_event;
 use crate::{Error, Result, Rng, Structure};
@@ -17,6 +18,8 @@ pub struct Transformed {
     base: Box<dyn Distribution>,
     bijector: Box<dyn Bijector>,
     takes_context: bool,
+    /// The box that the base is in, if it has bounds that the bijector's rounding may carry z out of.
+    within: Option<Support>,
 }
 
 impl Transformed {
@@ -29,7 +32,13 @@ impl Transformed {
             let want = format!("the bijector's latent shape {:?}", bijector.latent_shape());
             return Err(Error::shape("an event of the base", base.event_shape(), want));
         }
-        Ok(Self { base: Box::new(base), bijector: Box::new(bijector), takes_context: true })
+        let within = Some(base.support()).filter(|support| matches!(support, Support::Bounded { .. }));
+        Ok(Self { base: Box::new(base), bijector: Box::new(bijector), takes_context: true, within })
+    }
+
+    /// Says that the bijector itself brings no z out of the range of the base by rounding, which need not be checked.
+    pub(crate) fn unchecked(self) -> Self {
+        Self { within: None, ..self }
     }
 
     /// Makes passing a context an error. Otherwise it would be ignored, and the flow would silently model the
@@ -113,9 +122,25 @@ struct Parts<'a> {
     of_base: Option<&'a Tensor>,
     bijector: &'a dyn Bijector,
     of_bijector: Option<&'a Tensor>,
+    within: Option<&'a Support>,
 }
 
 impl Parts<'_> {
+    /// Draws z of the base, moved by a few roundings where the base would refuse what x gives back.
+    fn keep(&self, z: Tensor) -> Result<Tensor> {
+        let Some(within) = self.within else { return Ok(z) };
+        keep(
+            &z,
+            || Ok(inward(within, &z)?.unwrap_or_else(|| z.detach())),
+            |z| {
+                let (x, forward) = self.bijector.forward(z, self.of_bijector)?;
+                let (back, _) = self.bijector.inverse(&x, self.of_bijector)?;
+                let never = f64::NEG_INFINITY;
+                Ok((forward.ne(never)? * self.base.log_prob(&back, self.of_base)?.eq(never)?)?)
+            },
+        )
+    }
+
     fn log_prob(&self, x: &Tensor) -> Result<Tensor> {
         let (z, log_det) = self.bijector.inverse(x, self.of_bijector)?;
         check_log_det(&log_det, x)?;
@@ -134,7 +159,7 @@ impl Parts<'_> {
     }
 
     fn sample(&self, count: usize, rng: &mut Rng) -> Result<Tensor> {
-        let z = self.base.sample(count, self.of_base, rng)?;
+        let z = self.keep(self.base.sample(count, self.of_base, rng)?)?;
         Ok(self.bijector.forward(&z, self.of_bijector)?.0)
     }
 
@@ -150,6 +175,7 @@ impl Parts<'_> {
 
     /// Pushes z with its log-density forward to x with its log-density.
     fn push(&self, (z, log_prob): (Tensor, Tensor), mode: &mut Mode<'_>) -> Result<(Tensor, Tensor)> {
+        let z = self.keep(z)?;
         let (x, log_det) = self.bijector.map(Direction::Forward, &z, self.of_bijector, mode)?;
         check_event("the bijector's output", &x, self.bijector.data_shape())?;
         check_log_det(&log_det, &z)?;
@@ -161,7 +187,8 @@ impl Parts<'_> {
 
 impl Transformed {
     fn parts<'a>(&'a self, context: Option<&'a Tensor>) -> Parts<'a> {
-        Parts { base: &*self.base, of_base: context, bijector: &*self.bijector, of_bijector: context }
+        let within = self.within.as_ref();
+        Parts { base: &*self.base, of_base: context, bijector: &*self.bijector, of_bijector: context, within }
     }
 }
 
@@ -206,7 +233,8 @@ impl Distribution for Transformed {
     fn condition<'a>(&'a self, context: &Tensor) -> Result<Option<Box<dyn Distribution + 'a>>> {
         self.check_context(Some(context))?;
         let Some((bijector, embedded)) = self.bijector.embed(context)? else { return Ok(None) };
-        Ok(Some(Box::new(Conditioned { base: given::at(&*self.base, context)?, bijector, context: embedded })))
+        let (base, within) = (given::at(&*self.base, context)?, self.within.as_ref());
+        Ok(Some(Box::new(Conditioned { base, bijector, context: embedded, within })))
     }
 
     fn initialize(&self, x: &Tensor, context: Option<&Tensor>) -> Result<()> {
@@ -217,7 +245,7 @@ impl Distribution for Transformed {
     }
 
     fn support(&self) -> Support {
-        self.bijector.support().unwrap_or_else(|| Support::real(self.event_shape()))
+        self.bijector.image(&self.base.support()).unwrap_or_else(|| Support::real(self.event_shape()))
     }
 
     fn dtype(&self) -> Option<DType> {
@@ -242,6 +270,7 @@ struct Conditioned<'a> {
     base: Box<dyn Distribution + 'a>,
     bijector: &'a dyn Bijector,
     context: Tensor,
+    within: Option<&'a Support>,
 }
 
 impl Conditioned<'_> {
@@ -251,7 +280,8 @@ impl Conditioned<'_> {
     }
 
     fn parts<'a>(&'a self, context: &'a Tensor) -> Parts<'a> {
-        Parts { base: &*self.base, of_base: None, bijector: self.bijector, of_bijector: Some(context) }
+        let (base, bijector, within) = (&*self.base, self.bijector, self.within);
+        Parts { base, of_base: None, bijector, of_bijector: Some(context), within }
     }
 }
 
@@ -290,7 +320,7 @@ impl Distribution for Conditioned<'_> {
     }
 
     fn support(&self) -> Support {
-        self.bijector.support().unwrap_or_else(|| Support::real(self.event_shape()))
+        self.bijector.image(&self.base.support()).unwrap_or_else(|| Support::real(self.event_shape()))
     }
 
     fn dtype(&self) -> Option<DType> {

@@ -174,6 +174,7 @@ mod tests {
         }
         Ok(())
     }
+
     #[test]
     fn a_truncated_t_has_mass_one_and_every_gradient() -> Result<()> {
         const N: usize = 2000;

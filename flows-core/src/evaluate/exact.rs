@@ -5,6 +5,7 @@ use crate::Result;
 use crate::data::{Examples, Toy};
 use candle_core::DType;
 use serde::Serialize;
+use std::fmt;
 
 /// How a model compares with the density that the data was drawn from.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -26,5 +27,12 @@ impl Exact {
         let exact = toy.log_density(&rows.x.to_dtype(DType::F64)?)?.to_vec1::<f64>()?;
         let short: Vec<f64> = exact.iter().zip(values).map(|(p, q)| p - q).collect();
         Ok(Self { entropy: toy.entropy(), log_likelihood: Mean::of(&exact).mean, divergence: Mean::of(&short) })
+    }
+}
+
+impl fmt::Display for Exact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { log_likelihood, divergence, .. } = self;
+        write!(f, "{log_likelihood:.4} nats on the same rows: the model is {divergence} below it")
     }
 }

@@ -1,17 +1,20 @@
 //! Log-likelihoods of many rows.
 
 use super::{Mean, bits_per_dimension};
-use crate::Result;
 use crate::data::Examples;
 use crate::distributions::{BLOCK, Distribution, score};
 use crate::text::plural;
 use crate::train::Ranks;
+use crate::{Result, Rng};
 use candle_core::{DType, Tensor};
 use serde::Serialize;
 use std::ops::Range;
 
 /// Rows between progress reports.
 const CHUNK: usize = 1 << 12;
+
+/// Events that are evaluated at once with noise.
+const EVENTS: usize = 64;
 
 /// The log-likelihood of each row in nats, bit for bit the same for any number of `ranks`, which divide the rows.
 /// After each chunk `progress` is called with the number of rows done, assuming that all ranks are equally fast.
@@ -30,6 +33,34 @@ pub fn log_likelihoods(
             let chunk = rows.rows(chunk)?;
             score(distribution, &chunk.x, chunk.context.as_ref())
         })
+    })
+}
+
+/// The log-likelihood in nats of each of `count` events whose evaluation is random, such as images that are dequantized,
+/// bit for bit the same for any number of `ranks`, which divide the events. `score` evaluates a range of events, a block
+/// at a time, with noise from the generator; `skip` advances the generator as `score` would for this many.
+/// `progress` is called with the number done, assuming that all ranks are equally fast.
+///
+/// # Errors
+/// Any error from `skip` and `score`, and when a rank is gone.
+pub fn noisy_log_likelihoods(
+    count: usize,
+    rng: &mut Rng,
+    ranks: &Ranks,
+    mut progress: impl FnMut(usize),
+    skip: impl Fn(usize, &mut Rng) -> Result<()>,
+    mut score: impl FnMut(Range<usize>, &mut Rng) -> Result<Tensor>,
+) -> Result<Vec<f64>> {
+    let done_of_all = |done: usize| progress(count.min(done * ranks.size()));
+    // The noise is drawn as if for all events in order.
+    let skip = |events: Range<usize>, rng: &mut Rng| {
+        events.clone().step_by(EVENTS).try_for_each(|start| skip(EVENTS.min(events.end - start), rng))
+    };
+    ranks.divide(count, EVENTS, |part| {
+        skip(0..part.start, rng)?;
+        let values = in_chunks(part.clone(), EVENTS, done_of_all, |events| score(events, rng))?;
+        skip(part.end..count, rng)?;
+        Ok(values)
     })
 }
 

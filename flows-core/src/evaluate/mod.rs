@@ -22,9 +22,9 @@ mod likelihood;
 mod mean;
 mod psnr;
 
-pub use bits::{BitsPerDimension, bits_per_dimension};
+pub use bits::{BitsPerDimension, ImageBits, bits_per_dimension};
 pub use exact::Exact;
 pub use importance::ImportanceWeights;
-pub use likelihood::{Likelihood, in_chunks, log_likelihoods};
+pub use likelihood::{Likelihood, in_chunks, log_likelihoods, noisy_log_likelihoods};
 pub use mean::Mean;
 pub use psnr::psnr;

@@ -30,6 +30,6 @@ pub(crate) const TRAINING: &str = "flows-training";
 /// When the folder cannot be created.
 pub fn in_folder(folder: &Path, name: &str) -> Result<PathBuf> {
     std::fs::create_dir_all(folder)
-        .map_err(|e| Error::Io(format!("{}: cannot be made ({e}); choose another folder", folder.display())))?;
+        .map_err(|e| Error::Io(format!("{}: cannot be created ({e}); choose another folder", folder.display())))?;
     Ok(folder.join(name))
 }

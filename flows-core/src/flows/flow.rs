@@ -33,6 +33,9 @@ pub struct FlowConfig {
     /// The bounds of each column, if known: samples lie within them, and the density is 0 outside.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bounds: Option<Vec<Bounds>>,
+    /// Where the data lie, if it is not given by `bounds`: samples do too, and the density is 0 elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub support: Option<Support>,
     /// The architecture.
     pub model: NamedFlow,
 }
@@ -47,8 +50,25 @@ impl FlowConfig {
             context_columns: None,
             schema: None,
             bounds: None,
+            support: None,
             model: model.into(),
         }
+    }
+
+    /// A flow over a support of vectors, such as named parameters. Its last step is [`Support::bijector`].
+    ///
+    /// ```
+    /// use flows_core::{bijectors::Support, distributions::Distribution, flows::{Flow, FlowConfig, Nsf}, Rng};
+    /// let mut rng = Rng::seed(0);
+    /// let support = Support::named([("scale", Support::positive([])), ("shares", Support::Simplex { size: 3 })]);
+    /// let flow = Flow::new(FlowConfig::over(support.clone(), Nsf::default()), &mut rng)?;
+    /// let x = flow.sample(100, None, &mut rng)?;
+    /// assert_eq!((x.dims(), support.part(&x, "shares")?.dims()), (&[100, 4][..], &[100, 3][..]));
+    /// # Ok::<(), flows_core::Error>(())
+    /// ```
+    pub fn over(support: Support, model: impl Into<NamedFlow>) -> Self {
+        let features = support.shape().first().copied().unwrap_or(0);
+        Self { support: Some(support), ..Self::new(features, model) }
     }
 
     /// Conditions the flow on `context` columns.
@@ -75,23 +95,37 @@ impl FlowConfig {
 
     /// The support of the data, if they have bounds.
     fn support(&self) -> Result<Option<Support>> {
-        let Some(bounds) = &self.bounds else { return Ok(None) };
-        if bounds.len() != self.features {
-            let (got, features) = (bounds.len(), self.features);
-            return Err(Error::Config(format!("{got} bounds for {features} columns: give one pair for each")));
-        }
+        let features = self.features;
+        let support = match (&self.bounds, &self.support) {
+            (None, None) => return Ok(None),
+            (Some(_), Some(_)) => {
+                return Err(Error::Config("give the `bounds` of the data or their `support`, not both".into()));
+            }
+            (Some(bounds), None) if bounds.len() != features => {
+                let got = bounds.len();
+                return Err(Error::Config(format!("{got} bounds for {features} columns: give one pair for each")));
+            }
+            (Some(bounds), None) => Support::bounded([features], bounds.as_slice()),
+            (None, Some(support)) => {
+                support.check()?;
+                if support.shape() != [features] {
+                    let message = format!("{support} has events of shape {:?}, not [{features}]", support.shape());
+                    return Err(Error::Config(format!("{message}: for one that has no vectors use `Support::named`")));
+                }
+                support.clone()
+            }
+        };
         if !self.model.architecture().is_standardized() {
             let name = self.model.name();
             return Err(Error::Config(format!("`{name}` is a flow of angles: omit the bounds, or use another flow")));
         }
-        Ok(Some(Support::bounded([self.features], bounds.as_slice())))
+        Ok(Some(support))
     }
 
     fn bounded(&self, scope: &Scope) -> Result<Option<Bounded>> {
         let Some(support) = self.support()? else { return Ok(None) };
         let bijector = support.bijector(scope.dtype(), scope.device())?.into();
-        let bounds = self.bounds.clone().unwrap_or_default();
-        Ok(Some(Bounded { bounds, columns: self.columns.clone(), bijector }))
+        Ok(Some(Bounded { support, columns: self.columns.clone(), bijector }))
     }
 
     fn check(&self) -> Result<()> {
@@ -141,7 +175,7 @@ pub struct FlowDensity {
 /// The last step of a flow with bounds.
 #[derive(Debug)]
 struct Bounded {
-    bounds: Vec<Bounds>,
+    support: Support,
     columns: Option<Vec<String>>,
     bijector: Arc<dyn Bijector>,
 }
@@ -153,19 +187,22 @@ impl Config for FlowConfig {
     fn build(&self, scope: &Scope) -> Result<FlowDensity> {
         let FlowConfig { features, context, ref model, .. } = *self;
         self.check()?;
-        let data = Standardize::new(&[features], &scope.enter("data"))?;
+        let bounds = self.bounded(scope)?;
+        let width = bounds.as_ref().map_or(features, |bounds| bounds.bijector.latent_shape()[0]);
+        let data = Standardize::new(&[width], &scope.enter("data"))?;
         let architecture = model.architecture();
-        let flow = architecture.bijector(features, context, &scope.enter("flow"))?;
+        let flow = architecture.bijector(width, context, &scope.enter("flow"))?;
         let context = context.map(|width| Standardize::new(&[width], &scope.enter("context"))).transpose()?;
         let mut steps = vec![flow, Box::new(data.clone())];
-        let bounds = self.bounded(scope)?;
         steps.extend(bounds.iter().map(|bounds| Box::new(bounds.bijector.clone()) as Box<dyn Bijector>));
         let chain = Chain::new(steps)?;
-        let base = architecture.base(features, scope)?;
+        let base = architecture.base(width, scope)?;
         let transformed = match &context {
             Some(context) => Transformed::new(base, Embed::new(Box::new(context.clone()), Box::new(chain)))?,
             None => Transformed::new(base, chain)?.without_context(),
         };
+        // No named flow has a base with bounds, but for that of angles, whose maps are onto the circle.
+        let transformed = transformed.unchecked();
         let data = architecture.is_standardized().then_some(data);
         Ok(FlowDensity { transformed, data, context, bounds })
     }
@@ -205,8 +242,9 @@ impl Bounded {
     /// Maps data within the bounds to the reals.
     fn remove(&self, x: &Tensor) -> Result<Tensor> {
         check_event("the data to standardize by", x, self.bijector.data_shape())?;
+        let bounds = self.support.bounds();
         for (row, values) in x.to_dtype(DType::F64)?.to_vec2::<f64>()?.iter().enumerate() {
-            for (column, (bounds, &value)) in self.bounds.iter().zip(values).enumerate() {
+            for (column, (bounds, &value)) in bounds.iter().zip(values).enumerate() {
                 // NaN is reported when standardizing.
                 if bounds.contain(value) || value.is_nan() {
                     continue;
@@ -221,7 +259,15 @@ impl Bounded {
                 )));
             }
         }
-        Ok(self.bijector.inverse(x, None)?.0)
+        let (z, log_det) = self.bijector.inverse(x, None)?;
+        let log_det = log_det.to_dtype(DType::F64)?.to_vec1::<f64>()?;
+        if let Some(row) = log_det.iter().position(|v| *v == f64::NEG_INFINITY) {
+            return Err(Error::Data(format!(
+                "row {row} is not in the support: {}; correct or remove it",
+                self.support
+            )));
+        }
+        Ok(z)
     }
 }
 

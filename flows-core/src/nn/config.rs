@@ -4,8 +4,8 @@ use super::{Activation, Made, MadeSettings, Mlp, Network, Output, ResidualNet, R
 use crate::{Error, Result, ops::check_width};
 use serde::{Deserialize, Serialize};
 
-/// Which network computes a bijector's parameters; a coupling makes it plain, an autoregressive
-/// layer masked.
+/// The network that computes a bijector's parameters, which a coupling builds plain and an
+/// autoregressive layer masked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum NetworkConfig {
@@ -24,7 +24,7 @@ pub enum NetworkConfig {
         blocks: usize,
         /// The non-linearity.
         activation: Activation,
-        /// Share of the units that a training step drops.
+        /// The share of units that are dropped in training.
         #[serde(default)]
         dropout: f64,
     },
@@ -41,10 +41,10 @@ impl NetworkConfig {
         Self::Residual { hidden, blocks, activation: Activation::Relu, dropout: 0.0 }
     }
 
-    /// The network of `inputs`, and of a context of this width if there is one, to `output`.
+    /// The network from `inputs` numbers, and a context of this width if there is one, to `output`.
     ///
     /// # Errors
-    /// When a width is 0 or too large, or the dropout not a share.
+    /// When a width is 0 or too large, or the dropout is not in [0, 1).
     pub fn build(
         &self,
         inputs: usize,
@@ -64,7 +64,7 @@ impl NetworkConfig {
         })
     }
 
-    /// Passes unless a width is too large.
+    /// Fails if a width is too large.
     fn check(&self, inputs: usize, output: &Output) -> Result<()> {
         let hidden = match *self {
             Self::Mlp { ref hidden, .. } => hidden.as_slice(),
@@ -73,12 +73,12 @@ impl NetworkConfig {
             }
             Self::Residual { hidden, .. } => &[hidden; 2],
         };
-        // Weights are counted as they are made; degrees of units, which are not, are so large at most.
+        // Weights are counted when they are created, but the degrees of units are not.
         let widths = [inputs, output.width].into_iter().chain(hidden.iter().copied());
         widths.into_iter().try_for_each(|width| check_width("a network", &[width]))
     }
 
-    /// The masked network of `features` to `output` (whose width is a multiple of the features').
+    /// The masked network from `features` numbers to `output`, whose width is a multiple of `features`.
     ///
     /// # Errors
     /// As [`Made::new`].

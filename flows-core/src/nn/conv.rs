@@ -5,10 +5,10 @@ use crate::ops::{self, ConvLayer, FusedActivation, Outside};
 use crate::{Error, Result, Structure};
 use candle_core::Tensor;
 
-/// A convolution with kernels of `AXES` equally long sides, with a scale of each output channel if it is made to have
-/// one: `(w * x + b) exp(3 log_scale)`.
+/// A convolution over `AXES` axes with kernels of equal sides, optionally with a scale for each output channel:
+/// `(w * x + b) exp(3 log_scale)`.
 ///
-/// It has stride 1 and, if its kernel is odd, keeps sizes, unless told otherwise. Weights: `weight` (outputs, inputs,
+/// By default it has stride 1 and, if its kernel is odd, keeps sizes. Weights: `weight` (outputs, inputs,
 /// k) or (outputs, inputs, k, k), `bias` (outputs) and, if scaled, `log_scale` (outputs).
 #[derive(Clone, Debug)]
 pub struct Conv<const AXES: usize> {
@@ -22,8 +22,7 @@ pub type Conv1d = Conv<1>;
 pub type Conv2d = Conv<2>;
 
 impl<const AXES: usize> Conv<AXES> {
-    /// A layer with PyTorch's starting values: all uniform within one over the root of the numbers that an output
-    /// depends on.
+    /// A layer with PyTorch's initial values: all uniform within `1 / sqrt(n)`, an output depending on n numbers.
     ///
     /// # Errors
     /// When a size is 0 or the names `weight` and `bias` are taken in `scope`.
@@ -50,7 +49,7 @@ impl<const AXES: usize> Conv<AXES> {
         Self::starting_at([inputs, width], kernel, [init.clone(), bias.map_or(init, Init::Values)], scope)
     }
 
-    /// A layer between so many `channels`, inputs and outputs, whose weight and bias start so.
+    /// A layer with these numbers of `channels`, inputs and outputs, and these initial weights and biases.
     ///
     /// # Errors
     /// As [`Self::new`].
@@ -76,8 +75,8 @@ impl<const AXES: usize> Conv<AXES> {
         Ok(Self { layer })
     }
 
-    /// The layer with a scale of each output channel, which starts at 1 and with which Glow ends its networks (Kingma
-    /// and Dhariwal, arXiv:1807.03039).
+    /// The layer with a scale for each output channel, initially 1, as in the last layer of Glow's networks (Kingma and
+    /// Dhariwal, arXiv:1807.03039).
     ///
     /// # Errors
     /// When the name `log_scale` is taken in `scope`.
@@ -105,7 +104,7 @@ impl<const AXES: usize> Conv<AXES> {
         self
     }
 
-    /// The layer that sees this around its input.
+    /// The layer with another padding mode, that is, what it sees outside its input.
     pub fn outside(mut self, outside: Outside) -> Self {
         self.layer.outside = outside;
         self
@@ -119,7 +118,7 @@ impl<const AXES: usize> Conv<AXES> {
         self.forward_with(x, FusedActivation::Identity)
     }
 
-    /// [`Self::forward`] with an activation behind it.
+    /// [`Self::forward`] followed by an activation.
     ///
     /// # Errors
     /// As [`Self::forward`], or when the layer is scaled.
@@ -127,7 +126,7 @@ impl<const AXES: usize> Conv<AXES> {
         ops::conv_network(x, vec![self.layer(activation)])
     }
 
-    /// The layer with an activation behind it, as a part of an [`ops::conv_network`].
+    /// The layer followed by an activation, as a part of an [`ops::conv_network`].
     pub fn layer(&self, activation: FusedActivation) -> ConvLayer {
         ConvLayer { activation, ..self.layer.clone() }
     }

@@ -6,30 +6,30 @@ use crate::{Error, Result, Structure};
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
-/// Convolutions one after another with an activation between, from signals (B, C, T) to signals (B, O, T), or from
+/// Convolutions with an activation between them, from signals (B, C, T) to signals (B, O, T), or from
 /// images (B, C, H, W) to images (B, O, H, W), of any size.
 ///
-/// A context has as many places as the input, (B, K, T) or (B, K, H, W), and lies below it as further channels; or it
-/// is a vector (B, K), the same in all places.
+/// A context has the positions of the input, (B, K, T) or (B, K, H, W), and is appended to it as further channels; or
+/// it is a vector (B, K), the same at all positions.
 #[derive(Debug)]
 pub struct ConvNet {
     layers: Vec<ConvLayer>,
-    /// What stands between the layers, where they do not have it themselves.
+    /// The activation between the layers, unless it is part of them.
     activation: Option<Activation>,
     context: Option<usize>,
 }
 
-/// Which network of convolutions; each keeps the size of its input.
+/// The description of a network of convolutions, each of which keeps the size of its input.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ConvNetConfig {
     /// Channels of the hidden layers.
     pub hidden: Vec<usize>,
-    /// The length of the kernel's sides in each layer, one layer more than there are hidden ones: odd. All 3 if empty.
+    /// The side of the kernel, odd, of each hidden layer and of the last. All 3 if empty.
     pub kernels: Vec<usize>,
     /// The dilation of each layer. All 1 if empty.
     pub dilations: Vec<usize>,
-    /// What stands between the layers.
+    /// The activation between the layers.
     pub activation: Activation,
 }
 
@@ -41,13 +41,13 @@ impl Default for ConvNetConfig {
 }
 
 impl ConvNetConfig {
-    /// The network over events of `axes` axes of places, 1 for signals and 2 for images, from `inputs` channels, and
-    /// those of a context if there is one, to `output`. Its tensors are those of a [`Conv`] for each layer:
+    /// The network over events with `axes` axes of positions, 1 for signals and 2 for images, from `inputs` channels,
+    /// and those of a context if there is one, to `output`. Its tensors are those of a [`Conv`] for each layer:
     /// `0.weight`, `0.bias`, `1.weight`, ...
     ///
     /// # Errors
-    /// When there are other axes, a size is 0, a kernel is even, or the kernels or dilations are not one for each
-    /// layer.
+    /// When the number of axes is another, a size is 0, a kernel is even, or there is not one kernel or dilation for
+    /// each layer.
     pub fn build(
         &self,
         axes: usize,
@@ -98,13 +98,13 @@ impl ConvNetConfig {
 }
 
 impl ConvNet {
-    /// These layers one after another, the first of which sees the channels of the input and, below them, those of a
-    /// context, if there is one. They are one operation.
+    /// The composition of these layers as one operation. The first takes the channels of the input and then those of a
+    /// context, if there is one.
     pub fn new(layers: Vec<ConvLayer>, context: Option<usize>) -> Self {
         Self { layers, activation: None, context }
     }
 
-    /// The input with the context below it.
+    /// The input with the context appended.
     fn seen(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
         let Some(channels) = self.context else { return Ok(x.clone()) };
         let [batch, _, places @ ..] = x.dims() else {
@@ -112,7 +112,7 @@ impl ConvNet {
         };
         let vector = [*batch, channels];
         let below = [&vector, places].concat();
-        let want = || format!("{below:?}, or {vector:?} for all places alike");
+        let want = || format!("{below:?}, or {vector:?} for all positions");
         let context = match context {
             None => {
                 let message = format!("this flow is conditional: give a context of shape {}", want());
@@ -120,8 +120,8 @@ impl ConvNet {
             }
             Some(context) if context.dims() == below => context.clone(),
             Some(context) if context.dims() == vector => {
-                let alike = [&vector[..], &vec![1; places.len()]].concat();
-                context.reshape(alike)?.broadcast_as(below)?
+                let constant = [&vector[..], &vec![1; places.len()]].concat();
+                context.reshape(constant)?.broadcast_as(below)?
             }
             Some(context) => return Err(Error::shape("the context", context.dims(), want())),
         };

@@ -1,10 +1,10 @@
-//! Dropout: only in training passes, with the generator they are given.
+//! Dropout, in training passes only, with the generator that they are given.
 
 use super::Mode;
 use crate::{Error, Result, Rng};
 use candle_core::Tensor;
 
-/// Sets a share of the units to zero and scales the rest up, so that the mean stays.
+/// Sets a share of the units to zero and scales up the rest, so that the mean is unchanged.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Dropout(f64);
 

@@ -1,9 +1,9 @@
-//! How weights start.
+//! Initial values of weights.
 
 use crate::{Result, Rng};
 use candle_core::{DType, Device, Shape, Tensor};
 
-/// The starting values of a weight, drawn in f64 and rounded to the weight's type.
+/// The initial values of a weight, drawn in f64 and rounded to the weight's dtype.
 #[derive(Clone, Debug)]
 pub enum Init {
     /// All zero.
@@ -12,7 +12,7 @@ pub enum Init {
     Constant(f64),
     /// Normal with mean 0 and this standard deviation.
     Normal(f64),
-    /// Uniform of minus to plus this bound.
+    /// Uniform between minus and plus this bound.
     Uniform(f64),
     /// These values, in row-major order.
     Values(Vec<f64>),

@@ -4,14 +4,14 @@ use super::{Activation, Init, Scope};
 use crate::{Error, Result, Structure, ops};
 use candle_core::Tensor;
 
-/// How a network ends: its width and the starting values of its last layer.
+/// The output of a network: its width and the initial values of the last layer.
 #[derive(Clone, Debug)]
 pub struct Output {
     /// Number of outputs.
     pub width: usize,
-    /// Size of the last layer's starting weights beside the usual ones; 0 for none.
+    /// The factor on the usual initial weights of the last layer; with 0 they are zero.
     pub gain: f64,
-    /// What the biases start at, and with gain 0 the whole output; drawn like the weights if `None`.
+    /// The initial biases, which with gain 0 are the initial output; drawn like the weights if `None`.
     pub bias: Option<Vec<f64>>,
 }
 
@@ -22,7 +22,7 @@ impl Output {
     }
 
     /// An output that starts within about a hundredth of these values, so that the bijectors whose
-    /// parameters they are start near the identity without being all alike.
+    /// parameters they are start near the identity without being all the same.
     pub fn near(values: Vec<f64>) -> Self {
         Self { width: values.len(), gain: 1e-2, bias: Some(values) }
     }
@@ -36,7 +36,7 @@ pub struct Linear {
 }
 
 impl Linear {
-    /// A layer with PyTorch's starting values: all uniform within `1/sqrt(inputs)`.
+    /// A layer with PyTorch's initial values: all uniform within `1/sqrt(inputs)`.
     ///
     /// # Errors
     /// When a size is 0 or the names `weight` and `bias` are taken in `scope`.
@@ -44,7 +44,7 @@ impl Linear {
         Self::scaled(inputs, outputs, 1.0, scope)
     }
 
-    /// A layer whose starting values are `gain` times as large; 0 for one that starts at zero.
+    /// A layer whose initial values are `gain` times as large; 0 for one that starts at zero.
     ///
     /// # Errors
     /// As [`Self::new`].
@@ -75,7 +75,7 @@ impl Linear {
         ops::linear(x, &self.weight, Some(&self.bias), ops::FusedActivation::Identity)
     }
 
-    /// [`Self::forward`] with an activation behind it.
+    /// [`Self::forward`] followed by an activation.
     ///
     /// # Errors
     /// As [`Self::forward`].

@@ -5,14 +5,14 @@ use crate::{Error, Result, Structure, ops};
 use candle_core::{DType, Tensor};
 use serde::{Deserialize, Serialize};
 
-/// Most steps of the power iteration; with the vectors saved at the step before, a few are enough.
+/// The most steps of the power iteration; from the saved vectors, a few are enough.
 const ITERATIONS: usize = 10_000;
 
 /// An activation with continuous derivative and Lipschitz constant at most 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LipschitzActivation {
-    /// `x sigmoid(softplus(beta) x) / 1.1` with one trained beta a layer (Chen et al., 2019).
+    /// `x sigmoid(softplus(beta) x) / 1.1` with one trained beta per layer (Chen et al., 2019).
     #[default]
     LipSwish,
     /// `x` where positive, `e^x - 1` elsewhere.
@@ -25,8 +25,8 @@ pub enum LipschitzActivation {
 /// in x does not depend on.
 ///
 /// Sigma comes from the power iteration (Miyato et al., 2018), run to a tolerance from vectors that
-/// are saved with the model. Derivatives are taken forward, by [`NormalizedMlp::jvp`], in operations
-/// whose own gradients are right; candle has no second derivatives.
+/// are saved with the model. Derivatives are computed in forward mode, by [`NormalizedMlp::jvp`], from
+/// operations that have gradients themselves; candle has no second derivatives.
 #[derive(Debug)]
 pub struct LipschitzMlp {
     layers: Vec<Layer>,
@@ -48,8 +48,8 @@ struct Layer {
 }
 
 impl LipschitzMlp {
-    /// From `dim` numbers to `dim` through layers of the `hidden` widths, given a context of this width
-    /// if there is one; sigma is iterated until its relative change is below `tolerance`.
+    /// A network from `dim` numbers to `dim` through layers of the `hidden` widths, given a context of this
+    /// width if there is one; sigma is iterated until its relative change is below `tolerance`.
     ///
     /// # Errors
     /// When a width is 0, or the coefficient or tolerance is not between 0 and 1.
@@ -100,18 +100,18 @@ impl LipschitzMlp {
         Ok(Self { layers, context, activation, bound, tolerance })
     }
 
-    /// What the context adds within the first layer, (B, first width), if the network takes one.
+    /// What the context adds to the first layer, (B, first width), if the network takes one.
     ///
     /// # Errors
-    /// When it takes one that is missing or of another shape.
+    /// When the context is missing or has another shape.
     pub fn context_term(&self, context: Option<&Tensor>, batch: usize) -> Result<Option<Tensor>> {
         let Some(weight) = &self.context else { return Ok(None) };
         let context = crate::shape::check_context(context, weight.dim(1)?, batch)?;
         Ok(Some(ops::linear(context, weight, None, ops::FusedActivation::Identity)?))
     }
 
-    /// The network with its weights as they are now, normalized. In training the singular vectors are saved, for the
-    /// next power iteration to start from.
+    /// The network with its current weights, normalized. In training the singular vectors are saved, as the start of
+    /// the next power iteration.
     ///
     /// # Errors
     /// When a tensor cannot be made.
@@ -168,7 +168,7 @@ impl Layer {
             }
             let last = sigma;
             sigma = normalize(&mut next);
-            // A zero or NaN matrix has no direction: keep the old one to go on from.
+            // A zero or NaN matrix has no singular vectors: keep the old ones.
             if sigma.is_nan() || sigma == 0.0 {
                 return Ok((self.left.get(), self.right.get()));
             }
@@ -193,7 +193,7 @@ fn normalize(v: &mut [f64]) -> f64 {
     length
 }
 
-/// A [`LipschitzMlp`] with the weights of one moment, normalized.
+/// A [`LipschitzMlp`] with its weights at one time, normalized.
 #[derive(Clone, Debug)]
 pub struct NormalizedMlp {
     layers: Vec<Normalized>,
@@ -210,7 +210,7 @@ struct Normalized {
 }
 
 impl NormalizedMlp {
-    /// The same numbers as constants of the graph.
+    /// The same weights as constants of the graph.
     pub fn detach(&self) -> Self {
         let layers = self.layers.iter().map(|l| Normalized {
             weight: l.weight.detach(),

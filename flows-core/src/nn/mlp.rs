@@ -5,7 +5,7 @@ use crate::ops::{FusedActivation, Step, dense};
 use crate::{Error, Result, Structure};
 use candle_core::Tensor;
 
-/// Linear layers with an activation between; a context is appended to the input.
+/// Linear layers with an activation between them; a context is appended to the input.
 #[derive(Debug)]
 pub struct Mlp {
     layers: Vec<Linear>,
@@ -14,7 +14,7 @@ pub struct Mlp {
 }
 
 impl Mlp {
-    /// `inputs` (+ `context`) to `output` through layers of the `hidden` widths.
+    /// A network from `inputs` (+ `context`) numbers to `output` through layers of the `hidden` widths.
     ///
     /// # Errors
     /// When a width is 0.
@@ -66,7 +66,7 @@ impl Network for Mlp {
     }
 }
 
-/// `x` with the context's columns behind its own, if the network was made for a context.
+/// `x` with the context's columns appended, if the network takes a context.
 pub(super) fn with_context(x: &Tensor, context: Option<&Tensor>, width: Option<usize>) -> Result<Tensor> {
     let Some(width) = width else { return Ok(x.clone()) };
     let batch = x.dim(0)?;

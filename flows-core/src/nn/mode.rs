@@ -2,8 +2,8 @@
 
 use crate::Rng;
 
-/// Whether a network or bijector is evaluated, or passed through by a training step: with dropout, statistics of the
-/// batch and random estimators.
+/// Whether a network or bijector is evaluated, or part of a training step, which has dropout, statistics of the batch
+/// and random estimators.
 ///
 /// ```
 /// use flows_core::{Rng, nn::Mode};
@@ -28,8 +28,8 @@ impl<'a> Mode<'a> {
         Self { rng: Some(rng), recomputes: false }
     }
 
-    /// The pass of a training step that recomputes activations in the backward pass, if there is a generator: a copy
-    /// of that of the first pass.
+    /// The pass that recomputes activations in the backward pass: of a training step if there is a generator, a copy of
+    /// the one that the first pass used.
     pub(crate) fn recomputing(rng: Option<&'a mut Rng>) -> Self {
         Self { rng, recomputes: true }
     }
@@ -40,7 +40,7 @@ impl<'a> Mode<'a> {
     }
 
     /// Whether buffers such as running means are to be updated: in the first pass of a training step, not when the
-    /// backward pass computes its activations again. [`Buffer::update`](super::Buffer::update) asks for you.
+    /// backward pass recomputes activations. [`Buffer::update`](super::Buffer::update) checks this itself.
     pub fn updates_buffers(&self) -> bool {
         self.is_training() && !self.recomputes
     }

@@ -1,15 +1,16 @@
-//! What computes the parameters of a bijector.
+//! Networks that compute the parameters of a bijector.
 
 use super::Mode;
 use crate::{Error, Result, Structure};
 use candle_core::Tensor;
 use std::fmt::Display;
 
-/// A network from one batch of vectors to another, possibly conditioned on a context; or of signals or images, from
-/// channels to channels, place by place.
+/// A network from one batch of vectors to another, possibly conditioned on a context; or from channels to channels of
+/// signals or images, at the same positions.
 ///
-/// The library's are made by a [`NetworkConfig`](super::NetworkConfig). One of your own takes its weights from a
-/// [`Scope`](super::Scope), by [`Linear`](super::Linear) layers or one by one, and goes wherever a boxed network does:
+/// A [`NetworkConfig`](super::NetworkConfig) builds those of the library. One of your own creates its weights in a
+/// [`Scope`](super::Scope), as [`Linear`](super::Linear) layers or one by one, and can be used wherever a boxed network
+/// can:
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -47,23 +48,23 @@ pub trait Network: std::fmt::Debug + Send + Sync {
     /// with dropout, if the network has any, in training.
     ///
     /// # Errors
-    /// When a shape is wrong, or a context is missing that is needed.
+    /// When a shape is wrong, or a context that is needed is missing.
     fn forward(&self, x: &Tensor, context: Option<&Tensor>, mode: &mut Mode<'_>) -> Result<Tensor>;
 
-    /// The widths of input (without the context) and output, if they are known: then a part that wants others refuses
-    /// the network when it is made, else when it is first used.
+    /// The widths of input (without the context) and output, if they are known: a layer that needs others then refuses
+    /// the network when it is created rather than when it is first used.
     fn widths(&self) -> Option<[usize; 2]> {
         None
     }
 
-    /// What this is made of, for people to read; its name, if not said otherwise.
+    /// What this is made of, for display; by default its name.
     fn structure(&self) -> Structure {
         Structure::named_after(&self)
     }
 }
 
-/// Passes unless `network` is known to have other widths than `part` wants: of `inputs` numbers, and of `parameters`
-/// numbers for each of so many elements.
+/// Fails if `network` is known to have other widths than `part` needs: `inputs` numbers, and `parameters` numbers for
+/// each element.
 pub(crate) fn check_widths(
     part: impl Display,
     network: &dyn Network,
@@ -80,7 +81,7 @@ pub(crate) fn check_widths(
     )))
 }
 
-/// What the network of `part` gives for x (B, inputs), as (B, elements, parameters).
+/// The output of the network of `part` for x (B, inputs), as (B, elements, parameters).
 pub(crate) fn raw_parameters(
     part: impl Display,
     network: &dyn Network,

@@ -10,7 +10,7 @@ use candle_core::Tensor;
 /// A linear layer, pre-activation residual blocks `h + W2 f(W1 f(h))`, and a linear layer.
 ///
 /// The second layer of each block starts near zero, so that the network starts shallow.
-/// Dropout, if any, stands before it. Durkan et al., Neural Spline Flows, 2019, appendix B.
+/// Dropout, if any, is applied before it. Durkan et al., Neural Spline Flows, 2019, appendix B.
 #[derive(Debug)]
 pub struct ResidualNet {
     first: Linear,
@@ -26,7 +26,7 @@ pub struct ResidualNet {
 pub struct ResidualNetSettings {
     /// Width of the input.
     pub inputs: usize,
-    /// How the network ends.
+    /// The output of the network.
     pub output: Output,
     /// Width of the context, if there is one.
     pub context: Option<usize>,
@@ -36,7 +36,7 @@ pub struct ResidualNetSettings {
     pub blocks: usize,
     /// The non-linearity.
     pub activation: Activation,
-    /// Share of the units that a training step drops.
+    /// The share of units that are dropped in training.
     pub dropout: f64,
 }
 

@@ -1,10 +1,10 @@
-//! Gradients of weights, added up in place.
+//! Gradients of weights, accumulated in place.
 //!
-//! Candle makes a tensor of zeros and a sum for each use of a weight, which costs more than the
-//! products of small batches. Within [`backward`] the operations of this module add the gradients
-//! of weights to one buffer each instead; a plain `Tensor::backward` gives the same by candle's way.
-//! A backward pass inside of another's (an implicit function's, say) has to go through
-//! [`gradients`], or it would add to the outer one's sums.
+//! candle allocates a tensor of zeros and one for the sum at each use of a weight, which costs more than the
+//! matrix products of small batches. Within [`backward`] the operations of this crate add the gradients
+//! of each weight to one buffer instead; a plain `Tensor::backward` gives the same gradients candle's way.
+//! A backward pass inside another (an implicit function's, say) has to go through
+//! [`gradients`], or it would add to the sums of the outer one.
 
 use super::cpu::Real;
 use crate::Result;
@@ -13,12 +13,12 @@ use rayon::prelude::*;
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 
-/// The gradients of weights, summed so far by a backward pass or several.
+/// The gradients of weights, accumulated over one or several backward passes.
 #[derive(Debug, Default)]
 pub struct Sums(HashMap<TensorId, (CpuStorage, Shape)>);
 
 thread_local! {
-    /// Where the backward pass that runs on this thread adds the gradients of weights.
+    /// The sums of the backward pass that runs on this thread.
     static OPEN: RefCell<Option<Open>> = const { RefCell::new(None) };
 }
 
@@ -28,7 +28,7 @@ struct Open {
     variables: HashSet<TensorId>,
 }
 
-/// Gives the thread its outer sums back, also when a backward pass panics.
+/// Restores the outer sums of the thread, also when a backward pass panics.
 struct Restore(Option<Open>);
 
 impl Drop for Restore {
@@ -37,17 +37,17 @@ impl Drop for Restore {
     }
 }
 
-/// The gradients of `loss` for the variables it depends on; those that operations of this module know
-/// how to add up go into `sums`.
+/// The gradients of `loss` with respect to the variables it depends on, except those that operations of this crate
+/// add to `sums`.
 pub(crate) fn backward(loss: &Tensor, sums: &mut Sums) -> Result<GradStore> {
     let variables: Vec<&Tensor> = loss.sorted_nodes().into_iter().filter(|node| node.is_variable()).collect();
     let open = Open { sums: std::mem::take(sums), variables: variables.iter().map(|var| var.id()).collect() };
-    // A thread that waits for another may be lent to a second backward pass: hence the stack.
+    // While it waits for others, a thread of the pool may run a second backward pass: hence the stack.
     let restore = Restore(OPEN.replace(Some(open)));
     let found = loss.backward();
     *sums = OPEN.take().map(|open| open.sums).unwrap_or_default();
     drop(restore);
-    // The store has constants of the graph as well, and its tensors hold on to the graph.
+    // The store has gradients of constants as well, and its tensors keep the graph alive.
     let mut found = found?;
     let mut gradients = GradStore::default();
     for var in variables {
@@ -58,7 +58,7 @@ pub(crate) fn backward(loss: &Tensor, sums: &mut Sums) -> Result<GradStore> {
     Ok(gradients)
 }
 
-/// The gradients of `loss` for the variables it depends on.
+/// The gradients of `loss` with respect to the variables it depends on.
 pub(crate) fn gradients(loss: &Tensor) -> Result<GradStore> {
     let mut sums = Sums::default();
     let mut gradients = backward(loss, &mut sums)?;
@@ -66,8 +66,8 @@ pub(crate) fn gradients(loss: &Tensor) -> Result<GradStore> {
     Ok(gradients)
 }
 
-/// The gradient of an input of an operation, which `add` adds to its argument: a tensor to hand
-/// to candle, or none if candle has nothing to do.
+/// The gradient of an operation with respect to an input, which `add` adds to its argument: a tensor for candle, or
+/// `None` if it is accumulated here or not needed.
 pub(super) fn gradient<T: Real>(input: &Tensor, add: impl FnOnce(&mut [T])) -> candle_core::Result<Option<Tensor>> {
     if !input.track_op() {
         return Ok(None);
@@ -78,7 +78,7 @@ pub(super) fn gradient<T: Real>(input: &Tensor, add: impl FnOnce(&mut [T])) -> c
         add(T::values_mut(&mut sum)?);
         return T::into_tensor(sum, input.shape()).map(Some);
     }
-    // Out of the map while `add` runs: it may wait, and the thread be lent meanwhile.
+    // The sum is out of the map while `add` runs, since the thread may run another backward pass while `add` waits.
     let sums = |f: &mut dyn FnMut(&mut Sums)| OPEN.with_borrow_mut(|open| open.as_mut().map(|open| f(&mut open.sums)));
     let mut sum = None;
     sums(&mut |sums| sum = sums.0.remove(&input.id()));
@@ -91,7 +91,7 @@ pub(super) fn gradient<T: Real>(input: &Tensor, add: impl FnOnce(&mut [T])) -> c
     Ok(None)
 }
 
-/// [`gradient`] where the gradient is known already.
+/// [`gradient`] for a gradient that has been computed.
 pub(super) fn gradient_of<T: Real>(input: &Tensor, part: Vec<T>) -> candle_core::Result<Option<Tensor>> {
     if !input.track_op() || is_summed(input) {
         return gradient(input, |sum: &mut [T]| sum.iter_mut().zip(part).for_each(|(sum, part)| *sum += part));
@@ -99,13 +99,13 @@ pub(super) fn gradient_of<T: Real>(input: &Tensor, part: Vec<T>) -> candle_core:
     T::tensor(part, input.shape()).map(Some)
 }
 
-/// Whether the backward pass that runs on this thread adds up the gradient of this tensor.
+/// Whether the backward pass that runs on this thread accumulates the gradient of this tensor here.
 fn is_summed(input: &Tensor) -> bool {
     let ours = |open: &Option<Open>| open.as_ref().is_some_and(|open| open.variables.contains(&input.id()));
     input.is_variable() && OPEN.with_borrow(ours)
 }
 
-/// How much one thread takes at a time.
+/// Elements that one task adds.
 const CHUNK: usize = 1 << 15;
 
 impl Sums {
@@ -121,7 +121,7 @@ impl Sums {
         }
     }
 
-    /// Puts the sums beside or onto the gradients that candle knows.
+    /// Adds the sums to candle's gradients.
     pub(crate) fn finish(self, gradients: &mut GradStore) -> Result<()> {
         for (id, (sum, shape)) in self.0 {
             let sum = match sum {

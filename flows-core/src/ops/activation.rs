@@ -1,4 +1,4 @@
-//! Activations that operations apply to their results.
+//! Activations that are fused into other operations.
 
 use super::cpu::Real;
 use super::simd::{map_in_place, zip_map, zip_map_in_place};
@@ -6,7 +6,7 @@ use crate::Result;
 use candle_core::Tensor;
 use std::borrow::Cow;
 
-/// An activation that an operation applies to its result; its derivative is a function of its value.
+/// An activation that an operation applies to its result; the derivative is a function of the value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FusedActivation {
     /// None.
@@ -31,7 +31,7 @@ impl FusedActivation {
         }
     }
 
-    /// Turns the gradient behind the activation, whose values are y, into that before it.
+    /// Turns the gradient with respect to the activation's values y into that with respect to its inputs, in place.
     pub(super) fn backward<T: Real>(self, y: &[T], grad: &mut [T]) {
         match self {
             Self::Identity => {}
@@ -40,7 +40,7 @@ impl FusedActivation {
         }
     }
 
-    /// The same, of a gradient that has to stay.
+    /// The same for a gradient that must not change.
     pub(super) fn before<'a, T: Real>(self, y: &[T], grad: &'a [T]) -> Cow<'a, [T]> {
         match self {
             Self::Identity => Cow::Borrowed(grad),

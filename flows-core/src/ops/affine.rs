@@ -1,14 +1,14 @@
-//! The affine transformer: value and log-scale in one pass, backward in another.
+//! The affine transformer: value and log-scale in one pass, the backward pass in another.
 
 use super::Direction;
 use super::cpu::Real;
+use super::pairs::{self, ChunkGradient, Evaluated};
 use super::simd::dispatch;
 use super::transformer::{Transformer, transform};
 use crate::{Result, ops};
 use candle_core::Tensor;
-use rayon::prelude::*;
 
-/// How an affine map's log-scale s follows from its raw parameter r, and what it does.
+/// An affine map, and its log-scale s as a function of a raw parameter r.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Scale {
     /// `x = z e^s + t`, s = r.
@@ -21,21 +21,21 @@ pub enum Scale {
     Gate(f64),
 }
 
-/// Where the shift is.
+/// Where the shift is added.
 #[derive(Clone, Copy)]
 enum Form {
-    /// `x = z e^s + t`.
-    Behind,
-    /// `x = (z + t) e^s`.
+    /// After scaling: `x = z e^s + t`.
+    After,
+    /// Before scaling: `x = (z + t) e^s`.
     Before,
-    /// `x = (z - t) e^s + t`.
+    /// The shift is the fixed point: `x = (z - t) e^s + t`.
     Around,
 }
 
 /// The map, or its inverse, of x (B, N), and its log-derivative, given shifts t and raw scales r:
 /// parameters (B, N, 2) or (1, N, 2).
 ///
-/// A result beyond all numbers is 0, with log-derivative minus infinity and a gradient that is finite.
+/// A value that overflows is 0, with log-derivative minus infinity and a finite gradient.
 ///
 /// # Errors
 /// When shapes do not agree.
@@ -43,22 +43,23 @@ pub(crate) fn affine(x: &Tensor, parameters: &Tensor, scale: Scale, direction: D
     transform(AffineKernel { scale, direction }, x, parameters)
 }
 
-/// x and the log-scales, which are added to `log`, of as many z, shifts and raw scales.
+/// Writes the x of as many z, shifts and raw scales, and adds the log-scales to `log`.
 pub(crate) fn affine_forward<T: Real>(scale: Scale, z: &[T], [shifts, raw]: [&[T]; 2], x: &mut [T], log: &mut [T]) {
     let kernel = AffineKernel { scale, direction: Direction::Forward };
     dispatch(
         #[inline(always)]
         || {
-            for ((((x, log), &z), &shift), &raw) in x.iter_mut().zip(&mut *log).zip(z).zip(shifts).zip(raw) {
-                let (value, s) = kernel.at(z, shift, raw);
+            let (outputs, parameters) = (x.iter_mut().zip(log.iter_mut()), shifts.iter().zip(raw));
+            for ((x, log), (&z, (&shift, &raw))) in outputs.zip(z.iter().zip(parameters)) {
+                let (value, s) = kernel.at(z, [shift, raw]);
                 *x = value;
                 *log += s;
             }
         },
     );
     if !all_finite(x) {
-        for (i, x) in x.iter_mut().enumerate() {
-            refuse([z[i], shifts[i], raw[i]], x, &mut log[i]);
+        for (i, (x, log)) in x.iter_mut().zip(log).enumerate() {
+            refuse(z[i], [shifts[i], raw[i]], x, log);
         }
     }
 }
@@ -77,10 +78,10 @@ fn all_finite<T: Real>(values: &[T]) -> bool {
     )
 }
 
-/// Marks a value that has overflowed; what comes of a NaN stays.
+/// Replaces a value that has overflowed; a NaN that follows from another stays.
 #[cold]
-fn refuse<T: Real>(given: [T; 3], value: &mut T, log: &mut T) {
-    if !value.is_finite() && !given.iter().any(|v| v.is_nan()) {
+fn refuse<T: Real>(x: T, [shift, raw]: [T; 2], value: &mut T, log: &mut T) {
+    if !value.is_finite() && ![x, shift, raw].iter().any(|v| v.is_nan()) {
         (*value, *log) = (T::zero(), T::neg_infinity());
     }
 }
@@ -89,20 +90,6 @@ fn refuse<T: Real>(given: [T; 3], value: &mut T, log: &mut T) {
 pub(super) struct AffineKernel {
     pub(super) scale: Scale,
     pub(super) direction: Direction,
-}
-
-/// Elements of a chunk, about.
-const CHUNK: usize = 4096;
-
-/// Elements of a chunk where the parameters are those of a row: whole rows.
-pub(super) fn chunk(x: usize, parameters: usize) -> usize {
-    let columns = parameters / 2;
-    if columns < x { columns * (CHUNK / columns).max(1) } else { CHUNK }
-}
-
-/// The parameters of the elements of a chunk: `own`, or those of a row again and again.
-pub(super) fn expand<'a, T: Real>(parameters: &'a [T], repeated: &'a [T], start: usize, n: usize) -> &'a [T] {
-    if repeated.is_empty() { &parameters[2 * start..2 * (start + n)] } else { &repeated[..2 * n] }
 }
 
 impl AffineKernel {
@@ -125,31 +112,31 @@ impl AffineKernel {
     #[inline(always)]
     fn form(self) -> Form {
         match self.scale {
-            Scale::Exp | Scale::Bounded(_) => Form::Behind,
+            Scale::Exp | Scale::Bounded(_) => Form::After,
             Scale::Sigmoid(_) => Form::Before,
             Scale::Gate(_) => Form::Around,
         }
     }
 
     #[inline(always)]
-    pub(super) fn at<T: Real>(self, x: T, shift: T, raw: T) -> (T, T) {
+    pub(super) fn at<T: Real>(self, x: T, [shift, raw]: [T; 2]) -> (T, T) {
         let (s, _) = self.log_scale(raw);
         match (self.direction, self.form()) {
-            (Direction::Forward, Form::Behind) => (x * s.fast_exp() + shift, s),
+            (Direction::Forward, Form::After) => (x * s.fast_exp() + shift, s),
             (Direction::Forward, Form::Before) => ((x + shift) * s.fast_exp(), s),
             (Direction::Forward, Form::Around) => ((x - shift) * s.fast_exp() + shift, s),
-            (Direction::Inverse, Form::Behind) => ((x - shift) * (T::zero() - s).fast_exp(), T::zero() - s),
+            (Direction::Inverse, Form::After) => ((x - shift) * (T::zero() - s).fast_exp(), T::zero() - s),
             (Direction::Inverse, Form::Before) => (x * (T::zero() - s).fast_exp() - shift, T::zero() - s),
             (Direction::Inverse, Form::Around) => ((x - shift) * (T::zero() - s).fast_exp() + shift, T::zero() - s),
         }
     }
 
-    /// The gradients by x, shift and raw scale.
+    /// The gradients with respect to x, shift and raw scale.
     #[inline(always)]
-    pub(super) fn gradient<T: Real>(self, [x, shift, raw]: [T; 3], gvalue: T, glog: T) -> [T; 3] {
+    pub(super) fn gradient<T: Real>(self, x: T, [shift, raw]: [T; 2], [gvalue, glog]: [T; 2]) -> [T; 3] {
         let (s, slope) = self.log_scale(raw);
         match (self.direction, self.form()) {
-            (Direction::Forward, Form::Behind) => {
+            (Direction::Forward, Form::After) => {
                 let gx = gvalue * s.fast_exp();
                 [gx, gvalue, (gx * x + glog) * slope]
             }
@@ -161,7 +148,7 @@ impl AffineKernel {
                 let gx = gvalue * s.fast_exp();
                 [gx, gvalue - gx, (gx * (x - shift) + glog) * slope]
             }
-            (Direction::Inverse, Form::Behind) => {
+            (Direction::Inverse, Form::After) => {
                 let gx = gvalue * (T::zero() - s).fast_exp();
                 [gx, T::zero() - gx, T::zero() - (gx * (x - shift) + glog) * slope]
             }
@@ -187,9 +174,9 @@ impl AffineKernel {
         };
         let s = if self.direction == Direction::Forward { s } else { s.neg()? };
         let value = match (self.direction, self.form()) {
-            (Direction::Forward, Form::Behind) => ((x * s.exp()?)? + shift)?,
+            (Direction::Forward, Form::After) => ((x * s.exp()?)? + shift)?,
             (Direction::Forward, Form::Before) => ((x + shift)? * s.exp()?)?,
-            (Direction::Inverse, Form::Behind) => ((x - shift)? * s.exp()?)?,
+            (Direction::Inverse, Form::After) => ((x - shift)? * s.exp()?)?,
             (Direction::Inverse, Form::Before) => ((x * s.exp()?)? - shift)?,
             (_, Form::Around) => (((x - shift)? * s.exp()?)? + shift)?,
         };
@@ -206,74 +193,42 @@ impl Transformer for AffineKernel {
 
     fn evaluate<T: Real>(&self, x: &[T], parameters: &[T]) -> Vec<T> {
         let kernel = *self;
-        let size = chunk(x.len(), parameters.len());
-        let repeated =
-            if parameters.len() < 2 * x.len() { parameters.repeat(2 * size / parameters.len()) } else { vec![] };
-        let mut packed = vec![T::zero(); 2 * x.len()];
-        let (values, logs) = packed.split_at_mut(x.len());
-        let chunks = x.par_chunks(size).zip(values.par_chunks_mut(size)).zip(logs.par_chunks_mut(size));
-        chunks.enumerate().for_each(|(i, ((x, values), logs))| {
-            let parameters = expand(parameters, &repeated, i * size, x.len());
-            dispatch(
-                #[inline(always)]
-                || {
-                    let outputs = values.iter_mut().zip(logs.iter_mut());
-                    for ((&x, p), (value, log)) in x.iter().zip(parameters.chunks_exact(2)).zip(outputs) {
-                        (*value, *log) = kernel.at(x, p[0], p[1]);
-                    }
-                },
-            );
+        let finish = |Evaluated { x, pairs, values, logs }: Evaluated<'_, T>| {
             if !all_finite(values) {
-                for ((&x, p), (value, log)) in x.iter().zip(parameters.chunks_exact(2)).zip(values.iter_mut().zip(logs))
-                {
-                    refuse([x, p[0], p[1]], value, log);
+                for ((&x, &pair), (value, log)) in x.iter().zip(pairs).zip(values.iter_mut().zip(logs)) {
+                    refuse(x, pair, value, log);
                 }
             }
-        });
-        packed
+        };
+        pairs::evaluate(
+            x,
+            parameters,
+            #[inline(always)]
+            move |x, pair| kernel.at(x, pair),
+            finish,
+        )
     }
 
     fn gradients<T: Real>(&self, x: &[T], parameters: &[T], output: &[T], grad: &[T]) -> (Vec<T>, Vec<T>) {
         let kernel = *self;
-        let size = chunk(x.len(), parameters.len());
-        let repeated =
-            if parameters.len() < 2 * x.len() { parameters.repeat(2 * size / parameters.len()) } else { vec![] };
-        let (gvalues, glogs) = grad.split_at(x.len());
-        let (mut gx, mut gp) = (vec![T::zero(); x.len()], vec![T::zero(); 2 * x.len()]);
-        let inputs = x.par_chunks(size).zip(gvalues.par_chunks(size)).zip(glogs.par_chunks(size));
-        let chunks = inputs.zip(gx.par_chunks_mut(size)).zip(gp.par_chunks_mut(2 * size));
-        chunks.enumerate().for_each(|(i, ((((x, gvalues), glogs), gx), gp))| {
-            let parameters = expand(parameters, &repeated, i * size, x.len());
-            dispatch(
-                #[inline(always)]
-                || {
-                    let inputs = x.iter().zip(parameters.chunks_exact(2)).zip(gvalues).zip(glogs);
-                    for ((((&x, p), &gvalue), &glog), (gx, gp)) in inputs.zip(gx.iter_mut().zip(gp.chunks_exact_mut(2)))
-                    {
-                        let g = kernel.gradient([x, p[0], p[1]], gvalue, glog);
-                        *gx = g[0];
-                        gp[0] = g[1];
-                        gp[1] = g[2];
-                    }
-                },
-            );
-            if !(all_finite(gx) && all_finite(gp)) {
-                let logs = &output[output.len() / 2 + i * size..];
-                for ((gx, gp), log) in gx.iter_mut().zip(gp.chunks_exact_mut(2)).zip(logs) {
+        let logs = &output[x.len()..];
+        let finish = |ChunkGradient { start, x, pairs }: ChunkGradient<'_, T>| {
+            if !(all_finite(x) && all_finite(pairs.as_flattened())) {
+                for ((x, pair), log) in x.iter_mut().zip(pairs).zip(&logs[start..]) {
                     if *log == T::neg_infinity() {
-                        (*gx, gp[0], gp[1]) = (T::zero(), T::zero(), T::zero());
+                        (*x, *pair) = (T::zero(), [T::zero(); 2]);
                     }
                 }
             }
-        });
-        if repeated.is_empty() {
-            return (gx, gp);
-        }
-        let mut sum = vec![T::zero(); parameters.len()];
-        for row in gp.chunks_exact(parameters.len()) {
-            sum.iter_mut().zip(row).for_each(|(sum, &g)| *sum += g);
-        }
-        (gx, sum)
+        };
+        pairs::gradients(
+            x,
+            parameters,
+            grad,
+            #[inline(always)]
+            move |x, pair, grads| kernel.gradient(x, pair, grads),
+            finish,
+        )
     }
 
     fn plain(&self, x: &Tensor, parameters: &Tensor) -> Result<(Tensor, Tensor)> {
@@ -290,9 +245,9 @@ mod tests {
     use candle_core::{Device, Var};
 
     #[test]
-    fn what_overflows_is_refused_and_a_nan_stays() -> Result<()> {
+    fn overflow_is_refused_and_a_nan_stays() -> Result<()> {
         let inf = f32::INFINITY;
-        // x, shift and raw scale; the scale is beyond all numbers, the product is, the shift is, and NaN.
+        // x, shift and raw scale: the scale overflows, alone and in a product, then the product, x and the shift.
         let cases = [
             ([0.0, 1.0, 500.0], true),
             ([2.0, 1.0, 500.0], true),

@@ -1,20 +1,21 @@
 //! Affine maps of a part of each row, given shifts and scales in halves: values and log-determinants of whole
-//! rows in one pass, backward in another.
+//! rows in one pass, the backward pass in another.
 
 use super::Direction;
 use super::affine::{AffineKernel, Scale};
-use super::cpu::{self, Real};
+use super::cpu::Real;
+use super::operation::{Kernel, Operation, View, with_elements};
 use super::simd::dispatch;
 use crate::{Error, Result, ops};
-use candle_core::{CpuStorage, CustomOp2, D, DType, Layout, Shape, Tensor};
+use candle_core::{D, DType, Shape, Tensor};
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// How the part z of a row that moves becomes x, and the order of the parameters of a row.
+/// How the transformed part z of a row becomes x, and the order of the parameters of a row.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Coupled {
     /// `x = z / s - t`, `s = sigmoid(max(r, -7) + 2)`; parameters: all r, then all t. Glow's affine coupling as
-    /// published, whose inverse is `z = (x + t) s`, but that s is at least 1/150: it divides when samples are drawn.
+    /// published, whose inverse is `z = (x + t) s`, except that s is at least 1/150, since sampling divides by it.
     Sigmoid,
     /// The same with `s = sigmoid(max(r, -2) + 2)`, which is at least 1/2.
     Bounded,
@@ -24,8 +25,8 @@ pub enum Coupled {
     Affine(Scale),
 }
 
-/// The map, or its inverse, of the `moved` elements of each row of x (B, N), given parameters (B, P), the others
-/// staying as they are; and log|det|, (B), accumulated in f64.
+/// The map, or its inverse, of the `moved` elements of each row of x (B, N), given parameters (B, P), with the other
+/// elements unchanged; and log|det|, (B), accumulated in f64.
 ///
 /// # Errors
 /// When shapes or types do not agree.
@@ -45,26 +46,26 @@ pub fn coupled(
         let want = format!("({batch}, {width}) of type {:?}", x.dtype());
         return Err(Error::shape("the parameters of a coupling", parameters.dims(), want));
     }
-    let kernel = Kernel { start: moved.start, end: moved.end, map, direction };
+    let coupling = Coupling { start: moved.start, end: moved.end, map, direction };
     if !(x.device().is_cpu() && matches!(x.dtype(), DType::F32 | DType::F64)) {
-        return kernel.plain(x, parameters);
+        return coupling.plain(x, parameters);
     }
-    let packed = x.contiguous()?.apply_op2(&parameters.contiguous()?, kernel)?;
+    let packed = x.contiguous()?.apply_op2(&parameters.contiguous()?, Operation(coupling))?;
     Ok((packed.narrow(1, 0, n)?, packed.narrow(1, n, 1)?.squeeze(1)?))
 }
 
 impl Coupled {
-    /// Parameters of each element that moves.
+    /// Parameters of each transformed element.
     fn parameter_count(self) -> usize {
         if self == Self::Shift { 1 } else { 2 }
     }
 
-    /// The least r of a sigmoid.
+    /// The lower bound of a sigmoid's r.
     const fn least(self) -> f64 {
         if matches!(self, Self::Bounded) { -2.0 } else { -7.0 }
     }
 
-    /// r, not below the least; a NaN stays.
+    /// r, or its lower bound if that is larger; a NaN stays.
     #[inline(always)]
     fn bounded<T: Real>(self, r: T) -> T {
         if r < T::of(self.least()) { T::of(self.least()) } else { r }
@@ -72,16 +73,22 @@ impl Coupled {
 }
 
 #[derive(Clone, Copy)]
-struct Kernel {
-    /// The elements that move.
+struct Coupling {
+    /// The transformed elements.
     start: usize,
     end: usize,
     map: Coupled,
     direction: Direction,
 }
 
-impl Kernel {
-    /// Calls `f` with this kernel as a constant, so that its loops have no branches.
+/// A row and its parameters.
+struct Row<'a, T> {
+    x: &'a [T],
+    parameters: &'a [T],
+}
+
+impl Coupling {
+    /// Calls `f` with the map and the direction as constants, so that its loops have no branches.
     #[inline(always)]
     fn specialised(self, f: impl FnOnce(Self)) {
         use {Coupled::*, Direction::*};
@@ -119,11 +126,11 @@ impl Kernel {
             }
             (Coupled::Shift, Direction::Inverse) => (x + a, T::zero()),
             (Coupled::Shift, Direction::Forward) => (x - a, T::zero()),
-            (Coupled::Affine(scale), direction) => AffineKernel { scale, direction }.at(x, a, b),
+            (Coupled::Affine(scale), direction) => AffineKernel { scale, direction }.at(x, [a, b]),
         }
     }
 
-    /// The gradients by x and the two parameters, given those by value and log-derivative.
+    /// The gradients with respect to x and the two parameters, given those with respect to value and log-derivative.
     #[inline(always)]
     fn gradient<T: Real>(self, x: T, [a, b]: [T; 2], gvalue: T, glog: T) -> [T; 3] {
         match (self.map, self.direction) {
@@ -142,27 +149,48 @@ impl Kernel {
             }
             (Coupled::Shift, Direction::Inverse) => [gvalue, gvalue, T::zero()],
             (Coupled::Shift, Direction::Forward) => [gvalue, T::zero() - gvalue, T::zero()],
-            (Coupled::Affine(scale), direction) => AffineKernel { scale, direction }.gradient([x, a, b], gvalue, glog),
+            (Coupled::Affine(scale), direction) => {
+                AffineKernel { scale, direction }.gradient(x, [a, b], [gvalue, glog])
+            }
         }
     }
 
-    /// Both parameters of the elements that move; the second is the first again where there is one.
-    fn halves<T>(self, parameters: &[T], moved: usize) -> [&[T]; 2] {
+    /// The transformed elements of a row.
+    fn moved(self) -> Range<usize> {
+        self.start..self.end
+    }
+
+    /// Parameters of a row.
+    fn width(self) -> usize {
+        self.moved().len() * self.map.parameter_count()
+    }
+
+    /// Both parameters of the transformed elements; where there is one, the second is the first again.
+    fn halves<T>(self, parameters: &[T]) -> [&[T]; 2] {
+        let moved = self.moved().len();
         [&parameters[..moved], &parameters[parameters.len() - moved..]]
     }
 
-    /// Rows of n values, each with its log-determinant behind it.
+    fn rows<'a, T: Real>(
+        self,
+        x: &'a [T],
+        parameters: &'a [T],
+        n: usize,
+    ) -> impl IndexedParallelIterator<Item = Row<'a, T>> {
+        let rows = x.par_chunks(n).zip(parameters.par_chunks(self.width()));
+        rows.map(|(x, parameters)| Row { x, parameters })
+    }
+
+    /// Rows of n values, each followed by its log-determinant.
     fn evaluate<T: Real>(self, x: &[T], parameters: &[T], n: usize) -> Vec<T> {
         let Self { start, end, .. } = self;
-        let moved = end - start;
         let mut out = vec![T::zero(); x.len() / n * (n + 1)];
-        let rows = x.par_chunks(n).zip(parameters.par_chunks(moved * self.map.parameter_count()));
-        let row = |logs: &mut Vec<T>, (out, (x, parameters)): (&mut [T], (&[T], &[T]))| {
-            out[..start].copy_from_slice(&x[..start]);
-            out[end..n].copy_from_slice(&x[end..]);
+        let write = |logs: &mut Vec<T>, (out, row): (&mut [T], Row<'_, T>)| {
+            out[..start].copy_from_slice(&row.x[..start]);
+            out[end..n].copy_from_slice(&row.x[end..]);
             let (out, log_det) = out.split_at_mut(n);
-            let ([a, b], x, values) = (self.halves(parameters, moved), &x[start..end], &mut out[start..end]);
-            logs.resize(moved, T::zero());
+            let ([a, b], x, values) = (self.halves(row.parameters), &row.x[start..end], &mut out[start..end]);
+            logs.resize(x.len(), T::zero());
             dispatch(
                 #[inline(always)]
                 || {
@@ -170,7 +198,8 @@ impl Kernel {
                         #[inline(always)]
                         |kernel| {
                             let outputs = values.iter_mut().zip(logs.iter_mut());
-                            for ((value, log), (&x, (&a, &b))) in outputs.zip(x.iter().zip(a.iter().zip(b))) {
+                            let inputs = x.iter().zip(a.iter().zip(b));
+                            for ((value, log), (&x, (&a, &b))) in outputs.zip(inputs) {
                                 (*value, *log) = kernel.at(x, [a, b]);
                             }
                         },
@@ -179,38 +208,37 @@ impl Kernel {
             );
             log_det[0] = T::of(logs.iter().map(|log| log.wide()).sum());
         };
-        out.par_chunks_mut(n + 1).zip(rows).for_each_init(Vec::new, row);
+        out.par_chunks_mut(n + 1).zip(self.rows(x, parameters, n)).for_each_init(Vec::new, write);
         out
     }
 
-    /// The gradients of x and the parameters.
-    fn gradients<T: Real>(self, x: &[T], parameters: &[T], grad: &[T], n: usize) -> [Vec<T>; 2] {
+    /// The gradients with respect to x and the parameters.
+    fn backward<T: Real>(self, x: &[T], parameters: &[T], grad: &[T], n: usize) -> [Vec<T>; 2] {
         let Self { start, end, .. } = self;
-        let moved = end - start;
-        let width = moved * self.map.parameter_count();
         let (mut gx, mut gp) = (vec![T::zero(); x.len()], vec![T::zero(); parameters.len()]);
-        let inputs = x.par_chunks(n).zip(parameters.par_chunks(width)).zip(grad.par_chunks(n + 1));
-        let outputs = gx.par_chunks_mut(n).zip(gp.par_chunks_mut(width));
-        outputs.zip(inputs).for_each(|((gx, gp), ((x, parameters), grad))| {
+        let inputs = self.rows(x, parameters, n).zip(grad.par_chunks(n + 1));
+        let outputs = gx.par_chunks_mut(n).zip(gp.par_chunks_mut(self.width()));
+        outputs.zip(inputs).for_each(|((gx, gp), (row, grad))| {
             gx[..start].copy_from_slice(&grad[..start]);
             gx[end..].copy_from_slice(&grad[end..n]);
-            let ([a, b], glog) = (self.halves(parameters, moved), grad[n]);
-            let inputs = x[start..end].iter().zip(a.iter().zip(b)).zip(&grad[start..end]);
+            let ([a, b], glog) = (self.halves(row.parameters), grad[n]);
+            let inputs = row.x[start..end].iter().zip(a.iter().zip(b)).zip(&grad[start..end]);
             let gx = &mut gx[start..end];
-            let (ga, gb) = gp.split_at_mut(moved);
+            let (ga, gb) = gp.split_at_mut(gx.len());
             dispatch(
                 #[inline(always)]
                 || {
                     self.specialised(
                         #[inline(always)]
                         |kernel| {
+                            let gx = gx.iter_mut().zip(ga);
                             if gb.is_empty() {
-                                for ((gx, ga), ((&x, (&a, &b)), &g)) in gx.iter_mut().zip(ga).zip(inputs) {
+                                for ((gx, ga), ((&x, (&a, &b)), &g)) in gx.zip(inputs) {
                                     [*gx, *ga, _] = kernel.gradient(x, [a, b], g, glog);
                                 }
                                 return;
                             }
-                            for (((gx, ga), gb), ((&x, (&a, &b)), &g)) in gx.iter_mut().zip(ga).zip(gb).zip(inputs) {
+                            for ((gx, ga), (gb, ((&x, (&a, &b)), &g))) in gx.zip(gb.iter_mut().zip(inputs)) {
                                 [*gx, *ga, *gb] = kernel.gradient(x, [a, b], g, glog);
                             }
                         },
@@ -244,52 +272,27 @@ impl Kernel {
         let parts = [before, value, behind].into_iter().filter(|part| part.elem_count() > 0).collect::<Vec<_>>();
         Ok((Tensor::cat(&parts, 1)?, log.sum(D::Minus1)?))
     }
-
-    fn backward<T: Real>(
-        self,
-        [x, parameters, grad]: [&Tensor; 3],
-    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
-        let n = x.dim(1)?;
-        let [gx, gp] = cpu::with_slice::<T, _>(grad, |grad| {
-            cpu::with_slice::<T, _>(x, |x| {
-                cpu::with_slice::<T, _>(parameters, |parameters| self.gradients(x, parameters, grad, n))
-            })
-        })???;
-        Ok((Some(T::tensor(gx, x.shape())?), Some(T::tensor(gp, parameters.shape())?)))
-    }
 }
 
-impl CustomOp2 for Kernel {
-    fn name(&self) -> &'static str {
-        "coupled"
+impl Kernel<2> for Coupling {
+    const NAME: &'static str = "coupled";
+
+    fn value<T: Real>(&self, [x, parameters]: [View<'_, T>; 2]) -> candle_core::Result<(Vec<T>, Shape)> {
+        let (batch, n) = x.shape.dims2()?;
+        Ok((self.evaluate(x.values, parameters.values, n), Shape::from((batch, n + 1))))
     }
 
-    fn cpu_fwd(
+    fn gradients<T: Real>(
         &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-    ) -> candle_core::Result<(CpuStorage, Shape)> {
-        let (batch, n) = l1.shape().dims2()?;
-        let packed = match s1 {
-            CpuStorage::F32(_) => f32::storage(self.evaluate(f32::slice(s1, l1)?, f32::slice(s2, l2)?, n)),
-            _ => f64::storage(self.evaluate(f64::slice(s1, l1)?, f64::slice(s2, l2)?, n)),
-        };
-        Ok((packed, Shape::from((batch, n + 1))))
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        parameters: &Tensor,
+        [x, parameters]: [&Tensor; 2],
         _: &Tensor,
         grad: &Tensor,
-    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
-        match x.dtype() {
-            DType::F32 => self.backward::<f32>([x, parameters, grad]),
-            _ => self.backward::<f64>([x, parameters, grad]),
-        }
+    ) -> candle_core::Result<[Option<Tensor>; 2]> {
+        let n = x.dim(1)?;
+        let [gx, gp] = with_elements([x, parameters, grad], |[x, parameters, grad]: [&[T]; 3]| {
+            self.backward(x, parameters, grad, n)
+        })?;
+        Ok([Some(T::tensor(gx, x.shape())?), Some(T::tensor(gp, parameters.shape())?)])
     }
 }
 
@@ -319,7 +322,7 @@ mod tests {
             for map in MAPS {
                 let mut draw = |columns: usize| rng.normal_tensor((batch, columns), DType::F64, &Device::Cpu);
                 let x = Var::from_tensor(&draw(n)?)?;
-                // Some are below the least.
+                // Some are below the lower bound.
                 let parameters = Var::from_tensor(&(draw(moved.len() * map.parameter_count())? * 4.0)?)?;
                 let weigh = draw(n)?;
                 for direction in [Direction::Forward, Direction::Inverse] {
@@ -328,8 +331,8 @@ mod tests {
                         let get = |var: &Var| grads.get(var).cloned().map_or_else(|| var.zeros_like(), Ok);
                         Ok(vec![value, log_det, get(&x)?, get(&parameters)?])
                     };
-                    let kernel = Kernel { start: moved.start, end: moved.end, map, direction };
-                    let plain = run(kernel.plain(&x, &parameters)?)?;
+                    let coupling = Coupling { start: moved.start, end: moved.end, map, direction };
+                    let plain = run(coupling.plain(&x, &parameters)?)?;
                     let fused = run(coupled(&x, &parameters, moved.clone(), map, direction)?)?;
                     for (plain, fused) in plain.iter().zip(&fused) {
                         assert!(difference(plain, fused)? < 1e-10, "{map:?} {direction:?}");
@@ -340,7 +343,7 @@ mod tests {
                 assert!(difference(&x, &back)? < 1e-10 && difference(&log_det, &back_log_det.neg()?)? < 1e-12);
             }
         }
-        // Samples are drawn apart at most so far.
+        // The largest scales of sampling.
         for (map, most) in [(Coupled::Sigmoid, 1.0 + 5f64.exp()), (Coupled::Bounded, 2.0)] {
             let parameters = Tensor::new(&[[-1e9, 0.0]], &Device::Cpu)?;
             let (x, _) =

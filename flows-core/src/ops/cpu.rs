@@ -1,11 +1,11 @@
-//! The way from candle's tensors to slices and back, for the kernels of this module.
+//! Slices from candle's tensors and tensors from slices.
 
 use super::functions::Functions;
 use crate::{Error, Result};
 use candle_core::{CpuStorage, Device, Layout, Shape, Storage, Tensor, WithDType};
 use num_traits::Float;
 
-/// A number that the kernels work on: f32 or f64.
+/// The element type of a kernel: f32 or f64.
 ///
 /// Not a sub-trait of candle's `WithDType`, whose vector methods hide those of `Float`.
 pub trait Real:
@@ -19,23 +19,23 @@ pub trait Real:
     + Sync
     + 'static
 {
-    /// The product of matrices of such numbers.
+    /// The library's matrix product for this type.
     #[cfg(feature = "mkl")]
     const GEMM: super::matmul::mkl::Gemm<Self>;
 
-    /// The constant `value`, rounded.
+    /// `value`, rounded to this type.
     fn of(value: f64) -> Self;
     /// The same number in f64.
     fn wide(self) -> f64;
     /// The elements of contiguous storage.
     fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> candle_core::Result<&'a [Self]>;
-    /// Storage from the result of a kernel.
+    /// Storage with these elements.
     fn storage(values: Vec<Self>) -> CpuStorage;
-    /// A tensor on the CPU from the result of a kernel.
+    /// A tensor on the CPU with these elements, row-major.
     fn tensor(values: Vec<Self>, shape: &Shape) -> candle_core::Result<Tensor>;
     /// All elements of storage.
     fn values(storage: &CpuStorage) -> candle_core::Result<&[Self]>;
-    /// All elements of storage, to be changed.
+    /// All elements of storage, mutably.
     fn values_mut(storage: &mut CpuStorage) -> candle_core::Result<&mut [Self]>;
     /// A tensor on the CPU from storage.
     fn into_tensor(storage: CpuStorage, shape: &Shape) -> candle_core::Result<Tensor>;
@@ -117,7 +117,7 @@ pub(crate) fn with_slices<T: Real, R>(tensors: &[Tensor], f: impl FnOnce(&[&[T]]
     Ok(f(&slices))
 }
 
-/// Two tensors of one shape from the one result, of twice their size, that a custom operation may have.
+/// Two tensors of one shape from one of twice their size, since an operation of candle has a single result.
 pub(crate) fn unpack(packed: &Tensor, shape: &Shape) -> Result<(Tensor, Tensor)> {
     let n = shape.elem_count();
     let part = |start| Ok::<_, Error>(packed.narrow(0, start, n)?.reshape(shape.clone())?);

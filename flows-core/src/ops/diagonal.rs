@@ -1,17 +1,17 @@
-//! Columns scaled and shifted by given numbers.
+//! Columns scaled and shifted by constants.
 
 use super::Direction;
-use super::cpu::{self, Real};
+use super::cpu::Real;
+use super::operation::{Kernel, Operation, View};
 use super::simd::{CHUNK, chunks};
 use crate::Result;
-use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Shape, Tensor};
+use candle_core::{DType, Device, Shape, Tensor};
 use std::sync::Arc;
 
 /// `x_i = a_i z_i + b_i`, or its inverse.
 ///
-/// Forward, a finite z gives a finite x, and one that differs from -1, 0 and 1 an x whose inverse lies on the
-/// same sides of them, if there is such a number: rounding carries no z onto the ends of (0, 1), (-1, 1) or the
-/// positive numbers.
+/// Forward, a finite z gives a finite x, and where z is none of -1, 0 and 1, the inverse of x lies on the same sides of
+/// them as z, if there is such an x: rounding moves no z of (0, 1), (-1, 1) or the positive numbers onto their ends.
 #[derive(Clone, Debug)]
 pub(crate) struct Diagonal {
     /// The a_i, their inverses, and the b_i.
@@ -19,13 +19,13 @@ pub(crate) struct Diagonal {
 }
 
 impl Diagonal {
-    /// The map of a matrix (D, D) with its inverse and a shift (D), all in f64 on the CPU; none where the matrix is
-    /// not diagonal.
+    /// The map of a matrix (D, D) with its inverse and a shift (D), all in f64 on the CPU; `None` if the matrix is not
+    /// diagonal.
     pub(crate) fn of(matrix: &Tensor, inverse: &Tensor, shift: &Tensor) -> Result<Option<Self>> {
         let rows = |t: &Tensor| t.to_vec2::<f64>();
         let (matrix, inverse, shift) = (rows(matrix)?, rows(inverse)?, shift.to_vec1::<f64>()?);
-        let beside = |(i, row): (usize, &Vec<f64>)| row.iter().enumerate().any(|(j, v)| i != j && *v != 0.0);
-        if matrix.iter().enumerate().any(beside) {
+        let off_diagonal = |(i, row): (usize, &Vec<f64>)| row.iter().enumerate().any(|(j, v)| i != j && *v != 0.0);
+        if matrix.iter().enumerate().any(off_diagonal) {
             return Ok(None);
         }
         Ok(Some(Self { columns: (0..shift.len()).map(|i| [matrix[i][i], inverse[i][i], shift[i]]).collect() }))
@@ -33,9 +33,8 @@ impl Diagonal {
 
     /// The image of v (B, D).
     pub(crate) fn map(self: &Arc<Self>, v: &Tensor, direction: Direction) -> Result<Tensor> {
-        let kernel = Kernel { map: self.clone(), direction };
         if v.device().is_cpu() && matches!(v.dtype(), DType::F32 | DType::F64) {
-            return Ok(v.contiguous()?.apply_op1(kernel)?);
+            return Ok(v.contiguous()?.apply_op1(Operation(Columns { map: self.clone(), direction }))?);
         }
         let [scales, inverses, shifts] = [0, 1, 2].map(|i| self.column(i, v));
         Ok(match direction {
@@ -50,12 +49,12 @@ impl Diagonal {
     }
 }
 
-struct Kernel {
+struct Columns {
     map: Arc<Diagonal>,
     direction: Direction,
 }
 
-/// Whether two numbers lie on the same sides of -1, 0 and 1, those being outside; of NaN so does NaN alone.
+/// Whether two numbers lie on the same sides of -1, 0 and 1, where -1 and 1 count as outside of (-1, 1).
 #[inline(always)]
 fn alike<T: Real>(a: T, b: T) -> bool {
     let one = T::one();
@@ -71,7 +70,7 @@ fn forward<T: Real>(z: T, column: [T; 3]) -> T {
     if alike(z, (x - shift) * inverse) & (x.abs() <= T::max_value()) { x } else { inside(z, x, column) }
 }
 
-/// The nearest number to x whose inverse is on the sides of z, or one beside it.
+/// The nearest number to x whose inverse is on the same sides as z, or a neighbour of it.
 #[cold]
 fn inside<T: Real>(z: T, x: T, [scale, inverse, shift]: [T; 3]) -> T {
     if !z.is_finite() {
@@ -90,7 +89,7 @@ fn inside<T: Real>(z: T, x: T, [scale, inverse, shift]: [T; 3]) -> T {
     x
 }
 
-impl Kernel {
+impl Columns {
     fn values<T: Real>(&self, v: &[T]) -> Vec<T> {
         let columns: Vec<[T; 3]> = self.map.columns.iter().map(|column| column.map(T::of)).collect();
         let d = columns.len();
@@ -109,25 +108,24 @@ impl Kernel {
     }
 }
 
-impl CustomOp1 for Kernel {
-    fn name(&self) -> &'static str {
-        "diagonal"
+impl Kernel<1> for Columns {
+    const NAME: &'static str = "diagonal";
+
+    fn value<T: Real>(&self, [v]: [View<'_, T>; 1]) -> candle_core::Result<(Vec<T>, Shape)> {
+        Ok((self.values(v.values), v.shape.clone()))
     }
 
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
-        let values = match storage {
-            CpuStorage::F32(_) => f32::storage(self.values(<f32 as cpu::Real>::slice(storage, layout)?)),
-            _ => f64::storage(self.values(<f64 as cpu::Real>::slice(storage, layout)?)),
-        };
-        Ok((values, layout.shape().clone()))
-    }
-
-    fn bwd(&self, _: &Tensor, _: &Tensor, grad: &Tensor) -> candle_core::Result<Option<Tensor>> {
+    fn gradients<T: Real>(
+        &self,
+        _: [&Tensor; 1],
+        _: &Tensor,
+        grad: &Tensor,
+    ) -> candle_core::Result<[Option<Tensor>; 1]> {
         let i = match self.direction {
             Direction::Forward => 0,
             Direction::Inverse => 1,
         };
-        grad.broadcast_mul(&self.map.column(i, grad)?).map(Some)
+        Ok([Some(grad.broadcast_mul(&self.map.column(i, grad)?)?)])
     }
 }
 
@@ -136,13 +134,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_draw_lands_on_an_end() {
+    fn no_draw_rounds_to_an_end() {
         let below = 1.0 - f32::EPSILON / 2.0;
         let draws = [f32::MIN_POSITIVE, 1e-30, 1e-9, 0.3, below, -1e-30, -below, 1.0 + f32::EPSILON, 5.0, f32::MAX];
         for shift in [0.0f32, -2.0, 0.1, 100.0, -1e-20] {
             for scale in [4.0f32, 3.0, -0.7, 1e-3, 1e3, 1.0 / 3.0] {
                 for z in draws {
-                    // A range of no numbers but its ends has no inside.
+                    // An interval with no number between its ends has no inside.
                     if shift.abs() * f32::EPSILON > 0.5 * scale.abs() * z.abs().min(1.0) && z.abs() > 0.1 {
                         continue;
                     }

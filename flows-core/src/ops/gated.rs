@@ -1,4 +1,4 @@
-//! The gated unit of WaveNet and WaveGlow, forward and backward in one pass each.
+//! The gated unit of WaveNet and WaveGlow, with its forward and its backward pass in one loop each.
 
 use super::cpu::Real;
 use super::operation::{Kernel, Operation, View, with_elements};
@@ -8,7 +8,7 @@ use crate::{Error, Result};
 use candle_core::{DType, Shape, Tensor};
 use rayon::prelude::*;
 
-/// `tanh(a) sigmoid(b)` for x (B, 2C, ...), a being the first C channels and b the others; (B, C, ...)
+/// `tanh(a) sigmoid(b)`, (B, C, ...), for x (B, 2C, ...) whose first C channels are a and whose others are b
 /// (van den Oord et al., arXiv:1609.03499, equation 2).
 ///
 /// # Errors

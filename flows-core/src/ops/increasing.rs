@@ -1,20 +1,21 @@
-//! Running sums that increase.
+//! Cumulative sums that increase strictly.
 
 use super::cpu::{Real, with_slice};
 use super::linalg::on_cpu;
+use super::operation::{Kernel, Operation, View};
 use crate::Result;
-use candle_core::{CpuStorage, CustomOp1, D, DType, Layout, Shape, Tensor};
+use candle_core::{D, Shape, Tensor};
 
-/// The running sums `y_k = x_1 + ... + x_k` over the last dimension, for x whose elements behind the first are not
-/// negative; where rounding would make one no larger than the one before, it is the next larger number or the one
+/// The cumulative sums `y_k = x_1 + ... + x_k` over the last dimension, for x whose elements after the first are not
+/// negative; where rounding would make a sum no larger than the one before it, it is the next larger number or the one
 /// after that.
 ///
-/// The gradient is that of the sums. Runs on the CPU.
+/// The gradient is that of the exact sums. Runs on the CPU.
 ///
 /// # Errors
 /// When x has no dimension, or is not of f32 or f64.
 pub(crate) fn increasing(x: &Tensor) -> Result<Tensor> {
-    on_cpu(x, |x| x.apply_op1(Increasing))
+    on_cpu(x, |x| x.apply_op1(Operation(Increasing)))
 }
 
 struct Increasing;
@@ -28,7 +29,7 @@ impl Increasing {
                 sum += value.wide();
                 let next = last + last.abs() * T::epsilon() + T::min_positive_value();
                 *value = T::of(sum);
-                // Not so for a NaN, which stays.
+                // False for a NaN, which stays.
                 if *value <= last {
                     *value = next;
                 }
@@ -38,7 +39,7 @@ impl Increasing {
         y
     }
 
-    /// The sums of what follows, element k included.
+    /// The sums from element k to the last.
     fn backward<T: Real>(grad: &[T], n: usize) -> Vec<T> {
         let mut out = grad.to_vec();
         for row in out.chunks_exact_mut(n.max(1)) {
@@ -52,30 +53,23 @@ impl Increasing {
     }
 }
 
-impl CustomOp1 for Increasing {
-    fn name(&self) -> &'static str {
-        "increasing"
+impl Kernel<1> for Increasing {
+    const NAME: &'static str = "increasing";
+
+    fn value<T: Real>(&self, [x]: [View<'_, T>; 1]) -> candle_core::Result<(Vec<T>, Shape)> {
+        let Some(&n) = x.shape.dims().last() else { candle_core::bail!("cumulative sums of a scalar") };
+        Ok((Self::forward(x.values, n), x.shape.clone()))
     }
 
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
-        let Some(&n) = layout.dims().last() else { candle_core::bail!("running sums of a scalar") };
-        let values = match storage {
-            CpuStorage::F32(_) => f32::storage(Self::forward(f32::slice(storage, layout)?, n)),
-            _ => f64::storage(Self::forward(f64::slice(storage, layout)?, n)),
-        };
-        Ok((values, layout.shape().clone()))
-    }
-
-    fn bwd(&self, x: &Tensor, _: &Tensor, grad: &Tensor) -> candle_core::Result<Option<Tensor>> {
-        fn run<T: Real>(grad: &Tensor, n: usize) -> candle_core::Result<Option<Tensor>> {
-            let values = with_slice::<T, _>(grad, |grad| Increasing::backward(grad, n))?;
-            T::tensor(values, grad.shape()).map(Some)
-        }
+    fn gradients<T: Real>(
+        &self,
+        [x]: [&Tensor; 1],
+        _: &Tensor,
+        grad: &Tensor,
+    ) -> candle_core::Result<[Option<Tensor>; 1]> {
         let n = x.dim(D::Minus1)?;
-        match x.dtype() {
-            DType::F32 => run::<f32>(grad, n),
-            _ => run::<f64>(grad, n),
-        }
+        let values = with_slice::<T, _>(grad, |grad| Self::backward(grad, n))?;
+        Ok([Some(T::tensor(values, grad.shape())?)])
     }
 }
 

@@ -1,4 +1,5 @@
-//! The logarithm of a sum of exponentials, over the last dimension, forward and backward in one pass each.
+//! The logarithm of a sum of exponentials over the last dimension, with its forward and its backward pass in one loop
+//! each.
 
 use super::cpu::Real;
 use super::operation::{Kernel, Operation, View, with_elements};
@@ -7,8 +8,8 @@ use super::simd::{CHUNK, chunks, dispatch};
 use crate::Result;
 use candle_core::{D, DType, Shape, Tensor};
 
-/// `ln sum_j e^{x_j}` over the last dimension, which is dropped; all minus infinity gives minus
-/// infinity, not NaN.
+/// `ln sum_j e^{x_j}` over the last dimension, which is dropped; where all x are minus infinity, so is the result, not
+/// NaN.
 ///
 /// # Errors
 /// When `x` has no dimension.
@@ -27,7 +28,7 @@ fn plain(x: &Tensor) -> Result<Tensor> {
     Ok((sum + shift)?.squeeze(D::Minus1)?)
 }
 
-/// `x`, or the finite number next to it.
+/// `x`, or the finite number nearest to it.
 #[inline(always)]
 fn finite<T: Real>(x: T) -> T {
     if x > T::max_value() {
@@ -44,7 +45,7 @@ fn larger<T: Real>(a: T, b: T) -> T {
     if b > a { b } else { a }
 }
 
-/// The largest number of a slice, in lanes side by side.
+/// The largest number of a slice, in independent lanes.
 #[inline(always)]
 fn largest<T: Real>(x: &[T]) -> T {
     const LANES: usize = 16;
@@ -85,7 +86,7 @@ impl LogSumExp {
                     for (i, out) in out.chunks_mut(rows(n)).enumerate() {
                         let start = start + i * rows(n);
                         let x = &x[start * n..(start + out.len()) * n];
-                        // Step by step, so that functions are one loop each however short the rows.
+                        // Step by step, so that each function is one loop, however short the rows.
                         let mut powers = x.to_vec();
                         let mut sums = vec![T::zero(); out.len()];
                         for (out, row) in out.iter_mut().zip(powers.chunks_exact_mut(n.max(1))) {

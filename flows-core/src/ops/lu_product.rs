@@ -8,7 +8,7 @@ use super::operation::{Kernel, Operation, View, with_elements};
 use crate::{Error, Result};
 use candle_core::{DType, Shape, Tensor};
 
-/// `L U` (n, n), of the entries beside the diagonals of L, whose diagonal is ones, and of U, both
+/// `L U` (n, n), from the off-diagonal entries of L, which has ones on its diagonal, and of U, both
 /// (n (n - 1) / 2) in the order of [`Triangle`], and U's `diagonal` (n).
 ///
 /// # Errors
@@ -22,8 +22,8 @@ pub(crate) fn lu_product(lower: &Tensor, upper: &Tensor, diagonal: &Tensor) -> R
         }
     }
     let dtype = diagonal.dtype();
-    let ours = [lower, upper, diagonal].into_iter().all(|t| t.device().is_cpu() && t.dtype() == dtype);
-    if ours && matches!(dtype, DType::F32 | DType::F64) {
+    let fits = [lower, upper, diagonal].into_iter().all(|t| t.device().is_cpu() && t.dtype() == dtype);
+    if fits && matches!(dtype, DType::F32 | DType::F64) {
         let lower = lower.contiguous()?;
         return Ok(lower.apply_op3(&upper.contiguous()?, &diagonal.contiguous()?, Operation(LuProduct))?);
     }
@@ -56,7 +56,7 @@ fn factors<T: Real>(lower: &[T], upper: &[T], diagonal: &[T]) -> [Vec<T>; 2] {
     [l, u]
 }
 
-/// Adds the entries of a matrix that lie in `columns` of each row to `sum`, one after another.
+/// Adds the entries of a matrix in `columns` of each row to `sum`, in row-major order.
 fn add_entries<T: Real>(sum: &mut [T], matrix: &[T], n: usize, columns: impl Fn(usize) -> std::ops::Range<usize>) {
     let entries = matrix.chunks(n).enumerate().flat_map(|(i, row)| &row[columns(i)]);
     sum.iter_mut().zip(entries).for_each(|(sum, &g)| *sum += g);

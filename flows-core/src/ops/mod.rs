@@ -1,4 +1,4 @@
-//! Differentiable tensor operations that candle lacks, has wrong, or does slowly.
+//! Differentiable tensor operations that candle lacks, gets wrong or does slowly.
 
 mod accumulate;
 mod activation;
@@ -20,6 +20,7 @@ mod lu_product;
 mod many;
 pub(crate) mod matmul;
 mod operation;
+mod pairs;
 mod planar;
 mod product;
 mod qr;
@@ -37,16 +38,16 @@ mod student;
 mod transformer;
 mod triangle;
 
-/// What the kernels of this crate are made of, for those of the other crates of the workspace.
+/// The building blocks of kernels, for those of the other crates of the workspace.
 pub mod kernel {
     pub use super::cpu::{Real, with_slice};
     pub use super::functions::Functions;
     pub use super::matmul::{Operand, product};
-    pub use super::operation::{Kernel, Operation, View, with_elements};
+    pub use super::operation::{Backward, Kernel, Operation, Precomputed, View, with_elements};
     pub use super::simd::dispatch;
 }
 
-/// Whether tensors can be elsewhere than on the CPU.
+/// Whether there may be tensors on other devices than the CPU.
 pub(crate) fn has_gpu() -> bool {
     candle_core::utils::cuda_is_available() || candle_core::utils::metal_is_available()
 }
@@ -73,7 +74,7 @@ pub use linalg::{
 };
 pub use log_sum_exp::log_sum_exp;
 pub(crate) use lu_product::lu_product;
-pub(crate) use many::{FurtherInputs, KnownValue};
+pub(crate) use many::{BackwardMany, Gradients, apply_many};
 pub(crate) use planar::{planar, planar_is_fused};
 pub use product::product;
 pub use qr::qr;

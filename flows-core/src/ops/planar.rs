@@ -1,13 +1,13 @@
-//! The planar map of Rezende and Mohamed (2015), forward and backward in one pass each.
+//! The planar map of Rezende and Mohamed (2015), with its forward and its backward pass in one loop each.
 //!
-//! A flow of planar maps is many tiny operations: as a composition nearly all of its time goes into their overhead.
+//! A flow of planar maps consists of many tiny operations: as a composition nearly all of its time would be overhead.
 
 use super::cpu::Real;
 use super::operation::{Kernel, Operation, View, with_elements};
 use crate::Result;
 use candle_core::{DType, Shape, Tensor};
 
-/// Whether [`planar`] can take z and a weight of the map.
+/// Whether [`planar`] works for z and a weight of the map.
 pub(crate) fn planar_is_fused(z: &Tensor, weight: &Tensor) -> bool {
     z.device().is_cpu() && matches!(z.dtype(), DType::F32 | DType::F64) && z.dtype() == weight.dtype()
 }
@@ -25,7 +25,7 @@ pub(crate) fn planar(z: &Tensor, [w, u, b]: [&Tensor; 3]) -> Result<(Tensor, Ten
 
 struct Planar;
 
-/// Below this |w|^2 is not divided by.
+/// A lower bound of |w|^2 where it is a divisor.
 const TINY: f64 = 1e-30;
 
 /// The map of one row of parameters.
@@ -42,7 +42,7 @@ struct Map<'a, T> {
     moved: Vec<T>,
 }
 
-/// The sums over rows of the gradients by w, u', b and the slope.
+/// The sums over rows of the gradients with respect to w, u', b and the slope.
 struct Sums<T> {
     w: Vec<T>,
     moved: Vec<T>,
@@ -73,7 +73,7 @@ impl<'a, T: Real> Map<'a, T> {
         (t, rest, self.slope * rest + t * t)
     }
 
-    /// Adds one row's share to the sums and sets the gradient by z.
+    /// Adds the terms of one row to the sums and writes the gradient with respect to z.
     fn backward(&self, z: &[T], gx: &[T], gl: T, gz: &mut [T], sums: &mut Sums<T>) {
         let (t, rest, det) = self.at(z);
         let inner = (dot(gx, &self.moved) + T::of(2.0) * gl * t * (T::one() - self.slope) / det) * rest;
@@ -86,7 +86,7 @@ impl<'a, T: Real> Map<'a, T> {
         sums.slope += gl * rest / det;
     }
 
-    /// The gradients by w, u and b.
+    /// The gradients with respect to w, u and b.
     fn finish(&self, sums: Sums<T>, grad: &mut [T]) {
         let dim = self.w.len();
         let norm = self.norm.max(T::of(TINY));
@@ -110,7 +110,7 @@ impl<T: Real> Sums<T> {
     }
 }
 
-/// How many rows of z go with one row of parameters of width 2 D + 1.
+/// The number of rows of z that share a row of parameters of width 2 D + 1.
 fn rows_per_map(batch: usize, parameters: usize, dim: usize) -> candle_core::Result<usize> {
     match parameters / (2 * dim + 1) {
         1 => Ok(batch),

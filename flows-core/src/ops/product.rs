@@ -1,4 +1,4 @@
-//! The product of two matrices, on the kernels that the networks use.
+//! The product of two matrices, by the kernels that the networks use.
 
 use super::accumulate::gradient;
 use super::cpu::Real;
@@ -9,7 +9,7 @@ use candle_core::{DType, Shape, Tensor};
 
 /// `a b` for a (m, k) and b (k, n).
 ///
-/// Candle's own product asks the system for its number of processors at each call, which takes
+/// candle's own product asks the system for its number of processors at each call, which takes
 /// longer than the product of small matrices.
 ///
 /// # Errors
@@ -17,13 +17,13 @@ use candle_core::{DType, Shape, Tensor};
 pub fn product(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let ((_, k), (rows, _)) = (a.dims2()?, b.dims2()?);
     if k != rows {
-        return Err(Error::shape("the right side of a product", b.dims(), format!("({k}, n)")));
+        return Err(Error::shape("the right factor of a product", b.dims(), format!("({k}, n)")));
     }
-    let ours = a.device().is_cpu() && a.dtype() == b.dtype() && matches!(a.dtype(), DType::F32 | DType::F64);
-    if ours && k > 0 {
+    let is_fused = a.device().is_cpu() && a.dtype() == b.dtype() && matches!(a.dtype(), DType::F32 | DType::F64);
+    if is_fused && k > 0 {
         return Ok(a.contiguous()?.apply_op2(&b.contiguous()?, Operation(Product))?);
     }
-    // Some devices multiply contiguous rows alone.
+    // Some devices multiply only contiguous rows.
     Ok(a.contiguous()?.matmul(&b.contiguous()?)?)
 }
 

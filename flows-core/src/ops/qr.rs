@@ -11,7 +11,7 @@ use rayon::prelude::*;
 /// `A = Q R` for A of shape (..., m, n), m >= n: Q (..., m, n) has orthonormal columns, R (..., n, n) is
 /// upper triangular with a positive diagonal.
 ///
-/// Computed in f64 and rounded once. The gradient is not finite where A has not full rank.
+/// Computed in f64 and rounded once. The gradient is not finite where A does not have full rank.
 ///
 /// # Errors
 /// When there are more columns than rows, or the type is not f32 or f64.
@@ -20,15 +20,15 @@ pub fn qr(a: &Tensor) -> Result<(Tensor, Tensor)> {
         [.., m, n] if m >= n && *n > 0 => (*m, *n),
         got => return Err(Error::shape("the matrix of qr", got, "(..., m, n) with m >= n")),
     };
-    // An operation has one result: the rows of Q, then those of R.
+    // An operation has a single result: the rows of Q, then those of R.
     let both = on_cpu(a, |a| a.apply_op1(Operation(Qr)))?;
     Ok((both.narrow(D::Minus2, 0, m)?.contiguous()?, both.narrow(D::Minus2, m, n)?.contiguous()?))
 }
 
-/// Numbers of all matrices from which on threads are woken for them.
+/// With fewer elements than this, in all matrices, a single thread is faster.
 const MANY: usize = 1 << 12;
 
-/// Calls `f` with the parts of `size` elements of `out` and their places.
+/// Calls `f` with the index of each part of `out`, of `size` elements, and the part.
 fn each(out: &mut [f64], size: usize, f: impl Fn(usize, &mut [f64]) + Sync) {
     if out.len() < MANY {
         out.chunks_exact_mut(size).enumerate().for_each(|(i, out)| f(i, out));
@@ -60,7 +60,7 @@ impl Kernel<1> for Qr {
             let (q, r) = (factors.compute_thin_Q(), factors.thin_R());
             for (e, out) in out.iter_mut().enumerate() {
                 let (i, j) = (e / n, e % n);
-                // The signs of the diagonal are the algorithm's choice.
+                // The algorithm's signs are changed so that R's diagonal is positive.
                 *out = match i.checked_sub(m) {
                     None => q[(i, j)] * r[(j, j)].signum(),
                     Some(i) if i <= j => r[(i, j)] * r[(i, i)].signum(),

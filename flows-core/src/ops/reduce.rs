@@ -1,4 +1,4 @@
-//! Sums over one dimension at the speed of memory, accumulated in f64.
+//! Sums over one dimension, accumulated in f64, at the speed of memory.
 
 use super::cpu::Real;
 use super::operation::{Kernel, Operation, View};
@@ -47,7 +47,7 @@ fn is_fused(x: &Tensor) -> bool {
     x.device().is_cpu() && matches!(x.dtype(), DType::F32 | DType::F64)
 }
 
-/// The numbers that one task adds up, a matter of ten microseconds.
+/// The numbers that one task adds, which takes about ten microseconds.
 const CHUNK: usize = 1 << 16;
 
 /// The sum over one dimension, times a number.
@@ -57,7 +57,7 @@ struct Sum {
 }
 
 impl Sum {
-    /// The products of the dimensions before, at and after the one that is summed over.
+    /// The number of elements before, along and after the dimension that is summed over.
     fn sizes(&self, dims: &[usize]) -> [usize; 3] {
         [&dims[..self.dim], &dims[self.dim..=self.dim], &dims[self.dim + 1..]].map(|part| part.iter().product())
     }
@@ -107,10 +107,10 @@ impl Sum {
     }
 }
 
-/// The sum of a slice, in sums side by side that the compiler turns into vector instructions.
+/// The sum of a slice, in independent lanes that the compiler turns into vector instructions.
 #[inline(always)]
 pub(super) fn total<T: Real>(x: &[T]) -> f64 {
-    // Enough to hide how long an addition takes.
+    // Enough to hide the latency of an addition.
     const LANES: usize = 32;
     let (parts, rest) = x.as_chunks::<LANES>();
     let mut total = rest.iter().map(|x| x.wide()).sum();
@@ -121,7 +121,7 @@ pub(super) fn total<T: Real>(x: &[T]) -> f64 {
                 *lane += x.wide();
             }
         }
-        // By halves: one after another they would wait for each other.
+        // By halves: one after another, each addition would wait for the one before.
         for half in [16, 8, 4, 2, 1] {
             let (low, high) = lanes.split_at_mut(half);
             low.iter_mut().zip(high).for_each(|(low, high)| *low += *high);
@@ -149,7 +149,7 @@ impl Kernel<1> for Sum {
     ) -> candle_core::Result<[Option<Tensor>; 1]> {
         let grad = if self.scale == 1.0 { grad.clone() } else { (grad * self.scale)? };
         let grad = grad.unsqueeze(self.dim)?.broadcast_as(x.shape())?;
-        // candle adds what is repeated as a whole, or number by number, without a copy.
+        // candle adds such a broadcast tensor without a copy if it repeats a whole block or single numbers.
         let [outer, _, inner] = self.sizes(x.dims());
         Ok([Some(if outer == 1 || inner == 1 { grad } else { grad.contiguous()? })])
     }
@@ -197,8 +197,8 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_lost_and_nothing_is_empty() -> Result<()> {
-        // 2^24 + 1 is not a number of f32.
+    fn sums_are_exact_and_may_be_empty() -> Result<()> {
+        // f32 cannot represent 2^24 + 1.
         let mut values = vec![1f32; 4097];
         values[0] = 16_777_216.0;
         values[4096] = -16_777_216.0;

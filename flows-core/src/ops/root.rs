@@ -1,24 +1,29 @@
 //! Roots of increasing functions of one number, many at once.
+//!
+//! Three searches do not go through [`increasing_root`]. Those of the sigmoid mixture and of
+//! [`numerical_inverse`](crate::bijectors::univariate::numerical_inverse) evaluate their function at many points at
+//! once, in vector registers and on tensors. Those for quantiles need no bracket: Newton's method converges from one
+//! side there.
 
 use rayon::prelude::*;
 
-/// Evaluations a root may take; Newton needs a handful, and bisection alone about sixty.
+/// Evaluations for a root at most; Newton's method needs a handful, and bisection alone about sixty.
 const EVALUATIONS: usize = 128;
-/// Roots that one thread takes at a time.
+/// Roots that one task finds.
 const CHUNK: usize = 256;
 
-/// The root x of `f(i, x) = 0` in each bracket, `f` giving the value and the derivative of an
+/// The root x of `f(i, x) = 0` in each bracket i, where `f` returns the value and the derivative of an
 /// increasing function.
 ///
-/// Newton's method kept inside of the bracket, with bisection where its steps do not halve, until
-/// the step is below the last digit. A NaN, in a bracket or from `f`, gives NaN for its root alone.
-/// If there is no root in a bracket, the result is its end on the root's side, but for rounding.
+/// Newton's method, kept inside the bracket, with bisection where a step is more than half the last one, until
+/// the step is below rounding. A NaN, in a bracket or from `f`, makes only its own root NaN.
+/// If there is no root in a bracket, the result is, up to rounding, the end of the bracket on the root's side.
 pub fn increasing_roots(brackets: &[(f64, f64)], f: impl Fn(usize, f64) -> (f64, f64) + Sync) -> Vec<f64> {
     let solve = |(i, &bracket): (usize, &(f64, f64))| increasing_root(bracket, |x| f(i, x));
     brackets.par_iter().with_min_len(CHUNK).enumerate().map(solve).collect()
 }
 
-/// One root, as [`increasing_roots`] finds it; a derivative of 0 asks for bisection.
+/// One root, as [`increasing_roots`] finds it; where `f` returns a derivative of 0, the step is a bisection.
 pub(crate) fn increasing_root((mut low, mut high): (f64, f64), f: impl Fn(f64) -> (f64, f64)) -> f64 {
     let mut x = 0.5 * low + 0.5 * high;
     let mut last = high - low;

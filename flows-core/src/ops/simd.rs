@@ -1,4 +1,4 @@
-//! Loops compiled for the vector instructions that the machine turns out to have.
+//! Loops compiled for several sets of vector instructions, of which one is chosen at run time.
 
 use super::cpu::Real;
 use crate::{Error, Result};
@@ -7,16 +7,16 @@ use std::env;
 use std::mem::MaybeUninit;
 use std::sync::LazyLock;
 
-/// The environment variable that names the vector instructions to take.
+/// The environment variable that names the vector instructions to use.
 const VARIABLE: &str = "FLOWS_SIMD";
 
-/// Which vector instructions the kernels of this workspace are made of.
+/// The vector instructions that the kernels of this workspace use.
 ///
-/// The environment variable `FLOWS_SIMD`, read once, names others than the widest that the processor has: `avx512`,
-/// `avx2`, `neon` or `plain`. It is for tests and measurements; results are the same to the bit.
+/// By default they are the widest that the processor has. The environment variable `FLOWS_SIMD`, read once, names
+/// others: `avx512`, `avx2`, `neon` or `plain`. It is for tests and measurements; results are the same to the bit.
 ///
-/// Matrix products are not under its rule: gemm (behind candle's products and convolutions) and faer (behind
-/// [`product`](super::kernel::product)) look for vector instructions themselves, and candle's own element-wise
+/// It does not affect matrix products: gemm (behind candle's products and convolutions) and faer (behind
+/// [`product`](super::kernel::product)) choose their vector instructions themselves. candle's own element-wise
 /// operations are compiled for those of the target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Simd {
@@ -26,14 +26,14 @@ pub enum Simd {
     Avx2,
     /// NEON, on 64-bit ARM, where every processor has it.
     Neon,
-    /// What the target has at least: SSE2 on x86-64.
+    /// Those that every processor of the target has: SSE2 on x86-64.
     Plain,
 }
 
 impl Simd {
     const ALL: [Self; 4] = [Self::Avx512, Self::Avx2, Self::Neon, Self::Plain];
 
-    /// The instructions that kernels use: the widest of the processor, or those that `FLOWS_SIMD` names.
+    /// The instructions that kernels use: the widest that the processor has, or those that `FLOWS_SIMD` names.
     ///
     /// ```
     /// use flows_core::ops::Simd;
@@ -42,8 +42,8 @@ impl Simd {
     /// ```
     ///
     /// # Errors
-    /// When `FLOWS_SIMD` names none, or some that the processor has not. Programs end with this error; kernels, which
-    /// cannot, warn on standard error, once, and take the widest.
+    /// When `FLOWS_SIMD` is not one of the names, or the processor lacks the instructions. Programs end with this
+    /// error; kernels, which cannot, warn once on standard error and use the widest.
     pub fn chosen() -> Result<Self> {
         static CHOSEN: LazyLock<std::result::Result<Simd, String>> = LazyLock::new(|| match env::var_os(VARIABLE) {
             None => Ok(Simd::widest()),
@@ -52,12 +52,12 @@ impl Simd {
         CHOSEN.clone().map_err(Error::Config)
     }
 
-    /// What the processor has, from the widest on.
+    /// The instructions that the processor has, the widest first.
     pub fn available() -> Vec<Self> {
         Self::ALL.into_iter().filter(|simd| simd.is_available()).collect()
     }
 
-    /// The name, as `FLOWS_SIMD` takes it.
+    /// The name that `FLOWS_SIMD` takes.
     pub fn name(self) -> &'static str {
         match self {
             Self::Avx512 => "avx512",
@@ -75,10 +75,10 @@ impl Simd {
         let names = Self::available().iter().map(|simd| simd.name()).collect::<Vec<_>>().join(", ");
         let why = match Self::ALL.into_iter().find(|simd| simd.name() == name) {
             Some(simd) if simd.is_available() => return Ok(simd),
-            Some(_) => "this processor has no such instructions",
-            None => "there are none of this name",
+            Some(_) => "this processor does not have these instructions",
+            None => "no instructions have this name",
         };
-        Err(Error::Config(format!("{VARIABLE}={name}: {why}; unset it, or take one of {names}")))
+        Err(Error::Config(format!("{VARIABLE}={name}: {why}; unset it, or choose one of {names}")))
     }
 
     #[cfg(target_arch = "x86_64")]
@@ -99,12 +99,12 @@ impl Simd {
         match self {
             Self::Avx512 | Self::Avx2 => false,
             Self::Neon => cfg!(target_feature = "neon"),
-            // Where NEON is the least, there is nothing below it.
+            // Where every processor has NEON, there is nothing below it.
             Self::Plain => !cfg!(target_feature = "neon"),
         }
     }
 
-    /// What [`dispatch`] takes.
+    /// The instructions that [`dispatch`] uses.
     #[inline]
     fn in_use() -> Self {
         static IN_USE: LazyLock<Simd> = LazyLock::new(|| {
@@ -123,7 +123,7 @@ impl Simd {
     #[inline]
     unsafe fn run<R>(self, f: impl FnOnce() -> R) -> R {
         match self {
-            // SAFETY: the caller vouches for what the functions are compiled for.
+            // SAFETY: the processor has the instructions, as the caller guarantees.
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => unsafe { avx512(f) },
             #[cfg(target_arch = "x86_64")]
@@ -133,14 +133,15 @@ impl Simd {
     }
 }
 
-/// Runs `f`, whose loops are compiled for AVX-512, for AVX2 and for the least the target has, and
-/// taken in the form that [`Simd::chosen`] says.
+/// Runs `f`, whose loops are compiled three times, for AVX-512, for AVX2 and for every processor of the target, in the
+/// form for the instructions that [`Simd::chosen`] returns.
 ///
-/// `f` and all that it calls must be inlined for that: write `#[inline(always)]` before closures and
-/// functions, and `for` loops, not `for_each`. The result is the same to the bit in all three, since Rust never contracts `a * b + c`.
+/// This requires that `f` and everything it calls are inlined: write `#[inline(always)]` before closures and
+/// functions, and `for` loops, not `for_each`. The result is the same to the bit in all three, because Rust never
+/// contracts `a * b + c`.
 #[inline]
 pub fn dispatch<R>(f: impl FnOnce() -> R) -> R {
-    // SAFETY: `widest` and `named`, of which it comes, have asked the processor.
+    // SAFETY: the choice is made by `widest` or `named`, which check what the processor has.
     unsafe { Simd::in_use().run(f) }
 }
 
@@ -158,7 +159,7 @@ fn avx2<R>(f: impl FnOnce() -> R) -> R {
     f()
 }
 
-/// The elements that one task works on: enough to pay for it, few enough for the first-level cache.
+/// The elements that one task works on: enough to be worth a task, few enough for the first-level cache.
 pub(crate) const CHUNK: usize = 8192;
 
 /// `f` of every element, in vector registers and on all threads.
@@ -180,7 +181,7 @@ pub(crate) fn map<T: Real>(x: &[T], f: impl Fn(T) -> T + Copy + Sync) -> Vec<T> 
     })
 }
 
-/// The same in place.
+/// [`map`] in place.
 #[inline]
 pub(crate) fn map_in_place<T: Real>(x: &mut [T], f: impl Fn(T) -> T + Sync) {
     chunks(x, CHUNK, &|_, x: &mut [T]| {
@@ -213,7 +214,7 @@ pub(crate) fn zip_map<T: Real>(a: &[T], b: &[T], f: impl Fn(T, T) -> T + Copy + 
     })
 }
 
-/// The same in the place of the first.
+/// [`zip_map`] in the place of the first slice.
 #[inline]
 pub(crate) fn zip_map_in_place<T: Real>(a: &mut [T], b: &[T], f: impl Fn(T, T) -> T + Sync) {
     chunks(a, CHUNK, &|start, a: &mut [T]| {
@@ -228,30 +229,31 @@ pub(crate) fn zip_map_in_place<T: Real>(a: &mut [T], b: &[T], f: impl Fn(T, T) -
     });
 }
 
-/// The `len` elements that `write` writes, all of each part: memory is not cleared first, which one thread would do.
+/// The `len` elements that `write` writes, which must write all of each part. The memory is not cleared first, which
+/// would be done by one thread.
 fn written<T: Real>(len: usize, write: &(dyn Fn(usize, &mut [MaybeUninit<T>]) + Sync)) -> Vec<T> {
     let mut out = Vec::with_capacity(len);
     chunks(&mut out.spare_capacity_mut()[..len], CHUNK, write);
-    // SAFETY: the parts are all of the first `len` elements, for which there is room, and the functions above write
-    // each element of a part: their loops go over slices of its length.
+    // SAFETY: the parts make up the first `len` elements, for which there is room, and the functions above write
+    // each element of a part: their loops run over slices of its length.
     unsafe { out.set_len(len) };
     out
 }
 
-/// The `len` elements that `write` writes, of which it returns how many it has written, each once: memory is not cleared
-/// first, which one thread would do.
+/// The `len` elements that `write` writes, each of them once; it returns how many it has written. The memory is not
+/// cleared first, which would be done by one thread.
 pub(crate) fn filled<T: Real>(len: usize, write: impl FnOnce(&mut [MaybeUninit<T>]) -> usize) -> Vec<T> {
     let mut out = Vec::with_capacity(len);
-    assert_eq!(write(&mut out.spare_capacity_mut()[..len]), len, "an operation left out a part of its result");
-    // SAFETY: as many different elements as there are have been written.
+    assert_eq!(write(&mut out.spare_capacity_mut()[..len]), len, "an operation did not write all of its result");
+    // SAFETY: `len` different elements have been written, which is all of them.
     unsafe { out.set_len(len) };
     out
 }
 
-/// Calls `f` with the parts of `out`, of `size` elements, and where they begin, on all threads; the
-/// parts are the same for any number of threads.
+/// Calls `f` with the start of each part of `out`, of `size` elements, and the part, on all threads; the parts do not
+/// depend on the number of threads.
 pub(crate) fn chunks<T: Send>(out: &mut [T], size: usize, f: &(dyn Fn(usize, &mut [T]) + Sync)) {
-    // Four parts are not worth waking another thread.
+    // Four parts or fewer are not worth waking another thread.
     if out.len() <= 4 * size {
         return f(0, out);
     }
@@ -264,7 +266,7 @@ mod tests {
     use std::process::Command;
 
     #[test]
-    fn names_that_are_not_there_are_errors() {
+    fn names_that_are_not_available_are_errors() {
         let available = Simd::available();
         assert_eq!(available.first(), Some(&Simd::widest()));
         for simd in Simd::ALL {
@@ -273,13 +275,13 @@ mod tests {
                 Err(error) => {
                     let said = error.to_string();
                     let names = available.iter().all(|simd| said.contains(simd.name()));
-                    assert!(!available.contains(&simd) && names && said.contains("this processor"), "{said}");
+                    assert!(!available.contains(&simd) && names && said.contains("this processor does not"), "{said}");
                 }
             }
         }
         for name in ["", "AVX2", "sse"] {
             let error = Simd::named(name).unwrap_err().to_string();
-            assert!(error.starts_with(&format!("FLOWS_SIMD={name}: there are none")), "{error}");
+            assert!(error.starts_with(&format!("FLOWS_SIMD={name}: no instructions have this name")), "{error}");
         }
     }
 
@@ -296,7 +298,7 @@ mod tests {
         }
         let run = |simd: Simd| {
             let (mut of_x, mut of_single) = (vec![0.0; x.len()], vec![0.0; x.len()]);
-            // SAFETY: only what is available is run.
+            // SAFETY: the instructions are available.
             unsafe {
                 simd.run(
                     #[inline(always)]
@@ -309,11 +311,11 @@ mod tests {
             let bits = of_x.into_iter().map(f64::to_bits);
             bits.chain(of_single.into_iter().map(|y| u64::from(y.to_bits()))).collect::<Vec<_>>()
         };
-        let plain = run(*Simd::available().last().expect("there is one"));
+        let plain = run(*Simd::available().last().expect("one is always available"));
         assert!(Simd::available().into_iter().all(|simd| run(simd) == plain));
     }
 
-    /// The tests of operations once more, in a process of its own for each path below the widest.
+    /// Runs the tests of operations again for every set of instructions but the widest, in a process each.
     #[test]
     fn operations_pass_on_every_path() {
         let this = env::current_exe().expect("the tests' own program");
@@ -326,7 +328,7 @@ mod tests {
         }
     }
 
-    /// What this process takes, for the test below to read.
+    /// Prints what this process uses, for the test below.
     #[test]
     fn path() {
         dispatch(|| ());

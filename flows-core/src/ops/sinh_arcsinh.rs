@@ -1,29 +1,26 @@
-//! The sinh-arcsinh transformer: value and log-derivative in one pass, backward in another.
+//! The sinh-arcsinh transformer: value and log-derivative in one pass, the backward pass in another.
 
-use super::affine::{chunk, expand};
 use super::cpu::Real;
-use super::simd::dispatch;
 use super::transformer::{Transformer, transform};
-use super::{Direction, softplus, tanh};
+use super::{Direction, pairs, softplus, tanh};
 use crate::Result;
 use candle_core::{DType, Tensor};
-use rayon::prelude::*;
 use std::f64::consts::LN_2;
 
-/// What bounds the parameters.
+/// The bounds of the parameters.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SinhArcsinh {
-    /// The skew is its raw value up to this number, and at most twice as large.
+    /// The skew is its raw value up to this bound, and at most twice as large.
     pub(crate) skew: f64,
-    /// The logarithm t of the weight of the tails is `b tanh(raw / b)`, b being this number.
+    /// The logarithm t of the weight of the tails is `b tanh(raw / b)`, b being this bound.
     pub(crate) log_weight: f64,
 }
 
 /// `x = sinh((asinh(z) + s) e^t)`, or its inverse, of x (B, N), and its log-derivative; parameters (B, N, 2) or
 /// (1, N, 2) are raw skews and raw weights.
 ///
-/// A result so large that its gradient may be beyond all numbers is kept at the bound, with log-derivative minus
-/// infinity and no gradient.
+/// A value so large that its gradient could overflow is replaced by the bound, with log-derivative minus infinity and a
+/// gradient of 0.
 ///
 /// # Errors
 /// When shapes do not agree.
@@ -42,10 +39,10 @@ struct Kernel {
     direction: Direction,
 }
 
-/// `e^8.7` is more than a value's derivative by the weight is times the value.
+/// The derivative of a value with respect to the weight is less than `e^8.7` times the value.
 const MARGIN: f64 = 8.7;
 
-/// s and t with their derivatives by the raw parameters.
+/// s and t with their derivatives with respect to the raw parameters.
 #[derive(Clone, Copy)]
 struct Parts {
     skew: f64,
@@ -54,10 +51,10 @@ struct Parts {
     log_weight_slope: f64,
 }
 
-/// An element's way through the map.
+/// The steps of the map for one element.
 #[derive(Clone, Copy)]
 struct Path {
-    /// asinh of what was given, and `sqrt(1 + v^2)`, its cosh.
+    /// asinh of the input v, and `sqrt(1 + v^2)`, its cosh.
     inner: f64,
     root: f64,
     /// The argument of the sinh.
@@ -78,8 +75,8 @@ fn sinh<T: Real>(u: f64) -> (f64, f64, f64) {
 
 impl SinhArcsinh {
     #[inline(always)]
-    fn parts<T: Real>(self, raw: &[T]) -> Parts {
-        let (skew, weight) = (raw[0].wide(), raw[1].wide());
+    fn parts<T: Real>(self, raw: [T; 2]) -> Parts {
+        let [skew, weight] = raw.map(T::wide);
         let near = if skew > self.skew { self.skew } else { skew };
         let near = if near < -self.skew { -self.skew } else { near };
         let far = T::of((skew - near) / self.skew).fast_tanh().wide();
@@ -119,7 +116,7 @@ impl Kernel {
         Path { inner, root, outer, cosh, value, log }
     }
 
-    /// The gradients by what was given and by both raw parameters.
+    /// The gradients with respect to the input and both raw parameters.
     #[inline(always)]
     fn gradient<T: Real>(self, v: f64, parts: Parts, most: f64, [gvalue, glog]: [f64; 2]) -> [f64; 3] {
         let Path { inner, root, outer, cosh, value, log } = self.path::<T>(v, parts, most);
@@ -136,7 +133,7 @@ impl Kernel {
                 (by_outer * weight, -by_outer, -by_outer * inner * weight - glog)
             }
         };
-        // The logarithm of the root has derivative v / root by the asinh.
+        // The derivative of ln(root) with respect to asinh(v) is v / root.
         let by_v = by_inner / root - glog * (v / root) / root;
         let gradients = [by_v, by_skew * parts.skew_slope, by_weight * parts.log_weight_slope];
         gradients.map(|g| if refused { 0.0 } else { g })
@@ -152,58 +149,30 @@ impl Transformer for Kernel {
 
     fn evaluate<T: Real>(&self, x: &[T], parameters: &[T]) -> Vec<T> {
         let (kernel, most) = (*self, Self::most::<T>());
-        let size = chunk(x.len(), parameters.len());
-        let repeated =
-            if parameters.len() < 2 * x.len() { parameters.repeat(2 * size / parameters.len()) } else { vec![] };
-        let mut packed = vec![T::zero(); 2 * x.len()];
-        let (values, logs) = packed.split_at_mut(x.len());
-        let chunks = x.par_chunks(size).zip(values.par_chunks_mut(size)).zip(logs.par_chunks_mut(size));
-        chunks.enumerate().for_each(|(i, ((x, values), logs))| {
-            let parameters = expand(parameters, &repeated, i * size, x.len());
-            dispatch(
-                #[inline(always)]
-                || {
-                    for (((&x, p), value), log) in x.iter().zip(parameters.chunks_exact(2)).zip(values).zip(logs) {
-                        let path = kernel.path::<T>(x.wide(), kernel.bounds.parts(p), most);
-                        (*value, *log) = (T::of(path.value), T::of(path.log));
-                    }
-                },
-            );
-        });
-        packed
+        pairs::evaluate(
+            x,
+            parameters,
+            #[inline(always)]
+            move |x: T, pair| {
+                let path = kernel.path::<T>(x.wide(), kernel.bounds.parts(pair), most);
+                (T::of(path.value), T::of(path.log))
+            },
+            |_| (),
+        )
     }
 
     fn gradients<T: Real>(&self, x: &[T], parameters: &[T], _: &[T], grad: &[T]) -> (Vec<T>, Vec<T>) {
         let (kernel, most) = (*self, Self::most::<T>());
-        let size = chunk(x.len(), parameters.len());
-        let repeated =
-            if parameters.len() < 2 * x.len() { parameters.repeat(2 * size / parameters.len()) } else { vec![] };
-        let (gvalues, glogs) = grad.split_at(x.len());
-        let (mut gx, mut gp) = (vec![T::zero(); x.len()], vec![T::zero(); 2 * x.len()]);
-        let inputs = x.par_chunks(size).zip(gvalues.par_chunks(size)).zip(glogs.par_chunks(size));
-        let chunks = inputs.zip(gx.par_chunks_mut(size)).zip(gp.par_chunks_mut(2 * size));
-        chunks.enumerate().for_each(|(i, ((((x, gvalues), glogs), gx), gp))| {
-            let parameters = expand(parameters, &repeated, i * size, x.len());
-            dispatch(
-                #[inline(always)]
-                || {
-                    let inputs = x.iter().zip(parameters.chunks_exact(2)).zip(gvalues).zip(glogs);
-                    for ((((x, p), gvalue), glog), (gx, gp)) in inputs.zip(gx.iter_mut().zip(gp.chunks_exact_mut(2))) {
-                        let weights = [gvalue.wide(), glog.wide()];
-                        let g = kernel.gradient::<T>(x.wide(), kernel.bounds.parts(p), most, weights);
-                        (*gx, gp[0], gp[1]) = (T::of(g[0]), T::of(g[1]), T::of(g[2]));
-                    }
-                },
-            );
-        });
-        if parameters.len() == gp.len() {
-            return (gx, gp);
-        }
-        let mut sum = vec![T::zero(); parameters.len()];
-        for row in gp.chunks_exact(parameters.len()) {
-            sum.iter_mut().zip(row).for_each(|(sum, &g)| *sum += g);
-        }
-        (gx, sum)
+        pairs::gradients(
+            x,
+            parameters,
+            grad,
+            #[inline(always)]
+            move |x: T, pair, grads: [T; 2]| {
+                kernel.gradient::<T>(x.wide(), kernel.bounds.parts(pair), most, grads.map(T::wide)).map(T::of)
+            },
+            |_| (),
+        )
     }
 
     fn plain(&self, x: &Tensor, parameters: &Tensor) -> Result<(Tensor, Tensor)> {
@@ -226,7 +195,7 @@ impl Transformer for Kernel {
     }
 }
 
-/// 1 where v is not negative, -1 elsewhere, and |v| with the gradient of the one side or the other.
+/// 1 where v is not negative, -1 elsewhere; and |v|, with a one-sided gradient at 0.
 fn sign_and_size(v: &Tensor) -> Result<(Tensor, Tensor)> {
     let sign = v.ge(0.0)?.to_dtype(v.dtype())?.affine(2.0, -1.0)?;
     let size = (v * &sign)?;
@@ -275,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_those_of_the_functions() -> Result<()> {
+    fn values_agree_with_the_standard_library() -> Result<()> {
         let z = [-1e300f64, -1e30, -6.0, -1e-9, 0.0, 1e-300, 0.4, 3.0, 1e8];
         for (skew, raw) in [(0.0, 0.0), (1.5, 0.3), (-4.0, -1.0), (9.0, -0.5), (1e9, 3.0)] {
             let t = 2.0 * (raw / 2.0f64).tanh();
@@ -298,7 +267,7 @@ mod tests {
                 assert!((log[i] - want).abs() < 1e-12 * want.abs().max(1.0), "{z} {skew} {raw}: {} {want}", log[i]);
             }
         }
-        // Within 6 all is finite in f32, whatever the parameters.
+        // For |z| <= 6 everything is finite in f32, whatever the parameters.
         let z = Tensor::new(&[[-6f32, 6.0], [6.0, -6.0]], &Device::Cpu)?;
         let raw = Tensor::new(&[[[-1e9f32, 1e9], [1e9, 1e9]], [[1e9, -1e9], [-1e9, 1e9]]], &Device::Cpu)?;
         let (x, log) = sinh_arcsinh(&z, &raw, BOUNDS, Direction::Forward)?;

@@ -1,17 +1,17 @@
-//! How large a tensor may be.
+//! Limits on the size of tensors.
 
 use crate::{Error, Result};
 
-/// The most elements of a tensor, and of the weights of a model together: 4 GiB in f32.
+/// The largest number of elements of a tensor, and of all weights of a model together: 4 GiB in f32.
 pub(crate) const MOST: usize = 1 << 30;
 
-/// The widest that a layer may be: what is made for each of its units, and of a batch, is small then.
+/// The largest width of a layer, so that vectors of one number for each unit stay small.
 pub(crate) const WIDEST: usize = 1 << 24;
 
-/// Passes unless a layer of this width is a mistyped setting.
+/// Checks the width of a layer, given as a product: a width that is far too large comes from a mistyped setting.
 ///
 /// # Errors
-/// When it is wider than [`WIDEST`], or so wide that its width is no number.
+/// When it is larger than [`WIDEST`].
 pub(crate) fn check_width(what: &str, factors: &[usize]) -> Result<()> {
     let width = factors.iter().map(|n| *n as f64).product::<f64>();
     if width > WIDEST as f64 {
@@ -20,7 +20,7 @@ pub(crate) fn check_width(what: &str, factors: &[usize]) -> Result<()> {
     Ok(())
 }
 
-/// The number of elements of a tensor of this shape, which may have been asked for by a mistyped setting.
+/// The number of elements of a tensor of this shape, which may come from a mistyped setting.
 ///
 /// # Errors
 /// When there are more than [`MOST`].

@@ -1,6 +1,6 @@
 //! Special functions of densities: the log-gamma function and the normal distribution function.
 //!
-//! All are evaluated in f64 on the CPU, wherever their argument is, and rounded to its type: they
+//! All are evaluated in f64 on the CPU, whatever the argument's device and type, and the result is converted back: they
 //! are meant for parameters and bounds, not for the hot path.
 
 use super::cpu::Real;
@@ -19,7 +19,7 @@ pub fn lgamma(x: &Tensor) -> Result<Tensor> {
     apply(x, Function::LogGamma)
 }
 
-/// `d/dx ln Gamma(x)` for x > 0 (NaN elsewhere), element by element; it has no gradient itself.
+/// `d/dx ln Gamma(x)` for x > 0 (NaN elsewhere), element by element; it is not differentiable itself.
 ///
 /// # Errors
 /// When `x` is not of a floating type.
@@ -28,7 +28,7 @@ pub fn digamma(x: &Tensor) -> Result<Tensor> {
 }
 
 /// `ln Phi(x)`, Phi being the distribution function of the standard normal, element by element;
-/// exact to rounding in both tails.
+/// exact up to rounding in both tails.
 ///
 /// # Errors
 /// When `x` is not of a floating type.
@@ -52,12 +52,12 @@ pub fn ndtr(x: &Tensor) -> Result<Tensor> {
     exp(&log_ndtr(x)?)
 }
 
-/// The quantile of the standard normal at p of (0, 1), element by element.
+/// The quantile of the standard normal at p in (0, 1), element by element.
 ///
 /// # Errors
 /// When `p` is not of a floating type.
 pub fn ndtri(p: &Tensor) -> Result<Tensor> {
-    // The logarithm in f64 as well: in f32 it would lose the upper tail.
+    // The logarithm in f64: in f32 it would lose the upper tail.
     let exact = p.to_device(&Device::Cpu)?.to_dtype(DType::F64)?;
     Ok(ndtri_exp(&exact.log()?)?.to_dtype(p.dtype())?.to_device(p.device())?)
 }
@@ -97,7 +97,7 @@ impl Kernel<1> for Function {
         grad: &Tensor,
     ) -> candle_core::Result<[Option<Tensor>; 1]> {
         let at = |x: &Tensor, function| x.contiguous()?.apply_op1_no_bwd(&Operation(function));
-        // Phi(x) / phi(x) is Mills' ratio at -x; its logarithm's derivative never cancels.
+        // Phi(x) / phi(x) is Mills' ratio at -x, which is computed without cancellation.
         let slope = match self {
             Self::LogGamma => at(x, Self::Digamma)?,
             Self::LogNdtr => at(&x.neg()?, Self::Mills)?.recip()?,
@@ -108,10 +108,10 @@ impl Kernel<1> for Function {
     }
 }
 
-/// Where Stirling's series with the terms below is exact to rounding.
+/// From here on, Stirling's series with the terms below is exact up to rounding.
 const STIRLING: f64 = 10.0;
 
-/// Stirling's series after raising the argument to at least 10 by `Gamma(x + 1) = x Gamma(x)`.
+/// Stirling's series, after `Gamma(x + 1) = x Gamma(x)` has raised the argument to at least 10.
 pub(super) fn log_gamma(x: f64) -> f64 {
     if x.is_nan() || x <= 0.0 {
         return f64::NAN;
@@ -130,7 +130,7 @@ pub(super) fn log_gamma(x: f64) -> f64 {
     (x - 0.5) * x.ln() - x + 0.5 * (2.0 * PI).ln() + series / x - product.ln()
 }
 
-/// The derivative of Stirling's series, raised in the same way.
+/// The derivative of Stirling's series, with the argument raised in the same way.
 fn digamma_at(x: f64) -> f64 {
     if x.is_nan() || x <= 0.0 {
         return f64::NAN;
@@ -147,7 +147,7 @@ fn digamma_at(x: f64) -> f64 {
     x.ln() - 0.5 / x - series - sum
 }
 
-/// Beyond this many standard deviations the continued fraction is exact and erfc not needed.
+/// From this many standard deviations on, the continued fraction is exact up to rounding.
 const FAR: f64 = 10.0;
 
 /// Mills' ratio `(1 - Phi(x)) / phi(x)`.
@@ -169,7 +169,7 @@ fn log_phi(x: f64) -> f64 {
     }
 }
 
-/// A first guess, then Newton's method, which cannot fail on the concave `ln Phi`.
+/// A first guess, then Newton's method, which converges without a bracket because `ln Phi` is concave.
 fn log_phi_inverse(y: f64) -> f64 {
     if y.is_nan() || y > 0.0 {
         return f64::NAN;

@@ -1,4 +1,4 @@
-//! Products with weights that are masked by degrees, at the price of what the mask keeps.
+//! Matrix products with weights that are masked by degrees, at the cost of the entries that the mask keeps.
 
 use super::cpu::Real;
 use super::matmul::{PARALLEL, add_product_of};
@@ -9,33 +9,33 @@ use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::OnceLock;
 
-/// Which entries of a weight (outputs, inputs) are kept: those whose input has a degree below the
+/// A mask that keeps the entries of a weight (outputs, inputs) whose input has a degree below the
 /// output's limit.
 ///
-/// Products run over blocks of neighbouring outputs. Where the inputs are sorted by degree, a block
-/// reads a leading part of them, and only the end of that part, which some of the block's outputs
-/// must not see, is copied with zeros in it.
+/// Products run over blocks of adjacent outputs. Where the inputs are sorted by degree, a block
+/// reads a leading part of them, and only the end of that part, which is masked for some of the block's outputs,
+/// is copied with zeros in it.
 #[derive(Debug)]
 pub(crate) struct Staircase {
     degrees: Vec<usize>,
     limits: Vec<usize>,
-    /// How many inputs each output sees, if these are the leading ones.
+    /// The number of inputs that each output sees, if these are the leading ones.
     counts: Option<Vec<usize>>,
     blocks: Vec<Block>,
     mask: OnceLock<Tensor>,
 }
 
-/// Neighbouring outputs and the inputs they see.
+/// Adjacent outputs and the inputs they see.
 #[derive(Debug)]
 struct Block {
     outputs: Range<usize>,
     /// All of the outputs see the inputs before this one.
     all: usize,
-    /// None of the outputs sees this input or one behind it.
+    /// None of the outputs sees this input or one after it.
     any: usize,
 }
 
-/// Outputs of a block, more or less.
+/// About as many outputs make a block.
 const BLOCK: usize = 64;
 
 impl Staircase {
@@ -56,7 +56,7 @@ impl Staircase {
         Self { degrees, limits, counts, blocks, mask: OnceLock::new() }
     }
 
-    /// How many inputs have a degree below `limit`; where they are sorted, the leading ones.
+    /// The number of inputs of a degree below `limit`; where inputs are sorted, these are the leading ones.
     pub(crate) fn visible(&self, limit: usize) -> usize {
         self.degrees.iter().filter(|&&degree| degree < limit).count()
     }
@@ -85,7 +85,7 @@ impl Staircase {
         self.limits.len()
     }
 
-    /// Rows of the batch that one task takes; it does not depend on the number of threads.
+    /// Rows of the batch that one task takes, whatever the number of threads.
     fn rows(&self, batch: usize) -> usize {
         let kept: usize = self.blocks.iter().map(|b| b.outputs.len() * b.any).sum();
         if batch * kept < PARALLEL { batch.max(1) } else { batch.div_ceil(4).next_multiple_of(16) }
@@ -110,7 +110,7 @@ impl Staircase {
         self.blocks.iter().map(edge).collect()
     }
 
-    /// For every block: its weight over the inputs that all of its outputs see, and its edge.
+    /// Every block with its weight over the inputs that all of its outputs see, and its edge.
     fn parts<'a, T: Real>(
         &'a self,
         weight: &'a [T],
@@ -184,7 +184,7 @@ impl Staircase {
     }
 }
 
-/// Does `work` for every part, on all threads or on this one.
+/// Calls `work` for every part, on all threads or on this one.
 fn in_parts<P: Send>(parallel: bool, parts: Vec<P>, work: impl Fn(P) + Sync + Send) {
     if parallel {
         parts.into_par_iter().for_each(work);

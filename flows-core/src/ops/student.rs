@@ -1,6 +1,6 @@
 //! The distribution function of Student's t-distribution and its inverse, in logarithms.
 //!
-//! As the functions of [`special`](super::special) they are evaluated in f64 on the CPU: they are
+//! Like the functions of [`special`](super::special), they are evaluated in f64 on the CPU: they are
 //! meant for parameters and bounds, not for the hot path.
 
 use super::special::log_gamma;
@@ -8,8 +8,8 @@ use crate::Result;
 use candle_core::{DType, Device, Tensor};
 use std::f64::consts::{LN_2, PI};
 
-/// `ln F(z)` for the distribution function F with nu degrees of freedom, element by element, nu
-/// being of the shape of z or of its trailing axes; exact to rounding in both tails.
+/// `ln F(z)` for the distribution function F with nu degrees of freedom, element by element; nu has the shape of z or
+/// of its trailing axes. Exact up to rounding in both tails.
 ///
 /// # Errors
 /// When the shapes do not agree.
@@ -18,7 +18,7 @@ pub(crate) fn student_log_cdf(z: &Tensor, nu: &Tensor) -> Result<Tensor> {
     apply([z, nu], log_cdf, [&by_z, &|z, nu, _| log_cdf_by_nu(z, nu)])
 }
 
-/// The z with `ln F(z) = y`, for y < 0, likewise.
+/// The z with `ln F(z) = y`, for y < 0: the inverse of [`student_log_cdf`].
 ///
 /// # Errors
 /// When the shapes do not agree.
@@ -27,7 +27,7 @@ pub(crate) fn student_quantile(y: &Tensor, nu: &Tensor) -> Result<Tensor> {
     apply([y, nu], quantile, [&by_y, &|y, nu, z| -log_cdf_by_nu(z, nu) * by_y(y, nu, z)])
 }
 
-/// A function of two numbers, with its two slopes at them and at the value.
+/// A function of two numbers, element by element, given its derivatives as functions of the two and of the value.
 fn apply(
     [x, nu]: [&Tensor; 2],
     function: fn(f64, f64) -> f64,
@@ -42,13 +42,13 @@ fn apply(
     let mut result = tensor(values.clone())?;
     for (input, slope) in inputs.iter().zip(slopes).filter(|(input, _)| input.track_op()) {
         let slopes = xs.iter().zip(&nus).zip(&values).map(|((&x, &nu), &value)| slope(x, nu, value)).collect();
-        // Adds nothing but the slope.
+        // The term is zero; it adds the gradient alone.
         result = (result + (tensor(slopes)? * (input - input.detach())?)?)?;
     }
     Ok(result.to_dtype(x.dtype())?.to_device(x.device())?)
 }
 
-/// `ln Gamma(a + 1/2) - ln Gamma(a)`; by its own series where the two would cancel.
+/// `ln Gamma(a + 1/2) - ln Gamma(a)`; by a series of its own where the two would cancel.
 fn log_gamma_ratio(a: f64) -> f64 {
     if a < 40.0 {
         return log_gamma(a + 0.5) - log_gamma(a);
@@ -63,7 +63,7 @@ fn log_share(t: f64, nu: f64) -> f64 {
     if r < 1e30 { -r.ln_1p() } else { nu.ln() - 2.0 * t.abs().ln() }
 }
 
-/// The logarithm of the density's norming constant.
+/// The logarithm of the density's normalising constant.
 fn log_constant(nu: f64) -> f64 {
     log_gamma_ratio(0.5 * nu) - 0.5 * (PI * nu).ln()
 }
@@ -90,10 +90,10 @@ fn log_tail(t: f64, nu: f64) -> f64 {
     }
 }
 
-/// That of the incomplete beta function at x = 1 - y below a / (a + b), or about there: `I_x(a, b) =
-/// x^a y^b / B(a, b)` times this (DiDonato and Morris, Algorithm 708, 1992, section 4), by Lentz's method.
+/// The continued fraction f of the incomplete beta function, `I_x(a, b) = x^a y^b / B(a, b) f`, at x = 1 - y up to
+/// about a / (a + b) (DiDonato and Morris, Algorithm 708, 1992, section 4), by Lentz's method.
 fn continued_fraction([a, b]: [f64; 2], [x, y]: [f64; 2]) -> f64 {
-    // Of the order of sqrt(max(a, b)) terms are needed.
+    // It takes on the order of sqrt(max(a, b)) terms.
     const TERMS: u32 = 100_000;
     let nonzero = |v: f64| if v.abs() < f64::MIN_POSITIVE { f64::MIN_POSITIVE } else { v };
     let lambda = a * y - b * x;
@@ -113,8 +113,8 @@ fn continued_fraction([a, b]: [f64; 2], [x, y]: [f64; 2]) -> f64 {
     fraction.recip()
 }
 
-/// The derivative of [`log_cdf`] by nu: no closed form is known, and extrapolated differences of a
-/// function exact to rounding are within 1e-9.
+/// The derivative of [`log_cdf`] with respect to nu, by extrapolated differences, since no closed form is known; their
+/// error is below 1e-9, because the function is exact up to rounding.
 fn log_cdf_by_nu(z: f64, nu: f64) -> f64 {
     let central = |step: f64| (log_cdf(z, nu + step) - log_cdf(z, nu - step)) / (2.0 * step);
     let step = 2e-3 * nu;
@@ -128,14 +128,15 @@ fn quantile(y: f64, nu: f64) -> f64 {
     if y > -LN_2 { lower_tail((-y.exp_m1()).ln(), nu) } else { -lower_tail(y, nu) }
 }
 
-/// The t >= 0 with `ln(1 - F(t)) = y`, for y <= ln(1/2), by Newton's method where it cannot fail.
+/// The t >= 0 with `ln(1 - F(t)) = y`, for y <= ln(1/2), by Newton's method where the function is convex or concave, so
+/// that it converges without a bracket.
 fn lower_tail(y: f64, nu: f64) -> f64 {
     if y > -1.4 {
-        // In t: 1 - F is convex, and 0 is left of the root.
+        // In t: 1 - F is convex, and 0 lies to the left of the root.
         let p = y.exp();
         return newton(0.0, |t| ((log_tail(t, nu).exp() - p) / log_density(t, nu).exp(), 1e-16));
     }
-    // In ln t: ln(1 - F) is concave, and its asymptote in the tail is above it.
+    // In ln t: ln(1 - F) is concave, and its asymptote in the tail lies above it.
     let start = (log_constant(nu) + 0.5 * (nu - 1.0) * nu.ln() - y) / nu;
     if start > 200.0 {
         return start.exp();
@@ -147,7 +148,7 @@ fn lower_tail(y: f64, nu: f64) -> f64 {
     log_t.exp()
 }
 
-/// Adds steps until one is within its tolerance.
+/// Adds the steps that `step` returns, until one is within the tolerance that it returns as well.
 fn newton(start: f64, step: impl Fn(f64) -> (f64, f64)) -> f64 {
     let mut x = start;
     for _ in 0..100 {
@@ -184,7 +185,7 @@ mod tests {
             let root = (2.0 + t * t).sqrt();
             close(log_cdf(-t, 2.0), (1.0 / (root * (root + t))).ln(), 1e-14);
         }
-        // The last digits of a table.
+        // From a table.
         close(log_cdf(-2.015_048_373, 5.0), 0.05f64.ln(), 1e-9);
         let z = Tensor::new(&[-6.0, -2.0, 0.0, 3.0], &Device::Cpu).unwrap();
         let nu = Tensor::full(1e6, 4, &Device::Cpu).unwrap();
@@ -193,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_the_integral_of_the_density() {
+    fn the_cdf_is_the_integral_of_the_density() {
         // Simpson's rule.
         const N: u32 = 20_000;
         for nu in NUS {
@@ -208,12 +209,12 @@ mod tests {
     }
 
     #[test]
-    fn the_quantile_is_its_inverse() {
+    fn the_quantile_inverts_the_cdf() {
         for nu in NUS {
             for y in [-300.0, -50.0, -4.0, -1.400001, -1.4, -1.2, -0.7, -LN_2, -0.5, -1e-3, -1e-9] {
                 let z = quantile(y, nu);
                 let back = log_cdf(z, nu);
-                // Near 0 what is known is 1 - F.
+                // Near F = 1, the comparison is of 1 - F.
                 let near = if y > -LN_2 { (back.exp_m1() / y.exp_m1()).ln() } else { back - y };
                 assert!(near.abs() < 2e-13 * y.abs().max(1.0), "{nu}: {y} comes back as {back} from {z}");
             }
@@ -223,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn gradients_are_those_of_differences() -> Result<()> {
+    fn gradients_agree_with_differences() -> Result<()> {
         let none = Parameters::new(DType::F64, &Device::Cpu, Rng::seed(0));
         let z = Var::new(&[[-50.0, -2.0, 0.3, 4.0], [-7.0, -1.0, -0.1, 1.0]], &Device::Cpu)?;
         let y = Var::new(&[[-2.0, -1.5, -0.6, -0.1], [-0.4, -1.0, -0.7, -8.0]], &Device::Cpu)?;

@@ -1,4 +1,4 @@
-//! Element-wise transformers as operations: value and log-derivative in one pass, backward in another.
+//! Element-wise transformers as operations: value and log-derivative in one pass, the backward pass in another.
 
 use super::cpu::{Real, unpack};
 use super::operation::{Kernel, Operation, View, with_elements};
@@ -7,19 +7,19 @@ use candle_core::{DType, Shape, Tensor};
 
 /// A family of functions of one number, each given by P raw parameters.
 pub(super) trait Transformer: Copy + Send + Sync + 'static {
-    /// What it is called.
+    /// The operation's name in errors.
     const NAME: &'static str;
 
     /// P.
     fn parameter_count(&self) -> usize;
 
-    /// The values of N elements and, behind them, their log-derivatives.
+    /// The values of N elements, followed by their log-derivatives.
     ///
-    /// `parameters` are P for each element or, where there are fewer, for each element of a row.
+    /// `parameters` are P for each element or, where there are fewer, P for each element of a row.
     fn evaluate<T: Real>(&self, x: &[T], parameters: &[T]) -> Vec<T>;
 
-    /// The gradients by x and by the parameters, given what [`Self::evaluate`] returned and the gradients by
-    /// that.
+    /// The gradients with respect to x and to the parameters, given the output of [`Self::evaluate`] and the gradient
+    /// with respect to it.
     fn gradients<T: Real>(&self, x: &[T], parameters: &[T], output: &[T], grad: &[T]) -> (Vec<T>, Vec<T>);
 
     /// The same as a composition of candle's operations, for other devices and as the tests' reference.
@@ -95,7 +95,7 @@ mod tests {
         seed: u64,
     ) -> Result<f64> {
         let rng = &mut Rng::seed(seed);
-        // Random numbers that are the same in both types; some x lie outside of the interval.
+        // Random numbers that are the same in both types; some x lie outside the interval.
         let x = ((rng.uniform_tensor((batch, n), DType::F32, &Device::Cpu)? * 1.4)? - 0.2)?.affine(high - low, low)?;
         let raw = rng.normal_tensor((rows, n, kernel.parameter_count()), DType::F32, &Device::Cpu)?;
         let weights = [0; 2].map(|_| rng.normal_tensor((batch, n), DType::F64, &Device::Cpu));
@@ -111,7 +111,7 @@ mod tests {
         };
         let mut worst = 0.0f64;
         for (i, (want, got)) in run(DType::F64, true)?.iter().zip(run(dtype, false)?).enumerate() {
-            // Gradients of large parts that cancel are compared with the parts.
+            // Gradients may be sums of large terms that cancel, so their error is relative to the largest.
             let size = if i < 2 { want.abs()?.flatten_all()?.max(0)?.to_scalar::<f64>()?.max(1.0) } else { 1.0 };
             worst = worst.max(difference(&(want / size)?, &(got.to_dtype(DType::F64)? / size)?)?);
         }

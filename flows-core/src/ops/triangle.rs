@@ -4,8 +4,7 @@ use super::elements;
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
 
-/// Builds triangular n x n matrices from the entries beside the diagonal, in row-major order, and
-/// the diagonal.
+/// Builds triangular n x n matrices from the off-diagonal entries, in row-major order, and the diagonal.
 ///
 /// The order is that of numpy's `tril_indices(n, -1)` and `triu_indices(n, 1)`.
 #[derive(Clone, Debug)]
@@ -19,7 +18,7 @@ impl Triangle {
     /// The lower triangle of n x n matrices on `device`.
     ///
     /// # Errors
-    /// When `n` is 0, or n x n too large.
+    /// When `n` is 0, or the matrix too large.
     pub fn lower(n: usize, device: &Device) -> Result<Self> {
         Self::new(n, false, device)
     }
@@ -27,7 +26,7 @@ impl Triangle {
     /// The upper triangle of n x n matrices on `device`.
     ///
     /// # Errors
-    /// When `n` is 0, or n x n too large.
+    /// When `n` is 0, or the matrix too large.
     pub fn upper(n: usize, device: &Device) -> Result<Self> {
         Self::new(n, true, device)
     }
@@ -52,13 +51,13 @@ impl Triangle {
         Ok(Self { n, upper, index: Tensor::from_vec(index, n * n, device)? })
     }
 
-    /// How many entries are beside the diagonal: n (n - 1) / 2.
+    /// The number of off-diagonal entries: n (n - 1) / 2.
     pub fn entries(&self) -> usize {
         self.n * (self.n - 1) / 2
     }
 
-    /// The matrix (n, n) with `entries` (n (n - 1) / 2) beside the diagonal, and on it `diagonal`
-    /// (n), or ones if there is none.
+    /// The matrix (n, n) with the off-diagonal `entries` (n (n - 1) / 2) and the `diagonal` (n), or ones if there is
+    /// none.
     ///
     /// # Errors
     /// When a shape is wrong.
@@ -70,7 +69,7 @@ impl Triangle {
         Ok(source.index_select(&self.index, 0)?.reshape((self.n, self.n))?)
     }
 
-    /// The entries beside the diagonal of a row-major matrix, in this order.
+    /// The off-diagonal entries of a row-major matrix, in this order.
     pub fn entries_of(&self, matrix: &[f64]) -> Vec<f64> {
         let inside = |i: usize, j: usize| i != j && (j > i) == self.upper;
         matrix.iter().enumerate().filter(|(e, _)| inside(e / self.n, e % self.n)).map(|(_, &v)| v).collect()

@@ -145,7 +145,7 @@ impl Folder {
             self.lock = Some(Lock::take(&self.path)?);
             self.check_free()?;
         }
-        self.settle();
+        self.finish_replacing();
         let (moving, files) = (self.path.join(MOVING), self.files());
         self.undo = Undo::New { made };
         for path in &files {
@@ -172,7 +172,7 @@ impl Folder {
     }
 
     /// Removes a run that has been replaced, or restores it if its replacement was never saved.
-    fn settle(&self) {
+    fn finish_replacing(&self) {
         // A run of which only some files could be moved aside.
         self.put_back(MOVING);
         let aside = self.path.join(REPLACED);
@@ -208,14 +208,14 @@ impl Drop for Folder {
                 if !saved && !self.path.join(MOVING).exists() {
                     self.files().into_iter().for_each(|file| drop(fs::remove_file(file)));
                 }
-                self.settle();
+                self.finish_replacing();
                 self.lock = None;
                 if !saved {
                     made.iter().for_each(|folder| drop(fs::remove_dir(folder)));
                 }
             }
             Undo::Resumed { settings, saved } => {
-                self.settle();
+                self.finish_replacing();
                 if saved == self.saved() {
                     let path = self.file("config.toml");
                     let write = |file: &mut fs::File| file.write_all(&settings);

@@ -67,6 +67,7 @@
 //! ```
 
 mod folder;
+mod images;
 mod info;
 mod lock;
 mod losses;
@@ -78,6 +79,7 @@ mod settings;
 mod training;
 mod watch;
 
+pub use images::{FoundImages, ImageData, ImageSettings, ImageStream};
 pub use info::InfoArgs;
 pub use losses::{Losses, loss_figure, loss_panels};
 pub use plane::{density, plane_figure};

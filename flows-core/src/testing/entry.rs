@@ -1,19 +1,19 @@
-//! Where a result is furthest from what it should be.
+//! The entry of a result that is furthest from its expected value.
 
 use crate::{Error, Result};
 use candle_core::{DType, Tensor};
 use std::fmt;
 
-/// One entry of a result beside what it should be.
+/// One entry of a result and its expected value.
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
-    /// Which result.
+    /// The name of the result.
     what: String,
     /// The shape of the result.
     dims: Vec<usize>,
-    /// Which of its entries, in row-major order.
+    /// The index of the entry, in row-major order.
     at: usize,
-    /// Whether it is of a weight or a buffer, whose first axis is not the batch.
+    /// Whether the result belongs to a weight or a buffer, whose first axis is not the batch.
     of_parameter: bool,
     want: f64,
     got: f64,
@@ -22,7 +22,7 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// The entry of a batch that is furthest off.
+    /// The entry of a batch with the largest error.
     pub fn furthest(what: impl Into<String>, want: &Tensor, got: &Tensor) -> Result<Self> {
         let what = what.into();
         if want.shape() != got.shape() {
@@ -51,22 +51,22 @@ impl Entry {
         Self { dims: dims.to_vec(), at, of_parameter: true, ..Self::of_number(what, want, got) }
     }
 
-    /// The same entry of a weight or a buffer.
+    /// The same entry, as one of a weight or a buffer.
     pub fn of_parameter(self) -> Self {
         Self { of_parameter: true, ..self }
     }
 
-    /// The same, measured in another way.
+    /// The same entry with another measure of its error.
     pub fn off_by(self, off: f64) -> Self {
         Self { off: if off.is_nan() { f64::INFINITY } else { off }, ..self }
     }
 
-    /// The same of this pass.
+    /// The same entry, named as one of this pass.
     pub fn named(self, pass: &str) -> Self {
         Self { what: format!("{} in {pass}", self.what), ..self }
     }
 
-    /// Passes if the entry is no further off than `bound`.
+    /// Passes if the error is at most `bound`.
     pub fn within(&self, bound: f64) -> Result<()> {
         // Written so that a NaN fails.
         if self.off <= bound { Ok(()) } else { Err(Error::Config(format!("{self}, more than {bound:e}"))) }
@@ -103,7 +103,7 @@ impl fmt::Display for Entry {
     }
 }
 
-/// A number of about six digits.
+/// A number in six significant digits.
 fn digits(v: f64) -> String {
     if v == 0.0 {
         return "0".into();

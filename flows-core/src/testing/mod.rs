@@ -1,12 +1,13 @@
-//! Checks that any bijector must pass, for this workspace's tests and for bijectors of your own, and its programs.
+//! Checks that any bijector must pass, for this workspace's tests and for your own bijectors; and checks for the
+//! workspace's programs.
 //!
-//! A bijector of your own, and its test:
+//! Your own bijector and its test:
 //!
 //! ```
 //! use candle_core::Tensor;
 //! use flows_core::bijectors::{Bijector, Direction, Mode};
 //! use flows_core::nn::{Init, Scope};
-//! use flows_core::shape::{check_event, shared_log_det};
+//! use flows_core::shape::shared_log_det;
 //! use flows_core::testing::{Case, Tolerances};
 //! use flows_core::{Result, Structure};
 //!
@@ -35,7 +36,7 @@
 //!         _context: Option<&Tensor>,
 //!         _mode: &mut Mode<'_>,
 //!     ) -> Result<(Tensor, Tensor)> {
-//!         let batch = check_event("the input of a scale", input, &self.shape)?;
+//!         let batch = self.check_input(direction, input)?;
 //!         let log_scale = match direction {
 //!             Direction::Forward => self.log_scale.clone(),
 //!             Direction::Inverse => self.log_scale.neg()?,
@@ -52,8 +53,8 @@
 //! let case = Case::new("scale", |scope| Ok(Box::new(Scale::new(3, scope)?)));
 //! case.all(folder.path())?;
 //!
-//! // A scale of its inputs' precision is exact: bounds may be tighter than those that suit most bijectors, and must
-//! // be wider where a solver of some tolerance is at work.
+//! // The bounds can be changed: tighter for a map as simple as this one, wider for one that relies on a solver with a
+//! // tolerance.
 //! case.tolerances(Tolerances { double: 1e-12, single: 1e-6, ..Tolerances::default() }).all(folder.path())?;
 //! # Ok::<(), flows_core::Error>(())
 //! ```
@@ -73,8 +74,8 @@ pub use case::{Case, Tolerances, each};
 #[cfg(feature = "cli")]
 pub use program::{check_arguments, check_presets};
 
-/// Adds normal noise of this standard deviation to every weight, so that nothing is at its
-/// (often trivial) starting value.
+/// Adds normal noise of this standard deviation to every weight, so that none has its
+/// (often trivial) initial value.
 ///
 /// # Errors
 /// When a weight cannot be set.
@@ -97,13 +98,12 @@ pub fn difference(a: &Tensor, b: &Tensor) -> Result<f64> {
 /// Checks that two tensors, called `what` in the message, differ by at most `tolerance`, as [`difference`] measures it.
 ///
 /// # Errors
-/// When they are, naming the entry that is furthest off; or when the shapes differ.
+/// When they differ by more, naming the entry with the largest error; or when the shapes differ.
 pub fn close(what: &str, want: &Tensor, got: &Tensor, tolerance: f64) -> Result<()> {
     Entry::furthest(what, want, got)?.within(tolerance)
 }
 
-/// `log|det df/dx|` of each row of x (B, event...), from the Jacobian that autograd gives for the
-/// first output of `f`; (B) in f64.
+/// `log|det df/dx|` of each row of x (B, event...), (B) in f64, from the Jacobian of `f` by autograd.
 ///
 /// # Errors
 /// When `f` fails or is not differentiable.
@@ -127,7 +127,7 @@ pub fn jacobian_log_det(f: impl Fn(&Tensor) -> Result<Tensor>, x: &Tensor) -> Re
     Ok(Tensor::from_vec(log_dets, batch, x.device())?)
 }
 
-/// Gaussian elimination with partial pivoting, kept apart from the code under test.
+/// Gaussian elimination with partial pivoting, independent of the code under test.
 fn log_abs_det(mut a: Vec<f64>, n: usize) -> f64 {
     let mut log_det = 0.0;
     for k in 0..n {
@@ -146,14 +146,14 @@ fn log_abs_det(mut a: Vec<f64>, n: usize) -> f64 {
     log_det
 }
 
-/// The largest relative difference between the gradients that autograd gives for `loss` and
+/// The largest relative difference between the gradients of `loss` by autograd and by
 /// central differences, over a few entries of every weight in `parameters` and of `inputs`.
 ///
 /// The differences are extrapolated, `(4 D(h/2) - D(h)) / 3` at h = 1e-4, which leaves an error of
-/// about 1e-11 where the loss is smooth; within h of a kink (ReLU, a spline's knot) they mean nothing.
+/// about 1e-11 where the loss is smooth; within h of a kink (ReLU, a spline's knot) they are meaningless.
 ///
 /// # Errors
-/// When the loss fails, is not f64, or gives some weight no gradient (the message names it).
+/// When the loss fails, is not f64, or has no gradient with respect to some weight (the message names it).
 pub fn gradient_difference(
     loss: impl Fn() -> Result<Tensor>,
     parameters: &Parameters,
@@ -163,7 +163,7 @@ pub fn gradient_difference(
     Ok(furthest_gradient(loss, parameters, inputs, rng)?.off)
 }
 
-/// The entry that [`gradient_difference`] finds furthest off.
+/// The entry with the largest difference that [`gradient_difference`] finds.
 fn furthest_gradient(
     loss: impl Fn() -> Result<Tensor>,
     parameters: &Parameters,
@@ -190,9 +190,10 @@ fn furthest_gradient(
             };
             let central = |step: f64| -> Result<f64> { Ok((at(step)? - at(-step)?) / (2.0 * step)) };
             let numeric = (4.0 * central(0.5 * STEP)? - central(STEP)?) / 3.0;
-            // Relative to the larger of the two.
+            // Relative to the larger of the two gradients.
             let d = (numeric - grad[i]).abs() / numeric.abs().max(grad[i].abs()).max(1.0);
-            let entry = Entry::of_element(format!("the gradient for {name}"), var.dims(), i, numeric, grad[i]);
+            let entry =
+                Entry::of_element(format!("the gradient with respect to {name}"), var.dims(), i, numeric, grad[i]);
             let entry = entry.off_by(d);
             worst = if entry.off > worst.off { entry } else { worst };
         }
@@ -201,14 +202,14 @@ fn furthest_gradient(
     Ok(worst)
 }
 
-/// How exactly a bijector does what it says.
+/// The errors of a bijector.
 #[derive(Clone, Copy, Debug)]
 pub struct Report {
     /// Largest difference between z and `inverse(forward(z))`.
     pub round_trip: f64,
     /// Largest difference between the log-determinants of the two directions, up to sign.
     pub consistency: f64,
-    /// Largest difference between `forward`'s log-determinant and that of autograd's Jacobian.
+    /// Largest difference between the log-determinant of `forward` and that of the Jacobian by autograd.
     pub forward_log_det: f64,
     /// The same for `inverse`.
     pub inverse_log_det: f64,
@@ -227,7 +228,7 @@ impl Report {
     }
 }
 
-/// Measures a bijector of f64 parameters at the points z (B, latent...).
+/// Measures the errors of a bijector with f64 parameters at the points z (B, latent...).
 ///
 /// # Errors
 /// When a pass fails or a weight gets no gradient.
@@ -260,7 +261,7 @@ fn findings(
     let (x, forward) = bijector.forward(z, context)?;
     let (back, inverse) = bijector.inverse(&x, context)?;
     let (x, forward, inverse) = (x.detach(), forward.detach(), inverse.detach());
-    // Square Jacobians only: shapes may differ, sizes may not.
+    // Jacobians are square: shapes may differ, sizes may not.
     let forward_jacobian = jacobian_log_det(|z| Ok(bijector.forward(z, context)?.0), z)?;
     let inverse_jacobian = jacobian_log_det(|x| Ok(bijector.inverse(x, context)?.0), &x)?;
     let exact = [

@@ -38,8 +38,8 @@ pub fn check_arguments(mut program: Command, presets: &[Presets]) -> Result<()> 
     Ok(())
 }
 
-/// Passes if every preset says what it is for and, on `data` unless it has its own, is the settings of a run by `check`
-/// and the same again once it was written.
+/// Passes if every preset has a description, its settings (on `data`, unless it names data itself) pass `check`, and
+/// they are unchanged after they are written and read.
 ///
 /// # Errors
 /// When one does not.
@@ -57,7 +57,7 @@ pub fn check_presets<T: Serialize + DeserializeOwned + PartialEq>(
         let text = toml::to_string(&settings).map_err(|e| bad(format!("{name}: {e}")))?;
         let written: Table = text.parse().map_err(|e| bad(format!("{name}: {e}")))?;
         if about.is_empty() || parse_settings::<T>(written).map_err(named)? != settings {
-            return Err(bad(format!("{name}: says not what it is for, or is another once it was written")));
+            return Err(bad(format!("{name} has no description, or its settings change when written and read")));
         }
     }
     Ok(())

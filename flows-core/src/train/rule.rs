@@ -2,6 +2,7 @@
 
 use super::slices::{CHUNK, Updatable, assign, with_mut, with_mut_and};
 use crate::Result;
+use crate::ops::kernel::dispatch;
 use candle_core::{DType, Device, Tensor, Var};
 use rayon::prelude::*;
 
@@ -35,20 +36,34 @@ impl Rule {
             (Self::Adam { beta1, beta2, eps, l2, keep, rate, root }, [m, v]) => {
                 let (b1, a1, b2, a2) = (c(beta1), c(1.0 - beta1), c(beta2), c(1.0 - beta2));
                 let (eps, l2, keep, rate, root) = (c(eps), c(l2), c(keep), c(rate), c(root));
-                two_moments(var, grad, m, v, |p: &mut T, m: &mut T, v: &mut T, g: T| {
-                    let g = g + *p * l2;
-                    *m = *m * b1 + g * a1;
-                    *v = *v * b2 + g * g * a2;
-                    *p = *p * keep - *m * rate / (v.sqrt() * root + eps);
-                })?;
+                two_moments(
+                    var,
+                    grad,
+                    m,
+                    v,
+                    #[inline(always)]
+                    |p: &mut T, m: &mut T, v: &mut T, g: T| {
+                        let g = g + *p * l2;
+                        *m = *m * b1 + g * a1;
+                        *v = *v * b2 + g * g * a2;
+                        *p = *p * keep - *m * rate / (v.sqrt() * root + eps);
+                    },
+                )?;
             }
             (Self::Adamax { beta1, beta2, eps, rate }, [m, v]) => {
                 let (b1, a1, b2, eps, rate) = (c(beta1), c(1.0 - beta1), c(beta2), c(eps), c(rate));
-                two_moments(var, grad, m, v, |p: &mut T, m: &mut T, v: &mut T, g: T| {
-                    *m = *m * b1 + g * a1;
-                    *v = (*v * b2).larger(g.abs());
-                    *p -= *m * rate / (*v + eps);
-                })?;
+                two_moments(
+                    var,
+                    grad,
+                    m,
+                    v,
+                    #[inline(always)]
+                    |p: &mut T, m: &mut T, v: &mut T, g: T| {
+                        *m = *m * b1 + g * a1;
+                        *v = (*v * b2).larger(g.abs());
+                        *p -= *m * rate / (*v + eps);
+                    },
+                )?;
             }
             (Self::Momentum { momentum, nesterov, rate }, [m]) => {
                 let (momentum, rate) = (c(momentum), c(rate));
@@ -127,9 +142,14 @@ fn two_moments<T: Updatable>(
         with_mut(m, |m| {
             with_mut(v, |v| {
                 let run = |p: &mut [T], m: &mut [T], v: &mut [T], g: &[T]| {
-                    for (((p, m), v), g) in p.iter_mut().zip(m).zip(v).zip(g) {
-                        update(p, m, v, *g);
-                    }
+                    dispatch(
+                        #[inline(always)]
+                        || {
+                            for (((p, m), v), g) in p.iter_mut().zip(m).zip(v).zip(g) {
+                                update(p, m, v, *g);
+                            }
+                        },
+                    );
                 };
                 if p.len() <= CHUNK {
                     run(p, m, v, g);

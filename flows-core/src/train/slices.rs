@@ -14,6 +14,7 @@ pub(super) trait Updatable: WithDType {
     fn abs(self) -> Self;
     fn slice_mut(storage: &mut CpuStorage) -> Option<&mut [Self]>;
 
+    #[inline(always)]
     fn larger(self, other: Self) -> Self {
         if self < other { other } else { self }
     }
@@ -22,10 +23,12 @@ pub(super) trait Updatable: WithDType {
 macro_rules! real {
     ($t:ty, $variant:ident) => {
         impl Updatable for $t {
+            #[inline(always)]
             fn sqrt(self) -> Self {
                 self.sqrt()
             }
 
+            #[inline(always)]
             fn abs(self) -> Self {
                 self.abs()
             }

@@ -15,17 +15,18 @@ fn part(name: &str, context: Option<usize>, scope: &Scope) -> Result<Box<dyn Bij
     Ok(Box::new(Coupling::new(&[3], &mask, affine, context, &mlp(), &scope.enter(name))?))
 }
 
-/// One level: a scale per channel after a squeeze, and optionally a prior of the half that is split off.
-fn level(data: &[usize], prior: bool, scope: &Scope) -> Result<Level> {
+/// One level: a scale per channel after a squeeze, and a prior of the channels that leave if `kept` channels stay.
+fn level(data: &[usize], kept: Option<usize>, scope: &Scope) -> Result<Level> {
     let squeeze = Squeeze::new(data, 2)?;
-    let mut half = squeeze.latent_shape().to_vec();
-    let norm = ActNorm::new(&half, &scope.enter("norm"))?;
+    let shape = squeeze.latent_shape().to_vec();
+    let norm = ActNorm::new(&shape, &scope.enter("norm"))?;
     let flow = Box::new(Chain::new(vec![Box::new(norm), Box::new(squeeze)])?);
-    half[0] /= 2;
-    let prior = prior.then(|| -> Result<SplitPrior> {
-        let (scope, n) = (scope.enter("prior"), half.iter().product());
+    let prior = kept.map(|kept| -> Result<SplitPrior> {
+        let (scope, places) = (scope.enter("prior"), &shape[1..]);
+        let n = kept * places.iter().product::<usize>();
         let network = Mlp::new(n, &[6], Output::new(3), None, Activation::Tanh, &scope.enter("network"))?;
-        let affine = Elementwise::conditional(&half, Arc::new(Affine::default()), 3, &mlp(), &scope)?;
+        let leaving = [&[shape[0] - kept], places].concat();
+        let affine = Elementwise::conditional(&leaving, Arc::new(Affine::default()), 3, &mlp(), &scope)?;
         Ok(SplitPrior::embedded(Box::new(Flatten(Box::new(network))), Box::new(affine)))
     });
     Ok(Level { flow, prior: prior.transpose()? })
@@ -83,17 +84,19 @@ pub fn combinators(cases: &mut Vec<Case>) -> Result<()> {
         .given([2]),
     );
     cases.push(Case::new("multi-scale of one level", |s| {
-        Ok(Box::new(MultiScale::new(vec![level(&[1, 2, 2], false, s)?])?))
+        Ok(Box::new(MultiScale::new(vec![level(&[1, 2, 2], None, s)?])?))
     }));
-    for prior in [false, true] {
-        cases.push(Case::new(format!("multi-scale, split prior {prior}"), move |s| {
-            let levels = vec![level(&[1, 4, 4], prior, &s.enter(0))?, level(&[2, 2, 2], false, &s.enter(1))?];
-            Ok(Box::new(MultiScale::new(levels)?))
-        }));
+    for (data, kept) in [(&[1, 4, 4][..], 2), (&[1, 4, 4], 3), (&[1, 4, 4], 1), (&[1, 8], 1), (&[4, 4], 6)] {
+        for prior in [false, true] {
+            let name = format!("multi-scale of {data:?}, {kept} channels kept, split prior {prior}");
+            cases.push(Case::new(name, move |s| {
+                let first = level(data, prior.then_some(kept), &s.enter(0))?;
+                let mut rest = first.flow.latent_shape().to_vec();
+                rest[0] = kept;
+                Ok(Box::new(MultiScale::new(vec![first, level(&rest, None, &s.enter(1))?])?))
+            }));
+        }
     }
-    cases.push(Case::new("multi-scale of sounds", |s| {
-        Ok(Box::new(MultiScale::new(vec![level(&[1, 8], true, &s.enter(0))?, level(&[1, 4], false, &s.enter(1))?])?))
-    }));
     Ok(())
 }
 

@@ -7,6 +7,7 @@ mod deep;
 mod families;
 mod linear;
 mod networks;
+mod ranges;
 mod supports;
 mod variational;
 

@@ -3,7 +3,7 @@
 use crate::all;
 use candle_core::{DType, Device, Tensor, Var};
 use flows_core::bijectors::support::Link;
-use flows_core::bijectors::{Bijector, Bounds, Support};
+use flows_core::bijectors::{Bijector, Bounds, Limit, Support};
 use flows_core::distributions::{Distribution, StandardNormal, Transformed};
 use flows_core::nn::Parameters;
 use flows_core::ops::log_abs_det;
@@ -39,7 +39,48 @@ fn registry() -> Vec<Entry> {
         ("weights", Support::Simplex { size: 3 }),
         ("factor", Support::CorrelationFactor { size: 2 }),
     ]);
+    let scales = Support::named([
+        ("tau", Support::positive([])),
+        ("sigma", Support::above([], "tau")),
+        ("theta", Support::within([2], 0.0, "sigma")),
+        ("phi", Support::below([2], Limit::part("theta").times(-0.5).plus(1.0))),
+    ]);
+    let two = || Limit::part("phi2");
+    let triangle = Support::named([
+        ("phi2", Support::interval([], -1.0, 1.0)),
+        ("phi1", Support::within([], two().plus(-1.0), two().times(-1.0).plus(1.0))),
+    ]);
+    let (lower, shape) = (Some(Limit::part("low")), vec![2]);
+    let between = Support::named([
+        ("low", Support::real([2])),
+        ("high", Support::Dependent { shape: shape.clone(), lower: lower.clone(), upper: None, link: Link::Softplus }),
+        ("weights", Support::Simplex { size: 2 }),
+        ("middle", Support::Dependent { shape, lower, upper: Some("high".into()), link: Link::Exp }),
+        ("free", Support::Dependent { shape: vec![], lower: None, upper: None, link: Link::Exp }),
+    ]);
     vec![
+        entry(
+            "bounds by parts",
+            scales,
+            &[
+                &[2.0, 2.0, 1.0, 1.0, 0.0, 0.0],
+                &[2.0, 1.0, 0.5, 0.5, 0.0, 0.0],
+                &[-1.0, 1.0, 0.5, 0.5, 0.0, 0.0],
+                &[1.0, 2.0, 0.5, 2.0, 0.0, 0.0],
+                &[1.0, 2.0, 0.0, 1.0, 0.0, 0.0],
+                &[1.0, 2.0, 0.5, 1.0, 0.7, 0.6],
+            ],
+        ),
+        entry("triangle", triangle, &[&[0.5, 0.5], &[0.5, -0.75], &[-0.5, 1.75], &[1.0, 0.0], &[1.5, 0.0]]),
+        entry(
+            "between two parts",
+            between,
+            &[
+                &[0.0, 0.0, 1.0, 1.0, 0.5, 0.5, 0.5, 1.0, 0.0],
+                &[0.0, 0.0, 1.0, 0.0, 0.5, 0.5, 0.5, 0.5, 0.0],
+                &[0.0, 0.0, 1.0, 1.0, 0.5, 0.6, 0.5, 0.5, 0.0],
+            ],
+        ),
         entry("reals", Support::real([2, 2]), &[]),
         entry("positive", Support::positive([3]), &[&[1.0, 0.0, 1.0], &[1.0, -1e-9, 1.0], &[-1e30, 1.0, 1.0]]),
         entry("positive scalar", Support::positive([]), &[&[0.0], &[-1.0]]),
@@ -279,6 +320,27 @@ fn inside(support: &Support, x: &[f64]) -> bool {
     let increasing = |x: &[f64]| x.windows(2).all(|pair| pair[0] < pair[1]);
     match support {
         Support::Bounded { bounds, .. } => x.iter().zip(bounds.iter().cycle()).all(|(&x, bounds)| bounds.contain(x)),
+        Support::Named { parts } => {
+            let (mut earlier, mut start) = (HashMap::new(), 0);
+            parts.iter().all(|part| {
+                let x = &x[start..start + part.support.shape().iter().product::<usize>()];
+                start += x.len();
+                earlier.insert(part.name.as_str(), x);
+                match &part.support {
+                    Support::Dependent { lower, upper, .. } => {
+                        let at = |limit: &Limit, i: usize| {
+                            let part = limit.part.as_ref().map_or(&[0.0][..], |name| earlier[name.as_str()]);
+                            limit.scale * part[i.min(part.len() - 1)] + limit.shift
+                        };
+                        // Rounding may leave nothing between.
+                        let above = |i| lower.as_ref().is_none_or(|limit| at(limit, i) <= x[i]);
+                        let below = |i| upper.as_ref().is_none_or(|limit| x[i] <= at(limit, i));
+                        (0..x.len()).all(|i| above(i) && below(i))
+                    }
+                    support => inside(support, x),
+                }
+            })
+        }
         Support::Ordered { .. } => increasing(x),
         Support::PositiveOrdered { .. } => x[0] > 0.0 && increasing(x),
         Support::Simplex { .. } | Support::StickBreaking { .. } => x.iter().all(|&x| x > 0.0 && x < 1.0),
@@ -387,8 +449,12 @@ fn supports_serialise() -> Result<()> {
         assert_eq!(onto.support(), Some(support.clone()), "{name}");
         assert!(!support.to_string().is_empty(), "{name}");
     }
-    let text = r#"{"kind":"bounded","shape":[2],"bounds":[{"lower":0.5}],"link":"softplus"}"#;
-    assert!(serde_json::from_str::<Support>(text).is_ok());
+    for text in [
+        r#"{"kind":"bounded","shape":[2],"bounds":[{"lower":0.5}],"link":"softplus"}"#,
+        r#"{"kind":"dependent","shape":[2],"lower":{"part":"tau"},"upper":{"part":"tau","scale":2,"shift":1}}"#,
+    ] {
+        assert!(serde_json::from_str::<Support>(text).is_ok(), "{text}");
+    }
     for bad in [r#"{"kind":"simplex","size":3,"sum":1}"#, r#"{"kind":"simplex"}"#, r#"{"kind":"cube","size":3}"#] {
         assert!(serde_json::from_str::<Support>(bad).is_err(), "{bad}");
     }
@@ -398,6 +464,10 @@ fn supports_serialise() -> Result<()> {
 #[test]
 fn invalid_supports_are_errors() {
     let twice = Support::named([("a", Support::real([1])), ("a", Support::real([1]))]);
+    let tau = |other| Support::named([("tau", Support::positive([2])), ("other", other)]);
+    let late = Support::named([("a", Support::above([], "b")), ("b", Support::real([]))]);
+    let own = Support::named([("a", Support::above([], "a"))]);
+    let zero = Limit { scale: 0.0, ..Limit::part("tau") };
     let nested = Support::named([("outer", Support::named([("inner", Support::Simplex { size: 1 })]))]);
     for bad in [
         Support::real([2, 0]),
@@ -425,6 +495,18 @@ fn invalid_supports_are_errors() {
         Support::named(Vec::<(String, Support)>::new()),
         twice,
         nested,
+        Support::above([2], "tau"),
+        late,
+        own,
+        tau(Support::above([3], "tau")),
+        tau(Support::above([2, 0], "tau")),
+        tau(Support::above([2], zero)),
+        tau(Support::above([2], Limit::part("tau").plus(f64::NAN))),
+        // Empty for some tau.
+        tau(Support::within([2], "tau", 5.0)),
+        tau(Support::within([2], 1.0, "tau")),
+        tau(Support::within([2], Limit::part("tau").times(2.0), "tau")),
+        tau(Support::within([2], "tau", "tau")),
     ] {
         let error = bad.bijector(DType::F64, CPU).map(drop).expect_err("an error").to_string();
         assert!(error.len() > 20, "{bad:?}: {error}");
@@ -434,6 +516,43 @@ fn invalid_supports_are_errors() {
         assert!(narrow.bijector(DType::F32, CPU).is_err() && narrow.bijector(DType::F64, CPU).is_ok(), "{narrow}");
     }
     assert!(Support::real([1]).bijector(DType::F16, CPU).is_err());
+}
+
+#[test]
+fn bounds_in_order_are_accepted() {
+    let tau = |upper, other| Support::named([("tau", Support::interval([2], 0.0, upper)), ("other", other)]);
+    let chain = Support::named([
+        ("a", Support::real([])),
+        ("b", Support::above([], Limit::part("a").plus(1.0))),
+        ("c", Support::within([], "a", Limit::part("b").plus(-1.0))),
+        ("d", Support::within([], Limit::part("c").plus(-0.5), "b")),
+    ]);
+    for good in [
+        tau(5.0, Support::within([2], "tau", 5.0)),
+        tau(0.3, Support::within([2], Limit::part("tau").times(0.1), 0.03)),
+        tau(1.0, Support::within([2], Limit::part("tau").times(-1.0), "tau")),
+        tau(1.0, Support::within([2], "tau", Limit::part("tau").plus(0.1))),
+        chain,
+    ] {
+        assert!(good.check().is_ok(), "{good}: {:?}", good.check());
+    }
+}
+
+/// Next to its own bound a part leaves no number between the bounds that it gives.
+#[test]
+fn bounds_that_rounding_joins_have_a_number() -> Result<()> {
+    let support =
+        Support::named([("tau", Support::interval([], 0.0, 5.0)), ("sigma", Support::within([], "tau", 5.0))]);
+    for dtype in [DType::F32, DType::F64] {
+        let onto = support.bijector(dtype, CPU)?;
+        let z = Tensor::new(&[[100.0, -100.0], [100.0, 0.0], [100.0, 100.0], [15.0, 1e30]], CPU)?.to_dtype(dtype)?;
+        let (x, _) = onto.forward(&z, None)?;
+        let (back, log_det) = onto.inverse(&x, None)?;
+        assert!(rows(&back)?.iter().flatten().all(|v| v.is_finite()), "{back}");
+        assert!(rows(&log_det)?.iter().flatten().all(|v| v.is_finite()), "{x} {log_det}");
+        assert!(rows(&x)?.iter().all(|row| row[0] <= row[1] && row[1] <= 5.0), "{x}");
+    }
+    Ok(())
 }
 
 #[test]

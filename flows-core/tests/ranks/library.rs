@@ -2,6 +2,7 @@
 
 use super::mpirun;
 use candle_core::{DType, Device};
+use flows_core::data::images::{Warp, uci_digits};
 use flows_core::nn::{Mode, NetworkConfig, Output, Parameters};
 use flows_core::train::{Checkpoint, OptimizerConfig, Ranks, TrainConfig, Trainer};
 use flows_core::{Error, Result, Rng};
@@ -10,27 +11,28 @@ use std::process::Output as Ended;
 
 const ROWS: usize = 512;
 
-/// Trains a network in `folder` for 8 steps of 4 pieces.
+/// Trains a network on augmented images in `folder` for 8 steps of 4 pieces.
 fn train(ranks: &Ranks, folder: &Path) -> Result<()> {
     let mut rng = Rng::seed(0);
     let parameters = Parameters::new(DType::F32, &Device::Cpu, rng.fork());
     let output = Output { width: 1, gain: 1.0, bias: None };
-    let network = NetworkConfig::mlp([32, 32]).build(2, None, output, &parameters.scope())?;
+    let network = NetworkConfig::mlp([32, 32]).build(64, None, output, &parameters.scope())?;
     let config = TrainConfig { steps: 8, optimizer: OptimizerConfig::adam(1e-3), ..Default::default() };
     let checkpoint = Checkpoint::new(folder, "demo", &0)?.written_by(ranks);
     let mut trainer = Trainer::new(&parameters, config, rng.fork())?.with_checkpoint(checkpoint);
     let weights = parameters.trainable();
+    let (digits, warp) = (uci_digits()?, Warp { shift: 0.1, rotation: 15.0, zoom: 0.1, shear: 0.02 });
     let loss = |step: u64, rng: &mut Rng| {
         if step == 4 && ranks.rank() == 1 && std::env::var_os(FAIL).is_some() {
             return Err(Error::Data("a row of rank 1 is bad".into()));
         }
-        let x = rng.normal_tensor((ROWS, 2), DType::F32, &Device::Cpu)?;
+        let batch: Vec<u32> = rng.permutation(digits.len()).into_iter().take(ROWS).collect();
+        let images = digits.augmented(&batch, true, &warp, rng);
         ranks.gradients(&weights, ROWS, 4, rng, |rows, rng| {
-            let x = x.narrow(0, rows.start, rows.len())?;
-            let noise = rng.normal_tensor((rows.len(), 1), DType::F32, &Device::Cpu)?;
-            Ok(((network.forward(&x, None, &mut Mode::evaluation())? - x.sum_keepdim(1)?)? + noise)?
-                .sqr()?
-                .mean_all()?)
+            let x = (images.rows(rows)?.to_dtype(DType::F32)?.flatten_from(1)? / 255.0)?;
+            let noise = rng.normal_tensor((x.dim(0)?, 1), DType::F32, &Device::Cpu)?;
+            let y = network.forward(&x, None, &mut Mode::evaluation())?;
+            Ok(((y - x.narrow(1, 27, 1)?)? + noise)?.sqr()?.mean_all()?)
         })
     };
     trainer.run(loss, None, &mut ranks.observer(&mut ()))?;

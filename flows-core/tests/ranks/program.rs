@@ -93,6 +93,15 @@ fn runs_and_scores_are_the_same_on_1_2_3_and_4_ranks() {
     assert!(!here.join("new").exists());
 }
 
+#[test]
+fn ranks_that_mpi_does_not_connect_are_an_error() {
+    // As `srun` with an `--mpi` that the library does not support.
+    let mut command = Command::new(env!("CARGO_BIN_EXE_flows"));
+    let output = command.args(["train", "--help"]).env("PMI_SIZE", "2").stdin(Stdio::null()).output().unwrap();
+    let said = text(&output.stderr);
+    assert!(output.status.code() == Some(2) && said.contains("`--mpi`"), "{said}");
+}
+
 /// A long run on two ranks that has been saved, and the process id of rank 1.
 fn started(folder: &Path, out: &str) -> Option<(Child, String)> {
     let mut command = flows(folder, 2, &format!("train --config long.toml --out {out}"))?;

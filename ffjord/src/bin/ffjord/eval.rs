@@ -1,28 +1,27 @@
-//! `ffjord eval`: how well a model fits data.
+//! `ffjord eval`: the log-likelihood of data under a model.
 
-use crate::images::evaluate;
+use crate::images::{bits, evaluate};
 use crate::kind::Kind;
 use candle_core::{DType, Device};
 use clap::Args;
 use ffjord::run::{images, tables};
 use ffjord::{ContinuousFlow, Cost, ImageModel};
 use flows_core::cli::{Columns, ModelArgs, SkipArgs, log_likelihoods, print_or_json};
-use flows_core::data::images::{Fit, Framing, ImageSource, Images};
 use flows_core::data::{Dataset, Examples, Source};
 use flows_core::evaluate::Likelihood;
-use flows_core::run::Saved;
+use flows_core::run::{FoundImages, Saved};
 use flows_core::train::Ranks;
 use flows_core::{Error, Result, Rng};
 use serde_json::json;
 
-/// Samples of a 2-D density that is named in place of a file.
+/// The number of samples of a 2-D density.
 const SAMPLES: usize = 20_000;
 
-/// Tell how well a model fits data: the log-likelihood of rows, by the exact divergence, or the bits a colour of images
-/// takes, by its estimate
+/// Evaluate how well a model fits data: the log-likelihood of rows, with the exact divergence, or the bits per dimension
+/// of images, with an estimate of it
 ///
-/// Prints the mean log-likelihood in nats with its standard error, the bits a dimension, and the evaluations of
-/// the field that a solve took. Without --data it evaluates the test rows of the run that the model comes from.
+/// Prints the mean with its standard error, and the number of evaluations of the field per solve. Without --data it
+/// evaluates the test rows or images of the model's run.
 #[derive(Args)]
 #[command(after_long_help = "\
 Examples:
@@ -30,15 +29,15 @@ Examples:
   ffjord eval runs/prices --data new.csv --json
   ffjord eval runs/mnist --count 1000")]
 pub struct EvalArgs {
-    /// The rows: a .npy or .csv file, a folder with test.npy, hf://, or a 2-D density; of a model of images: digits,
-    /// uci-digits, a folder, an IDX, .npy or .parquet file, or hf://, scaled and cropped, or padded, as those of the run
-    /// were
+    /// The rows: a .npy or .csv file, a folder with test.npy, hf://, or a 2-D density; for a model of images: digits,
+    /// uci-digits, a folder, an IDX, .npy or .parquet file, or hf://, which are scaled and cropped, or padded, like those
+    /// of the run
     #[arg(long, value_name = "D", help_heading = "Data")]
     pub data: Option<String>,
-    /// Evaluate the first so many images of a model of images alone
+    /// Evaluate only the first N images
     #[arg(long, value_name = "N", help_heading = "Data", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
-    /// What the noise of images and the estimate of their divergence derive from [default: 0]
+    /// Seed of the dequantization noise of images and of their divergence estimates [default: 0]
     #[arg(long, value_name = "S", allow_negative_numbers = true)]
     pub seed: Option<u64>,
     #[command(flatten)]
@@ -54,7 +53,7 @@ pub fn run(mut args: EvalArgs, ranks: &Ranks) -> Result<()> {
 
 fn of_rows(args: EvalArgs, ranks: &Ranks) -> Result<()> {
     if args.count.is_some() || args.seed.is_some() || args.skip.skip_bad {
-        return Err(Error::Config("--count, --seed and --skip-bad are for models of images: leave them out".into()));
+        return Err(Error::Config("--count, --seed and --skip-bad are for models of images: omit them".into()));
     }
     let output = args.model.output;
     let saved = Saved::open(&args.model, ContinuousFlow::load)?;
@@ -67,7 +66,7 @@ fn of_rows(args: EvalArgs, ranks: &Ranks) -> Result<()> {
     let result = Likelihood::of(&values, saved.model.dimensions());
     let value = json!({ "model": saved.path, "data": name, "result": result, "evaluations": evaluations });
     let text = format!(
-        "log-likelihood  {}\nevaluations     {evaluations:.1} of the field a solve",
+        "log-likelihood  {}\nevaluations     {evaluations:.1} of the field per solve",
         result.text(&format!(" of {name}"))
     );
     print_or_json(output, &value, text)
@@ -76,25 +75,28 @@ fn of_rows(args: EvalArgs, ranks: &Ranks) -> Result<()> {
 fn of_images(args: EvalArgs, ranks: &Ranks) -> Result<()> {
     let output = args.model.output;
     let saved = Saved::open(&args.model, ImageModel::load)?;
-    let (images, name) = found(&saved, &args)?;
+    let model = &saved.model;
+    let FoundImages { images, name, unpadded } =
+        saved.images::<images::RunConfig>(model.config().shape, args.data.as_deref(), args.skip, output)?;
     let count = args.count.map_or(usize::MAX, |count| count as usize);
     let rng = &mut Rng::seed(args.seed.unwrap_or(0));
-    saved.model.detached().take_cost();
-    let result = evaluate(&saved.model, &images, count, rng, ranks, output.quiet)?;
-    let evaluations = evaluations(saved.model.detached().take_cost().of_all(ranks)?);
+    model.detached().take_cost();
+    let result = bits(model, &evaluate(model, &images, count, rng, ranks, output.quiet)?, unpadded);
+    let evaluations = evaluations(model.detached().take_cost().of_all(ranks)?);
     if !ranks.is_first() {
         return Ok(());
     }
     let value = json!({ "model": saved.path, "data": name, "result": result, "evaluations": evaluations });
-    print_or_json(output, &value, format!("{result} of {name}\nevaluations  {evaluations:.1} of the field a solve"))
+    let text = format!("{} of {name}\nevaluations  {evaluations:.1} of the field per solve", result.text("", ""));
+    print_or_json(output, &value, text)
 }
 
-/// Of the field, in a solve.
+/// The mean number of evaluations of the field per solve.
 fn evaluations(cost: Cost) -> f64 {
     cost.forward as f64 / cost.solves.max(1) as f64
 }
 
-/// The rows that are named, or those that the model was tested on, and what to call them.
+/// The rows that `data` names, or the test rows of the model's run, and their name for messages.
 fn rows(saved: &Saved<ContinuousFlow>, data: Option<&str>, device: &Device) -> Result<(Examples, String)> {
     let Some(text) = data else {
         return saved.of_run("test rows", "--data", |run: tables::RunConfig| {
@@ -109,17 +111,4 @@ fn rows(saved: &Saved<ContinuousFlow>, data: Option<&str>, device: &Device) -> R
     let names = config.columns.as_deref();
     let columns = Columns { features: config.features, names, context: 0, context_names: None };
     Ok((columns.of(&data, &data.test, text)?, text.to_string()))
-}
-
-/// The images likewise.
-fn found(saved: &Saved<ImageModel>, args: &EvalArgs) -> Result<(Images, String)> {
-    let output = args.model.output;
-    let Some(word) = &args.data else {
-        return saved.of_run("test images", "--data", |run: images::RunConfig| {
-            Ok((args.skip.reading(output, |skip| run.load(skip))?.test, format!("{} (test)", run.data)))
-        });
-    };
-    let framing = saved.settings()?.map_or(Framing::Crop, |run: images::RunConfig| run.fit.framing);
-    let (source, fit): (ImageSource, _) = (word.parse()?, Fit::to(saved.model.config().shape, framing));
-    Ok((args.skip.reading(output, |skip| source.test(&fit, skip))?, word.clone()))
 }

@@ -22,9 +22,9 @@ use std::process::ExitCode;
 #[global_allocator]
 static ALLOCATOR: cli::Allocator = cli::Allocator;
 
-/// Continuous normalizing flows: densities whose samples flow along a learnt vector field
+/// Continuous normalizing flows: densities whose samples move along a learnt vector field
 ///
-/// `ffjord train` without arguments learns the pinwheel in one or two minutes, and draws its density and samples.
+/// `ffjord train` without arguments learns the pinwheel density in one or two minutes, and draws density and samples.
 #[derive(Parser)]
 #[command(name = "ffjord", version, arg_required_else_help = true, propagate_version = true)]
 struct Args {
@@ -48,7 +48,7 @@ fn run(args: Args, ranks: &Ranks) -> Result<()> {
         Command::Train(args) if Kind::of_run(&args)? == Kind::Images => images::train(*args, ranks),
         Command::Train(args) => tables::train(*args, ranks),
         Command::Eval(args) => eval::run(args, ranks),
-        // What is not divided is for rank 0.
+        // Subcommands that do not divide their work run on rank 0 only.
         _ if !ranks.is_first() => Ok(()),
         Command::Sample(args) => sample::run(args),
         Command::Animate(args) => animate::run(args),

@@ -1,12 +1,12 @@
 //! `ffjord sample`: new rows or images.
 
-use crate::images::{noise, picture};
+use crate::images::noise;
 use crate::kind::Kind;
 use clap::Args;
 use ffjord::{ContinuousFlow, ImageModel};
 use flows_core::cli::{ModelArgs, check_draws, check_extension, draw_rows, plural, print_or_json, write_rows};
 use flows_core::data::Table;
-use flows_core::plot::write_png;
+use flows_core::plot::{image_grid, write_png};
 use flows_core::run::{Saved, check_temperature};
 use flows_core::{Error, Result, Rng};
 use serde_json::json;
@@ -14,23 +14,24 @@ use std::path::PathBuf;
 
 /// Draw new rows or images from a model
 ///
-/// The same seed draws the same rows. Without --out rows go to standard output as CSV, and images to samples.png.
+/// The same seed draws the same samples. Without --out, rows are printed as CSV and images are written to samples.png.
 #[derive(Args)]
 #[command(after_long_help = "\
 Examples:
   ffjord sample runs/pinwheel --count 5000 --out pinwheel.npy
-  ffjord sample runs/pinwheel --count 3 --seed 7")]
+  ffjord sample runs/pinwheel --count 3 --seed 7
+  ffjord sample runs/digits --temperature 0.8 --out digits.png")]
 pub struct SampleArgs {
-    /// How many rows or images to draw, 1000 rows or 64 images unless given
+    /// Number of samples [default: 1000 rows or 64 images]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub count: Option<usize>,
-    /// The standard deviation of the noise that images are made of: below 1 they are likelier and vary less
+    /// The standard deviation of the noise of images: below 1 they are less varied and often cleaner [default: 1]
     #[arg(long, value_name = "T", allow_negative_numbers = true)]
     pub temperature: Option<f64>,
-    /// What the draws derive from
+    /// Seed of the draws
     #[arg(long, value_name = "S", default_value_t = 0, allow_negative_numbers = true)]
     pub seed: u64,
-    /// The file to write, .npy or .csv; of images the picture, .png
+    /// The file to write: .npy or .csv for rows, .png for a picture of the images
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
     #[command(flatten)]
@@ -43,7 +44,7 @@ pub fn run(args: SampleArgs) -> Result<()> {
 
 fn of_rows(args: SampleArgs) -> Result<()> {
     if args.temperature.is_some() {
-        return Err(Error::Config("--temperature is for images: leave it out".into()));
+        return Err(Error::Config("--temperature is for images: omit it".into()));
     }
     let saved = Saved::open(&args.model, ContinuousFlow::load)?;
     let config = saved.model.config();
@@ -58,7 +59,7 @@ fn of_rows(args: SampleArgs) -> Result<()> {
 fn of_images(args: SampleArgs) -> Result<()> {
     let count = args.count.unwrap_or(64);
     if !(1..=100_000).contains(&count) {
-        return Err(Error::Config("draw 1 to 100,000 images by --count".into()));
+        return Err(Error::Config("give --count from 1 to 100,000".into()));
     }
     let out = args.out.unwrap_or_else(|| PathBuf::from("samples.png"));
     check_extension(&out, "png", "pictures")?;
@@ -67,7 +68,8 @@ fn of_images(args: SampleArgs) -> Result<()> {
     let saved = Saved::open(&args.model, ImageModel::load)?;
     check_draws(count, saved.model.config().dims(), "image")?;
     let noise = (noise(&saved.model, count, &mut Rng::seed(args.seed))? * temperature)?;
-    write_png(&picture(&saved.model.detached().decode(&noise)?, count.isqrt())?, &out)?;
+    let images = saved.model.quantize(&saved.model.detached().decode(&noise)?)?;
+    write_png(&image_grid(&images, count.isqrt())?, &out)?;
     let value = json!({
         "model": saved.path, "images": count, "temperature": temperature, "seed": args.seed, "out": out,
     });

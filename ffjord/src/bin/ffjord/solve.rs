@@ -1,4 +1,4 @@
-//! `ffjord solve`: the solver on equations by name.
+//! `ffjord solve`: the solver on well-known equations.
 
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
@@ -9,10 +9,10 @@ use flows_core::{Error, Result};
 use serde_json::json;
 use std::path::PathBuf;
 
-/// Solve an ordinary differential equation, to see what solvers and tolerances do
+/// Solve an ordinary differential equation, to compare solvers and tolerances
 ///
-/// Prints the times and states as CSV, and on standard error the evaluations and steps it took. A solve that cannot
-/// go on says why, and ends with status 1.
+/// Prints the times and states as CSV, and the numbers of evaluations and steps on standard error. A solve that fails
+/// reports why, and ends with status 1.
 #[derive(Args)]
 #[command(after_long_help = "\
 Examples:
@@ -24,13 +24,13 @@ pub struct SolveArgs {
     /// The equation
     #[arg(value_parser = equations())]
     problem: Equation,
-    /// dopri5, tsit5, bosh3, adaptive-heun, or with fixed steps euler, midpoint, rk4
+    /// dopri5, tsit5, bosh3 or adaptive-heun, or with a fixed step euler, midpoint or rk4
     #[arg(long, value_name = "M", default_value_t = Method::Dopri5)]
     method: Method,
     /// Relative and absolute tolerance of adaptive methods [default: 1e-6]
     #[arg(long, value_name = "TOL", allow_negative_numbers = true)]
     tolerance: Option<f64>,
-    /// The largest step of methods with fixed ones [default: 0.01]
+    /// The step of methods with a fixed step [default: 0.01]
     #[arg(long, value_name = "H", allow_negative_numbers = true)]
     step: Option<f64>,
     /// The first time
@@ -39,16 +39,16 @@ pub struct SolveArgs {
     /// The last time, which may be before the first
     #[arg(long, value_name = "T", default_value_t = 10.0, allow_negative_numbers = true)]
     end: f64,
-    /// Times at which the state is written, ends included
+    /// Number of times at which the state is printed, including both ends
     #[arg(long, value_name = "N", default_value_t = 101, value_parser = clap::value_parser!(u32).range(2..=1_000_000))]
     points: u32,
-    /// The state at the first time, separated by commas; one that shows the equation unless given
+    /// The state at the first time, separated by commas [default: one typical of the equation]
     #[arg(long, value_name = "VALUES", value_delimiter = ',', allow_hyphen_values = true)]
     initial: Option<Vec<f64>>,
-    /// The most steps to try
+    /// The largest number of steps, including rejected ones
     #[arg(long, value_name = "N", default_value_t = 100_000)]
     max_steps: usize,
-    /// Draw the solution over time as well, to a .png or .svg
+    /// Also plot the solution over time, as .png or .svg
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
     #[command(flatten)]
@@ -65,22 +65,22 @@ pub fn run(args: SolveArgs) -> Result<()> {
     let initial = args.initial.clone().unwrap_or_else(|| problem.initial());
     let names = problem.variables();
     if initial.len() != names.len() {
-        let message = format!("the state has {} values ({}): give as many by --initial", names.len(), names.join(", "));
+        let message = format!("the state has {} values ({}): give as many to --initial", names.len(), names.join(", "));
         return Err(Error::Config(message));
     }
     if ![begin, end].iter().chain(&initial).all(|number| number.is_finite()) {
-        return Err(Error::Config("times and the state at the first are numbers: give finite ones".into()));
+        return Err(Error::Config("give finite numbers to --begin, --end and --initial".into()));
     }
     if args.plot.as_ref().is_some_and(|path| path.extension().is_none_or(|e| e != "png" && e != "svg")) {
-        return Err(Error::Config("--plot draws a .png or an .svg: give the file one of these extensions".into()));
+        return Err(Error::Config("--plot writes .png or .svg: give the file one of these extensions".into()));
     }
     let (tolerance, step) = (args.tolerance.unwrap_or(1e-6), args.step.unwrap_or(0.01));
     let setting = match (args.method.is_adaptive(), args.tolerance, args.step) {
         (true, _, Some(_)) => {
-            return Err(Error::Config(format!("{} chooses its steps: leave out --step", args.method)));
+            return Err(Error::Config(format!("{} chooses its own steps: omit --step", args.method)));
         }
         (false, Some(_), _) => {
-            return Err(Error::Config(format!("{} has fixed steps: give --step, not --tolerance", args.method)));
+            return Err(Error::Config(format!("{} has a fixed step: give --step, not --tolerance", args.method)));
         }
         (true, ..) => ("tolerance", tolerance),
         (false, ..) => ("step", step),
@@ -102,7 +102,7 @@ pub fn run(args: SolveArgs) -> Result<()> {
     });
     print_or_json(output, &value, format_args!("t,{}{rows}", names.join(",")))?;
     output.note(format!(
-        "{} evaluations, {} steps taken, {} tried in vain",
+        "{} evaluations, {} steps accepted, {} rejected",
         stats.evaluations, stats.accepted, stats.rejected
     ));
     if let Some(path) = &args.plot {

@@ -1,4 +1,8 @@
 //! A convolutional network as a vector field over images.
+//!
+//! The convolutions are [`conv2d`](flows_core::ops::conv2d) and its transpose. The layers are not those of
+//! [`flows_core::nn`], because a field is evaluated with weights that are passed in, its layers depend on time, and what
+//! follows a convolution maps the tangents of the divergence along with the values, by a kernel with second derivatives.
 
 mod activation;
 mod layer;

@@ -1,4 +1,4 @@
-//! Autoregressive layers: every dimension is transformed given those before it.
+//! Autoregressive layers: every dimension is transformed conditionally on those before it.
 
 use super::univariate::{Univariate, apply, identities};
 use super::{Bijector, Direction, Mode};
@@ -16,8 +16,8 @@ mod sequential;
 /// An autoregressive layer: `z_d = f^-1(x_d; made(x_<d, context))` with a univariate family f.
 ///
 /// `inverse` (the density) is one evaluation of the network. `forward` (sampling) goes from
-/// dimension to dimension, on the CPU computing every unit of the network once: the price of about
-/// one evaluation as well; on other devices it is one for each dimension. With the affine family
+/// dimension to dimension; on the CPU it computes every unit of the network once, at about the cost of
+/// one evaluation, and on other devices it evaluates the network once for each dimension. With the affine family
 /// this is MAF (Papamakarios et al., 2017), with the spline NSF(AR); within `Inverse` it is IAF
 /// (Kingma et al., 2016).
 #[derive(Debug)]
@@ -29,7 +29,7 @@ pub struct Autoregressive {
 #[derive(Debug)]
 enum Kind {
     Masked(Arc<Map>),
-    /// A network that is known to be autoregressive, but not how.
+    /// A network of which only the order is known.
     Own(Passes<Box<dyn Network>>),
 }
 
@@ -42,10 +42,10 @@ struct Map {
 
 impl Autoregressive {
     /// A layer over `features` dimensions, conditioned on a context of width `context`, if any;
-    /// `order[i]` is the place of dimension i, its own if `None`. It starts near the identity.
+    /// `order[i]` is the position of dimension i, i itself if `None`. It starts near the identity.
     ///
     /// # Errors
-    /// When a width is 0 or the order does not name each place once.
+    /// When a width is 0 or the order does not name each position once.
     pub fn new(
         features: usize,
         univariate: Arc<dyn Univariate>,
@@ -60,12 +60,12 @@ impl Autoregressive {
     }
 
     /// A layer with a network of your own, from x (B, D) and a context of width `context`, if any, to the (B, D P) raw
-    /// parameters; those of dimension i may depend on the dimensions with a smaller place in `order` alone, which is
-    /// tried out here. `forward` is one evaluation of the network for each dimension.
+    /// parameters; those of dimension i may depend only on the dimensions with a smaller position in `order`, which is
+    /// tested here. `forward` is one evaluation of the network for each dimension.
     ///
     /// # Errors
-    /// When the order does not name each place once, or the network's output has another width or depends on what it
-    /// must not see.
+    /// When the order does not name each position once, or the network's output has another width or depends on what
+    /// it must not see.
     pub fn with_network(
         univariate: Arc<dyn Univariate>,
         context: Option<usize>,
@@ -77,7 +77,9 @@ impl Autoregressive {
         let mut sequence: Vec<usize> = (0..features).collect();
         sequence.sort_by_key(|&i| order[i]);
         if features == 0 || !sequence.iter().map(|&i| order[i]).eq(0..features) {
-            return Err(Error::Config(format!("the order {order:?} does not name each place of 0..{features} once")));
+            return Err(Error::Config(format!(
+                "the order {order:?} does not name each position of 0..{features} once"
+            )));
         }
         order::check(network.as_ref(), &sequence, univariate.parameter_count(), context, scope)?;
         Ok(Self { shape: [features], kind: Kind::Own(Passes { network, univariate, sequence, drops_units: true }) })
@@ -118,7 +120,7 @@ impl Map {
     }
 }
 
-/// A layer that knows of its network only in which order its outputs depend on its inputs.
+/// A layer that knows only the order in which its network's outputs depend on the inputs.
 #[derive(Debug)]
 struct Passes<N> {
     network: N,

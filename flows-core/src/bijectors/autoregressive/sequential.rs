@@ -8,17 +8,23 @@ use crate::{Error, Result};
 use candle_core::{Shape, Tensor};
 use rayon::prelude::*;
 
-/// Rows that one task takes through the whole network, so few that its units stay in the cache.
+/// Rows that one task takes through the whole network, few enough that the units stay in the cache.
 pub(super) const ROWS: usize = 64;
-/// Rows at a time for families that are evaluated on tensors, whose price is by the tensor.
+/// Rows at a time for families evaluated on tensors, whose cost is per tensor.
 const ROWS_ON_TENSORS: usize = 1024;
 
-/// Some rows of x and of the log-determinant.
-type Outputs<'a, T> = (&'a mut [T], &'a mut [T]);
+/// Rows that one task computes.
+struct Block<'a, T> {
+    z: &'a [T],
+    /// The context's term of the network's first layer.
+    given: Option<&'a [T]>,
+    x: &'a mut [T],
+    log_det: &'a mut [T],
+}
 
 impl Map {
-    /// `(x, log|det dx/dz|)`, (B, D) and (B), without a graph; `given` is what the context adds to
-    /// the network.
+    /// `(x, log|det dx/dz|)`, (B, D) and (B), without a graph; `given` is the context's term of the network's first
+    /// layer.
     pub(super) fn solve<T: Real>(&self, z: &Tensor, given: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
         let (batch, d) = z.dims2()?;
         let given: Vec<Tensor> = given.map(Tensor::contiguous).transpose()?.into_iter().collect();
@@ -28,13 +34,15 @@ impl Map {
                 with_slice::<T, _>(z, |z| {
                     let sequence = self.made.sequence();
                     let rows = if self.univariate.pointwise().is_some() { ROWS } else { ROWS_ON_TENSORS };
-                    let outputs = x.chunks_mut(rows * d).zip(log_det.chunks_mut(rows));
-                    let blocks: Vec<_> = outputs.zip(z.chunks(rows * d)).enumerate().collect();
                     let width = steps.first_width();
-                    let run = |(i, ((x, log_det), z)): (usize, (Outputs<'_, T>, &[T]))| {
+                    let inputs = z.chunks(rows * d).enumerate();
+                    let outputs = x.chunks_mut(rows * d).zip(log_det.chunks_mut(rows));
+                    let blocks = inputs.zip(outputs).map(|((i, z), (x, log_det))| {
                         let given = given.first().map(|given| &given[i * rows * width..][..log_det.len() * width]);
-                        self.solve_rows(steps, &sequence, z, given, x, log_det)
-                    };
+                        Block { z, given, x, log_det }
+                    });
+                    let blocks: Vec<_> = blocks.collect();
+                    let run = |block| self.solve_rows(steps, &sequence, block);
                     match self.univariate.pointwise() {
                         Some(_) => blocks.into_par_iter().try_for_each(run),
                         None => blocks.into_iter().try_for_each(run),
@@ -49,10 +57,7 @@ impl Map {
         &self,
         steps: &Steps<'_, T>,
         sequence: &[usize],
-        z: &[T],
-        given: Option<&[T]>,
-        x: &mut [T],
-        log_det: &mut [T],
+        Block { z, given, x, log_det }: Block<'_, T>,
     ) -> Result<()> {
         let (d, rows, pointwise) = (sequence.len(), log_det.len(), self.univariate.pointwise());
         let mut at = vec![T::zero(); rows];

@@ -19,8 +19,8 @@ pub use split::Mask;
 /// Both directions cost one evaluation of the network. With the additive family this is NICE
 /// (Dinh et al., 2014), with the affine one RealNVP (Dinh et al., 2016), with the spline NSF
 /// (Durkan et al., 2019), and over channels, with convolutions, Glow (Kingma and Dhariwal, 2018)
-/// or WaveGlow (Prenger et al., 2018). The kept part may have a map of its own, as in NSF. An event
-/// of one element, which leaves nothing to condition on, gets an [`Elementwise`] map.
+/// or WaveGlow (Prenger et al., 2018). The kept part may be mapped too, as in NSF. An event of one
+/// element, which leaves nothing to condition on, gets an [`Elementwise`] map.
 #[derive(Debug)]
 pub struct Coupling {
     shape: Vec<usize>,
@@ -43,7 +43,7 @@ struct Coupled {
     kept_map: Option<Elementwise>,
 }
 
-/// What lies side by side in the raw parameters that the network gives.
+/// The layout of the network's output, the raw parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Layout {
     /// All parameters of an element side by side: (B, moved P).
@@ -86,7 +86,7 @@ impl Coupling {
     ///
     /// # Errors
     /// When the mask does not fit the shape, transforms nothing or everything, or the network is known to have other
-    /// [widths](Network::widths); if its widths are not known, using the coupling is one.
+    /// [widths](Network::widths); where the widths are not known, a wrong one is an error of each pass.
     pub fn with_network(
         shape: &[usize],
         mask: &Mask,
@@ -99,10 +99,10 @@ impl Coupling {
     }
 
     /// A coupling over the channels of signals (C, T) or images (C, H, W), conditioned by convolutions
-    /// of the channels that the mask keeps and, if there is one, of a context of so many channels in as many
-    /// places, (B, K, T) or (B, K, H, W), or (B, K) for all places alike. It starts near the identity.
+    /// of the channels that the mask keeps and of a context of K channels, if `context` is K: (B, K, T) or
+    /// (B, K, H, W), or (B, K) for the same context at all positions. It starts near the identity.
     ///
-    /// No weight depends on the number of places: the same serve signals of any length.
+    /// No weight depends on the number of positions: the same weights serve signals of any length.
     ///
     /// ```
     /// use candle_core::{DType, Device};
@@ -123,8 +123,8 @@ impl Coupling {
     /// ```
     ///
     /// # Errors
-    /// When the shape is another, the mask is not one of channels or keeps or moves all of them, or a size of the
-    /// network cannot be.
+    /// When the shape is neither, the mask is not one of channels or keeps or moves all of them, or a size of the
+    /// network is not valid.
     pub fn convolutional(
         shape: &[usize],
         mask: &Mask,
@@ -141,8 +141,8 @@ impl Coupling {
     }
 
     /// A coupling over channels with a network of your own, from the channels that the mask keeps, (B, kept, T) or
-    /// (B, kept, H, W), and a context that is the network's matter, to the raw parameters of the others, (B, P moved,
-    /// T) or (B, P moved, H, W): the first of all channels, then the second of all, and so on.
+    /// (B, kept, H, W), and the context, to the raw parameters of the others, (B, P moved, T) or (B, P moved, H, W): first
+    /// the first of all channels, then the second of all, and so on.
     ///
     /// # Errors
     /// When the mask is not one of channels, or keeps or moves all of them.
@@ -157,7 +157,7 @@ impl Coupling {
         Self::from_split(shape, split, Layout::Kinds, univariate, network)
     }
 
-    /// The split of channels, and how many axes of places there are.
+    /// The split of channels, and the number of spatial axes.
     fn channels(shape: &[usize], mask: &Mask, scope: &Scope) -> Result<(Split, usize)> {
         let [channels, places @ ..] = shape else {
             return Err(Error::shape("the event of a coupling over channels", shape, "(C, T) or (C, H, W)"));
@@ -188,9 +188,8 @@ impl Coupling {
         Ok(Self { shape: shape.to_vec(), details, kind })
     }
 
-    /// Transforms the kept part too, by a map that conditions on nothing; before the network sees
-    /// it in inverse direction, as in NSF. Every element has a map of its own, so its weights are those of
-    /// one length of signals.
+    /// Transforms the kept part too, by an unconditional map, as in NSF; in both directions the network sees
+    /// its data side. Every element has its own map, so the weights fit signals of one length only.
     ///
     /// # Errors
     /// When the weight's name is taken.

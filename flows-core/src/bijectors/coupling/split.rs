@@ -1,4 +1,4 @@
-//! How an event falls into the part that a coupling keeps and the one that it moves.
+//! The split of an event into the part that a coupling keeps and the part that it moves.
 
 use crate::nn::Scope;
 use crate::{Error, Result};
@@ -18,7 +18,7 @@ pub enum Mask {
         /// Whether to transform elements 1, 3, ... instead of 0, 2, ...
         odd: bool,
     },
-    /// The squares of one colour of each (..., H, W) picture, those with an even sum of row and column
+    /// The squares of one colour of each (..., H, W) image, those with an even sum of row and column
     /// unless `odd`.
     Checkerboard {
         /// Whether to transform the other colour.
@@ -57,10 +57,10 @@ impl Mask {
     }
 }
 
-/// How an event falls into a kept and a moved part, each of elements or of whole channels.
+/// The split of an event into a kept and a moved part, of elements or of whole channels.
 #[derive(Debug)]
 pub(super) struct Split {
-    /// Elements or channels of either part.
+    /// The numbers of elements or channels of either part.
     pub(super) kept: usize,
     pub(super) moved: usize,
     /// (T) or (H, W) of a channel; none of an element.
@@ -72,12 +72,12 @@ pub(super) struct Split {
 enum Order {
     KeptFirst,
     MovedFirst,
-    /// Indices that bring the kept part in front, and those that undo it.
+    /// Indices that bring the kept part to the front, and those that undo it.
     Scattered(Tensor, Tensor),
 }
 
 impl Split {
-    /// The split of elements, or of channels of so many `places`, of which those that are true move.
+    /// The split of elements, or of channels of these `places`, of which those that are true move.
     pub(super) fn new(transformed: &[bool], places: &[usize], scope: &Scope) -> Result<Self> {
         let (moved, kept): (Vec<u32>, Vec<u32>) = (0..transformed.len() as u32).partition(|&i| transformed[i as usize]);
         let order = if transformed.is_sorted() {
@@ -93,18 +93,18 @@ impl Split {
         Ok(Self { kept: kept.len(), moved: moved.len(), places: places.to_vec(), order })
     }
 
-    /// The shape of a part of so many elements or channels.
+    /// The shape of a part of `count` elements or channels.
     pub(super) fn shape(&self, batch: usize, count: usize) -> Vec<usize> {
         [&[batch, count], &self.places[..]].concat()
     }
 
-    /// The kept elements among all of an event that [`Self::gather`] gives.
+    /// The range of the kept elements in what [`Self::gather`] gives.
     pub(super) fn kept_range(&self) -> Range<usize> {
         let (kept, moved) = self.sizes();
         if matches!(self.order, Order::MovedFirst) { moved..moved + kept } else { 0..kept }
     }
 
-    /// The others.
+    /// That of the moved elements.
     pub(super) fn moved_range(&self) -> Range<usize> {
         let (kept, moved) = self.sizes();
         if matches!(self.order, Order::MovedFirst) { 0..moved } else { kept..kept + moved }
@@ -115,7 +115,7 @@ impl Split {
         (self.kept * each, self.moved * each)
     }
 
-    /// (B, event...) to (B, N) with either part in one piece.
+    /// (B, event...) to (B, N) with each part contiguous.
     pub(super) fn gather(&self, v: &Tensor) -> Result<Tensor> {
         let Order::Scattered(front, _) = &self.order else { return Ok(v.flatten_from(1)?) };
         self.reordered(v, front)
@@ -132,7 +132,7 @@ impl Split {
         Ok(v.index_select(order, 1)?.flatten_from(1)?)
     }
 
-    /// Both parts as [`Self::gather`] has them.
+    /// Joins both parts in the order of [`Self::gather`].
     pub(super) fn join(&self, kept: &Tensor, moved: &Tensor) -> Result<Tensor> {
         Ok(match &self.order {
             Order::MovedFirst => Tensor::cat(&[moved, kept], 1)?,

@@ -1,9 +1,9 @@
-//! Models that let half of the channels leave at each level.
+//! Models in which some of the channels leave at each level.
 
 use super::embed::{embedded_vjp, of_embedded};
-use super::{Bijector, Direction, Mode, Recompute, Upstream, Vjp, leaf, vjp};
+use super::{Bijector, Direction, Mode, Recompute, Support, Upstream, Vjp, check_input_of, leaf, vjp};
 use crate::nn::Network;
-use crate::shape::{batch_shape, check_event, zero_log_det};
+use crate::shape::{batch_shape, zero_log_det};
 use crate::{Error, Result, Structure};
 use candle_core::Tensor;
 
@@ -12,11 +12,11 @@ use candle_core::Tensor;
 pub struct Level {
     /// The flow of the level, usually a chain whose data side ends in a [`Squeeze`](super::Squeeze).
     pub flow: Box<dyn Bijector>,
-    /// What maps the half that leaves to noise; without it the half leaves as it is.
+    /// The map of the channels that leave to noise; without it they leave as they are.
     pub prior: Option<SplitPrior>,
 }
 
-/// A bijector between noise and the half of the channels that leaves a level, given the half that stays.
+/// A bijector between noise and the channels that leave a level, given those that stay.
 #[derive(Debug)]
 pub struct SplitPrior {
     network: Option<Box<dyn Network>>,
@@ -24,19 +24,20 @@ pub struct SplitPrior {
 }
 
 impl SplitPrior {
-    /// `bijector`, whose context is the half that stays, (B, C/2, ...).
+    /// `bijector`, whose context is the channels that stay, (B, K, ...).
     pub fn new(bijector: Box<dyn Bijector>) -> Self {
         Self { network: None, bijector }
     }
 
-    /// `bijector`, whose context is what `network` makes of the half that stays, its input, and of the model's context.
+    /// `bijector`, whose context is the output of `network` for the channels that stay, its input, and the model's
+    /// context.
     pub fn embedded(network: Box<dyn Network>, bijector: Box<dyn Bijector>) -> Self {
         Self { network: Some(network), bijector }
     }
 
     /// The bijector's context.
-    fn embed(&self, half: &Tensor, context: Option<&Tensor>, mode: &mut Mode<'_>) -> Result<Tensor> {
-        self.network.as_ref().map_or_else(|| Ok(half.clone()), |network| network.forward(half, context, mode))
+    fn embed(&self, kept: &Tensor, context: Option<&Tensor>, mode: &mut Mode<'_>) -> Result<Tensor> {
+        self.network.as_ref().map_or_else(|| Ok(kept.clone()), |network| network.forward(kept, context, mode))
     }
 
     fn structure(&self) -> Structure {
@@ -48,27 +49,39 @@ impl SplitPrior {
     }
 }
 
-/// The multi-scale architecture of RealNVP (Dinh et al., 2016, section 3.6) and Glow, as one
+/// The multi-scale architecture of RealNVP (Dinh et al., 2016, section 3.6), Glow and WaveGlow, as one
 /// bijection between x and one vector z.
 ///
-/// Level i maps its x to (C_i, ...); then, except for the last level, the first half of the channels
-/// goes on to level i + 1 and the second half leaves, through the split prior if there is one. The
-/// vector z is: what leaves at level 0, what leaves at level 1, ..., what the last level gives;
-/// each in row-major order of its (C, ...). Data come in at level 0; [`MultiScale::parts`] has the
-/// lengths. All flows see the model's context.
+/// Level i maps its x to (C, ...); then, except at the last level, the first K channels go on to level
+/// i + 1 and the others leave, through the split prior if there is one. K is the number of channels that
+/// level i + 1 takes: half of them in RealNVP and Glow, all but two in WaveGlow (Prenger et al., 2018).
+/// The vector z is: what leaves at level 0, what leaves at level 1, ..., the output of the last level;
+/// each in row-major order of its (C, ...), with the lengths [`MultiScale::parts`]. The data enter at
+/// level 0. All flows see the model's context.
+///
+/// ```
+/// use flows_core::bijectors::{Level, MultiScale, Reshape, Squeeze};
+/// let level = |flow| Level { flow, prior: None };
+/// // Eight channels, of which two leave.
+/// let levels = vec![level(Box::new(Squeeze::new(&[1, 80], 8)?)), level(Box::new(Reshape::new(&[6, 10], &[6, 10])?))];
+/// assert_eq!(MultiScale::new(levels)?.parts(), [20, 60]);
+/// # Ok::<(), flows_core::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct MultiScale {
     levels: Vec<Level>,
+    /// The shape and the length of the part of z of each level.
+    shapes: Vec<Vec<usize>>,
     parts: Vec<usize>,
     latent: [usize; 1],
 }
 
 impl MultiScale {
-    /// `levels` from the data on.
+    /// `levels` in order, from the data.
     ///
     /// # Errors
-    /// When there is no level, shapes of neighbours do not agree, a number of channels to be split
-    /// is odd, or the last level has a split prior.
+    /// When there is no level, a level does not take some of the channels of the one before and leave
+    /// others, or the last level has a split prior.
     pub fn new(levels: Vec<Level>) -> Result<Self> {
         let Some((last, others)) = levels.split_last() else {
             return Err(Error::Config("a multi-scale model needs at least one level".into()));
@@ -77,56 +90,68 @@ impl MultiScale {
             let message = "the last level has nothing to split: make its prior the first step of its flow";
             return Err(Error::Config(message.into()));
         }
-        let mut parts = Vec::with_capacity(levels.len());
+        let mut shapes = Vec::with_capacity(levels.len());
         for (i, (level, next)) in others.iter().zip(&levels[1..]).enumerate() {
-            let half = half(level.flow.latent_shape())?;
-            if next.flow.data_shape() != half {
-                let want = format!("the {half:?} that level {i} leaves");
-                return Err(Error::shape(format!("the data of level {}", i + 1), next.flow.data_shape(), want));
-            }
-            if let Some(prior) = &level.prior
-                && prior.bijector.data_shape() != half
-            {
-                let (got, want) = (prior.bijector.data_shape(), format!("the {half:?} that leave"));
-                return Err(Error::shape(format!("the split prior of level {i}"), got, want));
-            }
-            parts.push(half.iter().product());
+            let (whole, kept) = (level.flow.latent_shape(), next.flow.data_shape());
+            let Some(leaving) = leaving(whole, kept) else {
+                let want = format!("at least one, but not all, of the channels of the {whole:?} of level {i}");
+                return Err(Error::shape(format!("the data of level {}", i + 1), kept, want));
+            };
+            shapes.push(match &level.prior {
+                None => leaving,
+                Some(prior) if prior.bijector.data_shape() == leaving => prior.bijector.latent_shape().to_vec(),
+                Some(prior) => {
+                    let (got, want) = (prior.bijector.data_shape(), format!("the {leaving:?} that leave"));
+                    return Err(Error::shape(format!("the split prior of level {i}"), got, want));
+                }
+            });
         }
-        parts.push(last.flow.latent_shape().iter().product());
+        shapes.push(last.flow.latent_shape().to_vec());
+        let parts: Vec<usize> = shapes.iter().map(|shape| shape.iter().product()).collect();
         let latent = [parts.iter().sum()];
-        Ok(Self { levels, parts, latent })
+        Ok(Self { levels, shapes, parts, latent })
     }
 
-    /// The lengths of the parts of z, from level 0 on.
+    /// The lengths of the parts of z, from level 0.
     pub fn parts(&self) -> &[usize] {
         &self.parts
     }
 
-    /// The levels, from the data on.
+    /// The levels, from the data.
     pub fn levels(&self) -> &[Level] {
         &self.levels
     }
 
-    /// The inverse, each part of it by `apply`.
+    /// The parts of z, or of a gradient of z, in their shapes.
+    fn split(&self, z: &Tensor) -> Result<Vec<Tensor>> {
+        let mut start = 0;
+        let part = |(shape, &size): (&Vec<usize>, &usize)| {
+            start += size;
+            Ok(z.narrow(1, start - size, size)?.contiguous()?.reshape(batch_shape(z.dim(0)?, shape))?)
+        };
+        self.shapes.iter().zip(&self.parts).map(part).collect()
+    }
+
+    /// The inverse, which maps each part by `apply`.
     fn to_latent<'a>(
         &'a self,
         x: &Tensor,
         mut apply: impl FnMut(Part<'a, '_>, &Tensor) -> Result<(Tensor, Tensor)>,
     ) -> Result<(Tensor, Tensor)> {
-        check_event("the data of a multi-scale model", x, self.data_shape())?;
+        check_input_of("a multi-scale model", self, Direction::Inverse, x)?;
         let mut total = zero_log_det(x)?;
         let mut parts = Vec::with_capacity(self.levels.len());
         let mut v = x.clone();
         for (i, level) in self.levels.iter().enumerate() {
             let (h, log_det) = apply(Part::Flow(level.flow.as_ref()), &v)?;
             total = (total + log_det)?;
-            if i + 1 == self.levels.len() {
+            let Some(next) = self.levels.get(i + 1) else {
                 parts.push(h.flatten_from(1)?);
                 break;
-            }
-            let channels = h.dim(1)? / 2;
-            let leaving = h.narrow(1, channels, channels)?.contiguous()?;
-            v = h.narrow(1, 0, channels)?.contiguous()?;
+            };
+            let kept = next.flow.data_shape()[0];
+            let leaving = h.narrow(1, kept, h.dim(1)? - kept)?.contiguous()?;
+            v = h.narrow(1, 0, kept)?.contiguous()?;
             let leaving = match &level.prior {
                 None => leaving,
                 Some(prior) => {
@@ -141,22 +166,18 @@ impl MultiScale {
     }
 
     fn to_data(&self, z: &Tensor, context: Option<&Tensor>, mode: &mut Mode<'_>) -> Result<(Tensor, Tensor)> {
-        let batch = check_event("the latent of a multi-scale model", z, &self.latent)?;
+        check_input_of("a multi-scale model", self, Direction::Forward, z)?;
         let mut total = zero_log_det(z)?;
-        let mut end = self.latent[0];
         let mut stays: Option<Tensor> = None;
-        for (level, &size) in self.levels.iter().zip(&self.parts).rev() {
-            end -= size;
-            let part = z.narrow(1, end, size)?.contiguous()?;
+        for (level, part) in self.levels.iter().zip(self.split(z)?).rev() {
             let v = match stays {
-                None => part.reshape(batch_shape(batch, level.flow.latent_shape()))?,
+                None => part,
                 Some(stays) => {
                     let leaving = match &level.prior {
-                        None => part.reshape(stays.shape())?,
+                        None => part,
                         Some(prior) => {
-                            let noise = part.reshape(batch_shape(batch, prior.bijector.latent_shape()))?;
-                            let part = Part::Prior(prior, &stays);
-                            let (leaving, log_det) = part.map(Direction::Forward, &noise, context, mode)?;
+                            let prior = Part::Prior(prior, &stays);
+                            let (leaving, log_det) = prior.map(Direction::Forward, &part, context, mode)?;
                             total = (total + log_det)?;
                             leaving
                         }
@@ -178,7 +199,7 @@ impl MultiScale {
 #[derive(Clone, Copy)]
 enum Part<'a, 'b> {
     Flow(&'a dyn Bijector),
-    /// The split prior, and the half that stays.
+    /// The split prior, and the channels that stay.
     Prior(&'a SplitPrior, &'b Tensor),
 }
 
@@ -187,7 +208,7 @@ impl<'a> Part<'a, '_> {
     fn given(self, context: Option<&Tensor>, mode: &mut Mode<'_>) -> Result<(&'a dyn Bijector, Option<Tensor>)> {
         Ok(match self {
             Self::Flow(flow) => (flow, context.cloned()),
-            Self::Prior(prior, half) => (prior.bijector.as_ref(), Some(prior.embed(half, context, mode)?)),
+            Self::Prior(prior, kept) => (prior.bijector.as_ref(), Some(prior.embed(kept, context, mode)?)),
         })
     }
 
@@ -211,13 +232,13 @@ impl<'a> Part<'a, '_> {
     }
 }
 
-/// The shape of half of the channels.
-fn half(shape: &[usize]) -> Result<Vec<usize>> {
-    match shape {
-        [channels, rest @ ..] if *channels > 0 && channels % 2 == 0 => Ok([&[channels / 2], rest].concat()),
-        _ => Err(Error::Config(format!(
-            "events of {shape:?} have no even number of channels to split: squeeze first, or use fewer levels"
-        ))),
+/// The shape of the channels of `whole` that leave if those of `kept` stay; `None` if all leave or none does.
+fn leaving(whole: &[usize], kept: &[usize]) -> Option<Vec<usize>> {
+    match (whole, kept) {
+        ([all, places @ ..], [kept, same @ ..]) if places == same && *kept > 0 && kept < all => {
+            Some([&[all - kept], places].concat())
+        }
+        _ => None,
     }
 }
 
@@ -252,6 +273,10 @@ impl Bijector for MultiScale {
         Ok(self.to_latent(x, apply)?.0)
     }
 
+    fn support(&self) -> Option<Support> {
+        self.levels[0].flow.support()
+    }
+
     fn recompute(&self) -> Option<&dyn Recompute> {
         Some(self)
     }
@@ -284,43 +309,38 @@ impl Recompute for MultiScale {
         }
         let mut backwards = Vec::new();
         let (value, log_det) = self.to_latent(&input.detach(), |part, v| {
-            let (pass, half) = match part {
+            let (pass, kept) = match part {
                 Part::Flow(flow) => (vjp(flow, direction, v, context, mode)?, None),
-                Part::Prior(prior, half) => {
-                    let half = leaf(half)?;
-                    let given = half.clone();
+                Part::Prior(prior, kept) => {
+                    let kept = leaf(kept)?;
+                    let given = kept.clone();
                     let embed = move |context: Option<&Tensor>, mode: &mut Mode<'_>| prior.embed(&given, context, mode);
                     let bijector = prior.bijector.as_ref();
                     let pass = match &prior.network {
                         Some(_) => embedded_vjp(bijector, direction, v, context, mode, embed)?,
-                        None => vjp(bijector, direction, v, Some(&half), mode)?.with_context(&half),
+                        None => vjp(bijector, direction, v, Some(&kept), mode)?.with_context(&kept),
                     };
-                    (pass, Some(half))
+                    (pass, Some(kept))
                 }
             };
             let (value, log_det, backward) = pass.into_parts();
-            backwards.push((backward, half));
+            backwards.push((backward, kept));
             Ok((value, log_det))
         })?;
         let backward = move |gradient: Tensor, upstream: &mut Upstream<'_>| {
             let lost = || Error::Internal("a level of a multi-scale model has no backward pass".into());
-            let batch = gradient.dim(0)?;
-            let mut end = self.latent[0];
-            // The gradient of the half that stays.
+            // The gradient of the channels that stay.
             let mut stays: Option<Tensor> = None;
-            for (level, &size) in self.levels.iter().zip(&self.parts).rev() {
-                end -= size;
-                let part = gradient.narrow(1, end, size)?.contiguous()?;
+            for (level, part) in self.levels.iter().zip(self.split(&gradient)?).rev() {
                 let h = match stays {
-                    None => part.reshape(batch_shape(batch, level.flow.latent_shape()))?,
+                    None => part,
                     Some(mut stays) => {
                         let leaving = match &level.prior {
-                            None => part.reshape(stays.shape())?,
-                            Some(prior) => {
-                                let Some((backward, Some(half))) = backwards.pop() else { return Err(lost()) };
-                                let noise = part.reshape(batch_shape(batch, prior.bijector.latent_shape()))?;
-                                let leaving = backward(noise, upstream)?;
-                                stays = (stays + upstream.take(&half)?)?;
+                            None => part,
+                            Some(_) => {
+                                let Some((backward, Some(kept))) = backwards.pop() else { return Err(lost()) };
+                                let leaving = backward(part, upstream)?;
+                                stays = (stays + upstream.take(&kept)?)?;
                                 leaving
                             }
                         };

@@ -58,7 +58,7 @@ fn one_vector_is_the_whole_model() -> Result<()> {
 }
 
 #[test]
-fn the_second_half_leaves_first() -> Result<()> {
+fn the_last_channels_leave_first() -> Result<()> {
     let levels = vec![
         Level { flow: Box::new(Squeeze::new(&[1, 4, 4], 2)?), prior: None },
         Level { flow: Box::new(Squeeze::new(&[2, 2, 2], 2)?), prior: None },
@@ -70,11 +70,37 @@ fn the_second_half_leaves_first() -> Result<()> {
     let stayed = [0.0, 2.0, 8.0, 10.0, 1.0, 3.0, 9.0, 11.0];
     assert_eq!(z.squeeze(0)?.to_vec1::<f64>()?, [left, stayed].concat());
     assert_eq!(difference(&x, &model.forward(&z, None)?.0)?, 0.0);
-    let odd = || Level { flow: Box::new(Reshape::flatten(&[3])), prior: None };
-    assert!(MultiScale::new(vec![odd(), odd()]).is_err() && MultiScale::new(vec![]).is_err());
     Ok(())
 }
-/// The half that stays, as a vector, and the context through a network.
+
+#[test]
+fn a_level_takes_some_of_the_channels_of_the_one_before() -> Result<()> {
+    let level = |shape: &[usize]| {
+        let flow = Box::new(Reshape::new(shape, shape)?);
+        Ok::<_, Error>(Level { flow, prior: None })
+    };
+    // WaveGlow's channels.
+    let model = MultiScale::new(vec![level(&[8, 3])?, level(&[6, 3])?, level(&[4, 3])?])?;
+    assert_eq!(model.parts(), [6, 6, 12]);
+    let x = Tensor::arange(0.0, 24.0, &Device::Cpu)?.reshape((1, 8, 3))?;
+    let z = model.inverse(&x, None)?.0;
+    let want: Vec<f64> = (18..24).chain(12..18).chain(0..12).map(f64::from).collect();
+    assert_eq!(z.squeeze(0)?.to_vec1::<f64>()?, want);
+    assert_eq!(difference(&x, &model.forward(&z, None)?.0)?, 0.0);
+    for next in [&[8, 3][..], &[9, 3], &[0, 3], &[4, 2], &[4]] {
+        let error = MultiScale::new(vec![level(&[8, 3])?, level(next)?]).unwrap_err().to_string();
+        assert!(error.contains("the data of level 1 has shape") && error.contains("not all"), "{error}");
+    }
+    assert!(MultiScale::new(vec![]).is_err());
+    // The data are those of the first level.
+    let positive = Support::positive([8, 3]);
+    let first = Level { flow: positive.bijector(DType::F64, &Device::Cpu)?, prior: None };
+    assert_eq!(MultiScale::new(vec![first, level(&[6, 3])?])?.support(), Some(positive));
+    assert_eq!(model.support(), None);
+    Ok(())
+}
+
+/// The channels that stay, as a vector, and the context through a network.
 #[derive(Debug)]
 struct Both(Mlp);
 
@@ -99,8 +125,8 @@ fn conditional(scope: &Scope) -> Result<Box<dyn Bijector>> {
 }
 
 #[test]
-fn a_prior_sees_the_half_that_stays_and_the_context() -> Result<()> {
-    let case = Case::new("multi-scale, prior of half and context", conditional).given([2]);
+fn a_prior_sees_the_channels_that_stay_and_the_context() -> Result<()> {
+    let case = Case::new("multi-scale, prior of channels and context", conditional).given([2]);
     case.round_trip()?;
     case.derivatives()?;
     case.every_weight_learns()?;
@@ -110,7 +136,7 @@ fn a_prior_sees_the_half_that_stays_and_the_context() -> Result<()> {
     case.trains()?;
     case.recomputes()?;
     case.structure_counts()?;
-    // The context moves the half that leaves, which is the first of z, and not the rest.
+    // The context moves the channels that leave, which come first in z, and not the rest.
     let (model, _) = case.model(DType::F64)?;
     let mut rng = Rng::seed(1);
     let x = rng.normal_tensor((1, 1, 4, 4), DType::F64, &Device::Cpu)?;

@@ -1,8 +1,7 @@
 //! Invertible residual networks.
 
-use super::{Bijector, Direction, Mode};
+use super::{Bijector, Direction, Mode, check_input_of};
 use crate::nn::{LipschitzActivation, LipschitzMlp, NormalizedMlp, Scope};
-use crate::shape::check_event;
 use crate::{Error, Result, Rng, Structure, ops};
 use candle_core::{DType, Tensor};
 use rayon::prelude::*;
@@ -25,8 +24,8 @@ pub struct ResidualSettings {
     pub coefficient: f64,
     /// The activation of g.
     pub activation: LipschitzActivation,
-    /// The estimator of the log-determinant in training; `None` for the exact one, which is cheaper
-    /// too up to four dimensions or so.
+    /// The estimator of the log-determinant in training; `None` for the exact value, which is also
+    /// cheaper up to about four dimensions.
     pub roulette: Option<Roulette>,
     /// The relative change of the spectral norms at which the power iteration stops.
     pub tolerance: f64,
@@ -48,9 +47,9 @@ impl Default for ResidualSettings {
 /// base, g a [`LipschitzMlp`] with constant below 1. With a context c it is `z = x + g(x; c)`, one map
 /// for each row.
 ///
-/// `log|det dz/dx| = ln det(I + J)`, J = dg/dx, in two ways. `inverse` and `forward` build J from
-/// its D products with the basis and take the determinant, exact to rounding and meant for small D.
-/// `inverse_training` uses the unbiased estimator of residual flows (Chen et al., 2019, equation 6):
+/// `log|det dz/dx| = ln det(I + J)`, J = dg/dx, in two ways. Evaluation builds J from its D products
+/// with the basis and takes the determinant, exact to rounding and meant for small D. Training uses the
+/// unbiased estimator of residual flows (Chen et al., 2019, equation 6), if there is one:
 /// `sum_k (-1)^(k+1)/k v^T J^k v / P(N >= k)` with random signs v and a random number N of terms.
 ///
 /// `forward` iterates `x <- z - g(x)` and ends with a step of Newton's method, which takes the
@@ -99,12 +98,12 @@ impl Residual {
         Ok(((x + g)?, log_det))
     }
 
-    /// The fixed point of `x = z - g(x)`, near enough for one step of Newton's method.
+    /// The fixed point of `x = z - g(x)`, so close that one step of Newton's method is enough.
     fn fixed_point(&self, z: &Tensor, shift: Option<&Tensor>, network: &NormalizedMlp) -> Result<Tensor> {
         let (c, double) = (self.coefficient, z.dtype() == DType::F64);
         let (enough, epsilon) = if double { (1e-9, f64::EPSILON) } else { (1e-5, f64::from(f32::EPSILON)) };
         // The distance to the fixed point is at most the last change times c / (1 - c); a change
-        // below rounding cannot be asked for.
+        // cannot fall below rounding.
         let tolerance = (enough * (1.0 - c) / c).max(16.0 * epsilon);
         let limit = 100 + (2.0 * (tolerance * (1.0 - c)).ln() / c.ln()) as usize;
         let size = (z.abs()? + 1.0)?;
@@ -190,23 +189,20 @@ fn invert(a: &mut [f64], n: usize) -> f64 {
 }
 
 impl Residual {
-    fn to_data(&self, z: &Tensor, context: Option<&Tensor>, mode: &mut Mode<'_>) -> Result<(Tensor, Tensor)> {
-        let batch = check_event("the latent of a residual flow", z, &self.shape)?;
-        let shift = self.network.context_term(context, batch)?;
-        let network = self.network.normalized(mode)?;
-        let root = self.fixed_point(&z.detach(), shift.as_ref().map(Tensor::detach).as_ref(), &network.detach())?;
-        let (g, slopes) = network.forward(&root, shift.as_ref())?;
+    fn to_data(
+        &self,
+        z: &Tensor,
+        shift: Option<&Tensor>,
+        network: &NormalizedMlp,
+        mode: &mut Mode<'_>,
+    ) -> Result<(Tensor, Tensor)> {
+        let root = self.fixed_point(&z.detach(), shift.map(Tensor::detach).as_ref(), &network.detach())?;
+        let (g, slopes) = network.forward(&root, shift)?;
         let (inverse, _) = inverses(&transposed_jacobian(&network.detach(), &detached(&slopes), &root)?)?;
         let rest = ((&root + g)? - z)?;
         let x = (&root - rest.unsqueeze(1)?.matmul(&inverse)?.squeeze(1)?)?;
-        let (_, log_det) = self.apply(&x, shift.as_ref(), &network, mode)?;
+        let (_, log_det) = self.apply(&x, shift, network, mode)?;
         Ok((x, log_det.neg()?))
-    }
-
-    fn to_latent(&self, x: &Tensor, context: Option<&Tensor>, mode: &mut Mode<'_>) -> Result<(Tensor, Tensor)> {
-        let batch = check_event("the data of a residual flow", x, &self.shape)?;
-        let shift = self.network.context_term(context, batch)?;
-        self.apply(x, shift.as_ref(), &self.network.normalized(mode)?, mode)
     }
 }
 
@@ -222,9 +218,12 @@ impl Bijector for Residual {
         context: Option<&Tensor>,
         mode: &mut Mode<'_>,
     ) -> Result<(Tensor, Tensor)> {
+        let batch = check_input_of("a residual flow", self, direction, input)?;
+        let shift = self.network.context_term(context, batch)?;
+        let network = self.network.normalized(mode)?;
         match direction {
-            Direction::Forward => self.to_data(input, context, mode),
-            Direction::Inverse => self.to_latent(input, context, mode),
+            Direction::Forward => self.to_data(input, shift.as_ref(), &network, mode),
+            Direction::Inverse => self.apply(input, shift.as_ref(), &network, mode),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Random truncations of a series that leave its mean.
+//! Random truncations of a series that preserve its mean.
 
 use crate::{Error, Result, Rng};
 use serde::{Deserialize, Serialize};
@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 ///
 /// Term k is divided by the probability that it is taken, so that the mean is that of the whole
 /// series. With a spectral radius r of the residual's Jacobian, the variance is finite under
-/// `Geometric` if `r^2 < 1 - stop`; under `Poisson` it is finite for no r > 0 in theory and small in
-/// practice where r is.
+/// `Geometric` if `r^2 < 1 - stop`; under `Poisson` it is in theory finite for no r > 0, but small in
+/// practice where r is small.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Roulette {

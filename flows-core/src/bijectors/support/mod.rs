@@ -1,7 +1,8 @@
 //! Supports: where the values of a distribution or a parameter lie, and bijectors onto them from the reals.
 //!
 //! A [`Support`] can be written into a config; [`Support::bijector`] makes the map. A flow over unconstrained z with
-//! that map as its last step is a flow over the support:
+//! that map as its last step is a flow over the support ([`FlowConfig::over`](crate::flows::FlowConfig::over)); a normal
+//! distribution with it is a prior:
 //!
 //! ```
 //! use candle_core::{DType, Device};
@@ -31,6 +32,7 @@
 //!
 //! `forward` gives x strictly inside of the support: where the exact x would round onto its boundary, it is the number
 //! next to the boundary, or a few roundings from it. The log-determinant is that of the exact map at z all the same.
+//! (Bounds that depend on other parts are computed from them in the type at hand, and rounded as that is.)
 //! `inverse` of an x outside, or on the boundary, gives a log-determinant of minus infinity, so that its density is 0;
 //! an equation that defines the support (elements that add up to 1) may fail by the root of the type's precision,
 //! 1.5e-8 in f64 and 3.5e-4 in f32. A row with a NaN gives NaN.
@@ -41,6 +43,10 @@
 //! names, those of the Stan Reference Manual (chapter Constraint Transforms).
 
 mod bounded;
+mod bounds;
+mod check;
+mod dependent;
+mod edges;
 mod factor;
 mod matrix;
 mod named;
@@ -51,14 +57,13 @@ mod sum_to_zero;
 mod unit_vector;
 
 use super::Bijector;
-use crate::ops::elements;
 use crate::shape::{batch_shape, check_shape};
 use crate::{Error, Result};
+pub use bounds::{Bounds, Limit, Link};
 use candle_core::{DType, Device, Tensor};
-use onto::{Map, Onto, check_dtype};
+use named::Piece;
+use onto::{Limits, Map, Onto, check_dtype};
 use serde::{Deserialize, Serialize};
-use std::collections::HashSet;
-use std::fmt::{self, Display};
 
 /// A set of events, told apart by `kind` when written down. K is the `size` of each.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -155,6 +160,25 @@ pub enum Support {
         /// Rows of a matrix.
         size: usize,
     },
+    /// Elements between bounds that depend on parts declared before in the same [`Self::Named`], as
+    /// `shift + scale p` for such a part p ([`Limit`]); the maps are those of [`Self::Bounded`]. The Jacobian of all
+    /// parts is triangular, so log-determinants still add up.
+    ///
+    /// The lower bound must not lie above the upper one whatever the parts before are. Where rounding leaves no number
+    /// between them x is the middle, rounded.
+    Dependent {
+        /// The shape of an event.
+        shape: Vec<usize>,
+        /// The lower bound of all elements, or of each, if there is one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        lower: Option<Limit>,
+        /// The upper bound.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        upper: Option<Limit>,
+        /// The map of elements with one bound.
+        #[serde(default, skip_serializing_if = "Link::is_default")]
+        link: Link,
+    },
     /// Named parts, each with a support of its own, behind each other in one vector; [`Self::part`] takes them out.
     /// Log-determinants add up.
     Named {
@@ -170,85 +194,6 @@ pub enum Support {
         /// The largest.
         high: i64,
     },
-}
-
-/// What an element lies between, both excluded.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Bounds {
-    /// The lower bound, if there is one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lower: Option<f64>,
-    /// The upper bound, if there is one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub upper: Option<f64>,
-}
-
-impl Bounds {
-    /// No bound.
-    pub const NONE: Self = Self { lower: None, upper: None };
-
-    /// Above this.
-    pub fn above(lower: f64) -> Self {
-        Self { lower: Some(lower), upper: None }
-    }
-
-    /// Below this.
-    pub fn below(upper: f64) -> Self {
-        Self { lower: None, upper: Some(upper) }
-    }
-
-    /// Between these two.
-    pub fn between(lower: f64, upper: f64) -> Self {
-        Self { lower: Some(lower), upper: Some(upper) }
-    }
-
-    /// Whether a number is between them.
-    pub fn contain(&self, x: f64) -> bool {
-        x.is_finite() && self.lower.is_none_or(|a| a < x) && self.upper.is_none_or(|b| x < b)
-    }
-
-    fn check(&self) -> Result<()> {
-        let finite = self.lower.into_iter().chain(self.upper).all(f64::is_finite);
-        let apart = match (self.lower, self.upper) {
-            (Some(a), Some(b)) => a < b,
-            _ => true,
-        };
-        match finite && apart {
-            true => Ok(()),
-            false => Err(Error::Config(format!(
-                "{self}: give a lower bound and a higher upper one, and leave out those that are infinite"
-            ))),
-        }
-    }
-}
-
-impl Display for Bounds {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.lower, self.upper) {
-            (None, None) => write!(f, "no bound"),
-            (Some(a), None) => write!(f, "a lower bound of {a}"),
-            (None, Some(b)) => write!(f, "an upper bound of {b}"),
-            (Some(a), Some(b)) => write!(f, "bounds of {a} and {b}"),
-        }
-    }
-}
-
-/// The map of the reals onto the positive numbers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Link {
-    /// `e^z`, Stan's.
-    #[default]
-    Exp,
-    /// `ln(1 + e^z)`, which does not grow faster than z.
-    Softplus,
-}
-
-impl Link {
-    fn is_default(&self) -> bool {
-        *self == Self::default()
-    }
 }
 
 /// A part of [`Support::Named`].
@@ -282,6 +227,54 @@ impl Support {
         Self::Bounded { shape: shape.into(), bounds: bounds.into(), link: Link::default() }
     }
 
+    /// Numbers above a bound, in events of this shape: the `name` of an earlier part of [`Self::named`], or a
+    /// [`Limit`] made of one.
+    ///
+    /// The parameters `phi` for which an autoregressive process of order 2 is stationary, `|phi2| < 1` and
+    /// `|phi1| < 1 - phi2`, are a triangle; `sigma` is above `tau`:
+    ///
+    /// ```
+    /// use candle_core::{DType, Device};
+    /// use flows_core::bijectors::{Limit, Support};
+    ///
+    /// let phi2 = || Limit::part("phi2");
+    /// let support = Support::named([
+    ///     ("phi2", Support::interval([], -1.0, 1.0)),
+    ///     ("phi1", Support::within([], phi2().plus(-1.0), phi2().times(-1.0).plus(1.0))),
+    ///     ("tau", Support::positive([])),
+    ///     ("sigma", Support::above([], "tau")),
+    /// ]);
+    /// let onto = support.bijector(DType::F64, &Device::Cpu)?;
+    /// let z = flows_core::Rng::seed(0).normal_tensor((100, 4), DType::F64, &Device::Cpu)?;
+    /// let (x, _) = onto.forward(&z, None)?;
+    /// for row in x.to_vec2::<f64>()? {
+    ///     let [phi2, phi1, tau, sigma] = row[..] else { unreachable!() };
+    ///     assert!(phi2.abs() < 1.0 && phi1.abs() < 1.0 - phi2 && 0.0 < tau && tau < sigma);
+    /// }
+    /// # Ok::<(), flows_core::Error>(())
+    /// ```
+    pub fn above(shape: impl Into<Vec<usize>>, lower: impl Into<Limit>) -> Self {
+        Self::limited(shape, Some(lower.into()), None)
+    }
+
+    /// Numbers below a bound, in events of this shape; see [`Self::above`].
+    pub fn below(shape: impl Into<Vec<usize>>, upper: impl Into<Limit>) -> Self {
+        Self::limited(shape, None, Some(upper.into()))
+    }
+
+    /// Numbers between two bounds, in events of this shape; see [`Self::above`].
+    pub fn within(shape: impl Into<Vec<usize>>, lower: impl Into<Limit>, upper: impl Into<Limit>) -> Self {
+        Self::limited(shape, Some(lower.into()), Some(upper.into()))
+    }
+
+    fn limited(shape: impl Into<Vec<usize>>, lower: Option<Limit>, upper: Option<Limit>) -> Self {
+        if lower.iter().chain(&upper).any(|limit| limit.part.is_some()) {
+            return Self::Dependent { shape: shape.into(), lower, upper, link: Link::default() };
+        }
+        let number = |limit: Option<Limit>| limit.map(|limit| limit.shift);
+        Self::bounded(shape, [Bounds { lower: number(lower), upper: number(upper) }])
+    }
+
     /// Parts by name, in this order.
     pub fn named<N: Into<String>>(parts: impl IntoIterator<Item = (N, Support)>) -> Self {
         let part = |(name, support): (N, Support)| Part { name: name.into(), support };
@@ -291,7 +284,10 @@ impl Support {
     /// The shape of x.
     pub fn shape(&self) -> Vec<usize> {
         match self {
-            Self::Real { shape } | Self::Bounded { shape, .. } | Self::Integers { shape, .. } => shape.clone(),
+            Self::Real { shape }
+            | Self::Bounded { shape, .. }
+            | Self::Dependent { shape, .. }
+            | Self::Integers { shape, .. } => shape.clone(),
             Self::Ordered { size }
             | Self::PositiveOrdered { size }
             | Self::Simplex { size }
@@ -318,6 +314,7 @@ impl Support {
             Self::Named { parts } => vec![parts.iter().map(|part| count(&part.support.latent_shape())).sum()],
             Self::Real { .. }
             | Self::Bounded { .. }
+            | Self::Dependent { .. }
             | Self::Integers { .. }
             | Self::Ordered { .. }
             | Self::PositiveOrdered { .. } => self.shape(),
@@ -355,9 +352,16 @@ impl Support {
             Self::Correlation { size } => Box::new(matrix::Correlation::new(*size, dtype, device)?),
             Self::Covariance { size } => Box::new(matrix::Covariance::new(*size, dtype, device)?),
             Self::Named { parts } => {
-                let parts = parts.iter().map(|part| part.support.onto(dtype, device));
-                Box::new(named::Named(parts.collect::<Result<_>>()?))
+                let piece = |(index, part): (usize, &Part)| match &part.support {
+                    Self::Dependent { shape, .. } => {
+                        let dependent = dependent::Dependent::new(parts, index, Limits::of(dtype))?;
+                        Ok(Piece::Dependent(count(shape), dependent))
+                    }
+                    support => Ok(Piece::Alone(support.onto(dtype, device)?)),
+                };
+                Box::new(named::Named(parts.iter().enumerate().map(piece).collect::<Result<_>>()?))
             }
+            Self::Dependent { .. } => return Err(Error::Internal("a support that depends on others is alone".into())),
             Self::Integers { .. } => {
                 return Err(Error::Config(format!(
                     "there is no bijector from the reals onto {self}: add noise of [0, 1) to the numbers and use bounds"
@@ -369,59 +373,42 @@ impl Support {
         Ok(Onto { support: self.clone(), latent, data: self.shape(), map, centre: centre.detach() })
     }
 
-    /// Passes if there is such a support.
-    ///
-    /// # Errors
-    /// When a size or a bound cannot be, or a name is there twice.
-    pub fn check(&self) -> Result<()> {
-        const MOST: usize = 1_000_000;
-        let size = |size: usize, least: usize, most: usize| match (least..=most).contains(&size) {
-            true => Ok(()),
-            false => Err(Error::Config(format!("{self}: give a size of {least} to {most}"))),
-        };
+    /// A box that holds the support: bounds of each element, in row-major order.
+    pub(crate) fn bounds(&self) -> Vec<Bounds> {
+        let n = count(&self.shape());
+        let all = |bounds: Bounds| vec![bounds; n];
         match self {
-            Self::Real { shape } | Self::Bounded { shape, .. } | Self::Integers { shape, .. } if shape.contains(&0) => {
-                Err(Error::Config(format!("{self} is empty: no dimension may be 0")))
-            }
-            Self::Real { shape } => elements(shape).map(drop),
-            Self::Bounded { shape, bounds, .. } => {
-                let n = elements(shape)?;
-                if bounds.len() != 1 && bounds.len() != n {
-                    let got = bounds.len();
-                    return Err(Error::Config(format!(
-                        "{got} bounds for {n} elements: give one for each, or one for all"
-                    )));
-                }
-                bounds.iter().try_for_each(Bounds::check)
-            }
-            Self::Integers { shape, low, high } => {
-                elements(shape)?;
-                match low <= high {
-                    true => Ok(()),
-                    false => Err(Error::Config(format!("{self}: give the smaller number first"))),
-                }
-            }
-            Self::Ordered { size: k } | Self::PositiveOrdered { size: k } => size(*k, 1, MOST),
-            Self::UnitVector { size: k } => size(*k, 2, MOST),
-            Self::Simplex { size: k } | Self::StickBreaking { size: k } | Self::SumToZero { size: k } => {
-                size(*k, 2, 4096)
-            }
-            Self::CovarianceFactor { size: k } | Self::Covariance { size: k } => size(*k, 1, 1024),
-            Self::CorrelationFactor { size: k } | Self::Correlation { size: k } => size(*k, 2, 1024),
+            Self::Bounded { bounds, .. } => bounds.iter().cycle().take(n).copied().collect(),
+            Self::PositiveOrdered { .. } => all(Bounds::above(0.0)),
+            Self::Simplex { .. } | Self::StickBreaking { .. } => all(Bounds::between(0.0, 1.0)),
             Self::Named { parts } => {
-                let mut names = HashSet::new();
-                for part in parts {
-                    part.support.check().map_err(|e| Error::Config(format!("`{}`: {e}", part.name)))?;
-                    if !names.insert(&part.name) {
-                        return Err(Error::Config(format!("two parts are called `{}`: rename one", part.name)));
-                    }
-                }
-                match parts.is_empty() {
-                    true => Err(Error::Config("a support of named parts needs at least one".into())),
-                    false => Ok(()),
-                }
+                let part = |(index, part): (usize, &Part)| match &part.support {
+                    Self::Dependent { shape, .. } => vec![dependent::bounds(parts, index); count(shape)],
+                    support => support.bounds(),
+                };
+                parts.iter().enumerate().flat_map(part).collect()
             }
+            Self::Integers { low, high, .. } => all(Bounds::between(*low as f64 - 1.0, *high as f64 + 1.0)),
+            _ => all(Bounds::NONE),
         }
+    }
+
+    /// Elements with these bounds, in events of this shape, if any has one.
+    pub(crate) fn in_box(shape: &[usize], bounds: Vec<Bounds>) -> Option<Self> {
+        let first = *bounds.iter().find(|bounds| **bounds != Bounds::NONE)?;
+        let alike = bounds.iter().all(|bounds| *bounds == first);
+        Some(Self::bounded(shape, if alike { vec![first] } else { bounds }))
+    }
+
+    /// Events of these supports behind each other in row-major order, in events of `shape`, if not all are the reals:
+    /// elements with bounds; parts named by their index if there are others than such; or the box that holds them if
+    /// events are no vectors.
+    pub(crate) fn product(shape: &[usize], parts: Vec<Self>) -> Option<Self> {
+        let is_box = |part: &Self| matches!(part, Self::Real { .. } | Self::Bounded { .. });
+        if shape.len() != 1 || parts.iter().all(is_box) {
+            return Self::in_box(shape, parts.iter().flat_map(Self::bounds).collect());
+        }
+        Some(Self::named(parts.into_iter().enumerate().map(|(i, part)| (i.to_string(), part))))
     }
 
     /// The part of this name of x (B, N), in its own shape (B, ...).
@@ -463,33 +450,4 @@ fn count(shape: &[usize]) -> usize {
 /// How many entries a triangle beside the diagonal of n x n has.
 fn triangle(n: usize) -> usize {
     n.saturating_mul(n.saturating_sub(1)) / 2
-}
-
-impl Display for Support {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Real { shape } => write!(f, "reals {shape:?}"),
-            Self::Bounded { shape, bounds, .. } => match bounds.as_slice() {
-                [bounds] => write!(f, "reals {shape:?} with {bounds}"),
-                _ => write!(f, "reals {shape:?} with bounds"),
-            },
-            Self::Ordered { size } => write!(f, "ordered vectors of {size}"),
-            Self::PositiveOrdered { size } => write!(f, "positive ordered vectors of {size}"),
-            Self::Simplex { size } => write!(f, "the simplex of {size}"),
-            Self::StickBreaking { size } => write!(f, "the simplex of {size} by breaking a stick"),
-            Self::SumToZero { size } => write!(f, "vectors of {size} that add up to 0"),
-            Self::UnitVector { size } => write!(f, "unit vectors of {size}"),
-            Self::CovarianceFactor { size } => write!(f, "Cholesky factors of {size} x {size} covariances"),
-            Self::CorrelationFactor { size } => write!(f, "Cholesky factors of {size} x {size} correlations"),
-            Self::Correlation { size } => write!(f, "{size} x {size} correlations"),
-            Self::Covariance { size } => write!(f, "{size} x {size} covariances"),
-            Self::Named { parts } => {
-                for (i, Part { name, support }) in parts.iter().enumerate() {
-                    write!(f, "{}{name}: {support}", if i == 0 { "" } else { "; " })?;
-                }
-                Ok(())
-            }
-            Self::Integers { shape, low, high } => write!(f, "whole numbers {shape:?} of {low} to {high}"),
-        }
-    }
 }

@@ -1,6 +1,7 @@
 //! What the maps onto supports have in common.
 
 use super::Support;
+use crate::bijectors::keep::row_mask;
 use crate::bijectors::{Bijector, Direction, Mode};
 use crate::ops::{self, sum_event};
 use crate::shape::check_event;
@@ -43,12 +44,6 @@ impl Onto {
         let log_det = fill(&fill(&log_det, &outside, f64::NEG_INFINITY)?, &unknown, f64::NAN)?;
         Ok((fill(&z, &row_mask(&unknown, &z)?, f64::NAN)?, log_det))
     }
-}
-
-/// Marks of rows, (B), as marks of all elements of v (B, ...).
-fn row_mask(rows: &Tensor, v: &Tensor) -> Result<Tensor> {
-    let shape: Vec<usize> = (0..v.rank()).map(|axis| if axis == 0 { v.dims()[0] } else { 1 }).collect();
-    Ok(rows.reshape(shape)?.broadcast_as(v.shape())?.contiguous()?)
 }
 
 impl Bijector for Onto {

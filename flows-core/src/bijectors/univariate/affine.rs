@@ -11,7 +11,7 @@ use std::ops::Range;
 ///
 /// Four kinds: [`Affine::bounded`], the default, whose log-scale cannot run away (RealNVP, MAF,
 /// IAF); [`Affine::exp`] without a bound; [`Affine::sigmoid`], Glow's, which shifts first;
-/// [`Affine::gated`], which moves a part of the way to t.
+/// [`Affine::gated`], which moves part of the way to t.
 #[derive(Clone, Copy, Debug)]
 pub struct Affine {
     scale: Scale,
@@ -69,7 +69,7 @@ impl Univariate for Affine {
     }
 
     fn identity(&self) -> Vec<f64> {
-        // A sigmoid reaches 1 only at infinity: the start of Glow and of IAF is its raw zero.
+        // A sigmoid reaches 1 only at infinity: Glow and IAF start from a raw zero.
         vec![0.0, 0.0]
     }
 
@@ -128,7 +128,7 @@ impl Univariate for Additive {
         moved: Range<usize>,
         parameters: &Tensor,
     ) -> Result<(Tensor, Tensor)> {
-        // That map subtracts on the way to the data.
+        // That kernel subtracts in the forward direction.
         ops::coupled(x, parameters, moved, Coupled::Shift, direction.opposite())
     }
 

@@ -10,7 +10,7 @@ use candle_core::{D, Tensor};
 /// softmaxes and a positive (Huang et al., Neural Autoregressive Flows, 2018, section 3.2).
 ///
 /// Raw parameters of an element, layer by layer: K for a, K for b, outputs x K for w, K x inputs
-/// for u. The derivative is carried along as logarithms. `inverse` searches.
+/// for u. Derivatives are computed as logarithms. `inverse` searches.
 #[derive(Clone, Copy, Debug)]
 pub struct DeepDenseSigmoid {
     units: usize,

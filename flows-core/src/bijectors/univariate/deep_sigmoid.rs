@@ -8,8 +8,8 @@ use candle_core::Tensor;
 /// `y = logit(sum_k w_k sigmoid(a_k z + b_k))` with w a softmax and a = softplus(raw): a mixture of
 /// K sigmoids, seen through the logit (Huang et al., Neural Autoregressive Flows, 2018, section 3.1).
 ///
-/// Raw parameters of an element: K for a, K for b, K for w. All is done with logarithms of the
-/// sigmoids, so that the tails are exact as well. `forward` has a closed form; `inverse` searches.
+/// Raw parameters of an element: K for a, K for b, K for w. Everything is computed from logarithms of
+/// the sigmoids, so that the tails are exact too. `forward` has a closed form; `inverse` searches.
 #[derive(Clone, Copy, Debug)]
 pub struct DeepSigmoid {
     units: usize,

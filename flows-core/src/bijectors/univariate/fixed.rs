@@ -1,6 +1,7 @@
-//! Families without parameters: the links between the line and its parts.
+//! Families without parameters: link functions between the line and its intervals.
 
 use super::Univariate;
+use crate::bijectors::Bounds;
 use crate::ops::{self, Open};
 use crate::{Error, Result};
 use candle_core::{DType, Tensor};
@@ -48,14 +49,14 @@ impl Fixed {
 }
 
 fn positive(what: &str, value: f64) -> Result<Positive> {
-    // Both ways are needed.
+    // Both directions are needed.
     if value > 0.0 && value.is_finite() && value.recip().is_finite() {
         return Ok(Positive(value));
     }
     Err(Error::Config(format!("the {what} is {value}: choose a positive number")))
 }
 
-/// Smallest and largest number to take a logarithm of, and the distance of the last number below 1.
+/// The smallest and largest arguments of a logarithm, and the distance from 1 to the last number below it.
 fn limits(dtype: DType) -> (f64, f64, f64) {
     if dtype == DType::F64 {
         (f64::MIN_POSITIVE, f64::MAX, 0.5 * f64::EPSILON)
@@ -67,7 +68,7 @@ fn limits(dtype: DType) -> (f64, f64, f64) {
 /// `value` and `log` where `x` lies between the ends, both finite; a log-derivative of minus
 /// infinity elsewhere. The ends themselves are outside.
 fn within(x: &Tensor, low: f64, high: f64, value: Tensor, log: Tensor) -> Result<(Tensor, Tensor)> {
-    // Comparisons say no to a NaN, whose row is to stay NaN.
+    // Comparisons with a NaN are false, so its row stays NaN.
     let outside = (x.le(low)? + x.ge(high)?)?;
     let never = (log.zeros_like()? + f64::NEG_INFINITY)?;
     Ok((value, outside.where_cond(&never, &log)?))
@@ -91,6 +92,22 @@ impl Univariate for Fixed {
 
     fn identity(&self) -> Vec<f64> {
         Vec::new()
+    }
+
+    fn domain(&self) -> Bounds {
+        match self {
+            Self::Power(_) => Bounds::above(0.0),
+            _ => Bounds::NONE,
+        }
+    }
+
+    fn range(&self) -> Bounds {
+        match self {
+            Self::Exp | Self::Softplus | Self::Power(_) => Bounds::above(0.0),
+            Self::Sigmoid => Bounds::between(0.0, 1.0),
+            Self::Tanh => Bounds::between(-1.0, 1.0),
+            Self::LeakyRelu(_) => Bounds::NONE,
+        }
     }
 
     fn forward(&self, z: &Tensor, _: &Tensor) -> Result<(Tensor, Tensor)> {

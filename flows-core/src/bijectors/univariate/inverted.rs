@@ -1,12 +1,13 @@
 //! A family with its directions swapped.
 
 use super::Univariate;
+use crate::bijectors::Bounds;
 use crate::ops::Direction;
 use crate::{Result, Structure};
 use candle_core::Tensor;
 use std::ops::Range;
 
-/// The family whose `forward` is the inverse of U's and the other way round: for density
+/// The family whose `forward` is the `inverse` of U and vice versa: for density
 /// estimation, where x -> z should be the direction with a closed form.
 #[derive(Clone, Debug)]
 pub struct Inverted<U>(pub U);
@@ -22,6 +23,14 @@ impl<U: Univariate> Univariate for Inverted<U> {
 
     fn identity(&self) -> Vec<f64> {
         self.0.identity()
+    }
+
+    fn domain(&self) -> Bounds {
+        self.0.range()
+    }
+
+    fn range(&self) -> Bounds {
+        self.0.domain()
     }
 
     fn structure(&self) -> Option<Structure> {

@@ -10,7 +10,7 @@ use std::f64::consts::PI;
 /// `F(x) = sum_k w_k sigmoid((x - m_k) e^-s_k)` (Ho et al., Flow++, 2019, section 3.2).
 ///
 /// Raw parameters of an element: K for w, a softmax; K for m; K for s and one for a, each
-/// `5 tanh(raw / 5)`; b. The direction that training needs, `inverse`, is the closed form, with
+/// `5 tanh(raw / 5)`; b. The direction that training needs, `inverse`, has a closed form, computed from
 /// logarithms of F and 1 - F, so that both tails are exact; `forward` searches, by Newton's method in a
 /// bracket, and has the gradient of the implicit function.
 #[derive(Clone, Copy, Debug)]
@@ -43,8 +43,8 @@ impl Univariate for LogisticMixture {
         3 * self.components + 2
     }
 
-    /// Means from -1 to 1 and scales that make the variance that of one standard logistic: near to the
-    /// identity, since components that were alike would stay alike.
+    /// Means from -1 to 1 and scales that give the variance of one standard logistic: near the identity
+    /// and not at it, since identical components would stay identical.
     fn identity(&self) -> Vec<f64> {
         let k = self.components;
         let mean = |i: usize| if k == 1 { 0.0 } else { 2.0 * i as f64 / (k - 1) as f64 - 1.0 };

@@ -2,6 +2,7 @@
 //! autoregressive layers use as transformers, and that [`Elementwise`](super::Elementwise)
 //! applies on their own.
 
+use super::Bounds;
 use crate::nn::Output;
 use crate::ops::{self, Direction};
 use crate::{Error, Result, Structure};
@@ -38,9 +39,9 @@ pub use sinh_arcsinh::SinhArcsinh;
 /// rows share them, P being [`Self::parameter_count`]; a family without parameters gets P = 0 and must
 /// not read them.
 ///
-/// A point outside of the range of a family (`inverse`) or its domain (`forward`), or whose image is beyond all
-/// numbers, has log-derivative minus infinity and a finite value, so that its density is zero and no gradient is
-/// NaN. Whether it is outside is decided by the point itself: a NaN, in a point or a parameter, gives NaN.
+/// A point outside the range of a family (`inverse`) or its domain (`forward`), or whose image overflows, has
+/// log-derivative minus infinity and a finite value, so that its density is zero and no gradient is NaN. Whether a
+/// point is outside is decided by the point itself: a NaN, in a point or a parameter, gives NaN.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -87,15 +88,25 @@ pub use sinh_arcsinh::SinhArcsinh;
 /// # Ok::<(), flows_core::Error>(())
 /// ```
 pub trait Univariate: std::fmt::Debug + Send + Sync {
-    /// The field's name for the family, with its settings: "RQ-spline, 8 bins on [-3, 3]".
+    /// The usual name of the family, with its settings: "RQ-spline, 8 bins on [-3, 3]".
     fn name(&self) -> String;
 
     /// How many numbers describe the function of one element.
     fn parameter_count(&self) -> usize;
 
-    /// Raw parameters that make the function the identity, or as near to it as the family gets;
-    /// `parameters()` numbers.
+    /// The raw parameters, [`Self::parameter_count`] numbers, that make the function the identity, or as
+    /// near to it as the family gets.
     fn identity(&self) -> Vec<f64>;
+
+    /// What z lie between, whatever the parameters.
+    fn domain(&self) -> Bounds {
+        Bounds::NONE
+    }
+
+    /// What x lie between, whatever the parameters.
+    fn range(&self) -> Bounds {
+        Bounds::NONE
+    }
 
     /// What the family is made of besides the parameters of its elements, if it has weights.
     fn structure(&self) -> Option<Structure> {
@@ -114,11 +125,11 @@ pub trait Univariate: std::fmt::Debug + Send + Sync {
     /// When a shape is wrong.
     fn inverse(&self, x: &Tensor, parameters: &Tensor) -> Result<(Tensor, Tensor)>;
 
-    /// The `moved` elements of each row of x (B, N) mapped, and the others as they are, given raw parameters (B, P M)
-    /// of the M that move, the first of all, then the second of all, and so on; with the log-determinants of the
-    /// rows, (B).
+    /// Maps the `moved` elements of each row of x (B, N) and leaves the others as they are, given raw parameters
+    /// (B, P M) of the M moved elements, the first of all, then the second of all, and so on; also returns the
+    /// log-determinants of the rows, (B).
     ///
-    /// This is how a coupling over channels maps what a convolution gives. Families with a kernel for it say so.
+    /// This is how a coupling over channels uses the output of a convolution. Families with a kernel override it.
     ///
     /// # Errors
     /// When a shape is wrong.
@@ -147,24 +158,24 @@ pub trait Univariate: std::fmt::Debug + Send + Sync {
     }
 }
 
-/// `f` of z, value and log-derivative, as far as |z| is at most the fourth root of the largest number, so that
-/// squares of such numbers times weights are finite; beyond, that bound's value with log-derivative minus infinity.
+/// The value and log-derivative of `f` at z where |z| is at most the fourth root of the largest number, so that
+/// squares of such numbers times weights are finite; beyond, the value at the bound with log-derivative minus infinity.
 fn within_reach(z: &Tensor, f: impl Fn(&Tensor) -> Result<(Tensor, Tensor)>) -> Result<(Tensor, Tensor)> {
     let largest = if z.dtype() == DType::F64 { f64::MAX } else { f32::MAX.into() };
     let most = largest.powf(0.25);
     let (value, log) = f(&z.clamp(-most, most)?)?;
-    // Comparisons say no to a NaN, which is to stay.
+    // Comparisons with a NaN are false, so it stays.
     let beyond = (z.gt(most)? + z.lt(-most)?)?;
     Ok((value, beyond.where_cond(&(log.zeros_like()? + f64::NEG_INFINITY)?, &log)?))
 }
 
-/// The output of a network that gives the parameters of so many elements, which starts near the identity.
+/// The output of a network for the parameters of `elements` elements, which start near the identity.
 pub(super) fn identities(univariate: &dyn Univariate, elements: usize) -> Result<Output> {
     ops::check_width(&univariate.name(), &[elements, univariate.parameter_count()])?;
     Ok(Output::near(univariate.identity().repeat(elements)))
 }
 
-/// A family in a direction, for values (B, N), checked to give results of their shape.
+/// Applies a family in a direction to values (B, N), and checks that the results have their shape.
 pub(super) fn apply(
     univariate: &dyn Univariate,
     direction: Direction,

@@ -1,12 +1,12 @@
-//! The inverse of any increasing function, by search, with the gradient of the implicit function.
+//! The inverse of any increasing function, by root finding, with the gradient of the implicit function.
 
 use super::Univariate;
 use crate::{Error, Result};
 use candle_core::{DType, Tensor};
 use std::fmt;
 
-/// Evaluations that a search may take. Newton's method needs about ten; bisection alone, from a
-/// bracket that has first to be found, about a hundred.
+/// The most evaluations of a search. Newton's method needs about ten; bisection alone, with a bracket
+/// still to be found, about a hundred.
 const EVALUATIONS: usize = 200;
 
 /// A family made of any increasing function with a known derivative; `inverse` searches.
@@ -74,24 +74,23 @@ where
 /// `(z, log|dz/dx|)` with `f(z) = x`, element by element, for an increasing f that gives its value
 /// and log-derivative.
 ///
-/// Newton's method, kept inside of a bracket that is widened as long as it does not hold the root;
-/// each element has its own and stops when nothing but rounding can be left. A NaN stays where it
-/// is; an x beyond all that f reaches, or at which f gives a log-derivative of minus infinity, gives some finite z
-/// and a log-derivative of minus infinity.
-/// The gradient is that of the implicit function, `dz = (dx - df) / f'(z)`, carried by one more
-/// step of Newton's method that autograd sees.
+/// Newton's method, kept inside a bracket that is widened until it holds the root; each element has its
+/// own bracket and stops when only rounding can be left. A NaN stays NaN; an x beyond the range of f, or at
+/// which f gives a log-derivative of minus infinity, gives some finite z and a log-derivative of minus
+/// infinity. The gradient is that of the implicit function, `dz = (dx - df) / f'(z)`, by one more step of
+/// Newton's method that autograd sees.
 ///
 /// # Errors
 /// Any error from `f`, and when its value has another shape than x.
 pub fn numerical_inverse(x: &Tensor, f: impl Fn(&Tensor) -> Result<(Tensor, Tensor)>) -> Result<(Tensor, Tensor)> {
     let (root, outside) = search(x, &f)?;
     let (value, log) = f(&root)?;
-    // No step where there is no root to step to, nor one without end where f is flat.
+    // No step where there is no root, and no unbounded one where f is flat.
     let outside = (outside + log.eq(f64::NEG_INFINITY)?)?;
     let rate = log.neg()?.exp()?.minimum(Precision::of(x.dtype()).most.sqrt())?;
     let rate = outside.where_cond(&root.zeros_like()?, &rate)?.detach();
     let z = (&root - ((value - x)? * rate)?)?;
-    // A step that is wild is rounding.
+    // A wild step is due to rounding.
     let close = (&z - &root)?.abs()?.le(&(root.abs()? + 1.0)?)?;
     let z = close.where_cond(&z, &root)?;
     let (_, log) = f(&z)?;
@@ -107,7 +106,7 @@ struct Search {
     high: f64,
     step: f64,
     done: bool,
-    /// x is beyond all that f reaches.
+    /// x is beyond the range of f.
     outside: bool,
 }
 
@@ -130,7 +129,7 @@ impl Search {
         }
         *(if excess < 0.0 { &mut self.low } else { &mut self.high }) = self.at;
         let newton = -excess / slope;
-        let next = if precision.settles((newton, self.at), (excess, target)) {
+        let next = if precision.converged((newton, self.at), (excess, target)) {
             self.done = true;
             (self.at + newton).max(self.low).min(self.high)
         } else if self.bracketed() {
@@ -156,7 +155,7 @@ impl Search {
     }
 }
 
-/// What the type of x can tell apart.
+/// The precision of the dtype of x.
 #[derive(Clone, Copy)]
 struct Precision {
     epsilon: f64,
@@ -171,15 +170,15 @@ impl Precision {
         }
     }
 
-    /// Whether a step of Newton's method, which squares its errors, leaves nothing but rounding: it is
-    /// small beside where it begins, and so is what it makes up for.
-    fn settles(self, (newton, at): (f64, f64), (excess, target): (f64, f64)) -> bool {
+    /// Whether a step of Newton's method, which squares its errors, leaves only rounding: it is small
+    /// relative to where it begins, and so is the excess that it corrects.
+    fn converged(self, (newton, at): (f64, f64), (excess, target): (f64, f64)) -> bool {
         let near = self.epsilon.powf(2.0 / 3.0);
         newton.abs() <= near * (1.0 + at.abs()) && excess.abs() <= near.sqrt() * (1.0 + target.abs())
     }
 }
 
-/// The roots, and which of them are none.
+/// The roots, and a mask of the elements that have none.
 fn search(x: &Tensor, f: &impl Fn(&Tensor) -> Result<(Tensor, Tensor)>) -> Result<(Tensor, Tensor)> {
     let precision = Precision::of(x.dtype());
     let values = |t: &Tensor| -> Result<Vec<f64>> {
@@ -226,7 +225,7 @@ mod tests {
     use candle_core::Device;
     use std::cell::Cell;
 
-    /// A search that goes on within rounding falls back on bisection, and takes dozens.
+    /// A search that goes on within rounding falls back on bisection and takes dozens of evaluations.
     #[test]
     fn a_search_takes_few_evaluations() -> Result<()> {
         for (dtype, tolerance) in [(DType::F64, 1e-12), (DType::F32, 1e-5)] {

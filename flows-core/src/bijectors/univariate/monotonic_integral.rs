@@ -12,20 +12,19 @@ use std::f64::consts::PI;
 /// (Wehenkel and Louppe, Unconstrained Monotonic Neural Networks, 2019, equation 1).
 ///
 /// Raw parameters of an element: the embedding h, then the offset o. The network is shared by all
-/// elements and has weights of its own; SiLU and a final softplus, where the paper has ReLU and
-/// ELU + 1, are smooth, so that the quadrature (Clenshaw and Curtis's) and its gradient converge
-/// fast. `inverse` searches.
+/// elements and has its own weights; SiLU and a final softplus, where the paper has ReLU and ELU + 1,
+/// are smooth, so that the Clenshaw-Curtis quadrature and its gradient converge fast. `inverse` searches.
 #[derive(Debug)]
 pub struct MonotonicIntegral {
     embedding: usize,
     network: Mlp,
-    /// Places in [0, 1] and weights, (1, 1, nodes).
+    /// Nodes in [0, 1] and their weights, (1, 1, nodes).
     nodes: Tensor,
     weights: Tensor,
 }
 
 impl MonotonicIntegral {
-    /// An integrand of hidden layers of the widths `hidden`, seen through `embedding` numbers, on
+    /// An integrand with hidden layers of the widths `hidden` and an embedding of `embedding` numbers, on
     /// `intervals` + 1 nodes.
     ///
     /// # Errors

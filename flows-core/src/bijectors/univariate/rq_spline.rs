@@ -2,6 +2,7 @@
 
 use super::Univariate;
 use super::pointwise::{Kind, Pointwise};
+use crate::bijectors::Bounds;
 use crate::ops::{self, Direction, Ends, RqSplineSettings};
 use crate::{Error, Result};
 use candle_core::Tensor;
@@ -34,8 +35,8 @@ impl RqSpline {
         Self::new(bins, low, high, Ends::Closed)
     }
 
-    /// `bins` bins on the circle whose points are [`low`, `high`), onto itself; any number is taken
-    /// for the point of the circle that it stands for.
+    /// `bins` bins on the circle [`low`, `high`), mapped onto itself; a number outside stands for the point
+    /// of the circle that it wraps to.
     ///
     /// # Errors
     /// When `bins` is not in 1..=500 or the interval is empty or not finite.
@@ -93,6 +94,16 @@ impl Univariate for RqSpline {
             (0..self.settings.parameter_count()).map(|i| if i < 2 * bins { 0.0 } else { slope }).collect();
         raw.extend(self.is_circular().then_some(0.0));
         raw
+    }
+
+    fn domain(&self) -> Bounds {
+        let RqSplineSettings { low, high, ends, .. } = self.settings;
+        if ends == Ends::Closed { Bounds::between(low, high) } else { Bounds::NONE }
+    }
+
+    fn range(&self) -> Bounds {
+        let RqSplineSettings { low, high, ends, .. } = self.settings;
+        if ends == Ends::Linear { Bounds::NONE } else { Bounds::between(low, high) }
     }
 
     fn forward(&self, z: &Tensor, parameters: &Tensor) -> Result<(Tensor, Tensor)> {

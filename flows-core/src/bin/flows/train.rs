@@ -159,10 +159,7 @@ pub fn run(args: TrainArgs, ranks: &Ranks) -> Result<()> {
 
 fn summary(results: &Results) -> Vec<(&'static str, String)> {
     let mut lines = vec![("test log-likelihood", results.test.text(""))];
-    if let Some(Exact { log_likelihood, divergence, .. }) = &results.exact {
-        let text = format!("{log_likelihood:.4} nats on the same rows: the model is {divergence} below it");
-        lines.push(("exact density", text));
-    }
+    lines.extend(results.exact.map(|exact| ("exact density", exact.to_string())));
     lines.extend(results.trained.lines("", ""));
     lines
 }

@@ -106,7 +106,7 @@ fn crop(shape: [usize; 3], values: &[u8], to: [usize; 2]) -> Result<Vec<u8>> {
     let scaled = [scaled[0].max(to[0] as u32), scaled[1].max(to[1] as u32)];
     if u64::from(scaled[0]) * u64::from(scaled[1]) > MOST {
         let message = format!("an image of {height} x {width} is too elongated to fill {} x {}", to[0], to[1]);
-        return Err(Error::Data(format!("{message}: cut it, or remove it")));
+        return Err(Error::Data(format!("{message}: crop it or remove it")));
     }
     let (top, left) = ((scaled[0] as usize - to[0]) / 2, (scaled[1] as usize - to[1]) / 2);
     let mut cropped = Vec::with_capacity(channels * to[0] * to[1]);
@@ -148,7 +148,7 @@ mod tests {
         assert_eq!(grey, [255, 7]);
         assert_eq!(fit([8, 8], Framing::Crop, false).apply([1, 2, 3], vec![9; 6])?, ([1, 8, 8], vec![9; 64]));
         let long = fit([32, 32], Framing::Crop, false).apply([1, 1, 100_000], vec![9; 100_000]);
-        assert!(long.unwrap_err().to_string().contains("cut it"));
+        assert!(long.unwrap_err().to_string().contains("crop it"));
         Ok(())
     }
 }

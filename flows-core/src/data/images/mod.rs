@@ -1,5 +1,6 @@
 //! Image data: synthetic and handwritten digits, folders, IDX files, NumPy arrays and Parquet files.
 
+mod augmented;
 mod decode;
 mod digits;
 mod files;
@@ -13,6 +14,7 @@ mod source;
 mod uci_digits;
 mod warp;
 
+pub use augmented::Augmented;
 pub use decode::read_image;
 pub use digits::drawn_digits;
 pub use files::{image_files, read_fitted};
@@ -120,19 +122,19 @@ impl Images {
         Ok(Tensor::from_vec(values, (indices.len(), channels, height, width), &Device::Cpu)?)
     }
 
-    /// The images at `indices`, augmented for a training step, (B, C, H, W) as u8: mirrored at random if `flip`, then
-    /// each warped at random.
-    ///
-    /// # Errors
-    /// Same as [`Self::tensor`].
-    pub fn augmented(&self, indices: &[u32], flip: bool, warp: &Warp, rng: &mut Rng) -> Result<Tensor> {
-        let images = self.tensor(indices, || flip && rng.uniform() < 0.5)?;
-        if warp.is_identity() {
-            return Ok(images);
-        }
-        let values = images.flatten_all()?.to_vec1::<u8>()?;
-        let warped: Vec<u8> = values.chunks(self.each()).flat_map(|image| warp.apply(self.shape, image, rng)).collect();
-        Ok(Tensor::from_vec(warped, images.shape(), &Device::Cpu)?)
+    /// The images at `indices`, augmented for a training step: mirrored at random if `flip`, then warped at random.
+    pub fn augmented<'a>(&'a self, indices: &'a [u32], flip: bool, warp: &Warp, rng: &mut Rng) -> Augmented<'a> {
+        let mirrored = indices.iter().map(|_| flip && rng.uniform() < 0.5).collect();
+        let maps = if warp.is_identity() { Vec::new() } else { indices.iter().map(|_| warp.draw(rng)).collect() };
+        Augmented { images: self, indices, mirrored, maps }
+    }
+
+    /// The indices of images drawn at random, to fit the statistics of a model to: `count` images of up to 32 x 32
+    /// pixels, fewer of larger ones but at least 16; all images if there are not so many.
+    pub fn subset(&self, count: usize, rng: &mut Rng) -> Vec<u32> {
+        let [_, height, width] = self.shape;
+        let count = (count * 1024 / (height * width)).clamp(16, count.max(16));
+        rng.permutation(self.len()).into_iter().take(count).collect()
     }
 
     /// Renumbers the classes by their position in `names`; images without classes are unchanged.

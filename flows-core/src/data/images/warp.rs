@@ -46,12 +46,40 @@ impl Warp {
 
     /// Applies a random map to an image (C, H, W). Each pixel takes the value of the source pixel nearest to its
     /// preimage, so no new values appear; outside the image the edge pixels are repeated.
-    pub fn apply(&self, [channels, height, width]: [usize; 3], values: &[u8], rng: &mut Rng) -> Vec<u8> {
+    pub fn apply(&self, shape: [usize; 3], values: &[u8], rng: &mut Rng) -> Vec<u8> {
+        self.draw(rng).apply(shape, values)
+    }
+
+    /// A random map.
+    pub(super) fn draw(&self, rng: &mut Rng) -> Map {
         let mut draw = |most: f64| most * (2.0 * rng.uniform() - 1.0);
-        let (sin, cos) = draw(self.rotation).to_radians().sin_cos();
-        let (down, right) = (draw(self.shift) * height as f64, draw(self.shift) * width as f64);
-        let (lean, upright) = draw(self.shear).sin_cos();
-        let (tall, wide) = (1.0 + draw(self.zoom), 1.0 + draw(self.zoom));
+        Map {
+            rotation: draw(self.rotation).to_radians(),
+            shift: [draw(self.shift), draw(self.shift)],
+            shear: draw(self.shear),
+            zoom: [1.0 + draw(self.zoom), 1.0 + draw(self.zoom)],
+        }
+    }
+}
+
+/// One map of images; pairs are of height and width.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Map {
+    /// In radians, as the shear.
+    rotation: f64,
+    /// Shares of height and width.
+    shift: [f64; 2],
+    shear: f64,
+    zoom: [f64; 2],
+}
+
+impl Map {
+    /// The map of an image; see [`Warp::apply`].
+    pub(super) fn apply(&self, [channels, height, width]: [usize; 3], values: &[u8]) -> Vec<u8> {
+        let (sin, cos) = self.rotation.sin_cos();
+        let (down, right) = (self.shift[0] * height as f64, self.shift[1] * width as f64);
+        let (lean, upright) = self.shear.sin_cos();
+        let [tall, wide] = self.zoom;
         let middle = [height, width].map(|side| (side as f64 - 1.0) / 2.0);
         let nearest = |at: f64, side: usize| at.round().clamp(0.0, side as f64 - 1.0) as usize;
         let mut from = Vec::with_capacity(height * width);

@@ -12,7 +12,7 @@ use std::fs::File;
 use std::path::Path;
 use zip::Archive;
 
-/// What is wrong with a file.
+/// What is wrong with a file, without its path.
 #[derive(Debug)]
 struct Fault(String);
 
@@ -40,22 +40,22 @@ impl fmt::Display for Fault {
     }
 }
 
-/// The tensors of a state dict by name: of a file that `torch.save(model.state_dict(), path)` wrote, since PyTorch 1.6.
+/// Reads a file written by `torch.save(model.state_dict(), path)` in PyTorch 1.6 or later: the tensors by name.
 ///
-/// Nothing that the file names is run. What it describes is looked for in the file before memory is taken for it, so
-/// that a broken file is an error and no more. Tensors of one storage share its memory.
+/// The pickle is parsed without executing anything that it names, and sizes are checked against the file before memory
+/// is allocated, so that a malicious or damaged file is only an error. Tensors of one storage share its memory.
 ///
 /// # Errors
-/// When the file is missing, broken, or of another kind.
+/// When the file is missing, damaged, or of another kind.
 pub fn read_torch(path: &Path) -> Result<HashMap<String, Tensor>> {
     let file = File::open(path).map_err(|e| Error::file(path, format!("cannot be read ({e}); check the name")))?;
     read(file).map_err(|fault| {
         let remedy = "save the state dict alone, by torch.save(model.state_dict(), path), or as safetensors";
-        Error::file(path, format!("is no state dict that can be read ({fault}); {remedy}"))
+        Error::file(path, format!("is not a readable state dict ({fault}); {remedy}"))
     })
 }
 
-/// The most bytes of a pickle, which holds no numbers of tensors: a million of them are described in less.
+/// The largest size of a pickle in bytes: it only describes the tensors, and this suffices for a million.
 const PICKLE: u64 = 1 << 28;
 
 fn read(file: File) -> std::result::Result<HashMap<String, Tensor>, Fault> {
@@ -70,7 +70,7 @@ fn read(file: File) -> std::result::Result<HashMap<String, Tensor>, Fault> {
     }
     let described = pickle::tensors(&archive.read(&pickle, PICKLE)?)?;
     let (mut storages, mut tensors) = (HashMap::new(), HashMap::new());
-    // Rows that are not one behind the other are copied; of a file no more than it has.
+    // Tensors that are not contiguous are copied, in total at most as many bytes as the file has.
     let mut left = archive.size();
     for (name, described) in described {
         let Described { key, dtype, .. } = &described;
@@ -91,12 +91,12 @@ fn read(file: File) -> std::result::Result<HashMap<String, Tensor>, Fault> {
     Ok(tensors)
 }
 
-/// The elements of a storage that are a tensor; of the bytes that may be copied `left` are left.
+/// The tensor in a storage; `left` is the number of bytes that may still be copied.
 fn view(described: &Described, storage: &Tensor, left: &mut u64) -> std::result::Result<Tensor, Fault> {
     let Described { offset, dims, strides, dtype, .. } = described;
     let failed = |e: candle_core::Error| Fault(e.to_string());
     let elements = dims.iter().try_fold(1usize, |n, size| n.checked_mul(*size));
-    // The place of the last element.
+    // The index of the last element.
     let last = dims
         .iter()
         .zip(strides)
@@ -109,7 +109,7 @@ fn view(described: &Described, storage: &Tensor, left: &mut u64) -> std::result:
         return Tensor::zeros(dims.as_slice(), *dtype, &Device::Cpu).map_err(failed);
     }
     if elements > stored || last >= stored {
-        return Err(format!("the shape {dims:?} asks for more than the {stored} numbers that are stored").into());
+        return Err(format!("the shape {dims:?} needs more than the {stored} numbers that are stored").into());
     }
     let mut expected = 1;
     let contiguous = dims.iter().zip(strides).rev().all(|(size, stride)| {
@@ -121,7 +121,7 @@ fn view(described: &Described, storage: &Tensor, left: &mut u64) -> std::result:
         return storage.narrow(0, *offset, elements).and_then(|t| t.reshape(dims.as_slice())).map_err(failed);
     }
     let bytes = (elements * dtype.size_in_bytes()) as u64;
-    *left = left.checked_sub(bytes).ok_or("the file describes more numbers than it has")?;
+    *left = left.checked_sub(bytes).ok_or("the file describes more numbers than it holds")?;
     let mut places = vec![*offset as i64];
     for (size, stride) in dims.iter().zip(strides) {
         places = places.iter().flat_map(|at| (0..*size).map(move |i| at + (i * stride) as i64)).collect();

@@ -1,33 +1,33 @@
-//! The part of Python's pickles that PyTorch describes tensors by; nothing that a pickle names is run.
+//! A parser for the subset of Python's pickle format in which PyTorch describes tensors; it executes nothing.
 //!
-//! The instructions are those of `pickletools` in Python's library, protocols 2 to 5.
+//! The opcodes are those of Python's `pickletools`, protocols 2 to 5.
 
 use super::Fault;
 use candle_core::DType;
 use std::collections::HashMap;
 
-/// A tensor as a pickle describes it: elements of an entry of the archive.
+/// The description of a tensor, whose elements are in an entry of the archive.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Described {
     /// The entry in the folder `data` of the archive.
     pub key: String,
     /// The type of its elements.
     pub dtype: DType,
-    /// The first of them.
+    /// The index of the first element in the entry.
     pub offset: usize,
     /// The shape.
     pub dims: Vec<usize>,
-    /// How far apart elements lie along each axis.
+    /// The distance between neighbouring elements along each axis.
     pub strides: Vec<usize>,
 }
 
-/// A value's place among [`Machine::values`]: values hold each other by it, so that none is copied, and however deep they
-/// lie in each other nothing recurses.
+/// The index of a value in [`Machine::values`], by which values refer to each other: none is copied, and deep nesting
+/// needs no recursion.
 type At = usize;
 
 #[derive(Clone, Debug)]
 enum Value {
-    /// Whatever is of no interest: a number with a point, an object of some class.
+    /// Anything irrelevant, such as a float or an object of some class.
     Other,
     Int(i64),
     Text(String),
@@ -44,18 +44,18 @@ struct Machine<'a> {
     rest: &'a [u8],
     values: Vec<Value>,
     stack: Vec<At>,
-    /// Lengths that the stack had at marks.
+    /// The lengths of the stack at the marks.
     marks: Vec<usize>,
     memo: HashMap<usize, At>,
 }
 
-/// The tensors of a pickled dictionary by name; what is no tensor is passed over.
+/// The tensors of a pickled dictionary by name; other values are ignored.
 pub fn tensors(pickle: &[u8]) -> Result<Vec<(String, Described)>, Fault> {
     let mut machine =
         Machine { rest: pickle, values: Vec::new(), stack: Vec::new(), marks: Vec::new(), memo: HashMap::new() };
     while machine.step().map_err(|fault| {
         let at = pickle.len() - machine.rest.len();
-        Fault::from(format!("its pickle is broken before byte {at}: {fault}"))
+        Fault::from(format!("its pickle is malformed before byte {at}: {fault}"))
     })? {}
     let Some(Value::Dict(items)) = machine.stack.last().map(|at| &machine.values[*at]) else {
         return Err("it holds no dictionary of tensors".into());
@@ -68,17 +68,17 @@ pub fn tensors(pickle: &[u8]) -> Result<Vec<(String, Described)>, Fault> {
 }
 
 impl<'a> Machine<'a> {
-    /// Obeys one instruction; false after the last.
+    /// Executes one opcode; returns false after the last.
     fn step(&mut self) -> Result<bool, Fault> {
         match self.number::<1>()? as u8 {
             b'.' => return Ok(false),
-            // The version, and the length of what comes.
-            0x80 => self.pass_over(1)?,
-            0x95 => self.pass_over(8)?,
+            // The version of the protocol, and the length of a frame.
+            0x80 => self.skip(1)?,
+            0x95 => self.skip(8)?,
             b'N' => self.push(Value::Other),
             0x88 | 0x89 => self.push(Value::Other),
             b'G' => {
-                self.pass_over(8)?;
+                self.skip(8)?;
                 self.push(Value::Other);
             }
             b'K' => self.int::<1>()?,
@@ -90,7 +90,7 @@ impl<'a> Machine<'a> {
             0x8a => {
                 let length = self.number::<1>()?;
                 let bytes = self.take(length)?;
-                // Little-endian and signed; what does not fit is of no use here.
+                // Little-endian and signed; larger numbers are irrelevant.
                 let negative = bytes.last().is_some_and(|byte| byte & 0x80 != 0);
                 let mut wide = [if negative { 255 } else { 0 }; 8];
                 match wide.get_mut(..bytes.len()) {
@@ -108,7 +108,7 @@ impl<'a> Machine<'a> {
             b'C' => self.bytes::<1>()?,
             0x8e => self.bytes::<8>()?,
             b'(' => self.marks.push(self.stack.len()),
-            // The second is the state of an object: the metadata of a dictionary, the hooks of a parameter.
+            // The second sets the state of an object: the metadata of a dictionary, the hooks of a parameter.
             b'0' | b'b' => {
                 self.pop()?;
             }
@@ -177,19 +177,19 @@ impl<'a> Machine<'a> {
             }
             b'h' => self.get::<1>()?,
             b'j' => self.get::<4>()?,
-            other => return Err(format!("there is no instruction {other:#04x} in state dicts").into()),
+            other => return Err(format!("unsupported opcode {other:#04x}").into()),
         }
         Ok(true)
     }
 
-    /// The next bytes, once they are known to be there.
+    /// Consumes the next bytes.
     fn take(&mut self, length: usize) -> Result<&'a [u8], Fault> {
-        let (taken, rest) = self.rest.split_at_checked(length).ok_or("it is cut short")?;
+        let (taken, rest) = self.rest.split_at_checked(length).ok_or("it is truncated")?;
         self.rest = rest;
         Ok(taken)
     }
 
-    fn pass_over(&mut self, length: usize) -> Result<(), Fault> {
+    fn skip(&mut self, length: usize) -> Result<(), Fault> {
         self.take(length).map(|_| ())
     }
 
@@ -201,7 +201,7 @@ impl<'a> Machine<'a> {
     }
 
     fn line(&mut self) -> Result<String, Fault> {
-        let end = self.rest.iter().position(|byte| *byte == b'\n').ok_or("it is cut short")?;
+        let end = self.rest.iter().position(|byte| *byte == b'\n').ok_or("it is truncated")?;
         let line = &self.take(end + 1)?[..end];
         Ok(String::from_utf8_lossy(line).trim_end_matches('\r').to_string())
     }
@@ -219,14 +219,14 @@ impl<'a> Machine<'a> {
 
     fn text<const N: usize>(&mut self) -> Result<(), Fault> {
         let length = self.number::<N>()?;
-        let text = std::str::from_utf8(self.take(length)?).map_err(|_| "a text is no UTF-8")?;
+        let text = std::str::from_utf8(self.take(length)?).map_err(|_| "a string is not UTF-8")?;
         self.push(Value::Text(text.into()));
         Ok(())
     }
 
     fn bytes<const N: usize>(&mut self) -> Result<(), Fault> {
         let length = self.number::<N>()?;
-        self.pass_over(length)?;
+        self.skip(length)?;
         self.push(Value::Other);
         Ok(())
     }
@@ -239,7 +239,7 @@ impl<'a> Machine<'a> {
 
     fn get<const N: usize>(&mut self) -> Result<(), Fault> {
         let place = self.number::<N>()?;
-        self.stack.push(*self.memo.get(&place).ok_or("it names a value that it has not kept")?);
+        self.stack.push(*self.memo.get(&place).ok_or("it refers to a value that is not in the memo")?);
         Ok(())
     }
 
@@ -247,13 +247,13 @@ impl<'a> Machine<'a> {
         self.stack.pop().ok_or_else(|| EMPTY.into())
     }
 
-    /// What was pushed since the last mark.
+    /// Pops the values that were pushed since the last mark.
     fn pop_mark(&mut self) -> Result<Vec<At>, Fault> {
         let mark = self.marks.pop().filter(|mark| *mark <= self.stack.len()).ok_or("a mark is missing")?;
         Ok(self.stack.split_off(mark))
     }
 
-    /// Appends to the list on top; one of another class stays as it is.
+    /// Appends to the list on top of the stack; another value is left unchanged.
     fn extend(&mut self, items: Vec<At>) -> Result<(), Fault> {
         if let Value::Sequence(list) = &mut self.values[*self.stack.last().ok_or(EMPTY)?] {
             list.extend(items);
@@ -261,7 +261,7 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// Inserts keys and values in turn into the dictionary on top; one of another class stays as it is.
+    /// Inserts alternating keys and values into the dictionary on top of the stack; another value is left unchanged.
     fn set(&mut self, items: &[At]) -> Result<(), Fault> {
         if let Value::Dict(dict) = &mut self.values[*self.stack.last().ok_or(EMPTY)?] {
             dict.extend(items.chunks_exact(2).map(|pair| (pair[0], pair[1])));
@@ -272,11 +272,11 @@ impl<'a> Machine<'a> {
     fn sequence(&self, at: At) -> Result<&[At], Fault> {
         match &self.values[at] {
             Value::Sequence(items) => Ok(items),
-            _ => Err("what should be a tuple is none".into()),
+            _ => Err("a value is not a tuple".into()),
         }
     }
 
-    /// The arguments of a call or a storage, of which there must be so many at least.
+    /// The first N arguments of a call or a storage.
     fn arguments<const N: usize>(&self, at: At) -> Result<[At; N], Fault> {
         let items = self.sequence(at)?;
         let first = items.get(..N).and_then(|items| items.try_into().ok());
@@ -286,7 +286,7 @@ impl<'a> Machine<'a> {
     fn size(&self, at: At) -> Result<usize, Fault> {
         match self.values[at] {
             Value::Int(n) => usize::try_from(n).map_err(|_| format!("a size of {n}").into()),
-            _ => Err("a size is no number".into()),
+            _ => Err("a size is not an integer".into()),
         }
     }
 
@@ -294,10 +294,10 @@ impl<'a> Machine<'a> {
         self.sequence(at)?.iter().map(|at| self.size(*at)).collect()
     }
 
-    /// What a function that state dicts use gives; another's result is of no interest.
+    /// The result of a function that state dicts use; that of any other is irrelevant.
     fn call(&self, function: At, arguments: At) -> Result<Value, Fault> {
         let (mut function, mut arguments) = (function, arguments);
-        // Each turn unwraps a subclass of tensors: what they are in each other is in the pickle, so it ends.
+        // Each iteration unwraps a subclass of tensors; the limit stops cycles.
         for _ in 0..8 {
             let Value::Global(name) = &self.values[function] else { return Ok(Value::Other) };
             match name.as_str() {
@@ -315,7 +315,7 @@ impl<'a> Machine<'a> {
                     };
                     let (offset, dims, strides) = (self.size(offset)?, self.sizes(dims)?, self.sizes(strides)?);
                     if dims.len() != strides.len() {
-                        return Err("a tensor has other axes than strides".into());
+                        return Err("a tensor has different numbers of sizes and strides".into());
                     }
                     return Ok(Value::Tensor(Described { key: key.clone(), dtype: *dtype, offset, dims, strides }));
                 }
@@ -323,10 +323,10 @@ impl<'a> Machine<'a> {
                 _ => return Ok(Value::Other),
             }
         }
-        Err("a tensor lies too deep in others".into())
+        Err("a tensor is nested too deeply".into())
     }
 
-    /// What a persistent id stands for: `("storage", class, key, device, elements)`.
+    /// The storage of a persistent id, `("storage", class, key, device, elements)`.
     fn storage(&self, id: At) -> Result<Value, Fault> {
         let [_, class, key, ..] = self.arguments::<5>(id)?;
         let (Value::Global(class), Value::Text(key)) = (&self.values[class], &self.values[key]) else {
@@ -339,10 +339,10 @@ impl<'a> Machine<'a> {
             "BFloat16Storage" => DType::BF16,
             "ByteStorage" | "BoolStorage" => DType::U8,
             "LongStorage" => DType::I64,
-            _ => return Err(format!("there are no tensors of `{class}` here").into()),
+            _ => return Err(format!("tensors of `{class}` are not supported").into()),
         };
         Ok(Value::Storage(key.clone(), dtype))
     }
 }
 
-const EMPTY: &str = "it takes a value where there is none";
+const EMPTY: &str = "the stack is empty";

@@ -3,7 +3,7 @@ use crate::Rng;
 use candle_core::DType;
 use std::io::Write;
 
-/// A zip archive of entries stored as they are.
+/// A zip archive of uncompressed entries.
 fn archive(entries: &[(&str, &[u8])]) -> Vec<u8> {
     let (mut file, mut directory) = (Vec::new(), Vec::new());
     for (name, bytes) in entries {
@@ -44,12 +44,12 @@ fn sizes(sizes: &[usize]) -> Vec<u8> {
     tuple(&sizes.iter().map(|n| int(*n)).collect::<Vec<_>>())
 }
 
-/// What PyTorch writes for a tensor.
+/// The pickle that PyTorch writes for a tensor.
 fn tensor(class: &str, key: &str, offset: usize, dims: &[usize], strides: &[usize]) -> Vec<u8> {
     let class = format!("ctorch\n{class}\n").into_bytes();
     let id = tuple(&[text("storage"), class, text(key), text("cpu"), int(99)]);
     let storage = [&id[..], b"Q"].concat();
-    // Whether it learns, and its hooks: an empty dictionary.
+    // `requires_grad`, and the hooks, an empty dictionary.
     let hooks = b"ccollections\nOrderedDict\n)R".to_vec();
     let arguments = tuple(&[storage, int(offset), sizes(dims), sizes(strides), b"\x89".to_vec(), hooks]);
     [b"ctorch._utils\n_rebuild_tensor_v2\n", &arguments[..], b"R"].concat()
@@ -110,7 +110,7 @@ fn tensors_are_read() -> Result<()> {
     Ok(())
 }
 
-/// The message about a file whose one tensor, over the seven numbers, is this.
+/// The error of a file with seven numbers and this single tensor.
 fn refused(tensor: Vec<u8>) -> String {
     let (numbers, _) = stored();
     let file = archive(&[("a/data.pkl", &state_dict(&[("w", tensor)])), ("a/data/0", &numbers)]);
@@ -123,12 +123,12 @@ fn refused(tensor: Vec<u8>) -> String {
 fn what_is_not_there_is_an_error() {
     let float = |key, offset, dims: &[usize], strides: &[usize]| tensor("FloatStorage", key, offset, dims, strides);
     let cases: [(Vec<u8>, &str); 9] = [
-        (float("0", 2, &[2, 3], &[3, 1]), "`w`: the shape [2, 3] asks for more than the 7 numbers"),
+        (float("0", 2, &[2, 3], &[3, 1]), "`w`: the shape [2, 3] needs more than the 7 numbers"),
         (float("0", 0, &[8], &[1]), "more than the 7"),
         (float("0", 0, &[1 << 30, 1 << 30], &[0, 0]), "more than the 7"),
         (float("0", 0, &[1 << 30; 3], &[1; 3]), "too large"),
         (float("0", 0, &[2], &[u32::MAX as usize]), "a size of -1"),
-        (float("0", 0, &[2, 2], &[2]), "other axes than strides"),
+        (float("0", 0, &[2, 2], &[2]), "different numbers of sizes and strides"),
         (float("1", 0, &[2], &[1]), "no entry `a/data/1`"),
         (tensor("ComplexFloatStorage", "0", 0, &[1], &[1]), "`torch.ComplexFloatStorage`"),
         // A storage of three values, where there should be five.
@@ -143,20 +143,20 @@ fn what_is_not_there_is_an_error() {
         assert!(said.contains(words), "{words:?} in {said}");
     }
     // A text of 4 GiB, in a file that is much shorter.
-    assert!(refused(b"X\xff\xff\xff\xff".to_vec()).contains("it is cut short"));
-    // Lists in lists, a hundred thousand deep, and a list in itself.
+    assert!(refused(b"X\xff\xff\xff\xff".to_vec()).contains("it is truncated"));
+    // Lists nested a hundred thousand deep, and a list that contains itself.
     let deep = [&[b']'; 100_000][..], &[b'a'; 99_999], b"."].concat();
     for pickle in [&deep[..], b"\x80\x02]q\x00h\x00a."] {
         assert!(parse(&archive(&[("a/data.pkl", pickle)])).unwrap_err().to_string().contains("no dictionary"));
     }
     for (file, words) in [
-        (b"{}".to_vec(), "no zip archive"),
+        (b"{}".to_vec(), "not a zip archive"),
         (archive(&[("a/data/0", b"")]), "no `data.pkl`"),
         (archive(&[("a/data.pkl", &state_dict(&[])), ("a/byteorder", b"big")]), "big-endian"),
         (archive(&[("a/data.pkl", b"\x80\x02K\x01.")]), "no dictionary"),
-        (archive(&[("a/data.pkl", b"\x80\x02\xff.")]), "no instruction 0xff"),
+        (archive(&[("a/data.pkl", b"\x80\x02\xff.")]), "unsupported opcode 0xff"),
         (archive(&[("a/data.pkl", b"\x80\x02t.")]), "a mark is missing"),
-        (archive(&[("a/data.pkl", b"\x80\x02R.")]), "a value where there is none"),
+        (archive(&[("a/data.pkl", b"\x80\x02R.")]), "the stack is empty"),
     ] {
         let said = parse(&file).unwrap_err().to_string();
         assert!(said.contains(words), "{words:?} in {said}");
@@ -164,7 +164,7 @@ fn what_is_not_there_is_an_error() {
     assert!(read_torch(Path::new("no/such/file.pt")).unwrap_err().to_string().contains("cannot be read"));
 }
 
-/// Files that differ from a good one in a few bytes, or are cut short: an error or tensors, and never a panic.
+/// Files that differ from a good one in a few bytes, or are truncated, give an error or tensors, and never a panic.
 #[test]
 fn broken_files_are_errors() {
     let (good, mut rng) = (small(), Rng::seed(0));
@@ -181,7 +181,7 @@ fn broken_files_are_errors() {
         errors += usize::from(parse(&bytes).is_err());
     }
     assert!(errors > 400, "{errors}");
-    // With sums that are right, so that the pickle is read.
+    // With valid checksums, so that the pickle is parsed.
     let pickle = state_dict(&[("w", tensor("FloatStorage", "0", 0, &[2, 3], &[3, 1]))]);
     for _ in 0..600 {
         let mut pickle = pickle.clone();

@@ -1,37 +1,38 @@
-//! Zip archives whose entries are stored as they are, which is how PyTorch writes them.
+//! Zip archives of uncompressed entries, as PyTorch writes them.
 //!
-//! PKWARE's APPNOTE.TXT, sections 4.3.7 (local headers), 4.3.12 (the directory), 4.3.14 to 4.3.16 (its end), 4.5.3 (zip64).
+//! See PKWARE's APPNOTE.TXT, sections 4.3.7 (local headers), 4.3.12 (central directory), 4.3.14 to 4.3.16 (its end) and
+//! 4.5.3 (zip64).
 
 use super::Fault;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 
-/// An archive with its directory.
+/// An archive with its central directory.
 pub struct Archive {
     file: File,
     size: u64,
-    /// Bytes that entries may still have, were each read once: in a broken archive they may lie over each other.
+    /// The number of bytes that may still be read from entries; in a malicious archive they may overlap.
     left: u64,
     entries: HashMap<String, Entry>,
 }
 
 #[derive(Clone, Copy)]
 struct Entry {
-    /// Where the header of the entry begins.
+    /// The offset of the entry's local header.
     header: u64,
     size: u64,
     crc: u32,
     stored: bool,
 }
 
-/// Little-endian numbers at a place of a header.
+/// Little-endian numbers in a header.
 struct Fields<'a>(&'a [u8]);
 
 impl Fields<'_> {
     fn bytes<const N: usize>(&self, at: usize) -> Result<[u8; N], Fault> {
         let bytes = at.checked_add(N).and_then(|end| self.0.get(at..end));
-        bytes.and_then(|bytes| bytes.try_into().ok()).ok_or_else(|| "a header of the archive is cut short".into())
+        bytes.and_then(|bytes| bytes.try_into().ok()).ok_or_else(|| "a header of the archive is truncated".into())
     }
 
     fn u16(&self, at: usize) -> Result<usize, Fault> {
@@ -48,7 +49,7 @@ impl Fields<'_> {
 }
 
 impl Archive {
-    /// The archive in a file.
+    /// Opens the archive in a file.
     pub fn open(mut file: File) -> Result<Self, Fault> {
         let size = file.seek(SeekFrom::End(0))?;
         let mut archive = Self { file, size, left: size, entries: HashMap::new() };
@@ -59,12 +60,12 @@ impl Archive {
             let fields = Fields(rest);
             let (name, extra, comment) = (fields.u16(28)?, fields.u16(30)?, fields.u16(32)?);
             let end = 46 + name + extra + comment;
-            let cut = || Fault::from("the directory of the archive is cut short");
+            let cut = || Fault::from("the directory of the archive is truncated");
             let header = rest.get(..end).ok_or_else(cut)?;
             let (crc, method, flags) = (fields.u32(16)?, fields.u16(10)?, fields.u16(8)?);
             let numbers = [fields.u32(24)?, fields.u32(20)?, fields.u32(42)?];
             let [size, packed, offset] = wide(numbers, &header[46 + name..46 + name + extra])?;
-            // A first bit that is set is of an encrypted entry.
+            // The lowest flag marks an encrypted entry.
             let stored = method == 0 && size == packed && flags & 1 == 0;
             let name = String::from_utf8_lossy(&header[46..46 + name]).into_owned();
             archive.entries.insert(name, Entry { header: offset, size, crc, stored });
@@ -73,9 +74,9 @@ impl Archive {
         Ok(archive)
     }
 
-    /// Where the directory begins, and its length.
+    /// The offset and the length of the central directory.
     fn directory(&mut self) -> Result<(u64, u64), Fault> {
-        // The end is followed by no more than a comment of at most 65,535 bytes.
+        // Only a comment of at most 65,535 bytes may follow the end record.
         let tail_start = self.size.saturating_sub(22 + 65_535);
         let tail = self.read_at(tail_start, self.size - tail_start)?;
         let ends = |at: &usize| {
@@ -83,7 +84,7 @@ impl Archive {
             tail[*at..].starts_with(b"PK\x05\x06") && comment.is_some_and(|comment| at + 22 + comment == tail.len())
         };
         let end = (0..tail.len().saturating_sub(21)).rev().find(ends);
-        let end = end.ok_or("it is no zip archive, as PyTorch writes it since version 1.6")?;
+        let end = end.ok_or("it is not a zip archive, the format of PyTorch since version 1.6")?;
         let fields = Fields(&tail[end..]);
         let (length, start) = (fields.u32(12)?, fields.u32(16)?);
         let locator = end.checked_sub(20).map(|at| &tail[at..end]).filter(|locator| locator.starts_with(b"PK\x06\x07"));
@@ -95,7 +96,7 @@ impl Archive {
         Ok((Fields(&wide).u64(48)?, Fields(&wide).u64(40)?))
     }
 
-    /// The bytes of the file.
+    /// The size of the file in bytes.
     pub fn size(&self) -> u64 {
         self.size
     }
@@ -105,7 +106,7 @@ impl Archive {
         self.entries.keys().map(String::as_str)
     }
 
-    /// The bytes of an entry, no more than `most`.
+    /// Reads an entry of at most `most` bytes.
     pub fn read(&mut self, name: &str, most: u64) -> Result<Vec<u8>, Fault> {
         let Entry { header, size, crc, stored } =
             *self.entries.get(name).ok_or_else(|| format!("the archive has no entry `{name}`"))?;
@@ -122,17 +123,17 @@ impl Archive {
         }
         let names = (Fields(&local).u16(26)? + Fields(&local).u16(28)?) as u64;
         let bytes = self.read_at(header.saturating_add(30 + names), size)?;
-        // A sum of 0 is of a file that was written without sums.
+        // A checksum of 0 marks a file that was written without checksums.
         if crc != 0 && crc32(&bytes) != crc {
-            return Err(format!("the entry `{name}` is damaged: its check sum is another").into());
+            return Err(format!("the entry `{name}` is damaged: its checksum is wrong").into());
         }
         Ok(bytes)
     }
 
-    /// `length` bytes from `start` on, which must be in the file before memory is taken for them.
+    /// Reads `length` bytes from `start` on, after checking that the file has them.
     fn read_at(&mut self, start: u64, length: u64) -> Result<Vec<u8>, Fault> {
         if start.checked_add(length).is_none_or(|end| end > self.size) {
-            return Err("the archive is cut short".into());
+            return Err("the archive is truncated".into());
         }
         self.file.seek(SeekFrom::Start(start))?;
         let mut bytes = vec![0; usize::try_from(length).map_err(|_| "the archive is too large for this machine")?];
@@ -141,12 +142,12 @@ impl Archive {
     }
 }
 
-/// Size, packed size and offset, those that do not fit 32 bits being in the extra field of zip64.
+/// Size, compressed size and offset; those that do not fit 32 bits are in the extra field of zip64.
 fn wide(numbers: [u32; 3], mut extra: &[u8]) -> Result<[u64; 3], Fault> {
     let mut wide = numbers.map(u64::from);
     while extra.len() >= 4 {
         let (id, size) = (Fields(extra).u16(0)?, Fields(extra).u16(2)?);
-        let field = Fields(extra.get(4..4 + size).ok_or("an extra field of the archive is cut short")?);
+        let field = Fields(extra.get(4..4 + size).ok_or("an extra field of the archive is truncated")?);
         if id == 1 {
             let large = wide.iter_mut().filter(|number| **number == u64::from(u32::MAX));
             for (i, number) in large.enumerate() {
@@ -158,7 +159,7 @@ fn wide(numbers: [u32; 3], mut extra: &[u8]) -> Result<[u64; 3], Fault> {
     Ok(wide)
 }
 
-/// The check sum of zip archives (ISO 3309).
+/// The checksum of zip archives (ISO 3309).
 pub fn crc32(bytes: &[u8]) -> u32 {
     const TABLE: [u32; 256] = {
         let mut table = [0; 256];

@@ -33,19 +33,19 @@ pub struct Made {
 pub struct MadeSettings {
     /// Dimensions D.
     pub features: usize,
-    /// How the network ends; its width is D P.
+    /// The output of the network, of width D P.
     pub output: Output,
     /// Width of the context, if there is one.
     pub context: Option<usize>,
     /// Widths of the hidden layers; all the same if `residual`.
     pub hidden: Vec<usize>,
-    /// Whether pairs of hidden layers behind the first are residual blocks (ResMADE).
+    /// Whether pairs of hidden layers after the first are residual blocks (ResMADE).
     pub residual: bool,
     /// The non-linearity.
     pub activation: Activation,
-    /// Share of the units that a training step drops, in residual blocks.
+    /// The share of units that are dropped in training, in residual blocks.
     pub dropout: f64,
-    /// `order[i]` is the place of dimension i in the order; the dimensions' own if `None`.
+    /// `order[i]` is the position of dimension i in the order; i itself if `None`.
     pub order: Option<Vec<usize>>,
 }
 
@@ -58,7 +58,7 @@ struct Masked {
 }
 
 impl Masked {
-    /// Degrees of the inputs, and those that each output's inputs must stay below.
+    /// A layer with these degrees of the inputs, and the limit below which each output's inputs must stay.
     fn new(degrees: &[usize], limits: Vec<usize>, output: Output, scope: &Scope) -> Result<Self> {
         let Linear { weight, bias } = Linear::output(degrees.len(), output, scope)?;
         Ok(Self { weight, bias, staircase: Arc::new(Staircase::new(degrees.to_vec(), limits)) })
@@ -83,25 +83,26 @@ impl Made {
     /// A network of these sizes.
     ///
     /// # Errors
-    /// When a width is 0, the order is not one, or the widths of residual blocks differ.
+    /// When a width is 0, the order is not a permutation, or the widths of residual blocks differ.
     pub fn new(settings: MadeSettings, scope: &Scope) -> Result<Self> {
         let MadeSettings { features, output, context, hidden, residual, dropout, .. } = &settings;
         let (d, residual) = (*features, *residual);
         if d == 0 || output.width == 0 || output.width % d != 0 || hidden.is_empty() || hidden.contains(&0) {
             return Err(Error::Config(
-                "MADE needs at least one feature, one hidden unit a layer and equally many outputs a feature".into(),
+                "MADE needs at least one feature, one hidden unit per layer and equally many outputs per feature"
+                    .into(),
             ));
         }
         if residual && (hidden.len() % 2 == 0 || hidden.iter().any(|h| h != &hidden[0])) {
             let message =
-                "a residual MADE needs an odd number of hidden layers (one, and two a block), all of one width";
+                "a residual MADE needs an odd number of hidden layers (one, and two per block), all of one width";
             return Err(Error::Config(message.into()));
         }
         let order = settings.order.clone().unwrap_or_else(|| (0..d).collect());
         let mut sorted = order.clone();
         sorted.sort_unstable();
         if !sorted.iter().copied().eq(0..d) {
-            return Err(Error::Config(format!("the order {order:?} does not name each place of 0..{d} once")));
+            return Err(Error::Config(format!("the order {order:?} does not name each position of 0..{d} once")));
         }
         // Degrees: input i has order[i] + 1; a hidden unit 1 to D-1 (those of degree D feed nothing)
         // or, so that one dimension has units at all, 1; with degree 0 a unit would see no input.
@@ -164,7 +165,7 @@ impl Made {
         made
     }
 
-    /// The type of the weights.
+    /// The dtype of the weights.
     pub(crate) fn dtype(&self) -> DType {
         self.last.weight.dtype()
     }
@@ -181,7 +182,7 @@ impl Made {
         self.dropout.is_active()
     }
 
-    /// The output for x and what [`Self::context_term`] gave.
+    /// The output for x and the result of [`Self::context_term`].
     pub(crate) fn run(&self, x: &Tensor, context: Option<&Tensor>, mode: &mut Mode<'_>) -> Result<Tensor> {
         let (activation, residual) = (self.settings.activation, self.settings.residual);
         if let (Some(f), false) = (activation.fused(), mode.is_training() && self.drops_units()) {

@@ -1,8 +1,8 @@
 //! A MADE one degree at a time, every unit once: forward as its inputs become known, and backward
 //! as the gradients of its outputs do.
 //!
-//! All buffers hold a unit a row, so that known units are leading rows (forward) or trailing ones
-//! (backward), and a step is one small product a layer.
+//! All buffers hold one unit per row, so that known units are leading rows (forward) or trailing ones
+//! (backward), and a step is one small product per layer.
 
 use super::{Made, Masked};
 use crate::Result;
@@ -13,7 +13,7 @@ use candle_core::Tensor;
 use faer::{MatMut, MatRef};
 use std::borrow::Cow;
 
-/// The weights of a [`Made`], inputs and outputs sorted by their places in the order.
+/// The weights of a [`Made`], inputs and outputs sorted by their positions in the order.
 pub(crate) struct Steps<'a, T: Real> {
     /// The first layer, then the hidden ones.
     layers: Vec<Layer<'a, T>>,
@@ -43,7 +43,7 @@ impl<T: Real> Layer<'_, T> {
     }
 }
 
-/// Calls `f` with the steps of `made`, whose weights must be on the CPU and of type T.
+/// Calls `f` with the steps of `made`, whose weights must be on the CPU and of dtype T.
 pub(crate) fn with_steps<T: Real, R>(made: &Made, f: impl FnOnce(&Steps<'_, T>) -> Result<R>) -> Result<R> {
     let weights = made.weights().into_iter().map(Tensor::contiguous);
     let weights: Vec<Tensor> = weights.collect::<candle_core::Result<_>>()?;
@@ -77,28 +77,28 @@ impl<'a, T: Real> Steps<'a, T> {
         Self { layers, last, ends, dimensions: d, residual, activation }
     }
 
-    /// Width of the first layer, which a context adds to.
+    /// The width of the first layer, to which a context adds.
     pub(crate) fn first_width(&self) -> usize {
         self.layers[0].outputs()
     }
 
-    /// Outputs of one dimension.
+    /// The number of outputs of one dimension.
     pub(crate) fn parameter_count(&self) -> usize {
         self.last.outputs() / self.dimensions
     }
 
-    /// The first and the last but one unit of layer i that have degree d + 1.
+    /// The units of layer i of degree d + 1: the first, and the one after the last.
     fn group(&self, i: usize, d: usize) -> (usize, usize) {
         (self.ends[i][d], self.ends[i][d + 1])
     }
 
-    /// Whether a residual block starts or ends behind layer i, so that no activation is there.
+    /// Whether a residual block starts or ends after layer i, so that no activation follows it.
     fn is_joint(&self, i: usize) -> bool {
         self.residual && i.is_multiple_of(2)
     }
 
-    /// Goes through the dimensions in order: `next(d, raw, x)` makes the rows' x of the d-th of them
-    /// from its raw outputs, (P, rows). `context` is what it adds to the first layer, (rows, width).
+    /// Goes through the dimensions in order: `next(d, raw, x)` computes x of the d-th of them from its raw
+    /// outputs, (P, rows). `context` is what the context adds to the first layer, (rows, width).
     pub(crate) fn forward<E>(
         &self,
         rows: usize,
@@ -117,7 +117,7 @@ impl<'a, T: Real> Steps<'a, T> {
     ) -> std::result::Result<(), E> {
         let p = self.parameter_count();
         let mut x = vec![T::zero(); self.dimensions * rows];
-        // What each layer gives the next.
+        // The output of each layer.
         let mut values = self.buffers(rows);
         let mut raw = vec![T::zero(); p * rows];
         let mut skip = Vec::new();
@@ -169,8 +169,8 @@ impl<'a, T: Real> Steps<'a, T> {
     }
 
     /// Goes through the dimensions from the last to the first, at the point x, (D, rows) in order:
-    /// `next(d, gradient, raw)` gets the gradient for the d-th x through the raw outputs behind it,
-    /// (rows), and makes that for its own raw outputs, (P, rows).
+    /// `next(d, gradient, raw)` gets the gradient of the d-th x through the raw outputs of later dimensions,
+    /// (rows), and computes that of its own raw outputs, (P, rows).
     pub(crate) fn backward(&self, x: &[T], context: Option<&[T]>, mut next: impl FnMut(usize, &[T], &mut [T])) {
         let rows = x.len() / self.dimensions;
         let mut slopes = self.buffers(rows);
@@ -180,7 +180,7 @@ impl<'a, T: Real> Steps<'a, T> {
         };
         let Ok(()) = self.pass(rows, context, Some(&mut slopes), given);
         let (p, top) = (self.parameter_count(), self.layers.len() - 1);
-        // Gradients of what each layer gives before the activation, and of the raw outputs.
+        // Gradients of the output of each layer before its activation, and of the raw outputs.
         let mut grads = self.buffers(rows);
         let mut raw = vec![T::zero(); self.last.outputs() * rows];
         let mut through = vec![T::zero(); rows];
@@ -217,7 +217,7 @@ fn fill_rows<T: Real>(out: &mut [T], values: &[T], rows: usize) {
     out.chunks_mut(rows).zip(values).for_each(|(out, &value)| out.fill(value));
 }
 
-/// `out += weight values`, a unit of `rows` numbers a row.
+/// `out += weight values`, each row being a unit's `rows` numbers.
 fn product<T: Real>(out: &mut [T], weight: MatRef<'_, T>, values: &[T], rows: usize) {
     let out = MatMut::from_row_major_slice_mut(out, weight.nrows(), rows);
     add_product_of(out, weight, MatRef::from_row_major_slice(values, weight.ncols(), rows));

@@ -4,11 +4,11 @@ use super::super::cpu::Real;
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Which places of an input (C, H, W) an output (O, H', W') is made of:
+/// The sizes of a convolution of an input (C, H, W) to an output (O, H', W'):
 /// `y[o, u, v] = sum over c, i, j of w[o, c, i, j] x[c, s u + d i - p, s v + d j - p]`,
-/// each of s, d and p a pair, nothing outside the input.
+/// where each of s, d and p is a pair and x is 0 outside the input.
 ///
-/// `p <= d (kernel - 1)`, so no output place sees only padding.
+/// `p <= d (kernel - 1)`, so no output position sees only padding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Geometry {
     pub(super) batch: usize,
@@ -28,11 +28,11 @@ impl Geometry {
         self.kernel[0] * self.kernel[1]
     }
 
-    pub(super) fn input_places(&self) -> usize {
+    pub(super) fn input_positions(&self) -> usize {
         self.input[0] * self.input[1]
     }
 
-    pub(super) fn output_places(&self) -> usize {
+    pub(super) fn output_positions(&self) -> usize {
         self.output[0] * self.output[1]
     }
 
@@ -40,13 +40,13 @@ impl Geometry {
         self.stride != [1, 1]
     }
 
-    /// Whether an output place sees one input place, the same one.
+    /// Whether each output position sees only the input at the same position.
     pub(super) fn is_pointwise(&self) -> bool {
         self.taps() == 1 && !self.is_strided()
     }
 
-    /// The convolution that takes an output's gradient to the input's, its kernel being mirrored,
-    /// for stride 1.
+    /// The convolution with the mirrored kernel that takes the gradient with respect to the output to that with respect
+    /// to the input, for stride 1.
     pub(super) fn adjoint(&self) -> Self {
         let reach = |side: usize| self.dilation[side] * (self.kernel[side] - 1);
         Self {
@@ -60,11 +60,11 @@ impl Geometry {
     }
 }
 
-/// Weights (O, C, taps) as (C, O, taps) with the taps in opposite order: those of the adjoint.
+/// The weights of the adjoint: (O, C, taps) as (C, O, taps), with the taps in reverse order.
 pub(super) fn mirrored<T: Real>(weight: &[T], outputs: usize, inputs: usize) -> Vec<T> {
     let taps = weight.len() / (outputs * inputs);
     let mut mirrored = vec![T::zero(); weight.len()];
-    // Some rows at a time, which read whole cache lines.
+    // Several rows at a time, to read whole cache lines.
     let rows = (32 / taps).max(1);
     mirrored.par_chunks_mut(rows * outputs * taps).enumerate().for_each(|(block, mirrored)| {
         for (o, weight) in weight.chunks_exact(inputs * taps).enumerate() {
@@ -77,48 +77,47 @@ pub(super) fn mirrored<T: Real>(weight: &[T], outputs: usize, inputs: usize) -> 
     mirrored
 }
 
-/// Places that are worked on together: of several whole images, or a part of one.
+/// Places that are processed together: all of several images, or a part of one.
 #[derive(Clone, Debug)]
 pub(super) struct Tile {
     pub(super) images: Range<usize>,
-    pub(super) places: Range<usize>,
+    pub(super) positions: Range<usize>,
 }
 
 impl Tile {
     pub(super) fn columns(&self) -> usize {
-        self.images.len() * self.places.len()
+        self.images.len() * self.positions.len()
     }
 }
 
-/// A division of the places of a batch into tiles, which the shapes alone decide, so that results do
+/// A division of the positions of a batch into tiles. It depends only on the shapes, so that results do
 /// not depend on the number of threads.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Tiling {
     batch: usize,
-    places: usize,
+    positions: usize,
     images_each: usize,
-    places_each: usize,
+    positions_each: usize,
 }
 
 impl Tiling {
-    /// Tiles of some `columns` places of a batch of images of `size`; only rows longer than that are
-    /// cut.
+    /// Tiles of about `columns` positions of a batch of images of `size`; only rows longer than that are divided.
     pub(super) fn new(batch: usize, size: [usize; 2], columns: usize) -> Self {
-        let places = size[0] * size[1];
-        let even = places.div_ceil(places.div_ceil(columns));
-        let places_each = if size[1] <= even { even.next_multiple_of(size[1]) } else { even.next_multiple_of(16) };
-        Self { places_each: places_each.min(places), ..Self::whole(batch, size, columns) }
+        let positions = size[0] * size[1];
+        let even = positions.div_ceil(positions.div_ceil(columns));
+        let positions_each = if size[1] <= even { even.next_multiple_of(size[1]) } else { even.next_multiple_of(16) };
+        Self { positions_each: positions_each.min(positions), ..Self::whole(batch, size, columns) }
     }
 
-    /// Tiles of whole images, of about as many each.
+    /// Tiles of whole images, of about `columns` positions.
     pub(super) fn whole(batch: usize, size: [usize; 2], columns: usize) -> Self {
-        let places = size[0] * size[1];
-        let most = (columns / places).clamp(1, batch);
-        Self { batch, places, images_each: batch.div_ceil(batch.div_ceil(most)), places_each: places }
+        let positions = size[0] * size[1];
+        let most = (columns / positions).clamp(1, batch);
+        Self { batch, positions, images_each: batch.div_ceil(batch.div_ceil(most)), positions_each: positions }
     }
 
     fn parts(&self) -> usize {
-        self.places.div_ceil(self.places_each)
+        self.positions.div_ceil(self.positions_each)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -128,10 +127,13 @@ impl Tiling {
     pub(super) fn tile(&self, index: usize) -> Tile {
         let (group, part) = (index / self.parts(), index % self.parts());
         let range = |index: usize, each: usize, end: usize| index * each..((index + 1) * each).min(end);
-        Tile { images: range(group, self.images_each, self.batch), places: range(part, self.places_each, self.places) }
+        Tile {
+            images: range(group, self.images_each, self.batch),
+            positions: range(part, self.positions_each, self.positions),
+        }
     }
 
-    /// The tasks that fill `out` (B, channels, places), each a tile of some `group` channels.
+    /// The tasks that fill `out` (B, channels, positions), each of a tile and up to `group` channels.
     pub(super) fn tasks<'a, T>(&self, out: &'a mut [T], channels: usize, group: usize) -> Vec<Task<'a, T>> {
         let groups = channels.div_ceil(group);
         let mut tasks: Vec<_> = (0..self.len() * groups)
@@ -140,9 +142,9 @@ impl Tiling {
                 Task { tile: self.tile(task / groups), channels: start..channels.min(start + group), rows: Vec::new() }
             })
             .collect();
-        for (i, row) in out.chunks_mut(self.places).enumerate() {
+        for (i, row) in out.chunks_mut(self.positions).enumerate() {
             let (image, channel) = (i / channels, i % channels);
-            for (part, row) in row.chunks_mut(self.places_each).enumerate() {
+            for (part, row) in row.chunks_mut(self.positions_each).enumerate() {
                 let tile = image / self.images_each * self.parts() + part;
                 tasks[tile * groups + channel / group].rows.push(row);
             }
@@ -151,7 +153,7 @@ impl Tiling {
     }
 }
 
-/// A tile of some channels of an output; its rows are those of each image in turn.
+/// A tile of some channels of an output, and the rows of the output to write, image by image.
 pub(super) struct Task<'a, T> {
     pub(super) tile: Tile,
     pub(super) channels: Range<usize>,

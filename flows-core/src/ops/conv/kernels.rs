@@ -1,8 +1,8 @@
 //! The three products of a convolution: outputs from inputs, inputs from outputs, weights from both.
 //!
-//! Each is a matrix product with the columns of the input, a tile at a time so that they stay in the
-//! cache. At stride 1 the convolution is the adjoint of another with inputs and outputs exchanged,
-//! and the one of the two with fewer columns to move is taken.
+//! Each is a matrix product with the columns of the input, tile by tile, so that the columns stay in the
+//! cache. At stride 1 the convolution is the adjoint of another one, with inputs and outputs exchanged;
+//! the one of the two with fewer columns to move is used.
 
 use super::super::activation::FusedActivation;
 use super::super::cpu::Real;
@@ -14,20 +14,20 @@ use rayon::prelude::*;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-/// About so many places are worked on at a time.
+/// About as many positions make a tile.
 const COLUMNS: usize = 480;
-/// Not fewer than so many, for long products.
+/// The smallest tile where there are more positions, for long products.
 const LEAST: usize = 256;
-/// About so many rows of columns are gathered for one product.
+/// About as many rows of columns are gathered for one product.
 const ROWS: usize = 288;
-/// Not fewer than about so many are scattered by one task, since each task copies all that they are made of.
+/// A task scatters at least about as many rows, since each task copies all the outputs they are computed from.
 const FEWEST: usize = 108;
-/// So many channels at most are made by one task.
+/// The largest number of channels of one task.
 const GROUP: usize = 256;
-/// About so many tasks are made of a product, which keeps some threads busy.
+/// About as many tasks make a product, enough for several threads.
 const TASKS: usize = 16;
 
-/// What becomes of an output on its way to memory: `f(y + bias)`.
+/// The function `f(y + bias)` of an output on its way to memory.
 #[derive(Clone, Copy)]
 pub(super) struct Finish<'a, T> {
     pub(super) bias: Option<&'a [T]>,
@@ -37,7 +37,7 @@ pub(super) struct Finish<'a, T> {
 impl<T: Real> Finish<'_, T> {
     pub(super) const NONE: Self = Self { bias: None, activation: FusedActivation::Identity };
 
-    /// Writes a row; its length.
+    /// Writes a row; returns its length.
     fn write(&self, channel: usize, from: &[T], to: &mut [MaybeUninit<T>]) -> usize {
         assert_eq!(from.len(), to.len());
         let (bias, count) = (self.bias.map_or(T::zero(), |bias| bias[channel]), to.len());
@@ -68,12 +68,12 @@ impl<T: Real> Finish<'_, T> {
 enum Weights<'a, T> {
     /// (O, C, taps).
     Plain(&'a [T]),
-    /// (C, O), of a pointwise one.
+    /// (C, O), for a pointwise convolution.
     Transposed(&'a [T]),
 }
 
 impl<'a, T: Real> Weights<'a, T> {
-    /// Those from some inputs to some outputs, as a matrix (outputs, inputs taps).
+    /// The weights from some inputs to some outputs, as a matrix (outputs, inputs taps).
     fn block(self, geometry: &Geometry, outputs: &Range<usize>, inputs: &Range<usize>) -> Operand<'a, T> {
         match self {
             Self::Plain(weights) => {
@@ -90,9 +90,9 @@ impl<'a, T: Real> Weights<'a, T> {
     }
 }
 
-/// y (B, O, places) of x (B, C, places) and weights (O, C, taps).
+/// y (B, O, positions) from x (B, C, positions) and weights (O, C, taps).
 pub(super) fn outputs<T: Real>(x: &[T], weight: &[T], geometry: &Geometry, finish: Finish<'_, T>) -> Vec<T> {
-    // Adding to places costs about twice as much as reading them.
+    // Scattering costs about twice as much as gathering.
     if !geometry.is_strided() && 2 * geometry.outputs < geometry.inputs && geometry.taps() > 1 {
         scattered(x, &mirrored(weight, geometry.outputs, geometry.inputs), &geometry.adjoint(), finish)
     } else {
@@ -100,7 +100,7 @@ pub(super) fn outputs<T: Real>(x: &[T], weight: &[T], geometry: &Geometry, finis
     }
 }
 
-/// x (B, C, places) of y (B, O, places) and weights (O, C, taps): the transpose of [`outputs`].
+/// x (B, C, positions) from y (B, O, positions) and weights (O, C, taps): the transpose of [`outputs`].
 pub(super) fn inputs<T: Real>(y: &[T], weight: &[T], geometry: &Geometry, finish: Finish<'_, T>) -> Vec<T> {
     if geometry.is_strided() || (2 * geometry.inputs < geometry.outputs && geometry.taps() > 1) {
         scattered(y, weight, geometry, finish)
@@ -112,7 +112,7 @@ pub(super) fn inputs<T: Real>(y: &[T], weight: &[T], geometry: &Geometry, finish
     }
 }
 
-/// The gradient of the weights (O, C, taps) from x and the gradient of y.
+/// The gradient with respect to the weights (O, C, taps), from x and the gradient with respect to y.
 pub(super) fn weights<T: Real>(x: &[T], y: &[T], geometry: &Geometry) -> Vec<T> {
     if !geometry.is_strided() && geometry.outputs < geometry.inputs && geometry.taps() > 1 {
         mirrored(&correlated(y, x, &geometry.adjoint()), geometry.inputs, geometry.outputs)
@@ -123,12 +123,12 @@ pub(super) fn weights<T: Real>(x: &[T], y: &[T], geometry: &Geometry) -> Vec<T> 
 
 fn gathered<T: Real>(x: &[T], weights: Weights<'_, T>, geometry: &Geometry, finish: Finish<'_, T>) -> Vec<T> {
     let Geometry { batch, inputs, outputs, .. } = *geometry;
-    let (taps, places) = (geometry.taps(), geometry.output_places());
+    let (taps, positions) = (geometry.taps(), geometry.output_positions());
     let group = outputs.min(GROUP);
-    let some = (batch * places * outputs.div_ceil(group)).div_ceil(TASKS).clamp(LEAST, COLUMNS);
+    let some = (batch * positions * outputs.div_ceil(group)).div_ceil(TASKS).clamp(LEAST, COLUMNS);
     let tiling = Tiling::new(batch, geometry.output, some);
     let each = if geometry.is_pointwise() { inputs } else { ROWS.div_ceil(taps) };
-    // Sums over some of the inputs each, where there are few outputs to divide the work by.
+    // Where there are too few outputs for several tasks, each task sums over some of the inputs.
     let parts = if tiling.len() * outputs.div_ceil(group) < 2 { TASKS.min(inputs.div_ceil(each)) } else { 1 };
     let part = inputs.div_ceil(each).div_ceil(parts) * each;
     let sum = |columns: &mut Vec<T>, out: &mut [T], task: &Task<'_, MaybeUninit<T>>, from: Range<usize>| {
@@ -137,7 +137,7 @@ fn gathered<T: Real>(x: &[T], weights: Weights<'_, T>, geometry: &Geometry, fini
             let channels = start..from.end.min(start + each);
             let weights = weights.block(geometry, &task.channels, &channels);
             let columns = if geometry.is_pointwise() {
-                rows(x, [inputs, places], &task.tile, channels, columns)
+                rows(x, [inputs, positions], &task.tile, channels, columns)
             } else {
                 let width = channels.len() * taps;
                 gather(x, geometry, &task.tile, channels, columns);
@@ -166,7 +166,7 @@ fn gathered<T: Real>(x: &[T], weights: Weights<'_, T>, geometry: &Geometry, fini
             out.resize(len, T::zero());
             sums.iter().for_each(|sum| out.iter_mut().zip(sum).for_each(|(out, &sum)| *out += sum));
         }
-        let length = task.tile.places.len();
+        let length = task.tile.positions.len();
         let of_image = |image: usize| {
             let channels = task.channels.clone().zip(out.chunks_exact(n));
             channels.map(move |(channel, out)| (channel, &out[image * length..][..length]))
@@ -174,7 +174,7 @@ fn gathered<T: Real>(x: &[T], weights: Weights<'_, T>, geometry: &Geometry, fini
         let rows = (0..task.tile.images.len()).flat_map(of_image);
         rows.zip(task.rows).map(|((channel, from), to)| finish.write(channel, from, to)).sum::<usize>()
     };
-    filled(batch * outputs * places, |y| {
+    filled(batch * outputs * positions, |y| {
         tiling.tasks(y, outputs, group).into_par_iter().map_init(Default::default, make).sum()
     })
 }
@@ -187,9 +187,9 @@ fn columns_of<'a, T: Real>(columns: &'a [T], geometry: &Geometry, width: usize, 
 
 fn scattered<T: Real>(y: &[T], weight: &[T], geometry: &Geometry, finish: Finish<'_, T>) -> Vec<T> {
     let Geometry { batch, inputs, outputs, .. } = *geometry;
-    let (taps, places, plane) = (geometry.taps(), geometry.output_places(), geometry.input_places());
-    // A task makes whole images, of some channels.
-    let some = (batch * places).div_ceil(TASKS).clamp(LEAST, COLUMNS);
+    let (taps, positions, plane) = (geometry.taps(), geometry.output_positions(), geometry.input_positions());
+    // A task computes some channels of whole images.
+    let some = (batch * positions).div_ceil(TASKS).clamp(LEAST, COLUMNS);
     let tiling = Tiling::whole(batch, geometry.output, some);
     let most = inputs.div_ceil(FEWEST.div_ceil(taps));
     let groups = TASKS.div_ceil(tiling.len()).min(most).max(inputs.div_ceil(ROWS.div_ceil(taps)));
@@ -213,7 +213,7 @@ fn scattered<T: Real>(y: &[T], weight: &[T], geometry: &Geometry, finish: Finish
             }
             let mut there = tile.clone();
             there.images = task.tile.images.start + tile.images.start..task.tile.images.start + tile.images.end;
-            let y = rows(y, [outputs, places], &there, 0..outputs, copied);
+            let y = rows(y, [outputs, positions], &there, 0..outputs, copied);
             let columns = &mut columns[..width * n];
             if geometry.is_strided() {
                 product(columns, width, y.t(), weight, false);
@@ -233,10 +233,10 @@ fn scattered<T: Real>(y: &[T], weight: &[T], geometry: &Geometry, finish: Finish
 
 fn correlated<T: Real>(x: &[T], y: &[T], geometry: &Geometry) -> Vec<T> {
     let Geometry { batch, inputs, outputs, .. } = *geometry;
-    let (taps, places) = (geometry.taps(), geometry.output_places());
+    let (taps, positions) = (geometry.taps(), geometry.output_positions());
     let group = inputs.div_ceil(inputs.div_ceil((ROWS / 2).div_ceil(taps)));
     let tiling = Tiling::new(batch, geometry.output, COLUMNS);
-    // Runs of tiles, whose sums are added in order.
+    // Runs of tiles, whose sums are added in their order.
     let run = tiling.len().div_ceil(TASKS.div_ceil(inputs.div_ceil(group)));
     let starts: Vec<_> = (0..tiling.len()).step_by(run).collect();
     let make = |(channels, to): (Range<usize>, Vec<&mut [MaybeUninit<T>]>)| {
@@ -245,9 +245,9 @@ fn correlated<T: Real>(x: &[T], y: &[T], geometry: &Geometry) -> Vec<T> {
             let mut sums = vec![T::zero(); outputs * width];
             for index in first..tiling.len().min(first + run) {
                 let tile = tiling.tile(index);
-                let y = rows(y, [outputs, places], &tile, 0..outputs, copied);
+                let y = rows(y, [outputs, positions], &tile, 0..outputs, copied);
                 let columns = if geometry.is_pointwise() {
-                    rows(x, [inputs, places], &tile, channels.clone(), columns)
+                    rows(x, [inputs, positions], &tile, channels.clone(), columns)
                 } else {
                     gather(x, geometry, &tile, channels.clone(), columns);
                     columns_of(columns, geometry, width, tile.columns())
@@ -274,8 +274,8 @@ fn correlated<T: Real>(x: &[T], y: &[T], geometry: &Geometry) -> Vec<T> {
     })
 }
 
-/// The sum of each channel of y (B, channels, `places`).
-pub(super) fn channel_sums<T: Real>(y: &[T], channels: usize, places: usize) -> Vec<T> {
+/// The sum of each channel of y (B, channels, `positions`).
+pub(super) fn channel_sums<T: Real>(y: &[T], channels: usize, positions: usize) -> Vec<T> {
     const LANES: usize = 16;
     let row = |row: &[T]| {
         let (chunks, rest) = row.as_chunks::<LANES>();
@@ -283,6 +283,6 @@ pub(super) fn channel_sums<T: Real>(y: &[T], channels: usize, places: usize) -> 
         chunks.iter().for_each(|chunk| lanes.iter_mut().zip(chunk).for_each(|(sum, &y)| *sum += y));
         lanes.iter().chain(rest).map(|&y| y.wide()).sum::<f64>()
     };
-    let sums: Vec<f64> = y.par_chunks(places).with_min_len(64).map(row).collect();
+    let sums: Vec<f64> = y.par_chunks(positions).with_min_len(64).map(row).collect();
     (0..channels).map(|c| T::of(sums[c..].iter().step_by(channels).sum())).collect()
 }

@@ -1,7 +1,7 @@
-//! Convolutions of images and signals, forward and backward as matrix products.
+//! Convolutions of images and signals as matrix products, in the forward and the backward pass.
 //!
-//! Those of candle are slow, their gradients more so, and some are wrong: for batches the gradient of
-//! the weights of `conv1d`, and the value of `conv_transpose1d`, which has no gradient.
+//! candle's are slow, their gradients more so, and some are wrong for batches: `conv1d`'s gradient with respect to the
+//! weights, and the value of `conv_transpose1d`, which has no gradient.
 
 mod gather;
 mod geometry;
@@ -20,15 +20,15 @@ use geometry::Geometry;
 use kernels::Finish;
 pub use network::{ConvLayer, Outside, conv_network};
 
-/// `f(w * x + b)`, a convolution of images x (B, C, H, W) with weights (O, C, kh, kw), bias (O) and an
-/// activation f behind it; (B, O, H', W') with H' = (H + 2 padding - kh) / stride + 1.
+/// `f(w * x + b)`, (B, O, H', W'): a convolution of images x (B, C, H, W) with weights (O, C, kh, kw) and bias (O),
+/// followed by an activation f. H' = (H + 2 padding - kh) / stride + 1.
 ///
 /// `y[o, u, v] = sum over c, i, j of w[o, c, i, j] x[c, stride u + i - padding, stride v + j - padding]`,
 /// x being 0 outside the image.
 ///
 /// # Errors
 /// When shapes do not agree, the batch is empty, the kernel is larger than the padded image, or the
-/// padding as large as the kernel.
+/// padding is as large as the kernel.
 pub fn conv2d(
     x: &Tensor,
     weight: &Tensor,
@@ -56,15 +56,15 @@ pub fn conv2d(
     Convolution { geometry, transposed: false, activation }.apply(x, weight, bias)
 }
 
-/// `f(w * x + b)`, a convolution of signals x (B, C, T) with weights (O, C, k), bias (O) and an
-/// activation f behind it; (B, O, T') with T' = (T + 2 padding - dilation (k - 1) - 1) / stride + 1.
+/// `f(w * x + b)`, (B, O, T'): a convolution of signals x (B, C, T) with weights (O, C, k) and bias (O), followed by an
+/// activation f. T' = (T + 2 padding - dilation (k - 1) - 1) / stride + 1.
 ///
 /// `y[o, t] = sum over c, j of w[o, c, j] x[c, stride t + dilation j - padding]`, x being 0 outside the
 /// signal.
 ///
 /// # Errors
 /// When shapes do not agree, the batch is empty, the dilated kernel is larger than the padded signal,
-/// or the padding as large as the dilated kernel.
+/// or the padding is as large as the dilated kernel.
 pub fn conv1d(
     x: &Tensor,
     weight: &Tensor,
@@ -92,8 +92,8 @@ pub fn conv1d(
     Convolution { geometry, transposed: false, activation }.apply(x, weight, bias)
 }
 
-/// The transpose of [`conv1d`] as a linear map, with bias: signals x (B, C, T) with weights (C, O, k)
-/// and bias (O) to (B, O, T') with T' = (T - 1) stride - 2 padding + k.
+/// The transpose of [`conv1d`] as a linear map, with bias: it takes signals x (B, C, T) with weights (C, O, k)
+/// and bias (O) to (B, O, T'), where T' = (T - 1) stride - 2 padding + k.
 ///
 /// `y[o, stride t + j - padding] += w[c, o, j] x[c, t]` for all c, t and j.
 ///
@@ -126,8 +126,8 @@ pub fn conv_transpose1d(
     Convolution { geometry, transposed: true, activation: FusedActivation::Identity }.apply(x, weight, bias)
 }
 
-/// The transpose of [`conv2d`] as a linear map, with bias: images x (B, C, H, W) with weights (C, O, kh, kw)
-/// and bias (O) to (B, O, H', W') with H' = (H - 1) stride - 2 padding + kh.
+/// The transpose of [`conv2d`] as a linear map, with bias: it takes images x (B, C, H, W) with weights (C, O, kh, kw)
+/// and bias (O) to (B, O, H', W'), where H' = (H - 1) stride - 2 padding + kh.
 ///
 /// `y[o, stride u + i - padding, stride v + j - padding] += w[c, o, i, j] x[c, u, v]` for all c, u, v, i and j.
 ///
@@ -165,7 +165,7 @@ fn mismatch(got: &[usize], weight: &[usize], x: &str, w: &str) -> Error {
     Error::shape("the input of a convolution", got, format!("{x} for weights {w} = {weight:?}"))
 }
 
-/// The output places along one side.
+/// The size of the output along one axis.
 fn axis(length: usize, kernel: usize, stride: usize, padding: usize, dilation: usize) -> Result<usize> {
     if kernel == 0 || stride == 0 || dilation == 0 {
         return Err(Error::Config(format!(
@@ -175,7 +175,7 @@ fn axis(length: usize, kernel: usize, stride: usize, padding: usize, dilation: u
     let span = (kernel - 1).saturating_mul(dilation).saturating_add(1);
     if padding >= span {
         return Err(Error::Config(format!(
-            "a padding of {padding} for a kernel that spans {span} places: give at most {}",
+            "a padding of {padding} for a kernel that spans {span} positions: give at most {}",
             span - 1
         )));
     }
@@ -183,20 +183,20 @@ fn axis(length: usize, kernel: usize, stride: usize, padding: usize, dilation: u
     match length.saturating_add(padding.saturating_mul(2)) {
         padded if padded >= span && length > 0 => Ok((padded - span) / stride + 1),
         padded => Err(Error::Config(format!(
-            "a kernel that spans {span} places is larger than an input of {length} padded to {padded}: give a larger \
-             input, a smaller kernel or more padding"
+            "a kernel that spans {span} positions is larger than an input of {length} padded to {padded}: give a \
+             larger input, a smaller kernel or more padding"
         ))),
     }
 }
 
-/// The places along one side that a transposed convolution makes.
+/// The size of a transposed convolution's output along one axis.
 fn transposed_axis(length: usize, kernel: usize, stride: usize, padding: usize) -> Result<usize> {
     let whole = length.checked_sub(1).and_then(|steps| steps.checked_mul(stride)?.checked_add(kernel));
     let made = whole.and_then(|whole| whole.checked_sub(padding.checked_mul(2)?)).filter(|made| *made > 0);
     let Some(made) = made else {
         return Err(Error::Config(format!(
-            "a transposed convolution of {length} places with a kernel of {kernel}, stride {stride} and padding {padding} \
-             makes no place: give a larger input or less padding"
+            "the output of a transposed convolution of {length} positions with a kernel of {kernel}, stride {stride} \
+             and padding {padding} is empty: give a larger input or less padding"
         )));
     };
     axis(made, kernel, stride, padding, 1)?;
@@ -214,7 +214,7 @@ impl Convolution {
     fn apply(self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
         let Geometry { batch, inputs, outputs, .. } = self.geometry;
         if batch == 0 {
-            return Err(Error::Data("the input of a convolution has no row: give at least one".into()));
+            return Err(Error::Data("the input of a convolution has no rows: give at least one".into()));
         }
         if inputs == 0 || outputs == 0 {
             return Err(Error::Config("a convolution needs at least one channel on either side".into()));
@@ -251,22 +251,22 @@ impl Convolution {
         if self.transposed { self.geometry.inputs } else { self.geometry.outputs }
     }
 
-    fn places(&self) -> [usize; 2] {
+    fn positions(&self) -> [usize; 2] {
         if self.transposed { self.geometry.input } else { self.geometry.output }
     }
 
-    /// The shape of the result for an input of so many dimensions.
+    /// The shape of the result for an input of this rank.
     fn shape(&self, rank: usize) -> Shape {
-        let [height, width] = self.places();
+        let [height, width] = self.positions();
         let (batch, channels) = (self.geometry.batch, self.channels());
         if rank == 3 { (batch, channels, width).into() } else { (batch, channels, height, width).into() }
     }
 
-    /// The gradients of those of x, weight and bias that `wanted` says.
+    /// The gradients with respect to those of x, weight and bias that are `wanted`.
     fn parts<T: Real>(&self, [x, weight, y, grad]: [&[T]; 4], wanted: [bool; 3]) -> [Option<Vec<T>>; 3] {
         let (geometry, grad) = (&self.geometry, self.activation.before(y, grad));
         let back = if self.transposed { kernels::outputs } else { kernels::inputs };
-        let [height, width] = self.places();
+        let [height, width] = self.positions();
         let of_x = || wanted[0].then(|| back(&grad, weight, geometry, Finish::NONE));
         let of_weight = || {
             wanted[1].then(|| match self.transposed {

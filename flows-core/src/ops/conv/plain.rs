@@ -14,7 +14,7 @@ pub(super) fn plain(convolution: &Convolution, x: &Tensor, weight: &Tensor, bias
     convolution.activation.plain(y.reshape(convolution.shape(x.rank()))?)
 }
 
-/// A product for each tap with the places that it sees; (B, O, H' W').
+/// The sum over taps of the product with the positions that the tap sees; (B, O, H' W').
 fn forward(geometry: &Geometry, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
     let Geometry { batch, inputs, outputs, input, output, kernel, stride, padding, dilation } = *geometry;
     let mut padded = x.reshape((batch, inputs, input[0], input[1]))?;
@@ -26,21 +26,21 @@ fn forward(geometry: &Geometry, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
     for tap in 0..geometry.taps() {
         let mut seen = padded.clone();
         for (side, at) in [(0, tap / kernel[1]), (1, tap % kernel[1])] {
-            let places = (0..output[side]).map(|place| (place * stride[side] + at * dilation[side]) as u32);
-            let places = Tensor::from_vec(places.collect::<Vec<_>>(), output[side], x.device())?;
-            seen = seen.index_select(&places, 2 + side)?;
+            let positions = (0..output[side]).map(|position| (position * stride[side] + at * dilation[side]) as u32);
+            let positions = Tensor::from_vec(positions.collect::<Vec<_>>(), output[side], x.device())?;
+            seen = seen.index_select(&positions, 2 + side)?;
         }
-        let seen = seen.reshape((batch, inputs, geometry.output_places()))?;
+        let seen = seen.reshape((batch, inputs, geometry.output_positions()))?;
         let term = weight.narrow(2, tap, 1)?.squeeze(2)?.broadcast_matmul(&seen)?;
         y = Some(match y {
             Some(y) => (y + term)?,
             None => term,
         });
     }
-    y.ok_or_else(|| crate::Error::Config("a kernel without weights: give at least one".into()))
+    y.ok_or_else(|| crate::Error::Config("a convolution with an empty kernel: give at least one tap".into()))
 }
 
-/// The convolution of stride 1 and mirrored taps of the input with zeros between its places; (B, C, H' W').
+/// The convolution, of stride 1 and with mirrored taps, of the input with zeros between its positions; (B, C, H' W').
 fn transposed(geometry: &Geometry, y: &Tensor, weight: &Tensor) -> Result<Tensor> {
     let Geometry { batch, inputs, outputs, input, output, kernel, stride, padding, .. } = *geometry;
     let mut spread = y.reshape((batch, outputs, output[0], output[1]))?;

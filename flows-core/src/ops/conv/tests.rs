@@ -7,14 +7,14 @@ use proptest::test_runner::RngSeed;
 
 const CPU: &Device = &Device::Cpu;
 
-/// Values and gradients of a convolution in `dtype`, of the plain composition or of the kernels; the
-/// leaves are transposes in memory, so what reaches the operation is not contiguous.
+/// Values and gradients of a convolution in `dtype`, by the plain composition or by the kernels; the
+/// leaves are transposes in memory, so that the operation's inputs are not contiguous.
 fn run(convolution: &Convolution, dtype: DType, plain: bool, seed: u64) -> Result<Vec<Tensor>> {
     let Geometry { batch, inputs, outputs, input, output, kernel, .. } = convolution.geometry;
     let mut rng = Rng::seed(seed);
     let mut draw = |shape: &[usize]| -> Result<Var> {
         let turned: Vec<usize> = shape.iter().rev().copied().collect();
-        // Numbers that are the same in both types.
+        // The same numbers in both types.
         Ok(Var::from_tensor(&rng.normal_tensor(turned, DType::F32, CPU)?.to_dtype(dtype)?)?)
     };
     let x_shape = match convolution.transposed {
@@ -42,8 +42,8 @@ fn run(convolution: &Convolution, dtype: DType, plain: bool, seed: u64) -> Resul
     Ok(results)
 }
 
-/// The largest difference of the kernels from the plain composition in f64, each relative to its
-/// largest number.
+/// The largest difference of the kernels from the plain composition in f64, relative to the largest element of each
+/// tensor.
 fn worst(convolution: &Convolution, dtype: DType, seed: u64) -> Result<f64> {
     let mut worst = 0.0f64;
     for (want, got) in run(convolution, DType::F64, true, seed)?.iter().zip(run(convolution, dtype, false, seed)?) {
@@ -61,7 +61,7 @@ fn fused() -> impl Strategy<Value = FusedActivation> {
     prop_oneof![Just(FusedActivation::Identity), Just(FusedActivation::Relu), Just(FusedActivation::Tanh)]
 }
 
-/// Kernel, stride, dilation, parts of the padding and of what the input has beyond the kernel.
+/// Kernel, stride, dilation, and numbers from which the padding and the size of the input follow.
 fn side(longest: usize, stride: usize, dilation: usize) -> impl Strategy<Value = [usize; 5]> {
     (1usize..5, 1..=stride, 1..=dilation, 0usize..20, 0..longest).prop_map(|(k, s, d, p, rest)| [k, s, d, p, rest])
 }
@@ -94,7 +94,7 @@ const POINT: [usize; 5] = [1, 1, 1, 0, 0];
 fn check(convolution: Convolution, seed: u64) -> std::result::Result<(), TestCaseError> {
     let fine = worst(&convolution, DType::F64, seed);
     prop_assert!(fine.as_ref().is_ok_and(|d| *d < 1e-9), "{fine:?} {convolution:?}");
-    // In f32 the other side of a ReLU's kink is nearer than rounding now and then.
+    // In f32, rounding may move a number to the other side of a ReLU's kink.
     if convolution.activation != FusedActivation::Relu {
         let coarse = worst(&convolution, DType::F32, seed);
         prop_assert!(coarse.as_ref().is_ok_and(|d| *d < 1e-4), "{coarse:?} {convolution:?}");
@@ -131,7 +131,7 @@ proptest! {
         }
         let mut geometry = geometry(batch, inputs, outputs, [POINT, along]).map_err(failed)?;
         if transposed {
-            // A transposed convolution makes no places that the convolution would not see.
+            // The output of a transposed convolution has no positions that the convolution would not see.
             let made = (geometry.output[1] - 1) * geometry.stride[1] + geometry.kernel[1];
             prop_assume!(made > 2 * geometry.padding[1]);
             geometry.input[1] = made - 2 * geometry.padding[1];
@@ -159,7 +159,7 @@ fn transposed_images_are_as_the_plain_composition() -> Result<()> {
         };
         let transposed = Convolution { geometry, transposed: true, activation: FusedActivation::Identity };
         assert!(worst(&transposed, DType::F64, 1)? < 1e-9 && worst(&transposed, DType::F32, 1)? < 1e-4, "{size:?}");
-        // As a linear map it is the transpose: <y, conv x> = <conv^T y, x>.
+        // It is the transpose as a linear map: <y, conv x> = <conv^T y, x>.
         let rng = &mut Rng::seed(2);
         let mut draw = |shape: [usize; 4]| rng.normal_tensor(shape.to_vec(), DType::F64, CPU);
         let (x, y) = (draw([6, inputs, made(0)?, made(1)?])?, draw([6, outputs, size[0], size[1]])?);
@@ -172,7 +172,7 @@ fn transposed_images_are_as_the_plain_composition() -> Result<()> {
 }
 
 #[test]
-fn a_long_kernel_spreads_frames() -> Result<()> {
+fn transposed_convolutions_may_have_long_kernels() -> Result<()> {
     let geometry = Geometry {
         batch: 2,
         inputs: 3,

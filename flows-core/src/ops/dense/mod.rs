@@ -1,15 +1,16 @@
-//! Networks of linear layers as one operation: one node of the graph, forward and backward by hand.
+//! Networks of linear layers as one operation: one node of the graph, with a hand-written backward pass.
 
 use super::accumulate::gradient;
 use super::activation::FusedActivation;
 use super::cpu::{Real, with_slice};
-use super::many::FurtherInputs;
+use super::many::{BackwardMany, Gradients, apply_many};
 use super::matmul::{Operand, add_product};
+use super::operation::with_elements;
 use super::staircase::Staircase;
 use crate::{Error, Result};
-use candle_core::{CpuStorage, CustomOp3, DType, Layout, Shape, Tensor};
+use candle_core::{DType, Shape, Tensor};
 use std::borrow::Cow;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 /// Weight (outputs, inputs), its mask, and bias (outputs) of a linear layer.
 #[derive(Clone, Debug)]
@@ -19,7 +20,7 @@ pub(crate) struct LinearLayer {
     mask: Option<Arc<Staircase>>,
 }
 
-/// A part of a network.
+/// A layer or a residual block of a network.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
     /// `f(W h + b)`.
@@ -40,28 +41,40 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, activation: Fu
     dense(x, None, vec![Step::Linear(LinearLayer::new(weight, &bias)?, activation)])
 }
 
-/// The steps, one after another, of x (B, inputs); `shift` (B, outputs) is added within the first,
-/// which is then linear, before its activation.
+/// The steps, one after another, applied to x (B, inputs); `shift` (B, outputs) is added in the first,
+/// which must then be linear, before its activation.
 ///
 /// # Errors
 /// When shapes do not agree.
 pub(crate) fn dense(x: &Tensor, shift: Option<&Tensor>, steps: Vec<Step>) -> Result<Tensor> {
     check(x, &steps)?;
-    let ours = |t: &Tensor| t.device().is_cpu() && t.dtype() == x.dtype();
+    let fits = |t: &Tensor| t.device().is_cpu() && t.dtype() == x.dtype();
     let layers = || steps.iter().flat_map(Step::layers);
-    let ours = ours(x) && shift.is_none_or(ours) && layers().all(|l| ours(&l.weight) && ours(&l.bias));
-    if !(matches!(x.dtype(), DType::F32 | DType::F64) && ours) {
+    let is_fused = fits(x) && shift.is_none_or(fits) && layers().all(|l| fits(&l.weight) && fits(&l.bias));
+    if !(matches!(x.dtype(), DType::F32 | DType::F64) && is_fused) {
         return composed(x, shift, &steps);
     }
-    let inputs: Vec<Tensor> = layers().flat_map(|layer| [layer.weight.clone(), layer.bias.clone()]).collect();
-    let further_inputs = FurtherInputs::default();
-    let further = further_inputs.stand_in(&inputs)?;
     let shift = match shift {
         Some(shift) => shift.contiguous()?,
         None => Tensor::zeros(0, x.dtype(), x.device())?,
     };
-    let keeps = x.track_op() || shift.track_op() || further.track_op();
-    Ok(x.contiguous()?.apply_op3(&shift, &further, Dense { steps, keeps, seen: OnceLock::new(), further_inputs })?)
+    let x = x.contiguous()?;
+    Ok(match x.dtype() {
+        DType::F32 => fused::<f32>([&x, &shift], steps)?,
+        _ => fused::<f64>([&x, &shift], steps)?,
+    })
+}
+
+fn fused<T: Real>(inputs: [&Tensor; 2], steps: Vec<Step>) -> candle_core::Result<Tensor> {
+    let layers = || steps.iter().flat_map(Step::layers);
+    let weights: Vec<Tensor> = layers().flat_map(|layer| [layer.weight.clone(), layer.bias.clone()]).collect();
+    let (batch, width) = inputs[0].dims2()?;
+    let shape = Shape::from((batch, layers().last().map_or(width, |layer| layer.bias.elem_count())));
+    if !inputs.into_iter().chain(&weights).any(Tensor::track_op) {
+        return T::tensor(with_elements(inputs, |[x, shift]| evaluate(&steps, x, shift))??, &shape);
+    }
+    let (y, kept) = with_elements::<T, _, _>(inputs, |[x, shift]| evaluate_and_keep(&steps, x, shift))??;
+    apply_many((T::storage(y), shape), inputs, &weights, Dense { steps, kept })
 }
 
 /// The same as a composition of candle's operations, for other devices and as the tests' reference.
@@ -100,7 +113,7 @@ fn check(x: &Tensor, steps: &[Step]) -> Result<()> {
 }
 
 impl LinearLayer {
-    /// A layer of tensors that may be anything, weights or results.
+    /// A layer whose weight and bias are any tensors, variables or results.
     pub(crate) fn new(weight: &Tensor, bias: &Tensor) -> Result<Self> {
         Ok(Self { weight: weight.contiguous()?, bias: bias.contiguous()?, mask: None })
     }
@@ -115,7 +128,7 @@ impl LinearLayer {
             Some(mask) => (&self.weight * mask.mask(&self.weight)?)?,
             None => self.weight.clone(),
         };
-        // Some devices multiply contiguous rows alone.
+        // Some devices multiply only contiguous rows.
         Ok(x.contiguous()?.matmul(&weight.t()?)?.broadcast_add(&self.bias)?)
     }
 
@@ -133,7 +146,8 @@ impl LinearLayer {
         Ok(out)
     }
 
-    /// The gradients of weight and bias, given the layer's input and the gradient g behind it.
+    /// The gradients with respect to weight and bias, given the layer's input and the gradient g with respect to its
+    /// output.
     fn gradients<T: Real>(&self, x: &[T], g: &[T]) -> candle_core::Result<[Option<Tensor>; 2]> {
         let (outputs, inputs) = self.weight.dims2()?;
         let weight = gradient(&self.weight, |sum: &mut [T]| match &self.mask {
@@ -146,7 +160,7 @@ impl LinearLayer {
         Ok([weight, bias])
     }
 
-    /// The gradient of the layer's input, given that behind it.
+    /// The gradient with respect to the layer's input, given that with respect to its output.
     fn backward<T: Real>(&self, g: &[T]) -> candle_core::Result<Vec<T>> {
         let (outputs, inputs) = self.weight.dims2()?;
         let mut gx = vec![T::zero(); g.len() / outputs * inputs];
@@ -176,84 +190,69 @@ impl Step {
     }
 }
 
+/// The value alone.
+fn evaluate<T: Real>(steps: &[Step], x: &[T], shift: &[T]) -> candle_core::Result<Vec<T>> {
+    let (mut h, mut shift) = (Cow::Borrowed(x), shift.to_vec());
+    for step in steps {
+        h = Cow::Owned(match step {
+            Step::Linear(layer, f) => {
+                let mut y = layer.forward(&h, std::mem::take(&mut shift))?;
+                f.apply(&mut y);
+                y
+            }
+            Step::Residual([first, second], f) => {
+                let mut u = h.to_vec();
+                f.apply(&mut u);
+                let mut v = first.forward(&u, Vec::new())?;
+                f.apply(&mut v);
+                second.forward(&v, h.into_owned())?
+            }
+        });
+    }
+    Ok(h.into_owned())
+}
+
+/// The value, and what the backward pass needs of each step: input and output of a linear one, the inputs of both
+/// layers of a residual one.
+fn evaluate_and_keep<T: Real>(steps: &[Step], x: &[T], shift: &[T]) -> candle_core::Result<(Vec<T>, Vec<[Tensor; 2]>)> {
+    let keep = |values: Vec<T>| {
+        let shape = Shape::from(values.len());
+        T::tensor(values, &shape)
+    };
+    let mut kept = Vec::with_capacity(steps.len());
+    let (mut h, mut shift) = (keep(x.to_vec())?, shift.to_vec());
+    for step in steps {
+        match step {
+            Step::Linear(layer, f) => {
+                let mut y = with_slice(&h, |h| layer.forward(h, std::mem::take(&mut shift)))??;
+                f.apply(&mut y);
+                let y = keep(y)?;
+                kept.push([std::mem::replace(&mut h, y.clone()), y]);
+            }
+            Step::Residual([first, second], f) => {
+                let out = with_slice(&h, <[T]>::to_vec)?;
+                let mut u = out.clone();
+                f.apply(&mut u);
+                let mut v = first.forward(&u, Vec::new())?;
+                f.apply(&mut v);
+                h = keep(second.forward(&v, out)?)?;
+                kept.push([keep(u)?, keep(v)?]);
+            }
+        }
+    }
+    Ok((with_slice(&h, <[T]>::to_vec)?, kept))
+}
+
 struct Dense {
     steps: Vec<Step>,
-    /// Whether there will be a backward pass.
-    keeps: bool,
-    /// Of each step what its gradients need: input and output of a linear one, the inputs of both
-    /// layers of a residual one.
-    seen: OnceLock<Vec<[Tensor; 2]>>,
-    further_inputs: FurtherInputs,
+    kept: Vec<[Tensor; 2]>,
 }
 
 impl Dense {
-    fn evaluate<T: Real>(&self, x: &[T], shift: &[T]) -> candle_core::Result<Vec<T>> {
-        if !self.keeps {
-            return self.value(x, shift.to_vec());
-        }
-        let keep = |values: Vec<T>| {
-            let shape = Shape::from(values.len());
-            T::tensor(values, &shape)
-        };
-        let mut seen = Vec::with_capacity(self.steps.len());
-        let (mut h, mut shift) = (keep(x.to_vec())?, shift.to_vec());
-        for step in &self.steps {
-            match step {
-                Step::Linear(layer, f) => {
-                    let mut y = with_slice(&h, |h| layer.forward(h, std::mem::take(&mut shift)))??;
-                    f.apply(&mut y);
-                    let y = keep(y)?;
-                    seen.push([std::mem::replace(&mut h, y.clone()), y]);
-                }
-                Step::Residual([first, second], f) => {
-                    let out = with_slice(&h, <[T]>::to_vec)?;
-                    let mut u = out.clone();
-                    f.apply(&mut u);
-                    let mut v = first.forward(&u, Vec::new())?;
-                    f.apply(&mut v);
-                    h = keep(second.forward(&v, out)?)?;
-                    seen.push([keep(u)?, keep(v)?]);
-                }
-            }
-        }
-        // A second evaluation of the same node would give the same.
-        let _ = self.seen.set(seen);
-        with_slice(&h, <[T]>::to_vec)
-    }
-
-    /// The value alone.
-    fn value<T: Real>(&self, x: &[T], mut shift: Vec<T>) -> candle_core::Result<Vec<T>> {
-        let mut h = Cow::Borrowed(x);
-        for step in &self.steps {
-            h = Cow::Owned(match step {
-                Step::Linear(layer, f) => {
-                    let mut y = layer.forward(&h, std::mem::take(&mut shift))?;
-                    f.apply(&mut y);
-                    y
-                }
-                Step::Residual([first, second], f) => {
-                    let mut u = h.to_vec();
-                    f.apply(&mut u);
-                    let mut v = first.forward(&u, Vec::new())?;
-                    f.apply(&mut v);
-                    second.forward(&v, h.into_owned())?
-                }
-            });
-        }
-        Ok(h.into_owned())
-    }
-
-    /// The gradients of x, of the shift, and of what stands in for the layers.
-    fn gradients<T: Real>(
-        &self,
-        x: &Tensor,
-        shift: &Tensor,
-        grad: &Tensor,
-    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let Some(seen) = self.seen.get() else { candle_core::bail!("a network's gradient came before its value") };
+    fn backward<T: Real>(&self, [x, shift]: [&Tensor; 2], grad: &Tensor) -> candle_core::Result<Gradients> {
         let mut g = with_slice::<T, _>(grad, <[T]>::to_vec)?;
         let (mut of_each, mut of_shift) = (Vec::new(), None);
-        for (i, (step, [a, b])) in self.steps.iter().zip(seen).enumerate().rev() {
+        for (i, (step, [a, b])) in self.steps.iter().zip(&self.kept).enumerate().rev() {
             match step {
                 Step::Linear(layer, f) => {
                     with_slice(b, |y| f.backward(y, &mut g))?;
@@ -276,46 +275,18 @@ impl Dense {
                 }
             }
         }
-        let of_layers = self.further_inputs.store(of_each.into_iter().rev().flatten().collect())?;
         let of_x = if x.track_op() { Some(T::tensor(g, x.shape())?) } else { None };
-        Ok((of_x, of_shift, Some(of_layers)))
+        Ok(Gradients { inputs: [of_x, of_shift], further: of_each.into_iter().rev().flatten().collect() })
     }
 }
 
-impl CustomOp3 for Dense {
-    fn name(&self) -> &'static str {
-        "dense"
-    }
+impl BackwardMany for Dense {
+    const NAME: &'static str = "dense";
 
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-        _: &CpuStorage,
-        _: &Layout,
-    ) -> candle_core::Result<(CpuStorage, Shape)> {
-        let (batch, _) = l1.shape().dims2()?;
-        let y = match s1 {
-            CpuStorage::F32(_) => f32::storage(self.evaluate(f32::slice(s1, l1)?, f32::slice(s2, l2)?)?),
-            _ => f64::storage(self.evaluate(f64::slice(s1, l1)?, f64::slice(s2, l2)?)?),
-        };
-        let outputs = self.steps.iter().flat_map(Step::layers).last().map_or(l1.dims()[1], |l| l.bias.elem_count());
-        Ok((y, Shape::from((batch, outputs))))
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        shift: &Tensor,
-        _: &Tensor,
-        _: &Tensor,
-        grad: &Tensor,
-    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        match x.dtype() {
-            DType::F32 => self.gradients::<f32>(x, shift, grad),
-            _ => self.gradients::<f64>(x, shift, grad),
+    fn gradients(&self, inputs: [&Tensor; 2], _: &Tensor, grad: &Tensor) -> candle_core::Result<Gradients> {
+        match grad.dtype() {
+            DType::F32 => self.backward::<f32>(inputs, grad),
+            _ => self.backward::<f64>(inputs, grad),
         }
     }
 }

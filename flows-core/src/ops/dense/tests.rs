@@ -7,7 +7,7 @@ fn sorted(n: usize, top: usize) -> Vec<usize> {
     (0..n).map(|i| i * top / n).collect()
 }
 
-/// Values and gradients, by candle's way and by ours, are those of the plain composition.
+/// Values and gradients, accumulated by candle and by this crate, are those of the plain composition.
 #[test]
 fn networks_are_their_composition() -> Result<()> {
     let mut rng = Rng::seed(0);
@@ -41,7 +41,7 @@ fn networks_are_their_composition() -> Result<()> {
             Step::Residual([layer(1)?, layer(2)?], activation),
             Step::Linear(layer(3)?, FusedActivation::Identity),
         ];
-        // One weight is used beside the network, too.
+        // One weight is also used outside of the network.
         let loss = |y: &Tensor| Ok::<_, Error>((y.sin()?.sum_all()? + weights[1][0].sqr()?.sum_all()?)?);
         for shift in [None, Some(&shift)] {
             let plain = composed(&x, shift.map(Var::as_tensor), &steps)?;
@@ -52,10 +52,10 @@ fn networks_are_their_composition() -> Result<()> {
             assert!(difference(&(got.clone() / scale)?, &(plain / scale)?)? < 1e-12);
             let by_candle = loss(&got)?.backward()?;
             let mut sums = accumulate::Sums::default();
-            let mut by_us = accumulate::backward(&loss(&run()?)?, &mut sums)?;
-            sums.finish(&mut by_us)?;
+            let mut in_place = accumulate::backward(&loss(&run()?)?, &mut sums)?;
+            sums.finish(&mut in_place)?;
             for (i, var) in weights.iter().flatten().chain([&x]).chain(shift).enumerate() {
-                for grads in [&by_candle, &by_us] {
+                for grads in [&by_candle, &in_place] {
                     let (Some(want), Some(got)) = (want.get(var), grads.get(var)) else { panic!("no gradient {i}") };
                     let scale = want.abs()?.max_all()?.to_scalar::<f64>()?.max(1.0);
                     assert!(difference(&(want / scale)?, &(got / scale)?)? < 1e-9, "{i}");

@@ -1,9 +1,9 @@
-//! Elementary functions for the inner loops of kernels, for f32 free of branches and calls, so that
+//! Elementary functions for the inner loops of kernels. For f32 they have no branches and no calls, so that
 //! the compiler turns loops over them into vector instructions (see [`dispatch`](super::simd::dispatch)).
 //!
-//! In f32 they are evaluated in f64 by short polynomials, interpolated at Chebyshev's nodes, and are
-//! exact to one unit in the last place; in f64 they are those of the standard library and of libm,
-//! exact to two. Neither fuses multiplications with additions, but for f64's gelu, so all machines give the same digits.
+//! In f32 they are evaluated in f64 by short polynomials, interpolated at Chebyshev nodes, and are exact to one unit in
+//! the last place; in f64 they are those of the standard library and of libm, exact to two. Except in f64's gelu no
+//! multiplication is fused with an addition, so all machines give the same digits.
 
 use candle_core::cpu::erf::{erf_f64, erfc_f64};
 use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI, LN_2, LOG2_E};
@@ -24,7 +24,7 @@ pub trait Functions: Copy {
     fn fast_sigmoid(self) -> Self;
     /// `ln(1 + e^x)`.
     fn fast_softplus(self) -> Self;
-    /// `e^x` of a number of f64, as exact as this type tells apart but not rounded to it.
+    /// `e^x` in f64, as accurate as this type needs, but not rounded to it.
     fn wide_exp(x: f64) -> f64;
     /// `e^x - 1` in the same way.
     fn wide_exp_m1(x: f64) -> f64;
@@ -66,7 +66,7 @@ const ATANH: [f64; 6] = [
     0.12196954042011512,
 ];
 
-/// The same where s belongs to numbers of [sqrt(1/2), sqrt(2)], to 2^-30.
+/// The same for the s of logarithms of [sqrt(1/2), sqrt(2)], to 2^-30.
 const ATANH_NEAR: [f64; 4] = [0.9999999993156591, 0.33333407669075593, 0.19987425258759525, 0.14962195239572493];
 
 /// `erf(x) / x` as a function of x^2/8 - 1 for |x| up to 4, to 2^-29.
@@ -91,7 +91,7 @@ const ERF: [f64; 18] = [
     -0.0002375303008633824,
 ];
 
-/// `Phi(-x) e^(x^2/2) (x + PIVOT)` as a function of `(x - PIVOT) / (x + PIVOT)` for x of [0, 15],
+/// `Phi(-x) e^(x^2/2) (x + PIVOT)` as a function of `(x - PIVOT) / (x + PIVOT)` for x in [0, 15],
 /// to 2^-30.
 const PHI: [f64; 11] = [
     0.7502940720850636,
@@ -123,7 +123,7 @@ fn polynomial<const N: usize>(x: f64, coefficients: &[f64; N]) -> f64 {
     sum
 }
 
-/// `x` between two bounds; unlike `f64::clamp` it is two instructions. NaN stays.
+/// `x` clamped to two bounds, in two instructions, unlike `f64::clamp`. NaN stays.
 #[inline(always)]
 fn between(x: f64, low: f64, high: f64) -> f64 {
     let x = if x > high { high } else { x };
@@ -133,7 +133,7 @@ fn between(x: f64, low: f64, high: f64) -> f64 {
 /// `e^x` as `2^n (1 + t)`: the power of two, and t.
 #[inline(always)]
 fn exp_parts(x: f64) -> (f64, f64) {
-    // Adding this rounds to an integer, which is then found in the last bits.
+    // Adding this rounds to an integer, which is then in the last bits.
     const ROUND: f64 = 6_755_399_441_055_744.0;
     let x = between(x, -FAR, FAR) * LOG2_E;
     let n = x + ROUND;
@@ -153,13 +153,13 @@ fn exp_m1(x: f64) -> f64 {
     (power - 1.0) + power * t
 }
 
-/// `ln u`, given `u - 1` as well, which may have digits that u has lost.
+/// `ln u`, given u and `u - 1`, which may have digits that u has lost.
 #[inline(always)]
 fn ln(u: f64, u_minus_1: f64) -> f64 {
     const ONE: u64 = 1f64.to_bits();
-    // 2^52 as a number has its last bit worth 1.
+    // The last bit of the number 2^52 is worth 1.
     const UNIT: u64 = 4_503_599_627_370_496f64.to_bits();
-    // u = 2^k m with m of [sqrt(1/2), sqrt(2)).
+    // u = 2^k m with m in [sqrt(1/2), sqrt(2)).
     let biased = u.to_bits().wrapping_add(ONE - FRAC_1_SQRT_2.to_bits()) >> 52;
     let m = f64::from_bits(u.to_bits().wrapping_sub(biased << 52).wrapping_add(ONE));
     let k = f64::from_bits(biased | UNIT) - (f64::from_bits(UNIT) + 1023.0);
@@ -379,7 +379,7 @@ impl Functions for f64 {
 
     #[inline(always)]
     fn fast_gelu(self) -> Self {
-        // What the product below and its constant lack in digits, which erfc would magnify.
+        // The rounding errors of the product below and of its constant, which erfc would magnify.
         const REST: f64 = -4.833646656726457e-17;
         let x = if self < -50.0 { -50.0 } else { self };
         let h = -x * FRAC_1_SQRT_2;

@@ -3,7 +3,7 @@
 use super::Functions;
 use crate::ops::simd::map;
 
-/// `|got - want|` in the unit of the f32 nearest to `want`.
+/// `|got - want|` in units in the last place of the f32 nearest to `want`.
 fn units(got: f32, want: f64) -> f64 {
     let near = want as f32;
     if near.is_nan() || near.is_infinite() {
@@ -48,7 +48,7 @@ fn slopes_that_cancel_somewhere_are_exact_in_absolute_terms() {
 
 #[test]
 fn double_precision_is_exact_to_two_units() {
-    // From sixty digits.
+    // Rounded from sixty digits.
     let sigmoid: [f64; 6] = [
         4.646858044746757e-14,
         1.2372771174427572e-05,

@@ -34,8 +34,8 @@ pub fn inverse(a: &Tensor) -> Result<Tensor> {
     Ok(solve_rows(a, &unit)?.transpose(D::Minus1, D::Minus2)?.contiguous()?)
 }
 
-/// The X (..., n, k) with A X = B, for A (..., n, n) and B (..., n, k); either may lack the leading
-/// dimensions of the other. Not finite where A is singular.
+/// The X (..., n, k) with A X = B, for A (..., n, n) and B (..., n, k); one of them may lack the leading
+/// dimensions. Not finite where A is singular.
 ///
 /// # Errors
 /// When shapes do not fit, or the type is not f32 or f64.
@@ -53,9 +53,9 @@ pub fn solve_rows(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 }
 
 /// The X (..., n, k) with op(A) X = B, where A (..., n, n) is triangular and op(A) is A, or A^T if
-/// `transpose`; `upper` and `unit_diagonal` speak of A before it is transposed.
+/// `transpose`; `upper` and `unit_diagonal` describe A itself, not its transpose.
 ///
-/// Only the named triangle of A is read (without the diagonal if that is `unit_diagonal`), and
+/// Only that triangle of A is read (without the diagonal if `unit_diagonal`), and
 /// only it gets a gradient. A zero on the diagonal gives entries that are not finite.
 ///
 /// # Errors
@@ -85,8 +85,7 @@ pub fn solve_triangular_rows(
     }
 }
 
-/// The lower-triangular L of positive diagonal with L L^T = A, for the symmetric part of A of shape
-/// (..., n, n).
+/// The lower-triangular L with positive diagonal such that L L^T is the symmetric part of A, of shape (..., n, n).
 ///
 /// # Errors
 /// When a matrix is not positive definite, or not square, or not of f32 or f64.
@@ -95,16 +94,16 @@ pub fn cholesky(a: &Tensor) -> Result<Tensor> {
     on_cpu(a, |a| a.apply_op1(Operation(Cholesky)))
 }
 
-/// A random orthogonal n x n matrix (row-major, Haar-distributed) to start a weight from.
+/// A random orthogonal n x n matrix (row-major, Haar-distributed), to initialise a weight.
 pub fn orthogonal(n: usize, rng: &mut Rng) -> Vec<f64> {
     let qr = Mat::from_fn(n, n, |_, _| rng.normal()).qr();
     let (q, r) = (qr.compute_Q(), qr.R());
-    // Q alone depends on the algorithm's choice of signs; with the signs of R's diagonal it is Haar.
+    // The signs of Q's columns depend on the algorithm; with those of R's diagonal, Q is Haar-distributed.
     (0..n * n).map(|e| q[(e / n, e % n)] * r[(e % n, e % n)].signum()).collect()
 }
 
-/// The orthogonal Q with the largest `tr(Q^T A)`, for a row-major n x n matrix A: the polar factor U V^T of its singular
-/// value decomposition. None if A is singular or not finite.
+/// The orthogonal Q with the largest `tr(Q^T A)`, for a row-major n x n matrix A: the polar factor U V^T of its
+/// singular value decomposition. `None` if A is singular or not finite.
 pub fn orthogonal_factor(matrix: &[f64], n: usize) -> Option<Vec<f64>> {
     let svd = MatRef::from_row_major_slice(matrix, n, n).svd().ok()?;
     let singular = svd.S().column_vector();
@@ -116,7 +115,7 @@ pub fn orthogonal_factor(matrix: &[f64], n: usize) -> Option<Vec<f64>> {
     Some((0..n * n).map(|e| q[(e / n, e % n)]).collect())
 }
 
-/// The factors of A = P L U, to start weights from.
+/// The factors of A = P L U, to initialise weights.
 #[derive(Clone, Debug)]
 pub struct Lu {
     /// Row i of A is row `permutation[i]` of L U.
@@ -153,7 +152,7 @@ fn square(what: &str, a: &Tensor) -> Result<usize> {
     }
 }
 
-/// Lets `f`, which works on rows, work on the columns of `b`.
+/// Applies `f`, which works on rows, to the columns of `b`.
 fn columns(b: &Tensor, f: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
     if b.rank() < 2 {
         return Err(Error::shape("the right-hand side", b.dims(), "(..., n, k)"));
@@ -164,7 +163,7 @@ fn columns(b: &Tensor, f: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> 
 fn apply_solve(a: &Tensor, b: &Tensor, kind: Option<Triangular>) -> Result<Tensor> {
     let n = square("the matrix to solve with", a)?;
     let ([lead_a @ .., _, _], [lead_b @ .., k, m]) = (a.dims(), b.dims()) else {
-        return Err(Error::shape("the right-hand side", b.dims(), "rows of points or a batch of such"));
+        return Err(Error::shape("the right-hand side", b.dims(), "(..., k, n)"));
     };
     if *m != n {
         return Err(Error::shape("the right-hand side", b.dims(), format!("points of {n} numbers")));
@@ -181,12 +180,12 @@ fn apply_solve(a: &Tensor, b: &Tensor, kind: Option<Triangular>) -> Result<Tenso
     Ok(x.to_device(&device)?)
 }
 
-/// A copy in f64.
+/// The values in f64.
 pub(super) fn widened<T: Real>(values: &[T]) -> Vec<f64> {
     values.iter().map(|v| v.wide()).collect()
 }
 
-/// The same, rounded.
+/// The values rounded to T.
 pub(super) fn narrowed<T: Real>(values: Vec<f64>) -> Vec<T> {
     values.into_iter().map(T::of).collect()
 }

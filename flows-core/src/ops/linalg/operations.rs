@@ -1,4 +1,4 @@
-//! The operations of linear algebra with their gradients, for candle.
+//! The operations of linear algebra with their gradients.
 
 use super::{inverse, narrowed, widened};
 use crate::ops::cpu::Real;
@@ -15,7 +15,7 @@ impl Kernel<1> for LogAbsDet {
         let (lead, n) = a.shape.dims().split_at(a.shape.rank() - 2);
         let log_det = |a: &[f64]| {
             let lu = MatRef::from_row_major_slice(a, n[0], n[0]).partial_piv_lu();
-            // Behind the first pivot of zero the factors are not defined.
+            // After the first zero pivot the factors are undefined.
             (0..n[0]).map(|i| lu.U()[(i, i)].abs()).try_fold(0.0, |sum, u| (u != 0.0).then(|| sum + u.ln()))
         };
         let values = widened(a.values);
@@ -41,7 +41,7 @@ pub(super) struct Triangular {
     pub(super) unit: bool,
 }
 
-/// Solves A x_i = b_i for the rows of b; A is triangular, or full if that is none.
+/// Solves A x_i = b_i for the rows of b; A is triangular, or full if `None`.
 pub(super) struct Solve(pub(super) Option<Triangular>);
 
 impl Kernel<2> for Solve {
@@ -87,7 +87,7 @@ impl Kernel<2> for Solve {
     }
 }
 
-/// Ones in the triangle, of the type of `like` (..., n, n).
+/// A matrix (n, n) with ones in the triangle and zeros elsewhere, of the type of `like` (..., n, n).
 pub(super) fn mask(like: &Tensor, triangle: Triangular) -> candle_core::Result<Tensor> {
     let n = like.dim(D::Minus1)?;
     let inside = |i: usize, j: usize| if i == j { !triangle.unit } else { (j > i) == triangle.upper };

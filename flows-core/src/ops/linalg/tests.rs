@@ -58,7 +58,7 @@ fn solves() -> Result<()> {
             t = t.broadcast_add(&(&eye / 4.0)?)?;
         }
         let op = if transpose { t.transpose(1, 2)? } else { t };
-        // The full matrix goes in: the other triangle must not matter.
+        // The full matrix is given: the other triangle must not matter.
         let x = solve_triangular(&a, &b, upper, unit, transpose)?;
         assert!(difference(&b, &op.matmul(&x)?)? < 1e-12);
         assert!(gradients(&[&a, &b], |v| solve_triangular(&v[0], &v[1], upper, unit, transpose)) < 1e-7);
@@ -84,7 +84,7 @@ fn cholesky_factors() -> Result<()> {
 }
 
 #[test]
-fn starts() -> Result<()> {
+fn initial_matrices() -> Result<()> {
     let n = 7;
     let values = orthogonal(n, &mut Rng::seed(4));
     let q = Tensor::from_vec(values.clone(), (n, n), CPU)?;

@@ -51,7 +51,7 @@ product!(cblas_sgemm, f32);
 product!(cblas_dgemm, f64);
 
 unsafe extern "C" {
-    /// Sets the threads that the library may use for calls from this one; returns how many they were.
+    /// Sets the number of threads that the library may use for calls from this thread; returns the previous one.
     fn MKL_Set_Num_Threads_Local(threads: c_int) -> c_int;
 }
 
@@ -66,12 +66,15 @@ pub(super) fn multiply<T: Real>(out: &mut [T], columns: usize, a: Operand<'_, T>
     };
     let height = |matrix: &Operand<'_, T>| if matrix.transposed { matrix.columns } else { matrix.rows };
     assert!(fits(&a) && fits(&b) && out.len() == rows * columns, "a matrix is larger than its slice");
-    assert!(height(&a) == rows && height(&b) == inner && b.width() == columns, "a product of sizes that do not agree");
-    let size = |size: usize| c_int::try_from(size).expect("matrices of more than 2^31 rows or columns");
+    assert!(
+        height(&a) == rows && height(&b) == inner && b.width() == columns,
+        "the sizes of a matrix product do not agree"
+    );
+    let size = |size: usize| c_int::try_from(size).expect("a matrix has more than 2^31 rows or columns");
     let transposed = |matrix: &Operand<'_, T>| if matrix.transposed { 112 } else { 111 };
     let beta = if add { T::one() } else { T::zero() };
-    // SAFETY: as asserted, every row of A, B and C that the library touches lies within its slice; C is borrowed
-    // mutably, so it overlaps neither; the sizes are those of the 32-bit interface that is linked.
+    // SAFETY: as asserted, every row of A, B and C that the library accesses lies within its slice; C is borrowed
+    // mutably, so it overlaps neither; the integers are those of the 32-bit interface that is linked.
     unsafe {
         MKL_Set_Num_Threads_Local(1);
         T::GEMM(

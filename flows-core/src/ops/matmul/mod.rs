@@ -1,4 +1,4 @@
-//! Matrix products of row-major slices, on the kernels of faer or, with the feature `mkl`, of Intel.
+//! Matrix products of row-major slices, by faer or, with the feature `mkl`, by Intel's Math Kernel Library.
 
 use super::cpu::Real;
 use faer::linalg::matmul::matmul;
@@ -24,7 +24,7 @@ impl<'a, T: Real> Operand<'a, T> {
         Self { values, rows: values.len() / columns.max(1), columns, stride: columns, transposed: false }
     }
 
-    /// The matrix of `rows` rows of `columns` numbers, one every `stride` numbers.
+    /// The matrix of `rows` rows of `columns` numbers, which begin `stride` numbers apart.
     pub fn strided(values: &'a [T], rows: usize, columns: usize, stride: usize) -> Self {
         Self { values, rows, columns, stride, transposed: false }
     }
@@ -58,9 +58,9 @@ impl<'a, T: Real> Operand<'a, T> {
 /// Products of fewer multiplications than this are faster on one thread.
 pub(super) const PARALLEL: usize = 4_000_000;
 
-/// `out += a b`, `out` having rows of `columns` numbers.
+/// `out += a b`, where `out` has rows of `columns` numbers.
 ///
-/// The rows are cut into blocks whose size does not depend on the number of threads, so neither
+/// The rows are divided into blocks whose size does not depend on the number of threads, so neither
 /// does the result.
 pub(super) fn add_product<T: Real>(out: &mut [T], columns: usize, a: Operand<'_, T>, b: Operand<'_, T>) {
     if out.is_empty() {
@@ -104,11 +104,11 @@ pub(crate) fn add_product_of<T: Real>(out: MatMut<'_, T>, a: MatRef<'_, T>, b: M
 }
 
 /// Clears the upper halves of the vector registers, which the AVX-512 kernels of faer leave in
-/// use: until that is done every SSE instruction waits for them, at ten times its price.
+/// use: until then every SSE instruction waits for them and takes ten times as long.
 fn clear_upper_halves() {
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("avx") {
-        // SAFETY: the processor has AVX, the one thing the instruction needs; no upper half holds a
+        // SAFETY: the processor has AVX, which is all that the instruction needs; no upper half holds a
         // value here, since Rust passes none across calls.
         unsafe { zero_upper() }
     }

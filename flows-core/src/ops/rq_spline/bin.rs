@@ -1,11 +1,11 @@
 //! One bin of the spline: its value, its derivative and their gradients at a point.
 //!
-//! All is written as sums and products of positive numbers, with xi and 1 - xi side by side, so that
+//! Everything is written as sums and products of positive numbers, with both xi and 1 - xi, so that
 //! nothing cancels where slopes differ by orders of magnitude.
 
 use super::Direction;
 
-/// One bin and a point of it.
+/// A bin and a point in it.
 #[derive(Clone, Copy)]
 pub(super) struct Bin {
     pub(super) width: f64,
@@ -14,7 +14,7 @@ pub(super) struct Bin {
     pub(super) offset: f64,
 }
 
-/// What value, log-derivative and their gradients need at a point of a bin.
+/// The quantities from which value, log-derivative and their gradients at a point of a bin are computed.
 pub(super) struct Point {
     pub(super) xi: f64,
     /// 1 - xi.
@@ -26,7 +26,7 @@ pub(super) struct Point {
     pub(super) derivative: f64,
 }
 
-/// The gradients by what makes a bin, and by the point.
+/// The gradients with respect to the position (x, y), the sizes and the slopes of a bin, and to the point.
 pub(super) struct BinGradient {
     pub(super) x: f64,
     pub(super) y: f64,
@@ -73,7 +73,7 @@ impl Bin {
         Point { xi, rest, slope: s, quotient, denominator, numerator, derivative }
     }
 
-    /// From the gradients by value and log-derivative.
+    /// The gradients, given those with respect to value and log-derivative.
     #[inline(always)]
     pub(super) fn gradient(self, direction: Direction, gvalue: f64, glog: f64) -> BinGradient {
         let Point { xi, rest, slope: s, quotient: m, denominator: den, numerator: num, derivative } =
@@ -83,8 +83,8 @@ impl Bin {
         let (by_num, by_den) = (1.0 / num, 1.0 / den);
         let log_xi =
             2.0 * (d1 * xi + s * (rest - xi) - d0 * rest) * by_num - 2.0 * (d0 + d1 - 2.0 * s) * (rest - xi) * by_den;
-        // The inverse x(y) has dx/dy = 1/f' and dx/dparameter = -(df/dparameter)/f': its gradient is
-        // the forward one at the same point with these two weights.
+        // The inverse x(y) has dx/dy = 1/f' and dx/dparameter = -(df/dparameter)/f': its gradients are
+        // the forward ones at the same point, with these two in place of the given gradients.
         let total = (gvalue - glog * log_xi / w) / derivative;
         let (gy, gl) = match direction {
             Direction::Forward => (gvalue, glog),

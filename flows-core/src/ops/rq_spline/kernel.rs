@@ -1,4 +1,4 @@
-//! The spline's kernel: a chunk of elements at a time, its loops in vector registers.
+//! The spline's kernel: its loops run over chunks of elements, in vector registers.
 
 use super::bin::Bin;
 use super::{Direction, Ends, RqSpline, RqSplineSettings};
@@ -9,31 +9,40 @@ use crate::ops::transformer::Transformer;
 use candle_core::Tensor;
 use rayon::prelude::*;
 
-/// Elements of a chunk: enough for long loops, few enough for the first-level cache.
+/// About as many elements make a chunk: enough for long loops, few enough for the first-level cache.
 const CHUNK: usize = 128;
 
 /// The bins that the points of a chunk fall into.
 ///
-/// In f64 for f32 too: a bin is the difference of two knots, and in f32 a narrow or steep bin would keep
+/// In f64 for f32 too: the size of a bin is the difference of two knots, and in f32 a narrow or steep bin would keep
 /// few digits of it.
 struct Bins {
     index: Vec<usize>,
-    /// Where they start and how large they are, along x and y.
+    /// Their lower ends and their sizes, along x and y.
     x: Vec<f64>,
     y: Vec<f64>,
     width: Vec<f64>,
     height: Vec<f64>,
     /// The slopes at both ends.
     slopes: [Vec<f64>; 2],
-    /// The points from the bins' start, along x or y.
+    /// The distances of the points from the lower ends, along x or y.
     offset: Vec<f64>,
 }
 
 /// The softmaxes of raw widths and of raw heights: 2 K exponentials for each element, and the inverses of
-/// their two sums. In f64 as well, so that shares add up to 1: what they lack, the last bin would have.
+/// their two sums. In f64 as well, so that the shares add up to 1: the last bin would take up the difference.
 struct Shares {
     exponentials: Vec<f64>,
     norms: Vec<[f64; 2]>,
+}
+
+/// The points of a chunk, the gradients with respect to their values and log-derivatives, and room for those with
+/// respect to the points.
+struct ChunkGradient<'a, T> {
+    x: &'a [T],
+    gvalues: &'a [T],
+    glogs: &'a [T],
+    gx: &'a mut [T],
 }
 
 /// The sizes of an element's bins along an axis.
@@ -50,7 +59,7 @@ impl Sizes<'_> {
         self.least + self.scale * self.exponentials[i]
     }
 
-    /// Where a bin starts, for the first starting at `low`.
+    /// The lower end of a bin, the first bin's being `low`.
     #[inline(always)]
     fn start(self, index: usize, low: f64) -> f64 {
         let mut start = low;
@@ -61,7 +70,7 @@ impl Sizes<'_> {
     }
 }
 
-/// `ln v` with what v loses when it is rounded, which is all there is to it near 1.
+/// `ln v`, corrected for the rounding of v, which matters near 1.
 #[inline(always)]
 fn ln<T: Real>(v: f64) -> T {
     let rounded = T::of(v);
@@ -82,7 +91,7 @@ impl Bins {
 }
 
 impl RqSplineSettings {
-    /// x and the log-derivatives, which are added to `log`, of as many z; raw parameters are (P, N).
+    /// Writes the x of as many z, and adds the log-derivatives to `log`; raw parameters are (P, N).
     pub(crate) fn forward_rows<T: Real>(self, z: &[T], raw: &[T], x: &mut [T], log: &mut [T]) {
         let (n, p) = (z.len(), self.parameter_count());
         let mut rows = vec![T::zero(); n * p];
@@ -101,13 +110,13 @@ impl RqSpline {
         !(at >= T::of(self.settings.low) && at <= T::of(self.settings.high))
     }
 
-    /// The length of the interval, less what every bin has.
+    /// The length of the interval, less the smallest size of every bin.
     fn room(&self) -> f64 {
         let RqSplineSettings { bins, low, high, min_bin, .. } = self.settings;
         (high - low) * (1.0 - min_bin * bins as f64)
     }
 
-    /// The sizes of widths and of heights of the bins of a row.
+    /// The widths and the heights of the bins of a row.
     #[inline(always)]
     fn sizes<'a>(&self, shares: &'a Shares, row: usize) -> [Sizes<'a>; 2] {
         let RqSplineSettings { bins: k, low, high, min_bin, .. } = self.settings;
@@ -149,7 +158,7 @@ impl RqSpline {
         Shares { exponentials, norms }
     }
 
-    /// The bins of the points `x`; those outside of the interval count as its ends.
+    /// The bins of the points `x`; points outside the interval are moved to its ends.
     fn bins<T: Real>(&self, x: &[T], raw: &[T], shares: &Shares) -> Bins {
         let RqSplineSettings { bins: k, low, high, min_slope, .. } = self.settings;
         let (n, p, rows) = (x.len(), self.settings.parameter_count(), shares.norms.len());
@@ -180,7 +189,7 @@ impl RqSpline {
                 end += search.get(index);
             }
             let other_start = other.start(index, low);
-            // The ends are exact, so that neighbouring bins and the tails meet without a gap.
+            // The ends are exact, so that there is no gap between adjacent bins, or between the last bin and the tail.
             let last = index + 1 == k;
             let size = if last { high - start } else { end - start };
             let other_size = if last { high - other_start } else { (other_start + other.get(index)) - other_start };
@@ -255,17 +264,10 @@ impl RqSpline {
         }
     }
 
-    /// The gradients by x, and the sums of those by the sizes of bins and by slopes, for each row of
-    /// `raw` in its order.
-    fn chunk_gradient<T: Real>(
-        &self,
-        x: &[T],
-        raw: &[T],
-        shares: &Shares,
-        gvalues: &[T],
-        glogs: &[T],
-        gx: &mut [T],
-    ) -> Vec<f64> {
+    /// Writes the gradients with respect to the points, and returns the sums of those with respect to the sizes of bins
+    /// and the slopes, for each row of `raw` in its order.
+    fn chunk_gradient<T: Real>(&self, chunk: ChunkGradient<'_, T>, raw: &[T], shares: &Shares) -> Vec<f64> {
+        let ChunkGradient { x, gvalues, glogs, gx } = chunk;
         let (k, p) = (self.settings.bins, self.settings.parameter_count());
         let rows = raw.len() / p;
         let mut bins = self.bins(x, raw, shares);
@@ -274,7 +276,7 @@ impl RqSpline {
             || {
                 for i in 0..x.len() {
                     let g = bins.get(i).gradient(self.direction, gvalues[i].wide(), glogs[i].wide());
-                    // The bins have served: their gradients take their places.
+                    // The gradients replace the bins, which are not needed any more.
                     (bins.x[i], bins.y[i], bins.width[i], bins.height[i]) = (g.x, g.y, g.width, g.height);
                     (bins.slopes[0][i], bins.slopes[1][i]) = (g.slopes[0], g.slopes[1]);
                     gx[i] = T::of(g.at);
@@ -293,7 +295,7 @@ impl RqSpline {
             for (shares, (start, size)) in
                 shares.chunks_exact_mut(k).zip([(bins.x[i], bins.width[i]), (bins.y[i], bins.height[i])])
             {
-                // The last bin ends at `high` exactly: its size is the interval less its start.
+                // The last bin ends exactly at `high`, so its size is that less its lower end.
                 let (before, own) = if index + 1 == k { (start - size, 0.0) } else { (start, size) };
                 shares[..index].iter_mut().for_each(|g| *g += before);
                 shares[index] += own;
@@ -307,17 +309,18 @@ impl RqSpline {
         sums
     }
 
-    /// From the gradients by sizes and slopes to those by the raw parameters.
+    /// Writes the gradients with respect to the raw parameters, given those with respect to sizes and slopes.
     fn raw_gradient<T: Real>(&self, raw: &[T], shares: &Shares, sums: &[f64], gp: &mut [T]) {
         let (k, p, room) = (self.settings.bins, self.settings.parameter_count(), self.room());
-        let rows = raw.chunks_exact(p).zip(shares.exponentials.chunks_exact(2 * k)).zip(&shares.norms);
-        let rows = rows.zip(sums.chunks_exact(p));
+        let softmaxes = shares.exponentials.chunks_exact(2 * k).zip(&shares.norms);
+        let rows = raw.chunks_exact(p).zip(sums.chunks_exact(p)).zip(softmaxes);
         dispatch(
             #[inline(always)]
             || {
-                for ((((raw, exponentials), norms), sums), gp) in rows.zip(gp.chunks_exact_mut(p)) {
-                    let parts = exponentials.chunks_exact(k).zip(norms).zip(sums.chunks_exact(k));
-                    for (((exponentials, norm), sums), gp) in parts.zip(gp.chunks_exact_mut(k)) {
+                for (((raw, sums), (exponentials, norms)), gp) in rows.zip(gp.chunks_exact_mut(p)) {
+                    let softmaxes = exponentials.chunks_exact(k).zip(norms);
+                    let axes = sums.chunks_exact(k).zip(gp.chunks_exact_mut(k));
+                    for ((exponentials, norm), (sums, gp)) in softmaxes.zip(axes) {
                         let mut mean = 0.0;
                         for (e, g) in exponentials.iter().zip(sums) {
                             mean += e * g;
@@ -367,23 +370,22 @@ impl Transformer for RqSpline {
         let mut gp = vec![T::zero(); parameters.len()];
         let size = self.chunk(x, parameters);
         let inputs = x.par_chunks(size).zip(gvalues.par_chunks(size)).zip(glogs.par_chunks(size));
-        let chunks = inputs.zip(gx.par_chunks_mut(size)).map(|(((x, gvalues), glogs), gx)| (x, gvalues, glogs, gx));
+        let chunks = inputs.zip(gx.par_chunks_mut(size));
+        let chunks = chunks.map(|(((x, gvalues), glogs), gx)| ChunkGradient { x, gvalues, glogs, gx });
         if parameters.len() < x.len() * p {
             let shares = self.shares(parameters);
-            // A sum for each chunk, added up in their order.
-            let sums: Vec<Vec<f64>> = chunks
-                .map(|(x, gvalues, glogs, gx)| self.chunk_gradient(x, parameters, &shares, gvalues, glogs, gx))
-                .collect();
+            // A sum for each chunk, added up in the order of the chunks.
+            let sums: Vec<Vec<f64>> = chunks.map(|chunk| self.chunk_gradient(chunk, parameters, &shares)).collect();
             let mut total = vec![0.0; parameters.len()];
             for sum in &sums {
                 total.iter_mut().zip(sum).for_each(|(t, s)| *t += s);
             }
             self.raw_gradient(parameters, &shares, &total, &mut gp);
         } else {
-            let chunks = chunks.zip(parameters.par_chunks(size * p)).zip(gp.par_chunks_mut(size * p));
-            chunks.for_each(|(((x, gvalues, glogs, gx), raw), gp)| {
+            let parameters = parameters.par_chunks(size * p).zip(gp.par_chunks_mut(size * p));
+            chunks.zip(parameters).for_each(|(chunk, (raw, gp))| {
                 let shares = self.shares(raw);
-                let sums = self.chunk_gradient(x, raw, &shares, gvalues, glogs, gx);
+                let sums = self.chunk_gradient(chunk, raw, &shares);
                 self.raw_gradient(raw, &shares, &sums, gp);
             });
         }

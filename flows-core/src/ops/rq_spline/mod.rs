@@ -1,4 +1,4 @@
-//! The monotone rational-quadratic spline: value and log-derivative in one pass, backward in another.
+//! The monotone rational-quadratic spline: value and log-derivative in one pass, the backward pass in another.
 
 mod bin;
 mod kernel;
@@ -14,7 +14,7 @@ use candle_core::Tensor;
 pub enum Ends {
     /// Slope 1 at both ends, and the identity outside.
     Linear,
-    /// Free slopes; nothing outside: log-derivative minus infinity.
+    /// Free slopes; outside, the log-derivative is minus infinity.
     Closed,
     /// The same free slope at both ends: a map of the circle onto itself.
     Periodic,
@@ -31,14 +31,14 @@ pub struct RqSplineSettings {
     pub high: f64,
     /// What happens at the ends.
     pub ends: Ends,
-    /// Least width and height of a bin, as a share of the interval.
+    /// The smallest width and height of a bin, as a fraction of the interval.
     pub min_bin: f64,
-    /// Least slope at a knot.
+    /// The smallest slope at a knot.
     pub min_slope: f64,
 }
 
 impl RqSplineSettings {
-    /// Numbers for each element: K widths, K heights and the free slopes.
+    /// The number of parameters of an element: K widths, K heights and the free slopes.
     pub fn parameter_count(&self) -> usize {
         2 * self.bins
             + match self.ends {
@@ -48,12 +48,12 @@ impl RqSplineSettings {
             }
     }
 
-    /// The raw slope that becomes slope 1: `ln(e^(1 - min_slope) - 1)`.
+    /// The raw slope for which the slope is 1: `ln(e^(1 - min_slope) - 1)`.
     pub fn raw_unit_slope(&self) -> f64 {
         ((1.0 - self.min_slope).exp() - 1.0).ln()
     }
 
-    /// Which raw slope belongs to `knot`; none where the slope is fixed at 1.
+    /// The index of the raw slope at `knot`; `None` where the slope is fixed at 1.
     fn slope_index(&self, knot: usize) -> Option<usize> {
         match self.ends {
             Ends::Linear if knot == 0 || knot == self.bins => None,
@@ -77,7 +77,7 @@ impl RqSplineSettings {
 /// Durkan et al., Neural Spline Flows, 2019, equations 4 to 8.
 ///
 /// # Errors
-/// When shapes or types do not agree, or the settings are of no spline.
+/// When shapes or types do not agree, or the settings do not describe a spline.
 pub fn rq_spline(
     x: &Tensor,
     parameters: &Tensor,
@@ -87,8 +87,9 @@ pub fn rq_spline(
     let RqSplineSettings { bins, low, high, min_bin, min_slope, .. } = settings;
     let room = min_bin >= 0.0 && min_bin * (bins as f64) < 1.0 && min_slope >= 0.0;
     if bins == 0 || !(room && low < high && (high - low).is_finite()) {
-        let message = "is no spline: choose a bin or more, of room, on a finite interval";
-        return Err(Error::Config(format!("{settings:?} {message}")));
+        let remedy =
+            "give at least one bin, bins times min_bin below 1, no negative slope, and low < high, both finite";
+        return Err(Error::Config(format!("{settings:?} does not describe a spline: {remedy}")));
     }
     transform(RqSpline { settings, direction }, x, parameters)
 }

@@ -11,7 +11,7 @@ impl RqSpline {
         let (batch, n) = x.dims2()?;
         let parameters = parameters.broadcast_as((batch, n, self.settings.parameter_count()))?.contiguous()?;
         let inside = x.ge(low)?.mul(&x.le(high)?)?;
-        // What is no number stays so: it may be lost by a clamp.
+        // A clamp may lose a NaN.
         let number = x.eq(x)?;
         let at = inside.where_cond(x, &number.where_cond(&x.detach().clamp(low, high)?, &x.detach())?)?;
         // Edges and sizes of the bins along one axis, (B, N, K) each.
@@ -37,7 +37,7 @@ impl RqSpline {
         };
         let starts = if self.direction == Direction::Forward { &x0 } else { &y0 };
         let index = match k {
-            // There are no tensors without elements on some devices.
+            // Some devices have no empty tensors.
             1 => Tensor::zeros((batch, n, 1), DType::U32, x.device())?,
             _ => {
                 let inner = starts.narrow(2, 1, k - 1)?.detach();
@@ -64,7 +64,7 @@ impl RqSpline {
                 ((c * 2.0)? / (b.neg()? - root)?)?
             }
         };
-        // Rounding may leave a point just outside of its bin.
+        // Rounding may leave a point just outside its bin.
         let xi = (&xi + (xi.clamp(0.0, 1.0)? - &xi)?.detach())?;
         let rest = xi.affine(-1.0, 1.0)?;
         let q = (&xi * &rest)?;
@@ -86,7 +86,7 @@ impl RqSpline {
     }
 }
 
-/// The (k, k) matrix that turns sizes into the sums of those before.
+/// The (k, k) matrix that turns sizes into their exclusive cumulative sums.
 fn strictly_upper(k: usize, like: &Tensor) -> Result<Tensor> {
     let ones: Vec<f64> = (0..k * k).map(|i| if i / k < i % k { 1.0 } else { 0.0 }).collect();
     Ok(Tensor::from_vec(ones, (k, k), like.device())?.to_dtype(like.dtype())?)

@@ -23,13 +23,13 @@ proptest! {
         let (op, shape) = (RqSpline { settings, direction }, [batch, n, if shared { 1 } else { batch }]);
         let fine = worst_difference(op, shape, ends_of, DType::F64, seed);
         prop_assert!(fine.as_ref().is_ok_and(|d| *d < 1e-9), "{fine:?}");
-        // Rounding of the shares moves a knot by a ten-thousandth of the narrowest bin.
+        // The rounding of the shares moves a knot by a ten-thousandth of the narrowest bin.
         let coarse = worst_difference(op, shape, ends_of, DType::F32, seed);
         prop_assert!(coarse.as_ref().is_ok_and(|d| *d < 1e-3), "{coarse:?}");
     }
 }
 
-/// Values, log-derivatives, and gradients by points and by parameters, in f64, row by row.
+/// Values, log-derivatives, and gradients with respect to points and parameters, converted to f64.
 fn results(
     kernel: RqSpline,
     dtype: DType,
@@ -46,10 +46,11 @@ fn results(
     Ok([numbers(&value)?, numbers(&log)?, numbers(&of(&x)?)?, numbers(&of(&raw)?)?])
 }
 
-/// The error of f32 over what rounding the inputs and the result to f32 costs, the worst of all elements.
+/// The error of f32 relative to the error that rounding the inputs and the result to f32 causes, the largest of all
+/// elements.
 ///
-/// The cost is the root of the sum of squares of the changes that a relative change of 2^-24 in one input makes,
-/// the input being the point or a raw parameter.
+/// The error due to rounding is the root of the sum of squares of the changes that follow a relative change of 2^-24 in
+/// the result, in the point or in a raw parameter.
 fn loss_of_digits(kernel: RqSpline, spread: f64, seed: u64) -> Result<[f64; 4]> {
     const ROWS: usize = 32;
     const UNIT: f64 = 0.5 * f32::EPSILON as f64;
@@ -91,7 +92,7 @@ proptest! {
         cases: 48, failure_persistence: None, rng_seed: RngSeed::Fixed(0), ..Default::default()
     })]
     #[test]
-    fn single_precision_costs_what_its_rounding_does(
+    fn single_precision_loses_only_what_rounding_does(
         bins in 4usize..=40, spread in 0.5f64..3.0,
         ends in prop_oneof![Just(Ends::Linear), Just(Ends::Closed), Just(Ends::Periodic)],
         direction in prop_oneof![Just(Direction::Forward), Just(Direction::Inverse)],

@@ -1,4 +1,4 @@
-//! The mixture's kernel: a block of elements side by side, unit after unit.
+//! The mixture's kernel: blocks of elements in vector registers, unit by unit.
 
 use super::{LEAST, Mixture, SigmoidMixture};
 use crate::ops::cpu::Real;
@@ -7,16 +7,16 @@ use crate::ops::transformer::Transformer as _;
 /// Elements of a block.
 pub(super) const LANES: usize = 16;
 
-/// A number for each element of a block, in f64 for f32 too: the time goes into exponentials, which are
-/// of the type, and logarithms of tails keep their digits.
+/// A number for each element of a block, in f64 for f32 too, so that logarithms of tails keep their digits; most of the
+/// time is spent in exponentials, which are computed in the type itself.
 pub(super) type Lanes = [f64; LANES];
 
-/// Steps that a search may take; Newton's method needs a handful, and bisection alone about sixty.
+/// Steps of a search at most; Newton's method needs a handful, and bisection alone about sixty.
 const STEPS: usize = 128;
 
 const ZERO: Lanes = [0.0; LANES];
 
-/// One sigmoid of `u = scale (x - centre) + shift`, and its part of the mixture where that was last taken.
+/// A sigmoid of `u = scale (x - centre) + shift`, and its terms of the mixture at the points of the last evaluation.
 #[derive(Clone)]
 struct Unit {
     logit: Lanes,
@@ -27,25 +27,25 @@ struct Unit {
     /// `sigmoid(u)` and `sigmoid(-u)`.
     up: Lanes,
     down: Lanes,
-    /// Shares of the sums of `w sigmoid(u)`, `w sigmoid(-u)` and `w a sigmoid(u) sigmoid(-u)`, but for
+    /// Shares of the sums of `w sigmoid(u)`, `w sigmoid(-u)` and `w a sigmoid(u) sigmoid(-u)`, before division by
     /// the sums.
     shares: [Lanes; 3],
 }
 
-/// The elements, their parameters, and the mixture where it was last taken.
+/// The parameters of a block of elements, and the mixture at the points of the last evaluation.
 pub(super) struct Block {
     kernel: SigmoidMixture,
     /// The raw parameters, or their gradients.
     raw: Vec<Lanes>,
     units: Vec<Unit>,
-    /// The sums that go with the shares of units.
+    /// The sums of the units' shares.
     sums: [Lanes; 3],
     /// The logit of the mixture and the logarithm of its derivative.
     value: Lanes,
     log: Lanes,
 }
 
-/// The nearest finite number of a type; a NaN stays.
+/// The nearest finite number of type T; a NaN stays.
 pub(super) fn number<T: Real>(x: f64) -> T {
     let most = T::max_value().wide();
     T::of(x.clamp(-most, most))
@@ -105,7 +105,7 @@ impl Block {
         Self { kernel, raw, units, sums: [ZERO; 3], value: ZERO, log: ZERO }
     }
 
-    /// Takes the parameters of the elements from `start` on, which begin again behind their end.
+    /// Loads the parameters of the elements from `start` on; after the last set the first follows again.
     pub(super) fn load<T: Real>(&mut self, parameters: &[T], start: usize) {
         let p = self.raw.len();
         let sets = parameters.len() / p;
@@ -143,7 +143,8 @@ impl Block {
         }
     }
 
-    /// The log-gain t and the offset b of `y = e^t g(x) + b`, and what a raw parameter's change does to t.
+    /// The log-gain t and the offset b of `y = e^t g(x) + b`, and the derivative of t with respect to its raw
+    /// parameter.
     #[inline(always)]
     fn outer<T: Real>(&self) -> (Lanes, Lanes, Lanes) {
         let Mixture::Logistic(bound) = self.kernel.mixture else { return (ZERO, ZERO, ZERO) };
@@ -156,10 +157,10 @@ impl Block {
         (gain, self.raw[3 * k + 1], slope)
     }
 
-    /// Takes the mixture at x: all sums as the logarithms of sums of exponentials.
+    /// Evaluates the mixture at x, with each sum as the logarithm of a sum of exponentials.
     #[inline(always)]
-    fn take<T: Real>(&mut self, x: &Lanes) {
-        // Finite, so that minus infinity can be taken off.
+    fn mix<T: Real>(&mut self, x: &Lanes) {
+        // Finite, so that it can be subtracted from minus infinity.
         let (mut tops, mut weight) = ([[f64::MIN; LANES]; 3], [f64::MIN; LANES]);
         for unit in &mut self.units {
             for i in 0..LANES {
@@ -170,7 +171,7 @@ impl Block {
                 let positive = u >= 0.0;
                 unit.up[i] = if positive { h } else { e * h };
                 unit.down[i] = if positive { e * h } else { h };
-                // The first two sums' terms without the powers of h.
+                // The terms of the first two sums, without the powers of h.
                 let logit = unit.logit[i];
                 let logs = [logit + if positive { 0.0 } else { u }, logit + if positive { -u } else { 0.0 }];
                 for j in 0..2 {
@@ -182,8 +183,8 @@ impl Block {
         }
         for unit in &mut self.units {
             for i in 0..LANES {
-                // The third's over the product of the others' largest, times the largest weight: a sum of numbers
-                // that are small where it counts, however large u is.
+                // The term of the third sum, divided by the largest terms of the other two and multiplied by the
+                // largest weight: a sum of numbers that are small where the term matters, however large u is.
                 let share = (unit.shares[0][i] - tops[0][i]) + (unit.shares[1][i] - tops[1][i]);
                 let log = share + (weight[i] - unit.logit[i]) + unit.log_scale[i];
                 unit.shares[2][i] = log;
@@ -205,13 +206,13 @@ impl Block {
             let [rise, fall, slope] = self.sums.map(|sum| ln::<T>(sum[i]));
             let (up, down) = (tops[0][i] + rise, tops[1][i] + fall);
             self.value[i] = up - down;
-            // The weights' own sum is that of both.
+            // The sum of the weights is that of the first two sums.
             let total = (if up > down { up } else { down }) + softplus::<T>(-self.value[i].abs());
             self.log[i] = (tops[2][i] + slope) - rise - fall + (total - weight[i]);
         }
     }
 
-    /// Value and log-derivative, which may be infinite or, at infinity, NaN.
+    /// Value and log-derivative, which may be infinite, or NaN at infinity.
     #[inline(always)]
     pub(super) fn evaluate<T: Real>(&mut self, at: &Lanes) -> (Lanes, Lanes) {
         self.prepare::<T>();
@@ -219,19 +220,20 @@ impl Block {
         if self.kernel.inverted {
             let target = lanes!(|i| (at[i] - offset[i]) * exp::<T>(-gain[i]));
             let root = self.search::<T>(&target);
-            self.take::<T>(&root);
+            self.mix::<T>(&root);
             (root, lanes!(|i| -(self.log[i] + gain[i])))
         } else {
-            self.take::<T>(at);
+            self.mix::<T>(at);
             (lanes!(|i| self.value[i] * exp::<T>(gain[i]) + offset[i]), lanes!(|i| self.log[i] + gain[i]))
         }
     }
 
-    /// The points at which the logit of the mixture is `target`, by Newton's method inside of a bracket.
+    /// The points at which the logit of the mixture is `target`, by Newton's method inside a bracket: the method of
+    /// [`increasing_root`](crate::ops::increasing_root), for all lanes at once.
     #[inline(always)]
     fn search<T: Real>(&mut self, target: &Lanes) -> Lanes {
         let epsilon = T::epsilon().wide();
-        // The root lies between those of the units alone; that of the mean of all u is where to start.
+        // The root lies between the roots of the single units; the search starts at the root of the mean of all u.
         let (mut low, mut high) = ([f64::INFINITY; LANES], [f64::NEG_INFINITY; LANES]);
         let mut top = [f64::MIN; LANES];
         for unit in &self.units {
@@ -253,7 +255,7 @@ impl Block {
         let mut x = lanes!(|i| moments[i] / weights[i]);
         let mut last = lanes!(|i| high[i] - low[i]);
         for _ in 0..STEPS {
-            self.take::<T>(&x);
+            self.mix::<T>(&x);
             let mut going = false;
             for i in 0..LANES {
                 let excess = self.value[i] - target[i];
@@ -263,7 +265,7 @@ impl Block {
                 let next = x[i] - newton;
                 let exact = excess.abs() <= 4.0 * epsilon * (1.0 + target[i].abs());
                 let inside = next >= low[i] && next <= high[i] && newton.abs() <= 0.5 * last[i].abs();
-                // Where the slope is next to nothing, a step from an exact value may lead anywhere.
+                // Where the slope is almost 0, a step from an exact value may lead anywhere.
                 let close = exact && next >= low[i] && next <= high[i];
                 let next = if inside || close {
                     next
@@ -273,7 +275,7 @@ impl Block {
                     0.5 * low[i] + 0.5 * high[i]
                 };
                 let step = next - x[i];
-                // NaN, and infinity, which has no excess, are left as they are.
+                // NaN and the infinities, whose excess is NaN, are left as they are.
                 let moved = step.abs() > 0.0 && next.is_finite();
                 going |= moved && !exact && step.abs() > epsilon * x[i].abs();
                 x[i] = if moved { next } else { x[i] };
@@ -286,13 +288,13 @@ impl Block {
         x
     }
 
-    /// The gradient by what [`Self::evaluate`] was given, from its result and the gradients by that; those
-    /// by the parameters are kept for [`Self::add_gradients`].
+    /// The gradient with respect to the input of [`Self::evaluate`], given its output and the gradients with respect to
+    /// that; the gradients with respect to the parameters are kept for [`Self::add_gradients`].
     #[inline(always)]
     pub(super) fn gradient<T: Real>(&mut self, [input, output]: &[Lanes; 2], weights: &[Lanes; 2]) -> Lanes {
         self.prepare::<T>();
         let (gain, _, gain_slope) = self.outer::<T>();
-        self.take::<T>(if self.kernel.inverted { output } else { input });
+        self.mix::<T>(if self.kernel.inverted { output } else { input });
         for sum in &mut self.sums {
             *sum = lanes!(|i| 1.0 / sum[i]);
         }
@@ -305,15 +307,15 @@ impl Block {
         }
         let [mut gy, mut glog] = *weights;
         if self.kernel.inverted {
-            // x(y) has dx/dy = 1/y' and dx/dparameter = -(dy/dparameter)/y': its gradient is that of the
-            // mixture at the same point with other weights.
+            // x(y) has dx/dy = 1/y' and dx/dparameter = -(dy/dparameter)/y': its gradients are those of the
+            // mixture at the same point, for other gradients gy and glog.
             let mut bend = ZERO;
             for Unit { scale, up, down, shares: [p, q, r], .. } in &self.units {
                 for i in 0..LANES {
                     bend[i] += scale[i] * (q[i] * up[i] - p[i] * down[i] + r[i] * (down[i] - up[i]));
                 }
             }
-            // Beyond this a gradient is the largest number.
+            // The bound of the exponent, beyond which the gradient would overflow.
             let most = T::max_value().wide().ln().min(500.0);
             gy = lanes!(|i| {
                 let steep = -self.log[i] - gain[i];
@@ -346,7 +348,7 @@ impl Block {
                 Mixture::Logistic(bound) => {
                     self.raw[j] = by_logit;
                     self.raw[k + j] = lanes!(|i| -by_u[i] * scale[i]);
-                    // By the logarithm of the scale, which is -c tanh(raw / c).
+                    // With respect to the logarithm of the scale, which is -c tanh(raw / c).
                     let by_log = lanes!(|i| by_u[i] * (x[i] - centre[i]) * scale[i] + glog[i] * r[i]);
                     self.raw[2 * k + j] = lanes!(|i| by_log[i] * ((log_scale[i] / bound).powi(2) - 1.0));
                 }
@@ -359,7 +361,7 @@ impl Block {
         if self.kernel.inverted { lanes!(|i| -gy[i]) } else { gx }
     }
 
-    /// Adds the gradients by the parameters of one element.
+    /// Adds the gradients with respect to the parameters of one element.
     pub(super) fn add_gradients<T: Real>(&self, lane: usize, sums: &mut [T]) {
         for (sum, raw) in sums.iter_mut().zip(&self.raw) {
             *sum += number::<T>(raw[lane]);

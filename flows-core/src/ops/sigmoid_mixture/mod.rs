@@ -1,7 +1,7 @@
-//! Mixtures of sigmoids seen through the logit: value and log-derivative in one pass, backward in another,
-//! and the inverse by a search inside of the kernel.
+//! The logit of a mixture of sigmoids: value and log-derivative in one pass, the backward pass in another, and the
+//! inverse by a search inside the kernel.
 
-// Several arrays side by side, which become vector registers.
+// The loops index several arrays at once, which become vector registers.
 #[allow(clippy::needless_range_loop)]
 mod kernel;
 mod plain;
@@ -14,25 +14,24 @@ use candle_core::Tensor;
 use kernel::{Block, LANES, Lanes, number};
 use rayon::prelude::*;
 
-/// How raw parameters make a mixture `g(x) = logit(sum_k w_k sigmoid(u_k(x)))`, w being a softmax.
+/// The parameterisation of a mixture `g(x) = logit(sum_k w_k sigmoid(u_k(x)))`, w being a softmax.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Mixture {
-    /// `u_k = a_k x + b_k` with a = softplus(raw), and `y = g(x)`; raw are K for a, K for b, K for w.
+    /// `u_k = a_k x + b_k` with a = softplus(raw), and `y = g(x)`; the raw parameters are K for a, K for b, K for w.
     DeepSigmoid,
     /// `u_k = (x - m_k) e^-s_k` and `y = e^t g(x) + b`, where s and t are `c tanh(raw / c)`, c being this
-    /// bound; raw are K for w, K for m, K for s, then t and b.
+    /// bound; the raw parameters are K for w, K for m, K for s, then t and b.
     Logistic(f64),
 }
 
-/// The least a of a deep sigmoid, far from an underflow.
+/// The smallest a of a deep sigmoid, far from underflow.
 const LEAST: f64 = 1e-30;
 
-/// `(y, ln dy/dx)`, both (B, N), of a mixture of `units` sigmoids at x (B, N), or, if `inverted`, the
-/// point at which y is the given number and the log-derivative of that; parameters are (B, N, P) or
-/// (1, N, P).
+/// `(y, ln dy/dx)`, both (B, N), of a mixture of `units` sigmoids at x (B, N); if `inverted`, the given numbers are the
+/// y, and the result is `(x, ln dx/dy)`. The parameters are (B, N, P) or (1, N, P).
 ///
-/// A result beyond all numbers is the largest of them, with log-derivative minus infinity and no gradient. A
-/// gradient beyond all numbers is the largest of them.
+/// A value that overflows is the largest finite number, with log-derivative minus infinity and a gradient of 0. A
+/// gradient that overflows is the largest finite number.
 ///
 /// # Errors
 /// When shapes do not agree.
@@ -53,19 +52,19 @@ struct SigmoidMixture {
     inverted: bool,
 }
 
-/// Elements that one task takes, about.
+/// About as many elements make a task.
 const TASK: usize = 512;
 
 impl SigmoidMixture {
-    /// Elements of a task, whole rows where all rows have the same parameters; and how many sets of
-    /// parameters there are.
+    /// The number of elements of a task, which are whole rows where all rows have the same parameters; and the number
+    /// of parameter sets.
     fn task(&self, elements: usize, parameters: usize) -> (usize, usize) {
         let sets = parameters / self.parameter_count();
         (if sets < elements { sets * (TASK / sets).max(1) } else { TASK }, sets)
     }
 }
 
-/// LANES numbers of a slice from `start`, and zeros behind its end.
+/// LANES numbers of a slice from `start`, with zeros after its end.
 fn lanes<T: Real>(slice: &[T], start: usize) -> Lanes {
     let mut lanes = [0.0; LANES];
     for (lane, value) in lanes.iter_mut().zip(&slice[start..]) {
@@ -112,7 +111,7 @@ impl Transformer for SigmoidMixture {
     fn gradients<T: Real>(&self, x: &[T], parameters: &[T], output: &[T], grad: &[T]) -> (Vec<T>, Vec<T>) {
         let (p, (task, sets)) = (self.parameter_count(), self.task(x.len(), parameters.len()));
         let (values, (gvalues, glogs)) = (&output[..x.len()], grad.split_at(x.len()));
-        // The gradients by the x of a task, and, from its first set of parameters on, those by parameters.
+        // Writes the gradients with respect to the x of a task, and adds those with respect to its parameters.
         let run = |i: usize, gx: &mut [T], gp: &mut [T]| {
             let mut block = Block::new(*self);
             for (j, gx) in gx.chunks_mut(LANES).enumerate() {
@@ -125,7 +124,7 @@ impl Transformer for SigmoidMixture {
                     || block.gradient::<T>(&at, &weights),
                 );
                 for (l, out) in gx.iter_mut().enumerate() {
-                    // Beyond all numbers the value is constant.
+                    // A value that has overflowed is constant.
                     if values[start + l].abs() == T::max_value() {
                         continue;
                     }
@@ -138,7 +137,7 @@ impl Transformer for SigmoidMixture {
         let mut gx = vec![T::zero(); x.len()];
         let mut gp = vec![T::zero(); parameters.len()];
         if sets < x.len() {
-            // A sum for each task, added up in their order.
+            // A sum for each task, added up in the order of the tasks.
             let sums = gx.par_chunks_mut(task).enumerate().map(|(i, gx)| {
                 let mut sums = vec![T::zero(); parameters.len()];
                 run(i, gx, &mut sums);

@@ -38,7 +38,7 @@ impl SigmoidMixture {
         }
     }
 
-    /// The root as the kernel finds it, on the CPU, and from there one step of Newton's method, whose
+    /// The root that the kernel finds on the CPU, followed by one step of Newton's method, whose
     /// gradient is that of the implicit function.
     pub(super) fn plain_inverse(&self, y: &Tensor, parameters: &Tensor) -> Result<(Tensor, Tensor)> {
         let exact = |t: &Tensor| t.detach().to_device(&Device::Cpu)?.to_dtype(DType::F64);

@@ -27,14 +27,14 @@ proptest! {
     }
 }
 
-/// Raw parameters of elements that are all alike.
+/// The same raw parameters for every element.
 fn parameters(raw: &[f64], elements: usize, dtype: DType) -> Result<Tensor> {
     Ok(Tensor::from_vec(raw.repeat(elements), (1, elements, raw.len()), &Device::Cpu)?.to_dtype(dtype)?)
 }
 
 #[test]
 fn tails_and_gaps_keep_their_digits() -> Result<()> {
-    // Two logistics of scale 1 at -300 and 100, their weights as 1 to 3, and a gap between them.
+    // Two logistics of scale 1 at -300 and 100, with weights 1/4 and 3/4, and a gap between them.
     let raw = [0.0, 3f64.ln(), -300.0, 100.0, 0.0, 0.0, 0.0, 0.0];
     let at = [-1e6, -800.0, -100.0, 1e4, 3e8];
     // -100 is in the middle of the gap, where F = 1/4 and F' = e^-200.
@@ -52,13 +52,13 @@ fn tails_and_gaps_keep_their_digits() -> Result<()> {
         let x = Var::from_tensor(&tensor(&at)?)?;
         let (value, log_slope) = sigmoid_mixture(&x, &raw, KINDS[1], 2, false)?;
         assert!(difference(&tensor(&want)?, &value)? < tolerance, "{dtype:?}: {value}");
-        // A difference of logarithms as large as the points.
+        // The log-derivative is a difference of logarithms as large as the points.
         assert!(difference(&tensor(&log)?, &log_slope)? < tolerance.max(1e-8), "{dtype:?}: {log_slope}");
         let gradients = log_slope.sum_all()?.backward()?;
         let zero = Tensor::zeros_like(&raw)?;
         let finite = gradients.get(&raw).unwrap_or(&zero).flatten_all()?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
         assert!(finite.iter().all(|g| g.is_finite() && g.abs() < 1e3), "{finite:?}");
-        // Back, but for the gap, where the value does not tell where one is.
+        // The inverse, except in the gap, where the value does not determine the point.
         let (back, back_log) = sigmoid_mixture(&value, &raw, KINDS[1], 2, true)?;
         for i in [0, 1, 3, 4] {
             let off = difference(&x.narrow(1, i, 1)?, &back.narrow(1, i, 1)?)?;
@@ -70,7 +70,7 @@ fn tails_and_gaps_keep_their_digits() -> Result<()> {
 }
 
 #[test]
-fn beyond_all_numbers_the_density_is_zero() -> Result<()> {
+fn the_density_is_zero_where_values_overflow() -> Result<()> {
     let inf = f32::INFINITY;
     for (mixture, raw) in [(KINDS[0], vec![0.5; 6]), (KINDS[1], vec![0.5; 8])] {
         for inverted in [false, true] {

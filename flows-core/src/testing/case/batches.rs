@@ -1,4 +1,4 @@
-//! What a batch may be, and that its rows keep to themselves.
+//! Checks of what a batch may be, and of the independence of its rows.
 
 use super::{CPU, Case, Pass, close, require};
 use crate::bijectors::{Direction, Mode};
@@ -6,11 +6,11 @@ use crate::testing::Entry;
 use crate::{Error, Result, Rng};
 use candle_core::{DType, Tensor, Var};
 
-/// Rows of a batch whose second one gets an extreme number.
+/// The rows of a batch whose second row gets an extreme number.
 const EXTREME_ROWS: usize = 3;
 
 impl Case {
-    /// A row's result does not depend on the rows beside it, nor on how the batch lies in memory.
+    /// A row's result depends neither on the other rows nor on the layout of the batch in memory.
     ///
     /// # Errors
     /// When it does.
@@ -37,7 +37,9 @@ impl Case {
             close(&format!("{name} of a transposed batch"), &log_det, &other_log_det, 1e-3 * tolerance)?;
             let none = at.narrow(0, 0, 0)?;
             if let Ok((value, log_det)) = pass(&none, self.context(0, DType::F64)?.as_ref()) {
-                require((value.dim(0)?, log_det.dims()) == (0, &[0]), || format!("{name} of no row: {value:?}"))?;
+                require((value.dim(0)?, log_det.dims()) == (0, &[0]), || {
+                    format!("{name} of an empty batch: {value:?}")
+                })?;
             }
         }
         Ok(())
@@ -72,26 +74,26 @@ impl Case {
             }
             for shape in shapes {
                 let passed = pass(&zeros(&shape)?, context.as_ref()).is_ok();
-                require(!passed, || format!("{name} takes {shape:?}"))?;
+                require(!passed, || format!("{name} accepts {shape:?}"))?;
             }
-            // Of another type than the weights: whatever comes, it is not a panic.
+            // A type other than that of the weights may be an error, but must not be a panic.
             let _ = pass(&zeros(&batch)?.to_dtype(DType::F64)?, context.as_ref());
             let _ = pass(&zeros(&batch)?.to_dtype(DType::U32)?, context.as_ref());
             let Some(right) = &self.context else { continue };
-            require(pass(&zeros(&batch)?, None).is_err(), || format!("{name} takes no context"))?;
+            require(pass(&zeros(&batch)?, None).is_err(), || format!("{name} accepts a missing context"))?;
             let wide: Vec<usize> = right.iter().map(|size| size + 1).collect();
             for wrong in
                 [[&[ROWS + 1], &right[..]].concat(), [&[1], &right[..]].concat(), [&[ROWS], &wide[..]].concat()]
             {
                 let passed = pass(&zeros(&batch)?, Some(&zeros(&wrong)?)).is_ok();
-                require(!passed, || format!("{name} takes a context of {wrong:?}"))?;
+                require(!passed, || format!("{name} accepts a context of {wrong:?}"))?;
             }
         }
         Ok(())
     }
 
-    /// An extreme input or a NaN, in a row of the batch or of the context, changes no other row, in
-    /// value or gradient; and a finite row has no NaN.
+    /// An extreme input or a NaN, in a row of the batch or of the context, changes neither values nor gradients of
+    /// other rows; and the results of a finite row have no NaN.
     ///
     /// # Errors
     /// When that does not hold.
@@ -111,7 +113,7 @@ impl Case {
         let n = calm.elem_count() / rows;
         let context = self.context(rows, dtype)?;
         let tolerance = if dtype == DType::F64 { self.tolerances.double } else { 0.1 * self.tolerances.single };
-        // Value, log-determinant and gradient for the input, as rows.
+        // Value, log-determinant and gradient with respect to the input, row by row.
         let results = |at: &Tensor, context: Option<&Tensor>| -> Result<Vec<Vec<f64>>> {
             let at = Var::from_tensor(at)?;
             let (value, log_det) = pass(&at, context)?;
@@ -123,7 +125,7 @@ impl Case {
         let part = |i: usize| match i {
             i if i < n => format!("element {i} of {name}"),
             i if i == n => format!("the log-determinant of {name}"),
-            i => format!("the gradient of {name} for element {}", i - n - 1),
+            i => format!("the gradient of {name} with respect to element {}", i - n - 1),
         };
         let usual = results(calm, context.as_ref())?;
         let same = |what: &str, got: &[Vec<f64>]| {
@@ -143,7 +145,7 @@ impl Case {
                 let got = results(&at, context.as_ref())?;
                 let what = format!("{bad:e} ({dtype:?}) at element {element}");
                 same(&what, &got)?;
-                // The derivative at 1e30 may be beyond f32, the value is not.
+                // At 1e30 the derivative may overflow in f32, but not the value.
                 let large = bad.abs() > 1.0;
                 let parts = if large { &got[1][..=n] } else { &got[1][..] };
                 let nan = parts.iter().position(|v| v.is_nan());

@@ -1,4 +1,4 @@
-//! Other devices than the CPU.
+//! Checks on other devices than the CPU.
 
 use super::{CPU, Case, Tolerances, close, require};
 use crate::bijectors::leaf;
@@ -8,11 +8,11 @@ use crate::{Result, Rng};
 use candle_core::{DType, Device, Tensor};
 
 impl Case {
-    /// On `device` the values, the log-determinants and the gradients for weights, input and context are those on the
-    /// CPU, within ten times the tolerance of f64 and twenty times that of f32.
+    /// On `device` the values, the log-determinants and the gradients with respect to weights, input and context are
+    /// those on the CPU, within ten times the tolerance of f64 and twenty times that of f32.
     ///
     /// # Errors
-    /// When one is not; the message says which, and by how much.
+    /// When one is not; the message says which, and how large the error is.
     pub fn agrees_on(&self, device: &Device) -> Result<()> {
         const ROWS: usize = 12;
         let Tolerances { double, single, .. } = self.tolerances;
@@ -48,7 +48,7 @@ impl Case {
                 let (here, there) = (run(&*bijector, &parameters, CPU)?, run(&*other, &there, device)?);
                 for ((what, a), (_, b)) in here.into_iter().zip(there) {
                     let what = format!("{direction:?}, {dtype:?}: {what}");
-                    require(a.is_some() == b.is_some(), || format!("{what} is there on one device only"))?;
+                    require(a.is_some() == b.is_some(), || format!("{what} exists on one device only"))?;
                     if let (Some(a), Some(b)) = (a, b) {
                         close(&what, &a, &b.to_device(CPU)?, tolerance)?;
                     }

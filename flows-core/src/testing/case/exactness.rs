@@ -1,4 +1,4 @@
-//! Values, log-determinants and gradients are exact.
+//! Checks that values, log-determinants and gradients are exact.
 
 use super::{Case, close, require};
 use crate::testing::{Findings, findings};
@@ -6,7 +6,7 @@ use crate::{Result, Rng};
 use candle_core::DType;
 
 impl Case {
-    /// Both directions undo each other at 10,000 random points and their log-determinants are
+    /// Each direction inverts the other at 10,000 random points, and their log-determinants are
     /// opposite, within the tolerances of f64 and f32.
     ///
     /// # Errors
@@ -29,7 +29,7 @@ impl Case {
         Ok(())
     }
 
-    /// Log-determinants are those of autograd's Jacobian, within the tolerance of f64, and gradients those
+    /// Log-determinants are those of the Jacobian by autograd, within the tolerance of f64, and gradients those
     /// of central differences, in both directions.
     ///
     /// # Errors
@@ -39,12 +39,12 @@ impl Case {
         let (bijector, parameters) = self.model(DType::F64)?;
         let (z, context) = (self.latent(&*bijector, ROWS, DType::F64)?, self.context(ROWS, DType::F64)?);
         let Findings { exact, gradients } = findings(&*bijector, &parameters, &z, context.as_ref(), &mut Rng::seed(1))?;
-        // At more points the round trip has a check of its own.
+        // The round trip has its own check, at more points.
         exact[1..].iter().try_for_each(|entry| entry.within(self.tolerances.double))?;
         gradients.iter().try_for_each(|entry| entry.within(self.tolerances.gradient))
     }
 
-    /// The results in f32 are those in f64, within the tolerance of f32, where the weights are the same.
+    /// With the same weights, the results in f32 are those in f64, within the tolerance of f32.
     ///
     /// # Errors
     /// When they are not.

@@ -18,8 +18,8 @@ mod training;
 
 const CPU: &Device = &Device::Cpu;
 
-/// A named bijector for the checks that every bijector must pass, all of them by [`Case::all`] or one by one; an error
-/// says what does not hold, where, and by how much.
+/// A named bijector for the checks that every bijector must pass, which run together by [`Case::all`] or one by one; an
+/// error says which check failed, where, and how large the error is.
 ///
 /// ```
 /// use flows_core::{bijectors::Triangular, testing::Case};
@@ -41,10 +41,10 @@ pub struct Case {
 /// The largest errors allowed, as [`difference`](super::difference) measures them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Tolerances {
-    /// Values, log-determinants and recomputed gradients in f64; 1e-9 by default. A thousandth of it where no more than
-    /// the layout in memory is another.
+    /// Values, log-determinants and recomputed gradients in f64; 1e-9 by default. A thousandth of it applies where only
+    /// the layout in memory differs.
     pub double: f64,
-    /// Values and log-determinants in f32; 1e-4 by default. A tenth of it where no more than another row is another.
+    /// Values and log-determinants in f32; 1e-4 by default. A tenth of it applies where only other rows differ.
     pub single: f64,
     /// Gradients against central differences, which are taken in f64; 1e-7 by default.
     pub gradient: f64,
@@ -57,7 +57,7 @@ impl Default for Tolerances {
 }
 
 impl Tolerances {
-    /// That of values and log-determinants of this type.
+    /// The tolerance of values and log-determinants of this type.
     fn of(&self, dtype: DType) -> f64 {
         if dtype == DType::F64 { self.double } else { self.single }
     }
@@ -65,7 +65,7 @@ impl Tolerances {
 
 type Check = fn(&Case, &Path) -> Result<()>;
 
-/// What [`Case::all`] runs.
+/// The checks that [`Case::all`] runs.
 const CHECKS: [(&str, Check); 11] = [
     ("round_trip", |case, _| case.round_trip()),
     ("derivatives", |case, _| case.derivatives()),
@@ -95,18 +95,18 @@ impl Case {
         Self { name: name.into(), build, context: None, domain, noise: 0.2, tolerances, overflows: false }
     }
 
-    /// The same, needing a context of this shape a row.
+    /// The same, with a context that has this shape in each row.
     pub fn given(self, context: impl Into<Vec<usize>>) -> Self {
         Self { context: Some(context.into()), ..self }
     }
 
-    /// The same, for z with elements of [`low`, `high`] alone.
+    /// The same, with latent points whose elements lie in [`low`, `high`].
     pub fn within(self, low: f64, high: f64) -> Self {
         Self { domain: (low, high), ..self }
     }
 
-    /// The same, with this standard deviation of the noise that takes the weights off their start
-    /// (0.2 if not said).
+    /// The same, with this standard deviation of the noise that is added to the initial weights
+    /// (0.2 by default).
     pub fn noise(self, noise: f64) -> Self {
         Self { noise, ..self }
     }
@@ -116,13 +116,13 @@ impl Case {
         Self { tolerances, ..self }
     }
 
-    /// The same, with this bound on the difference between gradients and central differences alone.
+    /// The same, with this bound on the difference between gradients and central differences.
     pub fn gradient_tolerance(self, gradient: f64) -> Self {
         let tolerances = Tolerances { gradient, ..self.tolerances };
         Self { tolerances, ..self }
     }
 
-    /// The same, for a scale without a bound, which may overflow at inputs of 1e30.
+    /// The same, for a bijector with an unbounded scale, which may overflow at inputs of 1e30.
     pub fn overflows(self) -> Self {
         Self { overflows: true, ..self }
     }
@@ -132,20 +132,20 @@ impl Case {
         &self.name
     }
 
-    /// Runs every check; files are written to `folder`, one of the tests' own.
+    /// Runs every check; files are written to `folder`, which should be a temporary one.
     ///
     /// # Errors
-    /// When checks fail: the message names all that do, a line each.
+    /// When checks fail: the message names each of them on a line of its own.
     pub fn all(&self, folder: &Path) -> Result<()> {
         let failed = |(name, check): &(&str, Check)| Some(format!("{name}: {}", check(self, folder).err()?));
         let failed: Vec<String> = CHECKS.iter().filter_map(failed).collect();
         require(failed.is_empty(), || failed.join("\n"))
     }
 
-    /// The bijector with weights off their start, and its parameters.
+    /// The bijector with noise added to its initial weights, and its parameters.
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// When it cannot be built.
     pub fn model(&self, dtype: DType) -> Result<(Box<dyn Bijector>, Parameters)> {
         let (bijector, parameters) = self.fresh(dtype, 3)?;
         perturb(&parameters, self.noise, &mut Rng::seed(5))?;
@@ -157,8 +157,8 @@ impl Case {
         Ok(((self.build)(&parameters.scope())?, parameters))
     }
 
-    /// `rows` latent points; the first rows are all of one number each: 0 and, where they are within
-    /// the domain, numbers at which something may change.
+    /// `rows` latent points. In each of the first rows all elements are the same number, one at which something may
+    /// change, if it lies in the domain.
     fn latent(&self, bijector: &dyn Bijector, rows: usize, dtype: DType) -> Result<Tensor> {
         const MARKS: [f64; 5] = [0.0, -3.0, 3.0, 1.0, 1e-9];
         let (low, high) = self.domain;
@@ -167,7 +167,7 @@ impl Case {
         let values = (0..rows * n).map(|i| {
             let draw = 1.5 * rng.normal();
             let draw = if rows > 2 * MARKS.len() { MARKS.get(i / n.max(1)).copied().unwrap_or(draw) } else { draw };
-            // Many draws outside of the domain would fall on its ends.
+            // Clamping would put many draws on the ends of the domain.
             if low.is_finite() && !(low..=high).contains(&draw) {
                 low + (high - low) * rng.uniform()
             } else {
@@ -183,7 +183,7 @@ impl Case {
         shape.map(|shape| Rng::seed(9).normal_tensor(shape, dtype, CPU)).transpose()
     }
 
-    /// A model that loads another's file in `folder` gives the same numbers to the bit.
+    /// A model that loads the file of another, written to `folder`, gives the same results to the bit.
     ///
     /// # Errors
     /// When it does not.
@@ -210,7 +210,7 @@ impl Case {
         Ok(())
     }
 
-    /// The structure says something and counts the weights that there are.
+    /// The structure has a description and the right number of parameters.
     ///
     /// # Errors
     /// When it does not.
@@ -238,7 +238,7 @@ fn require(holds: bool, message: impl FnOnce() -> String) -> Result<()> {
     if holds { Ok(()) } else { Err(Error::Config(message())) }
 }
 
-/// Runs a check over cases, on all threads.
+/// Runs a check on each case, on all threads.
 ///
 /// ```
 /// use flows_core::bijectors::{Order, Permutation, Triangular};
@@ -252,7 +252,7 @@ fn require(holds: bool, message: impl FnOnce() -> String) -> Result<()> {
 /// ```
 ///
 /// # Errors
-/// When it fails for some: the message names all of these.
+/// When it fails for some cases: the message names all of them.
 pub fn each(cases: &[Case], check: impl Fn(&Case) -> Result<()> + Sync) -> Result<()> {
     let next = AtomicUsize::new(0);
     let work = || {
@@ -262,7 +262,7 @@ pub fn each(cases: &[Case], check: impl Fn(&Case) -> Result<()> + Sync) -> Resul
         }
         failed
     };
-    // Threads, not tasks of a pool: a task that waits may begin another on its own stack, and these are deep.
+    // Threads, not tasks of a pool: a task that waits may run another one on its own stack, and these need deep stacks.
     let threads = thread::available_parallelism().map_or(1, |n| n.get()).min(cases.len());
     let mut failed: Vec<(usize, String)> = thread::scope(|scope| {
         let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();

@@ -1,4 +1,4 @@
-//! Passes of training, and what learns from them.
+//! Checks of passes in training mode and of the gradients of weights.
 
 use super::{CPU, Case, all_finite, close, require};
 use crate::bijectors::{Direction, Mode, Upstream, add_gradients, leaf, vjp};
@@ -32,7 +32,7 @@ impl Case {
         Ok(())
     }
 
-    /// A seed makes the passes of training; initialization gives the z that the inverse then gives.
+    /// A pass in training mode is determined by the seed; `initialize` returns the z that the inverse then returns.
     ///
     /// # Errors
     /// When that does not hold.
@@ -48,7 +48,8 @@ impl Case {
             let tolerance = self.tolerances.of(dtype);
             close("initialize and inverse", &z, &bijector.inverse(&x, context.as_ref())?.0, tolerance)?;
             close("initialize again", &z, &bijector.initialize(&x, context.as_ref())?, tolerance)?;
-            // Whatever a pass saves (running statistics, singular vectors) must not change this one.
+            // Both passes must start from the same buffers, which a pass may change (running statistics, singular
+            // vectors).
             let before = parameters.snapshot()?;
             let (z, log_det) =
                 bijector.map(Direction::Inverse, &x, context.as_ref(), &mut Mode::training(&mut Rng::seed(8)))?;
@@ -63,8 +64,8 @@ impl Case {
         Ok(())
     }
 
-    /// Recomputing activations gives the values and gradients of keeping them, in both directions, evaluation and
-    /// training, for weights, input and context, and leaves the same in buffers and generator.
+    /// Recomputing activations gives the same values, the same gradients with respect to weights, input and context,
+    /// and the same buffers and generator state as keeping them, in both directions, in evaluation and in training.
     ///
     /// # Errors
     /// When it does not.
@@ -115,10 +116,14 @@ impl Case {
         for ((name, tensor), (_, again)) in after.iter().zip(parameters.tensors()) {
             Entry::furthest(format!("`{name}` after a pass"), tensor, &again)?.of_parameter().within(0.0)?;
         }
-        require(rng == other, || "another generator after a pass".into())?;
+        require(rng == other, || "the generator's state differs after a pass".into())?;
         let difference = |what: String, var: &Var| {
             let get = |store: &GradStore| store.get(var).cloned().map_or_else(|| var.zeros_like(), Ok);
-            Entry::furthest(format!("the gradient for {what} in {direction:?}"), &get(&stored)?, &get(&gradients)?)
+            Entry::furthest(
+                format!("the gradient with respect to {what} in {direction:?}"),
+                &get(&stored)?,
+                &get(&gradients)?,
+            )
         };
         for (name, var) in parameters.trainable() {
             difference(format!("`{name}`"), &var)?.of_parameter().within(self.tolerances.double)?;

@@ -1,7 +1,7 @@
 //! Detects whether an MPI launcher has started the process.
 
 use super::Ranks;
-use crate::Result;
+use crate::{Error, Result};
 
 /// The environment variables in which launchers give the number of ranks: Open MPI's; that of MPICH, Intel MPI and
 /// Slurm's PMI; and MVAPICH's.
@@ -16,15 +16,25 @@ impl Ranks {
     /// MPI is finalised when this value and its clones are dropped, so they must outlive the run.
     ///
     /// # Errors
-    /// When there are several ranks and the crate was built without the feature `mpi`, or MPI is already initialised.
+    /// When there are several ranks and the crate was built without the feature `mpi`, or the MPI library does not
+    /// connect them, or MPI is already initialised.
     pub fn start() -> Result<Self> {
+        let several = SIZES.iter().any(|name| number(name) > 1) || number(RANK) > 0;
         #[cfg(feature = "mpi")]
         if SIZES.iter().chain([&RANK]).any(|name| std::env::var_os(name).is_some()) {
-            return Ok(Self::new(super::Mpi::start()?));
+            let ranks = Self::new(super::Mpi::start()?);
+            if several && ranks.size() == 1 {
+                return Err(Error::Config(
+                    "this program was started as several ranks, but its MPI library does not connect them: start it by the \
+                     `mpirun` of that library, or by `srun` with a suitable `--mpi` (`srun --mpi=list` shows the choices)"
+                        .into(),
+                ));
+            }
+            return Ok(ranks);
         }
         #[cfg(not(feature = "mpi"))]
-        if SIZES.iter().any(|name| number(name) > 1) || number(RANK) > 0 {
-            return Err(crate::Error::Config(
+        if several {
+            return Err(Error::Config(
                 "this program was started as several ranks but built without MPI: build it with `--features mpi`, or \
                  start it without `mpirun` or `srun`"
                     .into(),
@@ -34,7 +44,6 @@ impl Ranks {
     }
 }
 
-#[cfg(not(feature = "mpi"))]
 fn number(name: &str) -> usize {
     std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(0)
 }

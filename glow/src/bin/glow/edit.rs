@@ -1,13 +1,12 @@
 //! `glow edit`: changes an attribute of images.
 
-use crate::pictures::picture;
 use crate::saved::{class_of, encode};
 use candle_core::{DType, Tensor};
 use clap::Args;
 use flows_core::cli::{ModelArgs, check_extension, check_out, plural, print_or_json};
 use flows_core::data::images::image_files;
 use flows_core::latent::{direction, load_direction, save_direction};
-use flows_core::plot::write_png;
+use flows_core::plot::{image_grid, write_png};
 use flows_core::run::Saved;
 use flows_core::{Error, Result, Rng};
 use glow::Glow;
@@ -105,7 +104,7 @@ pub fn run(args: EditArgs) -> Result<()> {
         }
         let context = class_of(glow, args.class, rows.len())?;
         let x = glow.detached().decode_all(&Tensor::cat(&rows, 0)?, context.as_ref())?;
-        write_png(&picture(&glow.quantize(&x)?, args.strengths.len())?, &args.out)?;
+        write_png(&image_grid(&glow.quantize(&x)?, args.strengths.len())?, &args.out)?;
     }
     let out = Some(&args.out).filter(|_| !files.is_empty());
     let value = json!({

@@ -1,12 +1,12 @@
 //! `glow eval`: the bits per dimension of images under a model.
 
-use crate::saved::{Found, ImageArgs, found};
+use crate::saved::{ImageArgs, found};
 use clap::Args;
 use flows_core::cli::{ModelArgs, check_extension, check_out, print_or_json, with_bar};
 use flows_core::data::images::Images;
 use flows_core::evaluate::Mean;
 use flows_core::files::write_atomically;
-use flows_core::run::Saved;
+use flows_core::run::{FoundImages, ImageSettings, Saved};
 use flows_core::train::Ranks;
 use flows_core::{Error, Result, Rng};
 use glow::run::RunConfig;
@@ -18,13 +18,12 @@ use std::path::{Path, PathBuf};
 /// Evaluate how well a model fits images: the bits per dimension
 ///
 /// Prints the mean over the images with its standard error. Each image is dequantized with noise drawn from --seed,
-/// uniform or learnt by the model, so the figure is an upper bound on the bits of the discrete
-/// image. More --draws tighten the bound (importance weighting). Without --data it evaluates
-/// the test images of the model's run.
+/// uniform or learnt by the model, so the figure is an upper bound on the bits of the discrete image. More --draws
+/// tighten the bound (importance weighting). Without --data it evaluates the test images of the model's run.
 ///
 /// --scores writes a line for each image: its bits, and their distance from the mean of the run's validation images
-/// in standard deviations. An unusual image may take far fewer bits than the others as well as far
-/// more, so the size of that deviation is what matters (Nalisnick et al., 2019, arXiv:1906.02994).
+/// in standard deviations. An unusual image may take far fewer bits than the others as well as far more, so the size of
+/// that deviation is what matters (Nalisnick et al., 2019, arXiv:1906.02994).
 #[derive(Args)]
 #[command(after_long_help = "\
 Examples:
@@ -87,7 +86,7 @@ pub fn run(args: EvalArgs, ranks: &Ranks) -> Result<()> {
         check_extension(scores, "csv", "scores")?;
         check_out(scores, [&saved.path])?;
     }
-    let Found { images, name, unpadded } = found(&saved, &args.images, output)?;
+    let FoundImages { images, name, unpadded } = found(&saved, &args.images, output)?;
     let (glow, draws) = (&saved.model, args.draws as usize);
     let values_of = |images| evaluate(glow, images, draws, &mut Rng::seed(args.seed), ranks, output.quiet);
     let values = values_of(&images)?;

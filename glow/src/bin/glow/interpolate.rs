@@ -1,12 +1,11 @@
 //! `glow interpolate`: interpolates between images in latent space.
 
-use crate::pictures::picture;
 use crate::saved::{class_of, encode};
 use candle_core::Tensor;
 use clap::Args;
 use flows_core::cli::{ModelArgs, check_out, plural, print_or_json};
 use flows_core::latent::{arc, circle};
-use flows_core::plot::{write_gif, write_png};
+use flows_core::plot::{image_grid, write_gif, write_png};
 use flows_core::run::{Saved, check_temperature};
 use flows_core::{Error, Result, Rng};
 use glow::Glow;
@@ -19,9 +18,8 @@ const FRAME: Duration = Duration::from_millis(80);
 
 /// Interpolate between images in latent space
 ///
-/// With two images, the path is the arc between their latents. Without images, it is a
-/// circle through random latents, --rows times, whose points are as likely as samples. --out names a strip (.png) or an
-/// animation (.gif).
+/// With two images, the path is the arc between their latents. Without images, it is a circle through random latents,
+/// --rows times, whose points are as likely as samples. --out names a strip (.png) or an animation (.gif).
 #[derive(Args)]
 #[command(after_long_help = "\
 Examples:
@@ -74,7 +72,7 @@ pub fn run(args: InterpolateArgs) -> Result<()> {
     if animated {
         animate(&images, args.rows, args.frames, &args.out)?;
     } else {
-        write_png(&picture(&images, args.frames)?, &args.out)?;
+        write_png(&image_grid(&images, args.frames)?, &args.out)?;
     }
     let value = json!({ "model": saved.path, "frames": args.frames, "rows": args.rows, "out": args.out });
     print_or_json(output, &value, format_args!("{} in {}", plural(args.frames, "frame"), args.out.display()))
@@ -103,7 +101,7 @@ fn noise(saved: &Saved<Glow>, args: &InterpolateArgs, animated: bool) -> Result<
 fn animate(images: &Tensor, rows: usize, frames: usize, out: &Path) -> Result<()> {
     let page = |i: usize| {
         let now = (0..rows).map(|row| Ok(images.narrow(0, row * frames + i, 1)?)).collect::<Result<Vec<_>>>()?;
-        Ok((picture(&Tensor::cat(&now, 0)?, rows.isqrt().max(1))?, FRAME))
+        Ok((image_grid(&Tensor::cat(&now, 0)?, rows.isqrt().max(1))?, FRAME))
     };
     write_gif((0..frames).map(page), out)
 }

@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 use flows_core::cli::check_extension;
 use flows_core::plot::image_grid;
-use flows_core::{Error, Result, Rng};
+use flows_core::{Result, Rng};
 use glow::Glow;
 use image::RgbImage;
 use std::path::Path;
@@ -19,18 +19,7 @@ pub fn grid(glow: &Glow, temperature: f64, count: usize, columns: usize, rng: &m
         }
     };
     let x = glow.detached().sample_at(temperature, count, context.as_ref(), rng)?;
-    picture(&glow.quantize(&x)?, columns)
-}
-
-/// A picture of images with values in [0, 1], in rows of `columns`.
-pub fn picture(images: &Tensor, columns: usize) -> Result<RgbImage> {
-    match images.dims() {
-        [_, 1 | 3, _, _] => image_grid(images, columns),
-        [_, channels, ..] => {
-            Err(Error::Data(format!("images with {channels} channels cannot be shown, only those with 1 or 3")))
-        }
-        got => Err(Error::shape("images", got, "(N, C, H, W)")),
-    }
+    image_grid(&glow.quantize(&x)?, columns)
 }
 
 /// Whether `out` is one picture for all images; otherwise it is a folder.

@@ -1,12 +1,11 @@
 //! `glow reconstruct`: images to noise and back.
 
-use crate::pictures::picture;
 use crate::saved::{class_of, encode};
 use candle_core::{DType, Tensor};
 use clap::Args;
 use flows_core::cli::{ModelArgs, check_extension, check_out, plural, print_or_json};
 use flows_core::data::images::image_files;
-use flows_core::plot::write_png;
+use flows_core::plot::{image_grid, write_png};
 use flows_core::run::Saved;
 use flows_core::{Result, Rng};
 use glow::Glow;
@@ -52,7 +51,7 @@ pub fn run(args: ReconstructArgs) -> Result<()> {
     // max would ignore a NaN.
     let worst = errors.iter().fold(0.0, |worst: f64, &e| if e > worst || e.is_nan() { e } else { worst });
     let pairs = Tensor::stack(&[glow.quantize(&x)?, glow.quantize(&back)?], 1)?.flatten(0, 1)?;
-    write_png(&picture(&pairs, 2 * count.isqrt().max(1))?, &args.out)?;
+    write_png(&image_grid(&pairs, 2 * count.isqrt().max(1))?, &args.out)?;
     let each: Vec<_> = files.iter().zip(&errors).map(|(path, e)| json!({ "image": path, "error": e })).collect();
     let value = json!({ "model": saved.path, "images": each, "largest_error": worst, "out": args.out });
     let steps = worst * glow.config().bins();

@@ -1,11 +1,11 @@
 //! `glow sample`: new images.
 
-use crate::pictures::{grid, one_picture, picture};
+use crate::pictures::{grid, one_picture};
 use crate::saved::class_of;
 use clap::Args;
 use flows_core::cli::{ModelArgs, check_draws, count, plural, print_or_json, work_bar};
 use flows_core::files::in_folder;
-use flows_core::plot::{write_image, write_png};
+use flows_core::plot::{image_grid, write_image, write_png};
 use flows_core::run::{Saved, check_temperature};
 use flows_core::{Error, Result, Rng};
 use glow::Glow;
@@ -21,8 +21,8 @@ const MOST: usize = 100_000;
 /// Draw new images from a model
 ///
 /// The same seed draws the same images. --temperature is the standard deviation of the noise: below 1 images are less
-/// varied and often cleaner. --out names one picture of all images (.png), or a folder for single files. A
-/// model with classes draws one class per column, or only --class.
+/// varied and often cleaner. --out names one picture of all images (.png), or a folder for single files. A model with
+/// classes draws one class per column, or only --class.
 #[derive(Args)]
 #[command(after_long_help = "\
 Examples:
@@ -88,7 +88,7 @@ pub fn run(args: SampleArgs) -> Result<()> {
         check_draws(args.count, glow.config().dims(), "image")?;
         let picture = match by_class {
             true => grid(glow, args.temperature, args.count, columns, &mut Rng::seed(args.seed))?,
-            false => picture(&draw(args.count)?, columns)?,
+            false => image_grid(&draw(args.count)?, columns)?,
         };
         write_png(&picture, &args.out)?;
     }

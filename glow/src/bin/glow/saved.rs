@@ -3,8 +3,8 @@
 use candle_core::Tensor;
 use clap::Args;
 use flows_core::cli::{OutputArgs, SkipArgs, work_bar};
-use flows_core::data::images::{Fit, Framing, ImageSource, Images, read_fitted};
-use flows_core::run::Saved;
+use flows_core::data::images::read_fitted;
+use flows_core::run::{FoundImages, Saved};
 use flows_core::{Error, Result, Rng};
 use glow::Glow;
 use glow::run::RunConfig;
@@ -25,39 +25,21 @@ pub struct ImageArgs {
     pub skip: SkipArgs,
 }
 
-/// Images, their name for messages, and the number of values of each before padding.
-pub struct Found {
-    pub images: Images,
-    pub name: String,
-    pub unpadded: Option<usize>,
-}
-
-/// The conversion of images to those of the model.
-fn fit(saved: &Saved<Glow>) -> Result<Fit> {
-    let framing = saved.settings()?.map_or(Framing::Crop, |run: RunConfig| run.fit.framing);
-    Ok(Fit::to(saved.model.config().shape, framing))
-}
-
 /// The images that `args` name.
-pub fn found(saved: &Saved<Glow>, args: &ImageArgs, output: OutputArgs) -> Result<Found> {
-    let Some(text) = &args.data else {
-        return saved.of_run("test images", "--data", |run: RunConfig| {
-            let images = args.skip.reading(output, |skip| run.load(skip))?.test;
-            Ok(Found { images, name: format!("{} (test)", run.data), unpadded: run.data.unpadded(&run.fit)? })
-        });
-    };
-    let (source, fit): (ImageSource, _) = (text.parse()?, fit(saved)?);
-    let unpadded = source.unpadded(&fit)?;
-    let mut images = args.skip.reading(output, |skip| source.test(&fit, skip))?;
-    if let Some(names) = &saved.model.config().class_names {
-        images = images.named(names).map_err(|e| Error::Data(format!("{text}: {e}")))?;
+pub fn found(saved: &Saved<Glow>, args: &ImageArgs, output: OutputArgs) -> Result<FoundImages> {
+    let config = saved.model.config();
+    let mut found = saved.images::<RunConfig>(config.shape, args.data.as_deref(), args.skip, output)?;
+    if let Some(names) = &config.class_names {
+        let named = found.images.named(names);
+        found.images = named.map_err(|e| Error::Data(format!("{}: {e}", found.name)))?;
     }
-    Ok(Found { images, name: text.clone(), unpadded })
+    Ok(found)
 }
 
 /// One image file with integer values 0 to 255, (1, C, H, W).
 pub fn image(saved: &Saved<Glow>, path: &Path) -> Result<Tensor> {
-    read_fitted(path, &fit(saved)?, saved.model.config().shape[0])
+    let shape = saved.model.config().shape;
+    read_fitted(path, &saved.fit::<RunConfig>(shape)?, shape[0])
 }
 
 /// Encodes image files, dequantized with noise from `rng`: images (N, C, H, W) and their latents (N, D).

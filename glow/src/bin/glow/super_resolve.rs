@@ -1,6 +1,6 @@
 //! `glow super-resolve`: larger images from small ones.
 
-use crate::pictures::{one_picture, picture};
+use crate::pictures::one_picture;
 use crate::saved::image;
 use candle_core::{DType, Tensor};
 use clap::{Args, ValueEnum};
@@ -8,7 +8,7 @@ use flows_core::cli::{ModelArgs, check_out, plural, print_or_json, work_bar};
 use flows_core::data::images::{Fit, Images, image_files, read_fitted, shrink};
 use flows_core::evaluate::Mean;
 use flows_core::files::in_folder;
-use flows_core::plot::{write_image, write_png};
+use flows_core::plot::{image_grid, write_image, write_png};
 use flows_core::run::{Saved, check_temperature};
 use flows_core::{Error, Result, Rng};
 use glow::{Answers, AnswersPsnr, Glow};
@@ -165,7 +165,7 @@ fn small_image(glow: &Glow, path: &Path) -> Result<Tensor> {
 /// Stacks rows into one picture.
 fn table(rows: &[Tensor]) -> Result<RgbImage> {
     let columns = rows.first().map_or(Ok(1), |row| row.dim(0))?;
-    picture(&(Tensor::cat(rows, 0)?.to_dtype(DType::F32)? / 255.0)?, columns)
+    image_grid(&(Tensor::cat(rows, 0)?.to_dtype(DType::F32)? / 255.0)?, columns)
 }
 
 /// A picture of the first images, each shrunk and enlarged again by the model.

@@ -7,11 +7,12 @@ use clap::Args;
 use flows_core::cli::{DeviceArgs, FitFlags, OutputArgs, RunArgs, SkipArgs, describe_images, plural, unset};
 use flows_core::data::Shuffle;
 use flows_core::data::images::{ImageSource, Images};
+use flows_core::evaluate::Mean;
 use flows_core::plot::write_png;
-use flows_core::run::{Loss, Program, Trained};
+use flows_core::run::{ImageSettings, ImageStream, Loss, Program, Trained};
 use flows_core::train::{Loss as _, Ranks, Trainer};
 use flows_core::{Result, Rng};
-use glow::run::{PRESETS, RunConfig, Stream};
+use glow::run::{PRESETS, RunConfig};
 use glow::{Bits, Glow, context};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use std::f64::consts::LN_2;
@@ -190,7 +191,7 @@ pub fn run(args: TrainArgs, ranks: &Ranks) -> Result<()> {
     let glow = config.build(&splits, &device)?;
     let (steps, size) = (config.train.steps, config.batch.min(splits.train.len()));
     run.note(describe(&glow, steps, size));
-    let trainer = Trainer::new(glow.parameters(), config.train.clone(), config.rng(Stream::Training))?;
+    let trainer = Trainer::new(glow.parameters(), config.train.clone(), config.rng(ImageStream::Training))?;
     let mut trainer = run.start(trainer, Glow::KIND, glow.config(), &config)?;
 
     let mut shuffle = Shuffle::new(splits.train.len(), config.batch, config.seed)?;
@@ -200,12 +201,11 @@ pub fn run(args: TrainArgs, ranks: &Ranks) -> Result<()> {
     run.note_ranks(pieces);
     let loss = |number: u64, rng: &mut Rng| {
         let batch = shuffle.batch(number);
-        let images = splits.train.augmented(&batch, config.flip, &config.warp, &mut rng.fork())?;
-        let context = context(&glow, &splits.train, &batch, &images)?;
+        let images = splits.train.augmented(&batch, config.flip, &config.warp, &mut rng.fork());
         let mut loss = ranks.gradients(&weights, batch.len(), pieces, rng, |rows, rng| {
-            let part = |t: &candle_core::Tensor| t.narrow(0, rows.start, rows.len());
-            let context = context.as_ref().map(part).transpose()?;
-            let loss = glow.loss(config.train.memory, &part(&images)?, context.as_ref(), rng)?;
+            let x = images.rows(rows.clone())?;
+            let context = context(&glow, &splits.train, &batch[rows], &x)?;
+            let loss = glow.loss(config.train.memory, &x, context.as_ref(), rng)?;
             loss.times(1.0 / (dims * LN_2))
         })?;
         loss.value += f64::from(glow.config().bits);
@@ -215,7 +215,7 @@ pub fn run(args: TrainArgs, ranks: &Ranks) -> Result<()> {
     let mut validate = |rng: &mut _| {
         let values = evaluate(&glow, &splits.validation, 1, rng, ranks, true)?;
         picture()?;
-        Ok(Bits::of(&glow, &values, 1, None).bits.bits_per_dimension)
+        Ok(glow.bits(Mean::of(&values).mean))
     };
     let examples = size * config.train.accumulate as usize;
     let mut watch = run.watch(trainer.step(), steps)?.named(UNIT).examples(examples, "images");
@@ -223,13 +223,13 @@ pub fn run(args: TrainArgs, ranks: &Ranks) -> Result<()> {
     drop(watch);
     let trained = run.trained(outcome, &trainer, steps, vec![Loss::all(UNIT)])?;
 
-    let values = evaluate(&glow, &splits.test, 1, &mut config.rng(Stream::Test), ranks, output.quiet)?;
+    let values = evaluate(&glow, &splits.test, 1, &mut config.rng(ImageStream::Evaluation), ranks, output.quiet)?;
     let results = Results {
         data: config.data.clone(),
         shape: glow.config().shape,
         images_per_second: (trained.steps * examples as u64) as f64 / trained.seconds,
         trained,
-        test: Bits::of(&glow, &values, 1, config.data.unpadded(&config.fit)?),
+        test: Bits::of(&glow, &values, 1, config.unpadded()?),
     };
     run.save_results(&results)?;
     run.draw_losses(&results.trained.losses, &[])?;
@@ -256,7 +256,7 @@ fn describe(glow: &Glow, steps: u64, size: usize) -> String {
 
 /// Writes a picture of samples, or of answers to shrunk validation images.
 fn picture(glow: &Glow, validation: &Images, config: &RunConfig, path: &std::path::Path) -> Result<()> {
-    let (temperature, rng) = (config.temperature, &mut config.rng(Stream::Picture));
+    let (temperature, rng) = (config.temperature, &mut config.rng(ImageStream::Picture));
     if glow.config().condition.is_some() {
         return write_png(&super_resolve::page(glow, validation, temperature, rng)?, path);
     }

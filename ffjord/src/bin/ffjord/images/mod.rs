@@ -1,7 +1,7 @@
-//! Models over images.
+//! Models of images.
 
 mod pictures;
 mod train;
 
-pub use pictures::{noise, picture};
-pub use train::{evaluate, run as train};
+pub use pictures::noise;
+pub use train::{bits, evaluate, run as train};

@@ -1,21 +1,22 @@
-//! `ffjord train` over images.
+//! `ffjord train` on images.
 
 use super::pictures::samples;
-use crate::train::{CHANGEABLE, PICTURES, TrainArgs, describe, losses};
+use crate::train::{CHANGEABLE, PICTURES, TrainArgs, describe, losses, solver_line};
 use ffjord::run::Batches;
-use ffjord::run::images::{PRESETS, RunConfig, Stream};
-use ffjord::{ImageBits, ImageModel, TrainingCost, TrainingCosts, log_likelihoods};
+use ffjord::run::images::{PRESETS, RunConfig};
+use ffjord::{ImageModel, TrainingCost, TrainingCosts, log_likelihoods};
 use flows_core::cli::{describe_images, plural, with_bar};
 use flows_core::data::Shuffle;
 use flows_core::data::images::{ImageSource, Images};
+use flows_core::evaluate::{ImageBits, Mean};
 use flows_core::plot::write_png;
-use flows_core::run::{Program, Trained};
+use flows_core::run::{ImageSettings, ImageStream, Program, Trained};
 use flows_core::train::{Ranks, Trainer, forward_kl};
 use flows_core::{Result, Rng};
 use serde::Serialize;
 use std::f64::consts::LN_2;
 
-/// The names that runs go by.
+/// What the program calls its runs and settings.
 const PROGRAM: Program = Program {
     name: "ffjord",
     presets: PRESETS,
@@ -26,17 +27,20 @@ const PROGRAM: Program = Program {
     changeable: &CHANGEABLE,
 };
 
-/// Samples in the picture.
+/// The number of samples in the picture.
 const SAMPLES: usize = 64;
 
-/// What a run ends with: `results.json`.
+/// The unit of the loss.
+const UNIT: &str = "bits/dim";
+
+/// The results of a run: `results.json`.
 #[derive(Serialize)]
 struct Results {
     data: ImageSource,
     shape: [usize; 3],
     #[serde(flatten)]
     trained: Trained,
-    /// Of the solver, a step of likelihood.
+    /// The mean cost of the solver per step of maximum likelihood.
     solver: Option<TrainingCost>,
     test: ImageBits,
 }
@@ -52,7 +56,7 @@ pub fn run(args: TrainArgs, ranks: &Ranks) -> Result<()> {
     let size = config.batch.min(splits.train.len());
     let method = config.flow.solver.method;
     run.note(describe(model.flows().len(), method, model.parameters(), steps, plural(size, "image")));
-    let trainer = Trainer::new(model.parameters(), config.train.clone(), config.rng(Stream::Training))?;
+    let trainer = Trainer::new(model.parameters(), config.train.clone(), config.rng(ImageStream::Training))?;
     let mut trainer = run.start(trainer, ImageModel::KIND, model.config(), &config)?;
 
     let mut shuffle = Shuffle::new(splits.train.len(), config.batch, config.seed)?;
@@ -69,18 +73,18 @@ pub fn run(args: TrainArgs, ranks: &Ranks) -> Result<()> {
             Ok(forward_kl(&model, &x, None, rng)?.affine(1.0 / (dims * LN_2), 8.0)?)
         })
     };
-    let draw = || samples(&model, SAMPLES, SAMPLES.isqrt(), &mut config.rng(Stream::Picture));
+    let draw = || samples(&model, SAMPLES, SAMPLES.isqrt(), &mut config.rng(ImageStream::Picture));
     let picture = || run.draw("samples.png", |path| write_png(&draw()?, path));
     let [validation, test] = config.evaluated;
     // The same noise each time, so that evaluations can be compared.
-    let bits =
-        |images, count, quiet| evaluate(&model, images, count, &mut config.rng(Stream::Evaluation), ranks, quiet);
-    let costs = TrainingCosts::of(model.flows()).divided(batches.shared_by());
+    let values =
+        |images, count, quiet| evaluate(&model, images, count, &mut config.rng(ImageStream::Evaluation), ranks, quiet);
+    let costs = TrainingCosts::of(model.flows()).shared_by(batches.shared_by());
     let mut validate = |_: &mut _| {
-        costs.aside(|| {
-            let bits = bits(&splits.validation, validation, true)?.bits;
+        costs.uncounted(|| {
+            let values = values(&splits.validation, validation, true)?;
             picture()?;
-            Ok(bits.bits_per_dimension)
+            Ok(model.bits(Mean::of(&values).mean))
         })
     };
     let examples = size * config.train.accumulate as usize;
@@ -88,20 +92,21 @@ pub fn run(args: TrainArgs, ranks: &Ranks) -> Result<()> {
     let mut watch = watch.with(costs.watch(|line| run.note(line)));
     let outcome = trainer.run(loss, Some(&mut validate), &mut watch)?;
     drop(watch);
-    let trained = run.trained(outcome, &trainer, steps, losses(matching, "bits a colour"))?;
+    let trained = run.trained(outcome, &trainer, steps, losses(matching, UNIT))?;
 
-    let (solver, test) = (costs.means()?, bits(&splits.test, test, output.quiet)?);
+    let (values, solver) = (values(&splits.test, test, output.quiet)?, costs.means()?);
+    let test = bits(&model, &values, config.unpadded()?);
     let results = Results { data: config.data.clone(), shape: model.config().shape, trained, solver, test };
     run.save_results(&results)?;
     run.draw_losses(&results.trained.losses, &[])?;
     picture()?;
-    let mut summary = vec![("test", results.test.to_string())];
-    summary.extend(results.solver.map(|means| ("solver", format!("{means}, means of a step of likelihood"))));
+    let mut summary = vec![("test", results.test.text("", ""))];
+    summary.extend(results.solver.map(solver_line));
     summary.extend(results.trained.lines("", ", with samples.png"));
     run.report(&results, &summary)
 }
 
-/// The bits of the first `count` images, noise and divergence drawn from `rng`.
+/// The log-density of each of the first `count` images, with noise and divergence estimates from `rng`.
 pub fn evaluate(
     model: &ImageModel,
     images: &Images,
@@ -109,9 +114,13 @@ pub fn evaluate(
     rng: &mut Rng,
     ranks: &Ranks,
     quiet: bool,
-) -> Result<ImageBits> {
-    let values = with_bar(images.len().min(count), "evaluating", quiet, |progress| {
+) -> Result<Vec<f64>> {
+    with_bar(images.len().min(count), "evaluating", quiet, |progress| {
         log_likelihoods(model, images, count, rng, ranks, progress)
-    })?;
-    Ok(ImageBits::of(model, &values))
+    })
+}
+
+/// The bits per dimension of images with these log-densities, which had `unpadded` values before padding.
+pub fn bits(model: &ImageModel, values: &[f64], unpadded: Option<usize>) -> ImageBits {
+    ImageBits::of(values, model.config().dims(), unpadded, |mean| model.bits(mean))
 }

@@ -1,4 +1,4 @@
-//! Models over rows: tables, points in the plane, particles.
+//! Models of rows: tables, points in the plane, particles.
 
 mod particles;
 mod train;

@@ -1,4 +1,4 @@
-//! Configurations of particles: a model beside its data.
+//! A model of configurations of particles beside its data.
 
 use candle_core::{DType, Device, Tensor};
 use ffjord::{ContinuousFlow, Energy, distances};
@@ -8,12 +8,13 @@ use flows_core::plot::{Colour, Figure, Panel};
 use flows_core::{Result, Rng};
 use std::collections::HashSet;
 
-/// Configurations in a histogram.
+/// The number of configurations in a histogram.
 const ROWS: usize = 4000;
+/// The number of its bins.
 const BINS: usize = 80;
 
-/// The test rows that are training rows as well, to the bit: chains repeat the configurations that they
-/// stay at.
+/// The number of test rows that are also training rows, bit for bit: Markov chains repeat a configuration when they
+/// reject a move.
 pub fn repeated(data: &Dataset) -> Result<usize> {
     let bits = |x: &Tensor| -> Result<Vec<Vec<u64>>> {
         Ok(rows(x)?.into_iter().map(|row| row.into_iter().map(f64::to_bits).collect()).collect())
@@ -22,7 +23,7 @@ pub fn repeated(data: &Dataset) -> Result<usize> {
     Ok(bits(&data.test.x)?.iter().filter(|row| seen.contains(*row)).count())
 }
 
-/// The distances of all pairs, and the energies if they are known, of the test rows and of samples.
+/// Histograms of the distances of all pairs, and of the energies if known, of the test rows and of samples.
 pub fn figure(
     model: &ContinuousFlow,
     dimension: usize,
@@ -52,7 +53,7 @@ fn rows(x: &Tensor) -> Result<Vec<Vec<f64>>> {
     Ok(x.detach().to_device(&Device::Cpu)?.to_dtype(DType::F64)?.to_vec2()?)
 }
 
-/// From the least to the largest of the values but stray ones, and margins.
+/// The range of all but the most extreme values, with margins.
 fn range(values: &[f64]) -> (f64, f64) {
     let mut values: Vec<f64> = values.iter().copied().filter(|v| v.is_finite()).collect();
     values.sort_unstable_by(f64::total_cmp);

@@ -1,8 +1,8 @@
-//! `ffjord train` over rows.
+//! `ffjord train` on rows.
 
 use super::particles;
 use crate::kind::Kind;
-use crate::train::{CHANGEABLE, PICTURES, TrainArgs, describe, losses};
+use crate::train::{CHANGEABLE, PICTURES, TrainArgs, describe, losses, solver_line};
 use ffjord::run::Batches;
 use ffjord::run::tables::{PRESETS, RunConfig, Stream};
 use ffjord::{Boltzmann, ContinuousFlow, TrainingCost, TrainingCosts};
@@ -16,7 +16,7 @@ use flows_core::train::{Ranks, Trainer, forward_kl};
 use flows_core::{Error, Result, Rng};
 use serde::Serialize;
 
-/// The names that runs go by.
+/// What the program calls its runs and settings.
 const PROGRAM: Program = Program {
     name: "ffjord",
     presets: PRESETS,
@@ -27,19 +27,19 @@ const PROGRAM: Program = Program {
     changeable: &CHANGEABLE,
 };
 
-/// The most samples that a model is compared with a known energy by.
+/// The largest number of samples for the comparison with a known energy.
 const SAMPLES: usize = 10_000;
 
-/// What likelihood is counted in.
+/// The unit of the loss.
 const UNIT: &str = "negative log-likelihood (nats)";
 
-/// What a run ends with: `results.json`.
+/// The results of a run: `results.json`.
 #[derive(Serialize)]
 struct Results {
     data: Source,
     #[serde(flatten)]
     trained: Trained,
-    /// Of the solver, a step of likelihood.
+    /// The mean cost of the solver per step of maximum likelihood.
     solver: Option<TrainingCost>,
     test: Likelihood,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -77,9 +77,9 @@ pub fn run(args: TrainArgs, ranks: &Ranks) -> Result<()> {
             forward_kl(&model, &x, None, rng)
         })
     };
-    let costs = TrainingCosts::of(model.flows().to_vec()).divided(batches.shared_by());
+    let costs = TrainingCosts::of(model.flows().to_vec()).shared_by(batches.shared_by());
     let mut validate =
-        |_: &mut _| Ok(-Mean::of(&costs.aside(|| log_likelihoods(&model, &data.validation, ranks, true))?).mean);
+        |_: &mut _| Ok(-Mean::of(&costs.uncounted(|| log_likelihoods(&model, &data.validation, ranks, true))?).mean);
     let mut watch = run.watch(trainer.step(), steps)?.with(costs.watch(|line| run.note(line)));
     let outcome = trainer.run(loss, Some(&mut validate), &mut watch)?;
     drop(watch);
@@ -110,18 +110,18 @@ pub fn run(args: TrainArgs, ranks: &Ranks) -> Result<()> {
     run.report(&results, &summary(&results))
 }
 
-/// Notes test configurations of particles that are training configurations as well.
+/// Warns of test configurations of particles that are also training configurations.
 fn note_repeated(run: &Run, kind: Kind, data: &Dataset) -> Result<()> {
     if let Kind::Particles(_) = kind
         && let repeated @ 1.. = particles::repeated(data)?
     {
         let rows = plural(repeated, "row");
-        run.note(format_args!("note   {rows} of the test are among those to train on: the result flatters the model"));
+        run.note(format_args!("note   the test set contains {rows} of the training set, which flatters the model"));
     }
     Ok(())
 }
 
-/// The model compared with the Boltzmann distribution of particles whose energy is known.
+/// The comparison with the Boltzmann distribution of particles, if their energy is known.
 fn boltzmann(
     model: &ContinuousFlow,
     kind: Kind,
@@ -133,7 +133,7 @@ fn boltzmann(
     Boltzmann::of(model, energy, space, &data.test.x, SAMPLES, rng).map(Some)
 }
 
-/// The model beside its data, where there is something to see.
+/// A picture of the model beside its data, for particles and for points in the plane.
 fn picture(
     model: &ContinuousFlow,
     kind: Kind,
@@ -152,14 +152,14 @@ fn picture(
     Ok(Some(("density.png", figure)))
 }
 
-/// The run and its settings.
+/// Opens the run and its settings.
 fn open(args: &TrainArgs, ranks: &Ranks) -> Result<(Run, RunConfig)> {
     let data = args.settings.data.as_deref();
     if args.settings.fit != FitFlags::default() || args.skip.skip_bad {
-        return Err(Error::Config("--size, --grey and --skip-bad are for images: leave them out".into()));
+        return Err(Error::Config("--size, --grey and --skip-bad are for images: omit them".into()));
     }
     if let Some(Err(error)) = data.map(str::parse::<Source>) {
-        let images = "or of images: digits, uci-digits, a folder of them, an IDX or a .parquet file";
+        let images = "or images: digits, uci-digits, a folder of images, an IDX or .parquet file";
         return Err(Error::Config(format!("{error}; {images}")));
     }
     let preset = match data.map(str::parse::<Toy>) {
@@ -172,14 +172,9 @@ fn open(args: &TrainArgs, ranks: &Ranks) -> Result<(Run, RunConfig)> {
 
 fn summary(results: &Results) -> Vec<(&'static str, String)> {
     let mut lines = vec![("test log-likelihood", results.test.text(""))];
-    if let Some(Exact { log_likelihood, divergence, entropy }) = &results.exact {
-        let entropy = format!("(entropy {entropy:.4})");
-        let text =
-            format!("{log_likelihood:.4} nats on the same rows {entropy}: the model is {divergence} short of it");
-        lines.push(("exact density", text));
-    }
+    lines.extend(results.exact.map(|exact| ("exact density", exact.to_string())));
     lines.extend(results.boltzmann.map(|boltzmann| ("exact density", boltzmann.to_string())));
-    lines.extend(results.solver.map(|means| ("solver", format!("{means}, means of a step of likelihood"))));
+    lines.extend(results.solver.map(solver_line));
     lines.extend(results.trained.lines("", ""));
     lines
 }

@@ -1,28 +1,28 @@
-//! Convolutions one after another as one operation: one node of the graph, forward and backward by hand.
+//! Networks of convolutions as one operation: one node of the graph, with a hand-written backward pass.
 
 use super::super::accumulate::gradient_of;
 use super::super::activation::FusedActivation;
 use super::super::cpu::{Real, with_slice};
 use super::super::elements;
-use super::super::many::FurtherInputs;
+use super::super::many::{BackwardMany, Gradients, apply_many};
+use super::super::operation::with_elements;
 use super::geometry::Geometry;
 use super::kernels::{self, Finish};
 use super::{Convolution, axis, mismatch};
 use crate::{Error, Result};
-use candle_core::{CpuStorage, CustomOp3, DType, Layout, Shape, Tensor};
+use candle_core::{DType, Shape, Tensor};
 use rayon::prelude::*;
-use std::sync::OnceLock;
 
-/// What a convolution sees outside of the image or signal.
+/// The values that a convolution sees outside the image or signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outside {
     /// Zeros.
     Zeros,
-    /// Ones, by which it can tell the border.
+    /// Ones, which mark the border.
     Ones,
 }
 
-/// A layer of a [`conv_network`]: `f((w * x + b) exp(3 log_scale))`, the convolution being that of
+/// A layer of a [`conv_network`]: `f((w * x + b) exp(3 log_scale))` with the convolution of
 /// [`conv2d`](super::conv2d) or [`conv1d`](super::conv1d).
 #[derive(Clone, Debug)]
 pub struct ConvLayer {
@@ -32,36 +32,66 @@ pub struct ConvLayer {
     pub bias: Tensor,
     /// (O), if the layer has a scale.
     pub log_scale: Option<Tensor>,
-    /// Places of the input from one place of the output to the next.
+    /// The distance in the input between adjacent positions of the output.
     pub stride: usize,
-    /// Places around the image or signal that are seen.
+    /// The width of the padding on each side.
     pub padding: usize,
-    /// Places from one tap of the kernel to the next.
+    /// The distance in the input between adjacent taps of the kernel.
     pub dilation: usize,
-    /// What lies around the image or signal.
+    /// The values of the padding.
     pub outside: Outside,
-    /// f, if the layer has no scale.
+    /// f, the identity if the layer has a scale.
     pub activation: FusedActivation,
 }
 
-/// The layers, one after another, of images (B, C, H, W) or signals (B, C, T); (B, O, H', W') or (B, O, T').
+/// The layers, one after another, applied to images (B, C, H, W) or signals (B, C, T): (B, O, H', W') or (B, O, T').
 ///
 /// # Errors
-/// When shapes or types do not agree, a layer has both a scale and an activation, or as [`conv2d`](super::conv2d) and
-/// [`conv1d`](super::conv1d).
+/// When shapes or types do not agree, when a layer has both a scale and an activation, and as for
+/// [`conv2d`](super::conv2d) and [`conv1d`](super::conv1d).
 pub fn conv_network(x: &Tensor, layers: Vec<ConvLayer>) -> Result<Tensor> {
     let geometries = check(x, &layers)?;
     if !(x.device().is_cpu() && matches!(x.dtype(), DType::F32 | DType::F64)) {
         return composed(x, &layers, &geometries);
     }
     let layers = layers.into_iter().map(ConvLayer::contiguous).collect::<Result<Vec<_>>>()?;
-    let inputs: Vec<Tensor> = layers.iter().flat_map(ConvLayer::weights).cloned().collect();
-    let further_inputs = FurtherInputs::default();
-    let further = further_inputs.stand_in(&inputs)?;
+    let x = x.contiguous()?;
+    Ok(match x.dtype() {
+        DType::F32 => fused::<f32>(&x, layers, geometries)?,
+        _ => fused::<f64>(&x, layers, geometries)?,
+    })
+}
+
+fn fused<T: Real>(x: &Tensor, layers: Vec<ConvLayer>, geometries: Vec<Geometry>) -> candle_core::Result<Tensor> {
+    let weights: Vec<Tensor> = layers.iter().flat_map(ConvLayer::weights).cloned().collect();
+    let keeps = x.track_op() || weights.iter().any(Tensor::track_op);
+    let (y, kept) = with_slice(x, |x| evaluate::<T>(&layers, &geometries, x, keeps))??;
+    let mut shape = x.dims().to_vec();
+    if let Some(Geometry { outputs, output: [height, width], .. }) = geometries.last() {
+        let rank = shape.len();
+        (shape[1], shape[2], shape[rank - 1]) = (*outputs, *height, *width);
+    }
+    let shape = Shape::from(shape);
+    if !keeps {
+        return T::tensor(y, &shape);
+    }
     let nothing = Tensor::zeros(0, x.dtype(), x.device())?;
-    let keeps = x.track_op() || further.track_op();
-    let network = ConvNetwork { layers, geometries, keeps, seen: OnceLock::new(), further_inputs };
-    Ok(x.contiguous()?.apply_op3(&nothing, &further, network)?)
+    apply_many((T::storage(y), shape), [x, &nothing], &weights, ConvNetwork { layers, geometries, kept })
+}
+
+/// The value and, if it `keeps` them, the outputs of all layers but the last.
+fn evaluate<T: Real>(
+    layers: &[ConvLayer],
+    geometries: &[Geometry],
+    x: &[T],
+    keeps: bool,
+) -> candle_core::Result<(Vec<T>, Vec<Vec<T>>)> {
+    let (mut kept, mut last) = (Vec::new(), None::<Vec<T>>);
+    for (layer, geometry) in layers.iter().zip(geometries) {
+        let y = layer.evaluate(last.as_deref().unwrap_or(x), geometry)?;
+        kept.extend(last.replace(y).filter(|_| keeps));
+    }
+    Ok((last.unwrap_or_else(|| x.to_vec()), kept))
 }
 
 fn check(x: &Tensor, layers: &[ConvLayer]) -> Result<Vec<Geometry>> {
@@ -91,7 +121,7 @@ fn check(x: &Tensor, layers: &[ConvLayer]) -> Result<Vec<Geometry>> {
             }
         }
         if layer.log_scale.is_some() && layer.activation != FusedActivation::Identity {
-            return Err(Error::Config("a convolution has a scale or an activation, not both".into()));
+            return Err(Error::Config("a convolution has both a scale and an activation: give one of them".into()));
         }
         if let Some(other) = layer.weights().find(|t| t.dtype() != x.dtype()) {
             let message = format!("a convolution of {:?} with weights of {:?}: convert both", x.dtype(), other.dtype());
@@ -151,12 +181,12 @@ impl ConvLayer {
         Ok(Self { weight: self.weight.contiguous()?, bias: self.bias.contiguous()?, log_scale, ..self })
     }
 
-    /// Weight, bias and the scale if there is one.
+    /// Weight, bias and, if there is one, the scale.
     pub fn weights(&self) -> impl Iterator<Item = &Tensor> {
         [&self.weight, &self.bias].into_iter().chain(&self.log_scale)
     }
 
-    /// Whether the output is more than the kernels make: `(y + b + border) exp(3 log_scale)`.
+    /// Whether the output, `(y + b + border) exp(3 log_scale)`, is more than the kernels compute.
     fn is_finished_apart(&self, geometry: &Geometry) -> bool {
         self.log_scale.is_some() || self.sees_ones(geometry)
     }
@@ -173,13 +203,14 @@ impl ConvLayer {
                     return Ok(kernels::outputs(x, weight, geometry, finish));
                 }
                 let mut y = kernels::outputs(x, weight, geometry, Finish::NONE);
-                let (scales, places) = (self.scales::<T>()?, geometry.output_places());
-                let mut added: Vec<T> = bias.iter().flat_map(|&bias| std::iter::repeat_n(bias, places)).collect();
+                let (scales, positions) = (self.scales::<T>()?, geometry.output_positions());
+                let mut added: Vec<T> = bias.iter().flat_map(|&bias| std::iter::repeat_n(bias, positions)).collect();
                 if self.sees_ones(geometry) {
                     add_border(weight, geometry, &mut added);
                 }
-                y.par_chunks_mut(geometry.outputs * places).for_each(|image| {
-                    for ((row, added), &scale) in image.chunks_mut(places).zip(added.chunks(places)).zip(&scales) {
+                y.par_chunks_mut(geometry.outputs * positions).for_each(|image| {
+                    for ((row, added), &scale) in image.chunks_mut(positions).zip(added.chunks(positions)).zip(&scales)
+                    {
                         row.iter_mut().zip(added).for_each(|(y, &a)| *y = (*y + a) * scale);
                     }
                 });
@@ -189,7 +220,7 @@ impl ConvLayer {
         })?
     }
 
-    /// `exp(3 log_scale)`, 1 without.
+    /// `exp(3 log_scale)`, or 1 if there is no scale.
     fn scales<T: Real>(&self) -> candle_core::Result<Vec<T>> {
         match &self.log_scale {
             Some(log_scale) => {
@@ -199,7 +230,7 @@ impl ConvLayer {
         }
     }
 
-    /// The gradients of the weights, and of x if it is wanted, given that behind the activation.
+    /// The gradients with respect to the weights and, if wanted, to x, given that with respect to the output y.
     fn gradients<T: Real>(
         &self,
         [x, y]: [&[T]; 2],
@@ -208,14 +239,14 @@ impl ConvLayer {
         wanted: bool,
     ) -> candle_core::Result<(Vec<Option<Tensor>>, Vec<T>)> {
         self.activation.backward(y, &mut g);
-        let places = geometry.output_places();
+        let positions = geometry.output_positions();
         let mut log_scale = None;
         if let Some(tensor) = &self.log_scale {
             let products: Vec<T> = g.iter().zip(y).map(|(&g, &y)| g * y).collect();
-            let sums = kernels::channel_sums(&products, geometry.outputs, places);
+            let sums = kernels::channel_sums(&products, geometry.outputs, positions);
             log_scale = gradient_of(tensor, sums.into_iter().map(|v| v * T::of(3.0)).collect())?;
             let scales = self.scales::<T>()?;
-            for (row, &scale) in g.chunks_mut(places).zip(scales.iter().cycle()) {
+            for (row, &scale) in g.chunks_mut(positions).zip(scales.iter().cycle()) {
                 row.iter_mut().for_each(|g| *g *= scale);
             }
         }
@@ -229,146 +260,79 @@ impl ConvLayer {
         let of_x = || with_slice(&self.weight, |w| kernels::inputs(&g, w, geometry, Finish::NONE));
         let (gx, part) = rayon::join(|| wanted.then(of_x), || self.weight.track_op().then(of_weight));
         let weight = part.map_or(Ok(None), |part| gradient_of(&self.weight, part))?;
-        let bias = gradient_of(&self.bias, kernels::channel_sums(&g, geometry.outputs, places))?;
+        let bias = gradient_of(&self.bias, kernels::channel_sums(&g, geometry.outputs, positions))?;
         let gx = gx.transpose()?.unwrap_or_default();
         let weights = [weight, bias].into_iter().chain(self.log_scale.iter().map(|_| log_scale.take())).collect();
         Ok((weights, gx))
     }
 }
 
-/// The output places at which a tap lies outside of the image.
+/// The output positions at which a tap lies outside the image.
 fn outside(geometry: &Geometry, tap: usize) -> Vec<usize> {
     let Geometry { input, output: [height, width], kernel, stride, padding, dilation, .. } = *geometry;
     let taps = [tap / kernel[1], tap % kernel[1]];
-    let within = |side: usize, place: usize| {
-        let at = place * stride[side] + taps[side] * dilation[side];
+    let within = |side: usize, position: usize| {
+        let at = position * stride[side] + taps[side] * dilation[side];
         at >= padding[side] && at < input[side] + padding[side]
     };
     let is_outside = |row: usize, column: usize| !(within(0, row) && within(1, column));
-    let places = (0..height).flat_map(|row| (0..width).map(move |column| (row, column)));
-    places.filter(|&(row, column)| is_outside(row, column)).map(|(row, column)| row * width + column).collect()
+    let positions = (0..height).flat_map(|row| (0..width).map(move |column| (row, column)));
+    positions.filter(|&(row, column)| is_outside(row, column)).map(|(row, column)| row * width + column).collect()
 }
 
-/// Adds what ones outside of the image give to the output, (O, places).
+/// Adds the contribution of the ones outside the image to the output, (O, positions).
 fn add_border<T: Real>(weight: &[T], geometry: &Geometry, added: &mut [T]) {
-    let (taps, places) = (geometry.taps(), geometry.output_places());
+    let (taps, positions) = (geometry.taps(), geometry.output_positions());
     for (tap, outside) in (0..taps).map(|tap| (tap, outside(geometry, tap))) {
-        for (weight, added) in weight.chunks(geometry.inputs * taps).zip(added.chunks_mut(places)) {
+        for (weight, added) in weight.chunks(geometry.inputs * taps).zip(added.chunks_mut(positions)) {
             let sum: T = weight[tap..].iter().step_by(taps).copied().sum();
-            outside.iter().for_each(|&place| added[place] += sum);
+            outside.iter().for_each(|&position| added[position] += sum);
         }
     }
 }
 
-/// Adds the gradient of the weights by what [`add_border`] adds.
+/// Adds the gradient with respect to the weights through [`add_border`].
 fn add_border_gradient<T: Real>(g: &[T], geometry: &Geometry, sum: &mut [T]) {
-    let (taps, places, outputs) = (geometry.taps(), geometry.output_places(), geometry.outputs);
-    let mut total = vec![T::zero(); outputs * places];
-    for image in g.chunks(outputs * places) {
+    let (taps, positions, outputs) = (geometry.taps(), geometry.output_positions(), geometry.outputs);
+    let mut total = vec![T::zero(); outputs * positions];
+    for image in g.chunks(outputs * positions) {
         total.iter_mut().zip(image).for_each(|(t, &g)| *t += g);
     }
     for (tap, outside) in (0..taps).map(|tap| (tap, outside(geometry, tap))) {
-        for (sum, total) in sum.chunks_mut(geometry.inputs * taps).zip(total.chunks(places)) {
-            let of_tap: T = outside.iter().map(|&place| total[place]).sum();
+        for (sum, total) in sum.chunks_mut(geometry.inputs * taps).zip(total.chunks(positions)) {
+            let of_tap: T = outside.iter().map(|&position| total[position]).sum();
             sum[tap..].iter_mut().step_by(taps).for_each(|s| *s += of_tap);
         }
     }
 }
 
-struct ConvNetwork {
+struct ConvNetwork<T> {
     layers: Vec<ConvLayer>,
     geometries: Vec<Geometry>,
-    /// Whether there will be a backward pass.
-    keeps: bool,
-    /// What each layer but the last gives.
-    seen: OnceLock<Vec<CpuStorage>>,
-    further_inputs: FurtherInputs,
+    /// The outputs of all layers but the last.
+    kept: Vec<Vec<T>>,
 }
 
-impl ConvNetwork {
-    fn evaluate<T: Real>(&self, x: &[T]) -> candle_core::Result<Vec<T>> {
-        let mut seen = Vec::new();
-        let mut last: Option<Vec<T>> = None;
-        for (layer, geometry) in self.layers.iter().zip(&self.geometries) {
-            let y = layer.evaluate(last.as_deref().unwrap_or(x), geometry)?;
-            let before = last.replace(y);
-            seen.extend(before.filter(|_| self.keeps).map(T::storage));
-        }
-        // A second evaluation of the same node would give the same.
-        let _ = self.seen.set(seen);
-        Ok(last.unwrap_or_else(|| x.to_vec()))
-    }
+impl<T: Real> BackwardMany for ConvNetwork<T> {
+    const NAME: &'static str = "conv-network";
 
-    /// The gradients of x and of what stands in for the layers.
-    fn gradients<T: Real>(
-        &self,
-        x: &Tensor,
-        y: &Tensor,
-        grad: &Tensor,
-    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
+    fn gradients(&self, [x, _]: [&Tensor; 2], y: &Tensor, grad: &Tensor) -> candle_core::Result<Gradients> {
         let wants_input = x.track_op();
-        let Some(seen) = self.seen.get() else { candle_core::bail!("a network's gradient came before its value") };
-        let seen = seen.iter().map(T::values).collect::<candle_core::Result<Vec<&[T]>>>()?;
         let mut of_each = Vec::new();
-        let g = with_slice::<T, _>(x, |x| {
-            with_slice::<T, _>(y, |y| {
-                let mut g = with_slice::<T, _>(grad, <[T]>::to_vec)?;
-                for (i, (layer, geometry)) in self.layers.iter().zip(&self.geometries).enumerate().rev() {
-                    let from = if i == 0 { x } else { seen[i - 1] };
-                    let to = if i == seen.len() { y } else { seen[i] };
-                    let wanted = i > 0 || wants_input;
-                    let (weights, gx) = layer.gradients([from, to], g, geometry, wanted)?;
-                    of_each.push(weights);
-                    g = gx;
-                }
-                candle_core::Result::Ok(g)
-            })
-        })???;
-        let of_layers = self.further_inputs.store(of_each.into_iter().rev().flatten().collect())?;
+        let g = with_elements([x, y, grad], |[x, y, grad]: [&[T]; 3]| {
+            let mut g = grad.to_vec();
+            for (i, (layer, geometry)) in self.layers.iter().zip(&self.geometries).enumerate().rev() {
+                let from = if i == 0 { x } else { &self.kept[i - 1] };
+                let to = if i == self.kept.len() { y } else { &self.kept[i] };
+                let wanted = i > 0 || wants_input;
+                let (weights, gx) = layer.gradients([from, to], g, geometry, wanted)?;
+                of_each.push(weights);
+                g = gx;
+            }
+            candle_core::Result::Ok(g)
+        })??;
         let of_x = if wants_input { Some(T::tensor(g, x.shape())?) } else { None };
-        Ok((of_x, Some(of_layers)))
-    }
-}
-
-impl CustomOp3 for ConvNetwork {
-    fn name(&self) -> &'static str {
-        "conv-network"
-    }
-
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        _: &CpuStorage,
-        _: &Layout,
-        _: &CpuStorage,
-        _: &Layout,
-    ) -> candle_core::Result<(CpuStorage, Shape)> {
-        let y = match s1 {
-            CpuStorage::F32(_) => f32::storage(self.evaluate(f32::slice(s1, l1)?)?),
-            _ => f64::storage(self.evaluate(f64::slice(s1, l1)?)?),
-        };
-        let mut shape = l1.dims().to_vec();
-        if let Some(Geometry { outputs, output: [height, width], .. }) = self.geometries.last() {
-            let rank = shape.len();
-            (shape[1], shape[2], shape[rank - 1]) = (*outputs, *height, *width);
-        }
-        Ok((y, Shape::from(shape)))
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        _: &Tensor,
-        _: &Tensor,
-        y: &Tensor,
-        grad: &Tensor,
-    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let (of_x, of_layers) = match x.dtype() {
-            DType::F32 => self.gradients::<f32>(x, y, grad)?,
-            _ => self.gradients::<f64>(x, y, grad)?,
-        };
-        Ok((of_x, None, of_layers))
+        Ok(Gradients { inputs: [of_x, None], further: of_each.into_iter().rev().flatten().collect() })
     }
 }
 

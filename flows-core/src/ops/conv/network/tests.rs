@@ -6,7 +6,7 @@ use candle_core::{Device, Var};
 #[test]
 fn networks_are_their_composition() -> Result<()> {
     let mut rng = Rng::seed(0);
-    for (batch, channels, places, sizes, [stride, dilation]) in [
+    for (batch, channels, positions, sizes, [stride, dilation]) in [
         (3, 4, &[5, 6][..], vec![(7, 3), (5, 1), (6, 3)], [1, 1]),
         (1, 1, &[1, 1], vec![(2, 3), (2, 3)], [1, 1]),
         (2, 3, &[1, 4], vec![(40, 5), (2, 1)], [1, 1]),
@@ -21,11 +21,11 @@ fn networks_are_their_composition() -> Result<()> {
         let mut var = |shape: &[usize]| {
             Ok::<_, Error>(Var::from_tensor(&(rng.normal_tensor(shape, DType::F64, &Device::Cpu)? * 0.3)?)?)
         };
-        let x = var(&[&[batch, channels], places].concat())?;
+        let x = var(&[&[batch, channels], positions].concat())?;
         let (mut layers, mut leaves, mut inputs) = (Vec::new(), vec![x.clone()], channels);
         for (i, (outputs, size)) in sizes.iter().copied().enumerate() {
             let last = i + 1 == sizes.len();
-            let kernel = vec![size; places.len()];
+            let kernel = vec![size; positions.len()];
             let (weight, bias) = (var(&[&[outputs, inputs], &kernel[..]].concat())?, var(&[outputs])?);
             let log_scale = if last { Some(var(&[outputs])?) } else { None };
             leaves.extend([&weight, &bias].into_iter().chain(&log_scale).cloned());
