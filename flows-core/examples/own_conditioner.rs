@@ -44,7 +44,10 @@ pub fn main() -> Result<()> {
     fit(&short, (&x, &control), FitConfig { train, batch: 64, ..FitConfig::default() }, &mut rng)?;
     let long = short.with_config(Stereo(500))?;
     let nats = score(&long, &new_x, Some(&new_control))?.mean_all()?.to_scalar::<f32>()? / 1_000.0;
-    println!("{nats:.3} nats a sample, exactly 0.884; draws {:?}", draw(&long, 20, Some(&new_control), &mut rng)?.dims());
+    println!(
+        "{nats:.3} nats a sample, exactly 0.884; draws {:?}",
+        draw(&long, 20, Some(&new_control), &mut rng)?.dims()
+    );
     assert!(nats > 0.75);
     Ok(())
 }

@@ -75,7 +75,9 @@ fn a_table_as_it_is_in_the_file() {
     let rows: String = (0..80).map(row).collect();
     fs::write(here.join("people.csv"), format!(";height;weight;rate;sex\n{rows}")).unwrap();
     let said = succeeds(here, "inspect people.csv");
-    for part in ["80 rows of 5 columns", "row number", "constant", "f, m", "yes or no", "-3.25 to 3.25", "decimal points"] {
+    for part in
+        ["80 rows of 5 columns", "row number", "constant", "f, m", "yes or no", "-3.25 to 3.25", "decimal points"]
+    {
         assert!(said.contains(part), "{part} in {said}");
     }
     let schema = json(here, "inspect people.csv --json");

@@ -67,7 +67,9 @@ impl Standardize {
                 "the data to standardize by have values that are not finite: remove those rows".into(),
             ));
         }
-        let scale = deviation.gt(1e-12)?.where_cond(&deviation, &deviation.ones_like()?)?;
+        // What an element that never varies has is the rounding of its mean; a smaller scale is beyond f32.
+        let least = (mean.abs()? * 1e-13)?.maximum(f64::from(f32::MIN_POSITIVE))?;
+        let scale = deviation.gt(&least)?.where_cond(&deviation, &deviation.ones_like()?)?;
         let place = |buffer: &Buffer, value: &Tensor| {
             let like = buffer.get();
             buffer.set(&value.reshape(like.shape())?.to_dtype(like.dtype())?.to_device(like.device())?)
@@ -132,6 +134,26 @@ mod tests {
     use crate::nn::Parameters;
     use crate::testing::difference;
     use candle_core::Device;
+
+    #[test]
+    fn the_unit_of_the_data_does_not_matter() -> Result<()> {
+        let mut rng = Rng::seed(0);
+        let x = (rng.normal_tensor((200, 2), DType::F64, &Device::Cpu)? + 3.0)?;
+        let constant = Tensor::full(14.62, (200, 1), &Device::Cpu)?;
+        for unit in [1e-30, 1e-19, 1e-13, 1.0, 1e20, 1e30] {
+            let data = Tensor::cat(&[&(&x * unit)?, &constant], 1)?.to_dtype(DType::F32)?;
+            let parameters = Parameters::new(DType::F32, &Device::Cpu, Rng::seed(0));
+            let layer = Standardize::new(&[3], &parameters.scope())?;
+            layer.fit(&data)?;
+            let (z, log_det) = Bijector::inverse(&layer, &data, None)?;
+            let scale = z.narrow(1, 0, 2)?.sqr()?.mean_all()?.to_scalar::<f32>()?;
+            assert!((scale - 1.0).abs() < 1e-3, "{unit}: {scale}");
+            let want = -2.0 * (unit as f32).ln();
+            assert!((log_det.to_vec1::<f32>()?[0] - want).abs() < 0.3, "{unit}");
+            assert!(z.narrow(1, 2, 1)?.abs()?.max_all()?.to_scalar::<f32>()? < 1e-4);
+        }
+        Ok(())
+    }
 
     #[test]
     fn inside_a_chain_it_is_fitted_once_to_what_it_sees() -> Result<()> {

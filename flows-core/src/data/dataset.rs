@@ -228,6 +228,15 @@ impl Dataset {
             let mean = x.mean_keepdim(0)?;
             let deviation = x.broadcast_sub(&mean)?.sqr()?.mean(0)?.sqrt()?.to_vec1::<f64>()?;
             let mean = (mean + first)?.squeeze(0)?.to_vec1::<f64>()?;
+            // A hundred times the least number of full precision.
+            let tiny = 100.0 * f64::from(f32::MIN_POSITIVE);
+            if let Some(i) = (0..mean.len()).find(|&i| deviation[i] > 0.0 && deviation[i] < tiny) {
+                return Err(Error::Data(format!(
+                    "{} has deviation {:e}, too small for single precision; multiply its numbers, as by another unit",
+                    label(names.as_deref(), i),
+                    deviation[i]
+                )));
+            }
             if let Some(i) = (0..mean.len()).find(|&i| deviation[i] > 0.0 && mean[i].abs() > 1e5 * deviation[i]) {
                 return Err(Error::Data(format!(
                     "{} has mean {:e} and deviation {:e}: single precision cannot resolve its numbers; subtract \

@@ -46,7 +46,7 @@ pub enum ColumnKind {
     Integer,
     /// One of a few words; these, the most frequent first.
     Category(Vec<String>),
-    /// One of two values, such as yes and no; these.
+    /// One of two words or whole numbers, such as yes and no; these.
     Binary([String; 2]),
     /// Words that hardly occur twice.
     Text,
@@ -271,7 +271,7 @@ fn describe(column: &Column, first: bool) -> ColumnSchema {
                     ColumnKind::Constant(known.first().map_or_else(|| "missing".into(), |value| value.to_string()))
                 }
                 _ if is_row_number(values, name.as_deref(), first) => ColumnKind::RowNumber,
-                2 => ColumnKind::Binary([different[0].to_string(), different[1].to_string()]),
+                2 if whole => ColumnKind::Binary([different[0].to_string(), different[1].to_string()]),
                 _ if whole => ColumnKind::Integer,
                 _ => ColumnKind::Number,
             };

@@ -57,7 +57,7 @@ fn row(index: usize, column: &ColumnSchema) -> [String; 6] {
         distinct => distinct.to_string(),
     };
     let range = match (column.range, &column.kind) {
-        (Some([least, greatest]), _) => format!("{least} to {greatest}"),
+        (Some([least, greatest]), _) => format!("{} to {}", short(least), short(greatest)),
         (None, kind) => kind.values().join(", "),
     };
     let range =
@@ -68,4 +68,14 @@ fn row(index: usize, column: &ColumnSchema) -> [String; 6] {
         None => "modelled".into(),
     };
     [name, column.kind.name().into(), distinct, column.missing.to_string(), range, usage]
+}
+
+/// A number, to six digits if it is not whole.
+fn short(value: f64) -> String {
+    let rounded = if value.fract() == 0.0 { value } else { format!("{value:.5e}").parse().unwrap_or(value) };
+    if rounded != 0.0 && !(1e-4..1e15).contains(&f64::abs(rounded)) {
+        format!("{rounded:e}")
+    } else {
+        format!("{rounded}")
+    }
 }

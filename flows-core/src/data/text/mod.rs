@@ -129,14 +129,10 @@ impl Survey {
             survey.rows += 1;
         }
         let header = Header { first: &first, numeric: &survey.numeric, whole: &whole, counts: &counts };
-        let is_header = dialect.commented_names.is_none() && header.is_one(dialect.numbers, survey.rows);
+        let is_header = header.is_one(dialect.numbers, survey.rows);
         let is_numbered = header.is_numbered(dialect.numbers);
         survey.has_header = is_header;
-        survey.names = match (&dialect.commented_names, is_header) {
-            (Some(names), _) => Some(names.clone()),
-            (None, true) => Some(first.clone()),
-            (None, false) => None,
-        };
+        survey.names = if is_header { Some(first.clone()) } else { dialect.commented_names.clone() };
         if survey.has_header {
             if is_numbered {
                 survey.notes.push("the first row was read as names, since it numbers the columns".into());
