@@ -91,7 +91,12 @@ impl Layer {
     pub(super) fn outline(&self, frame: &Frame) -> Vec<Point> {
         match self {
             Self::Density(_) => Vec::new(),
-            Self::Scatter { points, .. } | Self::Line { points, .. } => points.iter().map(|p| frame.at(*p)).collect(),
+            Self::Scatter { points, .. } => points.iter().map(|p| frame.at(*p)).collect(),
+            Self::Line { points, .. } => {
+                let points: Vec<Point> = points.iter().map(|p| frame.at(*p)).collect();
+                let between = points.windows(2).flat_map(|pair| between(pair[0], pair[1])).collect();
+                [points, between].concat()
+            }
             Self::Histogram { samples, bins, .. } => {
                 let (low, high) = frame.x;
                 let edge = |i: usize| low + (high - low) * i as f64 / *bins as f64;
@@ -101,6 +106,12 @@ impl Layer {
             }
         }
     }
+}
+
+/// Points on the line from `a` to `b`, about 8 pixels apart, without the ends.
+fn between(a: Point, b: Point) -> impl Iterator<Item = Point> {
+    let steps = ((b.0 - a.0).hypot(b.1 - a.1) / 8.).min(1000.) as usize;
+    (1..steps).map(move |i| i as f64 / steps as f64).map(move |t| (a.0 + t * (b.0 - a.0), a.1 + t * (b.1 - a.1)))
 }
 
 /// Thins a line to at most four points per run through a column half a pixel wide: the first, lowest, highest and last,

@@ -153,6 +153,7 @@ impl Panel {
         for layer in &self.layers {
             layer.draw(canvas, frame);
         }
+        self.legend(canvas, frame);
         let edge: &[Point] = &[(left, top), (left, bottom), (right, bottom), (right, top), (left, top)];
         canvas.path(edge[..if boxed { 5 } else { 3 }].iter().copied(), AXIS, 1., 0.8);
         if self.ticks {
@@ -174,7 +175,6 @@ impl Panel {
         canvas.text(&self.labels.0, (centre.0, below), LABEL, INK, Anchor::Middle);
         let beside = left - 9. - if self.ticks { widest_label(&y_ticks) + 7. } else { 0. };
         canvas.text(&self.labels.1, (beside, centre.1), LABEL, INK, Anchor::Upwards);
-        self.legend(canvas, frame);
     }
 
     /// Draws the legend in the corner with the fewest points of lines.

@@ -20,10 +20,10 @@ Examples:
 
 /// The presets with their descriptions.
 fn presets() -> String {
-    let (rows, images) = (tables::PRESETS.lines(12), images::PRESETS.lines(12));
+    let (rows, images) = (tables::PRESETS.lines(14), images::PRESETS.lines(14));
     format!(
-        "Presets, the one named after the density or else `toy` unless given, and for tables `table`:\n{rows}\n\
-         Presets for images, `digits` unless given:\n{images}\n"
+        "Presets; the default is the one named after the density, else `toy`, and `table` for tables:\n{rows}\n\
+         Presets for images; the default is `digits`:\n{images}\n"
     )
 }
 

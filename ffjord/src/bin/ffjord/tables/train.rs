@@ -3,8 +3,8 @@
 use super::particles;
 use crate::kind::Kind;
 use crate::train::{CHANGEABLE, PICTURES, TrainArgs, describe, losses, solver_line};
-use ffjord::run::Batches;
 use ffjord::run::tables::{PRESETS, RunConfig, Stream};
+use ffjord::run::{Batches, images};
 use ffjord::{Boltzmann, ContinuousFlow, TrainingCost, TrainingCosts};
 use flows_core::cli::{FitFlags, describe_rows, log_likelihoods, plural};
 use flows_core::data::{Dataset, Shuffle, Source, Toy};
@@ -161,6 +161,10 @@ fn open(args: &TrainArgs, ranks: &Ranks) -> Result<(Run, RunConfig)> {
     if let Some(Err(error)) = data.map(str::parse::<Source>) {
         let images = "or images: digits, uci-digits, a folder of images, an IDX or .parquet file";
         return Err(Error::Config(format!("{error}; {images}")));
+    }
+    if let Some(Err(error)) = args.run.preset.as_deref().map(|name| PRESETS.get(name)) {
+        let names: Vec<_> = images::PRESETS.list()?.into_iter().map(|(name, _)| name).collect();
+        return Err(Error::Config(format!("{error}; or for images {}", names.join(", "))));
     }
     let preset = match data.map(str::parse::<Toy>) {
         Some(Err(_)) => "table",
