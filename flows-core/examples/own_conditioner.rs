@@ -5,7 +5,7 @@ use flows_core::{nn::Conv1d, prelude::*};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// From the channel that a coupling keeps, and the control, to a log-scale and a shift of the other channel.
+/// From the channel that a coupling keeps, and the control, to what the affine family takes: a shift and a log-scale.
 #[derive(Debug)]
 struct Conditioner(Conv1d, Conv1d);
 impl Network for Conditioner {

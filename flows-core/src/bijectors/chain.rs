@@ -172,10 +172,14 @@ impl Bijector for Chain {
     }
 
     fn image(&self, latent: &Support) -> Option<Support> {
-        self.steps.iter().fold(Some(latent.clone()), |known, step| match known {
-            Some(set) => step.image(&set),
-            None => step.support(),
-        })
+        let mut known = Some(latent.clone());
+        for step in &self.steps {
+            known = match known {
+                Some(set) => step.image(&set),
+                None => step.support(),
+            };
+        }
+        known
     }
 
     fn recompute(&self) -> Option<&dyn Recompute> {
