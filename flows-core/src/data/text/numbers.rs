@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn numbers_of_every_notation() {
-        let of = |cells: &[&'static str], separator| Numbers::of(cells.to_vec().into_iter(), separator);
+        let of = |cells: &[&'static str], separator| Numbers::of(cells.iter().copied(), separator);
         let cases: [(&[&str], u8, f64); 8] = [
             (&["80,777", "1,620,499.5"], b',', 80_777.0),
             (&["2,5", "x, y"], b';', 2.5),
