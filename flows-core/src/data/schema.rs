@@ -32,6 +32,9 @@ pub struct ColumnSchema {
     /// The least and the greatest number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub range: Option<[f64; 2]>,
+    /// The most frequent number and its share of the rows, if it is in a twentieth of them or more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frequent: Option<[f64; 2]>,
     /// Whether a model uses the column.
     pub used: bool,
 }
@@ -87,7 +90,7 @@ impl ColumnKind {
 impl ColumnSchema {
     fn new(name: Option<String>, kind: ColumnKind, missing: usize, distinct: usize, range: Option<[f64; 2]>) -> Self {
         let distinct = distinct.min(Schema::MOST_DISTINCT);
-        let column = Self { name, kind, missing, distinct, range, used: true };
+        let column = Self { name, kind, missing, distinct, range, frequent: None, used: true };
         Self { used: column.useless().is_none(), ..column }
     }
 
@@ -113,13 +116,16 @@ impl ColumnSchema {
         let label = self.label(index);
         let name = self.name.clone().filter(|name| !name.is_empty()).unwrap_or_else(|| index.to_string());
         let few = self.distinct < 20 && rows >= 10 * self.distinct;
-        (self.used && self.range.is_some() && few).then(|| {
-            format!(
-                "{label} takes only {} values, where a density has no bound, so the likelihood says nothing of the \
-                 fit: leave it out by --drop {name}, or condition on it by --context {name}",
-                self.distinct
-            )
-        })
+        let what = match self.frequent {
+            _ if !self.used || self.range.is_none() => return None,
+            _ if few => format!("takes only {} values", self.distinct),
+            Some([value, share]) if rows >= 100 => format!("is {value} in {:.0}% of the rows", 100.0 * share),
+            _ => return None,
+        };
+        Some(format!(
+            "{label} {what}, where a density has no bound, so the likelihood says nothing of the fit: leave it out by \
+             --drop {name}, or condition on it by --context {name}"
+        ))
     }
 }
 
@@ -261,9 +267,10 @@ fn describe(column: &Column, first: bool) -> ColumnSchema {
             let known: Vec<f64> = values.iter().copied().filter(|value| !value.is_nan()).collect();
             let least = known.iter().copied().fold(f64::INFINITY, f64::min);
             let greatest = known.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-            let mut different = known.clone();
-            different.sort_unstable_by(f64::total_cmp);
-            different.dedup();
+            let mut sorted = known.clone();
+            sorted.sort_unstable_by(f64::total_cmp);
+            let runs = sorted.chunk_by(|a, b| a == b);
+            let different: Vec<f64> = runs.clone().map(|run| run[0]).collect();
             let distinct = different.len();
             let whole = known.iter().all(|value| value.fract() == 0.0);
             let kind = match distinct {
@@ -277,7 +284,10 @@ fn describe(column: &Column, first: bool) -> ColumnSchema {
             };
             let range = (!known.is_empty()).then_some([least, greatest]);
             let missing = values.len() - known.len();
-            ColumnSchema::new(name, kind, missing, distinct, range)
+            let most = runs.max_by_key(|run| run.len()).unwrap_or_default();
+            let share = most.len() as f64 / values.len().max(1) as f64;
+            let frequent = most.first().filter(|_| share >= 0.05).map(|value| [*value, share]);
+            ColumnSchema { frequent, ..ColumnSchema::new(name, kind, missing, distinct, range) }
         }
         Cells::Words { words, codes, .. } => {
             let mut counts = vec![0usize; words.len()];
@@ -387,6 +397,10 @@ mod tests {
         assert_eq!(schema.numbers(&data)?.0.data.dims(), [29, 2]);
         assert!(schema.select(&[], &["w".into()]).unwrap_err().to_string().contains("`x`"));
         assert!(schema.select(&["x".into()], &["x".into()]).is_err());
+        let spikes = frame(&[("rain", numbers(|i| if i % 2 == 0 { 0.0 } else { i as f64 / 7.0 }))]);
+        assert!(
+            Schema::of(&spikes).columns[0].doubt(0, 150).is_some_and(|doubt| doubt.contains("is 0 in 50% of the rows"))
+        );
         let sex = frame(&[("sex", words(|i| ["f", "m"][i % 2].into()))]);
         let error = Schema::of(&sex).numbers(&sex).unwrap_err().to_string();
         assert!(error.contains("`sex` holds words (`f`, `m`)"), "{error}");
