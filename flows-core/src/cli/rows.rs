@@ -29,7 +29,7 @@ const MOST: usize = 1 << 28;
 /// When it is 0, or so large that the draws take gigabytes.
 pub fn check_draws(draws: usize, width: usize, noun: &str) -> Result<()> {
     match draws.checked_mul(width) {
-        Some(0) => Err(Error::Config(format!("--count is 0, but must be at least 1"))),
+        Some(0) => Err(Error::Config("--count is 0, but must be at least 1".into())),
         Some(1..=MOST) => Ok(()),
         _ => Err(Error::Config(format!(
             "too many for one command: lower --count to draw at most {} in all, and draw more with another --seed",
