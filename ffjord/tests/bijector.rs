@@ -70,14 +70,17 @@ fn every_continuous_flow_keeps_its_promises() {
     all(&cases(), |case| case.all(folder.path()));
 }
 
-/// With the tolerances of the solver that training uses, results are that exact and no more.
+/// With the default tolerances of the solver, 1e-5, the round trip is off by 5.7e-6 at most, and gradients by less than
+/// 1e-5; about three times as much is allowed. Results in f32 are as exact as usual.
 #[test]
 fn default_solvers_keep_them_within_their_tolerance() {
     let case = Case::new("defaults", |scope| Ok(Box::new(Cnf::new(2, &CnfSettings::default(), None, scope)?)));
     let folder = tempfile::tempdir().unwrap();
     let error = case.all(folder.path()).unwrap_err().to_string();
     assert!(error.contains("round_trip: z there and back in F64, row ") && error.contains("more than 1e-9"), "{error}");
-    all(&[case.tolerances(Tolerances { double: 1e-2, single: 1e-2, gradient: 0.1 })], |case| case.all(folder.path()));
+    all(&[case.tolerances(Tolerances { double: 2e-5, gradient: 3e-5, ..Tolerances::default() })], |case| {
+        case.all(folder.path())
+    });
 }
 
 /// Needs a GPU: `cargo test --features cuda`.
