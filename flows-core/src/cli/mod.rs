@@ -14,6 +14,7 @@ mod model;
 mod output;
 mod progress;
 mod rows;
+mod schema;
 
 pub use crate::text::{count, duration, plural};
 pub use args::{OptimizerFlags, OutputArgs, RunArgs, RunFlags, TrainFlags, unset};
@@ -29,3 +30,4 @@ pub use model::{ModelArgs, model_file};
 pub use output::{check_extension, check_out, note, print, print_json, print_or_json, write_json};
 pub use progress::{ProgressBar, log_likelihoods, with_bar, work_bar};
 pub use rows::{check_draws, describe_rows, draw_rows, write_rows};
+pub use schema::describe_table;

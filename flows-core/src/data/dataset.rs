@@ -1,6 +1,6 @@
 //! Data sets split into training, validation and test parts.
 
-use super::{Examples, Table, Toy, read_table};
+use super::{Examples, Frame, Schema, Table, Toy, read_table};
 use crate::{Error, Result, Rng};
 use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
@@ -61,6 +61,10 @@ pub struct Dataset {
     pub columns: Option<Vec<String>>,
     /// The names of the columns of the contexts, if the file has a header.
     pub context_columns: Option<Vec<String>>,
+    /// What the columns of the file hold, if they were chosen by it.
+    pub schema: Option<Schema>,
+    /// How the file was read and what was left out of it, in sentences for its owner.
+    pub notes: Vec<String>,
 }
 
 impl Dataset {
@@ -90,6 +94,37 @@ impl Dataset {
         Self::new(parts, table.columns.clone())
     }
 
+    /// Columns of a table, whose rows are split as by [`Self::from_table`], or of the three parts: those that
+    /// [`Schema::of`] finds of use, or `columns` alone if any are given, but not those that are `dropped`; without rows
+    /// in which one is missing.
+    ///
+    /// # Errors
+    /// As [`Schema::select`], [`Schema::numbers`], [`Self::from_table`] and [`Self::from_parts`].
+    pub fn from_frames(
+        frames: &[Frame],
+        columns: &[String],
+        dropped: &[String],
+        proportions: Proportions,
+        rng: &mut Rng,
+    ) -> Result<Self> {
+        let first = frames.first().ok_or_else(|| Error::Data("no table is given".into()))?;
+        let schema = Schema::of(first).select(columns, dropped)?;
+        let table = |frame| schema.numbers(frame).map(|(table, _)| table);
+        let data = match frames {
+            [train, validation, test] => Self::from_parts([table(train)?, table(validation)?, table(test)?])?,
+            _ => Self::from_table(&table(first)?, proportions, rng)?,
+        };
+        Ok(Self { notes: schema.left_out(frames), schema: Some(schema), ..data })
+    }
+
+    /// What the owner of the data has to know: how they were read, what was left out, and in which columns a density
+    /// has no bound.
+    pub fn remarks(&self) -> Vec<String> {
+        let context = self.context_columns.as_deref().unwrap_or_default();
+        let doubts = self.schema.iter().flat_map(|schema| schema.doubts(self.rows(), context));
+        self.notes.iter().cloned().chain(doubts).collect()
+    }
+
     /// The files `train.npy`, `validation.npy` and `test.npy` of a folder.
     ///
     /// # Errors
@@ -108,6 +143,14 @@ impl Dataset {
         Self::new([train.data, validation.data, test.data], train.columns)
     }
 
+    /// A data set each of whose parts is the whole table.
+    ///
+    /// # Errors
+    /// When the table does not have two dimensions.
+    pub fn whole(table: Table) -> Result<Self> {
+        Self::from_parts([table.clone(), table.clone(), table])
+    }
+
     fn new([train, validation, test]: [Tensor; 3], columns: Option<Vec<String>>) -> Result<Self> {
         let width = dims(&train)?.1;
         for (name, part) in [("validation", &validation), ("test", &test)] {
@@ -120,7 +163,7 @@ impl Dataset {
         }
         let examples = |x| Examples { x, context: None };
         let (train, validation, test) = (examples(train), examples(validation), examples(test));
-        Ok(Self { train, validation, test, columns, context_columns: None })
+        Ok(Self { train, validation, test, columns, context_columns: None, schema: None, notes: Vec::new() })
     }
 
     /// Moves the given columns of `x` to the context, in the order given.
@@ -174,6 +217,7 @@ impl Dataset {
             test: split(&self.test)?,
             columns: names(&kept),
             context_columns: names(&chosen),
+            ..self
         })
     }
 
@@ -195,8 +239,7 @@ impl Dataset {
             train: self.train.map(convert)?,
             validation: self.validation.map(convert)?,
             test: self.test.map(convert)?,
-            columns: self.columns.clone(),
-            context_columns: self.context_columns.clone(),
+            ..self.clone()
         })
     }
 

@@ -143,7 +143,7 @@ impl Schema {
     ///
     /// # Errors
     /// When there is no such column, or none is left.
-    pub fn select(&mut self, columns: &[String], dropped: &[String]) -> Result<()> {
+    pub fn select(mut self, columns: &[String], dropped: &[String]) -> Result<Self> {
         if !columns.is_empty() {
             let kept = columns.iter().map(|column| self.position(column)).collect::<Result<Vec<_>>>()?;
             for (i, column) in self.columns.iter_mut().enumerate() {
@@ -155,7 +155,7 @@ impl Schema {
             self.columns[i].used = false;
         }
         if self.columns.iter().any(|column| column.used) {
-            return Ok(());
+            return Ok(self);
         }
         Err(Error::Data("no column is left to model: the others are constant, number the rows or were left out".into()))
     }
@@ -169,12 +169,40 @@ impl Schema {
         })
     }
 
-    /// The columns that are not used though nobody left them out, and why, in sentences.
-    pub fn left_out(&self) -> Vec<String> {
+    /// What the owner of a table has to know of it: how it was read, and what is doubtful in a density of it.
+    pub fn notes(&self, frame: &Frame) -> Vec<String> {
+        frame.notes.iter().cloned().chain(self.doubts(frame.rows(), &[])).collect()
+    }
+
+    /// How tables were read, and which of their columns and rows are left out without having been named for it.
+    pub(super) fn left_out(&self, frames: &[Frame]) -> Vec<String> {
+        let mut notes: Vec<String> = frames.iter().flat_map(|frame| frame.notes.iter().cloned()).collect();
         let columns = self.columns.iter().enumerate().filter(|(_, column)| !column.used);
-        columns
-            .filter_map(|(i, column)| Some(format!("{} {}: it is left out", column.label(i), column.useless()?)))
-            .collect()
+        let useless = |(i, column): (usize, &ColumnSchema)| {
+            Some(format!("{} {}: it is left out", column.label(i), column.useless()?))
+        };
+        notes.extend(columns.filter_map(useless));
+        let rows: usize = frames.iter().map(Frame::rows).sum();
+        let incomplete: usize = frames.iter().map(|frame| self.incomplete(frame)).sum();
+        if incomplete > 0 {
+            let share = 100.0 * incomplete as f64 / rows as f64;
+            notes.push(format!("{incomplete} of {rows} rows ({share:.1}%) have a missing cell: they are left out"));
+        }
+        notes
+    }
+
+    /// What is doubtful in a density of the columns, but those of the context.
+    pub(super) fn doubts(&self, rows: usize, context: &[String]) -> Vec<String> {
+        let given = |column: &ColumnSchema| column.name.as_ref().is_some_and(|name| context.contains(name));
+        let columns = self.columns.iter().enumerate().filter(|(_, column)| !given(column));
+        columns.filter_map(|(i, column)| column.doubt(i, rows)).collect()
+    }
+
+    /// The rows in which a column that is used has a missing cell.
+    fn incomplete(&self, frame: &Frame) -> usize {
+        let used = (0..self.columns.len()).filter(|&i| self.columns[i].used);
+        let columns: Vec<&Column> = used.filter_map(|i| self.find(frame, i).ok()).collect();
+        (0..frame.rows()).filter(|&row| columns.iter().any(|column| column.cells.is_missing(row))).count()
     }
 
     /// The numbers of the columns that are used, without rows in which one of them is missing, and the number of these
@@ -382,8 +410,9 @@ mod tests {
     fn columns_are_chosen_and_found_again_by_name() -> Result<()> {
         let (x, y) = (numbers(|i| (i as f64).sin()), numbers(|i| if i == 3 { f64::NAN } else { (i as f64).cos() }));
         let data = frame(&[("", numbers(|i| i as f64)), ("x", x.clone()), ("c", numbers(|_| 2.0)), ("y", y.clone())]);
-        let mut schema = Schema::of(&data);
-        assert_eq!(schema.left_out().len(), 2);
+        let schema = Schema::of(&data);
+        let remarks = schema.left_out(std::slice::from_ref(&data));
+        assert!(remarks.len() == 3 && remarks[2].starts_with("1 of 30 rows (3.3%)"), "{remarks:?}");
         let (table, lost) = schema.numbers(&data)?;
         assert_eq!((table.data.dims(), lost), (&[29, 2][..], 1));
         assert_eq!(table.columns, Some(vec!["x".to_string(), "y".into()]));
@@ -391,11 +420,11 @@ mod tests {
         let other = frame(&[("y", y), ("z", numbers(|_| 0.0)), ("x", x)]);
         assert_eq!(schema.numbers(&other)?.0.data.to_vec2::<f64>()?, table.data.to_vec2::<f64>()?);
         assert!(schema.numbers(&frame(&[("x", numbers(|_| 0.0))])).unwrap_err().to_string().contains("`y`"));
-        schema.select(&[], &["y".into()])?;
-        assert_eq!(schema.numbers(&data)?.0.data.dims(), [30, 1]);
-        schema.select(&["0".into(), "y".into()], &[])?;
-        assert_eq!(schema.numbers(&data)?.0.data.dims(), [29, 2]);
-        assert!(schema.select(&[], &["w".into()]).unwrap_err().to_string().contains("`x`"));
+        let dropped = schema.clone().select(&[], &["y".into()])?;
+        assert_eq!(dropped.numbers(&data)?.0.data.dims(), [30, 1]);
+        let chosen = schema.clone().select(&["0".into(), "y".into()], &[])?;
+        assert_eq!(chosen.numbers(&data)?.0.data.dims(), [29, 2]);
+        assert!(schema.clone().select(&[], &["w".into()]).unwrap_err().to_string().contains("`x`"));
         assert!(schema.select(&["x".into()], &["x".into()]).is_err());
         let spikes = frame(&[("rain", numbers(|i| if i % 2 == 0 { 0.0 } else { i as f64 / 7.0 }))]);
         assert!(

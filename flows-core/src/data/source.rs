@@ -1,6 +1,6 @@
 //! Sources of data, as named on the command line.
 
-use super::{Dataset, Frame, Proportions, Table, Toy, read_frame, read_table};
+use super::{Dataset, Frame, Proportions, Schema, Table, Toy, read_frame, read_table};
 use crate::hub::{self, Address};
 use crate::{Error, Result, Rng};
 use serde::{Deserialize, Serialize};
@@ -79,6 +79,18 @@ impl Source {
             Self::Directory(path) => read_table(path.join("test.npy")),
             Self::Hub(address) if is_table(Path::new(address.path())) => read_table(address.fetch()?),
             Self::Hub(address) => read_table(address.join("test.npy")?.fetch()?),
+        }
+    }
+
+    /// The test rows with the columns that a schema uses, none of which may be missing; none for a density.
+    ///
+    /// # Errors
+    /// As [`Self::frames`] and [`Schema::numbers`], or when a row has a missing cell.
+    pub fn rows_of(&self, schema: &Schema) -> Result<Option<Table>> {
+        let Some(frame) = self.frames()?.and_then(|mut frames| frames.pop()) else { return Ok(None) };
+        match schema.numbers(&frame)? {
+            (table, 0) => Ok(Some(table)),
+            (_, count) => Err(Error::Data(format!("rows with a missing cell: {count}; remove them or fill them in"))),
         }
     }
 

@@ -104,8 +104,7 @@ fn rows(saved: &Saved<ContinuousFlow>, data: Option<&str>, device: &Device) -> R
         });
     };
     let source: Source = text.parse()?;
-    let table = source.rows(SAMPLES, &mut Rng::seed(0))?;
-    let data = Dataset::from_parts([table.clone(), table.clone(), table])?;
+    let data = Dataset::whole(source.rows(SAMPLES, &mut Rng::seed(0))?)?;
     let data = data.to(DType::F32, device).map_err(source.named())?;
     let config = saved.model.config();
     let names = config.columns.as_deref();

@@ -1,7 +1,7 @@
 //! The settings of a run, as in `config.toml`.
 
 use candle_core::{DType, Device};
-use flows_core::data::{Dataset, Frame, Proportions, Schema, Source, Table};
+use flows_core::data::{Dataset, Proportions, Source};
 use flows_core::flows::{Flow, FlowConfig, NamedFlow};
 use flows_core::run::{Presets, Program, Settings, check_at_least_one, check_count, check_training, stream};
 use flows_core::train::{Ranks, TrainConfig};
@@ -93,24 +93,13 @@ impl RunConfig {
 
     /// Loads the data in three parts, the same at every call.
     pub fn load(&self, device: &Device) -> Result<Dataset> {
-        self.load_noting(device, &mut |_| {}).map(|(data, _)| data)
-    }
-
-    /// [`Self::load`], with what the columns of a table hold; what the user has to know of them goes to `note`.
-    pub fn load_noting(&self, device: &Device, note: &mut dyn FnMut(String)) -> Result<(Dataset, Option<Schema>)> {
         let rng = &mut self.rng(Stream::Data);
         let frames = if self.drop.is_some() { self.data.frames()? } else { None };
-        let (data, schema) = match frames {
-            None => (self.data.load(self.samples, self.proportions, rng)?, None),
-            Some(frames) => {
-                let (tables, schema) = self.select(&frames, note).map_err(self.data.named())?;
-                let data = match <[Table; 3]>::try_from(tables) {
-                    Ok(parts) => Dataset::from_parts(parts),
-                    Err(table) => Dataset::from_table(&table[0], self.proportions, rng),
-                };
-                (data.map_err(self.data.named())?, Some(schema))
-            }
+        let data = match (frames, self.drop.as_deref().unwrap_or_default()) {
+            (Some(frames), dropped) => Dataset::from_frames(&frames, &self.columns, dropped, self.proportions, rng),
+            (None, _) => self.data.load(self.samples, self.proportions, rng),
         };
+        let data = data.map_err(self.data.named())?;
         check_count(self.rows, data.rows(), "row", &self.data)?;
         let data = data.with_context(&self.context)?;
         let usable = || {
@@ -120,46 +109,16 @@ impl RunConfig {
             }
             data.to(DType::F32, device)
         };
-        Ok((usable().map_err(self.data.named())?, schema))
-    }
-
-    /// The numbers of the columns that are used, in each of the tables, and what the columns of the first hold.
-    fn select(&self, frames: &[Frame], note: &mut dyn FnMut(String)) -> Result<(Vec<Table>, Schema)> {
-        let mut schema = Schema::of(&frames[0]);
-        schema.select(&self.columns, self.drop.as_deref().unwrap_or_default())?;
-        let rows: usize = frames.iter().map(Frame::rows).sum();
-        let (mut tables, mut incomplete) = (Vec::new(), 0);
-        for frame in frames {
-            let (table, lost) = schema.numbers(frame)?;
-            frame.notes.iter().cloned().for_each(&mut *note);
-            tables.push(table);
-            incomplete += lost;
-        }
-        if self.columns.is_empty() {
-            schema.left_out().into_iter().for_each(&mut *note);
-        }
-        if incomplete > 0 {
-            let share = 100.0 * incomplete as f64 / rows as f64;
-            note(format!("{incomplete} of {rows} rows ({share:.1}%) have a missing cell: they are left out"));
-        }
-        let is_context = |i: usize, name: Option<&str>| {
-            self.context.iter().any(|column| Some(column.as_str()) == name || *column == i.to_string())
-        };
-        for (i, column) in schema.columns.iter().enumerate() {
-            if !is_context(i, column.name.as_deref()) {
-                column.doubt(i, rows).into_iter().for_each(&mut *note);
-            }
-        }
-        Ok((tables, schema))
+        usable().map_err(self.data.named())
     }
 
     /// Builds the model for the data, with new weights.
-    pub fn build(&self, data: &Dataset, schema: Option<Schema>, device: &Device) -> Result<Flow> {
+    pub fn build(&self, data: &Dataset, device: &Device) -> Result<Flow> {
         let config = FlowConfig {
             context: data.train.context_width(),
             columns: data.columns.clone(),
             context_columns: data.context_columns.clone(),
-            schema,
+            schema: data.schema.clone(),
             ..FlowConfig::new(data.train.features(), self.model.clone())
         };
         let flow = Flow::on(config, DType::F32, device, &mut self.rng(Stream::Weights))?;

@@ -1,10 +1,10 @@
 //! `flows sample`: new rows.
 
-use crate::saved::{columns, whole};
+use crate::saved::columns;
 use candle_core::{DType, Device, Tensor};
 use clap::Args;
 use flows_core::cli::{ModelArgs, check_draws, check_out, draw_rows, write_rows};
-use flows_core::data::{Source, Table, read_table};
+use flows_core::data::{Dataset, Source, Table, read_table};
 use flows_core::flows::Flow;
 use flows_core::run::Saved;
 use flows_core::{Error, Result, Rng};
@@ -64,7 +64,7 @@ fn contexts(flow: &Flow, args: &SampleArgs) -> Result<Option<Tensor>> {
         }
         (Some(width), Some(path)) => (width, path),
     };
-    let data = whole(read_table(path)?)?;
+    let data = Dataset::whole(read_table(path)?)?;
     let data = data.to(DType::F32, &Device::Cpu).map_err(Source::Table(path.clone()).named())?;
     let (rows, got) = data.test.x.dims2()?;
     if got != width {

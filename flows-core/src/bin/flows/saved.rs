@@ -4,10 +4,10 @@ use crate::config::RunConfig;
 use candle_core::DType;
 use clap::Args;
 use flows_core::cli::Columns;
-use flows_core::data::{Dataset, Examples, Source, Table};
+use flows_core::data::{Dataset, Examples, Source};
 use flows_core::flows::Flow;
 use flows_core::run::Saved;
-use flows_core::{Error, Result, Rng};
+use flows_core::{Result, Rng};
 
 /// The number of samples of a 2-D density named in place of a file.
 const SAMPLES: usize = 20_000;
@@ -56,27 +56,15 @@ pub fn rows(saved: &Saved<Flow>, args: &DataArgs) -> Result<(Examples, String)> 
         (None, None) => Vec::new(),
     };
     let source: Source = text.parse()?;
-    let table = match (&config.schema, source.frames()?.and_then(|mut frames| frames.pop())) {
-        (Some(schema), Some(frame)) => {
-            let (table, incomplete) = schema.numbers(&frame).map_err(source.named())?;
-            if incomplete > 0 {
-                // Each row has a result of its own.
-                let message = format!("{source}: rows with a missing cell: {incomplete}; remove them or fill them in");
-                return Err(Error::Data(message));
-            }
-            table
-        }
-        _ => source.rows(SAMPLES, &mut Rng::seed(0))?,
+    let table = match &config.schema {
+        Some(schema) => source.rows_of(schema).map_err(source.named())?,
+        None => None,
     };
-    let data = whole(table)?.with_context(&context)?;
+    let table = table.map_or_else(|| source.rows(SAMPLES, &mut Rng::seed(0)), Ok)?;
+    let data = Dataset::whole(table)?.with_context(&context)?;
     if !config.model.architecture().is_standardized() {
         data.check_angles().map_err(source.named())?;
     }
     let data = data.to(DType::F32, &saved.device).map_err(source.named())?;
     Ok((columns.of(&data, &data.test, text)?, text.clone()))
-}
-
-/// A data set each of whose parts is the whole table.
-pub fn whole(table: Table) -> Result<Dataset> {
-    Dataset::from_parts([table.clone(), table.clone(), table])
 }

@@ -102,10 +102,11 @@ pub fn run(args: TrainArgs, ranks: &Ranks) -> Result<()> {
     let table = args.settings.data.as_ref().is_some_and(|data| data.parse::<Toy>().is_err());
     let preset = if table { "table" } else { "toy" };
     let (mut run, mut config): (_, RunConfig) = PROGRAM.open(&args.run, output, preset, &args.settings, ranks)?;
-    let (data, schema) = config.load_noting(&device, &mut |note| run.note(format_args!("       {note}")))?;
+    let data = config.load(&device)?;
     config.rows = (!matches!(config.data, Source::Toy(_))).then(|| data.rows());
     run.note(format_args!("data   {}: {}", config.data, describe_rows(&data)));
-    let flow = config.build(&data, schema, &device)?;
+    data.remarks().iter().for_each(|remark| run.note(format_args!("       {remark}")));
+    let flow = config.build(&data, &device)?;
     let (parameters, steps) = (plural(flow.parameters().count(), "parameter"), config.train.steps);
     let size = plural(config.batch.min(data.train.len()), "row");
     run.note(format_args!(
