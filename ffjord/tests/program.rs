@@ -222,7 +222,7 @@ fn bad_use_is_reported() {
         fails(here, "train --config bad.toml --out new -q", 2, words);
     }
     fs::write(here.join("bad.csv"), "a,b\n1,2\n3,nan\n5,6\n").unwrap();
-    fails(here, "train --data bad.csv --config tiny.toml --out new", 2, &["row 3, column 2", "NaN"]);
+    fails(here, "train --data bad.csv --config tiny.toml --out new", 2, &["row 3, column 2", "has no number"]);
     fails(here, "train --data moons --out new", 2, &["two-moons"]);
     fails(here, "train --preset power --out new", 2, &["--data"]);
     fails(here, "eval nothing", 2, &["nothing"]);
