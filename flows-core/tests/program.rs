@@ -166,11 +166,11 @@ fn bad_input_is_named_and_nothing_is_overwritten() {
 
     for (content, words) in [
         ("", &["bad.csv", "is empty"][..]),
-        ("a,b\n1,2\n3,nan\n5,6\n", &["row 3, column 2 (`b`) is NaN"]),
-        ("a,b\n1,2\ninf,4\n5,6\n", &["row 3, column 1 (`a`) is inf"]),
+        ("a,b\n1,2\n3,nan\n5,6\n", &["2 rows", "at least 3"]),
+        ("a,b\n1,2\ninf,4\n5,6\n", &["row 3, `a` is inf"]),
         ("a,b\n1,2\n3\n5,6\n", &["row 3 has 1 cell"]),
-        ("a,b\n1,2\n3,x\n", &["row 3, column 2", "not a number"]),
-        ("name,2019,2020\n1,2,3\n", &["row 1, column 1", "header"]),
+        ("a,b\n1,2\n3,x\n", &["row 3, `b`", "`x` is not a number", "--drop"]),
+        ("name,2019,2020\n1,2,3\n", &["cannot be split", "at least 3"]),
         ("a,b\n1,2\n3,4\n5,1e300\n", &["bad.csv: column 2 (`b`)", "1e300"]),
         ("time\n1700000001\n1700000002\n1700000003\n1700000004\n", &["`time`", "mean 1.7", "deviation", "offset"]),
         ("1,2\n3,4\n", &["2 rows", "at least 3"]),

@@ -219,7 +219,10 @@ impl Schema {
             let (label, column) = (schema.label(i), self.find(frame, i)?);
             match &column.cells {
                 Cells::Numbers(values) => columns.push((label, values)),
-                Cells::Words { words, .. } => return Err(words_refused(frame, &label, words, column.cells.slip())),
+                Cells::Words { words, numbers, first_word, .. } => {
+                    let among_numbers = (*numbers > 0).then_some(first_word);
+                    return Err(words_refused(frame, &label, words, among_numbers));
+                }
             }
             names.push(column.name.clone());
         }
@@ -272,13 +275,14 @@ impl Schema {
     }
 }
 
-fn words_refused(frame: &Frame, label: &str, words: &[String], slip: Option<&(usize, String)>) -> Error {
+fn words_refused(frame: &Frame, label: &str, words: &[String], among_numbers: Option<&(usize, String)>) -> Error {
     let short = |word: &str| word.chars().take(40).collect::<String>();
-    Error::Data(match slip {
-        Some((row, word)) => {
-            let row = frame.row_name(*row);
-            format!("row {row}, {label}: `{}` is not a number; correct or remove the row", short(word))
-        }
+    Error::Data(match among_numbers {
+        Some((row, word)) => format!(
+            "row {}, {label}: `{}` is not a number; correct or remove the row, or leave the column out by --drop",
+            frame.row_name(*row),
+            short(word)
+        ),
         None => {
             let first: Vec<String> = words.iter().take(3).map(|word| format!("`{}`", short(word))).collect();
             let (first, count) = (first.join(", "), words.len());
@@ -302,7 +306,7 @@ fn describe(column: &Column, first: bool) -> ColumnSchema {
             let distinct = different.len();
             let whole = known.iter().all(|value| value.fract() == 0.0);
             let kind = match distinct {
-                0 | 1 => {
+                0 | 1 if values.len() > 1 => {
                     ColumnKind::Constant(known.first().map_or_else(|| "missing".into(), |value| value.to_string()))
                 }
                 _ if is_row_number(values, name.as_deref(), first) => ColumnKind::RowNumber,
@@ -327,7 +331,7 @@ fn describe(column: &Column, first: bool) -> ColumnSchema {
             let distinct = words.len();
             let kind = match sorted.as_slice() {
                 [] => ColumnKind::Constant("missing".into()),
-                [only] => ColumnKind::Constant(only.clone()),
+                [only] if codes.len() > 1 => ColumnKind::Constant(only.clone()),
                 _ if sorted.iter().all(|word| is_date(word)) => ColumnKind::Date,
                 [one, other] => ColumnKind::Binary([one.clone(), other.clone()]),
                 _ if distinct > Schema::MOST_DISTINCT || 2 * distinct > known => ColumnKind::Text,

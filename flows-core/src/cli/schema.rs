@@ -1,0 +1,48 @@
+//! What the columns of a table hold, as text.
+
+use super::plural;
+use crate::data::{ColumnSchema, Frame, Schema};
+
+/// A line for each column of a table, and its notes.
+pub fn describe_table(frame: &Frame, schema: &Schema) -> String {
+    let head = format!("{} of {}", plural(frame.rows(), "row"), plural(schema.columns.len(), "column"));
+    let mut rows = vec![["column", "kind", "values", "missing", "range", "use"].map(String::from)];
+    rows.extend(schema.columns.iter().enumerate().map(|(i, column)| row(i, column)));
+    let widths = [0, 1, 2, 3, 4, 5].map(|j| rows.iter().map(|row| row[j].chars().count()).max().unwrap_or(0));
+    let line = |row: &[String; 6]| {
+        let cells: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        cells.join("  ").trim_end().to_string()
+    };
+    let lines = rows.iter().map(line).chain(schema.notes(frame).into_iter().map(|note| format!("note: {note}")));
+    std::iter::once(head).chain(lines).collect::<Vec<_>>().join("\n")
+}
+
+fn row(index: usize, column: &ColumnSchema) -> [String; 6] {
+    let name = column.name.clone().filter(|name| !name.is_empty()).unwrap_or_else(|| format!("(column {})", index + 1));
+    let distinct = match column.distinct {
+        Schema::MOST_DISTINCT => format!("{} or more", Schema::MOST_DISTINCT),
+        distinct => distinct.to_string(),
+    };
+    let range = match (column.range, &column.kind) {
+        (Some([least, greatest]), _) => format!("{} to {}", short(least), short(greatest)),
+        (None, kind) => kind.values().join(", "),
+    };
+    let range =
+        if range.chars().count() > 40 { format!("{}...", range.chars().take(37).collect::<String>()) } else { range };
+    let usage = match column.useless() {
+        Some(reason) => format!("left out: {reason}"),
+        None if column.range.is_none() => "words: leave it out by --drop".into(),
+        None => "modelled".into(),
+    };
+    [name, column.kind.name().into(), distinct, column.missing.to_string(), range, usage]
+}
+
+/// A number, to six digits if it is not whole.
+fn short(value: f64) -> String {
+    let rounded = if value.fract() == 0.0 { value } else { format!("{value:.5e}").parse().unwrap_or(value) };
+    if rounded != 0.0 && !(1e-4..1e15).contains(&f64::abs(rounded)) {
+        format!("{rounded:e}")
+    } else {
+        format!("{rounded}")
+    }
+}
