@@ -243,10 +243,10 @@ fn bad_input_is_named_and_nothing_is_overwritten() {
 
     // The columns of the data, with or without a context, are not the model's.
     fs::write(here.join("two.csv"), "1,2\n3,4\n").unwrap();
-    fails(here, "eval run --data two.csv", 2, &["two.csv has 2 columns", "over 3"]);
+    fails(here, "eval run --data two.csv", 2, &["two.csv", "2 columns, not 3"]);
     fails(here, "score run --data table.csv --context group", 2, &["2 columns", "without a context"]);
     fails(here, "sample run --context two.csv", 2, &["has no context"]);
-    fails(here, "sample run --count 18446744073709551615", 2, &["too much", "--seed"]);
+    fails(here, "sample run --count 18446744073709551615", 2, &["too many", "--seed"]);
     fails(here, "sample run --count 0", 2, &["--count"]);
     // Failures of the disk are not the user's fault.
     fails(here, "sample run --out nowhere/drawn.csv", 1, &["create the folder"]);

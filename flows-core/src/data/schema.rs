@@ -264,7 +264,10 @@ impl Schema {
         found.ok_or_else(|| {
             let label = schema.label(i);
             Error::Data(match named {
-                true => format!("there is no {label}: give a table with the columns that the model was trained on"),
+                true => format!(
+                    "there is no {label} among `{}`: give a table with the columns that the model was trained on",
+                    frame.names().unwrap_or_default().join("`, `")
+                ),
                 false => format!(
                     "the table has {} columns, not {}: give the columns that the model was trained on, or names",
                     frame.columns.len(),

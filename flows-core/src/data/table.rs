@@ -184,7 +184,11 @@ impl Table {
 /// [`Error::File`] for any other extension; [`Error::Io`] when the file cannot be written.
 pub fn write_table(path: impl AsRef<Path>, table: &Table) -> Result<()> {
     let path = path.as_ref();
-    let kind = Kind::of(path)?;
+    let kind = match path.extension().map(|extension| extension.to_string_lossy().to_lowercase()).as_deref() {
+        Some("npy") => Kind::Npy,
+        Some("csv" | "tsv") => Kind::Text,
+        _ => return Err(Error::file(path, "is neither .npy nor .csv; choose one of them to write")),
+    };
     let data = table.writable()?;
     crate::files::write_atomically(path, |file| match kind {
         Kind::Npy => npy::write(path, file, &data),

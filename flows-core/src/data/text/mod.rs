@@ -303,7 +303,8 @@ fn shortest(number: &impl Debug) -> String {
 /// the fewest digits that parse to it. Errors name `path`.
 pub(super) fn write(path: &Path, out: impl Write, columns: Option<&[String]>, data: &Tensor) -> Result<()> {
     let cannot = |e: csv::Error| Error::unwritten(path, e);
-    let mut out = WriterBuilder::new().from_writer(out);
+    let is_tabbed = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("tsv"));
+    let mut out = WriterBuilder::new().delimiter(if is_tabbed { b'\t' } else { b',' }).from_writer(out);
     if let Some(columns) = columns {
         out.write_record(columns).map_err(cannot)?;
     }
