@@ -5,7 +5,7 @@ use crate::field::Divergence;
 use crate::{CnfSettings, ContinuousFlow, ContinuousFlowConfig, Energy, Pairing};
 use candle_core::{DType, Device};
 use flows_core::data::{Dataset, Proportions, Source};
-use flows_core::run::{Presets, Settings, check_at_least_one, check_count, check_training, stream};
+use flows_core::run::{Presets, Rows, Settings, check_at_least_one, check_training, stream};
 use flows_core::train::TrainConfig;
 use flows_core::{Error, Result, Rng};
 use serde::{Deserialize, Serialize};
@@ -19,9 +19,9 @@ pub const PRESETS: Presets = Presets::new(include_str!("tables.toml"));
 pub struct RunConfig {
     /// The source of the data.
     pub data: Source,
-    /// The number of rows of all parts that were used when the run began, if they come from files.
+    /// The rows of all parts that were used when the run began, if they come from files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rows: Option<usize>,
+    pub rows: Option<Rows>,
     /// The numbers of samples of a 2-D density for training, validation and test.
     #[serde(default = "default_samples")]
     pub samples: [usize; 3],
@@ -90,18 +90,18 @@ impl RunConfig {
         stream(self.seed, of as usize)
     }
 
-    /// Loads the data in three parts, the same at every call.
+    /// Loads the data in three parts, the same at every call, and remembers their rows.
     ///
     /// # Errors
-    /// When it cannot be read, or its number of rows has changed since the run began.
-    pub fn load(&self, device: &Device) -> Result<Dataset> {
+    /// When it cannot be read, or its rows have changed since the run began.
+    pub fn load(&mut self, device: &Device) -> Result<Dataset> {
         let mut data = self.data.load(self.samples, self.proportions, &mut self.rng(Stream::Data))?;
         if let Some(most) = self.most {
             for (part, most) in [&mut data.train, &mut data.validation, &mut data.test].into_iter().zip(most) {
                 *part = part.rows(0..most.min(part.len()))?;
             }
         }
-        check_count(self.rows, data.rows(), "row", &self.data)?;
+        self.rows = Rows::of(&data, &self.data, self.rows.take())?;
         data.check_resolution().and_then(|()| data.to(DType::F32, device)).map_err(self.data.named())
     }
 

@@ -1,11 +1,14 @@
 //! What the columns of a table hold, as text.
 
-use super::plural;
-use crate::data::{ColumnSchema, Frame, Schema};
+use super::{count, plural};
+use crate::data::{ColumnSchema, Frames, Schema};
+use crate::{Error, Result};
 
-/// A line for each column of a table, and its notes.
-pub fn describe_table(frame: &Frame, schema: &Schema) -> String {
-    let head = format!("{} of {}", plural(frame.rows(), "row"), plural(schema.columns.len(), "column"));
+/// A line for each column of tables, and their notes.
+pub fn describe_table(frames: &Frames, schema: &Schema, notes: &[String]) -> String {
+    let rest = frames.named().skip(1).map(|(part, frame)| format!(", {} to {part}", count(frame.rows())));
+    let rest = rest.collect::<String>().replace("to validation", "to validate");
+    let head = format!("{} of {}{rest}", plural(frames.train.rows(), "row"), plural(schema.columns.len(), "column"));
     let mut rows = vec![["column", "kind", "values", "missing", "range", "use"].map(String::from)];
     rows.extend(schema.columns.iter().enumerate().map(|(i, column)| row(i, column)));
     let widths = [0, 1, 2, 3, 4, 5].map(|j| rows.iter().map(|row| row[j].chars().count()).max().unwrap_or(0));
@@ -13,8 +16,19 @@ pub fn describe_table(frame: &Frame, schema: &Schema) -> String {
         let cells: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
         cells.join("  ").trim_end().to_string()
     };
-    let lines = rows.iter().map(line).chain(schema.notes(frame).into_iter().map(|note| format!("note: {note}")));
+    let lines = rows.iter().map(line).chain(notes.iter().map(|note| format!("note: {note}")));
     std::iter::once(head).chain(lines).collect::<Vec<_>>().join("\n")
+}
+
+/// Checks that there is nothing to say of the data, if that is asked for by --strict.
+///
+/// # Errors
+/// When there is.
+pub fn check_strict(strict: bool, notes: &[String]) -> Result<()> {
+    match strict && !notes.is_empty() {
+        true => Err(Error::Data(format!("{} (an error by --strict)", notes.join("; ")))),
+        false => Ok(()),
+    }
 }
 
 fn row(index: usize, column: &ColumnSchema) -> [String; 6] {

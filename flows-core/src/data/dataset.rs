@@ -1,6 +1,8 @@
 //! Data sets split into training, validation and test parts.
 
-use super::{Examples, Frame, Schema, Table, Toy, read_table};
+use super::hash::Hash;
+use super::table::numbers;
+use super::{Examples, Frame, Frames, Schema, Table, Toy, odd, read_frames};
 use crate::{Error, Result, Rng};
 use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
@@ -94,27 +96,65 @@ impl Dataset {
         Self::new(parts, table.columns.clone())
     }
 
-    /// Columns of a table, whose rows are split as by [`Self::from_table`], or of the three parts: those that
-    /// [`Schema::of`] finds of use, or `columns` alone if any are given, but not those that are `dropped`; without rows
-    /// in which one is missing.
+    /// Columns of tables: those that [`Schema::of`] finds of use, or `columns` alone if any are given, but not those that
+    /// are `dropped`; without rows in which one is missing. A table that is not split is so as by [`Self::from_table`];
+    /// a part that is not given is held out from the rows to train on, in the same proportion to these.
     ///
     /// # Errors
     /// As [`Schema::select`], [`Schema::numbers`], [`Self::from_table`] and [`Self::from_parts`].
     pub fn from_frames(
-        frames: &[Frame],
+        frames: &Frames,
         columns: &[String],
         dropped: &[String],
         proportions: Proportions,
         rng: &mut Rng,
     ) -> Result<Self> {
-        let first = frames.first().ok_or_else(|| Error::Data("no table is given".into()))?;
-        let schema = Schema::of(first).select(columns, dropped)?;
-        let table = |frame| schema.numbers(frame).map(|(table, _)| table);
-        let data = match frames {
-            [train, validation, test] => Self::from_parts([table(train)?, table(validation)?, table(test)?])?,
-            _ => Self::from_table(&table(first)?, proportions, rng)?,
-        };
-        Ok(Self { notes: schema.left_out(frames), schema: Some(schema), ..data })
+        let schema = Schema::of(&frames.train).select(columns, dropped)?;
+        let data = Self::of(frames, |frame| schema.numbers(frame).map(|(table, _)| table), proportions, rng)?;
+        let mut notes = schema.left_out(frames, dropped);
+        notes.extend(odd::notes(&schema, frames)?);
+        notes.extend(data.notes);
+        Ok(Self { notes, schema: Some(schema), ..data })
+    }
+
+    /// All columns of tables of finite numbers, split as by [`Self::from_frames`].
+    ///
+    /// # Errors
+    /// When a cell is not a finite number, and as [`Self::from_table`] and [`Self::from_parts`].
+    pub fn from_numbers(frames: &Frames, proportions: Proportions, rng: &mut Rng) -> Result<Self> {
+        Self::of(frames, numbers, proportions, rng)
+    }
+
+    fn of(
+        frames: &Frames,
+        table: impl Fn(&Frame) -> Result<Table>,
+        proportions: Proportions,
+        rng: &mut Rng,
+    ) -> Result<Self> {
+        if frames.validation.is_none() && frames.test.is_none() {
+            return Self::from_table(&table(&frames.train)?, proportions, rng);
+        }
+        let mut tables = Vec::new();
+        for (part, frame) in frames.named() {
+            tables.push(table(frame).map_err(|error| match error {
+                Error::Data(message) => Error::Data(format!("{part}: {message}")),
+                error => error,
+            })?);
+        }
+        let train = tables.remove(0);
+        let Proportions { train: rest, validation, test } = proportions;
+        match (frames.validation.is_some(), tables.pop(), tables.pop()) {
+            (_, Some(test), Some(validation)) => Self::from_parts([train, validation, test]),
+            (true, Some(given), _) => {
+                let (train, held_out, note) = train.hold_out(test / (rest + test), "test", rng)?;
+                Ok(Self { notes: vec![note], ..Self::from_parts([train, given, held_out])? })
+            }
+            (_, Some(given), _) => {
+                let (train, held_out, note) = train.hold_out(validation / (rest + validation), "validation", rng)?;
+                Ok(Self { notes: vec![note], ..Self::from_parts([train, held_out, given])? })
+            }
+            (_, None, _) => Err(Error::Internal("a data set without its parts".into())),
+        }
     }
 
     /// What the owner of the data has to know: how they were read, what was left out, and in which columns a density
@@ -125,13 +165,20 @@ impl Dataset {
         self.notes.iter().cloned().chain(doubts).collect()
     }
 
-    /// The files `train.npy`, `validation.npy` and `test.npy` of a folder.
+    /// The parts of a folder, such as the files `train.npy`, `validation.npy` and `test.npy`, as [`read_frames`] finds
+    /// them.
     ///
     /// # Errors
-    /// When one cannot be read, or they differ in their number of columns.
+    /// When one is missing or cannot be read, or they differ in their number of columns.
     pub fn from_directory(folder: impl AsRef<Path>) -> Result<Self> {
-        let read = |name: &str| read_table(folder.as_ref().join(name));
-        Self::from_parts([read("train.npy")?, read("validation.npy")?, read("test.npy")?])
+        let folder = folder.as_ref();
+        let frames = read_frames(folder)?;
+        let (Some(validation), Some(test)) = (&frames.validation, &frames.test) else {
+            let missing = if frames.validation.is_none() { "validation" } else { "test" };
+            let message = format!("has no {missing} part: add it as {missing}.npy (or .csv, .parquet)");
+            return Err(Error::file(folder, message));
+        };
+        Self::from_parts([numbers(&frames.train)?, numbers(validation)?, numbers(test)?])
     }
 
     /// Tables that are already split: train, validation and test.
@@ -251,6 +298,22 @@ impl Dataset {
         // An f32 may be a little above pi.
         let limit = f64::from(std::f32::consts::PI);
         self.check_magnitude(false, limit, "is outside [-pi, pi); give angles in radians, reduced to that range")
+    }
+
+    /// A hash of all values in their order, the same on every machine: of two data sets with the same hash the numbers
+    /// are the same.
+    ///
+    /// # Errors
+    /// When the tensor library fails.
+    pub fn hash(&self) -> Result<u64> {
+        let mut hash = Hash::NEW;
+        for part in [&self.train, &self.validation, &self.test] {
+            for x in [Some(&part.x), part.context.as_ref()].into_iter().flatten() {
+                let values = x.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
+                values.into_iter().for_each(|value| hash.number(value));
+            }
+        }
+        Ok(hash.value())
     }
 
     /// The number of rows of all parts.

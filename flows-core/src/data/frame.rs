@@ -1,5 +1,10 @@
 //! Tables as people have them: named columns of numbers or of words, with cells that may be missing.
 
+use super::schema::is_row_number;
+use super::words::Words;
+use crate::{Error, Result};
+use std::borrow::Cow;
+
 /// A table of columns, each of numbers or of words.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Frame {
@@ -57,6 +62,38 @@ impl Frame {
         }
     }
 
+    /// Appends the rows of a table with the same columns, which messages call `of`; those with names may be in another
+    /// order.
+    pub(super) fn append(&mut self, mut other: Self, of: &str) -> Result<()> {
+        let different = |what: String| {
+            let remedy = "give all parts of a table the same columns, or name one of the files";
+            Error::Data(format!("{of} {what}, unlike the file before it; {remedy}"))
+        };
+        let (width, got) = (self.columns.len(), other.columns.len());
+        if width != got {
+            return Err(different(format!("has {got} columns and not {width}")));
+        }
+        let mut first = true;
+        for column in &mut self.columns {
+            let same = |known: &Column| known.name == column.name;
+            let at = if column.name.is_some() { other.columns.iter().position(same) } else { Some(0) };
+            let at =
+                at.ok_or_else(|| different(format!("has no column `{}`", column.name.as_deref().unwrap_or_default())))?;
+            let Column { name, mut cells } = other.columns.remove(at);
+            // Each file may number its rows from the beginning.
+            if let (Cells::Numbers(before), Cells::Numbers(values)) = (&column.cells, &mut cells)
+                && let (Some(&last), Some(&begin)) = (before.last(), values.first())
+                && [before, &*values].iter().all(|values| is_row_number(values, name.as_deref(), first))
+            {
+                values.iter_mut().for_each(|value| *value += last + 1.0 - begin);
+            }
+            column.cells.append(cells);
+            first = false;
+        }
+        self.lines.clear();
+        Ok(())
+    }
+
     /// The names of the columns, if they have any.
     pub fn names(&self) -> Option<Vec<String>> {
         self.columns.iter().map(|column| column.name.clone()).collect()
@@ -83,6 +120,42 @@ impl Cells {
         match self {
             Self::Words { codes, numbers, first_word, .. } => (10 * numbers >= 9 * codes.len()).then_some(first_word),
             Self::Numbers(_) => None,
+        }
+    }
+
+    /// Appends the cells of another part of the column.
+    fn append(&mut self, other: Self) {
+        match (&mut *self, other) {
+            (Self::Numbers(values), Self::Numbers(others)) => values.extend(others),
+            (_, other) => {
+                let mut words = Words::default();
+                let before = std::mem::replace(self, Self::Numbers(Vec::new()));
+                for cells in [before, other] {
+                    (0..cells.len()).for_each(|row| words.push(cells.text(row).as_deref()));
+                }
+                *self = words.cells();
+            }
+        }
+    }
+
+    /// A cell as text; none if it is missing.
+    pub(super) fn text(&self, row: usize) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Numbers(values) => (!values[row].is_nan()).then(|| values[row].to_string().into()),
+            Self::Words { words, codes, .. } => codes[row].map(|code| words[code as usize].as_str().into()),
+        }
+    }
+
+    /// The cells at these rows, a missing one for none.
+    #[cfg(feature = "tables")]
+    pub(super) fn select(&self, rows: impl Iterator<Item = Option<usize>>) -> Self {
+        match self {
+            Self::Numbers(values) => Self::Numbers(rows.map(|row| row.map_or(f64::NAN, |row| values[row])).collect()),
+            Self::Words { words, codes, .. } => {
+                let mut selected = Words::default();
+                rows.for_each(|row| selected.push(row.and_then(|row| codes[row]).map(|code| &*words[code as usize])));
+                selected.cells()
+            }
         }
     }
 

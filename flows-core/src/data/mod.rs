@@ -1,28 +1,39 @@
 //! Data: 2-D densities, tables of numbers, images, splits and minibatches.
 
+mod archive;
 mod colours;
 mod dataset;
 mod density;
 mod energy;
 mod examples;
+mod format;
 mod frame;
+mod hash;
 #[cfg(feature = "images")]
 pub mod images;
 mod npy;
+mod odd;
+mod parts;
 mod schema;
 mod shuffle;
 mod source;
 mod table;
+#[cfg(feature = "tables")]
+mod tables;
 mod text;
 mod toy;
+mod words;
 
 pub use colours::{dequantize, quantize, whole_colours};
 pub use dataset::{Dataset, Proportions};
 pub use energy::Energy;
 pub use examples::Examples;
 pub use frame::{Cells, Column, Frame};
+pub use parts::Frames;
+#[cfg(feature = "hub")]
+pub(crate) use parts::names;
 pub use schema::{ColumnKind, ColumnSchema, Schema};
 pub use shuffle::Shuffle;
 pub use source::Source;
-pub use table::{Table, read_frame, read_table, write_table};
+pub use table::{Table, read_frame, read_frames, read_table, write_table};
 pub use toy::Toy;

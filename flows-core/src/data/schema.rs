@@ -1,5 +1,7 @@
 //! What the columns of a table hold.
 
+use super::odd;
+use super::parts::Frames;
 use super::{Cells, Column, Frame, Table};
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
@@ -35,6 +37,9 @@ pub struct ColumnSchema {
     /// The most frequent number and its share of the rows, if it is in a twentieth of them or more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frequent: Option<[f64; 2]>,
+    /// A number that repeats far from all others, as those do that stand for missing cells, and in how many cells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fill: Option<[f64; 2]>,
     /// Whether a model uses the column.
     pub used: bool,
 }
@@ -90,7 +95,7 @@ impl ColumnKind {
 impl ColumnSchema {
     fn new(name: Option<String>, kind: ColumnKind, missing: usize, distinct: usize, range: Option<[f64; 2]>) -> Self {
         let distinct = distinct.min(Schema::MOST_DISTINCT);
-        let column = Self { name, kind, missing, distinct, range, frequent: None, used: true };
+        let column = Self { name, kind, missing, distinct, range, frequent: None, fill: None, used: true };
         Self { used: column.useless().is_none(), ..column }
     }
 
@@ -115,6 +120,12 @@ impl ColumnSchema {
     pub fn doubt(&self, index: usize, rows: usize) -> Option<String> {
         let label = self.label(index);
         let name = self.name.clone().filter(|name| !name.is_empty()).unwrap_or_else(|| index.to_string());
+        if let Some([value, count]) = self.fill.filter(|_| self.used) {
+            let value = odd::short(value);
+            return Some(format!(
+                "{label} is {value} in {count} rows and else far from it: if it stands for missing cells, leave these empty"
+            ));
+        }
         let few = self.distinct < 20 && rows >= 10 * self.distinct;
         let what = match self.frequent {
             _ if !self.used || self.range.is_none() => return None,
@@ -169,20 +180,28 @@ impl Schema {
         })
     }
 
-    /// What the owner of a table has to know of it: how it was read, and what is doubtful in a density of it.
-    pub fn notes(&self, frame: &Frame) -> Vec<String> {
-        frame.notes.iter().cloned().chain(self.doubts(frame.rows(), &[])).collect()
+    /// What the owner of tables has to know of them: how they were read, what is odd in them, and what is doubtful in a
+    /// density of them.
+    ///
+    /// # Errors
+    /// When the tensor library fails.
+    pub fn notes(&self, frames: &Frames) -> Result<Vec<String>> {
+        let read = frames.named().flat_map(|(_, frame)| frame.notes.iter().cloned());
+        let rows = frames.named().map(|(_, frame)| frame.rows()).sum();
+        Ok(read.chain(odd::notes(self, frames)?).chain(self.doubts(rows, &[])).collect())
     }
 
-    /// How tables were read, and which of their columns and rows are left out without having been named for it.
-    pub(super) fn left_out(&self, frames: &[Frame]) -> Vec<String> {
+    /// How tables were read, and which of their columns and rows are left out, but for the `dropped` columns.
+    pub(super) fn left_out(&self, frames: &Frames, dropped: &[String]) -> Vec<String> {
+        let frames: Vec<&Frame> = frames.named().map(|(_, frame)| frame).collect();
         let mut notes: Vec<String> = frames.iter().flat_map(|frame| frame.notes.iter().cloned()).collect();
-        let columns = self.columns.iter().enumerate().filter(|(_, column)| !column.used);
+        let named: Vec<usize> = dropped.iter().filter_map(|column| self.position(column).ok()).collect();
+        let columns = self.columns.iter().enumerate().filter(|(i, column)| !column.used && !named.contains(i));
         let useless = |(i, column): (usize, &ColumnSchema)| {
             Some(format!("{} {}: it is left out", column.label(i), column.useless()?))
         };
         notes.extend(columns.filter_map(useless));
-        let rows: usize = frames.iter().map(Frame::rows).sum();
+        let rows: usize = frames.iter().map(|frame| frame.rows()).sum();
         let incomplete: usize = frames.iter().map(|frame| self.incomplete(frame)).sum();
         if incomplete > 0 {
             let share = 100.0 * incomplete as f64 / rows as f64;
@@ -253,7 +272,7 @@ impl Schema {
     }
 
     /// The column of a frame that this schema's column `i` describes.
-    fn find<'a>(&self, frame: &'a Frame, i: usize) -> Result<&'a Column> {
+    pub(super) fn find<'a>(&self, frame: &'a Frame, i: usize) -> Result<&'a Column> {
         let schema = &self.columns[i];
         let named = frame.columns.iter().all(|column| column.name.is_some()) && schema.name.is_some();
         let found = match named {
@@ -322,7 +341,8 @@ fn describe(column: &Column, first: bool) -> ColumnSchema {
             let most = runs.max_by_key(|run| run.len()).unwrap_or_default();
             let share = most.len() as f64 / values.len().max(1) as f64;
             let frequent = most.first().filter(|_| share >= 0.05).map(|value| [*value, share]);
-            ColumnSchema { frequent, ..ColumnSchema::new(name, kind, missing, distinct, range) }
+            let fill = odd::fill_value(&sorted);
+            ColumnSchema { frequent, fill, ..ColumnSchema::new(name, kind, missing, distinct, range) }
         }
         Cells::Words { words, codes, .. } => {
             let mut counts = vec![0usize; words.len()];
@@ -347,7 +367,7 @@ fn describe(column: &Column, first: bool) -> ColumnSchema {
 }
 
 /// Whether a column counts the rows, and is named so or is the first and has no name.
-fn is_row_number(values: &[f64], name: Option<&str>, first: bool) -> bool {
+pub(super) fn is_row_number(values: &[f64], name: Option<&str>, first: bool) -> bool {
     let named = match name {
         Some(name) => ROW_NUMBER_NAMES.contains(&name.to_lowercase().as_str()),
         None => first && matches!(values.first(), Some(0.0 | 1.0)),
@@ -418,7 +438,7 @@ mod tests {
         let (x, y) = (numbers(|i| (i as f64).sin()), numbers(|i| if i == 3 { f64::NAN } else { (i as f64).cos() }));
         let data = frame(&[("", numbers(|i| i as f64)), ("x", x.clone()), ("c", numbers(|_| 2.0)), ("y", y.clone())]);
         let schema = Schema::of(&data);
-        let remarks = schema.left_out(std::slice::from_ref(&data));
+        let remarks = schema.left_out(&data.clone().into(), &[]);
         assert!(remarks.len() == 3 && remarks[2].starts_with("1 of 30 rows (3.3%)"), "{remarks:?}");
         let (table, lost) = schema.numbers(&data)?;
         assert_eq!((table.data.dims(), lost), (&[29, 2][..], 1));

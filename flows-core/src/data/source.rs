@@ -1,6 +1,9 @@
 //! Sources of data, as named on the command line.
 
-use super::{Dataset, Frame, Proportions, Schema, Table, Toy, read_frame, read_table};
+use super::format::Format;
+use super::parts::{Plan, joined, shards};
+use super::table::{numbers, read_test};
+use super::{Dataset, Frame, Frames, Proportions, Schema, Table, Toy, read_frame, read_frames};
 use crate::hub::{self, Address};
 use crate::{Error, Result, Rng};
 use serde::{Deserialize, Serialize};
@@ -13,9 +16,9 @@ use std::{fmt, str::FromStr};
 pub enum Source {
     /// A 2-D density by its name.
     Toy(Toy),
-    /// A `.npy` or `.csv` file.
+    /// A file, see [`read_frame`].
     Table(PathBuf),
-    /// A folder with `train.npy`, `validation.npy` and `test.npy`.
+    /// A folder, see [`read_frames`].
     Directory(PathBuf),
     /// `hf://owner/repo/path[@revision]`, of a table or of such a folder.
     Hub(Address),
@@ -30,55 +33,62 @@ impl Source {
         }
     }
 
-    /// Reads the data: `counts` samples of a density, or a table split in `proportions`.
+    /// Reads the data: `counts` samples of a density, or tables of finite numbers, which are split in `proportions` where
+    /// they are not already.
     ///
     /// # Errors
     /// When it cannot be fetched or read, or has too few rows.
     pub fn load(&self, counts: [usize; 3], proportions: Proportions, rng: &mut Rng) -> Result<Dataset> {
         match self {
             Self::Toy(toy) => Dataset::from_toy(*toy, counts, rng),
-            Self::Table(path) => Dataset::from_table(&read_table(path)?, proportions, rng),
-            Self::Directory(path) => Dataset::from_directory(path),
-            Self::Hub(address) if is_table(Path::new(address.path())) => {
-                Dataset::from_table(&read_table(address.fetch()?)?, proportions, rng)
-            }
-            Self::Hub(address) => {
-                let read = |name| read_table(address.join(name)?.fetch()?);
-                Dataset::from_parts([read("train.npy")?, read("validation.npy")?, read("test.npy")?])
+            _ => {
+                let frames = self.frames()?.unwrap_or_default();
+                Dataset::from_numbers(&frames, proportions, rng).map_err(self.named())
             }
         }
     }
 
-    /// The tables as they are in the files: one, or those to train on, to validate and to test; none for a density.
+    /// The tables as they are in the files; none for a density.
     ///
     /// # Errors
     /// When they cannot be fetched or read.
-    pub fn frames(&self) -> Result<Option<Vec<Frame>>> {
-        const PARTS: [&str; 3] = ["train.npy", "validation.npy", "test.npy"];
+    pub fn frames(&self) -> Result<Option<Frames>> {
         Ok(Some(match self {
             Self::Toy(_) => return Ok(None),
-            Self::Table(path) => vec![read_frame(path)?],
-            Self::Directory(path) => {
-                PARTS.map(|name| read_frame(path.join(name))).into_iter().collect::<Result<_>>()?
-            }
-            Self::Hub(address) if is_table(Path::new(address.path())) => vec![read_frame(address.fetch()?)?],
-            Self::Hub(address) => {
-                PARTS.map(|name| read_frame(address.join(name)?.fetch()?)).into_iter().collect::<Result<_>>()?
-            }
+            Self::Table(path) | Self::Directory(path) => read_frames(path)?,
+            Self::Hub(address) => match of_hub(address)? {
+                Fetched::File(path) => read_frames(path)?,
+                Fetched::Shards(paths) => joined(&paths, &mut |path| read_frame(path))?.into(),
+                Fetched::Folder(plan) => {
+                    plan.read(&self.to_string(), |name| read_frame(address.join(name)?.fetch()?))?
+                }
+            },
         }))
     }
 
-    /// The test rows: `count` samples of a density, all rows of a table, or `test.npy` of a folder.
+    /// The rows to test with: all rows of a table that is not split; none for a density.
+    fn test(&self) -> Result<Option<Frame>> {
+        Ok(Some(match self {
+            Self::Table(path) | Self::Directory(path) => read_test(path)?,
+            Self::Hub(address) => match of_hub(address)? {
+                Fetched::File(path) => read_test(&path)?,
+                Fetched::Folder(plan) => {
+                    plan.read_test(&self.to_string(), |name| read_frame(address.join(name)?.fetch()?))?
+                }
+                Fetched::Shards(paths) => joined(&paths, &mut |path| read_frame(path))?,
+            },
+            Self::Toy(_) => return Ok(None),
+        }))
+    }
+
+    /// The test rows: `count` samples of a density, all rows of a table, or the test part of tables that are split.
     ///
     /// # Errors
-    /// When they cannot be fetched or read.
+    /// When they cannot be fetched or read, or a cell is not a finite number.
     pub fn rows(&self, count: usize, rng: &mut Rng) -> Result<Table> {
-        match self {
-            Self::Toy(toy) => Ok(Table { columns: None, data: toy.sample(count, rng)? }),
-            Self::Table(path) => read_table(path),
-            Self::Directory(path) => read_table(path.join("test.npy")),
-            Self::Hub(address) if is_table(Path::new(address.path())) => read_table(address.fetch()?),
-            Self::Hub(address) => read_table(address.join("test.npy")?.fetch()?),
+        match (self, self.test()?) {
+            (Self::Toy(toy), _) => Ok(Table { columns: None, data: toy.sample(count, rng)? }),
+            (_, frame) => numbers(&frame.unwrap_or_default()).map_err(self.named()),
         }
     }
 
@@ -87,7 +97,7 @@ impl Source {
     /// # Errors
     /// As [`Self::frames`] and [`Schema::numbers`], or when a row has a missing cell.
     pub fn rows_of(&self, schema: &Schema) -> Result<Option<Table>> {
-        let Some(frame) = self.frames()?.and_then(|mut frames| frames.pop()) else { return Ok(None) };
+        let Some(frame) = self.test()? else { return Ok(None) };
         match schema.numbers(&frame)? {
             (table, 0) => Ok(Some(table)),
             (_, count) => Err(Error::Data(format!("rows with a missing cell: {count}; remove them or fill them in"))),
@@ -108,9 +118,25 @@ impl Source {
     }
 }
 
-fn is_table(path: &Path) -> bool {
-    let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase());
-    matches!(extension.as_deref(), Some("npy" | "csv" | "tsv" | "txt" | "dat" | "gz"))
+/// What an address on the Hub stands for.
+enum Fetched {
+    File(PathBuf),
+    /// All shards of one table.
+    Shards(Vec<String>),
+    /// A folder, of which nothing is fetched yet.
+    Folder(Plan),
+}
+
+fn of_hub(address: &Address) -> Result<Fetched> {
+    if Format::of(address.path().as_ref()).is_err() {
+        return Plan::of(address.names()?, &address.to_string()).map(Fetched::Folder);
+    }
+    let shards = shards(address.path());
+    if shards.len() == 1 {
+        return address.fetch().map(Fetched::File);
+    }
+    let fetch = |path: &String| Ok(address.with_path(path)?.fetch()?.to_string_lossy().into_owned());
+    shards.iter().map(fetch).collect::<Result<_>>().map(Fetched::Shards)
 }
 
 impl fmt::Display for Source {
@@ -135,13 +161,15 @@ impl FromStr for Source {
             Ok(Self::Hub(text.parse()?))
         } else if path.is_dir() {
             Ok(Self::Directory(path.into()))
-        } else if is_table(path) {
+        } else if Format::of(path).is_ok() {
             Ok(Self::Table(path.into()))
+        } else if path.exists() {
+            Err(Format::of(path).err().unwrap_or_else(|| Error::file(path, "is no table")))
         } else {
             let names: Vec<_> = Toy::ALL.iter().map(|toy| toy.name()).collect();
             Err(Error::Config(format!(
-                "`{text}` names no data; give a .npy or .csv file, a folder with train.npy, validation.npy and \
-                 test.npy, hf://owner/repo/path, or one of {}",
+                "`{text}` names no data; give a table (.csv, .npy, .parquet and others), a folder of tables, \
+                 hf://owner/repo/path, or one of {}",
                 names.join(", ")
             )))
         }

@@ -1,11 +1,10 @@
 //! Tables of numbers: one row per example, one column per variable.
 
-use super::frame::{Cells, Column, Frame};
-use super::{npy, text};
-use crate::{Error, Result};
+use super::format::Format;
+use super::parts::{Frames, Plan};
+use super::{Cells, Frame, archive, format, npy, parts, text};
+use crate::{Error, Result, Rng};
 use candle_core::{DType, Device, Tensor};
-use std::fs::File;
-use std::io::{ErrorKind, Read};
 use std::path::Path;
 
 /// A table of finite numbers.
@@ -17,7 +16,7 @@ pub struct Table {
     pub data: Tensor,
 }
 
-/// Reads a table of numbers from a `.npy` file or a text file.
+/// Reads a table of numbers.
 ///
 /// The formats are those of [`read_frame`], but every cell has to be a finite number.
 ///
@@ -26,101 +25,96 @@ pub struct Table {
 /// and the column, both counted from 1.
 pub fn read_table(path: impl AsRef<Path>) -> Result<Table> {
     let path = path.as_ref();
-    match Input::open(path)? {
-        Input::Npy(file, length) => Ok(Table { columns: None, data: npy::read(path, file, length)? }),
-        Input::Text(bytes) => numbers(path, &text::read(path, bytes)?),
-    }
+    let (frame, single) = match Format::of(path)? {
+        Format::Zip | Format::Npz => (read_frame(path)?, false),
+        format => format::table(path, format)?,
+    };
+    let table = numbers(&frame).map_err(|error| match error {
+        Error::Data(message) => Error::Data(format!("{}: {message}", path.display())),
+        error => error,
+    })?;
+    Ok(if single { Table { data: table.data.to_dtype(DType::F32)?, ..table } } else { table })
 }
 
-/// Reads a table of numbers and words from a `.npy` file or a text file.
+/// Reads a table of numbers and words.
 ///
-/// `.npy` (format versions 1 to 3): one dimension (a single column) or two; floats of 4 or 8 bytes,
-/// integers and booleans; either byte order; C or Fortran layout.
+/// Text (`.csv`, `.tsv`, `.txt`, `.dat`, `.data`, also compressed by gzip or Zstandard): UTF-8, UTF-16 or Latin-1; cells
+/// separated by commas, semicolons, tabs, bars or blanks, in quotes or not; decimal points or commas, marks of thousands,
+/// Fortran's exponents; lines that begin with `#` are comments. The first row is a header if it has a word above
+/// numbers, is all words, or counts the columns as pandas does, or if the last comment before it has as many words.
+/// Empty cells, `NA`, `NaN`, `null` and their like are missing, and in columns of numbers `?` as well. What was assumed
+/// is among the frame's notes.
 ///
-/// Text (`.csv`, `.tsv`, `.txt`, `.dat`, also compressed by gzip): UTF-8, UTF-16 or Latin-1; cells separated by commas,
-/// semicolons, tabs, bars or blanks, in quotes or not; decimal points or commas, marks of thousands, Fortran's
-/// exponents; lines that begin with `#` are comments. The first row is a header if it has a word above numbers, is
-/// all words, or counts the columns as pandas does, or if the last comment before it has as many words. Empty cells, `NA`, `NaN`, `null`
-/// and their like are missing, and in columns of numbers `?` as well. What was assumed is among the frame's notes.
+/// `.npy` (format versions 1 to 3): one dimension (a single column) or two, or records; floats, integers, booleans,
+/// strings and dates; either byte order; C or Fortran layout. `.npz`: one such matrix, or columns.
+///
+/// `.parquet`: numbers, booleans, decimals, strings, dates and times, also within structures and in lists of one length.
+///
+/// `.zip`: one table, as text or as an array.
+///
+/// NaN and nulls are missing cells. Dates and times are words such as `2024-02-29T12:30:00`.
 ///
 /// # Errors
-/// [`Error::File`] when the file is missing, empty, truncated, malformed or of another kind;
-/// [`Error::Data`] when a row differs in length from the first.
+/// [`Error::File`] when the file is missing, empty, truncated, malformed or of another kind, or the crate was built
+/// without its feature `tables` that the format needs; [`Error::Data`] when a row differs in length from the first.
 pub fn read_frame(path: impl AsRef<Path>) -> Result<Frame> {
     let path = path.as_ref();
-    match Input::open(path)? {
-        Input::Npy(file, length) => frame_of(&npy::read(path, file, length)?),
-        Input::Text(bytes) => text::read(path, bytes),
+    let frames = read_frames(path)?;
+    if frames.validation.is_some() || frames.test.is_some() {
+        return Err(Error::file(path, "holds several parts, such as train and test; save one of them alone"));
+    }
+    Ok(frames.train)
+}
+
+/// Reads the tables of a file or of a folder.
+///
+/// An archive or a folder may have parts: `train`, `validation` (or `val`, `valid`, `dev`) and `test`, in any format of
+/// [`read_frame`], each a file, several with numbers behind the name, or a folder of files. Without such parts, its
+/// files are one table, in the order of their names. A file named like `train-00000-of-00003.parquet` stands for all
+/// three. Files that are not read are named in the notes.
+///
+/// # Errors
+/// As [`read_frame`], and when there are no tables, or those of one part differ in their columns.
+pub fn read_frames(path: impl AsRef<Path>) -> Result<Frames> {
+    let path = path.as_ref();
+    if path.is_dir() {
+        let source = path.display().to_string();
+        return Plan::of(parts::names(path)?, &source)?.read(&source, |name| one(&path.join(name)));
+    }
+    match Format::of(path)? {
+        Format::Zip => archive::zip(path),
+        Format::Npz => archive::npz(path),
+        _ => shards(path).map(Frames::from),
     }
 }
 
-/// An opened file: an array with its length in bytes, or the bytes of a text.
-enum Input {
-    Npy(File, u64),
-    Text(Vec<u8>),
-}
-
-impl Input {
-    fn open(path: &Path) -> Result<Self> {
-        let kind = Kind::of(path)?;
-        let cannot = |e: std::io::Error| match e.kind() {
-            ErrorKind::NotFound => Error::file(path, "there is no such file; check the path"),
-            _ => Error::file(path, format_args!("cannot be read ({e}); check that you may read it")),
-        };
-        let mut file = File::open(path).map_err(cannot)?;
-        let metadata = file.metadata().map_err(cannot)?;
-        if metadata.is_dir() {
-            return Err(Error::file(path, "is a folder; name a file in it"));
-        }
-        if let Kind::Npy = kind {
-            return Ok(Self::Npy(file, metadata.len()));
-        }
-        let mut bytes = Vec::with_capacity(metadata.len() as usize);
-        file.read_to_end(&mut bytes).map_err(cannot)?;
-        decompress(path, bytes).map(Self::Text)
+/// Reads the rows to test with: all rows of a table that is not split.
+pub(super) fn read_test(path: &Path) -> Result<Frame> {
+    if path.is_dir() {
+        let source = path.display().to_string();
+        return Plan::of(parts::names(path)?, &source)?.read_test(&source, |name| one(&path.join(name)));
     }
+    let test = read_frames(path)?.into_test();
+    test.ok_or_else(|| Error::file(path, "has no part to test with; save one as `test`"))
 }
 
-/// The bytes of a file, unpacked if they are compressed.
-fn decompress(path: &Path, bytes: Vec<u8>) -> Result<Vec<u8>> {
-    let packed = match bytes[..] {
-        #[cfg(feature = "images")]
-        [0x1f, 0x8b, ..] => {
-            let mut text = Vec::new();
-            let read = flate2::read::MultiGzDecoder::new(&bytes[..]).read_to_end(&mut text);
-            read.map_err(|e| Error::file(path, format_args!("is damaged ({e}); fetch or compress it again")))?;
-            return Ok(text);
-        }
-        #[cfg(not(feature = "images"))]
-        [0x1f, 0x8b, ..] => "gzip",
-        [b'B', b'Z', b'h', ..] => "bzip2",
-        [0xfd, b'7', b'z', b'X', b'Z', ..] => "xz",
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => "Zstandard",
-        [b'P', b'K', 3, 4, ..] => "zip",
-        [b'P', b'A', b'R', b'1', ..] => {
-            return Err(Error::file(
-                path,
-                "is a Parquet file, not text; write it as CSV: pandas.read_parquet(path).to_csv",
-            ));
-        }
-        _ => return Ok(bytes),
-    };
-    Err(Error::file(path, format_args!("is compressed by {packed}; unpack it first")))
+/// The table of a file that has only one.
+fn one(path: &Path) -> Result<Frame> {
+    format::table(path, Format::of(path)?).map(|(frame, _)| frame)
 }
 
-/// The columns of an array, without names.
-fn frame_of(data: &Tensor) -> Result<Frame> {
-    let columns = data.to_dtype(DType::F64)?.t()?.to_vec2::<f64>()?;
-    let column = |values| Column { name: None, cells: Cells::Numbers(values) };
-    Ok(Frame { columns: columns.into_iter().map(column).collect(), ..Frame::default() })
+/// The table of a file, or of all shards that its name stands for.
+fn shards(path: &Path) -> Result<Frame> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    parts::joined(&parts::shards(&name), &mut |name| one(&path.with_file_name(name)))
 }
 
 /// The table of a frame all of whose cells are finite numbers.
-fn numbers(path: &Path, frame: &Frame) -> Result<Table> {
+pub(super) fn numbers(frame: &Frame) -> Result<Table> {
     let (rows, width) = (frame.rows(), frame.columns.len());
     let mut values = vec![0.0; rows * width];
     for (j, column) in frame.columns.iter().enumerate() {
-        let place = |row: usize| format!("{}: row {}, {}", path.display(), frame.row_name(row), frame.column_name(j));
+        let place = |row: usize| format!("row {}, {}", frame.row_name(row), frame.column_name(j));
         match &column.cells {
             Cells::Numbers(cells) => {
                 for (row, &value) in cells.iter().enumerate() {
@@ -131,7 +125,8 @@ fn numbers(path: &Path, frame: &Frame) -> Result<Table> {
                         )));
                     }
                     if value.is_infinite() {
-                        return Err(not_finite(&place(row), value));
+                        let place = place(row);
+                        return Err(Error::Data(format!("{place} is {value}; remove such rows or fill them in")));
                     }
                     values[row * width + j] = value;
                 }
@@ -150,6 +145,25 @@ fn numbers(path: &Path, frame: &Frame) -> Result<Table> {
 }
 
 impl Table {
+    /// The table without a share of its rows, drawn at random, and these, of which there is at least one; `part` is what
+    /// the note on it calls them.
+    pub(super) fn hold_out(&self, share: f64, part: &str, rng: &mut Rng) -> Result<(Self, Self, String)> {
+        let rows = self.data.dim(0)?;
+        if rows < 2 || !(share > 0.0 && share < 1.0) {
+            return Err(Error::Data(format!(
+                "there is no {part} part, and it cannot be held out from {rows} rows: give one"
+            )));
+        }
+        let count = ((rows as f64 * share).round() as usize).clamp(1, rows - 1);
+        let order = Tensor::from_vec(rng.permutation(rows), rows, self.data.device())?;
+        let part_of = |start, length| -> Result<Self> {
+            let data = self.data.index_select(&order.narrow(0, start, length)?, 0)?;
+            Ok(Self { columns: self.columns.clone(), data })
+        };
+        let note = format!("there is no {part} part: {count} of the {rows} training rows are held out for it");
+        Ok((part_of(count, rows - count)?, part_of(0, count)?, note))
+    }
+
     /// The table as the text of the `.csv` file that [`write_table`] writes.
     ///
     /// # Errors
@@ -184,44 +198,16 @@ impl Table {
 /// [`Error::File`] for any other extension; [`Error::Io`] when the file cannot be written.
 pub fn write_table(path: impl AsRef<Path>, table: &Table) -> Result<()> {
     let path = path.as_ref();
-    let kind = match path.extension().map(|extension| extension.to_string_lossy().to_lowercase()).as_deref() {
-        Some("npy") => Kind::Npy,
-        Some("csv" | "tsv") => Kind::Text,
+    let array = match path.extension().map(|extension| extension.to_string_lossy().to_lowercase()).as_deref() {
+        Some("npy") => true,
+        Some("csv" | "tsv") => false,
         _ => return Err(Error::file(path, "is neither .npy nor .csv; choose one of them to write")),
     };
     let data = table.writable()?;
-    crate::files::write_atomically(path, |file| match kind {
-        Kind::Npy => npy::write(path, file, &data),
-        Kind::Text => text::write(path, file, table.columns.as_deref(), &data),
+    crate::files::write_atomically(path, |file| match array {
+        true => npy::write(path, file, &data),
+        false => text::write(path, file, table.columns.as_deref(), &data),
     })
-}
-
-/// The formats, by file extension.
-#[derive(Clone, Copy)]
-enum Kind {
-    Npy,
-    Text,
-}
-
-impl Kind {
-    fn of(path: &Path) -> Result<Self> {
-        let name = path.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
-        match name.strip_suffix(".gz").unwrap_or(&name).rsplit_once('.').map(|(_, extension)| extension) {
-            Some("npy") => Ok(Self::Npy),
-            Some("csv" | "tsv" | "txt" | "dat") => Ok(Self::Text),
-            _ => Err(Error::file(path, "is neither .npy nor .csv (.tsv, .txt, .dat); save the table as one of them")),
-        }
-    }
-}
-
-/// The position of a number in an array, for messages.
-pub(super) fn place(path: &Path, row: u64, column: usize) -> String {
-    format!("{}: row {row}, column {column}", path.display())
-}
-
-/// The error of a number that is NaN or infinite.
-pub(super) fn not_finite(place: &str, value: f64) -> Error {
-    Error::Data(format!("{place} is {value}; remove such rows or fill them in"))
 }
 
 #[cfg(test)]

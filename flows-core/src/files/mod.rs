@@ -5,6 +5,7 @@ mod finite;
 mod model;
 mod tensors;
 mod torch;
+mod zip;
 
 pub use atomic::{remove_stale_temporaries, write_atomically};
 pub(crate) use finite::is_finite;
@@ -14,6 +15,9 @@ pub(crate) use model::{metadata, save_model_at};
 pub(crate) use tensors::read_metadata;
 pub(crate) use tensors::{read_tensors, write_tensors};
 pub use torch::read_torch;
+pub(crate) use zip::Archive;
+#[cfg(test)]
+pub(crate) use zip::zip_of;
 
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};

@@ -1,37 +1,92 @@
 //! The client that fetches files from the Hub.
 
 use super::Address;
+use crate::data::names;
 use crate::{Error, Result};
 use hf_hub::api::sync::{ApiBuilder, ApiError, ApiRepo};
-use hf_hub::{Repo, RepoType};
+use hf_hub::{Cache, Repo, RepoType};
 use std::env;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 /// Fetches a file into the Hugging Face cache that the environment names, and returns its path.
 pub(super) fn fetch(address: &Address) -> Result<PathBuf> {
-    let set = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
-    let home = set("HF_HOME").map(PathBuf::from).or_else(|| Some(env::home_dir()?.join(".cache/huggingface")));
-    let no_home = || Error::Config("there is no home folder for the cache; set HF_HOME to a folder".into());
-    let home = home.ok_or_else(no_home)?;
-    let endpoint = set("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".into());
-    let token = set("HF_TOKEN").or_else(|| std::fs::read_to_string(home.join("token")).ok());
-    let token = token.map(|t| t.trim().to_string()).filter(|t| !t.is_empty());
-    fetch_from(address, endpoint.trim_end_matches('/'), &home.join("hub"), token)
+    let Place { endpoint, cache, token } = Place::of_environment()?;
+    fetch_from(address, &endpoint, &cache, token)
+}
+
+/// The names of all files under an address.
+pub(super) fn names_of(address: &Address) -> Result<Vec<String>> {
+    let Place { endpoint, cache, token } = Place::of_environment()?;
+    names_from(address, &endpoint, &cache, token)
+}
+
+/// Where files come from and go to.
+struct Place {
+    endpoint: String,
+    cache: PathBuf,
+    token: Option<String>,
+}
+
+impl Place {
+    fn of_environment() -> Result<Self> {
+        let set = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
+        let home = set("HF_HOME").map(PathBuf::from).or_else(|| Some(env::home_dir()?.join(".cache/huggingface")));
+        let no_home = || Error::Config("there is no home folder for the cache; set HF_HOME to a folder".into());
+        let home = home.ok_or_else(no_home)?;
+        let endpoint = set("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".into());
+        let token = set("HF_TOKEN").or_else(|| std::fs::read_to_string(home.join("token")).ok());
+        let token = token.map(|t| t.trim().to_string()).filter(|t| !t.is_empty());
+        Ok(Self { endpoint: endpoint.trim_end_matches('/').into(), cache: home.join("hub"), token })
+    }
 }
 
 /// The path of the file in `cache`, fetched from `endpoint` unless it is already there.
 pub(super) fn fetch_from(address: &Address, endpoint: &str, cache: &Path, token: Option<String>) -> Result<PathBuf> {
+    asked(address, endpoint, cache, token, |repo| repo.get(&address.path))
+}
+
+/// The names of all files under an address, relative to it.
+pub(super) fn names_from(
+    address: &Address,
+    endpoint: &str,
+    cache: &Path,
+    token: Option<String>,
+) -> Result<Vec<String>> {
+    let info = match asked(address, endpoint, cache, token, |repo| repo.info()) {
+        Ok(info) => info,
+        // What is in the cache needs no network.
+        Err(error) => {
+            let cached = Cache::new(cache.into()).repo(repository(address)).get(&address.path);
+            return cached.filter(|path| path.is_dir()).map_or(Err(error), |path| names(&path));
+        }
+    };
+    let folder = format!("{}/", address.path);
+    Ok(info.siblings.iter().filter_map(|file| file.rfilename.strip_prefix(&folder)).map(String::from).collect())
+}
+
+fn repository(address: &Address) -> Repo {
     let kind = if address.dataset { RepoType::Dataset } else { RepoType::Model };
     let revision = address.revision.clone().unwrap_or_else(|| "main".into());
+    Repo::with_revision(address.repo.clone(), kind, revision)
+}
+
+/// What a request to the repository of an address gives.
+fn asked<T>(
+    address: &Address,
+    endpoint: &str,
+    cache: &Path,
+    token: Option<String>,
+    request: impl FnOnce(&ApiRepo) -> std::result::Result<T, ApiError>,
+) -> Result<T> {
     let message = |why: String| format!("{address} cannot be fetched from {endpoint}: {why}");
-    let builder = ApiBuilder::from_cache(hf_hub::Cache::new(cache.into())).with_endpoint(endpoint.into());
+    let builder = ApiBuilder::from_cache(Cache::new(cache.into())).with_endpoint(endpoint.into());
     let api = builder.with_token(token).build().map_err(|e| Error::Config(message(e.to_string())))?;
-    let repo = api.repo(Repo::with_revision(address.repo.clone(), kind, revision));
+    let repo = api.repo(repository(address));
     // The client panics on some invalid responses.
-    let fetched = catch_unwind(AssertUnwindSafe(|| repo.get(&address.path)));
+    let answer = catch_unwind(AssertUnwindSafe(|| request(&repo)));
     let nonsense = |_| Error::Io(message("its response is invalid; check HF_ENDPOINT and any proxy".into()));
-    fetched.map_err(nonsense)?.map_err(|e| {
+    answer.map_err(nonsense)?.map_err(|e| {
         let kind = if matches!(status(&e), Some(401 | 403 | 404)) { Error::Data } else { Error::Io };
         kind(message(remedy(&e, &repo, address)))
     })

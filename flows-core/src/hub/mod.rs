@@ -16,6 +16,10 @@ mod client {
         let remedy = "build it with the feature `hub`, or get the file by other means and give its path";
         Err(Error::Config(format!("{address} cannot be fetched: this build has no Hub client; {remedy}")))
     }
+
+    pub(super) fn names_of(address: &super::Address) -> Result<Vec<String>> {
+        fetch(address).map(|_| Vec::new())
+    }
 }
 
 /// The prefix of the address of a file on the Hub.
@@ -57,13 +61,28 @@ impl Address {
         client::fetch(self)
     }
 
+    /// The names of all files in the folder at this address and in its folders, relative to it.
+    ///
+    /// # Errors
+    /// As [`Self::fetch`].
+    pub fn names(&self) -> Result<Vec<String>> {
+        client::names_of(self)
+    }
+
+    /// The address of another file of the same repository.
+    ///
+    /// # Errors
+    /// When `path` is not the path of a file.
+    pub fn with_path(&self, path: &str) -> Result<Self> {
+        Self { path: path.to_string(), ..self.clone() }.to_string().parse()
+    }
+
     /// The address of the file `name` in the folder at this address.
     ///
     /// # Errors
     /// When `name` is not the name of a file.
     pub fn join(&self, name: &str) -> Result<Self> {
-        let joined = Self { path: format!("{}/{name}", self.path), ..self.clone() };
-        joined.to_string().parse()
+        self.with_path(&format!("{}/{name}", self.path))
     }
 }
 

@@ -1,12 +1,6 @@
 //! Panels in a grid, and their files.
 
-use super::{
-    Colour, Panel,
-    canvas::Canvas,
-    frame::Frame,
-    images::write_filtered,
-    panel::{widest_label, y_ticks},
-};
+use super::{Colour, Panel, canvas::Canvas, frame::Frame, images::write_filtered, panel::widest_label};
 use crate::files::write_atomically;
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
@@ -74,7 +68,7 @@ impl Figure {
         let top = 10. + room(any(&|p| !p.title.is_empty()), 20.);
         let bottom = 8. + room(any(&|p| p.ticks), 16.) + room(any(&|p| !p.labels.0.is_empty()), 17.);
         let inner_height = (height - top - bottom).max(20.);
-        let tick_width = |p: &Panel| room(p.ticks, widest_label(&y_ticks(p.ranges().1, inner_height)) + 7.);
+        let tick_width = |p: &Panel| room(p.ticks, widest_label(&p.y_ticks(p.ranges().1, inner_height)) + 7.);
         let labels = self.panels.iter().map(tick_width).fold(0., f64::max);
         let left = 10. + labels + room(any(&|p| !p.labels.1.is_empty()), 18.);
         let inner = ((width - left - right).max(20.), inner_height);

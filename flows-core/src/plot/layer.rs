@@ -3,16 +3,39 @@
 use super::{
     Colour, Field,
     axis::{Range, extent},
-    canvas::Canvas,
+    canvas::{Anchor, Canvas},
+    font::text_width,
     frame::{Frame, Point},
+    panel::{INK, TICK},
 };
 
 #[derive(Clone, Debug)]
 pub(super) enum Layer {
     Density(Field),
-    Scatter { points: Vec<Point>, colour: Colour, radius: f64, alpha: f64 },
-    Line { points: Vec<Point>, colour: Colour, alpha: f64, width: f64, label: String },
-    Histogram { samples: Vec<f64>, bins: usize, colour: Colour, label: String },
+    Scatter {
+        points: Vec<Point>,
+        colour: Colour,
+        radius: f64,
+        alpha: f64,
+    },
+    Line {
+        points: Vec<Point>,
+        colour: Colour,
+        alpha: f64,
+        width: f64,
+        label: String,
+    },
+    Histogram {
+        samples: Vec<f64>,
+        bins: usize,
+        colour: Colour,
+        label: String,
+    },
+    /// Lengths with their names, from top to bottom.
+    Bars {
+        bars: Vec<(String, f64)>,
+        colour: Colour,
+    },
 }
 
 /// The density of the samples in each of `bins` equal bins of `range`; empty without samples.
@@ -66,6 +89,17 @@ impl Layer {
                     canvas.path(piece, *colour, 0.9, 0.8);
                 }
             }
+            Self::Bars { bars, colour } => {
+                for (i, (name, length)) in bars.iter().enumerate() {
+                    let y = |share: f64| (bars.len() - i) as f64 - share;
+                    let (from, to) = (frame.clamp(frame.at((0., y(0.12)))), frame.clamp(frame.at((*length, y(0.88)))));
+                    canvas.rectangle(from, to, *colour, 0.4);
+                    let size = (0.6 * (to.1 - from.1)).clamp(4., TICK);
+                    let room = frame.width - 8.;
+                    let middle = (from.1 + to.1) / 2. + 0.365 * size;
+                    canvas.text(&fitting(name, size, room), (frame.left + 4., middle), size, INK, Anchor::Start);
+                }
+            }
         }
     }
 
@@ -75,6 +109,7 @@ impl Layer {
             Self::Density(field) => Some(field.grid.x),
             Self::Scatter { points, .. } | Self::Line { points, .. } => extent(points.iter().map(|p| p.0)),
             Self::Histogram { samples, .. } => extent(samples.iter().copied()),
+            Self::Bars { bars, .. } => extent(bars.iter().map(|bar| bar.1)).map(|(_, longest)| (0., longest)),
         }
     }
 
@@ -84,13 +119,14 @@ impl Layer {
             Self::Density(field) => Some(field.grid.y),
             Self::Scatter { points, .. } | Self::Line { points, .. } => extent(points.iter().map(|p| p.1)),
             Self::Histogram { samples, bins, .. } => extent(bars(samples, *bins, x)).map(|(_, top)| (0., top)),
+            Self::Bars { bars, .. } => Some((0., bars.len() as f64)),
         }
     }
 
     /// The layer's points or line on the page, which a legend should not cover.
     pub(super) fn outline(&self, frame: &Frame) -> Vec<Point> {
         match self {
-            Self::Density(_) => Vec::new(),
+            Self::Density(_) | Self::Bars { .. } => Vec::new(),
             Self::Scatter { points, .. } => points.iter().map(|p| frame.at(*p)).collect(),
             Self::Line { points, .. } => {
                 let points: Vec<Point> = points.iter().map(|p| frame.at(*p)).collect();
@@ -106,6 +142,18 @@ impl Layer {
             }
         }
     }
+}
+
+/// The text, or as much of it as fits into this many pixels.
+fn fitting(text: &str, size: f64, pixels: f64) -> String {
+    if text_width(text, size) <= pixels {
+        return text.to_string();
+    }
+    let mut short: String = text.chars().take(100).collect();
+    while !short.is_empty() && text_width(&short, size) + text_width("...", size) > pixels {
+        short.pop();
+    }
+    short + "..."
 }
 
 /// Points on the line from `a` to `b`, about 8 pixels apart, without the ends.

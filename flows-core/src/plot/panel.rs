@@ -10,12 +10,12 @@ use super::{
 };
 use crate::{Error, Result};
 
-const INK: Colour = Colour(0x33, 0x33, 0x33);
+pub(super) const INK: Colour = Colour(0x33, 0x33, 0x33);
 const AXIS: Colour = Colour(0x70, 0x70, 0x70);
 const GUIDE: Colour = Colour(0xea, 0xea, 0xea);
 const TITLE: f64 = 12.5;
 const LABEL: f64 = 11.;
-const TICK: f64 = 10.;
+pub(super) const TICK: f64 = 10.;
 
 /// A set of axes and its layers, drawn in the order in which they were added.
 ///
@@ -102,6 +102,11 @@ impl Panel {
         self.with(Layer::Histogram { samples, bins: bins.clamp(1, 10_000), colour, label: label.into() })
     }
 
+    /// Adds a bar for each name and its length, from top to bottom; the vertical axis has no numbers then.
+    pub fn bars(self, bars: &[(String, f64)], colour: Colour) -> Self {
+        self.with(Layer::Bars { bars: bars.to_vec(), colour })
+    }
+
     fn with(mut self, layer: Layer) -> Self {
         self.layers.push(layer);
         self
@@ -118,6 +123,15 @@ impl Panel {
         Ok(())
     }
 
+    fn has_bars(&self) -> bool {
+        self.layers.iter().any(|l| matches!(l, Layer::Bars { .. }))
+    }
+
+    /// The ticks of the vertical axis of `height` pixels.
+    pub(super) fn y_ticks(&self, range: Range, height: f64) -> Vec<(f64, String)> {
+        if self.has_bars() { Vec::new() } else { ticks(range, height / 60.) }
+    }
+
     fn has_density(&self) -> bool {
         self.layers.iter().any(|l| matches!(l, Layer::Density(_)))
     }
@@ -128,12 +142,14 @@ impl Panel {
         let deciding = || self.layers.iter().filter(|l| !dense || matches!(l, Layer::Density(_)));
         let air = if dense { 0. } else { 0.04 };
         let range = |widest: Option<Range>| widest.map_or((0., 1.), |r| widen(r, air));
-        let x = self.x.unwrap_or_else(|| range(deciding().filter_map(Layer::x_extent).reduce(join)));
+        let named = self.has_bars();
+        let from_0 = |(low, high)| (if named { 0. } else { low }, high);
+        let x = self.x.unwrap_or_else(|| from_0(range(deciding().filter_map(Layer::x_extent).reduce(join))));
         let y = self.y.unwrap_or_else(|| {
             let widest = deciding().filter_map(|l| l.y_extent(x)).reduce(join);
             let (low, high) = range(widest);
             // Bars start at the axis.
-            let bars = self.layers.iter().any(|l| matches!(l, Layer::Histogram { .. }));
+            let bars = self.layers.iter().any(|l| matches!(l, Layer::Histogram { .. } | Layer::Bars { .. }));
             (if bars && widest.is_some_and(|w| w.0 == 0.) { 0. } else { low }, high)
         });
         (x, y)
@@ -142,7 +158,7 @@ impl Panel {
     pub(super) fn draw(&self, canvas: &mut Canvas, frame: &Frame) {
         let (left, right) = (frame.left, frame.left + frame.width);
         let (top, bottom) = (frame.top, frame.top + frame.height);
-        let (x_ticks, y_ticks) = (ticks(frame.x, frame.width / 70.), y_ticks(frame.y, frame.height));
+        let (x_ticks, y_ticks) = (ticks(frame.x, frame.width / 70.), self.y_ticks(frame.y, frame.height));
         let boxed = self.equal || self.has_density();
         if self.ticks && !boxed {
             for (v, _) in &y_ticks {
@@ -215,11 +231,6 @@ impl Panel {
             canvas.text(label, (x + 34., middle + 0.365 * TICK), TICK, INK, Anchor::Start);
         }
     }
-}
-
-/// The ticks of a vertical axis of `height` pixels.
-pub(super) fn y_ticks(range: Range, height: f64) -> Vec<(f64, String)> {
-    ticks(range, height / 60.)
 }
 
 /// The width of the widest label, in pixels.

@@ -69,8 +69,10 @@
 mod folder;
 mod images;
 mod info;
+mod inspect;
 mod lock;
 mod losses;
+mod margins;
 mod plane;
 mod program;
 mod results;
@@ -81,13 +83,15 @@ mod watch;
 
 pub use images::{FoundImages, ImageData, ImageSettings, ImageStream};
 pub use info::InfoArgs;
+pub use inspect::InspectArgs;
 pub use losses::{Losses, loss_figure, loss_panels};
+pub use margins::margins_figure;
 pub use plane::{density, plane_figure};
 pub use program::{Program, Settings};
 pub use results::{Loss, Trained};
 pub use saved::Saved;
 pub use settings::{
-    Presets, check_at_least_one, check_count, check_temperature, check_training, overlay, parse_settings,
+    Presets, Rows, check_at_least_one, check_count, check_temperature, check_training, overlay, parse_settings,
     read_settings, with_decided, without, write_settings,
 };
 pub use training::Run;

@@ -1,11 +1,12 @@
 //! Layered settings in TOML.
 
+use crate::data::{Dataset, Source};
 use crate::files::write_atomically;
 use crate::nn::Parameters;
 use crate::text::plural;
 use crate::train::{TrainConfig, Trainer};
 use crate::{Error, Result, Rng};
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::fmt::Display;
 use std::io::Write;
 use std::path::Path;
@@ -136,6 +137,48 @@ pub fn check_count(then: Option<usize>, now: usize, noun: &str, data: impl Displ
             Err(Error::Data(format!("there were {then}, and there are {now} now; restore them or start a new run")))
         }
         _ => Ok(()),
+    }
+}
+
+/// What a run remembers of its data from files.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Rows {
+    /// The number of rows; from runs of before the hash.
+    Count(usize),
+    /// The number of rows and a hash of their numbers, [`Dataset::hash`] in hexadecimal.
+    Content {
+        /// The number of rows.
+        count: usize,
+        /// The hash.
+        hash: String,
+    },
+}
+
+impl Rows {
+    /// What to remember of `data`; checks that they are the same as `then`, when the run began.
+    ///
+    /// # Errors
+    /// When there are more or fewer rows, or other numbers.
+    pub fn of(data: &Dataset, source: &Source, then: Option<Self>) -> Result<Option<Self>> {
+        if let Source::Toy(_) = source {
+            return Ok(None);
+        }
+        let hash = || Ok::<_, Error>(format!("{:016x}", data.hash()?));
+        match then {
+            None => Ok(Some(Self::Content { count: data.rows(), hash: hash()? })),
+            Some(then) => {
+                let (Self::Count(count) | Self::Content { count, .. }) = &then;
+                check_count(Some(*count), data.rows(), "row", source)?;
+                match &then {
+                    Self::Content { hash: known, .. } if *known != hash()? => Err(Error::Data(format!(
+                        "the numbers of {source}, or their order, are not those of when the run began; restore them or \
+                         start a new run"
+                    ))),
+                    _ => Ok(Some(then)),
+                }
+            }
+        }
     }
 }
 

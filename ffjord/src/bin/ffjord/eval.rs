@@ -99,7 +99,7 @@ fn evaluations(cost: Cost) -> f64 {
 /// The rows that `data` names, or the test rows of the model's run, and their name for messages.
 fn rows(saved: &Saved<ContinuousFlow>, data: Option<&str>, device: &Device) -> Result<(Examples, String)> {
     let Some(text) = data else {
-        return saved.of_run("test rows", "--data", |run: tables::RunConfig| {
+        return saved.of_run("test rows", "--data", |mut run: tables::RunConfig| {
             Ok((run.load(device)?.test, format!("{} (test)", run.data)))
         });
     };

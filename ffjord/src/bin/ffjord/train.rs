@@ -64,8 +64,8 @@ pub struct TrainArgs {
 /// The flags for settings, laid out like the settings.
 #[derive(Args, Serialize)]
 pub struct Flags {
-    /// pinwheel, eight-gaussians, two-moons, circles, rings, two-spirals, checkerboard or swiss-roll; a .npy or .csv
-    /// file; a folder with train.npy, validation.npy and test.npy; hf://; or images: digits, uci-digits, a folder of
+    /// pinwheel, eight-gaussians, two-moons, circles, rings, two-spirals, checkerboard or swiss-roll; a table as
+    /// .csv or .npy; a folder of train, validation and test; hf://; or images: digits, uci-digits, a folder of
     /// images, an IDX or .parquet file, a .npy file of unsigned bytes, a folder with train... and test..., or hf://
     /// [default: pinwheel, or digits with a preset for images]
     #[arg(long, value_name = "D", conflicts_with = "resume", help_heading = "Data")]

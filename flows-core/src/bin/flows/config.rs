@@ -3,7 +3,7 @@
 use candle_core::{DType, Device};
 use flows_core::data::{Dataset, Proportions, Source};
 use flows_core::flows::{Flow, FlowConfig, NamedFlow};
-use flows_core::run::{Presets, Program, Settings, check_at_least_one, check_count, check_training, stream};
+use flows_core::run::{Presets, Program, Rows, Settings, check_at_least_one, check_training, stream};
 use flows_core::train::{Ranks, TrainConfig};
 use flows_core::{Result, Rng};
 use serde::{Deserialize, Serialize};
@@ -25,9 +25,9 @@ pub const PROGRAM: Program = Program {
 pub struct RunConfig {
     /// The source of the data.
     pub data: Source,
-    /// The number of rows of all parts when the run began, if they come from files.
+    /// The rows of all parts when the run began, if they come from files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rows: Option<usize>,
+    pub rows: Option<Rows>,
     /// The columns that are used, by name or by index from 0; if none are given, all that are of use.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub columns: Vec<String>,
@@ -91,16 +91,17 @@ impl RunConfig {
         stream(self.seed, of as usize)
     }
 
-    /// Loads the data in three parts, the same at every call.
-    pub fn load(&self, device: &Device) -> Result<Dataset> {
+    /// Loads the data in three parts, the same at every call, and remembers their rows.
+    pub fn load(&mut self, device: &Device) -> Result<Dataset> {
         let rng = &mut self.rng(Stream::Data);
         let frames = if self.drop.is_some() { self.data.frames()? } else { None };
-        let data = match (frames, self.drop.as_deref().unwrap_or_default()) {
-            (Some(frames), dropped) => Dataset::from_frames(&frames, &self.columns, dropped, self.proportions, rng),
-            (None, _) => self.data.load(self.samples, self.proportions, rng),
+        let dropped = self.drop.as_deref().unwrap_or_default();
+        let data = match &frames {
+            Some(frames) => Dataset::from_frames(frames, &self.columns, dropped, self.proportions, rng)
+                .map_err(self.data.named())?,
+            None => self.data.load(self.samples, self.proportions, rng)?,
         };
-        let data = data.map_err(self.data.named())?;
-        check_count(self.rows, data.rows(), "row", &self.data)?;
+        self.rows = Rows::of(&data, &self.data, self.rows.take())?;
         let data = data.with_context(&self.context)?;
         let usable = || {
             data.check_resolution()?;

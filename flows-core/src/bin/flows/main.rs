@@ -3,7 +3,6 @@
 mod config;
 mod eval;
 mod figures;
-mod inspect;
 mod plot;
 mod sample;
 mod saved;
@@ -13,7 +12,7 @@ mod train;
 use candle_core::Device;
 use clap::{Parser, Subcommand};
 use flows_core::flows::Flow;
-use flows_core::run::InfoArgs;
+use flows_core::run::{InfoArgs, InspectArgs};
 use flows_core::train::Ranks;
 use flows_core::{Result, cli};
 use std::process::ExitCode;
@@ -35,7 +34,8 @@ struct Args {
 #[derive(Subcommand)]
 enum Command {
     Train(Box<train::TrainArgs>),
-    Inspect(inspect::InspectArgs),
+    #[command(after_long_help = "Examples:\n  flows inspect prices.csv\n  flows inspect prices.csv --out margins.png")]
+    Inspect(InspectArgs),
     Eval(eval::EvalArgs),
     Score(score::ScoreArgs),
     Sample(sample::SampleArgs),
@@ -52,7 +52,7 @@ fn run(args: Args, ranks: &Ranks) -> Result<()> {
         Command::Score(args) => score::run(args, ranks),
         // Subcommands that do not divide their work run on rank 0 only.
         _ if !ranks.is_first() => Ok(()),
-        Command::Inspect(args) => inspect::run(&args),
+        Command::Inspect(args) => args.show(),
         Command::Sample(args) => sample::run(args),
         Command::Plot(args) => plot::run(args),
         Command::Info(args) => {

@@ -16,7 +16,7 @@ const SAMPLES: usize = 20_000;
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Data")]
 pub struct DataArgs {
-    /// The rows: a .npy or .csv file, a folder with test.npy, hf://, or a 2-D density [default: the test rows of the
+    /// The rows: a table, a folder with a part `test`, hf://, or a 2-D density [default: the test rows of the
     /// model's run]
     #[arg(long, value_name = "D")]
     pub data: Option<String>,

@@ -48,7 +48,7 @@ pub fn run(args: ScoreArgs, ranks: &Ranks) -> Result<()> {
     let reference = match &args.reference {
         Some(data) => rows(&saved, &DataArgs { data: Some(data.clone()), context: args.data.context.clone() })?.0,
         None => {
-            let load = |run: RunConfig| run.load(&saved.device);
+            let load = |mut run: RunConfig| run.load(&saved.device);
             let data = saved.of_run("training rows", "--reference", load)?;
             columns(&saved.model).of(&data, &data.train, "the training data")?
         }

@@ -3,7 +3,7 @@
 use crate::config::{PROGRAM, RunConfig, Stream};
 use clap::Args;
 use flows_core::Result;
-use flows_core::cli::{DeviceArgs, OutputArgs, RunArgs, describe_rows, log_likelihoods, plural, unset};
+use flows_core::cli::{DeviceArgs, OutputArgs, RunArgs, check_strict, describe_rows, log_likelihoods, plural, unset};
 use flows_core::data::{Shuffle, Source, Toy};
 use flows_core::distributions::Distribution;
 use flows_core::evaluate::{Exact, Likelihood, Mean};
@@ -41,6 +41,9 @@ fn presets() -> String {
 pub struct TrainArgs {
     #[command(flatten)]
     settings: Flags,
+    /// End with an error if there is anything to note on the data
+    #[arg(long, help_heading = "Data")]
+    strict: bool,
     #[command(flatten)]
     run: RunArgs,
     #[command(flatten)]
@@ -52,8 +55,9 @@ pub struct TrainArgs {
 /// The flags for settings, laid out like the settings.
 #[derive(Args, Serialize)]
 struct Flags {
-    /// two-moons, circles, rings, eight-gaussians, pinwheel, two-spirals, checkerboard or swiss-roll; a .npy or
-    /// .csv file (`flows inspect` tells how it is read); a folder with train.npy, validation.npy and test.npy; or hf:// [default: two-moons]
+    /// two-moons, circles, rings, eight-gaussians, pinwheel, two-spirals, checkerboard or swiss-roll; a table as .csv,
+    /// .tsv, .txt, .npy, .npz, .parquet or .zip (`flows inspect` tells how it is read); a folder of parts of a table, or
+    /// of train, validation and test; or hf:// [default: two-moons]
     #[arg(long, value_name = "D", conflicts_with = "resume", help_heading = "Data")]
     data: Option<String>,
     /// The columns to use, by name or by index from 0, separated by commas [default: all but constants and numbers of
@@ -103,9 +107,10 @@ pub fn run(args: TrainArgs, ranks: &Ranks) -> Result<()> {
     let preset = if table { "table" } else { "toy" };
     let (mut run, mut config): (_, RunConfig) = PROGRAM.open(&args.run, output, preset, &args.settings, ranks)?;
     let data = config.load(&device)?;
-    config.rows = (!matches!(config.data, Source::Toy(_))).then(|| data.rows());
     run.note(format_args!("data   {}: {}", config.data, describe_rows(&data)));
-    data.remarks().iter().for_each(|remark| run.note(format_args!("       {remark}")));
+    let remarks = data.remarks();
+    check_strict(args.strict, &remarks)?;
+    remarks.iter().for_each(|remark| run.note(format_args!("       {remark}")));
     let flow = config.build(&data, &device)?;
     let (parameters, steps) = (plural(flow.parameters().count(), "parameter"), config.train.steps);
     let size = plural(config.batch.min(data.train.len()), "row");

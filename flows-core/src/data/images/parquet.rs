@@ -2,6 +2,7 @@
 
 use super::decode::{Item, collect, decode};
 use super::{Fit, Images};
+use crate::data::parts::shards;
 use crate::{Error, Result};
 use image::ImageReader;
 use parquet::basic::Type as Physical;
@@ -20,18 +21,6 @@ const WANTED: &str = "images must be in a struct column with `bytes`, an encoded
 
 /// The upper bound of class numbers, exclusive.
 const CLASSES: u32 = 1 << 16;
-
-/// The files that a name stands for: `...-00000-of-00003.parquet` for all three shards, any other for itself.
-pub(super) fn shards(name: &str) -> Vec<String> {
-    let numbers = name.strip_suffix(".parquet").and_then(|stem| stem.rsplit_once("-00000-of-"));
-    let count = numbers.and_then(|(stem, count)| Some((stem, count, count.parse::<u32>().ok()?)));
-    match count {
-        Some((stem, count, n @ 1..=99_999)) if count.len() == 5 => {
-            (0..n).map(|i| format!("{stem}-{i:05}-of-{count}.parquet")).collect()
-        }
-        _ => vec![name.to_string()],
-    }
-}
 
 /// Reads the images of a file, or of all shards that its name stands for, with their classes if a column has them.
 pub(super) fn images(path: &Path, fit: &Fit, skip: Option<&mut dyn FnMut(Error)>) -> Result<Images> {

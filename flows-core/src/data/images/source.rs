@@ -1,6 +1,7 @@
 //! Sources of images, as named on the command line.
 
 use super::{Fit, Framing, Images, drawn_digits, folder, idx, npy, parquet, uci_digits};
+use crate::data::parts::shards;
 use crate::hub::{self, Address};
 use crate::{Error, Result, Rng};
 use serde::{Deserialize, Serialize};
@@ -136,7 +137,7 @@ impl ImageSource {
         match self {
             Self::Hub(address) => {
                 // Fetch the other shards to the same folder.
-                for path in parquet::shards(address.path()).iter().skip(1) {
+                for path in shards(address.path()).iter().skip(1) {
                     address.to_string().replacen(address.path(), path, 1).parse::<Address>()?.fetch()?;
                 }
                 address.fetch()

@@ -6,6 +6,7 @@ mod numbers;
 mod records;
 
 use super::frame::{Cells, Column, Frame};
+use super::words::Words;
 use crate::{Error, Result};
 use ::csv::{self, WriterBuilder};
 use candle_core::{DType, Tensor};
@@ -257,14 +258,14 @@ fn distinct(names: &mut [String]) -> Option<String> {
 /// The cells of a column, as they are read.
 enum Builder {
     Numbers(Vec<f64>),
-    Words { words: Vec<String>, indices: HashMap<String, u32>, codes: Vec<Option<u32>> },
+    Words(Words),
 }
 
 impl Builder {
     fn new(numeric: bool, rows: usize) -> Self {
         match numeric {
             true => Self::Numbers(Vec::with_capacity(rows)),
-            false => Self::Words { words: Vec::new(), indices: HashMap::new(), codes: Vec::with_capacity(rows) },
+            false => Self::Words(Words::with_capacity(rows)),
         }
     }
 
@@ -274,21 +275,14 @@ impl Builder {
                 let value = if is_missing_number(cell) { None } else { numbers.parse(cell) };
                 values.push(value.unwrap_or(f64::NAN));
             }
-            Self::Words { codes, .. } if is_missing(cell) => codes.push(None),
-            Self::Words { words, indices, codes } => {
-                let code = *indices.entry(cell.to_string()).or_insert_with(|| {
-                    words.push(cell.to_string());
-                    words.len() as u32 - 1
-                });
-                codes.push(Some(code));
-            }
+            Self::Words(words) => words.push((!is_missing(cell)).then_some(cell)),
         }
     }
 
     fn finish(self, numbers: usize, first_word: (usize, String)) -> Cells {
         match self {
             Self::Numbers(values) => Cells::Numbers(values),
-            Self::Words { words, codes, .. } => Cells::Words { words, codes, numbers, first_word },
+            Self::Words(words) => words.among(numbers, first_word),
         }
     }
 }

@@ -1,44 +1,14 @@
 //! State dicts of PyTorch.
 
 mod pickle;
-mod zip;
 
+use super::zip::{Archive, Fault};
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
 use pickle::Described;
 use std::collections::HashMap;
-use std::fmt;
 use std::fs::File;
 use std::path::Path;
-use zip::Archive;
-
-/// What is wrong with a file, without its path.
-#[derive(Debug)]
-struct Fault(String);
-
-impl From<String> for Fault {
-    fn from(message: String) -> Self {
-        Self(message)
-    }
-}
-
-impl From<&str> for Fault {
-    fn from(message: &str) -> Self {
-        Self(message.into())
-    }
-}
-
-impl From<std::io::Error> for Fault {
-    fn from(error: std::io::Error) -> Self {
-        Self(error.to_string())
-    }
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
 
 /// Reads a file written by `torch.save(model.state_dict(), path)` in PyTorch 1.6 or later: the tensors by name.
 ///
@@ -50,7 +20,8 @@ impl fmt::Display for Fault {
 pub fn read_torch(path: &Path) -> Result<HashMap<String, Tensor>> {
     let file = File::open(path).map_err(|e| Error::file(path, format!("cannot be read ({e}); check the name")))?;
     read(file).map_err(|fault| {
-        let remedy = "save the state dict alone, by torch.save(model.state_dict(), path), or as safetensors";
+        let remedy = "save the state dict alone, by torch.save(model.state_dict(), path) in PyTorch 1.6 or later, or as \
+                      safetensors";
         Error::file(path, format!("is not a readable state dict ({fault}); {remedy}"))
     })
 }

@@ -1,32 +1,8 @@
 use super::*;
 use crate::Rng;
+use crate::files::zip::zip_of as archive;
 use candle_core::DType;
 use std::io::Write;
-
-/// A zip archive of uncompressed entries.
-fn archive(entries: &[(&str, &[u8])]) -> Vec<u8> {
-    let (mut file, mut directory) = (Vec::new(), Vec::new());
-    for (name, bytes) in entries {
-        let (offset, crc) = (file.len() as u32, zip::crc32(bytes));
-        // Flags, method, time and date; the sum; both sizes; the lengths of name and extra field.
-        let mut header = [0; 8].to_vec();
-        header.extend(crc.to_le_bytes());
-        [bytes.len() as u32; 2].iter().for_each(|size| header.extend(size.to_le_bytes()));
-        header.extend((name.len() as u16).to_le_bytes());
-        header.extend([0; 2]);
-        file.extend([b"PK\x03\x04\x14\0", &header[..], name.as_bytes(), bytes].concat());
-        directory.extend([b"PK\x01\x02\x14\0\x14\0", &header[..], &[0; 10]].concat());
-        directory.extend(offset.to_le_bytes());
-        directory.extend(name.as_bytes());
-    }
-    let (start, length, count) = (file.len() as u32, directory.len() as u32, entries.len() as u16);
-    file.extend(directory);
-    file.extend(b"PK\x05\x06\0\0\0\0");
-    [count; 2].iter().for_each(|count| file.extend(count.to_le_bytes()));
-    [length, start].iter().for_each(|number| file.extend(number.to_le_bytes()));
-    file.extend([0; 2]);
-    file
-}
 
 fn text(text: &str) -> Vec<u8> {
     [b"X", &(text.len() as u32).to_le_bytes()[..], text.as_bytes()].concat()

@@ -53,7 +53,6 @@ pub fn run(args: TrainArgs, ranks: &Ranks) -> Result<()> {
     let (device, output) = (args.device.of(ranks)?.open()?, args.output.of(ranks));
     let (mut run, mut config) = open(&args, ranks)?;
     let data = config.load(&device)?;
-    config.rows = (!matches!(config.data, Source::Toy(_))).then(|| data.rows());
     run.note(format_args!("data   {}: {}", config.data, describe_rows(&data)));
     let kind = Kind::of_rows(&config.flow.field);
     note_repeated(&run, kind, &data)?;

@@ -1,20 +1,48 @@
-//! Zip archives of uncompressed entries, as PyTorch writes them.
+//! Zip archives, as PyTorch and NumPy write them.
 //!
 //! See PKWARE's APPNOTE.TXT, sections 4.3.7 (local headers), 4.3.12 (central directory), 4.3.14 to 4.3.16 (its end) and
 //! 4.5.3 (zip64).
 
-use super::Fault;
-use std::collections::HashMap;
+use indexmap::IndexMap;
+use std::fmt;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 
+/// What is wrong with a file, without its path.
+#[derive(Debug)]
+pub(crate) struct Fault(pub(crate) String);
+
+impl From<String> for Fault {
+    fn from(message: String) -> Self {
+        Self(message)
+    }
+}
+
+impl From<&str> for Fault {
+    fn from(message: &str) -> Self {
+        Self(message.into())
+    }
+}
+
+impl From<std::io::Error> for Fault {
+    fn from(error: std::io::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// An archive with its central directory.
-pub struct Archive {
+pub(crate) struct Archive {
     file: File,
     size: u64,
     /// The number of bytes that may still be read from entries; in a malicious archive they may overlap.
     left: u64,
-    entries: HashMap<String, Entry>,
+    entries: IndexMap<String, Entry>,
 }
 
 #[derive(Clone, Copy)]
@@ -22,8 +50,19 @@ struct Entry {
     /// The offset of the entry's local header.
     header: u64,
     size: u64,
+    /// The number of bytes in the archive.
+    packed: u64,
     crc: u32,
-    stored: bool,
+    method: Method,
+}
+
+/// How an entry is compressed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Method {
+    Stored,
+    Deflated,
+    /// Encrypted, or compressed otherwise.
+    Other,
 }
 
 /// Little-endian numbers in a header.
@@ -52,7 +91,7 @@ impl Archive {
     /// Opens the archive in a file.
     pub fn open(mut file: File) -> Result<Self, Fault> {
         let size = file.seek(SeekFrom::End(0))?;
-        let mut archive = Self { file, size, left: size, entries: HashMap::new() };
+        let mut archive = Self { file, size, left: size, entries: IndexMap::new() };
         let (start, length) = archive.directory()?;
         let directory = archive.read_at(start, length)?;
         let mut rest = &directory[..];
@@ -66,9 +105,13 @@ impl Archive {
             let numbers = [fields.u32(24)?, fields.u32(20)?, fields.u32(42)?];
             let [size, packed, offset] = wide(numbers, &header[46 + name..46 + name + extra])?;
             // The lowest flag marks an encrypted entry.
-            let stored = method == 0 && size == packed && flags & 1 == 0;
+            let method = match (method, flags & 1) {
+                (0, 0) if size == packed => Method::Stored,
+                (8, 0) => Method::Deflated,
+                _ => Method::Other,
+            };
             let name = String::from_utf8_lossy(&header[46..46 + name]).into_owned();
-            archive.entries.insert(name, Entry { header: offset, size, crc, stored });
+            archive.entries.insert(name, Entry { header: offset, size, packed, crc, method });
             rest = &rest[end..];
         }
         Ok(archive)
@@ -84,7 +127,7 @@ impl Archive {
             tail[*at..].starts_with(b"PK\x05\x06") && comment.is_some_and(|comment| at + 22 + comment == tail.len())
         };
         let end = (0..tail.len().saturating_sub(21)).rev().find(ends);
-        let end = end.ok_or("it is not a zip archive, the format of PyTorch since version 1.6")?;
+        let end = end.ok_or("it is not a zip archive")?;
         let fields = Fields(&tail[end..]);
         let (length, start) = (fields.u32(12)?, fields.u32(16)?);
         let locator = end.checked_sub(20).map(|at| &tail[at..end]).filter(|locator| locator.starts_with(b"PK\x06\x07"));
@@ -101,28 +144,31 @@ impl Archive {
         self.size
     }
 
-    /// The names of the entries.
+    /// The names of the entries, in their order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.entries.keys().map(String::as_str)
     }
 
     /// Reads an entry of at most `most` bytes.
     pub fn read(&mut self, name: &str, most: u64) -> Result<Vec<u8>, Fault> {
-        let Entry { header, size, crc, stored } =
+        let Entry { header, size, packed, crc, method } =
             *self.entries.get(name).ok_or_else(|| format!("the archive has no entry `{name}`"))?;
-        if !stored {
-            return Err(format!("the entry `{name}` is compressed or encrypted, which PyTorch's are not").into());
+        if method == Method::Other {
+            return Err(
+                format!("the entry `{name}` is encrypted, or compressed by a method that is not supported").into()
+            );
         }
         if size > most {
             return Err(format!("the entry `{name}` has {size} bytes, more than the {most} that are plausible").into());
         }
-        self.left = self.left.checked_sub(size).ok_or("the entries of the archive are larger than the file")?;
+        self.left = self.left.checked_sub(packed).ok_or("the entries of the archive are larger than the file")?;
         let local = self.read_at(header, 30)?;
         if !local.starts_with(b"PK\x03\x04") {
             return Err(format!("the entry `{name}` is not where it should be").into());
         }
         let names = (Fields(&local).u16(26)? + Fields(&local).u16(28)?) as u64;
-        let bytes = self.read_at(header.saturating_add(30 + names), size)?;
+        let bytes = self.read_at(header.saturating_add(30 + names), packed)?;
+        let bytes = if method == Method::Deflated { inflate(name, &bytes, size)? } else { bytes };
         // A checksum of 0 marks a file that was written without checksums.
         if crc != 0 && crc32(&bytes) != crc {
             return Err(format!("the entry `{name}` is damaged: its checksum is wrong").into());
@@ -140,6 +186,22 @@ impl Archive {
         self.file.read_exact(&mut bytes)?;
         Ok(bytes)
     }
+}
+
+/// The `size` bytes that were deflated (RFC 1951).
+#[cfg(any(feature = "images", feature = "tables"))]
+fn inflate(name: &str, packed: &[u8], size: u64) -> Result<Vec<u8>, Fault> {
+    let mut bytes = Vec::new();
+    let read = flate2::read::DeflateDecoder::new(packed).take(size + 1).read_to_end(&mut bytes);
+    match read {
+        Ok(read) if read as u64 == size => Ok(bytes),
+        _ => Err(format!("the entry `{name}` is damaged: it cannot be unpacked to its size").into()),
+    }
+}
+
+#[cfg(not(any(feature = "images", feature = "tables")))]
+fn inflate(name: &str, _: &[u8], _: u64) -> Result<Vec<u8>, Fault> {
+    Err(format!("the entry `{name}` is compressed, which needs the feature `tables` of flows-core").into())
 }
 
 /// Size, compressed size and offset; those that do not fit 32 bits are in the extra field of zip64.
@@ -160,7 +222,7 @@ fn wide(numbers: [u32; 3], mut extra: &[u8]) -> Result<[u64; 3], Fault> {
 }
 
 /// The checksum of zip archives (ISO 3309).
-pub fn crc32(bytes: &[u8]) -> u32 {
+pub(crate) fn crc32(bytes: &[u8]) -> u32 {
     const TABLE: [u32; 256] = {
         let mut table = [0; 256];
         let mut byte = 0;
@@ -176,4 +238,30 @@ pub fn crc32(bytes: &[u8]) -> u32 {
         table
     };
     !bytes.iter().fold(!0, |sum, byte| TABLE[((sum ^ u32::from(*byte)) & 255) as usize] ^ (sum >> 8))
+}
+
+/// A zip archive of uncompressed entries.
+#[cfg(test)]
+pub(crate) fn zip_of(entries: &[(&str, &[u8])]) -> Vec<u8> {
+    let (mut file, mut directory) = (Vec::new(), Vec::new());
+    for (name, bytes) in entries {
+        let (offset, crc) = (file.len() as u32, crc32(bytes));
+        // Flags, method, time and date; the sum; both sizes; the lengths of name and extra field.
+        let mut header = [0; 8].to_vec();
+        header.extend(crc.to_le_bytes());
+        [bytes.len() as u32; 2].iter().for_each(|size| header.extend(size.to_le_bytes()));
+        header.extend((name.len() as u16).to_le_bytes());
+        header.extend([0; 2]);
+        file.extend([b"PK\x03\x04\x14\0", &header[..], name.as_bytes(), bytes].concat());
+        directory.extend([b"PK\x01\x02\x14\0\x14\0", &header[..], &[0; 10]].concat());
+        directory.extend(offset.to_le_bytes());
+        directory.extend(name.as_bytes());
+    }
+    let (start, length, count) = (file.len() as u32, directory.len() as u32, entries.len() as u16);
+    file.extend(directory);
+    file.extend(b"PK\x05\x06\0\0\0\0");
+    [count; 2].iter().for_each(|count| file.extend(count.to_le_bytes()));
+    [length, start].iter().for_each(|number| file.extend(number.to_le_bytes()));
+    file.extend([0; 2]);
+    file
 }

@@ -1,81 +1,48 @@
-//! NumPy's `.npy` format: the header, and tables of numbers.
+//! The header of an array.
 
-use super::table::{not_finite, place};
 use crate::{Error, Result};
-use candle_core::{DType, Device, Tensor, WithDType};
-use std::fs::File;
-use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
 /// The number of leading bytes of a file that are searched for its header.
 const LIMIT: usize = 1 << 16;
-const REMEDY: &str = "write it again with np.save";
+pub(super) const REMEDY: &str = "write it again with np.save";
 
 /// The header of an array.
-pub(super) struct Header {
+pub(in crate::data) struct Header {
     /// The type of the numbers, such as `<f4`: byte order, kind and size.
-    pub(super) dtype: String,
+    pub(in crate::data) dtype: String,
+    /// The fields, if it is an array of records.
+    pub(super) fields: Vec<Field>,
     /// Whether the first index varies fastest.
-    pub(super) fortran: bool,
-    pub(super) shape: Vec<usize>,
+    pub(in crate::data) fortran: bool,
+    pub(in crate::data) shape: Vec<usize>,
+}
+
+/// A field of records.
+pub(super) struct Field {
+    /// None for the numbers of an array without records.
+    pub(super) name: Option<String>,
+    pub(super) dtype: String,
+    /// How many values of this type it has.
+    pub(super) count: usize,
 }
 
 impl Header {
     /// The number of elements; [`header`] has checked that the product does not overflow.
-    pub(super) fn count(&self) -> usize {
+    pub(in crate::data) fn count(&self) -> usize {
         self.shape.iter().product()
     }
 }
 
 /// Reads the header of `file`, leaving it at the first number, and returns it with its length in bytes.
-pub(super) fn header(path: &Path, file: &mut File) -> Result<(Header, u64)> {
+pub(in crate::data) fn header<F: Read + Seek>(path: &Path, file: &mut F) -> Result<(Header, u64)> {
     let mut start = Vec::new();
-    Read::by_ref(file).take(LIMIT as u64).read_to_end(&mut start).map_err(|e| unreadable(path, &e))?;
+    file.by_ref().take(LIMIT as u64).read_to_end(&mut start).map_err(|e| unreadable(path, &e))?;
     let text = header_text(path, &start)?;
     let header = parse(path, &start[text.clone()])?;
     file.seek(SeekFrom::Start(text.end as u64)).map_err(|e| unreadable(path, &e))?;
     Ok((header, text.end as u64))
-}
-
-/// Reads the array in `file`, which is `length` bytes long, as (rows, columns).
-pub(super) fn read(path: &Path, mut file: File, length: u64) -> Result<Tensor> {
-    let (header, start) = header(path, &mut file)?;
-    let (rows, columns) = match header.shape[..] {
-        [rows] => (rows, 1),
-        [rows, columns] => (rows, columns),
-        ref other => {
-            let remedy = "save a table with one row per example: np.save(path, array.reshape(len(array), -1))";
-            return Err(Error::file(path, format_args!("has {} dimensions; {remedy}", other.len())));
-        }
-    };
-    if rows == 0 || columns == 0 {
-        let what = if rows == 0 { "rows" } else { "columns" };
-        return Err(Error::file(path, format_args!("has no {what}; save at least one")));
-    }
-    let (order, kind) = header.dtype.split_at_checked(1).unwrap_or_default();
-    let big_endian = match order {
-        "<" | "|" => false,
-        ">" => true,
-        _ => cfg!(target_endian = "big"),
-    };
-    let array = Array { path, file, bytes: length.saturating_sub(start), size: (rows, columns), header: &header };
-    match kind {
-        "f4" => array.read(big_endian, f32::from_le_bytes),
-        "f8" => array.read(big_endian, f64::from_le_bytes),
-        "b1" => array.read(big_endian, |[v]| f64::from(u8::from(v != 0))),
-        "i1" => array.read(big_endian, |v| f64::from(i8::from_le_bytes(v))),
-        "i2" => array.read(big_endian, |v| f64::from(i16::from_le_bytes(v))),
-        "i4" => array.read(big_endian, |v| f64::from(i32::from_le_bytes(v))),
-        "i8" => array.read(big_endian, |v| i64::from_le_bytes(v) as f64),
-        "u1" => array.read(big_endian, |v| f64::from(u8::from_le_bytes(v))),
-        "u2" => array.read(big_endian, |v| f64::from(u16::from_le_bytes(v))),
-        "u4" => array.read(big_endian, |v| f64::from(u32::from_le_bytes(v))),
-        "u8" => array.read(big_endian, |v| u64::from_le_bytes(v) as f64),
-        _ => {
-            let remedy = "save floats: np.save(path, array.astype(\"f4\"))";
-            Err(Error::file(path, format_args!("holds `{}`, which is not supported; {remedy}", header.dtype)))
-        }
-    }
 }
 
 /// The range of the header's text in `start`, the first [`LIMIT`] bytes of a file.
@@ -110,7 +77,7 @@ fn header_text(path: &Path, start: &[u8]) -> Result<std::ops::Range<usize>> {
 fn parse(path: &Path, text: &[u8]) -> Result<Header> {
     let text = std::str::from_utf8(text).map_err(|_| malformed(path, "it is not UTF-8"))?;
     let mut scanner = Scanner(text);
-    let (mut dtype, mut fortran, mut shape) = (None, None, None);
+    let (mut dtype, mut fields, mut fortran, mut shape) = (None, Vec::new(), None, None);
     let unexpected = |scanner: &Scanner| {
         let rest: String = scanner.0.trim().chars().take(20).collect();
         malformed(path, &format!("`{}` is unexpected", rest.escape_debug()))
@@ -123,7 +90,10 @@ fn parse(path: &Path, text: &[u8]) -> Result<Header> {
         match key {
             "descr" => match scanner.quoted() {
                 Some(kind) => dtype = Some(kind.to_string()),
-                None if scanner.takes('[') => return Err(records(path)),
+                None if scanner.takes('[') => {
+                    fields = parse_fields(path, &mut scanner)?;
+                    dtype = Some("records".into());
+                }
                 None => return Err(unexpected(&scanner)),
             },
             "fortran_order" => match scanner.word() {
@@ -144,9 +114,36 @@ fn parse(path: &Path, text: &[u8]) -> Result<Header> {
     let missing = |key: &str| malformed(path, &format!("`{key}` is missing"));
     Ok(Header {
         dtype: dtype.ok_or_else(|| missing("descr"))?,
+        fields,
         fortran: fortran.ok_or_else(|| missing("fortran_order"))?,
         shape: shape.ok_or_else(|| missing("shape"))?,
     })
+}
+
+/// Reads the rest of a list of fields, such as `('mass', '<f8'), ('place', '<f4', (3,))]`.
+fn parse_fields(path: &Path, scanner: &mut Scanner) -> Result<Vec<Field>> {
+    let nested = || {
+        let remedy = "save a plain one: np.save(path, np.column_stack([array[name] for name in names]))";
+        Error::file(path, format_args!("holds records within records, or with titles; {remedy}"))
+    };
+    let mut fields = Vec::new();
+    while !scanner.takes(']') {
+        let name = scanner.takes('(').then(|| scanner.quoted()).flatten().filter(|_| scanner.takes(','));
+        let (name, dtype) = name.zip(scanner.quoted()).ok_or_else(nested)?;
+        let shape = if scanner.takes(',') { parse_shape(path, scanner)? } else { Vec::new() };
+        if !scanner.takes(')') {
+            return Err(nested());
+        }
+        let count = shape.iter().product();
+        fields.push(Field { name: Some(name.into()), dtype: dtype.into(), count });
+        if !scanner.takes(',') && !scanner.0.trim_start().starts_with(']') {
+            return Err(nested());
+        }
+    }
+    if fields.is_empty() {
+        return Err(malformed(path, "its records have no fields"));
+    }
+    Ok(fields)
 }
 
 /// Reads a tuple of lengths whose product does not overflow.
@@ -203,77 +200,10 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// The numbers after a header.
-struct Array<'a> {
-    path: &'a Path,
-    file: File,
-    /// The number of bytes left in the file.
-    bytes: u64,
-    /// Rows and columns.
-    size: (usize, usize),
-    header: &'a Header,
-}
-
-impl Array<'_> {
-    /// Reads numbers of N bytes, each converted by `convert` from its little-endian bytes.
-    fn read<const N: usize, V: WithDType>(self, big_endian: bool, convert: impl Fn([u8; N]) -> V) -> Result<Tensor> {
-        let Self { path, file, bytes, size: (rows, columns), header } = self;
-        let possible = bytes / N as u64;
-        if possible < header.count() as u64 {
-            let message = format!("is truncated: {possible} numbers of {rows} x {columns}; fetch it again or {REMEDY}");
-            return Err(Error::file(path, message));
-        }
-        let mut file = BufReader::with_capacity(1 << 16, file);
-        let mut values = Vec::with_capacity(rows * columns);
-        let mut number = [0; N];
-        for _ in 0..rows * columns {
-            file.read_exact(&mut number).map_err(|e| unreadable(path, &e))?;
-            if big_endian {
-                number.reverse();
-            }
-            values.push(convert(number));
-        }
-        if let Some(at) = values.iter().position(|v| !v.to_f64().is_finite()) {
-            let (row, column) = if header.fortran { (at % rows, at / rows) } else { (at / columns, at % columns) };
-            return Err(not_finite(&place(path, row as u64 + 1, column + 1), values[at].to_f64()));
-        }
-        if header.fortran {
-            return Ok(Tensor::from_vec(values, (columns, rows), &Device::Cpu)?.t()?.contiguous()?);
-        }
-        Ok(Tensor::from_vec(values, (rows, columns), &Device::Cpu)?)
-    }
-}
-
-fn unreadable(path: &Path, error: &io::Error) -> Error {
+pub(super) fn unreadable(path: &Path, error: &io::Error) -> Error {
     Error::file(path, format_args!("cannot be read ({error}); fetch it again"))
 }
 
 fn malformed(path: &Path, what: &str) -> Error {
     Error::file(path, format_args!("has a malformed header ({what}); {REMEDY}"))
-}
-
-fn records(path: &Path) -> Error {
-    let remedy = "save one type: np.save(path, np.array(array.tolist()).astype(\"f4\"))";
-    Error::file(path, format_args!("holds records of several fields; {remedy}"))
-}
-
-/// Writes `data` (rows, columns) in f32 or f64.
-pub(super) fn write(path: &Path, file: &mut File, data: &Tensor) -> Result<()> {
-    let (rows, columns) = data.dims2()?;
-    let data = data.flatten_all()?;
-    let kind = if data.dtype() == DType::F32 { "<f4" } else { "<f8" };
-    // Blanks and a newline align the numbers to 64 bytes.
-    let text = format!("{{'descr': '{kind}', 'fortran_order': False, 'shape': ({rows}, {columns}, ), }}");
-    let length = (text.len() + 11).next_multiple_of(64) - 11;
-    let mut start = b"\x93NUMPY\x01\x00".to_vec();
-    start.extend((length as u16 + 1).to_le_bytes());
-    start.extend(format!("{text:length$}\n").as_bytes());
-    let mut out = BufWriter::with_capacity(1 << 16, file);
-    let mut put = |bytes: &[u8]| out.write_all(bytes).map_err(|e| Error::unwritten(path, e));
-    put(&start)?;
-    match data.dtype() {
-        DType::F32 => data.to_vec1::<f32>()?.iter().try_for_each(|v| put(&v.to_le_bytes()))?,
-        _ => data.to_vec1::<f64>()?.iter().try_for_each(|v| put(&v.to_le_bytes()))?,
-    }
-    out.flush().map_err(|e| Error::unwritten(path, e))
 }

@@ -1,0 +1,294 @@
+//! Tables in several files: training, validation and test parts, and the parts of one table.
+
+use super::Frame;
+use super::format::{Format, extension};
+use crate::{Error, Result};
+use std::path::Path;
+
+/// The tables of a data set: those that it is already split into, or one.
+#[derive(Clone, Debug, Default)]
+pub struct Frames {
+    /// The rows to train on; all rows of a table that is not split.
+    pub train: Frame,
+    /// The rows to choose the best weights by, if they are given.
+    pub validation: Option<Frame>,
+    /// The rows to test with, if they are given.
+    pub test: Option<Frame>,
+}
+
+impl From<Frame> for Frames {
+    fn from(train: Frame) -> Self {
+        Self { train, ..Self::default() }
+    }
+}
+
+impl Frames {
+    /// The tables, by what messages call them.
+    pub fn named(&self) -> impl Iterator<Item = (&'static str, &Frame)> {
+        let parts =
+            [(PARTS[0], Some(&self.train)), (PARTS[1], self.validation.as_ref()), (PARTS[2], self.test.as_ref())];
+        parts.into_iter().filter_map(|(name, frame)| Some((name, frame?)))
+    }
+
+    /// The rows to test with: all rows of a table that is not split.
+    pub fn into_test(self) -> Option<Frame> {
+        if self.validation.is_none() { Some(self.test.unwrap_or(self.train)) } else { self.test }
+    }
+}
+
+/// What the parts are called.
+const PARTS: [&str; 3] = ["train", "validation", "test"];
+
+/// Which files belong to which part.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Plan {
+    /// Those for training, validation and test; those of a table that is not split are all in the first.
+    parts: [Vec<String>; 3],
+    /// The other files and folders.
+    unread: Vec<String>,
+}
+
+impl Plan {
+    /// Sorts files by their names, which are relative to their folder; `source` is what messages call it.
+    ///
+    /// `train`, `validation` (`val`, `valid`, `dev`) and `test` are the parts, as files, also with a number behind the
+    /// name, or as folders of files. Where there are none, all files are parts of one table.
+    pub(super) fn of(mut names: Vec<String>, source: &str) -> Result<Self> {
+        names.sort();
+        names.retain(|name| !name.split('/').any(|part| part.starts_with(['.', '_'])));
+        let mut plan = Self::default();
+        let mut others = Vec::new();
+        for name in names {
+            match part_of(&name).filter(|_| Format::of(name.as_ref()).is_ok()) {
+                Some(part) => plan.parts[part].push(name),
+                None => others.push(name),
+            }
+        }
+        if plan.parts.iter().all(Vec::is_empty) {
+            let is_table = |name: &String| !name.contains('/') && Format::of(name.as_ref()).is_ok();
+            (plan.parts[0], others) = others.into_iter().partition(is_table);
+        }
+        // Of a folder the name is enough.
+        others.iter_mut().for_each(|name| name.truncate(name.find('/').map_or(name.len(), |at| at + 1)));
+        others.dedup();
+        plan.unread = others;
+        if plan.parts.iter().all(Vec::is_empty) {
+            let holds = match plan.unread.as_slice() {
+                [] => "is empty".to_string(),
+                unread => format!("holds no tables but {}", list(unread)),
+            };
+            let remedy = "put tables of the same columns there, or train.csv and test.csv (or .npy, .parquet)";
+            return Err(Error::Data(format!("{source} {holds}; {remedy}")));
+        }
+        for part in &plan.parts {
+            let other = part.iter().find(|name| extension(name.as_ref()) != extension(part[0].as_ref()));
+            if let Some(other) = other {
+                let remedy = "keep those of one format in the folder, or name one file";
+                return Err(Error::Data(format!("{source} holds `{}` and `{other}`; {remedy}", part[0])));
+            }
+        }
+        Ok(plan)
+    }
+
+    /// Whether there is a part besides that to train on.
+    pub(super) fn is_split(&self) -> bool {
+        self.parts[1..].iter().any(|part| !part.is_empty())
+    }
+
+    /// Reads all parts by `read`.
+    pub(super) fn read(&self, source: &str, mut read: impl FnMut(&str) -> Result<Frame>) -> Result<Frames> {
+        let [train, validation, test] = &self.parts;
+        if train.is_empty() {
+            let first = self.parts.iter().flatten().next().map_or("", String::as_str);
+            return Err(Error::Data(format!(
+                "{source} has `{first}` but no part to train on; add it as train.csv (or .npy, .parquet)"
+            )));
+        }
+        let mut train = joined(train, &mut read)?;
+        train.notes.extend(self.note());
+        let mut rest = |names: &[String]| (!names.is_empty()).then(|| joined(names, &mut read)).transpose();
+        Ok(Frames { train, validation: rest(validation)?, test: rest(test)? })
+    }
+
+    /// Reads the rows to test with by `read`: all, if there are no parts.
+    pub(super) fn read_test(&self, source: &str, mut read: impl FnMut(&str) -> Result<Frame>) -> Result<Frame> {
+        let [train, validation, test] = &self.parts;
+        let names = match self.is_split() {
+            false => train,
+            true if test.is_empty() => {
+                let first = &validation[0];
+                return Err(Error::Data(format!(
+                    "{source} has `{first}` but no part to test with; name the file itself"
+                )));
+            }
+            true => test,
+        };
+        joined(names, &mut read)
+    }
+
+    fn note(&self) -> Option<String> {
+        let verb = if self.unread.len() == 1 { "is" } else { "are" };
+        (!self.unread.is_empty()).then(|| {
+            format!(
+                "{} {verb} not read: a table, or part of one, is named train, validation or test",
+                list(&self.unread)
+            )
+        })
+    }
+}
+
+/// The part that a file belongs to by its name, or by that of its folder.
+fn part_of(name: &str) -> Option<usize> {
+    let lower = name.to_lowercase();
+    let (stem, whole) = match lower.split_once('/') {
+        Some((_, rest)) if rest.contains('/') => return None,
+        Some((folder, _)) => (folder, true),
+        None => (lower.split('.').next().unwrap_or_default(), false),
+    };
+    let is_named = |word: &&str| {
+        let rest = stem.strip_prefix(*word);
+        let numbered =
+            |rest: &str| rest.trim_start_matches(['-', '_']).starts_with(|first: char| first.is_ascii_digit());
+        rest.is_some_and(|rest| rest.is_empty() || (!whole && numbered(rest)))
+    };
+    [&["train", "training"][..], &["validation", "valid", "val", "dev"], &["test"]]
+        .iter()
+        .position(|words| words.iter().any(|word| is_named(&word)))
+}
+
+/// The names in words; of many the first.
+fn list(names: &[String]) -> String {
+    let shown: Vec<String> = names.iter().take(5).map(|name| format!("`{name}`")).collect();
+    let more = names.len().saturating_sub(shown.len());
+    format!("{}{}", shown.join(", "), if more > 0 { format!(" and {more} more") } else { String::new() })
+}
+
+/// The rows of all these files, in this order.
+pub(super) fn joined(names: &[String], read: &mut impl FnMut(&str) -> Result<Frame>) -> Result<Frame> {
+    let mut whole: Option<Frame> = None;
+    for name in names {
+        let mut frame = read(name)?;
+        if names.len() > 1 {
+            frame.notes.iter_mut().for_each(|note| *note = format!("{name}: {note}"));
+        }
+        match &mut whole {
+            None => whole = Some(frame),
+            Some(whole) => {
+                whole.notes.append(&mut frame.notes);
+                whole.append(frame, name)?;
+            }
+        }
+    }
+    whole.ok_or_else(|| Error::Data("no table is named".into()))
+}
+
+/// The files that a name stands for: `...-00000-of-00003.parquet` for all three shards, any other for itself.
+pub(super) fn shards(name: &str) -> Vec<String> {
+    let numbers = name.strip_suffix(".parquet").and_then(|stem| stem.rsplit_once("-00000-of-"));
+    let count = numbers.and_then(|(stem, count)| Some((stem, count, count.parse::<u32>().ok()?)));
+    match count {
+        Some((stem, count, n @ 1..=99_999)) if count.len() == 5 => {
+            (0..n).map(|i| format!("{stem}-{i:05}-of-{count}.parquet")).collect()
+        }
+        _ => vec![name.to_string()],
+    }
+}
+
+/// The names of the files in a folder and in its folders, relative to it.
+pub(crate) fn names(folder: &Path) -> Result<Vec<String>> {
+    let entries = |folder: &Path| {
+        let unreadable =
+            |e: std::io::Error| Error::file(folder, format_args!("cannot be read ({e}); check that you may"));
+        let entries = std::fs::read_dir(folder).map_err(unreadable)?;
+        entries.map(|entry| Ok(entry.map_err(unreadable)?.path())).collect::<Result<Vec<_>>>()
+    };
+    let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let mut names = Vec::new();
+    for path in entries(folder)? {
+        if path.is_dir() {
+            let inner = entries(&path)?;
+            let folder = name(&path);
+            // A folder within a folder is named, but not looked into.
+            let of = |inner: &std::path::PathBuf| {
+                format!("{folder}/{}{}", name(inner), if inner.is_dir() { "/" } else { "" })
+            };
+            names.extend(inner.iter().map(of));
+            if inner.is_empty() {
+                names.push(format!("{folder}/"));
+            }
+        } else {
+            names.push(name(&path));
+        }
+    }
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::{Cells, read_frames};
+
+    #[test]
+    fn files_are_sorted_by_their_names() {
+        let plan = |names: &str| Plan::of(names.split(' ').map(String::from).collect(), "here");
+        let cases = [
+            ("train.npy test.npy validation.npy all.csv", ["train.npy", "validation.npy", "test.npy"], "all.csv"),
+            ("Test.csv train.csv.gz dev.csv README.md", ["train.csv.gz", "dev.csv", "Test.csv"], "README.md"),
+            (
+                "train-00000-of-00002-ab.parquet test-00000-of-00001.parquet train-00001-of-00002-ab.parquet",
+                ["train-00000-of-00002-ab.parquet train-00001-of-00002-ab.parquet", "", "test-00000-of-00001.parquet"],
+                "",
+            ),
+            (
+                "train/0001.parquet train/0000.parquet test/0000.parquet more/x.csv more/y.csv",
+                ["train/0000.parquet train/0001.parquet", "", "test/0000.parquet"],
+                "more/",
+            ),
+            (
+                "2020.csv 2019.csv notes.md old/2018.csv .DS_Store _SUCCESS",
+                ["2019.csv 2020.csv", "", ""],
+                "notes.md old/",
+            ),
+            ("train.csv train_labels.csv testing.csv", ["train.csv", "", ""], "testing.csv train_labels.csv"),
+        ];
+        for (names, parts, unread) in cases {
+            let words = |text: &str| text.split_whitespace().map(String::from).collect::<Vec<_>>();
+            assert_eq!(plan(names).unwrap(), Plan { parts: parts.map(words), unread: words(unread) }, "{names}");
+        }
+        for (names, words) in [
+            ("a.md b/c.csv", "no tables but `a.md`, `b/`"),
+            ("a.csv a.parquet", "`a.csv` and `a.parquet`"),
+            ("train.csv train.npy", "`train.csv` and `train.npy`"),
+        ] {
+            let error = plan(names).unwrap_err().to_string();
+            assert!(error.contains(words), "{words} in {error}");
+        }
+    }
+
+    #[test]
+    fn a_folder_of_parts_is_read_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        let numbered = |from: usize| (0..10).map(|i| format!("{i},{},a\n", from + i)).collect::<String>();
+        write("2019.csv", &format!("id,x,k\n{}", numbered(0)));
+        write("2020.csv", &format!("id,x,k\n{}", numbered(10)));
+        write("2021.csv", "k,x,id\nb,1.5,10\n");
+        write("README.md", "");
+        let frames = read_frames(folder.path()).unwrap();
+        let columns = &frames.train.columns;
+        assert_eq!((frames.train.rows(), frames.validation.is_none(), frames.test.is_none()), (21, true, true));
+        let Cells::Numbers(ids) = &columns[0].cells else { panic!("{:?}", columns[0]) };
+        // Two files of ten rows number them from 0; one row is too few to tell.
+        assert!(ids[..20].iter().enumerate().all(|(i, id)| *id == i as f64) && ids[20] == 10.0, "{ids:?}");
+        assert_eq!(columns[2].cells.text(20).as_deref(), Some("b"));
+        assert!(
+            frames.train.notes.iter().any(|note| note.contains("`README.md` is not read")),
+            "{:?}",
+            frames.train.notes
+        );
+        write("2022.csv", "id,x,y\n1,2,3\n");
+        assert!(read_frames(folder.path()).unwrap_err().to_string().contains("2022.csv has no column `k`"));
+        write("2022.csv", "id,x\n1,2\n");
+        assert!(read_frames(folder.path()).unwrap_err().to_string().contains("2 columns and not 3"));
+    }
+}

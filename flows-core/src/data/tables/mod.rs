@@ -1,0 +1,4 @@
+//! Formats of tables that need crates of their own.
+
+mod cells;
+pub(super) mod parquet;

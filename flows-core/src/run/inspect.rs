@@ -1,0 +1,50 @@
+//! What the columns of a table hold.
+
+use super::margins_figure;
+use crate::cli::{OutputArgs, check_out, check_strict, describe_table, print_or_json};
+use crate::data::{Schema, Source};
+use crate::{Error, Result};
+use clap::Args;
+use serde_json::json;
+use std::path::PathBuf;
+
+/// Show how a table is read, what its columns hold, and what training would do with them
+///
+/// The kinds of columns are number, whole number, category, yes or no, date, text, constant and row number. A flow
+/// models numbers: constants and numbers of rows are left out, and columns of words have to be left out by --drop.
+#[derive(Args)]
+pub struct InspectArgs {
+    /// A table or a folder of tables, as to train on
+    #[arg(value_name = "DATA")]
+    table: String,
+    /// A picture of each column, .png or .svg
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// End with an error if there is anything to note
+    #[arg(long)]
+    strict: bool,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+impl InspectArgs {
+    /// Prints it, and draws the picture that is asked for.
+    ///
+    /// # Errors
+    /// When the table cannot be read, something cannot be written, or there are notes and `--strict` is given.
+    pub fn show(&self) -> Result<()> {
+        let source: Source = self.table.parse()?;
+        let frames = source.frames()?;
+        let frames = frames.ok_or_else(|| Error::Config(format!("{source} is a density, not a table: give a file")))?;
+        let schema = Schema::of(&frames.train);
+        let notes = schema.notes(&frames)?;
+        if let Some(out) = &self.out {
+            check_out(out, [&self.table])?;
+            margins_figure(&frames.train, &schema).write(out)?;
+        }
+        let rows = frames.train.rows();
+        let value = json!({ "table": self.table, "rows": rows, "schema": schema, "notes": notes, "out": self.out });
+        print_or_json(self.output, &value, describe_table(&frames, &schema, &notes))?;
+        check_strict(self.strict, &notes)
+    }
+}
