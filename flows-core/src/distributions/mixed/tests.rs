@@ -157,7 +157,7 @@ fn densities_integrate_to_1() -> Result<()> {
     let classes: Vec<(f64, f64)> = (0..3).map(|class| (f64::from(class), 1.0)).collect();
     // Smoother than with the other tests' weights.
     let model = table_with_noise(&[0, 2, 1], DType::F64, None, 0.1)?;
-    let found = total(&model, &[classes, rain(150), line(150, 100.0, 10.0)])?;
+    let found = total(&model, &[classes, rain(300), line(150, 100.0, 10.0)])?;
     assert!((found - 1.0).abs() < 2e-3, "{found}");
     Ok(())
 }
