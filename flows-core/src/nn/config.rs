@@ -91,12 +91,39 @@ impl NetworkConfig {
         scope: &Scope,
     ) -> Result<Made> {
         self.check(features, &output)?;
+        Made::new(self.masked(features, context, order, output), scope)
+    }
+
+    /// The masked network over groups of inputs and outputs, each of a group below `groups`:
+    /// see [`Made::over_groups`].
+    ///
+    /// # Errors
+    /// As [`Made::over_groups`].
+    pub(crate) fn build_masked_groups(
+        &self,
+        groups: usize,
+        [inputs, outputs]: [&[usize]; 2],
+        context: Option<usize>,
+        output: Output,
+        scope: &Scope,
+    ) -> Result<Made> {
+        self.check(inputs.len(), &output)?;
+        Made::over_groups(self.masked(groups, context, None, output), inputs, outputs, scope)
+    }
+
+    fn masked(
+        &self,
+        features: usize,
+        context: Option<usize>,
+        order: Option<Vec<usize>>,
+        output: Output,
+    ) -> MadeSettings {
         let (hidden, residual, activation, dropout) = match *self {
             Self::Mlp { ref hidden, activation } => (hidden.clone(), false, activation, 0.0),
             Self::Residual { hidden, blocks, activation, dropout } => {
                 (vec![hidden; 1 + 2 * blocks], true, activation, dropout)
             }
         };
-        Made::new(MadeSettings { features, output, context, hidden, residual, activation, dropout, order }, scope)
+        MadeSettings { features, output, context, hidden, residual, activation, dropout, order }
     }
 }

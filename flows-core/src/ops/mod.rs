@@ -81,6 +81,7 @@ pub use qr::qr;
 pub use reduce::{mean, sum, sum_event};
 pub(crate) use root::increasing_root;
 pub use root::increasing_roots;
+pub(crate) use rq_spline::bin;
 pub use rq_spline::{Ends, RqSplineSettings, rq_spline};
 pub(crate) use sigmoid_mixture::{Mixture, sigmoid_mixture};
 pub use simd::Simd;

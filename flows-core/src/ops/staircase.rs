@@ -56,9 +56,14 @@ impl Staircase {
         Self { degrees, limits, counts, blocks, mask: OnceLock::new() }
     }
 
-    /// The number of inputs of a degree below `limit`; where inputs are sorted, these are the leading ones.
-    pub(crate) fn visible(&self, limit: usize) -> usize {
-        self.degrees.iter().filter(|&&degree| degree < limit).count()
+    /// The degree of each input.
+    pub(crate) fn degrees(&self) -> &[usize] {
+        &self.degrees
+    }
+
+    /// The limit of each output.
+    pub(crate) fn limits(&self) -> &[usize] {
+        &self.limits
     }
 
     fn keeps(&self, output: usize, input: usize) -> bool {

@@ -73,10 +73,26 @@ impl Masked {
         dense(x, shift, vec![Step::Linear(self.affine()?, f)])
     }
 
+    fn inputs(&self) -> usize {
+        self.weight.elem_count() / self.bias.elem_count()
+    }
+
     fn structure(&self) -> Structure {
-        let (outputs, inputs) = (self.bias.elem_count(), self.weight.elem_count() / self.bias.elem_count());
+        let (outputs, inputs) = (self.bias.elem_count(), self.inputs());
         Structure::new("Masked linear", format!("{inputs} -> {outputs}")).weights([&self.weight, &self.bias])
     }
+}
+
+/// Checks the widths of the hidden layers.
+fn check_hidden(hidden: &[usize], residual: bool) -> Result<()> {
+    if hidden.is_empty() || hidden.contains(&0) {
+        return Err(Error::Config("a masked network needs at least one hidden layer, and one unit in each".into()));
+    }
+    if residual && (hidden.len() % 2 == 0 || hidden.iter().any(|h| h != &hidden[0])) {
+        let message = "a residual MADE needs an odd number of hidden layers (one, and two per block), all of one width";
+        return Err(Error::Config(message.into()));
+    }
+    Ok(())
 }
 
 impl Made {
@@ -85,31 +101,62 @@ impl Made {
     /// # Errors
     /// When a width is 0, the order is not a permutation, or the widths of residual blocks differ.
     pub fn new(settings: MadeSettings, scope: &Scope) -> Result<Self> {
-        let MadeSettings { features, output, context, hidden, residual, dropout, .. } = &settings;
-        let (d, residual) = (*features, *residual);
-        if d == 0 || output.width == 0 || output.width % d != 0 || hidden.is_empty() || hidden.contains(&0) {
+        let MadeSettings { features: d, output, hidden, residual, .. } = &settings;
+        if *d == 0 || output.width == 0 || output.width % d != 0 {
             return Err(Error::Config(
                 "MADE needs at least one feature, one hidden unit per layer and equally many outputs per feature"
                     .into(),
             ));
         }
-        if residual && (hidden.len() % 2 == 0 || hidden.iter().any(|h| h != &hidden[0])) {
-            let message =
-                "a residual MADE needs an odd number of hidden layers (one, and two per block), all of one width";
-            return Err(Error::Config(message.into()));
-        }
-        let order = settings.order.clone().unwrap_or_else(|| (0..d).collect());
+        check_hidden(hidden, *residual)?;
+        let order = settings.order.clone().unwrap_or_else(|| (0..*d).collect());
         let mut sorted = order.clone();
         sorted.sort_unstable();
-        if !sorted.iter().copied().eq(0..d) {
+        if !sorted.iter().copied().eq(0..*d) {
             return Err(Error::Config(format!("the order {order:?} does not name each position of 0..{d} once")));
         }
-        // Degrees: input i has order[i] + 1; a hidden unit 1 to D-1 (those of degree D feed nothing)
-        // or, so that one dimension has units at all, 1; with degree 0 a unit would see no input.
-        let inputs: Vec<usize> = order.iter().map(|o| o + 1).collect();
-        let degrees = |width: usize| -> Vec<usize> { (0..width).map(|j| 1 + j * (d - 1).max(1) / width).collect() };
-        let limits: Vec<usize> =
-            inputs.iter().flat_map(|&degree| std::iter::repeat_n(degree, output.width / d)).collect();
+        let outputs: Vec<usize> =
+            order.iter().flat_map(|&position| std::iter::repeat_n(position, output.width / d)).collect();
+        let settings = MadeSettings { order: Some(order.clone()), ..settings };
+        Self::build(settings, &order, &outputs, 1, scope)
+    }
+
+    /// A network over groups of inputs and outputs, in the order of the groups: `inputs` and `outputs` give the group
+    /// of each, and an output depends on the inputs of the groups before its own, and on the context.
+    ///
+    /// Unlike those of [`Self::new`], the outputs of the first group depend on the context too: some hidden units see
+    /// nothing else.
+    ///
+    /// # Errors
+    /// When a width is 0, a group is not below `features`, or the widths of residual blocks differ.
+    pub(crate) fn over_groups(
+        settings: MadeSettings,
+        inputs: &[usize],
+        outputs: &[usize],
+        scope: &Scope,
+    ) -> Result<Self> {
+        let MadeSettings { features, output, hidden, residual, .. } = &settings;
+        if inputs.is_empty() || output.width == 0 || output.width != outputs.len() {
+            return Err(Error::Config("a masked network needs at least one input and one output".into()));
+        }
+        if inputs.iter().chain(outputs).any(|group| group >= features) {
+            return Err(Error::Internal(format!("a group that is not among the {features}")));
+        }
+        check_hidden(hidden, *residual)?;
+        let least = if settings.context.is_some() { 0 } else { 1 };
+        Self::build(MadeSettings { order: None, ..settings }, inputs, outputs, least, scope)
+    }
+
+    /// The network, given the position of each input and output in the order, and the least degree of a hidden unit.
+    fn build(settings: MadeSettings, inputs: &[usize], outputs: &[usize], least: usize, scope: &Scope) -> Result<Self> {
+        let MadeSettings { features: d, output, context, hidden, residual, dropout, .. } = &settings;
+        let residual = *residual;
+        // Degrees: an input's is its position + 1; a hidden unit's 1 to D-1 (those of degree D feed nothing) or, so
+        // that one dimension has units at all, 1; with degree 0 a unit sees the context alone.
+        let inputs: Vec<usize> = inputs.iter().map(|position| position + 1).collect();
+        let span = (d - least).max(1);
+        let degrees = |width: usize| -> Vec<usize> { (0..width).map(|j| least + j * span / width).collect() };
+        let limits: Vec<usize> = outputs.iter().map(|position| position + 1).collect();
         let layers: Vec<Vec<usize>> = hidden.iter().map(|&width| degrees(width)).collect();
         // A hidden unit sees its own degree too.
         let above = |degrees: &[usize]| -> Vec<usize> { degrees.iter().map(|degree| degree + 1).collect() };
@@ -137,15 +184,16 @@ impl Made {
             hidden: layers.windows(2).enumerate().map(hidden_layer).collect::<Result<_>>()?,
             last: Masked::new(&layers[layers.len() - 1], limits, output.clone(), &scope.enter("last"))?,
             dropout: Dropout::new(*dropout)?,
-            settings: MadeSettings { order: Some(order), ..settings },
+            settings,
         })
     }
 
     /// The dimensions in the order in which they can be computed one after another.
     pub fn sequence(&self) -> Vec<usize> {
-        let order = self.settings.order.clone().unwrap_or_default();
-        let mut sequence: Vec<usize> = (0..order.len()).collect();
-        sequence.sort_by_key(|&i| order[i]);
+        let mut sequence: Vec<usize> = (0..self.settings.features).collect();
+        if let Some(order) = &self.settings.order {
+            sequence.sort_by_key(|&i| order[i]);
+        }
         sequence
     }
 
@@ -223,7 +271,7 @@ impl Network for Made {
     }
 
     fn widths(&self) -> Option<[usize; 2]> {
-        Some([self.settings.features, self.settings.output.width])
+        Some([self.first.inputs(), self.settings.output.width])
     }
 
     fn structure(&self) -> Structure {

@@ -4,7 +4,7 @@
 //! All buffers hold one unit per row, so that known units are leading rows (forward) or trailing ones
 //! (backward), and a step is one small product per layer.
 
-use super::{Made, Masked};
+use super::Made;
 use crate::Result;
 use crate::nn::Activation;
 use crate::ops::cpu::{Real, with_slices};
@@ -14,12 +14,17 @@ use faer::{MatMut, MatRef};
 use std::borrow::Cow;
 
 /// The weights of a [`Made`], inputs and outputs sorted by their positions in the order.
+///
+/// A dimension is one input, or the group of inputs of one position.
 pub(crate) struct Steps<'a, T: Real> {
     /// The first layer, then the hidden ones.
     layers: Vec<Layer<'a, T>>,
     last: Layer<'a, T>,
     /// `ends[i][g]` units of layer i have degree g or less.
     ends: Vec<Vec<usize>>,
+    /// As many inputs, and as many outputs, belong to the first g dimensions.
+    inputs: Vec<usize>,
+    outputs: Vec<usize>,
     dimensions: usize,
     residual: bool,
     activation: Activation,
@@ -52,8 +57,7 @@ pub(crate) fn with_steps<T: Real, R>(made: &Made, f: impl FnOnce(&Steps<'_, T>) 
 
 impl<'a, T: Real> Steps<'a, T> {
     fn new(made: &Made, weights: &[&'a [T]]) -> Self {
-        let sequence = made.sequence();
-        let d = sequence.len();
+        let d = made.settings.features;
         let layer = |weights: &[&'a [T]]| Layer {
             weight: weights[0].into(),
             bias: weights[1].into(),
@@ -62,19 +66,21 @@ impl<'a, T: Real> Steps<'a, T> {
         let mut layers: Vec<Layer<'a, T>> = weights.chunks(2).map(layer).collect();
         // `Made` has at least two layers.
         let mut last = layers.remove(layers.len() - 1);
-        if !sequence.iter().copied().eq(0..d) {
-            let first = layers[0].weight.chunks(d).flat_map(|row| sequence.iter().map(|&i| row[i]));
+        let (degrees, limits) = (made.first.staircase.degrees(), made.last.staircase.limits());
+        if let Some(order) = unsorted(degrees) {
+            let first = layers[0].weight.chunks(degrees.len()).flat_map(|row| order.iter().map(|&i| row[i]));
             layers[0].weight = first.collect();
-            let sorted = |values: &[T]| -> Cow<'a, [T]> {
-                let size = values.len() / d;
-                sequence.iter().flat_map(|&i| values[i * size..(i + 1) * size].iter().copied()).collect()
-            };
-            (last.weight, last.bias) = (sorted(&last.weight), sorted(&last.bias));
         }
-        let ends = |layer: &Masked| (0..=d).map(|g| layer.staircase.visible(g + 1)).collect();
-        let ends = made.hidden.iter().chain([&made.last]).map(ends).collect();
+        if let Some(order) = unsorted(limits) {
+            let width = last.inputs;
+            last.weight = order.iter().flat_map(|&i| last.weight[i * width..(i + 1) * width].iter().copied()).collect();
+            last.bias = order.iter().map(|&i| last.bias[i]).collect();
+        }
+        let up_to = |of: &[usize]| (0..=d).map(|g| of.iter().filter(|&&degree| degree <= g).count()).collect();
+        let ends = made.hidden.iter().chain([&made.last]).map(|layer| up_to(layer.staircase.degrees())).collect();
+        let (inputs, outputs) = (up_to(degrees), up_to(limits));
         let (residual, activation) = (made.settings.residual, made.settings.activation);
-        Self { layers, last, ends, dimensions: d, residual, activation }
+        Self { layers, last, ends, inputs, outputs, dimensions: d, residual, activation }
     }
 
     /// The width of the first layer, to which a context adds.
@@ -82,14 +88,14 @@ impl<'a, T: Real> Steps<'a, T> {
         self.layers[0].outputs()
     }
 
-    /// The number of outputs of one dimension.
+    /// The number of outputs of one dimension, if all have as many.
     pub(crate) fn parameter_count(&self) -> usize {
         self.last.outputs() / self.dimensions
     }
 
-    /// The units of layer i of degree d + 1: the first, and the one after the last.
-    fn group(&self, i: usize, d: usize) -> (usize, usize) {
-        (self.ends[i][d], self.ends[i][d + 1])
+    /// The units of layer i of this degree: the first, and the one after the last.
+    fn group(&self, i: usize, degree: usize) -> (usize, usize) {
+        (if degree == 0 { 0 } else { self.ends[i][degree - 1] }, self.ends[i][degree])
     }
 
     /// Whether a residual block starts or ends after layer i, so that no activation follows it.
@@ -97,8 +103,8 @@ impl<'a, T: Real> Steps<'a, T> {
         self.residual && i.is_multiple_of(2)
     }
 
-    /// Goes through the dimensions in order: `next(d, raw, x)` computes x of the d-th of them from its raw
-    /// outputs, (P, rows). `context` is what the context adds to the first layer, (rows, width).
+    /// Goes through the dimensions in order: `next(d, raw, x)` computes the inputs x of the d-th of them, (inputs,
+    /// rows), from its raw outputs, (P, rows). `context` is what the context adds to the first layer, (rows, width).
     pub(crate) fn forward<E>(
         &self,
         rows: usize,
@@ -115,82 +121,96 @@ impl<'a, T: Real> Steps<'a, T> {
         mut slopes: Option<&mut [Vec<T>]>,
         mut next: impl FnMut(usize, &[T], &mut [T]) -> std::result::Result<(), E>,
     ) -> std::result::Result<(), E> {
-        let p = self.parameter_count();
-        let mut x = vec![T::zero(); self.dimensions * rows];
+        let mut x = vec![T::zero(); self.layers[0].inputs * rows];
         // The output of each layer.
         let mut values = self.buffers(rows);
-        let mut raw = vec![T::zero(); p * rows];
-        let mut skip = Vec::new();
+        let mut raw = Vec::new();
+        self.units(0, rows, context, &x, &mut values, slopes.as_deref_mut());
         for d in 0..self.dimensions {
             let known = self.ends.last().map_or(0, |ends| ends[d]);
             let above = values.last().map_or(&[][..], |v| &v[..known * rows]);
-            let outputs = (d * p, (d + 1) * p);
+            let outputs = (self.outputs[d], self.outputs[d + 1]);
+            raw.resize((outputs.1 - outputs.0) * rows, T::zero());
             fill_rows(&mut raw, &self.last.bias[outputs.0..outputs.1], rows);
             product(&mut raw, self.last.part(outputs, (0, known)), above, rows);
-            next(d, &raw, &mut x[d * rows..(d + 1) * rows])?;
-            for (i, layer) in self.layers.iter().enumerate() {
-                let group @ (from, to) = self.group(i, d);
-                let (before, after) = values.split_at_mut(i);
-                let (seen, below) = match before.last() {
-                    None => (d + 1, &x),
-                    Some(below) => (self.ends[i - 1][d + 1], below),
-                };
-                let out = &mut after[0][from * rows..to * rows];
-                fill_rows(out, &layer.bias[from..to], rows);
-                if let Some(context) = context.filter(|_| i == 0) {
-                    let width = layer.outputs();
-                    for (j, out) in (from..to).zip(out.chunks_mut(rows)) {
-                        out.iter_mut().zip(context.chunks(width)).for_each(|(v, context)| *v += context[j]);
-                    }
-                }
-                product(out, layer.part(group, (0, seen)), &below[..seen * rows], rows);
-                if self.is_joint(i) {
-                    if i > 0 {
-                        out.iter_mut().zip(&skip).for_each(|(v, &skip)| *v += skip);
-                    }
-                    skip.clear();
-                    skip.extend_from_slice(out);
-                }
-                if let Some(slopes) = &mut slopes {
-                    let slopes = &mut slopes[i][from * rows..to * rows];
-                    slopes.iter_mut().zip(&*out).for_each(|(s, &v)| *s = self.activation.slope(v));
-                }
-                // The last layer of a residual network reads the last joint as it is.
-                if !(self.is_joint(i) && i + 1 == self.layers.len()) {
-                    out.iter_mut().for_each(|v| *v = self.activation.value(*v));
-                }
-            }
+            next(d, &raw, &mut x[self.inputs[d] * rows..self.inputs[d + 1] * rows])?;
+            self.units(d + 1, rows, context, &x, &mut values, slopes.as_deref_mut());
         }
         Ok(())
+    }
+
+    /// Computes the units of one degree in every layer.
+    fn units(
+        &self,
+        degree: usize,
+        rows: usize,
+        context: Option<&[T]>,
+        x: &[T],
+        values: &mut [Vec<T>],
+        mut slopes: Option<&mut [Vec<T>]>,
+    ) {
+        let mut skip = Vec::new();
+        for (i, layer) in self.layers.iter().enumerate() {
+            let group @ (from, to) = self.group(i, degree);
+            let (before, after) = values.split_at_mut(i);
+            let (seen, below) = match before.last() {
+                None => (self.inputs[degree], x),
+                Some(below) => (self.ends[i - 1][degree], &below[..]),
+            };
+            let out = &mut after[0][from * rows..to * rows];
+            fill_rows(out, &layer.bias[from..to], rows);
+            if let Some(context) = context.filter(|_| i == 0) {
+                let width = layer.outputs();
+                for (j, out) in (from..to).zip(out.chunks_mut(rows)) {
+                    out.iter_mut().zip(context.chunks(width)).for_each(|(v, context)| *v += context[j]);
+                }
+            }
+            product(out, layer.part(group, (0, seen)), &below[..seen * rows], rows);
+            if self.is_joint(i) {
+                if i > 0 {
+                    out.iter_mut().zip(&skip).for_each(|(v, &skip)| *v += skip);
+                }
+                skip.clear();
+                skip.extend_from_slice(out);
+            }
+            if let Some(slopes) = &mut slopes {
+                let slopes = &mut slopes[i][from * rows..to * rows];
+                slopes.iter_mut().zip(&*out).for_each(|(s, &v)| *s = self.activation.slope(v));
+            }
+            // The last layer of a residual network reads the last joint as it is.
+            if !(self.is_joint(i) && i + 1 == self.layers.len()) {
+                out.iter_mut().for_each(|v| *v = self.activation.value(*v));
+            }
+        }
     }
 
     fn buffers(&self, rows: usize) -> Vec<Vec<T>> {
         self.layers.iter().map(|layer| vec![T::zero(); layer.outputs() * rows]).collect()
     }
 
-    /// Goes through the dimensions from the last to the first, at the point x, (D, rows) in order:
-    /// `next(d, gradient, raw)` gets the gradient of the d-th x through the raw outputs of later dimensions,
-    /// (rows), and computes that of its own raw outputs, (P, rows).
+    /// Goes through the dimensions from the last to the first, at the point x, (inputs, rows) in order:
+    /// `next(d, gradient, raw)` gets the gradient of the inputs of the d-th through the raw outputs of later
+    /// dimensions, (inputs, rows), and computes that of its own raw outputs, (P, rows).
     pub(crate) fn backward(&self, x: &[T], context: Option<&[T]>, mut next: impl FnMut(usize, &[T], &mut [T])) {
-        let rows = x.len() / self.dimensions;
+        let rows = x.len() / self.layers[0].inputs;
         let mut slopes = self.buffers(rows);
         let given = |d: usize, _: &[T], out: &mut [T]| {
-            out.copy_from_slice(&x[d * rows..(d + 1) * rows]);
+            out.copy_from_slice(&x[self.inputs[d] * rows..self.inputs[d + 1] * rows]);
             Ok::<_, std::convert::Infallible>(())
         };
         let Ok(()) = self.pass(rows, context, Some(&mut slopes), given);
-        let (p, top) = (self.parameter_count(), self.layers.len() - 1);
+        let top = self.layers.len() - 1;
         // Gradients of the output of each layer before its activation, and of the raw outputs.
         let mut grads = self.buffers(rows);
         let mut raw = vec![T::zero(); self.last.outputs() * rows];
-        let mut through = vec![T::zero(); rows];
+        let mut through = Vec::new();
         for d in (0..self.dimensions).rev() {
             for i in (0..=top).rev() {
-                let group @ (from, to) = self.group(i, d);
+                let group @ (from, to) = self.group(i, d + 1);
                 let (below, above) = grads.split_at_mut(i + 1);
                 let out = &mut below[i][from * rows..to * rows];
                 let (layer, start, behind) = match above.first() {
-                    None => (&self.last, (d + 1) * p, &raw),
+                    None => (&self.last, self.outputs[d + 1], &raw),
                     Some(grad) => (&self.layers[i + 1], self.ends[i + 1][d], grad),
                 };
                 let weight = layer.part((start, layer.outputs()), group);
@@ -203,13 +223,21 @@ impl<'a, T: Real> Steps<'a, T> {
                 }
             }
             let first = &self.layers[0];
-            let start = self.ends[0][d];
-            through.fill(T::zero());
-            let weight = first.part((start, first.outputs()), (d, d + 1));
+            let (start, inputs) = (self.ends[0][d], (self.inputs[d], self.inputs[d + 1]));
+            through.clear();
+            through.resize((inputs.1 - inputs.0) * rows, T::zero());
+            let weight = first.part((start, first.outputs()), inputs);
             product(&mut through, weight.transpose(), &grads[0][start * rows..], rows);
-            next(d, &through, &mut raw[d * p * rows..(d + 1) * p * rows]);
+            next(d, &through, &mut raw[self.outputs[d] * rows..self.outputs[d + 1] * rows]);
         }
     }
+}
+
+/// The order that sorts degrees, equal ones staying in place; `None` if they are sorted.
+fn unsorted(degrees: &[usize]) -> Option<Vec<usize>> {
+    let mut order: Vec<usize> = (0..degrees.len()).collect();
+    order.sort_by_key(|&i| degrees[i]);
+    (!degrees.is_sorted()).then_some(order)
 }
 
 /// Sets each row of `out` to one number.

@@ -7,33 +7,33 @@ use super::Direction;
 
 /// A bin and a point in it.
 #[derive(Clone, Copy)]
-pub(super) struct Bin {
-    pub(super) width: f64,
-    pub(super) height: f64,
-    pub(super) slopes: [f64; 2],
-    pub(super) offset: f64,
+pub(crate) struct Bin {
+    pub(crate) width: f64,
+    pub(crate) height: f64,
+    pub(crate) slopes: [f64; 2],
+    pub(crate) offset: f64,
 }
 
 /// The quantities from which value, log-derivative and their gradients at a point of a bin are computed.
-pub(super) struct Point {
-    pub(super) xi: f64,
+pub(crate) struct Point {
+    pub(crate) xi: f64,
     /// 1 - xi.
     rest: f64,
     slope: f64,
-    pub(super) quotient: f64,
-    pub(super) denominator: f64,
+    pub(crate) quotient: f64,
+    pub(crate) denominator: f64,
     numerator: f64,
-    pub(super) derivative: f64,
+    pub(crate) derivative: f64,
 }
 
 /// The gradients with respect to the position (x, y), the sizes and the slopes of a bin, and to the point.
-pub(super) struct BinGradient {
-    pub(super) x: f64,
-    pub(super) y: f64,
-    pub(super) width: f64,
-    pub(super) height: f64,
-    pub(super) slopes: [f64; 2],
-    pub(super) at: f64,
+pub(crate) struct BinGradient {
+    pub(crate) x: f64,
+    pub(crate) y: f64,
+    pub(crate) width: f64,
+    pub(crate) height: f64,
+    pub(crate) slopes: [f64; 2],
+    pub(crate) at: f64,
 }
 
 /// xi and 1 - xi where the spline has risen by `eta` of its bin.
@@ -54,7 +54,7 @@ fn root(eta: f64, s: f64, [d0, d1]: [f64; 2]) -> (f64, f64) {
 
 impl Bin {
     #[inline(always)]
-    pub(super) fn point(self, direction: Direction) -> Point {
+    pub(crate) fn point(self, direction: Direction) -> Point {
         let [d0, d1] = self.slopes;
         let s = self.height / self.width;
         let (xi, rest) = match direction {
@@ -75,7 +75,7 @@ impl Bin {
 
     /// The gradients, given those with respect to value and log-derivative.
     #[inline(always)]
-    pub(super) fn gradient(self, direction: Direction, gvalue: f64, glog: f64) -> BinGradient {
+    pub(crate) fn gradient(self, direction: Direction, gvalue: f64, glog: f64) -> BinGradient {
         let Point { xi, rest, slope: s, quotient: m, denominator: den, numerator: num, derivative } =
             self.point(direction);
         let ([d0, d1], w, h) = (self.slopes, self.width, self.height);

@@ -1,11 +1,12 @@
 //! The monotone rational-quadratic spline: value and log-derivative in one pass, the backward pass in another.
 
-mod bin;
+pub(crate) mod bin;
 mod kernel;
 mod plain;
 
 use super::Direction;
-use super::transformer::transform;
+use super::cpu::Real;
+use super::transformer::{Transformer, transform};
 use crate::{Error, Result};
 use candle_core::Tensor;
 
@@ -92,6 +93,20 @@ pub fn rq_spline(
         return Err(Error::Config(format!("{settings:?} does not describe a spline: {remedy}")));
     }
     transform(RqSpline { settings, direction }, x, parameters)
+}
+
+impl RqSplineSettings {
+    /// The values of points, followed by their log-derivatives; raw parameters are P for each point or, where there are
+    /// fewer, P for each point of a row.
+    pub(crate) fn values<T: Real>(self, direction: Direction, x: &[T], raw: &[T]) -> Vec<T> {
+        RqSpline { settings: self, direction }.evaluate(x, raw)
+    }
+
+    /// The gradients with respect to the points and the raw parameters of [`Self::values`], given that with respect to
+    /// its result.
+    pub(crate) fn gradients<T: Real>(self, direction: Direction, x: &[T], raw: &[T], grad: &[T]) -> (Vec<T>, Vec<T>) {
+        RqSpline { settings: self, direction }.gradients(x, raw, &[], grad)
+    }
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -1,0 +1,332 @@
+//! The log-probabilities of cells from the network's outputs, as one operation with a hand-written backward pass.
+
+use super::layout::{AFFINE, Cells, Layout, Place};
+use crate::ops::Direction;
+use crate::ops::kernel::{Kernel, Real, View, with_elements};
+use candle_core::{Result, Shape, Tensor};
+use rayon::prelude::*;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// `log P(class) + 1{continuous} log p(y) + log|dy/dz|` of every cell, (B, D), from the network's outputs (B, W);
+/// derivatives of the margins are not in it.
+///
+/// With the shift m and the log-scale s of a column's flow, `y = spline((z - m) e^-s)` has the logistic distribution.
+#[derive(Debug)]
+pub(super) struct Heads {
+    pub(super) layout: Arc<Layout>,
+    pub(super) cells: Cells,
+}
+
+/// Rows of a task.
+const ROWS: usize = 32;
+
+/// The log-scales of flows are within this bound.
+const MAX_LOG_SCALE: f64 = 8.0;
+
+/// The log-scale of a raw number, and its derivative.
+#[inline(always)]
+pub(super) fn log_scale<T: Real>(raw: T) -> (T, T) {
+    let bound = T::of(MAX_LOG_SCALE);
+    let share = (raw / bound).fast_tanh();
+    (bound * share, T::one() - share * share)
+}
+
+/// The flows of n cells, and the points at which they are evaluated.
+struct Flows<T> {
+    /// `(z - m) e^-s`: one for each cell, or all lower edges and then all upper ones.
+    points: Vec<T>,
+    /// The splines' raw parameters, (n, P).
+    raw: Vec<T>,
+    log_scales: Vec<T>,
+    /// The derivatives of log-scales with respect to the raw ones.
+    slopes: Vec<T>,
+}
+
+/// Some rows of the table with the network's outputs for them.
+struct Block<'a, T> {
+    layout: &'a Layout,
+    raw: &'a [T],
+    classes: &'a [u32],
+    z: &'a [f64],
+    edges: [&'a [f64]; 2],
+}
+
+/// A softmax at one class.
+struct Softmax<'a, T> {
+    logits: &'a [T],
+    log_sum: T,
+}
+
+impl<'a, T: Real> Softmax<'a, T> {
+    #[inline(always)]
+    fn new(logits: &'a [T]) -> Self {
+        let top = logits.iter().fold(T::neg_infinity(), |top, &v| if v > top { v } else { top });
+        let sum = logits.iter().fold(T::zero(), |sum, &v| sum + (v - top).fast_exp());
+        Self { logits, log_sum: top + sum.fast_ln() }
+    }
+
+    /// The log-probability of a class; 0 where there is only one.
+    fn log_prob(&self, class: usize) -> T {
+        self.logits.get(class).map_or(T::zero(), |&logit| logit - self.log_sum)
+    }
+
+    /// Adds the gradient with respect to the logits, given that with respect to a class's log-probability.
+    fn add_gradient(&self, class: usize, grad: T, out: &mut [T]) {
+        for (i, (out, &logit)) in out.iter_mut().zip(self.logits).enumerate() {
+            let own = if i == class { T::one() } else { T::zero() };
+            *out += grad * (own - (logit - self.log_sum).fast_exp());
+        }
+    }
+}
+
+/// `ln(e^a + e^b)` for a finite a.
+fn log_add<T: Real>(a: T, b: T) -> T {
+    let (low, high) = if a < b { (a, b) } else { (b, a) };
+    high + (low - high).fast_exp().fast_ln_1p()
+}
+
+/// `ln(S(b) - S(a))` for a < b and the logistic function S: `ln S(b) + ln S(-a) + ln(1 - e^(a - b))`, in which nothing
+/// cancels.
+fn log_interval(a: f64, b: f64) -> f64 {
+    use crate::ops::kernel::Functions;
+    // Edges that rounding has made equal.
+    let width = (b - a).max(f64::MIN_POSITIVE);
+    let rest = if width > 0.7 { (-(-width).exp()).ln_1p() } else { (-(-width).exp_m1()).ln() };
+    rest - (-b).fast_softplus() - a.fast_softplus()
+}
+
+/// The derivatives of [`log_interval`] with respect to a and b.
+fn interval_slopes(a: f64, b: f64) -> [f64; 2] {
+    use crate::ops::kernel::Functions;
+    let rest = if b > a { 1.0 / (b - a).exp_m1() } else { 0.0 };
+    [-a.fast_sigmoid() - rest, (-b).fast_sigmoid() + rest]
+}
+
+impl<T: Real> Block<'_, T> {
+    fn rows(&self) -> usize {
+        self.raw.len() / self.layout.outputs
+    }
+
+    fn outputs(&self, row: usize, range: &Range<usize>) -> &[T] {
+        &self.raw[row * self.layout.outputs..][range.clone()]
+    }
+
+    /// The cells of some columns, row by row.
+    fn cells<'b>(&'b self, columns: &'b [usize]) -> impl Iterator<Item = (usize, usize, &'b Place)> {
+        let places = &self.layout.places;
+        (0..self.rows()).flat_map(move |row| columns.iter().map(move |&column| (row, column, &places[column])))
+    }
+
+    /// The flows of some columns at these z.
+    fn flows<U: Real>(&self, columns: &[usize], z: &[&[f64]]) -> Flows<U> {
+        let n = self.rows() * columns.len();
+        let p = self.layout.spline.parameter_count();
+        let mut flows = Flows {
+            points: vec![U::zero(); n * z.len()],
+            raw: Vec::with_capacity(n * p),
+            log_scales: Vec::with_capacity(n),
+            slopes: Vec::with_capacity(n),
+        };
+        for (i, (row, _, place)) in self.cells(columns).enumerate() {
+            let outputs = self.outputs(row, &place.flow);
+            let (s, slope) = log_scale(U::of(outputs[1].wide()));
+            let (shift, inverse) = (U::of(outputs[0].wide()), (-s).fast_exp());
+            for (points, z) in flows.points.chunks_mut(n).zip(z) {
+                points[i] = (U::of(z[i]) - shift) * inverse;
+            }
+            flows.raw.extend(outputs[AFFINE..].iter().map(|v| U::of(v.wide())));
+            flows.log_scales.push(s);
+            flows.slopes.push(slope);
+        }
+        flows
+    }
+
+    fn class(&self, row: usize, column: usize) -> usize {
+        self.classes[row * self.layout.columns.len() + column] as usize
+    }
+
+    /// Whether a class is that of missing cells, of a whole number.
+    fn is_missing(&self, column: usize, class: usize) -> bool {
+        self.layout.columns[column].is_missing(class)
+    }
+
+    /// Writes the log-probabilities, (rows, D).
+    fn evaluate(&self, terms: &mut [T]) {
+        let d = self.layout.columns.len();
+        for row in 0..self.rows() {
+            for (column, place) in self.layout.places.iter().enumerate() {
+                let class = self.class(row, column);
+                terms[row * d + column] = Softmax::new(self.outputs(row, &place.classes)).log_prob(class);
+            }
+        }
+        let (numbers, wholes) = (&self.layout.numbers, &self.layout.wholes);
+        if !numbers.is_empty() {
+            let flows = self.flows::<T>(numbers, &[self.z]);
+            let values = self.layout.spline.values(Direction::Forward, &flows.points, &flows.raw);
+            let (y, logs) = values.split_at(flows.points.len());
+            for (i, (row, column, _)) in self.cells(numbers).enumerate() {
+                if self.class(row, column) == 0 {
+                    let density = -(y[i].fast_softplus() + (-y[i]).fast_softplus());
+                    terms[row * d + column] += density + logs[i] - flows.log_scales[i];
+                }
+            }
+        }
+        if !wholes.is_empty() {
+            let flows = self.flows::<f64>(wholes, &self.edges);
+            let values = self.layout.spline.values(Direction::Forward, &flows.points, &flows.raw);
+            let (low, high) = values[..flows.points.len()].split_at(flows.points.len() / 2);
+            for (i, (row, column, place)) in self.cells(wholes).enumerate() {
+                let class = self.class(row, column);
+                if self.is_missing(column, class) {
+                    continue;
+                }
+                let by_flow = T::of(log_interval(low[i], high[i]));
+                let term = &mut terms[row * d + column];
+                // An atom is a value of the flow too.
+                *term = match class {
+                    0 => *term + by_flow,
+                    _ => log_add(*term, Softmax::new(self.outputs(row, &place.classes)).log_prob(0) + by_flow),
+                };
+            }
+        }
+    }
+
+    /// Writes the gradient with respect to the outputs, given that with respect to the log-probabilities.
+    fn differentiate(&self, grad: &[T], out: &mut [T]) {
+        let (d, width) = (self.layout.columns.len(), self.layout.outputs);
+        let (numbers, wholes) = (&self.layout.numbers, &self.layout.wholes);
+        // The gradients of classes, but for atoms of whole numbers, whose log-probability is not all of the term's.
+        for row in 0..self.rows() {
+            for (column, place) in self.layout.places.iter().enumerate() {
+                let class = self.class(row, column);
+                let out = &mut out[row * width..][place.classes.clone()];
+                if !out.is_empty() && !self.is_mixed(column, class) {
+                    Softmax::new(self.outputs(row, &place.classes)).add_gradient(class, grad[row * d + column], out);
+                }
+            }
+        }
+        if !numbers.is_empty() {
+            let flows = self.flows::<T>(numbers, &[self.z]);
+            let n = flows.points.len();
+            let values = self.layout.spline.values(Direction::Forward, &flows.points, &flows.raw);
+            let mut given = vec![T::zero(); 2 * n];
+            for (i, (row, column, _)) in self.cells(numbers).enumerate() {
+                if self.class(row, column) == 0 {
+                    let g = grad[row * d + column];
+                    // d ln f / dy = -tanh(y / 2).
+                    given[i] = -g * (values[i] * T::of(0.5)).fast_tanh();
+                    given[n + i] = g;
+                }
+            }
+            let gradients = self.layout.spline.gradients(Direction::Forward, &flows.points, &flows.raw, &given);
+            self.add_flow_gradients(numbers, &flows, &gradients, &given[n..], out);
+        }
+        if !wholes.is_empty() {
+            let flows = self.flows::<f64>(wholes, &self.edges);
+            let n = flows.points.len() / 2;
+            let values = self.layout.spline.values(Direction::Forward, &flows.points, &flows.raw);
+            let mut given = vec![0.0; 4 * n];
+            for (i, (row, column, place)) in self.cells(wholes).enumerate() {
+                let class = self.class(row, column);
+                if self.is_missing(column, class) {
+                    continue;
+                }
+                let (low, high) = (values[i], values[n + i]);
+                let mut g = grad[row * d + column];
+                if class > 0 {
+                    let softmax = Softmax::new(self.outputs(row, &place.classes));
+                    let of_atom = softmax.log_prob(class);
+                    let of_flow = softmax.log_prob(0) + T::of(log_interval(low, high));
+                    // The share of the flow in the probability.
+                    let share = (of_flow - of_atom).fast_sigmoid();
+                    let out = &mut out[row * width..][place.classes.clone()];
+                    softmax.add_gradient(class, g * (T::one() - share), out);
+                    softmax.add_gradient(0, g * share, out);
+                    g *= share;
+                }
+                let slopes = interval_slopes(low, high);
+                (given[i], given[n + i]) = (g.wide() * slopes[0], g.wide() * slopes[1]);
+            }
+            let gradients = self.layout.spline.gradients(Direction::Forward, &flows.points, &flows.raw, &given);
+            self.add_flow_gradients(wholes, &flows, &gradients, &vec![0.0; n], out);
+        }
+    }
+
+    /// Whether a cell is an atom of a whole number.
+    fn is_mixed(&self, column: usize, class: usize) -> bool {
+        class > 0 && self.layout.columns[column].is_whole() && !self.is_missing(column, class)
+    }
+
+    /// Adds the gradients with respect to the flows' parameters, given those with respect to points and splines, and
+    /// those of the log-densities, from which a number's log-scale is subtracted.
+    fn add_flow_gradients<U: Real>(
+        &self,
+        columns: &[usize],
+        flows: &Flows<U>,
+        (points, raw): &(Vec<U>, Vec<U>),
+        densities: &[U],
+        out: &mut [T],
+    ) {
+        let (n, p) = (flows.log_scales.len(), self.layout.spline.parameter_count());
+        for (i, (row, _, place)) in self.cells(columns).enumerate() {
+            let out = &mut out[row * self.layout.outputs..][place.flow.clone()];
+            let inverse = (-flows.log_scales[i]).fast_exp();
+            let (mut shift, mut scale) = (U::zero(), -densities[i]);
+            for (at, g) in flows.points.chunks(n).zip(points.chunks(n)) {
+                shift = shift - inverse * g[i];
+                scale = scale - at[i] * g[i];
+            }
+            out[0] += T::of(shift.wide());
+            out[1] += T::of((scale * flows.slopes[i]).wide());
+            for (out, g) in out[AFFINE..].iter_mut().zip(&raw[i * p..(i + 1) * p]) {
+                *out += T::of(g.wide());
+            }
+        }
+    }
+}
+
+impl Heads {
+    fn block<'a, T>(&'a self, i: usize, raw: &'a [T]) -> Block<'a, T> {
+        let layout = &*self.layout;
+        let (start, rows) = (i * ROWS, raw.len() / layout.outputs);
+        fn part<V>(values: &[V], start: usize, rows: usize, width: usize) -> &[V] {
+            &values[start * width..(start + rows) * width]
+        }
+        let [low, high] = &self.cells.edges;
+        let wholes = layout.wholes.len();
+        Block {
+            layout,
+            raw,
+            classes: part(&self.cells.classes, start, rows, layout.columns.len()),
+            z: part(&self.cells.z, start, rows, layout.numbers.len()),
+            edges: [part(low, start, rows, wholes), part(high, start, rows, wholes)],
+        }
+    }
+
+    fn backward<T: Real>(&self, raw: &[T], grad: &[T]) -> Vec<T> {
+        let (d, width) = (self.layout.columns.len(), self.layout.outputs);
+        let mut out = vec![T::zero(); raw.len()];
+        let blocks = out.par_chunks_mut(ROWS * width).zip(raw.par_chunks(ROWS * width)).zip(grad.par_chunks(ROWS * d));
+        blocks.enumerate().for_each(|(i, ((out, raw), grad))| self.block(i, raw).differentiate(grad, out));
+        out
+    }
+}
+
+impl Kernel<1> for Heads {
+    const NAME: &'static str = "mixed-table";
+
+    fn value<T: Real>(&self, [raw]: [View<'_, T>; 1]) -> Result<(Vec<T>, Shape)> {
+        let (d, width) = (self.layout.columns.len(), self.layout.outputs);
+        let rows = raw.values.len() / width;
+        let mut terms = vec![T::zero(); rows * d];
+        let blocks = terms.par_chunks_mut(ROWS * d).zip(raw.values.par_chunks(ROWS * width)).enumerate();
+        blocks.for_each(|(i, (terms, raw))| self.block(i, raw).evaluate(terms));
+        Ok((terms, Shape::from((rows, d))))
+    }
+
+    fn gradients<T: Real>(&self, [raw]: [&Tensor; 1], _: &Tensor, grad: &Tensor) -> Result<[Option<Tensor>; 1]> {
+        let out = with_elements::<T, _, _>([raw, grad], |[raw, grad]| self.backward(raw, grad))?;
+        Ok([Some(T::tensor(out, raw.shape())?)])
+    }
+}
