@@ -29,5 +29,5 @@ pub use mimalloc::MiMalloc as Allocator;
 pub use model::{ModelArgs, model_file};
 pub use output::{check_extension, check_out, note, print, print_json, print_or_json, write_json};
 pub use progress::{ProgressBar, log_likelihoods, with_bar, work_bar};
-pub use rows::{check_draws, describe_rows, draw_rows, write_rows};
+pub use rows::{check_draws, describe_rows, draw_rows, write_frame_rows, write_rows};
 pub use schema::{check_strict, describe_table};

@@ -1,7 +1,7 @@
 //! Output of tables.
 
 use super::{OutputArgs, count, plural, print, print_json, work_bar};
-use crate::data::{Dataset, Table, write_table};
+use crate::data::{Cells, Dataset, Frame, Table, write_frame, write_table};
 use crate::distributions::{Distribution, draw};
 use crate::{Error, Result, Rng};
 use candle_core::{DType, Device, Tensor};
@@ -39,7 +39,7 @@ pub fn check_draws(draws: usize, width: usize, noun: &str) -> Result<()> {
 }
 
 /// Draws rows from a model on this device, with a bar if there are many, unless `quiet`. `context` has one row per
-/// drawn row; it and the result are on the CPU, the result in f32.
+/// drawn row; it and the result are on the CPU, the result in f32, or in f64 if the model draws so.
 ///
 /// # Errors
 /// Same as [`draw`].
@@ -57,7 +57,8 @@ pub fn draw_rows(
         let length = CHUNK.min(rows - start);
         let context = context.map(|c| c.narrow(0, start, length)?.contiguous()?.to_device(device)).transpose()?;
         let drawn = draw(model, length, context.as_ref(), rng)?;
-        parts.push(drawn.to_device(&Device::Cpu)?.to_dtype(DType::F32)?);
+        let dtype = if drawn.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
+        parts.push(drawn.to_device(&Device::Cpu)?.to_dtype(dtype)?);
         bar.inc(length as u64);
     }
     bar.finish_and_clear();
@@ -70,17 +71,11 @@ pub fn draw_rows(
 /// # Errors
 /// When they cannot be written.
 pub fn write_rows(table: &Table, out: Option<&Path>, mut about: Value, output: OutputArgs) -> Result<()> {
-    let (rows, _) = table.data.dims2()?;
-    about["rows"] = json!(rows);
+    about["rows"] = json!(table.data.dims2()?.0);
     match (out, output.json) {
-        (Some(out), json) => {
+        (Some(out), _) => {
             write_table(out, table)?;
-            about["out"] = json!(out);
-            if json {
-                print_json(&about)
-            } else {
-                print(format_args!("{} drawn in {}", plural(rows, "row"), out.display()))
-            }
+            print_written(about, out, output)
         }
         (None, true) => {
             about["columns"] = json!(table.columns);
@@ -88,6 +83,42 @@ pub fn write_rows(table: &Table, out: Option<&Path>, mut about: Value, output: O
             print_json(&about)
         }
         (None, false) => print(table.to_csv()?.trim_end()),
+    }
+}
+
+/// As [`write_rows`], for rows of numbers and words.
+///
+/// # Errors
+/// When they cannot be written.
+pub fn write_frame_rows(frame: &Frame, out: Option<&Path>, mut about: Value, output: OutputArgs) -> Result<()> {
+    about["rows"] = json!(frame.rows());
+    match (out, output.json) {
+        (Some(out), _) => {
+            write_frame(out, frame)?;
+            print_written(about, out, output)
+        }
+        (None, true) => {
+            let cell = |cells: &Cells, row: usize| match cells {
+                Cells::Numbers(values) => json!(Some(values[row]).filter(|value| !value.is_nan())),
+                Cells::Words { words, codes, .. } => json!(codes[row].map(|code| &words[code as usize])),
+            };
+            let row = |row| frame.columns.iter().map(|column| cell(&column.cells, row)).collect::<Vec<_>>();
+            about["columns"] = json!(frame.names());
+            about["samples"] = json!((0..frame.rows()).map(row).collect::<Vec<_>>());
+            print_json(&about)
+        }
+        (None, false) => print(frame.to_csv()?.trim_end()),
+    }
+}
+
+fn print_written(mut about: Value, out: &Path, output: OutputArgs) -> Result<()> {
+    about["out"] = json!(out);
+    match output.json {
+        true => print_json(&about),
+        false => {
+            let rows = about["rows"].as_u64().unwrap_or(0) as usize;
+            print(format_args!("{} drawn in {}", plural(rows, "row"), out.display()))
+        }
     }
 }
 

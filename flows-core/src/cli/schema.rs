@@ -45,7 +45,6 @@ fn row(index: usize, column: &ColumnSchema) -> [String; 6] {
         if range.chars().count() > 40 { format!("{}...", range.chars().take(37).collect::<String>()) } else { range };
     let usage = match column.useless() {
         Some(reason) => format!("left out: {reason}"),
-        None if column.range.is_none() => "words: leave it out by --drop".into(),
         None => "modelled".into(),
     };
     [name, column.kind.name().into(), distinct, column.missing.to_string(), range, usage]

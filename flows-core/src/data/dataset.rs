@@ -96,20 +96,19 @@ impl Dataset {
         Self::new(parts, table.columns.clone())
     }
 
-    /// Columns of tables: those that [`Schema::of`] finds of use, or `columns` alone if any are given, but not those that
-    /// are `dropped`; without rows in which one is missing. A table that is not split is so as by [`Self::from_table`];
+    /// The columns of tables that a schema uses, as [`Schema::numbers`] gives them; `dropped` are those left out by name, of
+    /// which nothing is noted. A table that is not split is so as by [`Self::from_table`];
     /// a part that is not given is held out from the rows to train on, in the same proportion to these.
     ///
     /// # Errors
-    /// As [`Schema::select`], [`Schema::numbers`], [`Self::from_table`] and [`Self::from_parts`].
+    /// As [`Schema::numbers`], [`Self::from_table`] and [`Self::from_parts`].
     pub fn from_frames(
         frames: &Frames,
-        columns: &[String],
+        schema: Schema,
         dropped: &[String],
         proportions: Proportions,
         rng: &mut Rng,
     ) -> Result<Self> {
-        let schema = Schema::of(&frames.train).select(columns, dropped)?;
         let data = Self::of(frames, |frame| schema.numbers(frame).map(|(table, _)| table), proportions, rng)?;
         let mut notes = schema.left_out(frames, dropped);
         notes.extend(odd::notes(&schema, frames)?);

@@ -1,6 +1,8 @@
 //! Tables as people have them: named columns of numbers or of words, with cells that may be missing.
 
 use super::schema::is_row_number;
+use super::table::{Table, numbers};
+use super::text;
 use super::words::Words;
 use crate::{Error, Result};
 use std::borrow::Cow;
@@ -92,6 +94,40 @@ impl Frame {
         }
         self.lines.clear();
         Ok(())
+    }
+
+    /// A table of one row, from texts such as `year=1999` and `colour=red`.
+    ///
+    /// # Errors
+    /// When a text has no `=`.
+    pub fn of_assignments(texts: &[String]) -> Result<Self> {
+        let column = |text: &String| {
+            let (name, value) = text.split_once('=').ok_or_else(|| {
+                Error::Config(format!("`{text}` gives no column a value: write COLUMN=VALUE, such as year=1999"))
+            })?;
+            let mut words = Words::default();
+            words.push(Some(value.trim()).filter(|value| !value.is_empty()));
+            Ok(Column { name: Some(name.trim().into()), cells: words.cells() })
+        };
+        Ok(Self { columns: texts.iter().map(column).collect::<Result<_>>()?, ..Self::default() })
+    }
+
+    /// The numbers, if all cells are finite ones.
+    ///
+    /// # Errors
+    /// When one is not; the message names it.
+    pub fn numbers(&self) -> Result<Table> {
+        numbers(self)
+    }
+
+    /// The table as the text of a `.csv` file.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn to_csv(&self) -> Result<String> {
+        let mut text = Vec::new();
+        text::write_frame("the table".as_ref(), &mut text, self)?;
+        Ok(String::from_utf8_lossy(&text).into_owned())
     }
 
     /// The names of the columns, if they have any.

@@ -2,7 +2,9 @@
 
 mod archive;
 mod colours;
+mod coding;
 mod dataset;
+mod date;
 mod density;
 mod energy;
 mod examples;
@@ -11,6 +13,7 @@ mod frame;
 mod hash;
 #[cfg(feature = "images")]
 pub mod images;
+mod kinds;
 mod npy;
 mod odd;
 mod parts;
@@ -32,8 +35,9 @@ pub use frame::{Cells, Column, Frame};
 pub use parts::Frames;
 #[cfg(feature = "hub")]
 pub(crate) use parts::names;
+pub use kinds::{Kinds, Missing};
 pub use schema::{ColumnKind, ColumnSchema, Schema};
 pub use shuffle::Shuffle;
 pub use source::Source;
-pub use table::{Table, read_frame, read_frames, read_table, write_table};
+pub use table::{Table, read_frame, read_frames, read_table, write_frame, write_table};
 pub use toy::Toy;

@@ -2,9 +2,9 @@
 
 use super::odd;
 use super::parts::Frames;
-use super::{Cells, Column, Frame, Table};
+use super::{Cells, Column, Frame, date};
+use crate::bijectors::Bounds;
 use crate::{Error, Result};
-use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 /// Names under which programs write the numbers of rows, in lower case.
@@ -16,6 +16,16 @@ const ROW_NUMBER_NAMES: [&str; 8] = ["", "unnamed: 0", "index", "row", "rownum",
 pub struct Schema {
     /// The columns, in the order of the table.
     pub columns: Vec<ColumnSchema>,
+    /// Whether a model takes words and the values of categories as codes.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub coded: bool,
+    /// Whether missing cells are values to a model, rather than a reason to leave out the row.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub models_missing: bool,
+}
+
+pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// What a column holds.
@@ -31,7 +41,7 @@ pub struct ColumnSchema {
     pub missing: usize,
     /// The number of different values, counted up to [`Schema::MOST_DISTINCT`].
     pub distinct: usize,
-    /// The least and the greatest number.
+    /// The least and the greatest number; of dates, as days since the first of January 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub range: Option<[f64; 2]>,
     /// The most frequent number and its share of the rows, if it is in a twentieth of them or more.
@@ -40,6 +50,9 @@ pub struct ColumnSchema {
     /// A number that repeats far from all others, as those do that stand for missing cells, and in how many cells.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fill: Option<[f64; 2]>,
+    /// What all possible numbers lie between.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub bounds: Bounds,
     /// Whether a model uses the column.
     pub used: bool,
 }
@@ -95,7 +108,8 @@ impl ColumnKind {
 impl ColumnSchema {
     fn new(name: Option<String>, kind: ColumnKind, missing: usize, distinct: usize, range: Option<[f64; 2]>) -> Self {
         let distinct = distinct.min(Schema::MOST_DISTINCT);
-        let column = Self { name, kind, missing, distinct, range, frequent: None, fill: None, used: true };
+        let bounds = Bounds::NONE;
+        let column = Self { name, kind, missing, distinct, range, frequent: None, fill: None, bounds, used: true };
         Self { used: column.useless().is_none(), ..column }
     }
 
@@ -112,12 +126,21 @@ impl ColumnSchema {
         match &self.kind {
             ColumnKind::Constant(value) => Some(format!("is {value} in every row")),
             ColumnKind::RowNumber => Some("numbers the rows".into()),
+            ColumnKind::Text => Some("holds text that hardly repeats".into()),
+            ColumnKind::Date if self.range.is_none() => {
+                Some("holds dates whose day and month are not told apart (write them as 2024-11-30)".into())
+            }
             _ => None,
         }
     }
 
+    /// Whether it takes so few values that each has a probability rather than a density.
+    pub(super) fn takes_few_values(&self, rows: usize) -> bool {
+        self.distinct < 20 && rows >= 10 * self.distinct
+    }
+
     /// What is doubtful about its use in a density, with the remedy; none where nothing is.
-    pub fn doubt(&self, index: usize, rows: usize) -> Option<String> {
+    pub fn doubt(&self, index: usize, rows: usize, coded: bool) -> Option<String> {
         let label = self.label(index);
         let name = self.name.clone().filter(|name| !name.is_empty()).unwrap_or_else(|| index.to_string());
         if let Some([value, count]) = self.fill.filter(|_| self.used) {
@@ -126,9 +149,9 @@ impl ColumnSchema {
                 "{label} is {value} in {count} rows and else far from it: if it stands for missing cells, leave these empty"
             ));
         }
-        let few = self.distinct < 20 && rows >= 10 * self.distinct;
+        let few = self.takes_few_values(rows);
         let what = match self.frequent {
-            _ if !self.used || self.range.is_none() => return None,
+            _ if coded || !self.used || self.range.is_none() => return None,
             _ if few => format!("takes only {} values", self.distinct),
             Some([value, share]) if rows >= 100 => format!("is {value} in {:.0}% of the rows", 100.0 * share),
             _ => return None,
@@ -147,7 +170,14 @@ impl Schema {
     /// What the columns of a table hold.
     pub fn of(frame: &Frame) -> Self {
         let columns = frame.columns.iter().enumerate().map(|(i, column)| describe(column, i == 0)).collect();
-        Self { columns }
+        Self { columns, coded: false, models_missing: false }
+    }
+
+    /// Columns with these names, each of two values.
+    pub(crate) fn of_categories<const N: usize>(names: [&str; N]) -> Self {
+        let kind = || ColumnKind::Binary(["0", "1"].map(String::from));
+        let column = |name: &str| ColumnSchema::new(Some(name.into()), kind(), 0, 2, None);
+        Self { columns: names.map(column).into(), coded: true, models_missing: false }
     }
 
     /// Uses `columns` alone, if any are given, and not those of `dropped`; both by name, or by index from 0.
@@ -171,7 +201,7 @@ impl Schema {
         Err(Error::Data("no column is left to model: the others are constant, number the rows or were left out".into()))
     }
 
-    fn position(&self, column: &str) -> Result<usize> {
+    pub(super) fn position(&self, column: &str) -> Result<usize> {
         let named = self.columns.iter().position(|known| known.name.as_deref() == Some(column));
         let numbered = || column.parse().ok().filter(|i| *i < self.columns.len());
         named.or_else(numbered).ok_or_else(|| {
@@ -203,7 +233,7 @@ impl Schema {
         notes.extend(columns.filter_map(useless));
         let rows: usize = frames.iter().map(|frame| frame.rows()).sum();
         let incomplete: usize = frames.iter().map(|frame| self.incomplete(frame)).sum();
-        if incomplete > 0 {
+        if incomplete > 0 && !self.models_missing {
             let share = 100.0 * incomplete as f64 / rows as f64;
             notes.push(format!("{incomplete} of {rows} rows ({share:.1}%) have a missing cell: they are left out"));
         }
@@ -214,7 +244,7 @@ impl Schema {
     pub(super) fn doubts(&self, rows: usize, context: &[String]) -> Vec<String> {
         let given = |column: &ColumnSchema| column.name.as_ref().is_some_and(|name| context.contains(name));
         let columns = self.columns.iter().enumerate().filter(|(_, column)| !given(column));
-        columns.filter_map(|(i, column)| column.doubt(i, rows)).collect()
+        columns.filter_map(|(i, column)| column.doubt(i, rows, self.coded)).collect()
     }
 
     /// The rows in which a column that is used has a missing cell.
@@ -224,51 +254,24 @@ impl Schema {
         (0..frame.rows()).filter(|&row| columns.iter().any(|column| column.cells.is_missing(row))).count()
     }
 
-    /// The numbers of the columns that are used, without rows in which one of them is missing, and the number of these
-    /// rows.
-    ///
-    /// Columns are found by name where both this schema and the frame have names, else by position.
+    /// The columns that are used, first those of the `context`, by name or by index from 0 among those that are used.
     ///
     /// # Errors
-    /// When a column is missing or holds words, or a number is infinite, or every row has a missing cell.
-    pub fn numbers(&self, frame: &Frame) -> Result<(Table, usize)> {
-        let mut names = Vec::new();
-        let mut columns: Vec<(String, &[f64])> = Vec::new();
-        for (i, schema) in self.columns.iter().enumerate().filter(|(_, column)| column.used) {
-            let (label, column) = (schema.label(i), self.find(frame, i)?);
-            match &column.cells {
-                Cells::Numbers(values) => columns.push((label, values)),
-                Cells::Words { words, numbers, first_word, .. } => {
-                    let among_numbers = (*numbers > 0).then_some(first_word);
-                    return Err(words_refused(frame, &label, words, among_numbers));
-                }
+    /// When there is no such column, or one is given twice.
+    pub fn order(&self, context: &[String]) -> Result<Vec<usize>> {
+        let used: Vec<usize> = (0..self.columns.len()).filter(|&i| self.columns[i].used).collect();
+        let mut order = Vec::with_capacity(used.len());
+        for column in context {
+            let named = used.iter().copied().find(|&i| self.columns[i].name.as_ref() == Some(column));
+            let numbered = || column.parse().ok().and_then(|i: usize| used.get(i).copied());
+            match named.or_else(numbered) {
+                Some(i) if !order.contains(&i) => order.push(i),
+                Some(_) => return Err(Error::Config(format!("context column `{column}` is given twice; name it once"))),
+                None => return Err(Error::Config(format!("there is no column `{column}` for the context"))),
             }
-            names.push(column.name.clone());
         }
-        let mut values = Vec::with_capacity(frame.rows() * columns.len());
-        let mut complete = 0;
-        for row in 0..frame.rows() {
-            if columns.iter().any(|(_, column)| column[row].is_nan()) {
-                continue;
-            }
-            for (label, column) in &columns {
-                if column[row].is_infinite() {
-                    let (row, value) = (frame.row_name(row), column[row]);
-                    return Err(Error::Data(format!(
-                        "row {row}, {label} is {value}; remove such rows or fill them in"
-                    )));
-                }
-                values.push(column[row]);
-            }
-            complete += 1;
-        }
-        if complete == 0 {
-            return Err(Error::Data(
-                "every row has a missing cell: leave out the columns that are mostly empty".into(),
-            ));
-        }
-        let data = Tensor::from_vec(values, (complete, columns.len()), &Device::Cpu)?;
-        Ok((Table { columns: names.into_iter().collect(), data }, frame.rows() - complete))
+        let rest: Vec<usize> = used.into_iter().filter(|i| !order.contains(i)).collect();
+        Ok(order.into_iter().chain(rest).collect())
     }
 
     /// The column of a frame that this schema's column `i` describes.
@@ -295,23 +298,6 @@ impl Schema {
             })
         })
     }
-}
-
-fn words_refused(frame: &Frame, label: &str, words: &[String], among_numbers: Option<&(usize, String)>) -> Error {
-    let short = |word: &str| word.chars().take(40).collect::<String>();
-    Error::Data(match among_numbers {
-        Some((row, word)) => format!(
-            "row {}, {label}: `{}` is not a number; correct or remove the row, or leave the column out by --drop",
-            frame.row_name(*row),
-            short(word)
-        ),
-        None => {
-            let first: Vec<String> = words.iter().take(3).map(|word| format!("`{}`", short(word))).collect();
-            let (first, count) = (first.join(", "), words.len());
-            let more = if count > 3 { format!(" and {} more", count - 3) } else { String::new() };
-            format!("{label} holds words ({first}{more}): leave it out by --drop, or encode the words as numbers")
-        }
-    })
 }
 
 fn describe(column: &Column, first: bool) -> ColumnSchema {
@@ -355,7 +341,14 @@ fn describe(column: &Column, first: bool) -> ColumnSchema {
             let kind = match sorted.as_slice() {
                 [] => ColumnKind::Constant("missing".into()),
                 [only] if codes.len() > 1 => ColumnKind::Constant(only.clone()),
-                _ if sorted.iter().all(|word| is_date(word)) => ColumnKind::Date,
+                _ if sorted.iter().all(|word| is_date(word)) => {
+                    let days: Option<Vec<f64>> = sorted.iter().map(|word| date::days(word)).collect();
+                    let range = days.map(|days| {
+                        let least = days.iter().copied().fold(f64::INFINITY, f64::min);
+                        [least, days.iter().copied().fold(f64::NEG_INFINITY, f64::max)]
+                    });
+                    return ColumnSchema::new(name, ColumnKind::Date, codes.len() - known, distinct, range);
+                }
                 [one, other] => ColumnKind::Binary([one.clone(), other.clone()]),
                 _ if distinct > Schema::MOST_DISTINCT || 2 * distinct > known => ColumnKind::Text,
                 _ => ColumnKind::Category(sorted),
@@ -455,7 +448,7 @@ mod tests {
         assert!(schema.select(&["x".into()], &["x".into()]).is_err());
         let spikes = frame(&[("rain", numbers(|i| if i % 2 == 0 { 0.0 } else { i as f64 / 7.0 }))]);
         assert!(
-            Schema::of(&spikes).columns[0].doubt(0, 150).is_some_and(|doubt| doubt.contains("is 0 in 50% of the rows"))
+            Schema::of(&spikes).columns[0].doubt(0, 150, false).is_some_and(|doubt| doubt.contains("is 0 in 50% of the rows"))
         );
         let sex = frame(&[("sex", words(|i| ["f", "m"][i % 2].into()))]);
         let error = Schema::of(&sex).numbers(&sex).unwrap_err().to_string();

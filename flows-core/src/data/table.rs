@@ -198,16 +198,42 @@ impl Table {
 /// [`Error::File`] for any other extension; [`Error::Io`] when the file cannot be written.
 pub fn write_table(path: impl AsRef<Path>, table: &Table) -> Result<()> {
     let path = path.as_ref();
-    let array = match path.extension().map(|extension| extension.to_string_lossy().to_lowercase()).as_deref() {
-        Some("npy") => true,
-        Some("csv" | "tsv") => false,
-        _ => return Err(Error::file(path, "is neither .npy nor .csv; choose one of them to write")),
-    };
-    let data = table.writable()?;
-    crate::files::write_atomically(path, |file| match array {
+    let (is_array, data) = (is_array(path)?, table.writable()?);
+    crate::files::write_atomically(path, |file| match is_array {
         true => npy::write(path, file, &data),
         false => text::write(path, file, table.columns.as_deref(), &data),
     })
+}
+
+/// Writes a table of numbers and words to a `.csv` file, atomically; one of numbers alone to a `.npy` file as well.
+///
+/// # Errors
+/// As [`write_table`], and when words cannot be written as `.npy`.
+pub fn write_frame(path: impl AsRef<Path>, frame: &Frame) -> Result<()> {
+    let path = path.as_ref();
+    if !is_array(path)? {
+        return crate::files::write_atomically(path, |file| text::write_frame(path, file, frame));
+    }
+    let mut columns = Vec::with_capacity(frame.columns.len());
+    for (i, column) in frame.columns.iter().enumerate() {
+        match &column.cells {
+            Cells::Numbers(values) => columns.push(Tensor::from_slice(values, values.len(), &Device::Cpu)?),
+            Cells::Words { .. } => {
+                let message = format!("cannot hold the words of {}; choose .csv", frame.column_name(i));
+                return Err(Error::file(path, message));
+            }
+        }
+    }
+    write_table(path, &Table { columns: None, data: Tensor::stack(&columns, 1)?.contiguous()? })
+}
+
+/// Whether a file to write is an array, or a text.
+fn is_array(path: &Path) -> Result<bool> {
+    match path.extension().map(|extension| extension.to_string_lossy().to_lowercase()).as_deref() {
+        Some("npy") => Ok(true),
+        Some("csv" | "tsv") => Ok(false),
+        _ => Err(Error::file(path, "is neither .npy nor .csv; choose one of them to write")),
+    }
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ mod neural;
 mod planar;
 mod residual;
 mod sylvester;
+mod table;
 
 pub use autoregressive::{Iaf, Maf, NsfAutoregressive};
 pub use block_neural::Bnaf;
@@ -25,6 +26,7 @@ pub use neural::Naf;
 pub use planar::{PlanarFlow, RadialFlow};
 pub use residual::ResidualFlow;
 pub use sylvester::SylvesterFlow;
+pub use table::{Mixed, MixedConfig, MixedDensity, TableArchitecture, TableConfig, TableDensity, TableModel};
 
 use crate::bijectors::Bijector;
 use crate::distributions::{Distribution, StandardNormal};

@@ -1,11 +1,12 @@
 //! The settings of a run, as in `config.toml`.
 
 use candle_core::{DType, Device};
-use flows_core::data::{Dataset, Proportions, Source};
-use flows_core::flows::{Flow, FlowConfig, NamedFlow};
+use flows_core::data::{Dataset, Kinds, Proportions, Schema, Source};
+use flows_core::flows::{TableArchitecture, TableModel};
 use flows_core::run::{Presets, Program, Rows, Settings, check_at_least_one, check_training, stream};
 use flows_core::train::{Ranks, TrainConfig};
-use flows_core::{Result, Rng};
+use flows_core::distributions::Distribution;
+use flows_core::{Config, Result, Rng};
 use serde::{Deserialize, Serialize};
 
 /// What the program calls its runs and settings.
@@ -15,7 +16,7 @@ pub const PROGRAM: Program = Program {
     subject: "data",
     counted: "rows",
     files: &["density.png"],
-    kept: &["data", "rows", "samples", "proportions", "columns", "drop", "context", "standardize"],
+    kept: &["data", "rows", "samples", "proportions", "columns", "drop", "kinds", "context", "standardize"],
     changeable: &[],
 };
 
@@ -35,6 +36,9 @@ pub struct RunConfig {
     /// all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drop: Option<Vec<String>>,
+    /// The columns whose kind is told.
+    #[serde(default, skip_serializing_if = "Kinds::is_empty")]
+    pub kinds: Kinds,
     /// The columns that the model is conditioned on, by name or by index from 0 among those that are used.
     #[serde(default)]
     pub context: Vec<String>,
@@ -57,7 +61,7 @@ pub struct RunConfig {
     #[serde(default)]
     pub proportions: Proportions,
     /// The architecture.
-    pub model: NamedFlow,
+    pub model: TableArchitecture,
     /// The training settings.
     #[serde(default)]
     pub train: TrainConfig,
@@ -91,21 +95,29 @@ impl RunConfig {
         stream(self.seed, of as usize)
     }
 
+    fn is_mixed(&self) -> bool {
+        matches!(self.model, TableArchitecture::Mixed(_))
+    }
+
     /// Loads the data in three parts, the same at every call, and remembers their rows.
     pub fn load(&mut self, device: &Device) -> Result<Dataset> {
         let rng = &mut self.rng(Stream::Data);
         let frames = if self.drop.is_some() { self.data.frames()? } else { None };
         let dropped = self.drop.as_deref().unwrap_or_default();
         let data = match &frames {
-            Some(frames) => Dataset::from_frames(frames, &self.columns, dropped, self.proportions, rng)
-                .map_err(self.data.named())?,
+            Some(frames) => {
+                let schema = Schema::with_kinds(frames, &self.kinds)?.coded(self.is_mixed());
+                let schema = schema.select(&self.columns, dropped)?;
+                Dataset::from_frames(frames, schema, dropped, self.proportions, rng).map_err(self.data.named())?
+            }
             None => self.data.load(self.samples, self.proportions, rng)?,
         };
         self.rows = Rows::of(&data, &self.data, self.rows.take())?;
         let data = data.with_context(&self.context)?;
         let usable = || {
+            let TableArchitecture::Flow(flow) = &self.model else { return data.to(DType::F64, device) };
             data.check_resolution()?;
-            if !self.model.architecture().is_standardized() {
+            if !flow.architecture().is_standardized() {
                 data.check_angles()?;
             }
             data.to(DType::F32, device)
@@ -114,26 +126,17 @@ impl RunConfig {
     }
 
     /// Builds the model for the data, with new weights.
-    pub fn build(&self, data: &Dataset, device: &Device) -> Result<Flow> {
-        let config = FlowConfig {
-            context: data.train.context_width(),
-            columns: data.columns.clone(),
-            context_columns: data.context_columns.clone(),
-            schema: data.schema.clone(),
-            ..FlowConfig::new(data.train.features(), self.model.clone())
-        };
-        let flow = Flow::on(config, DType::F32, device, &mut self.rng(Stream::Weights))?;
-        if self.standardize {
-            flow.standardize(&data.train.x, data.train.context.as_ref())?;
-        }
-        let first = data.train.rows(0..self.batch.min(data.train.len()))?;
-        flow.bijector().initialize(&first.x, first.context.as_ref())?;
-        Ok(flow)
+    pub fn build(&self, data: &Dataset, device: &Device) -> Result<TableModel> {
+        let config = self.model.config(data, &self.context)?;
+        let model = TableModel::on(config, DType::F32, device, &mut self.rng(Stream::Weights))?;
+        model.initialize_from(&data.train, self.standardize, self.batch)?;
+        Ok(model)
     }
 
     /// The number of pieces that a batch of this model is cut into on this device; one per rank on GPUs.
-    pub fn pieces_on(&self, device: &Device, ranks: &Ranks) -> usize {
-        match self.model.architecture().splits_batches() {
+    pub fn pieces_on(&self, model: &TableModel, ranks: &Ranks) -> usize {
+        let device = model.device();
+        match model.config().splits_batches() {
             true if device.is_cpu() => self.pieces,
             true => ranks.size(),
             false => 1,
@@ -149,9 +152,7 @@ impl Settings for RunConfig {
 
     fn check(&self) -> Result<()> {
         check_at_least_one(&[("batch", self.batch), ("pieces", self.pieces)])?;
-        // A model of two columns reveals all errors in the settings.
-        let context = Some(self.context.len()).filter(|width| *width > 0);
-        let trial = FlowConfig { context, ..FlowConfig::new(2, self.model.clone()) };
-        check_training(Flow::new(trial, &mut Rng::seed(0))?.parameters(), &self.train)
+        let trial = self.model.trial(Some(self.context.len()).filter(|width| *width > 0))?;
+        check_training(trial.parameters(), &self.train)
     }
 }

@@ -5,7 +5,7 @@ use clap::Args;
 use flows_core::Result;
 use flows_core::cli::{ModelArgs, log_likelihoods, print_or_json};
 use flows_core::evaluate::Likelihood;
-use flows_core::flows::Flow;
+use flows_core::flows::TableModel;
 use flows_core::run::Saved;
 use flows_core::train::Ranks;
 use serde_json::json;
@@ -30,13 +30,13 @@ pub struct EvalArgs {
 pub fn run(args: EvalArgs, ranks: &Ranks) -> Result<()> {
     let model = args.model.of(ranks)?;
     let output = model.output;
-    let saved = Saved::open(&model, Flow::load)?;
+    let saved = Saved::open(&model, TableModel::load)?;
     let (rows, name) = rows(&saved, &args.data)?;
     let values = log_likelihoods(&saved.model, &rows, ranks, output.quiet)?;
     if !ranks.is_first() {
         return Ok(());
     }
-    let result = Likelihood::of(&values, saved.model.config().features);
+    let result = Likelihood::of(&values, saved.model.config().features());
     let value = json!({ "model": saved.path, "data": name, "result": result });
     print_or_json(output, &value, format_args!("log-likelihood  {}", result.text(&format!(" of {name}"))))
 }

@@ -11,7 +11,7 @@ mod train;
 
 use candle_core::Device;
 use clap::{Parser, Subcommand};
-use flows_core::flows::Flow;
+use flows_core::flows::TableModel;
 use flows_core::run::{InfoArgs, InspectArgs};
 use flows_core::train::Ranks;
 use flows_core::{Result, cli};
@@ -56,8 +56,8 @@ fn run(args: Args, ranks: &Ranks) -> Result<()> {
         Command::Sample(args) => sample::run(args),
         Command::Plot(args) => plot::run(args),
         Command::Info(args) => {
-            let flow = Flow::load(args.file()?, &Device::Cpu)?;
-            args.show(Flow::KIND, flow.config(), flow.parameters(), &flow)
+            let flow = TableModel::load(args.file()?, &Device::Cpu)?;
+            args.show(TableModel::KIND, flow.config(), flow.parameters(), &flow)
         }
         Command::Figures(args) => figures::run(&args),
     }

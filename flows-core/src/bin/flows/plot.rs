@@ -4,7 +4,7 @@ use candle_core::Tensor;
 use clap::{Args, Subcommand};
 use flows_core::cli::{ModelArgs, OutputArgs, print_or_json};
 use flows_core::distributions::Distribution;
-use flows_core::flows::Flow;
+use flows_core::flows::TableModel;
 use flows_core::plot::{Figure, Panel, points, window};
 use flows_core::run::{Losses, Saved, density, loss_figure, loss_panels};
 use flows_core::{Error, Result, Rng};
@@ -80,14 +80,14 @@ pub fn run(args: PlotArgs) -> Result<()> {
 }
 
 fn plot_density(args: &DensityArgs) -> Result<Figure> {
-    let Saved { model: flow, path, device } = Saved::open(&args.model, Flow::load)?;
+    let Saved { model: flow, path, device } = Saved::open(&args.model, TableModel::load)?;
     let config = flow.config();
-    let names = config.columns.clone().unwrap_or_else(|| vec![String::new(); 2]);
-    if config.features != 2 {
-        let message = format!("is a model over {} columns; only a density over 2 can be drawn", config.features);
+    let names = config.columns().map_or_else(|| vec![String::new(); 2], <[String]>::to_vec);
+    if config.features() != 2 {
+        let message = format!("is a model over {} columns; only a density over 2 can be drawn", config.features());
         return Err(Error::file(path, message));
     }
-    let (given, wanted) = (args.context.as_ref().map_or(0, Vec::len), config.context.unwrap_or(0));
+    let (given, wanted) = (args.context.as_ref().map_or(0, Vec::len), config.context().unwrap_or(0));
     if given != wanted {
         return Err(Error::Config(format!("the model's context has {wanted} values, but --context gives {given}")));
     }

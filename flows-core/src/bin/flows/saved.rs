@@ -5,7 +5,7 @@ use candle_core::DType;
 use clap::Args;
 use flows_core::cli::Columns;
 use flows_core::data::{Dataset, Examples, Source};
-use flows_core::flows::Flow;
+use flows_core::flows::{TableConfig, TableModel};
 use flows_core::run::Saved;
 use flows_core::{Result, Rng};
 
@@ -27,19 +27,19 @@ pub struct DataArgs {
 }
 
 /// The columns of a model.
-pub fn columns(flow: &Flow) -> Columns<'_> {
-    let config = flow.config();
+pub fn columns(model: &TableModel) -> Columns<'_> {
+    let config = model.config();
     Columns {
-        features: config.features,
-        names: config.columns.as_deref(),
-        context: config.context.unwrap_or(0),
-        context_names: config.context_columns.as_deref(),
+        features: config.features(),
+        names: config.columns(),
+        context: config.context().unwrap_or(0),
+        context_names: config.context_columns(),
     }
 }
 
 /// The rows that `args` name, with a name for messages: all rows of a table, the test rows of a folder, or samples of a
 /// 2-D density.
-pub fn rows(saved: &Saved<Flow>, args: &DataArgs) -> Result<(Examples, String)> {
+pub fn rows(saved: &Saved<TableModel>, args: &DataArgs) -> Result<(Examples, String)> {
     let (config, columns) = (saved.model.config(), columns(&saved.model));
     let Some(text) = &args.data else {
         let (data, name) = saved.of_run("test rows", "--data", |mut run: RunConfig| {
@@ -48,23 +48,29 @@ pub fn rows(saved: &Saved<Flow>, args: &DataArgs) -> Result<(Examples, String)> 
         })?;
         return Ok((columns.of(&data, &data.test, &name)?, name));
     };
-    let context = match (&args.context, &config.context_columns) {
-        (Some(columns), _) | (None, Some(columns)) => columns.clone(),
-        (None, None) if config.context.is_some() => {
+    let context = match (&args.context, config.context_columns()) {
+        (Some(columns), _) => columns.clone(),
+        (None, Some(columns)) => columns.to_vec(),
+        (None, None) if config.context().is_some() => {
             saved.settings::<RunConfig>()?.map(|run| run.context).unwrap_or_default()
         }
         (None, None) => Vec::new(),
     };
     let source: Source = text.parse()?;
-    let table = match &config.schema {
+    let table = match config.schema() {
         Some(schema) => source.rows_of(schema).map_err(source.named())?,
         None => None,
     };
     let table = table.map_or_else(|| source.rows(SAMPLES, &mut Rng::seed(0)), Ok)?;
     let data = Dataset::whole(table)?.with_context(&context)?;
-    if !config.model.architecture().is_standardized() {
-        data.check_angles().map_err(source.named())?;
-    }
-    let data = data.to(DType::F32, &saved.device).map_err(source.named())?;
+    let dtype = match config {
+        TableConfig::Flow(flow) if !flow.model.architecture().is_standardized() => {
+            data.check_angles().map_err(source.named())?;
+            DType::F32
+        }
+        TableConfig::Flow(_) => DType::F32,
+        TableConfig::Mixed(_) => DType::F64,
+    };
+    let data = data.to(dtype, &saved.device).map_err(source.named())?;
     Ok((columns.of(&data, &data.test, text)?, text.clone()))
 }

@@ -7,7 +7,7 @@ use clap::Args;
 use flows_core::Result;
 use flows_core::cli::{ModelArgs, check_out, log_likelihoods, plural, print, print_json};
 use flows_core::data::{Table, write_table};
-use flows_core::flows::Flow;
+use flows_core::flows::TableModel;
 use flows_core::run::Saved;
 use flows_core::train::Ranks;
 use serde_json::json;
@@ -43,7 +43,7 @@ pub fn run(args: ScoreArgs, ranks: &Ranks) -> Result<()> {
     if let Some(out) = &args.out {
         check_out(out, args.data.data.iter().chain(&args.reference))?;
     }
-    let saved = Saved::open(&model, Flow::load)?;
+    let saved = Saved::open(&model, TableModel::load)?;
     let (scored, name) = rows(&saved, &args.data)?;
     let reference = match &args.reference {
         Some(data) => rows(&saved, &DataArgs { data: Some(data.clone()), context: args.data.context.clone() })?.0,

@@ -4,10 +4,10 @@ use crate::config::{PROGRAM, RunConfig, Stream};
 use clap::Args;
 use flows_core::Result;
 use flows_core::cli::{DeviceArgs, OutputArgs, RunArgs, check_strict, describe_rows, log_likelihoods, plural, unset};
-use flows_core::data::{Shuffle, Source, Toy};
+use flows_core::data::{Kinds, Schema, Shuffle, Source};
 use flows_core::distributions::Distribution;
 use flows_core::evaluate::{Exact, Likelihood, Mean};
-use flows_core::flows::{Flow, NamedFlow};
+use flows_core::flows::{Mixed, TableArchitecture, TableModel};
 use flows_core::run::{Loss, Trained, plane_figure};
 use flows_core::train::{Ranks, Trainer};
 use serde::Serialize;
@@ -17,13 +17,15 @@ Examples:
   flows train
   flows train --data checkerboard --out runs/board
   flows train --data prices.csv --context year,region --out runs/prices
+  flows train --data patients.parquet --missing model --bounded share=0:1 --out runs/patients
   flows train --data hf://datasets/owner/repo/table.csv --model maf --steps 20000 --lr 3e-4
   flows train --data power/ --preset power --out runs/power --tensorboard
   flows train --out runs/power --resume";
 
 /// The presets with their descriptions.
 fn presets() -> String {
-    format!("Presets, `toy` unless given, and for tables `table`:\n{}\n", PROGRAM.presets.lines(10))
+    let lines = PROGRAM.presets.lines(10);
+    format!("Presets, `toy` unless given, `table` for tables of real numbers, `mixed` for others:\n{lines}\n")
 }
 
 /// Train a model on data
@@ -67,6 +69,9 @@ struct Flags {
     /// Columns to leave out, by name or by index from 0, separated by commas
     #[arg(long, value_name = "COLUMNS", value_delimiter = ',', conflicts_with = "resume", help_heading = "Data")]
     drop: Option<Vec<String>>,
+    #[command(flatten)]
+    #[serde(skip_serializing_if = "unset")]
+    kinds: Kinds,
     /// Columns that the model is conditioned on, by name or by index from 0, separated by commas
     #[arg(long, value_name = "COLUMNS", value_delimiter = ',', conflicts_with = "resume", help_heading = "Data")]
     context: Option<Vec<String>>,
@@ -83,7 +88,7 @@ struct Flags {
 struct ModelFlags {
     /// The architecture, with the settings of its paper unless the preset has others
     #[arg(long = "model", value_name = "M", conflicts_with = "resume")]
-    #[arg(value_parser = clap::builder::PossibleValuesParser::new(NamedFlow::NAMES))]
+    #[arg(value_parser = clap::builder::PossibleValuesParser::new(TableArchitecture::names()))]
     kind: Option<String>,
 }
 
@@ -101,10 +106,29 @@ struct Results {
     context_columns: Option<Vec<String>>,
 }
 
+impl TrainArgs {
+    /// The preset for the data, unless another is named.
+    fn preset(&self) -> Result<&'static str> {
+        let Some(data) = &self.settings.data else { return Ok("toy") };
+        let (run, model) = (&self.run, self.settings.model.kind.as_deref());
+        match data.parse()? {
+            Source::Toy(_) => Ok("toy"),
+            _ if model == Some(Mixed::NAME) => Ok(Mixed::NAME),
+            _ if run.preset.is_some() || run.config.is_some() || model.is_some() => Ok("table"),
+            table => {
+                let frames = table.frames()?.unwrap_or_default();
+                let schema = Schema::with_kinds(&frames, &self.settings.kinds)?;
+                let used = |flag: &Option<Vec<String>>| flag.clone().unwrap_or_default();
+                let schema = schema.select(&used(&self.settings.columns), &used(&self.settings.drop))?;
+                Ok(if schema.is_mixed() { Mixed::NAME } else { "table" })
+            }
+        }
+    }
+}
+
 pub fn run(args: TrainArgs, ranks: &Ranks) -> Result<()> {
     let (device, output) = (args.device.of(ranks)?.open()?, args.output.of(ranks));
-    let table = args.settings.data.as_ref().is_some_and(|data| data.parse::<Toy>().is_err());
-    let preset = if table { "table" } else { "toy" };
+    let preset = args.preset()?;
     let (mut run, mut config): (_, RunConfig) = PROGRAM.open(&args.run, output, preset, &args.settings, ranks)?;
     let data = config.load(&device)?;
     run.note(format_args!("data   {}: {}", config.data, describe_rows(&data)));
@@ -120,16 +144,16 @@ pub fn run(args: TrainArgs, ranks: &Ranks) -> Result<()> {
         plural(steps as usize, "step")
     ));
     let trainer = Trainer::new(flow.parameters(), config.train.clone(), config.rng(Stream::Training))?;
-    let mut trainer = run.start(trainer, Flow::KIND, flow.config(), &config)?;
+    let mut trainer = run.start(trainer, TableModel::KIND, flow.config(), &config)?;
 
     let mut shuffle = Shuffle::new(data.train.len(), config.batch, config.seed)?;
-    let (weights, pieces) = (flow.parameters().trainable(), config.pieces_on(&device, ranks));
+    let (weights, pieces) = (flow.parameters().trainable(), config.pieces_on(&flow, ranks));
     run.note_ranks(pieces);
     let loss = |number: u64, rng: &mut _| {
         let batch = data.train.select(&shuffle.batch(number))?;
         ranks.gradients(&weights, batch.len(), pieces, rng, |rows, rng| {
             let part = batch.rows(rows)?;
-            config.train.memory.forward_kl(&flow, &part.x, part.context.as_ref(), rng)
+            flow.loss(config.train.memory, &part.x, part.context.as_ref(), rng)
         })
     };
     let mut validate = |_: &mut _| Ok(-Mean::of(&log_likelihoods(&flow, &data.validation, ranks, true)?).mean);
@@ -147,7 +171,7 @@ pub fn run(args: TrainArgs, ranks: &Ranks) -> Result<()> {
         data: config.data.clone(),
         model: config.model.name(),
         trained,
-        test: Likelihood::of(&values, flow.config().features),
+        test: Likelihood::of(&values, flow.config().features()),
         exact: known.map(|toy| Exact::of(toy, &data.test, &values)).transpose()?,
         columns: data.columns.clone(),
         context_columns: data.context_columns.clone(),
@@ -155,7 +179,7 @@ pub fn run(args: TrainArgs, ranks: &Ranks) -> Result<()> {
     run.save_results(&results)?;
     let lines: Vec<_> = known.iter().map(|toy| ("entropy of the data", toy.entropy())).collect();
     run.draw_losses(&results.trained.losses, &lines)?;
-    if flow.config().features == 2 {
+    if flow.config().features() == 2 {
         let mut rng = config.rng(Stream::Picture);
         let figure = plane_figure(&flow, toy, &data, |count, context| flow.sample(count, context, &mut rng))?;
         figure.write(run.file("density.png"))?;

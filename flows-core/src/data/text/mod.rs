@@ -293,12 +293,34 @@ fn shortest(number: &impl Debug) -> String {
     text.strip_suffix(".0").map_or(text.clone(), str::to_string)
 }
 
+/// Writes the cells of a frame, empty where they are missing, with a header if the columns have names. Errors name
+/// `path`.
+pub(super) fn write_frame(path: &Path, out: impl Write, frame: &Frame) -> Result<()> {
+    let cannot = |e: csv::Error| Error::unwritten(path, e);
+    let mut out = writer(path, out);
+    if let Some(names) = frame.names() {
+        out.write_record(names).map_err(cannot)?;
+    }
+    for row in 0..frame.rows() {
+        let cells = frame.columns.iter().map(|column| match &column.cells {
+            Cells::Numbers(values) if !values[row].is_nan() => shortest(&values[row]).into(),
+            cells => cells.text(row).unwrap_or_default(),
+        });
+        out.write_record(cells.map(|cell| cell.into_owned())).map_err(cannot)?;
+    }
+    out.flush().map_err(|e| cannot(e.into()))
+}
+
+fn writer<W: Write>(path: &Path, out: W) -> csv::Writer<W> {
+    let is_tabbed = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("tsv"));
+    WriterBuilder::new().delimiter(if is_tabbed { b'\t' } else { b',' }).from_writer(out)
+}
+
 /// Writes `data` (rows, columns) in f32 or f64, with a header if there are names and every number in
 /// the fewest digits that parse to it. Errors name `path`.
 pub(super) fn write(path: &Path, out: impl Write, columns: Option<&[String]>, data: &Tensor) -> Result<()> {
     let cannot = |e: csv::Error| Error::unwritten(path, e);
-    let is_tabbed = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("tsv"));
-    let mut out = WriterBuilder::new().delimiter(if is_tabbed { b'\t' } else { b',' }).from_writer(out);
+    let mut out = writer(path, out);
     if let Some(columns) = columns {
         out.write_record(columns).map_err(cannot)?;
     }

@@ -153,6 +153,14 @@ impl MixedTable {
         Ok(self.terms(x, context, &mut Mode::evaluation())?.to_dtype(x.dtype())?)
     }
 
+    /// [`Self::log_prob_columns`] in training mode.
+    ///
+    /// # Errors
+    /// As [`Distribution::log_prob_training`].
+    pub fn log_prob_columns_training(&self, x: &Tensor, context: Option<&Tensor>, rng: &mut Rng) -> Result<Tensor> {
+        Ok(self.terms(x, context, &mut Mode::training(rng))?.to_dtype(x.dtype())?)
+    }
+
     /// One draw for each row of leading columns, (B, m) with m < D: these columns as given, and the others from their
     /// distribution given them, (B, D) in f64.
     ///

@@ -1,0 +1,229 @@
+//! The cells of a table as numbers for a model, and back.
+
+use super::{Cells, Column, ColumnKind, ColumnSchema, Frame, Schema, Table, date};
+use crate::{Error, Result};
+use candle_core::{DType, Device, Tensor};
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+impl Schema {
+    /// The numbers of the columns that are used, without rows in which one of them is missing, and the number of these
+    /// rows. Dates are days since the first of January 1970.
+    ///
+    /// If the schema is [coded](Self::coded), words and the values of categories are codes from 0, in the order of
+    /// [`ColumnKind::values`]. If it [models missing cells](Self::models_missing) as well, no row is left out: a missing
+    /// cell is NaN, and that of a category the code after the last.
+    ///
+    /// Columns are found by name where both this schema and the frame have names, else by position.
+    ///
+    /// # Errors
+    /// When a column is missing or holds words that are not coded, a value is none of its column, a number is infinite, or
+    /// every row has a missing cell.
+    pub fn numbers(&self, frame: &Frame) -> Result<(Table, usize)> {
+        let used: Vec<usize> = (0..self.columns.len()).filter(|&i| self.columns[i].used).collect();
+        let columns = used.iter().map(|&i| self.cells(frame, i)).collect::<Result<Vec<_>>>()?;
+        let is_complete = |row: usize| self.models_missing || columns.iter().all(|column| !column[row].is_nan());
+        let rows: Vec<usize> = (0..frame.rows()).filter(|&row| is_complete(row)).collect();
+        if rows.is_empty() {
+            return Err(Error::Data(
+                "every row has a missing cell: leave out the columns that are mostly empty".into(),
+            ));
+        }
+        let mut values = Vec::with_capacity(rows.len() * columns.len());
+        for &row in &rows {
+            for (column, &i) in columns.iter().zip(&used) {
+                if column[row].is_infinite() {
+                    let (row, label, value) = (frame.row_name(row), self.columns[i].label(i), column[row]);
+                    return Err(Error::Data(format!(
+                        "row {row}, {label} is {value}; remove such rows or fill them in"
+                    )));
+                }
+                values.push(column[row]);
+            }
+        }
+        let data = Tensor::from_vec(values, (rows.len(), used.len()), &Device::Cpu)?;
+        let names = used.iter().map(|&i| self.columns[i].name.clone()).collect();
+        Ok((Table { columns: names, data }, frame.rows() - rows.len()))
+    }
+
+    /// The cells of a frame in the column that this schema's column `i` describes, as numbers.
+    fn cells<'a>(&self, frame: &'a Frame, i: usize) -> Result<Cow<'a, [f64]>> {
+        let (schema, cells) = (&self.columns[i], &self.find(frame, i)?.cells);
+        let at = |row: usize| format!("row {}, {}", frame.row_name(row), schema.label(i));
+        match (&schema.kind, cells) {
+            (kind @ (ColumnKind::Category(_) | ColumnKind::Binary(_)), _) if self.coded => {
+                let values = kind.values();
+                let missing = if self.models_missing { values.len() as f64 } else { f64::NAN };
+                codes(values, cells, missing).map(Cow::Owned).map_err(|(row, word)| unknown(&at(row), &word, values))
+            }
+            (_, Cells::Numbers(values)) => Ok(Cow::Borrowed(values)),
+            (ColumnKind::Date, Cells::Words { words, codes, .. }) => {
+                let days: Vec<Option<f64>> = words.iter().map(|word| date::days(word)).collect();
+                let day = |(row, code): (usize, &Option<u32>)| match code.map(|code| days[code as usize]) {
+                    None => Ok(f64::NAN),
+                    Some(Some(day)) => Ok(day),
+                    Some(None) => {
+                        let word = cells.text(row).unwrap_or_default();
+                        Err(Error::Data(format!("{}: `{word}` is not a date such as 2024-11-30; correct it", at(row))))
+                    }
+                };
+                codes.iter().enumerate().map(day).collect()
+            }
+            (_, Cells::Words { words, numbers, first_word, .. }) => {
+                let among_numbers = (*numbers > 0).then_some(first_word);
+                Err(words_refused(frame, &schema.label(i), words, among_numbers))
+            }
+        }
+    }
+
+    /// The table of a model's rows (B, D), whose columns are these of the schema: codes become words again, days dates,
+    /// and NaN a missing cell.
+    ///
+    /// # Errors
+    /// When the number of columns is another.
+    pub fn decode(&self, columns: &[usize], rows: &Tensor) -> Result<Frame> {
+        let values = rows.to_dtype(DType::F64)?.t()?.to_vec2::<f64>()?;
+        if values.len() != columns.len() {
+            return Err(Error::shape("the rows", rows.dims(), format!("(rows, {})", columns.len())));
+        }
+        let column = |(&i, values): (&usize, Vec<f64>)| {
+            let schema = &self.columns[i];
+            Column { name: schema.name.clone(), cells: decoded(schema, values) }
+        };
+        Ok(Frame { columns: columns.iter().zip(values).map(column).collect(), ..Frame::default() })
+    }
+}
+
+/// The position of each cell's value among those of a category; else the row and the text of a cell that is none.
+fn codes(values: &[String], cells: &Cells, missing: f64) -> std::result::Result<Vec<f64>, (usize, String)> {
+    match cells {
+        Cells::Words { words, codes, .. } => {
+            let known: HashMap<&str, f64> = values.iter().zip(0..).map(|(v, i)| (v.as_str(), f64::from(i))).collect();
+            let of_word: Vec<Option<f64>> = words.iter().map(|word| known.get(word.as_str()).copied()).collect();
+            let code = |(row, code): (usize, &Option<u32>)| match *code {
+                None => Ok(missing),
+                Some(code) => of_word[code as usize].ok_or_else(|| (row, words[code as usize].clone())),
+            };
+            codes.iter().enumerate().map(code).collect()
+        }
+        Cells::Numbers(numbers) => {
+            let known: HashMap<u64, f64> =
+                values.iter().zip(0..).filter_map(|(v, i)| Some((bits(v.parse().ok()?), f64::from(i)))).collect();
+            let code = |(row, &number): (usize, &f64)| match number.is_nan() {
+                true => Ok(missing),
+                false => known.get(&bits(number)).copied().ok_or_else(|| (row, number.to_string())),
+            };
+            numbers.iter().enumerate().map(code).collect()
+        }
+    }
+}
+
+/// The bits of a number, the same for both zeros.
+fn bits(number: f64) -> u64 {
+    (number + 0.0).to_bits()
+}
+
+fn decoded(schema: &ColumnSchema, values: Vec<f64>) -> Cells {
+    let code = |value: f64, count: usize| Some(value as u32).filter(|&code| (code as usize) < count && !value.is_nan());
+    let words = |words: Vec<String>, codes: Vec<Option<u32>>| {
+        let first_word = (0, words.first().cloned().unwrap_or_default());
+        Cells::Words { words, codes, numbers: 0, first_word }
+    };
+    match &schema.kind {
+        kind @ (ColumnKind::Category(_) | ColumnKind::Binary(_)) => {
+            let known = kind.values();
+            words(known.to_vec(), values.into_iter().map(|value| code(value, known.len())).collect())
+        }
+        ColumnKind::Date => {
+            let mut different: Vec<f64> = values.iter().copied().filter(|value| !value.is_nan()).collect();
+            different.sort_unstable_by(f64::total_cmp);
+            different.dedup();
+            let position = |value: &f64| different.binary_search_by(|day| day.total_cmp(value)).ok().map(|i| i as u32);
+            let codes = values.iter().map(position).collect();
+            words(different.iter().map(|day| date::text(*day)).collect(), codes)
+        }
+        _ => Cells::Numbers(values),
+    }
+}
+
+/// A word, cut where it is long.
+fn short(word: &str) -> String {
+    word.chars().take(40).collect()
+}
+
+/// The first few words of a column, and how many more there are.
+fn first_few(words: &[String]) -> String {
+    let first: Vec<String> = words.iter().take(3).map(|word| format!("`{}`", short(word))).collect();
+    let more = if words.len() > 3 { format!(" and {} more", words.len() - 3) } else { String::new() };
+    format!("{}{more}", first.join(", "))
+}
+
+fn unknown(cell: &str, word: &str, values: &[String]) -> Error {
+    let (word, known) = (short(word), first_few(values));
+    Error::Data(format!("{cell} is `{word}`, which is none of its values ({known}): correct it, or remove such rows"))
+}
+
+fn words_refused(frame: &Frame, label: &str, words: &[String], among_numbers: Option<&(usize, String)>) -> Error {
+    Error::Data(match among_numbers {
+        Some((row, word)) => format!(
+            "row {}, {label}: `{}` is not a number; correct or remove the row, or leave the column out by --drop",
+            frame.row_name(*row),
+            short(word)
+        ),
+        None => format!(
+            "{label} holds words ({}): take a model of mixed columns by --model mixed, or leave the column out by --drop",
+            first_few(words)
+        ),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::text;
+    use super::*;
+
+    fn frame(text: &str) -> Frame {
+        text::read("a.csv".as_ref(), text.as_bytes().to_vec()).unwrap()
+    }
+
+    const TABLE: &str = "x,colour,n,day,sure,note\n\
+        1.5,red,3,2024-01-31,yes,a1\n2.5,blue,4,2024-02-01,no,a2\n0.1,red,2,2024-02-29,yes,a3\n\
+        -7.25,green,9,2023-12-01,no,a4\n4.5,blue,3,2024-05-05,yes,a5\n,red,1,2024-01-01,no,a6\n0.3,,5,2024-01-02,yes,a7\n";
+
+    #[test]
+    fn words_become_codes_and_words_again() -> Result<()> {
+        let data = frame(TABLE);
+        let mut schema = Schema { coded: true, ..Schema::of(&data) };
+        let kinds: Vec<&str> = schema.columns.iter().map(|column| column.kind.name()).collect();
+        assert_eq!(kinds, ["number", "category", "whole number", "date", "yes or no", "text"]);
+        let (table, left_out) = schema.numbers(&data)?;
+        assert_eq!((table.data.dims(), left_out), (&[5, 5][..], 2));
+        // Red is the most frequent.
+        assert_eq!(table.data.to_vec2::<f64>()?[0], [1.5, 0.0, 3.0, 19_753.0, 0.0]);
+        schema.models_missing = true;
+        let (table, left_out) = schema.numbers(&data)?;
+        assert_eq!((table.data.dims(), left_out), (&[7, 5][..], 0));
+        let rows = table.data.to_vec2::<f64>()?;
+        assert!(rows[5][0].is_nan() && rows[6][1] == 3.0);
+        let back = schema.decode(&[0, 1, 2, 3, 4], &table.data)?;
+        for (column, original) in back.columns.iter().zip(&data.columns) {
+            assert_eq!(column.name, original.name);
+            for row in 0..7 {
+                assert_eq!(column.cells.text(row), original.cells.text(row), "{:?}", column.name);
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_no_value_of_a_column_is_named() {
+        let schema = Schema { coded: true, ..Schema::of(&frame(TABLE)) };
+        let error = |from: &str, to: &str| schema.numbers(&frame(&TABLE.replace(from, to))).unwrap_err().to_string();
+        let purple = error("green", "purple");
+        assert!(purple.contains("row 5, `colour` is `purple`") && purple.contains("`red`, `blue`"), "{purple}");
+        assert!(error("2023-12-01", "soon").contains("`day`: `soon` is not a date"));
+        assert!(error("-7.25", "cold").contains("`cold` is not a number"));
+        let words = Schema::of(&frame(TABLE)).numbers(&frame(TABLE)).unwrap_err().to_string();
+        assert!(words.contains("`colour` holds words (`red`, `blue`, `green`)") && words.contains("--model mixed"), "{words}");
+    }
+}

@@ -1,0 +1,227 @@
+//! Tables whose columns are of several kinds, with the words and dates that they hold.
+
+use crate::data::{ColumnKind, ColumnSchema, Examples, Frame, Schema};
+use crate::distributions::{Column, Distribution, MixedTable, MixedTableConfig};
+use crate::nn::{NetworkConfig, Scope};
+use crate::shape::check_context;
+use crate::{Error, Result, Rng, Structure};
+use candle_core::{DType, Device, Tensor};
+use serde::{Deserialize, Serialize};
+
+/// The settings of a density of columns of several kinds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Mixed {
+    /// `"mixed"`.
+    kind: Kind,
+    /// The masked network.
+    pub network: NetworkConfig,
+    /// Bins of the splines.
+    pub bins: usize,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+enum Kind {
+    #[default]
+    #[serde(rename = "mixed")]
+    Mixed,
+}
+
+impl Default for Mixed {
+    fn default() -> Self {
+        Self { kind: Kind::Mixed, network: NetworkConfig::residual(128, 2), bins: 16 }
+    }
+}
+
+impl Mixed {
+    /// The name of the architecture.
+    pub const NAME: &str = "mixed";
+
+    /// A table of two columns, one given the other.
+    pub(super) fn trial(&self) -> Result<MixedConfig> {
+        let column = |name: &str| Column::category(name, 2, &[0.0, 1.0]);
+        let mixed = MixedTableConfig::new([column("a")?, column("b")?]);
+        let mixed = MixedTableConfig { network: self.network.clone(), bins: self.bins, ..mixed };
+        let schema = Schema::of_categories(["a", "b"]);
+        Ok(MixedConfig { schema, order: vec![0, 1], given: 0, columns: None, context_columns: None, mixed })
+    }
+
+    /// The config of the density for a table, fitted to the rows to train on, as [`Schema::numbers`] gives them. The
+    /// columns of the `context`, by name or by index from 0 among those that are used, are those of the rows' context.
+    ///
+    /// # Errors
+    /// When there is no such column, or a column cannot be modelled.
+    pub fn fit(&self, schema: &Schema, context: &[String], rows: &Examples) -> Result<MixedConfig> {
+        let order = schema.order(context)?;
+        if order.len() == context.len() {
+            return Err(Error::Config("every column is context; leave at least one to model".into()));
+        }
+        let both = [rows.context.as_ref(), Some(&rows.x)];
+        let mut values = Vec::with_capacity(order.len());
+        for part in both.into_iter().flatten() {
+            values.extend(part.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.t()?.to_vec2::<f64>()?);
+        }
+        let column = |(&i, values): (&usize, &Vec<f64>)| fit(schema, i, values);
+        let columns = order.iter().zip(&values).map(column).collect::<Result<Vec<_>>>()?;
+        let (given, features) = order.split_at(context.len());
+        let names = |which: &[usize]| which.iter().map(|&i| schema.columns[i].name.clone()).collect();
+        Ok(MixedConfig {
+            columns: names(features),
+            context_columns: names(given).filter(|_| !given.is_empty()),
+            given: given.len(),
+            schema: schema.clone(),
+            mixed: MixedTableConfig {
+                network: self.network.clone(),
+                bins: self.bins,
+                ..MixedTableConfig::new(columns)
+            },
+            order,
+        })
+    }
+}
+
+/// A column of the density, fitted to its values.
+fn fit(schema: &Schema, i: usize, values: &[f64]) -> Result<Column> {
+    let ColumnSchema { kind, bounds, .. } = &schema.columns[i];
+    let name = schema.columns[i].label(i).trim_matches('`').to_string();
+    let is_whole = || values.iter().all(|value| value.is_nan() || value.fract() == 0.0);
+    match kind {
+        ColumnKind::Category(_) | ColumnKind::Binary(_) => {
+            Column::category(name, kind.values().len() + usize::from(schema.models_missing), values)
+        }
+        ColumnKind::Integer | ColumnKind::Date if is_whole() => {
+            let least = bounds.lower.map(|bound| bound.floor() + 1.0);
+            Column::whole(name, values, [least, bounds.upper.map(|bound| bound.ceil() - 1.0)])
+        }
+        _ => Column::number(name, values, *bounds),
+    }
+}
+
+/// The config of a [`MixedDensity`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MixedConfig {
+    /// What the columns of the table hold.
+    pub schema: Schema,
+    /// The columns of the model by their indices in the schema, first those of the context.
+    pub order: Vec<usize>,
+    /// The number of columns of the context.
+    pub given: usize,
+    /// The names of the columns, but those of the context, if they have any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub columns: Option<Vec<String>>,
+    /// The names of the columns of the context, if they have any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context_columns: Option<Vec<String>>,
+    /// The density of all these columns.
+    pub mixed: MixedTableConfig,
+}
+
+impl MixedConfig {
+    /// The number of columns, but those of the context.
+    pub fn features(&self) -> usize {
+        self.order.len().saturating_sub(self.given)
+    }
+
+    /// The contexts that a table holds in the columns of the context, (rows, given) in f64.
+    ///
+    /// # Errors
+    /// As [`Schema::numbers`], and when a cell is missing.
+    pub fn contexts(&self, frame: &Frame) -> Result<Tensor> {
+        let columns = self.order[..self.given].iter().map(|&i| self.schema.columns[i].clone()).collect();
+        let (table, incomplete) = Schema { columns, ..self.schema }.numbers(frame)?;
+        match incomplete {
+            0 => Ok(table.data),
+            count => Err(Error::Data(format!("rows with a missing cell: {count}; remove them or fill them in"))),
+        }
+    }
+
+    /// The table of rows (B, D) of the model: words, dates and numbers, and missing cells where there is NaN.
+    ///
+    /// # Errors
+    /// When the rows have another number of columns.
+    pub fn decode(&self, rows: &Tensor) -> Result<Frame> {
+        self.schema.decode(&self.order[self.given..], rows)
+    }
+
+    pub(super) fn root(&self) -> Structure {
+        let given = if self.given > 0 { format!(" given {}", self.given) } else { String::new() };
+        Structure::new(Mixed::NAME, format!("over {} columns{given}", self.features()))
+    }
+
+    pub(super) fn build(&self, scope: &Scope) -> Result<MixedDensity> {
+        let (columns, given) = (self.mixed.columns.len(), self.given);
+        if columns != self.order.len() || given >= columns || self.order.iter().any(|i| *i >= self.schema.columns.len())
+        {
+            return Err(Error::Config("the columns of the model are not those of its schema".into()));
+        }
+        let table = MixedTable::new(&self.mixed, scope)?;
+        Ok(MixedDensity { table, given, event: [columns - given] })
+    }
+}
+
+/// The density of the rows of a table given the columns of the context, if there are any: the factors of a
+/// [`MixedTable`] that belong to the other columns.
+#[derive(Debug)]
+pub struct MixedDensity {
+    table: MixedTable,
+    given: usize,
+    event: [usize; 1],
+}
+
+impl MixedDensity {
+    /// The terms of the log-density, (B, D): which columns make a row unusual.
+    ///
+    /// # Errors
+    /// As [`Distribution::log_prob`].
+    pub fn log_prob_columns(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
+        let terms = self.table.log_prob_columns(&self.joint(x, context)?, None)?;
+        Ok(terms.narrow(1, self.given, self.event[0])?)
+    }
+
+    /// Rows with the columns of the context before the others.
+    fn joint(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
+        match (self.given, context) {
+            (0, None) => Ok(x.clone()),
+            (0, Some(_)) => Err(Error::Config("the model has no context: give none".into())),
+            (given, context) => {
+                let context = check_context(context, given, x.dims().first().copied().unwrap_or(0))?;
+                Ok(Tensor::cat(&[&context.to_dtype(x.dtype())?, x], 1)?)
+            }
+        }
+    }
+}
+
+impl Distribution for MixedDensity {
+    fn event_shape(&self) -> &[usize] {
+        &self.event
+    }
+
+    fn log_prob(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
+        Ok(self.log_prob_columns(x, context)?.sum(1)?)
+    }
+
+    fn log_prob_training(&self, x: &Tensor, context: Option<&Tensor>, rng: &mut Rng) -> Result<Tensor> {
+        let terms = self.table.log_prob_columns_training(&self.joint(x, context)?, None, rng)?;
+        Ok(terms.narrow(1, self.given, self.event[0])?.sum(1)?)
+    }
+
+    fn sample(&self, count: usize, context: Option<&Tensor>, rng: &mut Rng) -> Result<Tensor> {
+        match (self.given, context) {
+            (0, None) => self.table.sample(count, None, rng),
+            (0, Some(_)) => Err(Error::Config("the model has no context: give none".into())),
+            (given, context) => {
+                let context = check_context(context, given, count)?;
+                Ok(self.table.sample_given(&context, None, rng)?.narrow(1, given, self.event[0])?)
+            }
+        }
+    }
+
+    fn device(&self) -> Device {
+        self.table.device()
+    }
+
+    fn structure(&self) -> Structure {
+        self.table.structure()
+    }
+}
