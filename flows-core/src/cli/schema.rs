@@ -1,7 +1,7 @@
 //! What the columns of a table hold, as text.
 
 use super::{count, plural};
-use crate::data::{ColumnSchema, Frames, Schema};
+use crate::data::{ColumnKind, ColumnSchema, Frames, Schema, date};
 use crate::{Error, Result};
 
 /// A line for each column of tables, and their notes.
@@ -38,6 +38,7 @@ fn row(index: usize, column: &ColumnSchema) -> [String; 6] {
         distinct => distinct.to_string(),
     };
     let range = match (column.range, &column.kind) {
+        (Some(ends), ColumnKind::Date) => ends.map(date).join(" to "),
         (Some([least, greatest]), _) => format!("{} to {}", short(least), short(greatest)),
         (None, kind) => kind.values().join(", "),
     };
@@ -45,9 +46,24 @@ fn row(index: usize, column: &ColumnSchema) -> [String; 6] {
         if range.chars().count() > 40 { format!("{}...", range.chars().take(37).collect::<String>()) } else { range };
     let usage = match column.useless() {
         Some(reason) => format!("left out: {reason}"),
-        None => "modelled".into(),
+        None => usage(column),
     };
     [name, column.kind.name().into(), distinct, column.missing.to_string(), range, usage]
+}
+
+/// What a model has of the column.
+fn usage(column: &ColumnSchema) -> String {
+    let ColumnSchema { kind, step, frequent, .. } = column;
+    match (kind, step) {
+        (ColumnKind::Category(_) | ColumnKind::Binary(_), _) => "a probability for each value".into(),
+        (_, Some(step)) => format!("probabilities of multiples of {}", short(*step)),
+        (ColumnKind::Integer, None) => "probabilities of whole numbers".into(),
+        (ColumnKind::Date, None) => "probabilities of days".into(),
+        _ => match frequent {
+            Some([value, _]) => format!("a density, with a probability of {}", short(*value)),
+            None => "a density".into(),
+        },
+    }
 }
 
 /// A number, to six digits if it is not whole.

@@ -56,7 +56,13 @@ impl Schema {
                 let missing = if self.models_missing { values.len() as f64 } else { f64::NAN };
                 codes(values, cells, missing).map(Cow::Owned).map_err(|(row, word)| unknown(&at(row), &word, values))
             }
-            (_, Cells::Numbers(values)) => Ok(Cow::Borrowed(values)),
+            (_, Cells::Numbers(values)) => match schema.step.filter(|_| self.coded) {
+                None => Ok(Cow::Borrowed(values)),
+                Some(step) => multiples(values, step).map(Cow::Owned).map_err(|(row, value)| {
+                    let remedy = "round it, or train with such rows";
+                    Error::Data(format!("{} is {value}, but all numbers were multiples of {step}: {remedy}", at(row)))
+                }),
+            },
             (ColumnKind::Date, Cells::Words { words, codes, .. }) => {
                 let days: Vec<Option<f64>> = words.iter().map(|word| date::days(word)).collect();
                 let day = |(row, code): (usize, &Option<u32>)| match code.map(|code| days[code as usize]) {
@@ -118,6 +124,24 @@ fn codes(values: &[String], cells: &Cells, missing: f64) -> std::result::Result<
     }
 }
 
+/// The numbers in units of a step; else the row and the value of one that is no multiple of it.
+fn multiples(values: &[f64], step: f64) -> std::result::Result<Vec<f64>, (usize, f64)> {
+    let multiple = |(row, &value): (usize, &f64)| {
+        let (units, whole) = (value / step, (value / step).round());
+        match units.is_finite() && (units - whole).abs() > 1e-6 * units.abs().max(1.0) {
+            true => Err((row, value)),
+            false => Ok(whole),
+        }
+    };
+    values.iter().enumerate().map(multiple).collect()
+}
+
+/// A multiple of a step, without the rounding error of the product.
+fn product(units: f64, step: f64) -> f64 {
+    let value = units * step;
+    format!("{value:.12e}").parse().unwrap_or(value)
+}
+
 /// The bits of a number, the same for both zeros.
 fn bits(number: f64) -> u64 {
     (number + 0.0).to_bits()
@@ -140,9 +164,12 @@ fn decoded(schema: &ColumnSchema, values: Vec<f64>) -> Cells {
             different.dedup();
             let position = |value: &f64| different.binary_search_by(|day| day.total_cmp(value)).ok().map(|i| i as u32);
             let codes = values.iter().map(position).collect();
-            words(different.iter().map(|day| date::text(*day)).collect(), codes)
+            words(different.iter().map(|day| date::date(*day)).collect(), codes)
         }
-        _ => Cells::Numbers(values),
+        _ => match schema.step {
+            Some(step) => Cells::Numbers(values.into_iter().map(|units| product(units, step)).collect()),
+            None => Cells::Numbers(values),
+        },
     }
 }
 
@@ -224,6 +251,9 @@ mod tests {
         assert!(error("2023-12-01", "soon").contains("`day`: `soon` is not a date"));
         assert!(error("-7.25", "cold").contains("`cold` is not a number"));
         let words = Schema::of(&frame(TABLE)).numbers(&frame(TABLE)).unwrap_err().to_string();
-        assert!(words.contains("`colour` holds words (`red`, `blue`, `green`)") && words.contains("--model mixed"), "{words}");
+        assert!(
+            words.contains("`colour` holds words (`red`, `blue`, `green`)") && words.contains("--model mixed"),
+            "{words}"
+        );
     }
 }

@@ -23,7 +23,7 @@ pub(super) fn days(word: &str) -> Option<f64> {
 }
 
 /// The date after so many days, with the time to the second unless it is midnight.
-pub(super) fn text(days: f64) -> String {
+pub fn date(days: f64) -> String {
     words::time((days * 86_400.0).round() as i64, 0)
 }
 
@@ -67,12 +67,14 @@ mod tests {
             ("1600-03-01", -135_080.0),
         ] {
             assert_eq!(days(word), Some(want), "{word}");
-            assert_eq!(days(&text(want)), Some(want), "{word}");
+            assert_eq!(days(&date(want)), Some(want), "{word}");
         }
-        for word in ["11/30/2024", "2023-02-29", "2024-13-01", "2024-1", "a-b-c", "2024-01-01T25:00", "2024-11-30-1", ""] {
+        for word in
+            ["11/30/2024", "2023-02-29", "2024-13-01", "2024-1", "a-b-c", "2024-01-01T25:00", "2024-11-30-1", ""]
+        {
             assert_eq!(days(word), None, "{word}");
         }
-        assert_eq!(text(20_057.5), "2024-11-30T12:00:00");
-        assert!((-800_000..800_000).step_by(37).all(|day| days(&text(f64::from(day))) == Some(f64::from(day))));
+        assert_eq!(date(20_057.5), "2024-11-30T12:00:00");
+        assert!((-800_000..800_000).step_by(37).all(|day| days(&date(f64::from(day))) == Some(f64::from(day))));
     }
 }

@@ -24,7 +24,10 @@ pub struct Kinds {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub positive: Vec<String>,
     /// Columns of numbers between bounds, as share=0:1
-    #[cfg_attr(feature = "cli", arg(long, value_name = "COLUMN=A:B", value_delimiter = ',', conflicts_with = "resume"))]
+    #[cfg_attr(
+        feature = "cli",
+        arg(long, value_name = "COLUMN=A:B", value_delimiter = ',', conflicts_with = "resume")
+    )]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub bounded: Vec<String>,
     /// What becomes of rows with missing cells [default: drop]
@@ -62,7 +65,10 @@ impl Schema {
         let mut schema = Self { models_missing: kinds.missing == Some(Missing::Model), ..Self::of(&frames.train) };
         for i in 0..schema.columns.len() {
             let column = &mut schema.columns[i];
-            if column.kind == ColumnKind::Number && column.takes_few_values(frames.train.rows()) {
+            if column.kind == ColumnKind::Number
+                && column.step.is_none()
+                && column.takes_few_values(frames.train.rows())
+            {
                 column.kind = ColumnKind::Category(values(&frames.train.columns[i]));
             }
         }
@@ -105,7 +111,7 @@ impl Schema {
     pub fn is_mixed(&self) -> bool {
         let is_mixed = |column: &ColumnSchema| {
             let spike = column.frequent.is_some() || self.models_missing && column.missing > 0;
-            column.used && (spike || column.kind != ColumnKind::Number)
+            column.used && (spike || column.step.is_some() || column.kind != ColumnKind::Number)
         };
         self.columns.iter().any(is_mixed)
     }
@@ -190,7 +196,8 @@ mod tests {
 
     #[test]
     fn kinds_are_told() -> Result<()> {
-        let train = frame("grade,share,price,k\n1,0.5,10,0\n2,0.25,30.5,1\n2,0.75,1,0\n3,0.1,2,1\n1,0.9,3,1\n2,0.3,4,0\n");
+        let train =
+            frame("grade,share,price,k\n1,0.5,10,0\n2,0.25,30.5,1\n2,0.75,1,0\n3,0.1,2,1\n1,0.9,3,1\n2,0.3,4,0\n");
         let test = frame("grade,share,price,k\n7,0.5,10,2\n");
         let frames = Frames { train, validation: None, test: Some(test) };
         let kinds = Kinds {

@@ -1,8 +1,8 @@
 //! Data: 2-D densities, tables of numbers, images, splits and minibatches.
 
 mod archive;
-mod colours;
 mod coding;
+mod colours;
 mod dataset;
 mod date;
 mod density;
@@ -29,13 +29,14 @@ mod words;
 
 pub use colours::{dequantize, quantize, whole_colours};
 pub use dataset::{Dataset, Proportions};
+pub use date::date;
 pub use energy::Energy;
 pub use examples::Examples;
 pub use frame::{Cells, Column, Frame};
+pub use kinds::{Kinds, Missing};
 pub use parts::Frames;
 #[cfg(feature = "hub")]
 pub(crate) use parts::names;
-pub use kinds::{Kinds, Missing};
 pub use schema::{ColumnKind, ColumnSchema, Schema};
 pub use shuffle::Shuffle;
 pub use source::Source;

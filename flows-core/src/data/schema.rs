@@ -50,6 +50,9 @@ pub struct ColumnSchema {
     /// A number that repeats far from all others, as those do that stand for missing cells, and in how many cells.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fill: Option<[f64; 2]>,
+    /// What all numbers are multiples of, in a column of rounded numbers that repeat; 1 is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<f64>,
     /// What all possible numbers lie between.
     #[serde(default, skip_serializing_if = "is_default")]
     pub bounds: Bounds,
@@ -109,7 +112,8 @@ impl ColumnSchema {
     fn new(name: Option<String>, kind: ColumnKind, missing: usize, distinct: usize, range: Option<[f64; 2]>) -> Self {
         let distinct = distinct.min(Schema::MOST_DISTINCT);
         let bounds = Bounds::NONE;
-        let column = Self { name, kind, missing, distinct, range, frequent: None, fill: None, bounds, used: true };
+        let (frequent, fill, step) = (None, None, None);
+        let column = Self { name, kind, missing, distinct, range, frequent, fill, step, bounds, used: true };
         Self { used: column.useless().is_none(), ..column }
     }
 
@@ -266,7 +270,9 @@ impl Schema {
             let numbered = || column.parse().ok().and_then(|i: usize| used.get(i).copied());
             match named.or_else(numbered) {
                 Some(i) if !order.contains(&i) => order.push(i),
-                Some(_) => return Err(Error::Config(format!("context column `{column}` is given twice; name it once"))),
+                Some(_) => {
+                    return Err(Error::Config(format!("context column `{column}` is given twice; name it once")));
+                }
                 None => return Err(Error::Config(format!("there is no column `{column}` for the context"))),
             }
         }
@@ -328,7 +334,9 @@ fn describe(column: &Column, first: bool) -> ColumnSchema {
             let share = most.len() as f64 / values.len().max(1) as f64;
             let frequent = most.first().filter(|_| share >= 0.05).map(|value| [*value, share]);
             let fill = odd::fill_value(&sorted);
-            ColumnSchema { frequent, fill, ..ColumnSchema::new(name, kind, missing, distinct, range) }
+            let step = if 2 * distinct <= known.len() { step(&different) } else { None };
+            let step = step.filter(|step| *step != 1.0 && matches!(kind, ColumnKind::Number | ColumnKind::Integer));
+            ColumnSchema { frequent, fill, step, ..ColumnSchema::new(name, kind, missing, distinct, range) }
         }
         Cells::Words { words, codes, .. } => {
             let mut counts = vec![0usize; words.len()];
@@ -357,6 +365,27 @@ fn describe(column: &Column, first: bool) -> ColumnSchema {
             ColumnSchema::new(name, kind, missing, distinct, None)
         }
     }
+}
+
+/// The greatest number, of at most six decimals, that all these are multiples of.
+fn step(values: &[f64]) -> Option<f64> {
+    const MOST: f64 = 9e15;
+    let (decimals, whole) = (0..=6).find_map(|decimals| {
+        let scale = 10f64.powi(decimals);
+        let multiple = |value: &f64| {
+            let scaled = value * scale;
+            let near = (scaled - scaled.round()).abs() <= 1e-9 * scaled.abs().max(1e-3);
+            (near && scaled.abs() < MOST).then(|| scaled.round().abs() as u64)
+        };
+        Some((decimals, values.iter().map(multiple).collect::<Option<Vec<u64>>>()?))
+    })?;
+    let divisor = whole.into_iter().fold(0, |mut a, mut b| {
+        while b > 0 {
+            (a, b) = (b, a % b);
+        }
+        a
+    });
+    (divisor > 0).then(|| divisor as f64 / 10f64.powi(decimals))
 }
 
 /// Whether a column counts the rows, and is named so or is the first and has no name.
@@ -427,6 +456,21 @@ mod tests {
     }
 
     #[test]
+    fn steps_of_rounded_numbers_are_found() {
+        for (values, want) in [
+            (&[0.1, 0.7, -0.3][..], Some(0.1)),
+            (&[0.5, 1.5, 3.25], Some(0.25)),
+            (&[1000.0, 45_000.0, 0.0], Some(1000.0)),
+            (&[1.0, 2.0], Some(1.0)),
+            (&[0.333_333_333, 1.0], None),
+            (&[1e300, 1.0], None),
+            (&[0.0], None),
+        ] {
+            assert_eq!(step(values), want, "{values:?}");
+        }
+    }
+
+    #[test]
     fn columns_are_chosen_and_found_again_by_name() -> Result<()> {
         let (x, y) = (numbers(|i| (i as f64).sin()), numbers(|i| if i == 3 { f64::NAN } else { (i as f64).cos() }));
         let data = frame(&[("", numbers(|i| i as f64)), ("x", x.clone()), ("c", numbers(|_| 2.0)), ("y", y.clone())]);
@@ -448,7 +492,9 @@ mod tests {
         assert!(schema.select(&["x".into()], &["x".into()]).is_err());
         let spikes = frame(&[("rain", numbers(|i| if i % 2 == 0 { 0.0 } else { i as f64 / 7.0 }))]);
         assert!(
-            Schema::of(&spikes).columns[0].doubt(0, 150, false).is_some_and(|doubt| doubt.contains("is 0 in 50% of the rows"))
+            Schema::of(&spikes).columns[0]
+                .doubt(0, 150, false)
+                .is_some_and(|doubt| doubt.contains("is 0 in 50% of the rows"))
         );
         let sex = frame(&[("sex", words(|i| ["f", "m"][i % 2].into()))]);
         let error = Schema::of(&sex).numbers(&sex).unwrap_err().to_string();

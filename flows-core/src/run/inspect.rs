@@ -2,7 +2,7 @@
 
 use super::margins_figure;
 use crate::cli::{OutputArgs, check_out, check_strict, describe_table, print_or_json};
-use crate::data::{Schema, Source};
+use crate::data::{Kinds, Schema, Source};
 use crate::{Error, Result};
 use clap::Args;
 use serde_json::json;
@@ -10,8 +10,9 @@ use std::path::PathBuf;
 
 /// Show how a table is read, what its columns hold, and what training would do with them
 ///
-/// The kinds of columns are number, whole number, category, yes or no, date, text, constant and row number. A flow
-/// models numbers: constants and numbers of rows are left out, and columns of words have to be left out by --drop.
+/// The kinds of columns are number, whole number, category, yes or no, date, text, constant and row number. Constants,
+/// numbers of rows and text that hardly repeats are left out. Real numbers have a density; values that repeat have
+/// probabilities.
 #[derive(Args)]
 pub struct InspectArgs {
     /// A table or a folder of tables, as to train on
@@ -36,7 +37,9 @@ impl InspectArgs {
         let source: Source = self.table.parse()?;
         let frames = source.frames()?;
         let frames = frames.ok_or_else(|| Error::Config(format!("{source} is a density, not a table: give a file")))?;
-        let schema = Schema::of(&frames.train);
+        let schema = Schema::with_kinds(&frames, &Kinds::default())?;
+        let is_mixed = schema.is_mixed();
+        let schema = schema.coded(is_mixed);
         let notes = schema.notes(&frames)?;
         if let Some(out) = &self.out {
             check_out(out, [&self.table])?;

@@ -2,10 +2,10 @@
 
 use candle_core::{DType, Device};
 use flows_core::data::{Dataset, Kinds, Proportions, Schema, Source};
+use flows_core::distributions::Distribution;
 use flows_core::flows::{TableArchitecture, TableModel};
 use flows_core::run::{Presets, Program, Rows, Settings, check_at_least_one, check_training, stream};
 use flows_core::train::{Ranks, TrainConfig};
-use flows_core::distributions::Distribution;
 use flows_core::{Config, Result, Rng};
 use serde::{Deserialize, Serialize};
 

@@ -90,7 +90,9 @@ fn contexts(model: &TableModel, args: &SampleArgs) -> Result<Option<Tensor>> {
     let data = Dataset::whole(frame.numbers().map_err(named)?)?.to(DType::F32, &Device::Cpu).map_err(named)?;
     let (got, width) = (data.test.features(), columns.context);
     if got != width {
-        return Err(Error::Data(format!("{name} has {got} columns, but the model's context has {width}; give these alone")));
+        return Err(Error::Data(format!(
+            "{name} has {got} columns, but the model's context has {width}; give these alone"
+        )));
     }
     repeated(&columns.context_of(&data.test.x, data.columns.as_deref(), &name)?, each).map(Some)
 }

@@ -82,16 +82,19 @@ impl Mixed {
 
 /// A column of the density, fitted to its values.
 fn fit(schema: &Schema, i: usize, values: &[f64]) -> Result<Column> {
-    let ColumnSchema { kind, bounds, .. } = &schema.columns[i];
+    let ColumnSchema { kind, bounds, step, .. } = &schema.columns[i];
+    let unit = step.unwrap_or(1.0);
     let name = schema.columns[i].label(i).trim_matches('`').to_string();
     let is_whole = || values.iter().all(|value| value.is_nan() || value.fract() == 0.0);
     match kind {
         ColumnKind::Category(_) | ColumnKind::Binary(_) => {
             Column::category(name, kind.values().len() + usize::from(schema.models_missing), values)
         }
-        ColumnKind::Integer | ColumnKind::Date if is_whole() => {
-            let least = bounds.lower.map(|bound| bound.floor() + 1.0);
-            Column::whole(name, values, [least, bounds.upper.map(|bound| bound.ceil() - 1.0)])
+        ColumnKind::Integer | ColumnKind::Number | ColumnKind::Date
+            if is_whole() && (step.is_some() || *kind != ColumnKind::Number) =>
+        {
+            let least = bounds.lower.map(|bound| (bound / unit).floor() + 1.0);
+            Column::whole(name, values, [least, bounds.upper.map(|bound| (bound / unit).ceil() - 1.0)])
         }
         _ => Column::number(name, values, *bounds),
     }
