@@ -70,10 +70,13 @@ impl Numeric {
 /// Beyond this, neighbouring whole numbers are not different as f64.
 const GREATEST: f64 = 9_007_199_254_740_992.0;
 
-/// An atom has at least this share of the rows.
-const ATOM_SHARE: f64 = 0.05;
-/// It occurs at least this many times as often as the values next to it, or next to it but one.
+/// An atom has at least this share of the rows, and this many.
+const ATOM_SHARE: f64 = 0.002;
+const ATOM_ROWS: usize = 5;
+/// Of whole numbers, it occurs at least this many times as often as the numbers next to it, or next to it but one.
 const ATOM_ABOVE_NEIGHBOURS: usize = 4;
+/// The most atoms of a column: the most frequent ones.
+const MOST_ATOMS: usize = 128;
 
 impl Column {
     /// A category with codes 0 to `values - 1`, fitted to the codes of a table.
@@ -91,21 +94,21 @@ impl Column {
 
     /// A number fitted to the values of a table, NaN where a cell is missing.
     ///
-    /// A value is an atom if at least 5% of the rows have it, and it is at least four times as frequent as the values
-    /// next to it.
+    /// A value is an atom if at least five rows and 0.2% of all have it: real numbers do not repeat.
     ///
     /// # Errors
     /// When a value is infinite, or not within the bounds.
     pub fn number(name: impl Into<String>, values: &[f64], bounds: Bounds) -> Result<Self> {
         let name = name.into();
         // Atoms may lie on a bound.
-        let parts = Parts::of(&name, values)?;
+        let parts = Parts::of(&name, values, |_| 0)?;
         let margin = Margin::fit(&parts.regular, bounds).map_err(|error| in_column(&name, error))?;
         Ok(parts.column(name, margin, [None; 2], Content::Number))
     }
 
     /// A whole number fitted to the values of a table, NaN where a cell is missing. The least and the greatest value, if
-    /// given, are those that are possible.
+    /// given, are those that are possible. A number is an atom if at least five rows and 0.2% of all have it, and it is at
+    /// least four times as frequent as the two numbers on either side: the flow is smooth.
     ///
     /// # Errors
     /// When a value is not a whole number, or out of range.
@@ -120,7 +123,7 @@ impl Column {
                 )),
             ));
         }
-        let parts = Parts::of(&name, values)?;
+        let parts = Parts::of(&name, values, |near| ATOM_ABOVE_NEIGHBOURS * near)?;
         let margin = Margin::fit_whole(&parts.regular)?;
         Ok(parts.column(name, margin, range, Content::Whole))
     }
@@ -248,7 +251,8 @@ struct Parts {
 }
 
 impl Parts {
-    fn of(name: &str, values: &[f64]) -> Result<Self> {
+    /// Atoms have at least the rows that `least` gives for the greatest number of rows of a value no farther than 2.
+    fn of(name: &str, values: &[f64], least: impl Fn(usize) -> usize) -> Result<Self> {
         if let Some(row) = values.iter().position(|x| x.is_infinite()) {
             let message = format!("row {row} is infinite: remove it, or mark it as missing");
             return Err(in_column(name, Error::Data(message)));
@@ -258,18 +262,22 @@ impl Parts {
         sorted.sort_unstable_by(f64::total_cmp);
         let runs: Vec<(f64, usize)> = sorted.chunk_by(|a, b| a == b).map(|run| (run[0], run.len())).collect();
         let is_atom = |i: usize| {
-            let count = runs[i].1;
+            let (value, count) = runs[i];
             let near = (i.saturating_sub(2)..runs.len().min(i + 3)).filter(|&j| j != i);
-            let next = near.map(|j| runs[j].1).max().unwrap_or(0);
-            count as f64 >= ATOM_SHARE * values.len() as f64 && count > 1 && count >= ATOM_ABOVE_NEIGHBOURS * next
+            let near = near.filter(|&j| (runs[j].0 - value).abs() <= 2.0).map(|j| runs[j].1).max();
+            count >= ATOM_ROWS.max((ATOM_SHARE * values.len() as f64).ceil() as usize).max(least(near.unwrap_or(0)))
         };
+        let mut chosen: Vec<usize> = (0..runs.len()).filter(|&i| is_atom(i)).collect();
+        chosen.sort_by_key(|&i| std::cmp::Reverse(runs[i].1));
+        chosen.truncate(MOST_ATOMS);
+        chosen.sort_unstable();
         let (mut atoms, mut counts) = (Vec::new(), Vec::new());
-        for i in (0..runs.len()).filter(|&i| is_atom(i)) {
+        for i in chosen {
             // Minus zero is zero.
             atoms.push(runs[i].0 + 0.0);
             counts.push(runs[i].1);
         }
-        let regular = sorted.into_iter().filter(|x| !atoms.contains(x)).collect();
+        let regular = sorted.into_iter().filter(|x| !atoms.contains(&(x + 0.0))).collect();
         Ok(Self { regular, atoms, counts, missing })
     }
 
