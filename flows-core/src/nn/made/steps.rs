@@ -9,6 +9,7 @@ use crate::Result;
 use crate::nn::Activation;
 use crate::ops::cpu::{Real, with_slices};
 use crate::ops::matmul::add_product_of;
+use crate::ops::most;
 use candle_core::Tensor;
 use faer::{MatMut, MatRef};
 use std::borrow::Cow;
@@ -98,7 +99,8 @@ impl<'a, T: Real> Steps<'a, T> {
     }
 
     /// Goes through the dimensions in order: `next(d, raw, x)` computes x of the d-th of them from its raw
-    /// outputs, (P, rows). `context` is what the context adds to the first layer, (rows, width).
+    /// outputs, (P, rows); the network sees it [limited](crate::ops::limited). `context` is what the
+    /// context adds to the first layer, (rows, width).
     pub(crate) fn forward<E>(
         &self,
         rows: usize,
@@ -127,7 +129,9 @@ impl<'a, T: Real> Steps<'a, T> {
             let outputs = (d * p, (d + 1) * p);
             fill_rows(&mut raw, &self.last.bias[outputs.0..outputs.1], rows);
             product(&mut raw, self.last.part(outputs, (0, known)), above, rows);
-            next(d, &raw, &mut x[d * rows..(d + 1) * rows])?;
+            let seen = &mut x[d * rows..(d + 1) * rows];
+            next(d, &raw, seen)?;
+            limit(seen);
             for (i, layer) in self.layers.iter().enumerate() {
                 let group @ (from, to) = self.group(i, d);
                 let (before, after) = values.split_at_mut(i);
@@ -207,6 +211,9 @@ impl<'a, T: Real> Steps<'a, T> {
             through.fill(T::zero());
             let weight = first.part((start, first.outputs()), (d, d + 1));
             product(&mut through, weight.transpose(), &grads[0][start * rows..], rows);
+            for (through, _) in through.iter_mut().zip(&x[d * rows..]).filter(|(_, x)| x.abs() > most::<T>()) {
+                *through = T::zero();
+            }
             next(d, &through, &mut raw[d * p * rows..(d + 1) * p * rows]);
         }
     }
@@ -215,6 +222,15 @@ impl<'a, T: Real> Steps<'a, T> {
 /// Sets each row of `out` to one number.
 fn fill_rows<T: Real>(out: &mut [T], values: &[T], rows: usize) {
     out.chunks_mut(rows).zip(values).for_each(|(out, &value)| out.fill(value));
+}
+
+/// [`ops::limited`](crate::ops::limited) of numbers in their place.
+fn limit<T: Real>(x: &mut [T]) {
+    for x in x {
+        if x.abs() > most::<T>() {
+            *x = x.signum() * most::<T>();
+        }
+    }
 }
 
 /// `out += weight values`, each row being a unit's `rows` numbers.
