@@ -174,10 +174,15 @@ impl Bijector for Chain {
     fn image(&self, latent: &Support) -> Option<Support> {
         let mut known = Some(latent.clone());
         for step in &self.steps {
-            known = match known {
-                Some(set) => step.image(&set),
-                None => step.support(),
-            };
+            known = step.image(&known.unwrap_or_else(|| Support::real(step.latent_shape())));
+        }
+        known
+    }
+
+    fn preimage(&self, data: &Support) -> Option<Support> {
+        let mut known = Some(data.clone());
+        for step in self.steps.iter().rev() {
+            known = step.preimage(&known.unwrap_or_else(|| Support::real(step.data_shape())));
         }
         known
     }

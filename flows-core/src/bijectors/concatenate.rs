@@ -46,6 +46,27 @@ impl Concatenate {
     }
 }
 
+/// What each part makes in a direction of its own elements of the box that holds a support.
+pub(super) fn images(parts: &[Box<dyn Bijector>], direction: Direction, support: &Support) -> Vec<Support> {
+    let (bounds, mut start) = (support.bounds(), 0);
+    let image = |part: &Box<dyn Bijector>| {
+        let (from, to) = match direction {
+            Direction::Forward => (part.latent_shape(), part.data_shape()),
+            Direction::Inverse => (part.data_shape(), part.latent_shape()),
+        };
+        let size = from.iter().product::<usize>();
+        let own = bounds.get(start..start + size).map(<[_]>::to_vec);
+        start += size;
+        let own = own.and_then(|own| Support::in_box(from, own)).unwrap_or_else(|| Support::real(from));
+        let image = match direction {
+            Direction::Forward => part.image(&own),
+            Direction::Inverse => part.preimage(&own),
+        };
+        image.unwrap_or_else(|| Support::real(to))
+    };
+    parts.iter().map(image).collect()
+}
+
 /// The shape of events of these shapes behind each other along the first axis.
 fn joined<'a>(mut shapes: impl Iterator<Item = &'a [usize]>) -> Result<Vec<usize>> {
     let Some([length, rest @ ..]) = shapes.next() else {
@@ -90,15 +111,11 @@ impl Bijector for Concatenate {
     }
 
     fn image(&self, latent: &Support) -> Option<Support> {
-        let (bounds, mut start) = (latent.bounds(), 0);
-        let parts = self.parts.iter().map(|part| {
-            let shape = part.latent_shape();
-            let own = bounds.get(start..start + shape.iter().product::<usize>()).map(<[_]>::to_vec);
-            start += shape.iter().product::<usize>();
-            let latent = own.and_then(|own| Support::in_box(shape, own)).unwrap_or_else(|| Support::real(shape));
-            part.image(&latent).unwrap_or_else(|| Support::real(part.data_shape()))
-        });
-        Support::product(&self.data, parts.collect())
+        Support::product(&self.data, images(&self.parts, Direction::Forward, latent))
+    }
+
+    fn preimage(&self, data: &Support) -> Option<Support> {
+        Support::product(&self.latent, images(&self.parts, Direction::Inverse, data))
     }
 
     fn recompute(&self) -> Option<&dyn Recompute> {

@@ -84,6 +84,11 @@ impl Elementwise {
         Ok(Self { univariate, shape: shape.to_vec(), source: Source::Channels(network) })
     }
 
+    /// What is between the images of these bounds of an element.
+    pub(super) fn image_of(&self, direction: Direction, bounds: Bounds) -> Bounds {
+        image(self.univariate.as_ref(), direction, bounds)
+    }
+
     /// The map given what a network over channels makes of the context.
     fn given(
         &self,
@@ -109,15 +114,18 @@ impl Elementwise {
     }
 }
 
-/// What is between the images of these bounds, as far as the function is known whatever its parameters.
-fn image(univariate: &dyn Univariate, bounds: Bounds) -> Bounds {
-    let (domain, mut image) = (univariate.domain(), univariate.range());
+/// What is between the images of these bounds in a direction, as far as the function is known whatever its parameters.
+pub(super) fn image(univariate: &dyn Univariate, direction: Direction, bounds: Bounds) -> Bounds {
+    let (domain, mut image) = match direction {
+        Direction::Forward => (univariate.domain(), univariate.range()),
+        Direction::Inverse => (univariate.range(), univariate.domain()),
+    };
     if univariate.parameter_count() > 0 || bounds == Bounds::NONE {
         return image;
     }
     let at = |z: f64| -> Result<f64> {
         let none = Tensor::zeros((1, 1, 0), DType::F64, &Device::Cpu)?;
-        let (x, _) = univariate.forward(&Tensor::new(&[[z]], &Device::Cpu)?, &none)?;
+        let (x, _) = apply(univariate, direction, &Tensor::new(&[[z]], &Device::Cpu)?, &none)?;
         Ok(x.get(0)?.get(0)?.to_scalar()?)
     };
     let middle = match (bounds.lower, bounds.upper) {
@@ -170,7 +178,12 @@ impl Bijector for Elementwise {
 
     /// By the function's range, and by where it takes the bounds of z if it has no parameters.
     fn image(&self, latent: &Support) -> Option<Support> {
-        let bounds = latent.bounds().into_iter().map(|bounds| image(self.univariate.as_ref(), bounds)).collect();
+        let bounds = latent.bounds().into_iter().map(|bounds| self.image_of(Direction::Forward, bounds)).collect();
+        Support::in_box(&self.shape, bounds)
+    }
+
+    fn preimage(&self, data: &Support) -> Option<Support> {
+        let bounds = data.bounds().into_iter().map(|bounds| self.image_of(Direction::Inverse, bounds)).collect();
         Support::in_box(&self.shape, bounds)
     }
 

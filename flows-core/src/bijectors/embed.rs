@@ -99,6 +99,10 @@ impl Bijector for Embed {
         self.bijector.image(latent)
     }
 
+    fn preimage(&self, data: &Support) -> Option<Support> {
+        self.bijector.preimage(data)
+    }
+
     fn recompute(&self) -> Option<&dyn Recompute> {
         Some(self)
     }

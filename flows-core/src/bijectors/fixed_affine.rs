@@ -132,6 +132,19 @@ fn as_in(t: &Tensor, like: &Tensor) -> Result<Tensor> {
 }
 
 impl FixedAffine {
+    /// The box that a matrix and a shift make of the box that holds `support`, where each row has one number other than 0.
+    fn box_of(&self, matrix: &Tensor, shift: &Tensor, support: &Support) -> Option<Support> {
+        let bounds = support.bounds();
+        let (rows, shift) = (matrix.to_vec2::<f64>().ok()?, shift.to_vec1::<f64>().ok()?);
+        let element = |(row, shift): (&Vec<f64>, f64)| {
+            let mut entries = row.iter().zip(&bounds).filter(|(entry, _)| **entry != 0.0);
+            let (scale, bounds) = entries.next()?;
+            entries.next().is_none().then(|| bounds.scaled(*scale, shift))
+        };
+        let bounds = rows.iter().zip(shift).map(element).collect::<Option<Vec<_>>>()?;
+        Support::in_box(&self.shape, bounds)
+    }
+
     fn to_data(&self, z: &Tensor) -> Result<(Tensor, Tensor)> {
         let batch = check_event("z", z, &self.shape)?;
         if let Some(diagonal) = &self.diagonal {
@@ -172,15 +185,12 @@ impl Bijector for FixedAffine {
 
     /// A box where each row of A has one number other than 0.
     fn image(&self, latent: &Support) -> Option<Support> {
-        let bounds = latent.bounds();
-        let (rows, shift) = (self.matrix.to_vec2::<f64>().ok()?, self.shift.to_vec1::<f64>().ok()?);
-        let element = |(row, shift): (&Vec<f64>, f64)| {
-            let mut entries = row.iter().zip(&bounds).filter(|(entry, _)| **entry != 0.0);
-            let (scale, bounds) = entries.next()?;
-            entries.next().is_none().then(|| bounds.scaled(*scale, shift))
-        };
-        let image = rows.iter().zip(shift).map(element).collect::<Option<Vec<_>>>()?;
-        Support::in_box(&self.shape, image)
+        self.box_of(&self.matrix, &self.shift, latent)
+    }
+
+    fn preimage(&self, data: &Support) -> Option<Support> {
+        let shift = self.inverse.matmul(&self.shift.neg().ok()?.unsqueeze(1).ok()?).ok()?.squeeze(1).ok()?;
+        self.box_of(&self.inverse, &shift, data)
     }
 
     fn structure(&self) -> Structure {

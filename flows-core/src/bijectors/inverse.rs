@@ -1,6 +1,6 @@
 //! A bijector the other way round.
 
-use super::{Bijector, Direction, Mode, Recompute, Vjp, vjp};
+use super::{Bijector, Direction, Mode, Recompute, Support, Vjp, vjp};
 use crate::{Result, Structure};
 use candle_core::Tensor;
 
@@ -25,6 +25,18 @@ impl Bijector for Inverse {
         mode: &mut Mode<'_>,
     ) -> Result<(Tensor, Tensor)> {
         self.0.map(direction.opposite(), input, context, mode)
+    }
+
+    fn support(&self) -> Option<Support> {
+        self.image(&Support::real(self.latent_shape()))
+    }
+
+    fn image(&self, latent: &Support) -> Option<Support> {
+        self.0.preimage(latent)
+    }
+
+    fn preimage(&self, data: &Support) -> Option<Support> {
+        self.0.image(data)
     }
 
     fn recompute(&self) -> Option<&dyn Recompute> {

@@ -4,9 +4,9 @@
 //! (x -> z). Both return the value and the log|det Jacobian| of their own direction in one pass, so at a
 //! point and its image the two log-determinants differ in sign alone.
 
-use crate::shape::check_event;
+use crate::shape::{batch_shape, check_event};
 use crate::{Result, Structure};
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use std::sync::Arc;
 
 mod actnorm;
@@ -221,9 +221,18 @@ pub trait Bijector: std::fmt::Debug + Send + Sync {
 
     /// A set that holds the x of every z of `latent`, up to rounding, if one smaller than all of the reals is known:
     /// [`Self::support`], if not said otherwise.
+    ///
+    /// Known are those of maps element by element, of what reorders elements, and of what combines such maps. Those of
+    /// maps that mix elements, such as linear ones or those with batch statistics, are not: they make no box of a box.
     fn image(&self, latent: &Support) -> Option<Support> {
         let _ = latent;
         self.support()
+    }
+
+    /// A set that holds the z of every x of `data`, as [`Self::image`] does the x: what the [`Inverse`] makes of it.
+    fn preimage(&self, data: &Support) -> Option<Support> {
+        let _ = data;
+        None
     }
 
     /// Its own vector-Jacobian product, for training that recomputes activations; combinators have one.
@@ -275,6 +284,10 @@ macro_rules! pointer {
                 (**self).image(latent)
             }
 
+            fn preimage(&self, data: &Support) -> Option<Support> {
+                (**self).preimage(data)
+            }
+
             fn recompute(&self) -> Option<&dyn Recompute> {
                 (**self).recompute()
             }
@@ -295,4 +308,20 @@ fn check_input_of(name: &str, bijector: &impl Bijector, direction: Direction, in
         Direction::Forward => check_event(format_args!("the latent of {name}"), input, bijector.latent_shape()),
         Direction::Inverse => check_event(format_args!("the data of {name}"), input, bijector.data_shape()),
     }
+}
+
+/// The box that a map which only moves elements makes of the box that holds `support`, if that is smaller than all of
+/// the reals.
+fn moved_box(bijector: &impl Bijector, direction: Direction, support: &Support) -> Option<Support> {
+    let bounds = support.bounds();
+    let moved = |end: fn(&Bounds) -> Option<f64>| -> Option<(Vec<usize>, Vec<Option<f64>>)> {
+        let ends: Vec<f64> = bounds.iter().map(|bounds| end(bounds).unwrap_or(f64::NAN)).collect();
+        let ends = Tensor::from_vec(ends, batch_shape(1, &support.shape()), &Device::Cpu).ok()?;
+        let (ends, _) = bijector.map(direction, &ends, None, &mut Mode::evaluation()).ok()?;
+        let numbers: Vec<f64> = ends.flatten_all().and_then(|ends| ends.to_vec1()).ok()?;
+        Some((ends.dims()[1..].to_vec(), numbers.into_iter().map(|v| Some(v).filter(|v| !v.is_nan())).collect()))
+    };
+    let ((shape, lower), (_, upper)) = (moved(|bounds| bounds.lower)?, moved(|bounds| bounds.upper)?);
+    let bounds = lower.into_iter().zip(upper).map(|(lower, upper)| Bounds { lower, upper }).collect();
+    Support::in_box(&shape, bounds)
 }

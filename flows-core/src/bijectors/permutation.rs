@@ -1,6 +1,6 @@
 //! Fixed permutations.
 
-use super::{Bijector, Direction, Mode};
+use super::{Bijector, Direction, Mode, Support, moved_box};
 use crate::nn::{Buffer, Scope};
 use crate::shape::zero_log_det;
 use crate::{Error, Result, Structure};
@@ -47,8 +47,8 @@ impl Order {
 /// The permutation that undoes `permutation` (n, u32).
 pub(super) fn inverted(permutation: &Tensor) -> Result<Tensor> {
     let n = permutation.dim(0)? as u32;
-    let places = Tensor::arange(0, n, permutation.device())?;
-    Ok(permutation.zeros_like()?.index_add(permutation, &places, 0)?)
+    let positions = Tensor::arange(0, n, permutation.device())?;
+    Ok(permutation.zeros_like()?.index_add(permutation, &positions, 0)?)
 }
 
 /// A fixed permutation of the first dimension of an event (numbers, or channels):
@@ -86,6 +86,14 @@ impl Bijector for Permutation {
             Direction::Inverse => self.permutation.get(),
         };
         Ok((v.contiguous()?.index_select(&order, 1)?, zero_log_det(v)?))
+    }
+
+    fn image(&self, latent: &Support) -> Option<Support> {
+        moved_box(self, Direction::Forward, latent)
+    }
+
+    fn preimage(&self, data: &Support) -> Option<Support> {
+        moved_box(self, Direction::Inverse, data)
     }
 
     fn structure(&self) -> Structure {

@@ -1,6 +1,6 @@
 //! The same elements in another shape.
 
-use super::{Bijector, Direction, Mode, check_input_of};
+use super::{Bijector, Direction, Mode, Support, check_input_of, moved_box};
 use crate::shape::{batch_shape, zero_log_det};
 use crate::{Error, Result, Structure};
 use candle_core::Tensor;
@@ -52,6 +52,14 @@ impl Bijector for Reshape {
         let batch = check_input_of("a reshape", self, direction, v)?;
         let event = if direction == Direction::Forward { &self.data } else { &self.latent };
         Ok((v.reshape(batch_shape(batch, event))?, zero_log_det(v)?))
+    }
+
+    fn image(&self, latent: &Support) -> Option<Support> {
+        moved_box(self, Direction::Forward, latent)
+    }
+
+    fn preimage(&self, data: &Support) -> Option<Support> {
+        moved_box(self, Direction::Inverse, data)
     }
 
     fn structure(&self) -> Structure {

@@ -1,6 +1,6 @@
 //! Space to channels, as multi-scale models do between their levels.
 
-use super::{Bijector, Direction, Mode, check_input_of};
+use super::{Bijector, Direction, Mode, Support, check_input_of, moved_box};
 use crate::shape::{batch_shape, zero_log_det};
 use crate::{Error, Result, Structure};
 use candle_core::Tensor;
@@ -83,6 +83,14 @@ impl Bijector for Squeeze {
             Direction::Inverse => self.to_latent(v, batch)?,
         };
         Ok((value, zero_log_det(v)?))
+    }
+
+    fn image(&self, latent: &Support) -> Option<Support> {
+        moved_box(self, Direction::Forward, latent)
+    }
+
+    fn preimage(&self, data: &Support) -> Option<Support> {
+        moved_box(self, Direction::Inverse, data)
     }
 
     fn structure(&self) -> Structure {

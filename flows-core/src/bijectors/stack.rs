@@ -1,7 +1,8 @@
 //! Bijectors on the slices of an axis.
 
+use super::concatenate::images;
 use super::vjp::Apply;
-use super::{Bijector, Direction, Mode, Recompute, Vjp};
+use super::{Bijector, Direction, Mode, Recompute, Support, Vjp};
 use crate::shape::{check_event, zero_log_det};
 use crate::{Error, Result, Structure};
 use candle_core::Tensor;
@@ -71,6 +72,18 @@ impl Bijector for Stack {
 
     fn initialize(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
         Ok(self.run(Direction::Inverse, x, &mut |part, x| Ok((part.initialize(x, context)?, zero_log_det(x)?)))?.0)
+    }
+
+    fn support(&self) -> Option<Support> {
+        self.image(&Support::real(&self.latent[..]))
+    }
+
+    fn image(&self, latent: &Support) -> Option<Support> {
+        Support::product(&self.data, images(&self.parts, Direction::Forward, latent))
+    }
+
+    fn preimage(&self, data: &Support) -> Option<Support> {
+        Support::product(&self.latent, images(&self.parts, Direction::Inverse, data))
     }
 
     fn recompute(&self) -> Option<&dyn Recompute> {

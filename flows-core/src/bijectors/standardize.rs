@@ -1,6 +1,6 @@
 //! The fixed shift and scale of data columns.
 
-use super::{Bijector, Direction, Mode};
+use super::{Bijector, Bounds, Direction, Mode, Support};
 use crate::nn::{Buffer, Network, Scope};
 use crate::shape::check_event;
 use crate::{Error, Result, Structure};
@@ -91,6 +91,18 @@ impl Standardize {
     }
 }
 
+impl Standardize {
+    /// The box that `map` makes of the box that holds `support`, element by element, given each scale and shift.
+    fn scaled(&self, support: &Support, map: impl Fn(&Bounds, f64, f64) -> Bounds) -> Option<Support> {
+        let numbers = |buffer: &Buffer| buffer.get().to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>();
+        let (scale, shift) = (numbers(&self.scale).ok()?, numbers(&self.shift).ok()?);
+        let bounds = support.bounds();
+        let bounds =
+            bounds.iter().zip(scale.into_iter().zip(shift)).map(|(bounds, (scale, shift))| map(bounds, scale, shift));
+        Support::in_box(&self.shape, bounds.collect())
+    }
+}
+
 impl Bijector for Standardize {
     fn latent_shape(&self) -> &[usize] {
         &self.shape
@@ -109,6 +121,14 @@ impl Bijector for Standardize {
             self.fit(x)?;
         }
         Ok(Bijector::inverse(self, x, None)?.0)
+    }
+
+    fn image(&self, latent: &Support) -> Option<Support> {
+        self.scaled(latent, |bounds, scale, shift| bounds.scaled(scale, shift))
+    }
+
+    fn preimage(&self, data: &Support) -> Option<Support> {
+        self.scaled(data, |bounds, scale, shift| bounds.scaled(scale.recip(), -shift / scale))
     }
 
     fn structure(&self) -> Structure {

@@ -136,3 +136,15 @@ pub(super) fn zero_at_infinity(log_density: &Tensor, x: &Tensor) -> Result<Tenso
     let (infinite, nan) = (some(x.abs()?.eq(f64::INFINITY)?)?, some(x.ne(x)?)?);
     replace(log_density, &((undefined * infinite)? * nan.eq(0u8)?)?, f64::NEG_INFINITY)
 }
+
+/// Marks the rows of x without a NaN or an infinity, (B).
+pub(super) fn finite_rows(x: &Tensor) -> Result<Tensor> {
+    // False for a NaN.
+    let finite = x.abs()?.lt(f64::INFINITY)?;
+    Ok(sum_event(&finite.eq(0u8)?.to_dtype(DType::F32)?)?.eq(0.0)?)
+}
+
+/// The lowest finite number of a type.
+pub(super) fn lowest(dtype: DType) -> f64 {
+    if dtype == DType::F64 { f64::MIN } else { f32::MIN.into() }
+}

@@ -41,6 +41,7 @@ pub use product::Product;
 pub(crate) use rows::BLOCK;
 pub use rows::{draw, draw_given, draw_with_log_prob, score};
 pub use student_t::{StudentT, StudentTFamily};
+pub(crate) use transformed::Onto;
 pub use transformed::Transformed;
 pub use truncated::Truncated;
 pub use uniform::BoxUniform;

@@ -1,18 +1,21 @@
 //! A base pushed through a bijector: the normalizing flow itself.
 
-use super::checks::{check_batch, check_rows, replace, zero_at_infinity};
+use super::checks::{check_batch, check_rows, finite_rows, lowest, replace, zero_at_infinity};
 use super::{Distribution, given};
 use crate::bijectors::keep::{inward, keep};
 use crate::bijectors::{Bijector, Direction, Mode, Support};
 use crate::shape::check_event;
 use crate::{Error, Result, Rng, Structure};
 use candle_core::{DType, Device, Tensor};
+use std::sync::Arc;
 
 /// The distribution of `x = f(z)` for z from the base and a bijector f:
 /// `log p(x) = log p_base(z) + log|det dz/dx|`, `z = f^-1(x)`.
 ///
 /// Base and bijector are given the same context. The log-density is minus infinity at infinity and at points outside
-/// the range of f, where the log-determinant of f^-1 is minus infinity. NaN, in x or a weight, propagates.
+/// the range of f, where the log-determinant of f^-1 is minus infinity. A density that is only too small for the type,
+/// such as that of a normal base at a finite z beyond 1.8e19 in f32, has the lowest finite logarithm. NaN, in x or a
+/// weight, propagates.
 #[derive(Debug)]
 pub struct Transformed {
     base: Box<dyn Distribution>,
@@ -20,6 +23,16 @@ pub struct Transformed {
     takes_context: bool,
     /// The box that the base is in, if it has bounds that the bijector's rounding may carry z out of.
     within: Option<Support>,
+    onto: Option<Onto>,
+}
+
+/// Where the x of a flow are known to lie: every finite one of these has a density.
+#[derive(Debug)]
+pub(crate) enum Onto {
+    /// All real numbers.
+    Reals,
+    /// The range of this map, which has no context.
+    Range(Arc<dyn Bijector>),
 }
 
 impl Transformed {
@@ -33,12 +46,18 @@ impl Transformed {
             return Err(Error::shape("an event of the base", base.event_shape(), want));
         }
         let within = Some(base.support()).filter(|support| matches!(support, Support::Bounded { .. }));
-        Ok(Self { base: Box::new(base), bijector: Box::new(bijector), takes_context: true, within })
+        Ok(Self { base: Box::new(base), bijector: Box::new(bijector), takes_context: true, within, onto: None })
     }
 
     /// Says that the bijector itself brings no z out of the range of the base by rounding, which need not be checked.
     pub(crate) fn unchecked(self) -> Self {
         Self { within: None, ..self }
+    }
+
+    /// Says that the bijector is onto this set, so that the log-density is finite at every finite x of it: minus
+    /// infinity is an overflow there.
+    pub(crate) fn onto(self, onto: Onto) -> Self {
+        Self { onto: Some(onto), ..self }
     }
 
     /// Makes passing a context an error. Otherwise it would be ignored, and the flow would silently model the
@@ -123,6 +142,7 @@ struct Parts<'a> {
     bijector: &'a dyn Bijector,
     of_bijector: Option<&'a Tensor>,
     within: Option<&'a Support>,
+    onto: Option<&'a Onto>,
 }
 
 impl Parts<'_> {
@@ -144,7 +164,26 @@ impl Parts<'_> {
     fn log_prob(&self, x: &Tensor) -> Result<Tensor> {
         let (z, log_det) = self.bijector.inverse(x, self.of_bijector)?;
         check_log_det(&log_det, x)?;
-        zero_at_infinity(&(self.base.log_prob(&z, self.of_base)? + log_det)?, x)
+        let log_prob = zero_at_infinity(&(self.base.log_prob(&z, self.of_base)? + &log_det)?, x)?;
+        self.representable(log_prob, x, (&z, &log_det))
+    }
+
+    /// The log-densities (B) of x with the lowest finite number in the place of a minus infinity that is an overflow.
+    fn representable(&self, log_prob: Tensor, x: &Tensor, (z, log_det): (&Tensor, &Tensor)) -> Result<Tensor> {
+        let (never, lowest) = (f64::NEG_INFINITY, lowest(log_prob.dtype()));
+        let mut low = log_prob.eq(never)?;
+        if low.max_all()?.to_scalar::<u8>()? == 0 {
+            return Ok(log_prob);
+        }
+        low = match self.onto {
+            Some(Onto::Reals) => (low * finite_rows(x)?)?,
+            Some(Onto::Range(map)) => ((low * finite_rows(x)?)? * map.inverse(x, None)?.1.ne(never)?)?,
+            None if matches!(self.base.support(), Support::Real { .. }) => {
+                ((low * finite_rows(z)?)? * log_det.ne(never)?)?
+            }
+            None => return Ok(log_prob),
+        };
+        replace(&log_prob, &low, lowest)
     }
 
     fn log_prob_training(&self, x: &Tensor, rng: &mut Rng) -> Result<Tensor> {
@@ -181,14 +220,20 @@ impl Parts<'_> {
         check_log_det(&log_det, &z)?;
         // A point outside the bijector's domain has density 0, not infinity.
         let refused = log_det.eq(f64::NEG_INFINITY)?;
-        Ok((x, replace(&(log_prob - log_det)?, &refused, f64::NEG_INFINITY)?))
+        let log_prob = replace(&(log_prob - log_det)?, &refused, f64::NEG_INFINITY)?;
+        if self.onto.is_none() || mode.is_training() || refused.max_all()?.to_scalar::<u8>()? == 0 {
+            return Ok((x, log_prob));
+        }
+        // Every z has an x, but this one has overflowed on the way: what counts is the density of the x that it got.
+        let log_prob = refused.where_cond(&self.log_prob(&x)?, &log_prob)?;
+        Ok((x, log_prob))
     }
 }
 
 impl Transformed {
     fn parts<'a>(&'a self, context: Option<&'a Tensor>) -> Parts<'a> {
-        let within = self.within.as_ref();
-        Parts { base: &*self.base, of_base: context, bijector: &*self.bijector, of_bijector: context, within }
+        let (within, onto) = (self.within.as_ref(), self.onto.as_ref());
+        Parts { base: &*self.base, of_base: context, bijector: &*self.bijector, of_bijector: context, within, onto }
     }
 }
 
@@ -233,8 +278,8 @@ impl Distribution for Transformed {
     fn condition<'a>(&'a self, context: &Tensor) -> Result<Option<Box<dyn Distribution + 'a>>> {
         self.check_context(Some(context))?;
         let Some((bijector, embedded)) = self.bijector.embed(context)? else { return Ok(None) };
-        let (base, within) = (given::at(&*self.base, context)?, self.within.as_ref());
-        Ok(Some(Box::new(Conditioned { base, bijector, context: embedded, within })))
+        let (base, within, onto) = (given::at(&*self.base, context)?, self.within.as_ref(), self.onto.as_ref());
+        Ok(Some(Box::new(Conditioned { base, bijector, context: embedded, within, onto })))
     }
 
     fn initialize(&self, x: &Tensor, context: Option<&Tensor>) -> Result<()> {
@@ -271,6 +316,7 @@ struct Conditioned<'a> {
     bijector: &'a dyn Bijector,
     context: Tensor,
     within: Option<&'a Support>,
+    onto: Option<&'a Onto>,
 }
 
 impl Conditioned<'_> {
@@ -280,8 +326,8 @@ impl Conditioned<'_> {
     }
 
     fn parts<'a>(&'a self, context: &'a Tensor) -> Parts<'a> {
-        let (base, bijector, within) = (&*self.base, self.bijector, self.within);
-        Parts { base, of_base: None, bijector, of_bijector: Some(context), within }
+        let (base, bijector, within, onto) = (&*self.base, self.bijector, self.within, self.onto);
+        Parts { base, of_base: None, bijector, of_bijector: Some(context), within, onto }
     }
 }
 

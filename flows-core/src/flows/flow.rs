@@ -3,7 +3,7 @@
 use super::NamedFlow;
 use crate::bijectors::{Bijector, Bounds, Chain, Embed, Standardize, Support};
 use crate::data::Schema;
-use crate::distributions::{Distribution, Transformed};
+use crate::distributions::{Distribution, Onto, Transformed};
 use crate::nn::Scope;
 use crate::shape::check_event;
 use crate::{Config, Error, Model, Result, Structure};
@@ -193,7 +193,10 @@ impl Config for FlowConfig {
         let architecture = model.architecture();
         let flow = architecture.bijector(width, context, &scope.enter("flow"))?;
         let context = context.map(|width| Standardize::new(&[width], &scope.enter("context"))).transpose()?;
-        let mut steps = vec![flow, Box::new(data.clone())];
+        let mut steps = vec![flow];
+        if architecture.is_standardized() {
+            steps.push(Box::new(data.clone()));
+        }
         steps.extend(bounds.iter().map(|bounds| Box::new(bounds.bijector.clone()) as Box<dyn Bijector>));
         let chain = Chain::new(steps)?;
         let base = architecture.base(width, scope)?;
@@ -201,8 +204,13 @@ impl Config for FlowConfig {
             Some(context) => Transformed::new(base, Embed::new(Box::new(context.clone()), Box::new(chain)))?,
             None => Transformed::new(base, chain)?.without_context(),
         };
-        // No named flow has a base with bounds, but for that of angles, whose maps are onto the circle.
-        let transformed = transformed.unchecked();
+        // No named flow has a base with bounds, but for that of angles, whose maps are onto the circle; the others are
+        // onto the reals.
+        let transformed = match (architecture.is_standardized(), &bounds) {
+            (false, _) => transformed.unchecked(),
+            (true, None) => transformed.unchecked().onto(Onto::Reals),
+            (true, Some(bounds)) => transformed.unchecked().onto(Onto::Range(bounds.bijector.clone())),
+        };
         let data = architecture.is_standardized().then_some(data);
         Ok(FlowDensity { transformed, data, context, bounds })
     }

@@ -107,11 +107,11 @@ impl ConvNet {
     /// The input with the context appended.
     fn seen(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
         let Some(channels) = self.context else { return Ok(x.clone()) };
-        let [batch, _, places @ ..] = x.dims() else {
+        let [batch, _, positions @ ..] = x.dims() else {
             return Err(Error::shape("the input of a convolution", x.dims(), "(B, C, H, W) or (B, C, T)"));
         };
         let vector = [*batch, channels];
-        let below = [&vector, places].concat();
+        let below = [&vector, positions].concat();
         let want = || format!("{below:?}, or {vector:?} for all positions");
         let context = match context {
             None => {
@@ -120,7 +120,7 @@ impl ConvNet {
             }
             Some(context) if context.dims() == below => context.clone(),
             Some(context) if context.dims() == vector => {
-                let constant = [&vector[..], &vec![1; places.len()]].concat();
+                let constant = [&vector[..], &vec![1; positions.len()]].concat();
                 context.reshape(constant)?.broadcast_as(below)?
             }
             Some(context) => return Err(Error::shape("the context", context.dims(), want())),

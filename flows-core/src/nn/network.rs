@@ -44,8 +44,8 @@ use std::fmt::Display;
 /// # Ok::<(), flows_core::Error>(())
 /// ```
 pub trait Network: std::fmt::Debug + Send + Sync {
-    /// The output, (B, outputs), for x of shape (B, inputs), or (B, outputs, places...) for (B, inputs, places...);
-    /// with dropout, if the network has any, in training.
+    /// The output, (B, outputs), for x of shape (B, inputs), or (B, outputs, positions...) for
+    /// (B, inputs, positions...); with dropout, if the network has any, in training.
     ///
     /// # Errors
     /// When a shape is wrong, or a context that is needed is missing.

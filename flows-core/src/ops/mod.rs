@@ -14,6 +14,7 @@ mod elementwise;
 mod functions;
 mod gated;
 mod increasing;
+mod limited;
 mod linalg;
 mod log_sum_exp;
 mod lu_product;
@@ -68,6 +69,7 @@ pub(crate) use elementwise::{Open, onto};
 pub use elementwise::{elu, erf, exp, gelu, ln, ln_1p, log_sigmoid, sigmoid, silu, softplus, tanh};
 pub use gated::gated_tanh_sigmoid;
 pub(crate) use increasing::increasing;
+pub(crate) use limited::{limited, most};
 pub use linalg::{
     Lu, cholesky, inverse, log_abs_det, lu, orthogonal, orthogonal_factor, solve, solve_rows, solve_triangular,
     solve_triangular_rows,

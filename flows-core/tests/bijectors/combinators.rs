@@ -22,10 +22,10 @@ fn level(data: &[usize], kept: Option<usize>, scope: &Scope) -> Result<Level> {
     let norm = ActNorm::new(&shape, &scope.enter("norm"))?;
     let flow = Box::new(Chain::new(vec![Box::new(norm), Box::new(squeeze)])?);
     let prior = kept.map(|kept| -> Result<SplitPrior> {
-        let (scope, places) = (scope.enter("prior"), &shape[1..]);
-        let n = kept * places.iter().product::<usize>();
+        let (scope, positions) = (scope.enter("prior"), &shape[1..]);
+        let n = kept * positions.iter().product::<usize>();
         let network = Mlp::new(n, &[6], Output::new(3), None, Activation::Tanh, &scope.enter("network"))?;
-        let leaving = [&[shape[0] - kept], places].concat();
+        let leaving = [&[shape[0] - kept], positions].concat();
         let affine = Elementwise::conditional(&leaving, Arc::new(Affine::default()), 3, &mlp(), &scope)?;
         Ok(SplitPrior::embedded(Box::new(Flatten(Box::new(network))), Box::new(affine)))
     });

@@ -95,14 +95,14 @@ pub fn over_channels(cases: &mut Vec<Case>) -> Result<()> {
         cases.push(conditional.given([&[2], &shape[1..]].concat()));
     }
     cases.push(
-        Case::new("coupling over channels, one context for all places", move |scope| {
+        Case::new("coupling over channels, one context for all positions", move |scope| {
             let affine = Arc::new(Affine::default());
             Ok(Box::new(Coupling::convolutional(&[2, 4], &halves(false), affine, Some(3), &convolutions(), scope)?))
         })
         .given([3]),
     );
     cases.push(
-        Case::new("coupling over channels of one place", move |scope| {
+        Case::new("coupling over channels of one position", move |scope| {
             let network = Mlp::new(3, &[6], Output::new(4), None, Activation::Tanh, scope)?;
             Ok(Box::new(Coupling::over_channels(
                 &[5],

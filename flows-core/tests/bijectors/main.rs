@@ -48,6 +48,12 @@ fn every_bijector_keeps_its_promises() -> Result<()> {
 }
 
 #[test]
+fn every_bijector_is_finite_or_refuses() -> Result<()> {
+    all(&registry()?, Case::is_finite_or_refuses);
+    Ok(())
+}
+
+#[test]
 fn deep_chains_round_trip() {
     all(&deep(), Case::round_trip);
 }

@@ -3,7 +3,8 @@
 use candle_core::{DType, Device, Tensor};
 use flows_core::bijectors::univariate::{Affine, Fixed, Inverted, RqSpline};
 use flows_core::bijectors::{
-    Bijector, Bounds, Chain, Concatenate, Coupling, Elementwise, FixedAffine, Logit, LuLinear, Mask, Start, Support,
+    Autoregressive, Bijector, Bounds, Chain, Concatenate, Coupling, Elementwise, FixedAffine, Inverse, Logit, LuLinear,
+    Mask, Order, Permutation, Reshape, Squeeze, Stack, Standardize, Start, Support,
 };
 use flows_core::distributions::{BoxUniform, Distribution, Normal, Transformed, score};
 use flows_core::nn::{NetworkConfig, Parameters, Scope};
@@ -116,6 +117,94 @@ fn cases(scope: &Scope) -> Result<Vec<Case>> {
             Some(Support::bounded([2], [between(0.0, 3.0), Bounds::below(-1.0)])),
         ),
     ])
+}
+
+/// Images of a box and what they are; none is wider than it need be.
+#[test]
+fn images_are_those_of_the_maps() -> Result<()> {
+    let dtype = DType::F64;
+    let parameters = Parameters::new(dtype, CPU, Rng::seed(0));
+    let scope = &parameters.scope();
+    let (between, above, below, none) = (Bounds::between, Bounds::above, Bounds::below, Bounds::NONE);
+    let (free, edges) = (Support::real([4]), [above(1.0), none, between(0.0, 2.0), below(-1.0)]);
+    let edged = Support::bounded([4], edges);
+    let circle = |scope: &Scope, moved: [bool; 4]| {
+        let (circular, mask) = (Arc::new(RqSpline::circular(4, -1.0, 2.0)?), Mask::Custom(moved.to_vec()));
+        Coupling::new(&[4], &mask, circular, None, &NetworkConfig::mlp([8]), scope)
+    };
+    let standardize = Standardize::new(&[4], &scope.enter("standardize"))?;
+    standardize.fit(&Tensor::new(&[[0.0, 1.0, 2.0, 3.0], [2.0, 5.0, 8.0, 3.0]], CPU)?)?;
+    let standardized = [above(2.0), none, between(5.0, 11.0), below(2.0)];
+    let closed: Arc<RqSpline> = Arc::new(RqSpline::closed(4, 0.0, 1.0)?);
+    let order = Order::Given(vec![2, 0, 3, 1]);
+    let line = |edges: [Bounds; 4]| Some(Support::bounded([4], edges));
+    let exp = || elementwise(&[4], Fixed::Exp, scope);
+    let positive = Some(Support::positive([4]));
+    let half: Map = Box::new(FixedAffine::new(&[vec![0.0, -2.0], vec![1.0, 0.0]], &[0.0, 3.0])?);
+    let square = Support::bounded([2], [between(0.0, 1.0), above(4.0)]);
+    let cases: Vec<(&str, Map, Support, Option<Support>)> = vec![
+        ("permutation", Box::new(Permutation::new(&[4], order, &scope.enter("order"))?), edged.clone(), {
+            // x_2 = z_0, x_0 = z_1, x_3 = z_2, x_1 = z_3.
+            line([edges[1], edges[3], edges[0], edges[2]])
+        }),
+        ("reshape", Box::new(Reshape::new(&[4], &[2, 2])?), edged.clone(), Some(Support::bounded([2, 2], edges))),
+        ("squeeze", Box::new(Squeeze::new(&[2, 2], 2)?), Support::positive([4, 1]), Some(Support::positive([2, 2]))),
+        ("standardize", Box::new(standardize.clone()), edged.clone(), line(standardized)),
+        ("its inverse", Box::new(Inverse(Box::new(standardize))), Support::bounded([4], standardized), line(edges)),
+        ("coupling", Box::new(circle(&scope.enter("a"), [false, true, true, false])?), edged.clone(), {
+            line([edges[0], between(-1.0, 2.0), between(-1.0, 2.0), edges[3]])
+        }),
+        ("scattered coupling", Box::new(circle(&scope.enter("b"), [true, false, true, false])?), free.clone(), {
+            line([between(-1.0, 2.0), none, between(-1.0, 2.0), none])
+        }),
+        (
+            "kept map",
+            {
+                let coupling = circle(&scope.enter("c"), [true, true, false, false])?;
+                Box::new(coupling.with_kept_map(Arc::new(Fixed::Exp), &scope.enter("kept"))?)
+            },
+            free.clone(),
+            line([between(-1.0, 2.0), between(-1.0, 2.0), above(0.0), above(0.0)]),
+        ),
+        (
+            "autoregressive",
+            {
+                let network = NetworkConfig::mlp([8]);
+                Box::new(Autoregressive::new(4, closed, None, None, &network, &scope.enter("closed"))?)
+            },
+            free.clone(),
+            Some(Support::interval([4], 0.0, 1.0)),
+        ),
+        ("exponential", exp()?, free.clone(), positive.clone()),
+        ("logarithm of a half-line", Box::new(Inverse(exp()?)), Support::bounded([4], [above(1.0)]), {
+            Some(Support::positive([4]))
+        }),
+        ("logarithm", Box::new(Inverse(exp()?)), positive.clone().unwrap_or_else(|| free.clone()), None),
+        ("there and back", Box::new(Chain::new(vec![exp()?, Box::new(Inverse(exp()?))])?), edged.clone(), line(edges)),
+        ("inverse of an exchange", Box::new(Inverse(half)), square, {
+            Some(Support::bounded([2], [above(1.0), between(-0.5, 0.0)]))
+        }),
+        (
+            "stack",
+            Box::new(Stack::new(vec![exp()?, Box::new(FixedAffine::scale(&[1.0; 4])?)])?),
+            { Support::real([2, 4]) },
+            Some(Support::bounded([2, 4], [[above(0.0); 4], [none; 4]].concat())),
+        ),
+    ];
+    for (name, map, latent, image) in cases {
+        let got = map.image(&latent);
+        let (Some(Support::Bounded { bounds: want, .. }), Some(Support::Bounded { bounds: got, .. })) = (&image, &got)
+        else {
+            assert_eq!(got, image, "{name}");
+            continue;
+        };
+        let ends = |bounds: &Bounds| [bounds.lower.unwrap_or(1e99), bounds.upper.unwrap_or(1e99)];
+        let (want, got): (Vec<f64>, Vec<f64>) =
+            (want.iter().flat_map(ends).collect(), got.iter().flat_map(ends).collect());
+        let close = want.len() == got.len() && want.iter().zip(&got).all(|(a, b)| (a - b).abs() < 1e-9);
+        assert!(close, "{name}: {got:?}, not {want:?}");
+    }
+    Ok(())
 }
 
 fn numbers(t: &Tensor) -> Result<Vec<f64>> {

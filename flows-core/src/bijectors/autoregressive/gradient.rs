@@ -51,7 +51,7 @@ fn attach_now(
     given: Option<&Tensor>,
     solution: &(Tensor, Tensor),
 ) -> Result<(Tensor, Tensor)> {
-    let raw = map.made.run(&solution.0, given, &mut Mode::evaluation())?;
+    let raw = map.made.run(&ops::limited(&solution.0)?, given, &mut Mode::evaluation())?;
     let (back, log) = map.inverse_given(&solution.0, &raw)?;
     let given = given.map(Tensor::detach);
     let backward = Solution { map: map.clone(), x: solution.0.clone(), raw: raw.detach(), given };

@@ -1,7 +1,8 @@
 //! Autoregressive layers: every dimension is transformed conditionally on those before it.
 
+use super::elementwise::image;
 use super::univariate::{Univariate, apply, identities};
-use super::{Bijector, Direction, Mode};
+use super::{Bijector, Direction, Mode, Support};
 use crate::nn::{Made, Network, NetworkConfig, Scope};
 use crate::shape::check_event;
 use crate::{Error, Result, Rng, Structure, ops};
@@ -86,6 +87,18 @@ impl Autoregressive {
     }
 }
 
+impl Autoregressive {
+    /// The box that holds what a direction makes of a support, as far as it is known whatever the network's output.
+    fn box_of(&self, direction: Direction, support: &Support) -> Option<Support> {
+        let univariate = match &self.kind {
+            Kind::Masked(map) => &map.univariate,
+            Kind::Own(passes) => &passes.univariate,
+        };
+        let bounds = support.bounds().into_iter().map(|bounds| image(univariate.as_ref(), direction, bounds));
+        Support::in_box(&self.shape, bounds.collect())
+    }
+}
+
 impl Map {
     /// `(z, log|dz_d/dx_d|)`, both (B, D), at x with the network's output for it.
     fn inverse_given(&self, x: &Tensor, raw: &Tensor) -> Result<(Tensor, Tensor)> {
@@ -141,7 +154,7 @@ impl<N: Deref<Target: Network>> Passes<N> {
         for &d in &self.sequence {
             let mut rng = rng.clone();
             let mode = &mut Mode::recomputing(rng.as_mut());
-            let raw = self.network.forward(&Tensor::cat(&columns, 1)?, context, mode)?;
+            let raw = self.network.forward(&ops::limited(&Tensor::cat(&columns, 1)?)?, context, mode)?;
             let raw = raw.narrow(1, d * p, p)?.reshape((batch, 1, p))?;
             let z = z.narrow(1, d, 1)?.contiguous()?;
             let (x, log) = apply(self.univariate.as_ref(), Direction::Forward, &z, &raw)?;
@@ -153,7 +166,7 @@ impl<N: Deref<Target: Network>> Passes<N> {
 
     fn to_latent(&self, x: &Tensor, context: Option<&Tensor>, mode: &mut Mode<'_>) -> Result<(Tensor, Tensor)> {
         let ((batch, d), p) = (x.dims2()?, self.univariate.parameter_count());
-        let raw = self.network.forward(x, context, mode)?.reshape((batch, d, p))?;
+        let raw = self.network.forward(&ops::limited(x)?, context, mode)?.reshape((batch, d, p))?;
         let (z, log) = apply(self.univariate.as_ref(), Direction::Inverse, x, &raw)?;
         Ok((z, ops::sum_event(&log)?))
     }
@@ -178,6 +191,15 @@ impl Bijector for Autoregressive {
             (Kind::Own(passes), Direction::Forward) => passes.to_data(input, context, mode),
             (Kind::Own(passes), Direction::Inverse) => passes.to_latent(input, context, mode),
         }
+    }
+
+    /// By the range of the family.
+    fn image(&self, latent: &Support) -> Option<Support> {
+        self.box_of(Direction::Forward, latent)
+    }
+
+    fn preimage(&self, data: &Support) -> Option<Support> {
+        self.box_of(Direction::Inverse, data)
     }
 
     fn structure(&self) -> Structure {

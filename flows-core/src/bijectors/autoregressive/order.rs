@@ -27,10 +27,10 @@ pub(super) fn check(
     let before = outputs(&x)?;
     let mut columns: Vec<Tensor> = (0..d).map(|i| x.narrow(1, i, 1)).collect::<candle_core::Result<_>>()?;
     // From the last dimension to the first: what has changed by then must not have changed what comes earlier.
-    for (place, &dimension) in sequence.iter().enumerate().rev() {
+    for (position, &dimension) in sequence.iter().enumerate().rev() {
         columns[dimension] = (&columns[dimension] + 1.0)?;
         let after = outputs(&Tensor::cat(&columns, 1)?)?;
-        for &earlier in &sequence[..=place] {
+        for &earlier in &sequence[..=position] {
             let own = earlier * parameters..(earlier + 1) * parameters;
             let changed =
                 before[own.clone()].iter().zip(&after[own]).any(|(a, b)| (a - b).abs() > 1e-5 * (1.0 + a.abs()));

@@ -1,7 +1,8 @@
 //! Coupling layers: one part of the event transforms the other.
 
+use super::elementwise::image;
 use super::univariate::{Univariate, apply, identities};
-use super::{Bijector, Direction, Elementwise, Mode};
+use super::{Bijector, Direction, Elementwise, Mode, Support};
 use crate::nn::{ConvNetConfig, Network, NetworkConfig, Output, Scope, check_widths};
 use crate::shape::check_event;
 use crate::{Error, Result, Structure, ops};
@@ -48,7 +49,7 @@ struct Coupled {
 enum Layout {
     /// All parameters of an element side by side: (B, moved P).
     Elements,
-    /// Each parameter of all channels side by side: (B, P moved, places...).
+    /// Each parameter of all channels side by side: (B, P moved, positions...).
     Kinds,
 }
 
@@ -159,15 +160,32 @@ impl Coupling {
 
     /// The split of channels, and the number of spatial axes.
     fn channels(shape: &[usize], mask: &Mask, scope: &Scope) -> Result<(Split, usize)> {
-        let [channels, places @ ..] = shape else {
+        let [channels, positions @ ..] = shape else {
             return Err(Error::shape("the event of a coupling over channels", shape, "(C, T) or (C, H, W)"));
         };
         if matches!(mask, Mask::Checkerboard { .. }) {
             let message =
-                "a checkerboard mask splits places: split channels by halves, alternately or by a mask of them";
+                "a checkerboard mask splits positions: split channels by halves, alternately or by a mask of them";
             return Err(Error::Config(message.into()));
         }
-        Ok((Split::new(&mask.transformed(&[*channels])?, places, scope)?, places.len()))
+        Ok((Split::new(&mask.transformed(&[*channels])?, positions, scope)?, positions.len()))
+    }
+
+    /// The box that holds what a direction makes of a support, as far as it is known whatever the network's output.
+    fn box_of(&self, direction: Direction, support: &Support) -> Option<Support> {
+        let bounds = support.bounds().into_iter();
+        let bounds = match &self.kind {
+            Kind::Single(map) => bounds.map(|bounds| map.image_of(direction, bounds)).collect(),
+            Kind::Coupled(Coupled { split, univariate, kept_map, .. }) => {
+                let of_element = |(bounds, moved)| match (moved, kept_map) {
+                    (true, _) => image(univariate.as_ref(), direction, bounds),
+                    (false, Some(map)) => map.image_of(direction, bounds),
+                    (false, None) => bounds,
+                };
+                bounds.zip(split.moved_elements().ok()?).map(of_element).collect()
+            }
+        };
+        Support::in_box(&self.shape, bounds)
     }
 
     fn from_split(
@@ -220,7 +238,7 @@ impl Coupled {
         };
         // The network sees the kept part on its data side, in both directions.
         let seen = if direction == Direction::Forward { &kept_out } else { &kept };
-        let seen = seen.reshape(split.shape(batch, split.kept))?;
+        let seen = ops::limited(seen)?.reshape(split.shape(batch, split.kept))?;
         let raw = network.forward(&seen, context, mode)?;
         let want = split.shape(batch, split.moved * univariate.parameter_count());
         if raw.dims() != want {
@@ -265,6 +283,15 @@ impl Bijector for Coupling {
             Kind::Coupled(coupled) => coupled.map(direction, input, context, mode),
             Kind::Single(map) => map.map(direction, input, context, mode),
         }
+    }
+
+    /// By the ranges of the families, of either part.
+    fn image(&self, latent: &Support) -> Option<Support> {
+        self.box_of(Direction::Forward, latent)
+    }
+
+    fn preimage(&self, data: &Support) -> Option<Support> {
+        self.box_of(Direction::Inverse, data)
     }
 
     fn structure(&self) -> Structure {

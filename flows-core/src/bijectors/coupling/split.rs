@@ -64,7 +64,7 @@ pub(super) struct Split {
     pub(super) kept: usize,
     pub(super) moved: usize,
     /// (T) or (H, W) of a channel; none of an element.
-    places: Vec<usize>,
+    positions: Vec<usize>,
     order: Order,
 }
 
@@ -77,8 +77,8 @@ enum Order {
 }
 
 impl Split {
-    /// The split of elements, or of channels of these `places`, of which those that are true move.
-    pub(super) fn new(transformed: &[bool], places: &[usize], scope: &Scope) -> Result<Self> {
+    /// The split of elements, or of channels of these `positions`, of which those that are true move.
+    pub(super) fn new(transformed: &[bool], positions: &[usize], scope: &Scope) -> Result<Self> {
         let (moved, kept): (Vec<u32>, Vec<u32>) = (0..transformed.len() as u32).partition(|&i| transformed[i as usize]);
         let order = if transformed.is_sorted() {
             Order::KeptFirst
@@ -90,12 +90,12 @@ impl Split {
             front.iter().enumerate().for_each(|(at, &i)| back[i as usize] = at as u32);
             Order::Scattered(Tensor::new(front, scope.device())?, Tensor::new(back, scope.device())?)
         };
-        Ok(Self { kept: kept.len(), moved: moved.len(), places: places.to_vec(), order })
+        Ok(Self { kept: kept.len(), moved: moved.len(), positions: positions.to_vec(), order })
     }
 
     /// The shape of a part of `count` elements or channels.
     pub(super) fn shape(&self, batch: usize, count: usize) -> Vec<usize> {
-        [&[batch, count], &self.places[..]].concat()
+        [&[batch, count], &self.positions[..]].concat()
     }
 
     /// The range of the kept elements in what [`Self::gather`] gives.
@@ -110,8 +110,23 @@ impl Split {
         if matches!(self.order, Order::MovedFirst) { 0..moved } else { kept..kept + moved }
     }
 
+    /// Whether each element of an event moves, in row-major order.
+    pub(super) fn moved_elements(&self) -> Result<Vec<bool>> {
+        let (kept, moved) = (vec![false; self.kept], vec![true; self.moved]);
+        let channels = match &self.order {
+            Order::KeptFirst => [kept, moved].concat(),
+            Order::MovedFirst => [moved, kept].concat(),
+            Order::Scattered(_, back) => {
+                let sorted = [kept, moved].concat();
+                back.to_vec1::<u32>()?.into_iter().map(|i| sorted[i as usize]).collect()
+            }
+        };
+        let each: usize = self.positions.iter().product();
+        Ok(channels.into_iter().flat_map(|moved| std::iter::repeat_n(moved, each)).collect())
+    }
+
     fn sizes(&self) -> (usize, usize) {
-        let each: usize = self.places.iter().product();
+        let each: usize = self.positions.iter().product();
         (self.kept * each, self.moved * each)
     }
 

@@ -235,8 +235,8 @@ impl<'a> Part<'a, '_> {
 /// The shape of the channels of `whole` that leave if those of `kept` stay; `None` if all leave or none does.
 fn leaving(whole: &[usize], kept: &[usize]) -> Option<Vec<usize>> {
     match (whole, kept) {
-        ([all, places @ ..], [kept, same @ ..]) if places == same && *kept > 0 && kept < all => {
-            Some([&[all - kept], places].concat())
+        ([all, positions @ ..], [kept, same @ ..]) if positions == same && *kept > 0 && kept < all => {
+            Some([&[all - kept], positions].concat())
         }
         _ => None,
     }

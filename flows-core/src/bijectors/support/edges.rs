@@ -71,10 +71,11 @@ impl OneSide<'_> {
         }
     }
 
-    /// `(x, ln|dx/dz|)`, both (B, N), for z (B, N).
+    /// `(x, ln|dx/dz|)`, both (B, N), for z (B, N); a log-derivative is of a size that sums of many are finite.
     pub(super) fn to_data(&self, z: &Tensor) -> Result<(Tensor, Tensor)> {
+        let (free, z) = (z, &ops::limited(z)?);
         let (x, log) = match self.side {
-            Side::Free => return Ok((z.clone(), z.zeros_like()?)),
+            Side::Free => return Ok((free.clone(), free.zeros_like()?)),
             Side::Lower => {
                 let (d, log) = self.distance(z)?;
                 (d.broadcast_add(&self.edges.low)?, log)

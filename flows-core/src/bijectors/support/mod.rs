@@ -44,10 +44,12 @@
 
 mod bounded;
 mod bounds;
+mod boxes;
 mod check;
 mod dependent;
 mod edges;
 mod factor;
+mod make;
 mod matrix;
 mod named;
 mod onto;
@@ -57,7 +59,7 @@ mod sum_to_zero;
 mod unit_vector;
 
 use super::Bijector;
-use crate::shape::{batch_shape, check_shape};
+use crate::shape::batch_shape;
 use crate::{Error, Result};
 pub use bounds::{Bounds, Limit, Link};
 use candle_core::{DType, Device, Tensor};
@@ -114,8 +116,8 @@ pub enum Support {
         /// Elements of a vector, 2 or more.
         size: usize,
     },
-    /// Vectors that add up to 0, from K - 1 numbers: `x = H^T z`, row i of H being 1 in its first i places and -i in the
-    /// next, over `sqrt(i (i + 1))`. An isometry: `log|det| = 0`, for lengths within the plane.
+    /// Vectors that add up to 0, from K - 1 numbers: `x = H^T z`, row i of H being 1 in its first i positions and -i in
+    /// the next, over `sqrt(i (i + 1))`. An isometry: `log|det| = 0`, for lengths within the plane.
     SumToZero {
         /// Elements of a vector, 2 or more.
         size: usize,
@@ -207,80 +209,6 @@ pub struct Part {
 }
 
 impl Support {
-    /// All real numbers, in events of this shape.
-    pub fn real(shape: impl Into<Vec<usize>>) -> Self {
-        Self::Real { shape: shape.into() }
-    }
-
-    /// The positive numbers, in events of this shape.
-    pub fn positive(shape: impl Into<Vec<usize>>) -> Self {
-        Self::bounded(shape, [Bounds::above(0.0)])
-    }
-
-    /// The numbers between `lower` and `upper`, in events of this shape.
-    pub fn interval(shape: impl Into<Vec<usize>>, lower: f64, upper: f64) -> Self {
-        Self::bounded(shape, [Bounds::between(lower, upper)])
-    }
-
-    /// Numbers within bounds, one pair for each element or one for all.
-    pub fn bounded(shape: impl Into<Vec<usize>>, bounds: impl Into<Vec<Bounds>>) -> Self {
-        Self::Bounded { shape: shape.into(), bounds: bounds.into(), link: Link::default() }
-    }
-
-    /// Numbers above a bound, in events of this shape: the `name` of an earlier part of [`Self::named`], or a
-    /// [`Limit`] made of one.
-    ///
-    /// The parameters `phi` for which an autoregressive process of order 2 is stationary, `|phi2| < 1` and
-    /// `|phi1| < 1 - phi2`, are a triangle; `sigma` is above `tau`:
-    ///
-    /// ```
-    /// use candle_core::{DType, Device};
-    /// use flows_core::bijectors::{Limit, Support};
-    ///
-    /// let phi2 = || Limit::part("phi2");
-    /// let support = Support::named([
-    ///     ("phi2", Support::interval([], -1.0, 1.0)),
-    ///     ("phi1", Support::within([], phi2().plus(-1.0), phi2().times(-1.0).plus(1.0))),
-    ///     ("tau", Support::positive([])),
-    ///     ("sigma", Support::above([], "tau")),
-    /// ]);
-    /// let onto = support.bijector(DType::F64, &Device::Cpu)?;
-    /// let z = flows_core::Rng::seed(0).normal_tensor((100, 4), DType::F64, &Device::Cpu)?;
-    /// let (x, _) = onto.forward(&z, None)?;
-    /// for row in x.to_vec2::<f64>()? {
-    ///     let [phi2, phi1, tau, sigma] = row[..] else { unreachable!() };
-    ///     assert!(phi2.abs() < 1.0 && phi1.abs() < 1.0 - phi2 && 0.0 < tau && tau < sigma);
-    /// }
-    /// # Ok::<(), flows_core::Error>(())
-    /// ```
-    pub fn above(shape: impl Into<Vec<usize>>, lower: impl Into<Limit>) -> Self {
-        Self::limited(shape, Some(lower.into()), None)
-    }
-
-    /// Numbers below a bound, in events of this shape; see [`Self::above`].
-    pub fn below(shape: impl Into<Vec<usize>>, upper: impl Into<Limit>) -> Self {
-        Self::limited(shape, None, Some(upper.into()))
-    }
-
-    /// Numbers between two bounds, in events of this shape; see [`Self::above`].
-    pub fn within(shape: impl Into<Vec<usize>>, lower: impl Into<Limit>, upper: impl Into<Limit>) -> Self {
-        Self::limited(shape, Some(lower.into()), Some(upper.into()))
-    }
-
-    fn limited(shape: impl Into<Vec<usize>>, lower: Option<Limit>, upper: Option<Limit>) -> Self {
-        if lower.iter().chain(&upper).any(|limit| limit.part.is_some()) {
-            return Self::Dependent { shape: shape.into(), lower, upper, link: Link::default() };
-        }
-        let number = |limit: Option<Limit>| limit.map(|limit| limit.shift);
-        Self::bounded(shape, [Bounds { lower: number(lower), upper: number(upper) }])
-    }
-
-    /// Parts by name, in this order.
-    pub fn named<N: Into<String>>(parts: impl IntoIterator<Item = (N, Support)>) -> Self {
-        let part = |(name, support): (N, Support)| Part { name: name.into(), support };
-        Self::Named { parts: parts.into_iter().map(part).collect() }
-    }
-
     /// The shape of x.
     pub fn shape(&self) -> Vec<usize> {
         match self {
@@ -371,74 +299,6 @@ impl Support {
         let latent = self.latent_shape();
         let (centre, _) = map.forward(&Tensor::zeros(batch_shape(1, &latent), dtype, device)?)?;
         Ok(Onto { support: self.clone(), latent, data: self.shape(), map, centre: centre.detach() })
-    }
-
-    /// A box that holds the support: bounds of each element, in row-major order.
-    pub(crate) fn bounds(&self) -> Vec<Bounds> {
-        let n = count(&self.shape());
-        let all = |bounds: Bounds| vec![bounds; n];
-        match self {
-            Self::Bounded { bounds, .. } => bounds.iter().cycle().take(n).copied().collect(),
-            Self::PositiveOrdered { .. } => all(Bounds::above(0.0)),
-            Self::Simplex { .. } | Self::StickBreaking { .. } => all(Bounds::between(0.0, 1.0)),
-            Self::Named { parts } => {
-                let part = |(index, part): (usize, &Part)| match &part.support {
-                    Self::Dependent { shape, .. } => vec![dependent::bounds(parts, index); count(shape)],
-                    support => support.bounds(),
-                };
-                parts.iter().enumerate().flat_map(part).collect()
-            }
-            Self::Integers { low, high, .. } => all(Bounds::between(*low as f64 - 1.0, *high as f64 + 1.0)),
-            _ => all(Bounds::NONE),
-        }
-    }
-
-    /// Elements with these bounds, in events of this shape, if any has one.
-    pub(crate) fn in_box(shape: &[usize], bounds: Vec<Bounds>) -> Option<Self> {
-        let first = *bounds.iter().find(|bounds| **bounds != Bounds::NONE)?;
-        let alike = bounds.iter().all(|bounds| *bounds == first);
-        Some(Self::bounded(shape, if alike { vec![first] } else { bounds }))
-    }
-
-    /// Events of these supports behind each other in row-major order, in events of `shape`, if not all are the reals:
-    /// elements with bounds; parts named by their index if there are others than such; or the box that holds them if
-    /// events are no vectors.
-    pub(crate) fn product(shape: &[usize], parts: Vec<Self>) -> Option<Self> {
-        let is_box = |part: &Self| matches!(part, Self::Real { .. } | Self::Bounded { .. });
-        if shape.len() != 1 || parts.iter().all(is_box) {
-            return Self::in_box(shape, parts.iter().flat_map(Self::bounds).collect());
-        }
-        Some(Self::named(parts.into_iter().enumerate().map(|(i, part)| (i.to_string(), part))))
-    }
-
-    /// The part of this name of x (B, N), in its own shape (B, ...).
-    ///
-    /// # Errors
-    /// When the support is not [`Self::Named`], has no such part, or x is of another shape.
-    pub fn part(&self, x: &Tensor, name: &str) -> Result<Tensor> {
-        let parts = self.parts(x)?;
-        let names: Vec<&str> = parts.iter().map(|(name, _)| *name).collect();
-        let unknown = format!("there is no part `{name}`: choose one of {}", names.join(", "));
-        parts.into_iter().find(|(other, _)| *other == name).map(|(_, part)| part).ok_or(Error::Config(unknown))
-    }
-
-    /// All parts of x (B, N) with their names, each in its own shape (B, ...).
-    ///
-    /// # Errors
-    /// When the support is not [`Self::Named`], or x is of another shape.
-    pub fn parts(&self, x: &Tensor) -> Result<Vec<(&str, Tensor)>> {
-        let Self::Named { parts } = self else {
-            return Err(Error::Config(format!("{self} has no named parts: make one of `Support::named`")));
-        };
-        let batch = check_shape("x", x, &self.shape())?;
-        let mut start = 0;
-        let part = |part: &Part, start: &mut usize| -> Result<Tensor> {
-            let shape = part.support.shape();
-            let values = x.narrow(1, *start, count(&shape))?.reshape(batch_shape(batch, &shape))?;
-            *start += count(&shape);
-            Ok(values)
-        };
-        parts.iter().map(|p| Ok((p.name.as_str(), part(p, &mut start)?))).collect()
     }
 }
 

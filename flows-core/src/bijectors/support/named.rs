@@ -2,9 +2,10 @@
 
 use super::dependent::Dependent;
 use super::onto::{Map, Onto};
-use crate::Result;
+use super::{Part, Support, count};
 use crate::ops::sum_event;
-use crate::shape::batch_shape;
+use crate::shape::{batch_shape, check_shape};
+use crate::{Error, Result};
 use candle_core::Tensor;
 
 /// See [`super::Support::Named`].
@@ -56,7 +57,7 @@ impl Map for Named {
         let (mut values, mut log_dets) = (Vec::with_capacity(self.0.len()), Vec::with_capacity(self.0.len()));
         for (piece, z) in self.split(z, 0)? {
             let (x, log_det) = match piece {
-                Piece::Alone(onto) => onto.map.forward(&z)?,
+                Piece::Alone(onto) => onto.forward(&z)?,
                 Piece::Dependent(_, dependent) => {
                     let (x, log) = dependent.forward(&z, &values)?;
                     (x, sum_event(&log)?)
@@ -97,5 +98,37 @@ impl Map for Named {
             earlier.push(x.reshape((batch, ()))?);
         }
         join(&values, log_dets)
+    }
+}
+
+impl Support {
+    /// The part of this name of x (B, N), in its own shape (B, ...).
+    ///
+    /// # Errors
+    /// When the support is not [`Self::Named`], has no such part, or x is of another shape.
+    pub fn part(&self, x: &Tensor, name: &str) -> Result<Tensor> {
+        let parts = self.parts(x)?;
+        let names: Vec<&str> = parts.iter().map(|(name, _)| *name).collect();
+        let unknown = format!("there is no part `{name}`: choose one of {}", names.join(", "));
+        parts.into_iter().find(|(other, _)| *other == name).map(|(_, part)| part).ok_or(Error::Config(unknown))
+    }
+
+    /// All parts of x (B, N) with their names, each in its own shape (B, ...).
+    ///
+    /// # Errors
+    /// When the support is not [`Self::Named`], or x is of another shape.
+    pub fn parts(&self, x: &Tensor) -> Result<Vec<(&str, Tensor)>> {
+        let Self::Named { parts } = self else {
+            return Err(Error::Config(format!("{self} has no named parts: make one of `Support::named`")));
+        };
+        let batch = check_shape("x", x, &self.shape())?;
+        let mut start = 0;
+        let part = |part: &Part, start: &mut usize| -> Result<Tensor> {
+            let shape = part.support.shape();
+            let values = x.narrow(1, *start, count(&shape))?.reshape(batch_shape(batch, &shape))?;
+            *start += count(&shape);
+            Ok(values)
+        };
+        parts.iter().map(|p| Ok((p.name.as_str(), part(p, &mut start)?))).collect()
     }
 }

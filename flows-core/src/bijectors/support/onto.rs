@@ -33,6 +33,16 @@ pub(super) struct Onto {
 }
 
 impl Onto {
+    /// [`Map::forward`] of any z.
+    pub(super) fn forward(&self, z: &Tensor) -> Result<(Tensor, Tensor)> {
+        match self.support {
+            // Element by element, where those without a bound stay as they are.
+            Support::Real { .. } | Support::Bounded { .. } | Support::Named { .. } => self.map.forward(z),
+            // So that sums over elements are finite.
+            _ => self.map.forward(&ops::limited(z)?),
+        }
+    }
+
     /// [`Map::inverse`] of any x: the log-determinant is minus infinity where x is not in the support, and z is 0 then,
     /// without a gradient. A row with a NaN gives NaN.
     pub(super) fn inverse(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
@@ -65,7 +75,7 @@ impl Bijector for Onto {
         match direction {
             Direction::Forward => {
                 check_event("the latent of a support", input, &self.latent)?;
-                self.map.forward(&input.contiguous()?)
+                self.forward(&input.contiguous()?)
             }
             Direction::Inverse => {
                 check_event("the data of a support", input, &self.data)?;

@@ -5,8 +5,8 @@ use crate::Result;
 use crate::ops::{exp, log_softmax, sum};
 use candle_core::{DType, Device, Tensor};
 
-/// The orthonormal basis of the vectors that add up to zero, as rows (K - 1, K): row i is 1 in its first i places and
-/// -i in the next, over `sqrt(i (i + 1))`.
+/// The orthonormal basis of the vectors that add up to zero, as rows (K - 1, K): row i is 1 in its first i positions
+/// and -i in the next, over `sqrt(i (i + 1))`.
 fn basis(size: usize, dtype: DType, device: &Device) -> Result<Tensor> {
     let mut values = vec![0.0; (size - 1) * size];
     for (i, row) in (1..size).zip(values.chunks_exact_mut(size)) {

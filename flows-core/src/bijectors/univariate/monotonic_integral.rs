@@ -5,7 +5,7 @@ use super::{Univariate, numerical_inverse, within_reach};
 use crate::nn::{Activation, Mlp, Mode, Network, Output, Scope};
 use crate::ops;
 use crate::{Error, Result, Structure};
-use candle_core::{D, Tensor};
+use candle_core::{D, DType, Tensor};
 use std::f64::consts::PI;
 
 /// `y = o + integral from 0 to z of g(t, h) dt` with a positive network g: `ln dy/dz = ln g(z, h)`
@@ -42,13 +42,15 @@ impl MonotonicIntegral {
         Ok(Self { embedding, network, nodes: tensor(nodes)?, weights: tensor(weights)? })
     }
 
-    /// `ln g` at the points t (B, N, M), with embeddings h (B or 1, N, E).
+    /// `ln g` at the points t (B, N, M), with embeddings h (B or 1, N, E); g is at most the square root of the largest
+    /// number, so that an integral over what is [`within_reach`] is finite.
     fn log_integrand(&self, t: &Tensor, h: &Tensor) -> Result<Tensor> {
         let (b, n, m) = t.dims3()?;
         let h = h.unsqueeze(2)?.broadcast_as((b, n, m, self.embedding))?;
         let input = Tensor::cat(&[&t.unsqueeze(3)?, &h.contiguous()?], 3)?.reshape((b * n * m, 1 + self.embedding))?;
         let raw = self.network.forward(&input, None, &mut Mode::evaluation())?.reshape((b, n, m))?;
-        Ok(positive(&raw)?.1)
+        let largest = if t.dtype() == DType::F64 { f64::MAX } else { f32::MAX.into() };
+        Ok(positive(&raw)?.1.minimum(0.5 * largest.ln())?)
     }
 }
 

@@ -77,7 +77,7 @@ pub(super) fn mirrored<T: Real>(weight: &[T], outputs: usize, inputs: usize) -> 
     mirrored
 }
 
-/// Places that are processed together: all of several images, or a part of one.
+/// Positions that are processed together: all of several images, or a part of one.
 #[derive(Clone, Debug)]
 pub(super) struct Tile {
     pub(super) images: Range<usize>,

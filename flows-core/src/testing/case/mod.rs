@@ -14,6 +14,7 @@ use std::thread;
 mod batches;
 mod devices;
 mod exactness;
+mod extremes;
 mod training;
 
 const CPU: &Device = &Device::Cpu;
