@@ -1,7 +1,7 @@
 //! What the columns of a table hold, as text.
 
 use super::{count, plural};
-use crate::data::{ColumnSchema, Frames, Schema};
+use crate::data::{ColumnSchema, Frames, Schema, short};
 use crate::{Error, Result};
 
 /// A line for each column of tables, and their notes.
@@ -49,14 +49,4 @@ fn row(index: usize, column: &ColumnSchema) -> [String; 6] {
         None => "modelled".into(),
     };
     [name, column.kind.name().into(), distinct, column.missing.to_string(), range, usage]
-}
-
-/// A number, to six digits if it is not whole.
-fn short(value: f64) -> String {
-    let rounded = if value.fract() == 0.0 { value } else { format!("{value:.5e}").parse().unwrap_or(value) };
-    if rounded != 0.0 && !(1e-4..1e15).contains(&f64::abs(rounded)) {
-        format!("{rounded:e}")
-    } else {
-        format!("{rounded}")
-    }
 }

@@ -29,6 +29,8 @@ pub use dataset::{Dataset, Proportions};
 pub use energy::Energy;
 pub use examples::Examples;
 pub use frame::{Cells, Column, Frame};
+#[cfg(feature = "cli")]
+pub(crate) use odd::short;
 pub use parts::Frames;
 #[cfg(feature = "hub")]
 pub(crate) use parts::names;

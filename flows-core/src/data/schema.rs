@@ -180,21 +180,25 @@ impl Schema {
         })
     }
 
-    /// What the owner of tables has to know of them: how they were read, what is odd in them, and what is doubtful in a
-    /// density of them.
+    /// What the owner of tables has to know of them: how they were read, what is left out, what is odd in them, and what
+    /// is doubtful in a density of them.
     ///
     /// # Errors
     /// When the tensor library fails.
     pub fn notes(&self, frames: &Frames) -> Result<Vec<String>> {
-        let read = frames.named().flat_map(|(_, frame)| frame.notes.iter().cloned());
         let rows = frames.named().map(|(_, frame)| frame.rows()).sum();
-        Ok(read.chain(odd::notes(self, frames)?).chain(self.doubts(rows, &[])).collect())
+        Ok([self.left_out(frames, &[]), odd::notes(self, frames)?, self.doubts(rows, &[])].concat())
     }
 
     /// How tables were read, and which of their columns and rows are left out, but for the `dropped` columns.
     pub(super) fn left_out(&self, frames: &Frames, dropped: &[String]) -> Vec<String> {
         let frames: Vec<&Frame> = frames.named().map(|(_, frame)| frame).collect();
-        let mut notes: Vec<String> = frames.iter().flat_map(|frame| frame.notes.iter().cloned()).collect();
+        let mut notes: Vec<String> = Vec::new();
+        for note in frames.iter().flat_map(|frame| &frame.notes) {
+            if !notes.contains(note) {
+                notes.push(note.clone());
+            }
+        }
         let named: Vec<usize> = dropped.iter().filter_map(|column| self.position(column).ok()).collect();
         let columns = self.columns.iter().enumerate().filter(|(i, column)| !column.used && !named.contains(i));
         let useless = |(i, column): (usize, &ColumnSchema)| {

@@ -37,7 +37,7 @@ fn histogram(title: String, values: &[f64], of: &ColumnSchema) -> Panel {
     let (Some(&least), Some(&greatest)) = (sorted.first(), sorted.last()) else {
         return Panel::new(format!("{title} (missing)"));
     };
-    let (last, out) = (sorted.len() - 1, sorted.len() / 200);
+    let (last, out) = (sorted.len() - 1, if sorted.len() < 20 { 0 } else { sorted.len().div_ceil(200) });
     let (mut low, mut high) = (sorted[out], sorted[last - out]);
     // All are shown unless a few would leave the others a sliver.
     let far = |end: f64| high > low && (low - end).max(end - high) > high - low;
