@@ -113,7 +113,7 @@ fn far(schema: &Schema, frames: &Frames) -> Vec<String> {
             let Some((_, values)) = numbers(schema, frame).find(|(j, _)| *j == i) else { continue };
             let out = |value: &f64| (least - value).max(value - greatest) > FAR * (greatest - least);
             let count = values.iter().filter(|value| out(value)).count();
-            if let Some(row) = values.iter().position(|value| out(value)).filter(|_| greatest > least) {
+            if let Some(row) = values.iter().position(out).filter(|_| greatest > least) {
                 let (name, value) = (frame.row_name(row), short(values[row]));
                 let more = if count > 1 { format!(" (and {} more rows)", count - 1) } else { String::new() };
                 let range = format!("{} to {}", short(least), short(greatest));
@@ -178,7 +178,7 @@ fn determined(schema: &Schema, frame: &Frame) -> Result<Vec<String>> {
     let units: Vec<(usize, Vec<f64>)> =
         units.into_iter().filter(|(_, unit)| unit.iter().all(|v| v.is_finite())).collect();
     let d = units.len();
-    if d < 2 || d > MOST || n < 2 * d + 10 {
+    if !(2..=MOST).contains(&d) || n < 2 * d + 10 {
         return Ok(Vec::new());
     }
     let matrix =

@@ -30,6 +30,17 @@ impl Frames {
         parts.into_iter().filter_map(|(name, frame)| Some((name, frame?)))
     }
 
+    /// What was assumed in reading the tables, each once.
+    pub(super) fn notes(&self) -> Vec<String> {
+        let mut notes: Vec<String> = Vec::new();
+        for note in self.named().flat_map(|(_, frame)| &frame.notes) {
+            if !notes.contains(note) {
+                notes.push(note.clone());
+            }
+        }
+        notes
+    }
+
     /// The rows to test with: all rows of a table that is not split.
     pub fn into_test(self) -> Option<Frame> {
         if self.validation.is_none() { Some(self.test.unwrap_or(self.train)) } else { self.test }
@@ -153,7 +164,7 @@ fn part_of(name: &str) -> Option<usize> {
     };
     [&["train", "training"][..], &["validation", "valid", "val", "dev"], &["test"]]
         .iter()
-        .position(|words| words.iter().any(|word| is_named(&word)))
+        .position(|words| words.iter().any(is_named))
 }
 
 /// The names in words; of many the first.

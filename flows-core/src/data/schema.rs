@@ -192,21 +192,16 @@ impl Schema {
 
     /// How tables were read, and which of their columns and rows are left out, but for the `dropped` columns.
     pub(super) fn left_out(&self, frames: &Frames, dropped: &[String]) -> Vec<String> {
-        let frames: Vec<&Frame> = frames.named().map(|(_, frame)| frame).collect();
-        let mut notes: Vec<String> = Vec::new();
-        for note in frames.iter().flat_map(|frame| &frame.notes) {
-            if !notes.contains(note) {
-                notes.push(note.clone());
-            }
-        }
+        let mut notes = frames.notes();
         let named: Vec<usize> = dropped.iter().filter_map(|column| self.position(column).ok()).collect();
         let columns = self.columns.iter().enumerate().filter(|(i, column)| !column.used && !named.contains(i));
         let useless = |(i, column): (usize, &ColumnSchema)| {
             Some(format!("{} {}: it is left out", column.label(i), column.useless()?))
         };
         notes.extend(columns.filter_map(useless));
-        let rows: usize = frames.iter().map(|frame| frame.rows()).sum();
-        let incomplete: usize = frames.iter().map(|frame| self.incomplete(frame)).sum();
+        let frames = || frames.named().map(|(_, frame)| frame);
+        let rows: usize = frames().map(Frame::rows).sum();
+        let incomplete: usize = frames().map(|frame| self.incomplete(frame)).sum();
         if incomplete > 0 {
             let share = 100.0 * incomplete as f64 / rows as f64;
             notes.push(format!("{incomplete} of {rows} rows ({share:.1}%) have a missing cell: they are left out"));
