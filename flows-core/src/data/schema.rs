@@ -340,7 +340,7 @@ fn describe(column: &Column, first: bool) -> ColumnSchema {
             let most = runs.max_by_key(|run| run.len()).unwrap_or_default();
             let share = most.len() as f64 / values.len().max(1) as f64;
             let frequent = most.first().filter(|_| share >= 0.05).map(|value| [*value, share]);
-            let fill = odd::fill_value(&sorted);
+            let fill = odd::fill_value(values);
             ColumnSchema { frequent, fill, ..ColumnSchema::new(name, kind, missing, distinct, range) }
         }
         Cells::Words { words, codes, .. } => {
