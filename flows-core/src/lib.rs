@@ -124,9 +124,10 @@
 //!
 //! All are on by default; with `default-features = false` the crate is the library alone, with few dependencies.
 //!
-//! - `cli`: what the programs share, and the program `flows`; includes the next three.
+//! - `cli`: what the programs share, and the program `flows`; includes the others.
 //! - `hub`: fetches files from the Hugging Face Hub; without it `hub::Address::fetch` is an error.
 //! - `images`: `data::images`, image files and Parquet files of images.
+//! - `tables`: Parquet files, and tables that are compressed.
 //! - `plot`: pictures as SVG and PNG.
 //!
 //! Off by default: `cuda` for NVIDIA's GPUs, `mkl` for Intel's matrix products, `mpi` for training on many machines.

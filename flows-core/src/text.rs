@@ -18,6 +18,11 @@ pub fn plural(n: usize, noun: &str) -> String {
     format!("{} {noun}{}", count(n), if n == 1 { "" } else { "s" })
 }
 
+/// A number with four decimals, `-2.5066`, or of a great one four digits: `-4.3708e20`.
+pub fn decimals(value: f64) -> String {
+    if value.abs() < 1e7 { format!("{value:.4}") } else { format!("{value:.4e}") }
+}
+
 /// Bytes as `12 B`, `4.0 KiB`, `1.5 GiB`.
 pub fn bytes(n: f64) -> String {
     let units = ["KiB", "MiB", "GiB"];
@@ -52,6 +57,11 @@ mod tests {
     #[test]
     fn numbers_agree_with_their_nouns() {
         assert_eq!([0, 1, 2000].map(|n| plural(n, "row")), ["0 rows", "1 row", "2,000 rows"]);
+    }
+
+    #[test]
+    fn great_numbers_are_short() {
+        assert_eq!([-2.50663, 0.0, 4.37e20].map(decimals), ["-2.5066", "0.0000", "4.3700e20"]);
     }
 
     #[test]

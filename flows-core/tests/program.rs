@@ -102,6 +102,46 @@ fn a_table_as_it_is_in_the_file() {
 }
 
 #[test]
+fn what_is_odd_is_said_and_refused_by_strict() {
+    let folder = folder();
+    let here = folder.path();
+    let row =
+        |i: i32| format!("{},{},{}\n", f64::from(i).sin(), if i % 9 == 0 { -999.0 } else { f64::from(i).cos() }, 2 * i);
+    let rows: String = (0..200).map(row).collect();
+    fs::write(here.join("odd.csv"), format!("x,y,z\n{rows}")).unwrap();
+    let said = succeeds(here, "inspect odd.csv --out margins.svg");
+    assert!(said.contains("note: `y` is -999 in 23 rows"), "{said}");
+    assert!(fs::read_to_string(here.join("margins.svg")).unwrap().contains("farther out"));
+    let output = run(here, "inspect odd.csv --strict");
+    assert!(output.status.code() == Some(2) && text(&output.stderr).contains("--strict"), "{}", text(&output.stderr));
+    fails(here, "train --data odd.csv --config tiny.toml --out run --strict", 2, &["`y` is -999", "--strict"]);
+    succeeds(here, "inspect odd.csv --json");
+    let strict = "train --data odd.csv --columns x,z --config tiny.toml --out run --strict -q";
+    succeeds(here, strict);
+    fails(here, "inspect rings", 2, &["rings is a density"]);
+
+    // Training and test rows as files of a folder, of which validation rows are held out.
+    fs::create_dir(here.join("parts")).unwrap();
+    fs::write(here.join("parts/train.csv"), format!("x,y,z\n{rows}")).unwrap();
+    fs::write(here.join("parts/test.tsv"), "z\tx\ty\n1\t0.5\t0.25\n3\t0.125\t0.5\n").unwrap();
+    fs::write(here.join("parts/README.md"), "").unwrap();
+    let results = json(here, "train --data parts --columns x,z --config tiny.toml --out parted --json -q");
+    assert_eq!(results["test"]["rows"], 2);
+    let said = succeeds(here, "inspect parts");
+    assert!(said.contains("2 to test") && said.contains("`README.md` is not read"), "{said}");
+    assert!(succeeds(here, "eval parted --data parts").contains("2 rows of parts"));
+
+    // A run goes on with its own numbers alone, in their order.
+    let mut lines: Vec<&str> = rows.lines().collect();
+    lines.swap(0, 1);
+    fs::write(here.join("odd.csv"), format!("x,y,z\n{}\n", lines.join("\n"))).unwrap();
+    fails(here, "train --out run --resume --steps 30", 2, &["the numbers of", "odd.csv", "restore them"]);
+    fails(here, "eval run", 2, &["the numbers of", "--data"]);
+    let config = fs::read_to_string(here.join("run/config.toml")).unwrap();
+    assert!(config.contains("count = 200") && config.contains("hash = "), "{config}");
+}
+
+#[test]
 fn a_conditional_model_from_training_to_pictures() {
     let folder = folder();
     let here = folder.path();
@@ -426,6 +466,12 @@ fn data_and_models_come_from_the_hub() {
         for mut stream in listener.incoming().flatten() {
             let lines = BufReader::new(stream.try_clone().unwrap()).lines().map_while(|l| l.ok());
             let head: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
+            if head[0].contains("/api/") {
+                let list = r#"{"siblings": [{"rfilename": "data/table.csv"}, {"rfilename": "README.md"}], "sha": "1"}"#;
+                let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", list.len());
+                stream.write_all(format!("{head}{list}").as_bytes()).unwrap();
+                continue;
+            }
             let file = &files[usize::from(!head[0].contains("table.csv"))];
             let first = head.iter().any(|line| line.to_lowercase() == "range: bytes=0-0");
             let (body, range) = match first {
@@ -450,6 +496,8 @@ fn data_and_models_come_from_the_hub() {
         ("http://127.0.0.1:1", "train --data hf://datasets/me/tables/table.csv --out far -q", 1),
         (&endpoint, "train --data hf://datasets/me/tables/table.csv --config tiny.toml --out far -q", 0),
         (&endpoint, "eval hf://me/flow/model.safetensors --data hf://datasets/me/tables/table.csv", 0),
+        (&endpoint, "eval hf://me/flow/model.safetensors --data hf://datasets/me/tables/data", 0),
+        ("http://127.0.0.1:1", "eval hf://me/flow/model.safetensors --data hf://datasets/me/tables/data", 0),
         // Now in the cache.
         ("http://127.0.0.1:1", "eval far", 0),
     ] {

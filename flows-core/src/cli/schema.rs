@@ -1,7 +1,7 @@
 //! What the columns of a table hold, as text.
 
 use super::{count, plural};
-use crate::data::{ColumnKind, ColumnSchema, Frames, Schema, date};
+use crate::data::{ColumnKind, ColumnSchema, Frames, Schema, date, short};
 use crate::{Error, Result};
 
 /// A line for each column of tables, and their notes.
@@ -63,15 +63,5 @@ fn usage(column: &ColumnSchema) -> String {
             Some([value, _]) => format!("a density, with a probability of {}", short(*value)),
             None => "a density".into(),
         },
-    }
-}
-
-/// A number, to six digits if it is not whole.
-fn short(value: f64) -> String {
-    let rounded = if value.fract() == 0.0 { value } else { format!("{value:.5e}").parse().unwrap_or(value) };
-    if rounded != 0.0 && !(1e-4..1e15).contains(&f64::abs(rounded)) {
-        format!("{rounded:e}")
-    } else {
-        format!("{rounded}")
     }
 }

@@ -121,7 +121,8 @@ impl Dataset {
     /// # Errors
     /// When a cell is not a finite number, and as [`Self::from_table`] and [`Self::from_parts`].
     pub fn from_numbers(frames: &Frames, proportions: Proportions, rng: &mut Rng) -> Result<Self> {
-        Self::of(frames, numbers, proportions, rng)
+        let data = Self::of(frames, numbers, proportions, rng)?;
+        Ok(Self { notes: [frames.notes(), data.notes].concat(), ..data })
     }
 
     fn of(

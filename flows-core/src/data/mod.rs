@@ -34,6 +34,8 @@ pub use energy::Energy;
 pub use examples::Examples;
 pub use frame::{Cells, Column, Frame};
 pub use kinds::{Kinds, Missing};
+#[cfg(feature = "cli")]
+pub(crate) use odd::short;
 pub use parts::Frames;
 #[cfg(feature = "hub")]
 pub(crate) use parts::names;

@@ -22,27 +22,31 @@ struct End {
     gap: f64,
 }
 
-/// The ends of sorted values; none where the others have no range.
-fn ends(sorted: &[f64]) -> Option<[End; 2]> {
-    let (first, last) = (*sorted.first()?, *sorted.last()?);
-    let low = sorted.partition_point(|value| *value <= first);
-    let high = sorted.partition_point(|value| *value < last);
-    let others = sorted.get(low..high)?;
-    let (least, greatest) = (*others.first()?, *others.last()?);
-    let range = greatest - least;
-    let end = |value, count, gap: f64| End { value, count, gap: gap / range };
-    (range > 0.0).then(|| [end(first, low, least - first), end(last, sorted.len() - high, last - greatest)])
+/// The ends of finite numbers; none where the others have no range.
+fn ends(values: impl Iterator<Item = f64> + Clone) -> Option<[End; 2]> {
+    let range = |values: &mut dyn Iterator<Item = f64>| {
+        values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)))
+    };
+    let (first, last) = range(&mut values.clone());
+    let (least, greatest) = range(&mut values.clone().filter(|value| *value != first && *value != last));
+    let count = |end: f64| values.clone().filter(|value| *value == end).count();
+    let end = |value, gap: f64| End { value, count: count(value), gap: gap / (greatest - least) };
+    (least < greatest).then(|| [end(first, least - first), end(last, last - greatest)])
 }
 
 /// A value at an end of a column that repeats far from all others, as those do that stand for missing cells: it, and in
-/// how many cells. `sorted` are the numbers of the column.
-pub(super) fn fill_value(sorted: &[f64]) -> Option<[f64; 2]> {
+/// how many cells.
+pub(super) fn fill_value(values: &[f64]) -> Option<[f64; 2]> {
     let is_fill = |end: &End| match is_customary(end.value) {
         true => end.count >= 2 && end.gap > 0.3,
         false => end.count >= 3 && end.gap > 3.0,
     };
-    let fill = ends(sorted)?.into_iter().filter(is_fill).max_by_key(|end| end.count)?;
+    let fill = ends(finite(values))?.into_iter().filter(is_fill).max_by_key(|end| end.count)?;
     Some([fill.value, fill.count as f64])
+}
+
+fn finite(values: &[f64]) -> impl Iterator<Item = f64> + Clone {
+    values.iter().copied().filter(|value| value.is_finite())
 }
 
 /// Whether a number is one that people and programs fill in for missing ones.
@@ -52,7 +56,7 @@ fn is_customary(value: f64) -> bool {
     let size = value.abs();
     let digits = format!("{size}").replace('.', "");
     let nines = digits.len() >= 2 && digits.bytes().all(|digit| digit == b'9');
-    let power = size >= 1e6 && size.log10().fract().abs() < 1e-12;
+    let power = size >= 1e9 && size.log10().fract().abs() < 1e-12;
     nines || power || OTHERS.contains(&size) || size == f64::from(f32::MAX) || size == f64::MAX
 }
 
@@ -76,36 +80,41 @@ fn numbers<'a>(schema: &'a Schema, frame: &'a Frame) -> impl Iterator<Item = (us
     })
 }
 
-/// A number in few digits.
-pub(super) fn short(value: f64) -> String {
-    match value.abs() {
-        0.0 | 1e-4..1e7 => value.to_string(),
-        _ => format!("{value:e}"),
+/// A number, to six digits if it is not whole.
+pub(crate) fn short(value: f64) -> String {
+    let rounded = if value.fract() == 0.0 && value.abs() < 1e15 { value } else { rounded(value, 6) };
+    match rounded.abs() {
+        0.0 | 1e-4..1e15 => rounded.to_string(),
+        _ => format!("{rounded:e}"),
     }
+}
+
+/// A number to this many digits.
+fn rounded(value: f64, digits: usize) -> f64 {
+    format!("{value:.*e}", digits - 1).parse().unwrap_or(value)
 }
 
 /// Single cells far from all others.
 fn far(schema: &Schema, frames: &Frames) -> Vec<String> {
     const FAR: f64 = 10.0;
-    let remedy = "it alone sets the scale of the column: correct it, or remove the row";
     let mut notes = Vec::new();
     for (i, values) in numbers(schema, &frames.train) {
         let label = schema.columns[i].label(i);
-        let mut sorted: Vec<f64> = values.iter().copied().filter(|value| value.is_finite()).collect();
-        sorted.sort_unstable_by(f64::total_cmp);
-        for end in ends(&sorted).into_iter().flatten().filter(|end| end.count == 1 && end.gap > FAR) {
+        let far = |end: &End| end.count == 1 && end.gap > FAR && values.len() >= 10;
+        for end in ends(finite(values)).into_iter().flatten().filter(far) {
             let row = values.iter().position(|value| *value == end.value).unwrap_or(0);
-            let (row, value, gap) = (frames.train.row_name(row), short(end.value), short(end.gap.round()));
+            let (row, value, gap) = (frames.train.row_name(row), short(end.value), short(rounded(end.gap, 2)));
             notes.push(format!(
-                "row {row}, {label} is {value}, {gap} times as far out as the others are wide: {remedy}"
+                "row {row}, {label} is {value}, beyond all others by {gap} times their range: it alone sets the scale of the \
+                 column: correct it, or remove the row"
             ));
         }
-        let (Some(&least), Some(&greatest)) = (sorted.first(), sorted.last()) else { continue };
+        let Some([least, greatest]) = schema.columns[i].range else { continue };
         for (part, frame) in frames.named().skip(1) {
-            let Some((_, values)) = numbers(schema, frame).find(|(j, _)| *j == i) else { continue };
+            let Ok(Cells::Numbers(values)) = schema.find(frame, i).map(|column| &column.cells) else { continue };
             let out = |value: &f64| (least - value).max(value - greatest) > FAR * (greatest - least);
             let count = values.iter().filter(|value| out(value)).count();
-            if let Some(row) = values.iter().position(|value| out(value)).filter(|_| greatest > least) {
+            if let Some(row) = values.iter().position(out).filter(|_| greatest > least) {
                 let (name, value) = (frame.row_name(row), short(values[row]));
                 let more = if count > 1 { format!(" (and {} more rows)", count - 1) } else { String::new() };
                 let range = format!("{} to {}", short(least), short(greatest));
@@ -152,7 +161,9 @@ fn merged(schema: &Schema, frame: &Frame) -> Vec<String> {
 
 /// Columns that are linear functions of others.
 fn determined(schema: &Schema, frame: &Frame) -> Result<Vec<String>> {
-    let columns: Vec<(usize, &[f64])> = numbers(schema, frame).collect();
+    // Of columns of few values it is said anyway that they have no density.
+    let columns: Vec<(usize, &[f64])> =
+        numbers(schema, frame).filter(|(i, _)| schema.columns[*i].distinct >= 20).collect();
     let complete: Vec<usize> =
         (0..frame.rows()).filter(|&row| columns.iter().all(|(_, values)| values[row].is_finite())).collect();
     let step = complete.len().div_ceil(SAMPLE).max(1);
@@ -170,7 +181,7 @@ fn determined(schema: &Schema, frame: &Frame) -> Result<Vec<String>> {
     let units: Vec<(usize, Vec<f64>)> =
         units.into_iter().filter(|(_, unit)| unit.iter().all(|v| v.is_finite())).collect();
     let d = units.len();
-    if d < 2 || d > MOST || n < 2 * d + 10 {
+    if !(2..=MOST).contains(&d) || n < 2 * d + 10 {
         return Ok(Vec::new());
     }
     let matrix =
@@ -295,4 +306,95 @@ fn few(schema: &Schema, frame: &Frame) -> Option<String> {
             count(wanted)
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Rng;
+    use crate::data::Column;
+
+    fn frame(columns: &[(&str, Vec<f64>)]) -> Frame {
+        let column = |(name, values): &(&str, Vec<f64>)| Column {
+            name: Some(name.to_string()),
+            cells: Cells::Numbers(values.clone()),
+        };
+        Frame { columns: columns.iter().map(column).collect(), ..Frame::default() }
+    }
+
+    fn normals(count: usize, seed: u64) -> Vec<f64> {
+        let mut rng = Rng::seed(seed);
+        (0..count).map(|_| rng.normal()).collect()
+    }
+
+    /// Asserts that the notes on a table are these, by their words.
+    fn said(frames: impl Into<Frames>, words: &[&[&str]]) {
+        let frames = frames.into();
+        let notes = Schema::of(&frames.train).notes(&frames).unwrap();
+        let fit = notes.len() == words.len();
+        let fit = fit && notes.iter().zip(words).all(|(note, words)| words.iter().all(|word| note.contains(word)));
+        assert!(fit, "{words:?} in {notes:#?}");
+    }
+
+    #[test]
+    fn plain_tables_are_not_odd() {
+        let (x, y) = (normals(1000, 1), normals(1000, 2));
+        let skewed: Vec<f64> = x.iter().map(|v| (3.0 * v).exp()).collect();
+        let counts: Vec<f64> = y.iter().map(|v| (50.0 * v.abs()).floor()).collect();
+        said(frame(&[("x", x), ("skewed", skewed), ("counts", counts), ("y", y)]), &[]);
+    }
+
+    #[test]
+    fn numbers_far_from_all_others() {
+        let with = |value: f64, count: usize| {
+            let mut x = normals(500, 3);
+            x[..count].fill(value);
+            frame(&[("x", x), ("y", normals(500, 4))])
+        };
+        for (value, count) in [(-999.0, 5), (9999.0, 2), (1e9, 3), (-99.99, 2), (123.0, 3)] {
+            said(with(value, count), &[&["`x`", &format!("in {count} rows"), "leave these empty"]]);
+        }
+        said(with(123.0, 1), &[&["row 1, `x` is 123", "times their range", "remove the row"]]);
+        said(with(12.0, 1), &[]);
+        let mut frames = Frames::from(with(0.5, 1));
+        let mut far = normals(200, 12);
+        far[..2].fill(-1e6);
+        frames.validation = Some(frame(&[("x", far), ("y", normals(200, 13))]));
+        said(frames, &[&["validation row 1 (and 1 more rows)", "-1000000"]]);
+    }
+
+    #[test]
+    fn columns_that_single_precision_merges() {
+        let times: Vec<f64> = (0..500).map(|i| 1.7e9 + 10.0 * f64::from(i)).collect();
+        said(
+            frame(&[("t", times), ("y", normals(500, 4))]),
+            &[&["`t`", "500 different", "steps of 128", "offset, such as 1700000000"]],
+        );
+    }
+
+    #[test]
+    fn columns_that_determine_each_other() {
+        let (x, y) = (normals(500, 5), normals(500, 6));
+        let of = |f: &dyn Fn(f64, f64) -> f64| x.iter().zip(&y).map(|(x, y)| f(*x, *y)).collect::<Vec<f64>>();
+        let (double, sum, near) = (of(&|x, _| 3.0 - 2.0 * x), of(&|x, y| x - y), of(&|x, y| x + 0.001 * y * y));
+        let table = frame(&[("x", x.clone()), ("double", double), ("y", y.clone()), ("sum", sum), ("near", near)]);
+        said(
+            table,
+            &[
+                &["`double` is a linear function of `x`", "--drop double"],
+                &["`sum` is a linear combination of `x`, `y`,"],
+            ],
+        );
+    }
+
+    #[test]
+    fn rows_that_repeat_and_too_few() {
+        let (x, y) = (normals(300, 7), normals(300, 8));
+        let twice = |v: &[f64]| [v, &v[..100]].concat();
+        said(frame(&[("x", twice(&x)), ("y", twice(&y))]), &[&["100 of 400 rows (25%) repeat", "drop_duplicates"]]);
+        let mut frames = Frames::from(frame(&[("x", x.clone()), ("y", y.clone())]));
+        frames.test = Some(frame(&[("y", y[290..].to_vec()), ("x", x[290..].to_vec())]));
+        said(frames, &[&["10 of 10 test rows are training rows"]]);
+        said(frame(&[("x", normals(30, 9)), ("y", normals(30, 10))]), &[&["30 rows", "2 columns", "100 or more"]]);
+    }
 }

@@ -30,6 +30,17 @@ impl Frames {
         parts.into_iter().filter_map(|(name, frame)| Some((name, frame?)))
     }
 
+    /// What was assumed in reading the tables, each once.
+    pub(super) fn notes(&self) -> Vec<String> {
+        let mut notes: Vec<String> = Vec::new();
+        for note in self.named().flat_map(|(_, frame)| &frame.notes) {
+            if !notes.contains(note) {
+                notes.push(note.clone());
+            }
+        }
+        notes
+    }
+
     /// The rows to test with: all rows of a table that is not split.
     pub fn into_test(self) -> Option<Frame> {
         if self.validation.is_none() { Some(self.test.unwrap_or(self.train)) } else { self.test }
@@ -153,7 +164,7 @@ fn part_of(name: &str) -> Option<usize> {
     };
     [&["train", "training"][..], &["validation", "valid", "val", "dev"], &["test"]]
         .iter()
-        .position(|words| words.iter().any(|word| is_named(&word)))
+        .position(|words| words.iter().any(is_named))
 }
 
 /// The names in words; of many the first.
@@ -165,21 +176,24 @@ fn list(names: &[String]) -> String {
 
 /// The rows of all these files, in this order.
 pub(super) fn joined(names: &[String], read: &mut impl FnMut(&str) -> Result<Frame>) -> Result<Frame> {
-    let mut whole: Option<Frame> = None;
-    for name in names {
-        let mut frame = read(name)?;
-        if names.len() > 1 {
-            frame.notes.iter_mut().for_each(|note| *note = format!("{name}: {note}"));
-        }
-        match &mut whole {
-            None => whole = Some(frame),
-            Some(whole) => {
-                whole.notes.append(&mut frame.notes);
-                whole.append(frame, name)?;
+    let mut frames = names.iter().map(|name| read(name)).collect::<Result<Vec<_>>>()?.into_iter();
+    let mut whole = frames.next().ok_or_else(|| Error::Data("no table is named".into()))?;
+    let (frames, mut notes) = (frames.collect::<Vec<_>>(), Vec::new());
+    // A note on some of the files has to name them.
+    let common = |note: &String| frames.iter().all(|frame| frame.notes.contains(note));
+    for (name, frame) in names.iter().zip([&whole].into_iter().chain(&frames)) {
+        for note in &frame.notes {
+            let note =
+                if common(note) && whole.notes.contains(note) { note.clone() } else { format!("{name}: {note}") };
+            if !notes.contains(&note) {
+                notes.push(note);
             }
         }
     }
-    whole.ok_or_else(|| Error::Data("no table is named".into()))
+    for (frame, name) in frames.into_iter().zip(&names[1..]) {
+        whole.append(frame, name)?;
+    }
+    Ok(Frame { notes, ..whole })
 }
 
 /// The files that a name stands for: `...-00000-of-00003.parquet` for all three shards, any other for itself.

@@ -214,29 +214,28 @@ impl Schema {
         })
     }
 
-    /// What the owner of tables has to know of them: how they were read, what is odd in them, and what is doubtful in a
-    /// density of them.
+    /// What the owner of tables has to know of them: how they were read, what is left out, what is odd in them, and what
+    /// is doubtful in a density of them.
     ///
     /// # Errors
     /// When the tensor library fails.
     pub fn notes(&self, frames: &Frames) -> Result<Vec<String>> {
-        let read = frames.named().flat_map(|(_, frame)| frame.notes.iter().cloned());
         let rows = frames.named().map(|(_, frame)| frame.rows()).sum();
-        Ok(read.chain(odd::notes(self, frames)?).chain(self.doubts(rows, &[])).collect())
+        Ok([self.left_out(frames, &[]), odd::notes(self, frames)?, self.doubts(rows, &[])].concat())
     }
 
     /// How tables were read, and which of their columns and rows are left out, but for the `dropped` columns.
     pub(super) fn left_out(&self, frames: &Frames, dropped: &[String]) -> Vec<String> {
-        let frames: Vec<&Frame> = frames.named().map(|(_, frame)| frame).collect();
-        let mut notes: Vec<String> = frames.iter().flat_map(|frame| frame.notes.iter().cloned()).collect();
+        let mut notes = frames.notes();
         let named: Vec<usize> = dropped.iter().filter_map(|column| self.position(column).ok()).collect();
         let columns = self.columns.iter().enumerate().filter(|(i, column)| !column.used && !named.contains(i));
         let useless = |(i, column): (usize, &ColumnSchema)| {
             Some(format!("{} {}: it is left out", column.label(i), column.useless()?))
         };
         notes.extend(columns.filter_map(useless));
-        let rows: usize = frames.iter().map(|frame| frame.rows()).sum();
-        let incomplete: usize = frames.iter().map(|frame| self.incomplete(frame)).sum();
+        let frames = || frames.named().map(|(_, frame)| frame);
+        let rows: usize = frames().map(Frame::rows).sum();
+        let incomplete: usize = frames().map(|frame| self.incomplete(frame)).sum();
         if incomplete > 0 && !self.models_missing {
             let share = 100.0 * incomplete as f64 / rows as f64;
             notes.push(format!("{incomplete} of {rows} rows ({share:.1}%) have a missing cell: they are left out"));
@@ -333,7 +332,7 @@ fn describe(column: &Column, first: bool) -> ColumnSchema {
             let most = runs.max_by_key(|run| run.len()).unwrap_or_default();
             let share = most.len() as f64 / values.len().max(1) as f64;
             let frequent = most.first().filter(|_| share >= 0.05).map(|value| [*value, share]);
-            let fill = odd::fill_value(&sorted);
+            let fill = odd::fill_value(values);
             let step = if 2 * distinct <= known.len() { step(&different) } else { None };
             let step = step.filter(|step| *step != 1.0 && matches!(kind, ColumnKind::Number | ColumnKind::Integer));
             ColumnSchema { frequent, fill, step, ..ColumnSchema::new(name, kind, missing, distinct, range) }

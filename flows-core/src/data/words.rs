@@ -114,9 +114,9 @@ mod tests {
         ] {
             assert_eq!(date(days), text);
         }
-        for day in -800_000..800_000 {
+        for day in -30_000..50_000 {
             let (a, b) = (date(day), date(day + 1));
-            assert!(a.len() > 10 || a < b, "{a} {b}");
+            assert!(a < b, "{a} {b}");
         }
         assert_eq!(time(86_400, 0), "1970-01-02");
         assert_eq!(time(-1, 250_000_000), "1969-12-31T23:59:59.25");

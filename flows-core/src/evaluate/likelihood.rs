@@ -3,7 +3,7 @@
 use super::{Mean, bits_per_dimension};
 use crate::data::Examples;
 use crate::distributions::{BLOCK, Distribution, score};
-use crate::text::plural;
+use crate::text::{decimals, plural};
 use crate::train::Ranks;
 use crate::{Result, Rng};
 use candle_core::{DType, Tensor};
@@ -108,7 +108,7 @@ impl Likelihood {
     pub fn text(self, of: &str) -> String {
         let nats = Mean { mean: self.log_likelihood, standard_error: self.standard_error };
         let rows = plural(self.rows, "row");
-        format!("{nats} nats  ({:.4} bits per dimension, {rows}{of})", self.bits_per_dimension)
+        format!("{nats} nats  ({} bits per dimension, {rows}{of})", decimals(self.bits_per_dimension))
     }
 }
 

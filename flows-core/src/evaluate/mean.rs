@@ -1,5 +1,6 @@
 //! Means with their standard errors.
 
+use crate::text::decimals;
 use serde::Serialize;
 use std::fmt;
 
@@ -26,8 +27,8 @@ impl fmt::Display for Mean {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { mean, standard_error } = self;
         match standard_error.is_finite() {
-            true => write!(f, "{mean:.4} ± {standard_error:.4}"),
-            false => write!(f, "{mean:.4}"),
+            true => write!(f, "{} ± {}", decimals(*mean), decimals(*standard_error)),
+            false => f.write_str(&decimals(*mean)),
         }
     }
 }

@@ -32,19 +32,26 @@ fn panel(i: usize, column: &Column, of: &ColumnSchema) -> Panel {
 }
 
 fn histogram(title: String, values: &[f64], of: &ColumnSchema) -> Panel {
-    let mut sorted: Vec<f64> = values.iter().copied().filter(|value| value.is_finite()).collect();
+    let fill = of.fill.map(|[value, _]| value);
+    let known = || values.iter().copied().filter(|value| value.is_finite());
+    let mut sorted: Vec<f64> = known().filter(|value| Some(*value) != fill).collect();
     sorted.sort_unstable_by(f64::total_cmp);
     let (Some(&least), Some(&greatest)) = (sorted.first(), sorted.last()) else {
         return Panel::new(format!("{title} (missing)"));
     };
-    let (last, out) = (sorted.len() - 1, sorted.len() / 200);
+    let (last, out) = (sorted.len() - 1, if sorted.len() < 20 { 0 } else { sorted.len().div_ceil(200) });
     let (mut low, mut high) = (sorted[out], sorted[last - out]);
-    // All are shown unless a few would leave the others a sliver.
-    let far = |end: f64| high > low && (low - end).max(end - high) > high - low;
-    let ends = [far(least), far(greatest)];
-    low = if ends[0] { low } else { least };
-    high = if ends[1] { high } else { greatest };
-    let hidden = sorted.iter().filter(|value| !(low..=high).contains(*value)).count();
+    // All are shown but those that would leave the others a sliver.
+    let reach = high - low;
+    if reach > 0.0 {
+        let shown = |value: &&f64| **value >= low - reach && **value <= high + reach;
+        (low, high) = (*sorted.iter().find(shown).unwrap_or(&low), *sorted.iter().rfind(shown).unwrap_or(&high));
+    } else {
+        (low, high) = (least, greatest);
+    }
+    let hidden = known().filter(|value| !(low..=high).contains(value)).count();
+    // The bins are of those that are shown.
+    sorted.retain(|value| (low..=high).contains(value));
     let title = if hidden > 0 { format!("{title} ({} farther out)", count(hidden)) } else { title };
     // Whole numbers have a bin each, if these are not too many.
     let panel = match of.kind {

@@ -235,6 +235,34 @@ mod tests {
     }
 
     #[test]
+    fn rows_are_known_again() -> Result<()> {
+        let data = |last: f64| {
+            let values = vec![1.0, 2.0, 3.0, last];
+            let data = candle_core::Tensor::from_vec(values, (4, 1), &candle_core::Device::Cpu)?;
+            Dataset::whole(crate::data::Table { columns: None, data })
+        };
+        let source: Source = "some.csv".parse()?;
+        let rows = Rows::of(&data(4.0)?, &source, None)?;
+        assert_eq!(Rows::of(&data(4.0)?, &source, rows.clone())?, rows);
+        let error = Rows::of(&data(5.0)?, &source, rows.clone()).unwrap_err().to_string();
+        assert!(error.contains("the numbers of some.csv"), "{error}");
+        // A run of before the hash knows their number alone.
+        let old = Some(Rows::Count(12));
+        assert_eq!(Rows::of(&data(5.0)?, &source, old.clone())?, old);
+        assert!(Rows::of(&data(5.0)?, &source, Some(Rows::Count(13))).unwrap_err().to_string().contains("13 rows"));
+        assert_eq!(Rows::of(&data(4.0)?, &Source::Toy(crate::data::Toy::Rings), None)?, None);
+        for rows in [rows, old].into_iter().flatten() {
+            let table: Table =
+                toml::to_string(&Table::from_iter([("rows".to_string(), Value::try_from(&rows).unwrap())]))
+                    .unwrap()
+                    .parse()
+                    .unwrap();
+            assert_eq!(table["rows"].clone().try_into::<Rows>().unwrap(), rows);
+        }
+        Ok(())
+    }
+
+    #[test]
     fn errors_list_the_presets_and_fields() {
         let presets = Presets::new("[a]\nabout = 'first'\nx = 1\n[b]\n");
         assert_eq!(presets.get("a").unwrap(), "x = 1".parse::<Table>().unwrap());

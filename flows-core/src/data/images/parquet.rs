@@ -127,6 +127,15 @@ impl Shard {
     }
 }
 
+/// Whether a file may hold images: not one that is a table of other things.
+pub(super) fn may_be_images(path: &Path) -> bool {
+    let Ok(file) = File::open(path) else { return true };
+    match catch_unwind(|| SerializedFileReader::new(file)) {
+        Ok(Ok(reader)) => reader.metadata().file_metadata().schema().get_fields().iter().any(is_image),
+        _ => true,
+    }
+}
+
 /// Whether a column holds images.
 fn is_image(field: &TypePtr) -> bool {
     let bytes = |field: &TypePtr| field.is_primitive() && field.get_physical_type() == Physical::BYTE_ARRAY;

@@ -227,7 +227,9 @@ fn read(path: &Path, fit: &Fit, skip: Option<&mut dyn FnMut(Error)>) -> Result<I
 
 fn holds_images(path: &Path) -> bool {
     if !path.is_dir() {
-        return is_parquet(path) || is_idx_images(path) || (is_npy(path) && npy::is_images(path));
+        return (is_parquet(path) && parquet::may_be_images(path))
+            || is_idx_images(path)
+            || (is_npy(path) && npy::is_images(path));
     }
     match parts(path) {
         Ok(Some([train, _])) => holds_images(&train),

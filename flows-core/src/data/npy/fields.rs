@@ -15,7 +15,10 @@ pub(in crate::data) fn frame(path: &Path, mut file: impl Read + Seek, length: u6
         [rows] => (rows, 1),
         [rows, columns] if header.fields.is_empty() => (rows, columns),
         ref other => {
-            let remedy = "save a table with one row per example: np.save(path, array.reshape(len(array), -1))";
+            let remedy = match other.len() {
+                0 => "save a table: np.save(path, np.atleast_1d(array))",
+                _ => "save a table with one row per example: np.save(path, array.reshape(len(array), -1))",
+            };
             return Err(Error::file(path, format_args!("has {} dimensions; {remedy}", other.len())));
         }
     };
@@ -27,7 +30,10 @@ pub(in crate::data) fn frame(path: &Path, mut file: impl Read + Seek, length: u6
         true => vec![Field { name: None, dtype: header.dtype.clone(), count: columns }],
         false => header.fields,
     };
-    let types = fields.iter().map(|field| Type::of(&field.dtype).ok_or_else(|| unsupported(path, &field.dtype)));
+    let types = fields.iter().map(|field| {
+        let of = Type::of(&field.dtype).filter(Type::is_supported);
+        of.ok_or_else(|| unsupported(path, &field.dtype))
+    });
     let types = types.collect::<Result<Vec<Type>>>()?;
     let stride = fields.iter().zip(&types).try_fold(0usize, |sum, (field, of)| sum.checked_add(field.bytes(of)?));
     let size = stride.and_then(|stride| stride.checked_mul(rows)).filter(|&size| size as u64 <= length - start);
@@ -97,6 +103,10 @@ impl<'a> Type<'a> {
         let size = if kind == 'U' { size.checked_mul(4)? } else { size };
         let big_endian = order == ">" || (order == "=" && cfg!(target_endian = "big"));
         Some(Self { big_endian, kind, size, unit: unit.trim_end_matches(']') })
+    }
+
+    fn is_supported(&self) -> bool {
+        self.kind == 'V' || self.cells(std::iter::empty()).is_some()
     }
 
     /// The cells that these bytes are; none if the type is not supported.

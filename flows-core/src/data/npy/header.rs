@@ -28,6 +28,7 @@ pub(super) struct Field {
     pub(super) count: usize,
 }
 
+#[cfg(feature = "images")]
 impl Header {
     /// The number of elements; [`header`] has checked that the product does not overflow.
     pub(in crate::data) fn count(&self) -> usize {

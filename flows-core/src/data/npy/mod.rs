@@ -8,6 +8,7 @@ use candle_core::{DType, Tensor};
 pub(super) use fields::frame;
 #[cfg(feature = "tables")]
 pub(super) use fields::half;
+#[cfg(feature = "images")]
 pub(super) use header::header;
 use std::fs::File;
 use std::io::{BufWriter, Write};

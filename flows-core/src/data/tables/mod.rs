@@ -2,3 +2,6 @@
 
 mod cells;
 pub(super) mod parquet;
+
+#[cfg(test)]
+mod tests;

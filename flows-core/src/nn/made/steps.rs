@@ -104,14 +104,9 @@ impl<'a, T: Real> Steps<'a, T> {
         self.residual && i.is_multiple_of(2)
     }
 
-<<<<<<< HEAD
     /// Goes through the dimensions in order: `next(d, raw, x)` computes the inputs x of the d-th of them, (inputs,
-    /// rows), from its raw outputs, (P, rows). `context` is what the context adds to the first layer, (rows, width).
-=======
-    /// Goes through the dimensions in order: `next(d, raw, x)` computes x of the d-th of them from its raw
-    /// outputs, (P, rows); the network sees it [limited](crate::ops::limited). `context` is what the
+    /// rows), from its raw outputs, (P, rows); the network sees them [limited](crate::ops::limited). `context` is what the
     /// context adds to the first layer, (rows, width).
->>>>>>> helper-a
     pub(crate) fn forward<E>(
         &self,
         rows: usize,
@@ -140,46 +135,10 @@ impl<'a, T: Real> Steps<'a, T> {
             raw.resize((outputs.1 - outputs.0) * rows, T::zero());
             fill_rows(&mut raw, &self.last.bias[outputs.0..outputs.1], rows);
             product(&mut raw, self.last.part(outputs, (0, known)), above, rows);
-<<<<<<< HEAD
-            next(d, &raw, &mut x[self.inputs[d] * rows..self.inputs[d + 1] * rows])?;
-            self.units(d + 1, rows, context, &x, &mut values, slopes.as_deref_mut());
-=======
-            let seen = &mut x[d * rows..(d + 1) * rows];
+            let seen = &mut x[self.inputs[d] * rows..self.inputs[d + 1] * rows];
             next(d, &raw, seen)?;
             limit(seen);
-            for (i, layer) in self.layers.iter().enumerate() {
-                let group @ (from, to) = self.group(i, d);
-                let (before, after) = values.split_at_mut(i);
-                let (seen, below) = match before.last() {
-                    None => (d + 1, &x),
-                    Some(below) => (self.ends[i - 1][d + 1], below),
-                };
-                let out = &mut after[0][from * rows..to * rows];
-                fill_rows(out, &layer.bias[from..to], rows);
-                if let Some(context) = context.filter(|_| i == 0) {
-                    let width = layer.outputs();
-                    for (j, out) in (from..to).zip(out.chunks_mut(rows)) {
-                        out.iter_mut().zip(context.chunks(width)).for_each(|(v, context)| *v += context[j]);
-                    }
-                }
-                product(out, layer.part(group, (0, seen)), &below[..seen * rows], rows);
-                if self.is_joint(i) {
-                    if i > 0 {
-                        out.iter_mut().zip(&skip).for_each(|(v, &skip)| *v += skip);
-                    }
-                    skip.clear();
-                    skip.extend_from_slice(out);
-                }
-                if let Some(slopes) = &mut slopes {
-                    let slopes = &mut slopes[i][from * rows..to * rows];
-                    slopes.iter_mut().zip(&*out).for_each(|(s, &v)| *s = self.activation.slope(v));
-                }
-                // The last layer of a residual network reads the last joint as it is.
-                if !(self.is_joint(i) && i + 1 == self.layers.len()) {
-                    out.iter_mut().for_each(|v| *v = self.activation.value(*v));
-                }
-            }
->>>>>>> helper-a
+            self.units(d + 1, rows, context, &x, &mut values, slopes.as_deref_mut());
         }
         Ok(())
     }
@@ -273,14 +232,10 @@ impl<'a, T: Real> Steps<'a, T> {
             through.resize((inputs.1 - inputs.0) * rows, T::zero());
             let weight = first.part((start, first.outputs()), inputs);
             product(&mut through, weight.transpose(), &grads[0][start * rows..], rows);
-<<<<<<< HEAD
-            next(d, &through, &mut raw[self.outputs[d] * rows..self.outputs[d + 1] * rows]);
-=======
             for (through, _) in through.iter_mut().zip(&x[d * rows..]).filter(|(_, x)| x.abs() > most::<T>()) {
                 *through = T::zero();
             }
-            next(d, &through, &mut raw[d * p * rows..(d + 1) * p * rows]);
->>>>>>> helper-a
+            next(d, &through, &mut raw[self.outputs[d] * rows..self.outputs[d + 1] * rows]);
         }
     }
 }

@@ -54,6 +54,7 @@ pub fn run(args: TrainArgs, ranks: &Ranks) -> Result<()> {
     let (mut run, mut config) = open(&args, ranks)?;
     let data = config.load(&device)?;
     run.note(format_args!("data   {}: {}", config.data, describe_rows(&data)));
+    data.remarks().iter().for_each(|remark| run.note(format_args!("       {remark}")));
     let kind = Kind::of_rows(&config.flow.field);
     note_repeated(&run, kind, &data)?;
     let model = config.build(&data, &device)?;
