@@ -100,14 +100,14 @@ impl<'a, T: Real> Softmax<'a, T> {
 }
 
 /// `ln(e^a + e^b)` for a finite a.
-fn log_add<T: Real>(a: T, b: T) -> T {
+pub(super) fn log_add<T: Real>(a: T, b: T) -> T {
     let (low, high) = if a < b { (a, b) } else { (b, a) };
     high + (low - high).fast_exp().fast_ln_1p()
 }
 
 /// `ln(S(b) - S(a))` for a < b and the logistic function S: `ln S(b) + ln S(-a) + ln(1 - e^(a - b))`, in which nothing
 /// cancels.
-fn log_interval(a: f64, b: f64) -> f64 {
+pub(super) fn log_interval(a: f64, b: f64) -> f64 {
     // Edges that rounding has made equal.
     let width = (b - a).max(f64::MIN_POSITIVE);
     let rest = if width > 0.7 { (-(-width).exp()).ln_1p() } else { (-(-width).exp_m1()).ln() };

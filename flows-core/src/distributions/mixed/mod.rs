@@ -1,5 +1,6 @@
 //! The exact density of a table whose columns are categories, real numbers and whole numbers.
 
+mod cell;
 mod column;
 mod heads;
 mod layout;
