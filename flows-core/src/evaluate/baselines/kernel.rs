@@ -14,13 +14,13 @@ pub(super) struct Kernels {
 const MOST_ROWS: usize = 5000;
 
 /// Rows by which a bandwidth is chosen.
-const VALIDATION_ROWS: usize = 1000;
+const VALIDATION_ROWS: usize = 500;
 
 /// Bandwidths are at least this.
 const LEAST: f64 = 0.01;
 /// Each is this many times the one before.
-const FACTOR: f64 = 1.25;
-const COUNT: i32 = 24;
+const FACTOR: f64 = 1.4;
+const COUNT: i32 = 15;
 
 impl Kernels {
     /// The density with the bandwidth that suits the validation rows; columns have variance 1.
@@ -31,9 +31,7 @@ impl Kernels {
         let of_width = |bandwidth: f64| Self { bandwidth, ..start.clone() };
         let fitted = (0..COUNT).map(|i| {
             let kernels = of_width(LEAST * FACTOR.powi(i));
-            let score = kernels.mean_log_density(&validation, columns);
-            // Rows far from all others have density 0 in f64 at small bandwidths.
-            (kernels.bandwidth, score)
+            (kernels.bandwidth, kernels.mean_log_density(&validation, columns))
         });
         of_width(best(fitted).unwrap_or(1.0))
     }

@@ -20,13 +20,13 @@ const ROWS_A_COLUMN: usize = 3;
 const SHRINKAGE: f64 = 0.01;
 
 impl Mixture {
-    /// The best of a few starts for each of a few numbers of components, by the validation rows. The first that is worse
-    /// than half as many ends the search.
-    pub(super) fn chosen(split: &Split<'_>, columns: usize, rng: &mut Rng) -> Self {
+    /// The best of a few starts for each of a few numbers of components, by the validation rows, beginning with the
+    /// Gaussian that was chosen, one component. The first number that is no better ends the search.
+    pub(super) fn chosen(split: &Split<'_>, columns: usize, gaussian: Gaussian, rng: &mut Rng) -> Self {
         let rows = some_rows(split.train, columns, MOST_ROWS, rng);
         let n = rows.len() / columns;
-        let mut found = Self::single(&rows, columns);
-        let mut score = found.mean_log_density(split.validation, columns);
+        let mut score = gaussian.mean_log_density(split.validation, columns);
+        let mut found = Self { log_weights: vec![0.0], parts: vec![gaussian] };
         for components in COMPONENTS.into_iter().filter(|k| k * columns * ROWS_A_COLUMN <= n) {
             let starts = (0..STARTS).map(|_| {
                 let mixture = Self::fit(&rows, columns, components, split.validation, rng);
@@ -39,11 +39,6 @@ impl Mixture {
             }
         }
         found
-    }
-
-    fn single(rows: &[f64], columns: usize) -> Self {
-        let weights = vec![1.0; rows.len() / columns];
-        Self { log_weights: vec![0.0], parts: vec![Gaussian::fit(rows, &weights, columns, SHRINKAGE)] }
     }
 
     /// The mixture after the step with the largest likelihood of the validation rows.

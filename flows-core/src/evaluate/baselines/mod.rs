@@ -117,7 +117,7 @@ pub fn baselines(columns: &[Column], split: Split<'_>, rng: &mut Rng) -> Result<
     };
     let (gaussian, shrinkage) = Gaussian::chosen(&standard, d);
     add("gaussian", &gaussian, format!("shrinkage {shrinkage}"));
-    let mixture = Mixture::chosen(&standard, d, rng);
+    let mixture = Mixture::chosen(&standard, d, gaussian, rng);
     add("mixture", &mixture, format!("{} components", mixture.components()));
     let kernels = Kernels::chosen(&standard, d, rng);
     add("kernels", &kernels, format!("{} kernels, bandwidth {:.3}", kernels.count(), kernels.bandwidth()));
@@ -173,7 +173,9 @@ fn best<T>(items: impl IntoIterator<Item = (T, f64)>) -> Option<T> {
 /// `ln sum_i e^{x_i}`.
 fn log_sum_exp(values: &[f64]) -> f64 {
     let top = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    if top == f64::NEG_INFINITY { top } else { top + values.iter().map(|v| (v - top).exp()).sum::<f64>().ln() }
+    // Terms beyond are lost in the rounding of a million others.
+    let terms = values.iter().map(|v| v - top).filter(|v| *v > -50.0);
+    if top == f64::NEG_INFINITY { top } else { top + terms.map(f64::exp).sum::<f64>().ln() }
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ fn number_columns(rows: &[f64], d: usize) -> Result<Vec<Column>> {
     (0..d).map(column).collect()
 }
 
-/// The baselines of 2,000 rows, half as many for choices and 4,000 to test; and the entropy, from the log-densities.
+/// The baselines of 1,000 rows, 400 more for choices and 2,000 to test; and the entropy, from the log-densities.
 fn found(d: usize, mut draw: impl FnMut(&mut Rng) -> (Vec<f64>, f64)) -> Result<(Vec<f64>, f64)> {
     let rng = &mut Rng::seed(0);
     let mut rows = |n: usize| -> (Vec<f64>, f64) {
@@ -17,7 +17,7 @@ fn found(d: usize, mut draw: impl FnMut(&mut Rng) -> (Vec<f64>, f64)) -> Result<
         let entropy = -drawn.iter().map(|(_, log)| log).sum::<f64>() / n as f64;
         (drawn.into_iter().flat_map(|(row, _)| row).collect(), entropy)
     };
-    let ((train, _), (validation, _), (test, entropy)) = (rows(2000), rows(1000), rows(4000));
+    let ((train, _), (validation, _), (test, entropy)) = (rows(1000), rows(400), rows(2000));
     let split = Split { train: &train, validation: &validation, test: &test };
     let all = baselines(&number_columns(&train, d)?, split, &mut Rng::seed(1))?;
     Ok((all.iter().map(|baseline| -baseline.mean().mean).collect(), entropy))
@@ -34,8 +34,8 @@ fn the_density_that_fits_is_as_good_as_the_true_one() -> Result<()> {
         let (a, b) = (rng.normal(), rng.normal());
         (vec![1000.0 + 50.0 * a, 0.01 * (a + 0.5 * b)], normal(a) + normal(b) - (50.0 * 0.005f64).ln())
     })?;
-    assert!((nats[1] - entropy).abs() < 0.01, "{nats:?}, {entropy}");
-    assert!((nats[2] - entropy).abs() < 0.02 && nats[0] > entropy + 0.5, "{nats:?}, {entropy}");
+    assert!((nats[1] - entropy).abs() < 0.02, "{nats:?}, {entropy}");
+    assert!((nats[2] - entropy).abs() < 0.03 && nats[0] > entropy + 0.5, "{nats:?}, {entropy}");
     assert!(nats[3] > entropy && nats[3] < entropy + 0.25, "{nats:?}, {entropy}");
     // Two Gaussians far apart.
     let (nats, entropy) = found(2, |rng| {
@@ -43,13 +43,13 @@ fn the_density_that_fits_is_as_good_as_the_true_one() -> Result<()> {
         let (a, b) = (rng.normal(), rng.normal());
         (vec![at + a, at - b], normal(a) + normal(b) - 2f64.ln())
     })?;
-    assert!((nats[2] - entropy).abs() < 0.02 && nats[1] > entropy + 0.5, "{nats:?}, {entropy}");
+    assert!((nats[2] - entropy).abs() < 0.04 && nats[1] > entropy + 0.5, "{nats:?}, {entropy}");
     // Independent columns that are not Gaussian.
     let (nats, entropy) = found(2, |rng| {
         let (a, b) = (rng.normal(), rng.uniform().ln());
         (vec![a.exp(), b], normal(a) - a + b)
     })?;
-    assert!((nats[0] - entropy).abs() < 0.08 && nats[1] > nats[0] + 0.3, "{nats:?}, {entropy}");
+    assert!((nats[0] - entropy).abs() < 0.25 && nats[1] > nats[0] + 0.3, "{nats:?}, {entropy}");
     Ok(())
 }
 
