@@ -39,7 +39,7 @@ impl Column {
                 ))),
             };
         }
-        let class = atoms.iter().position(|&atom| atom == x).map_or(0, |i| 1 + i);
+        let class = numeric.atom(x).map_or(0, |i| 1 + i);
         if !is_whole_column {
             return Ok(match class {
                 0 if !margin.bounds.contain(x) => Cell { z: Some(0.0), offset: f64::NEG_INFINITY, ..absent },
@@ -90,7 +90,7 @@ impl Column {
     /// Whether x is in the continuous class of a real number.
     pub(crate) fn is_continuous_at(&self, x: f64) -> bool {
         match &self.content {
-            Content::Number(number) => !x.is_nan() && !number.atoms.contains(&x),
+            Content::Number(number) => !x.is_nan() && number.atom(x).is_none(),
             _ => false,
         }
     }

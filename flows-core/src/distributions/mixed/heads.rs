@@ -294,8 +294,8 @@ impl<T: Real> Block<'_, T> {
             let inverse = (-flows.log_scales[i]).fast_exp();
             let (mut shift, mut scale) = (U::zero(), -densities[i]);
             for (at, g) in flows.points.chunks(n).zip(points.chunks(n)) {
-                shift = shift - inverse * g[i];
-                scale = scale - at[i] * g[i];
+                shift += -inverse * g[i];
+                scale += -at[i] * g[i];
             }
             out[0] += T::of(shift.wide());
             out[1] += T::of((scale * flows.slopes[i]).wide());
