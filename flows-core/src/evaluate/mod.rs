@@ -1,4 +1,5 @@
-//! Evaluation of models: means with standard errors, log-likelihoods, bits per dimension, importance weights.
+//! Evaluation of models: means with standard errors, log-likelihoods and those of simple densities, bits per dimension,
+//! importance weights.
 //!
 //! ```
 //! use flows_core::distributions::{Distribution, StandardNormal};
@@ -15,6 +16,7 @@
 //! # Ok::<(), flows_core::Error>(())
 //! ```
 
+mod baselines;
 mod bits;
 mod exact;
 mod importance;
@@ -22,6 +24,7 @@ mod likelihood;
 mod mean;
 mod psnr;
 
+pub use baselines::{Baseline, Split, baselines};
 pub use bits::{BitsPerDimension, ImageBits, bits_per_dimension};
 pub use exact::Exact;
 pub use importance::ImportanceWeights;

@@ -1,6 +1,6 @@
 //! What a column of a table holds, and its fit to the column's values.
 
-use super::margin::Margin;
+use super::margin::{Margin, decimal};
 use crate::bijectors::{Bounds, Support};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -65,6 +65,12 @@ impl Numeric {
     pub fn classes(&self) -> usize {
         1 + self.atoms.len() + usize::from(self.missing)
     }
+
+    /// The atom that x is, up to the rounding of f32 and of decimals.
+    pub(super) fn atom(&self, x: f64) -> Option<usize> {
+        let is_near = |atom: f64| (x - atom).abs() <= 2.0 * f64::EPSILON * atom.abs();
+        self.atoms.iter().position(|&atom| is_near(atom) || x == f64::from(atom as f32))
+    }
 }
 
 /// Beyond this, neighbouring whole numbers are not different as f64.
@@ -114,7 +120,7 @@ impl Column {
     /// When a value is not a whole number, or out of range.
     pub fn whole(name: impl Into<String>, values: &[f64], range: [Option<f64>; 2]) -> Result<Self> {
         let name = name.into();
-        if let Some(row) = values.iter().position(|x| !x.is_nan() && !(is_whole(*x) && is_within(range, *x))) {
+        if let Some(row) = values.iter().position(|x| !(x.is_nan() || is_whole(*x) && is_within(range, *x))) {
             return Err(in_column(
                 &name,
                 Error::Data(format!(
@@ -238,7 +244,7 @@ fn in_column(name: &str, error: Error) -> Error {
 /// Shares of classes, with half a row more in each, so that none is 0.
 fn shares(counts: &[usize]) -> Vec<f64> {
     let rows = counts.iter().sum::<usize>() as f64 + 0.5 * counts.len() as f64;
-    counts.iter().map(|&count| (count as f64 + 0.5) / rows).collect()
+    counts.iter().map(|&count| decimal((count as f64 + 0.5) / rows)).collect()
 }
 
 /// The values of a column of numbers by class.

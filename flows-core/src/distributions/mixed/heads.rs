@@ -2,8 +2,9 @@
 
 use super::layout::{AFFINE, Cells, Layout, Place};
 use crate::ops::Direction;
-use crate::ops::kernel::{Kernel, Real, View, with_elements};
-use candle_core::{Result, Shape, Tensor};
+use crate::ops::cpu::with_slice;
+use crate::ops::kernel::{Backward, Functions, Precomputed, Real, with_elements};
+use candle_core::{DType, Result, Shape, Tensor};
 use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::Arc;
@@ -12,10 +13,28 @@ use std::sync::Arc;
 /// derivatives of the margins are not in it.
 ///
 /// With the shift m and the log-scale s of a column's flow, `y = spline((z - m) e^-s)` has the logistic distribution.
+pub(super) fn log_probs(layout: &Arc<Layout>, cells: Cells, raw: &Tensor) -> Result<Tensor> {
+    let heads = Heads { layout: layout.clone(), cells, kept: Vec::new() };
+    match raw.dtype() {
+        DType::F32 => heads.run::<f32>(&raw.contiguous()?),
+        _ => heads.run::<f64>(&raw.contiguous()?),
+    }
+}
+
+/// The operation, and its backward pass.
 #[derive(Debug)]
-pub(super) struct Heads {
-    pub(super) layout: Arc<Layout>,
-    pub(super) cells: Cells,
+struct Heads {
+    layout: Arc<Layout>,
+    cells: Cells,
+    /// Of each block, after the forward pass.
+    kept: Vec<Splines>,
+}
+
+/// The values of the splines of a block, of the real numbers and of the whole ones.
+#[derive(Debug)]
+struct Splines {
+    numbers: Vec<f64>,
+    wholes: Vec<f64>,
 }
 
 /// Rows of a task.
@@ -81,15 +100,14 @@ impl<'a, T: Real> Softmax<'a, T> {
 }
 
 /// `ln(e^a + e^b)` for a finite a.
-fn log_add<T: Real>(a: T, b: T) -> T {
+pub(super) fn log_add<T: Real>(a: T, b: T) -> T {
     let (low, high) = if a < b { (a, b) } else { (b, a) };
     high + (low - high).fast_exp().fast_ln_1p()
 }
 
 /// `ln(S(b) - S(a))` for a < b and the logistic function S: `ln S(b) + ln S(-a) + ln(1 - e^(a - b))`, in which nothing
 /// cancels.
-fn log_interval(a: f64, b: f64) -> f64 {
-    use crate::ops::kernel::Functions;
+pub(super) fn log_interval(a: f64, b: f64) -> f64 {
     // Edges that rounding has made equal.
     let width = (b - a).max(f64::MIN_POSITIVE);
     let rest = if width > 0.7 { (-(-width).exp()).ln_1p() } else { (-(-width).exp_m1()).ln() };
@@ -98,7 +116,6 @@ fn log_interval(a: f64, b: f64) -> f64 {
 
 /// The derivatives of [`log_interval`] with respect to a and b.
 fn interval_slopes(a: f64, b: f64) -> [f64; 2] {
-    use crate::ops::kernel::Functions;
     let rest = if b > a { 1.0 / (b - a).exp_m1() } else { 0.0 };
     [-a.fast_sigmoid() - rest, (-b).fast_sigmoid() + rest]
 }
@@ -151,8 +168,9 @@ impl<T: Real> Block<'_, T> {
         self.layout.columns[column].is_missing(class)
     }
 
-    /// Writes the log-probabilities, (rows, D).
-    fn evaluate(&self, terms: &mut [T]) {
+    /// Writes the log-probabilities, (rows, D), and returns the values of splines.
+    fn evaluate(&self, terms: &mut [T]) -> Splines {
+        let mut kept = Splines { numbers: Vec::new(), wholes: Vec::new() };
         let d = self.layout.columns.len();
         for row in 0..self.rows() {
             for (column, place) in self.layout.places.iter().enumerate() {
@@ -171,11 +189,13 @@ impl<T: Real> Block<'_, T> {
                     terms[row * d + column] += density + logs[i] - flows.log_scales[i];
                 }
             }
+            kept.numbers = y.iter().map(|y| y.wide()).collect();
         }
         if !wholes.is_empty() {
             let flows = self.flows::<f64>(wholes, &self.edges);
-            let values = self.layout.spline.values(Direction::Forward, &flows.points, &flows.raw);
-            let (low, high) = values[..flows.points.len()].split_at(flows.points.len() / 2);
+            let mut values = self.layout.spline.values(Direction::Forward, &flows.points, &flows.raw);
+            values.truncate(flows.points.len());
+            let (low, high) = values.split_at(flows.points.len() / 2);
             for (i, (row, column, place)) in self.cells(wholes).enumerate() {
                 let class = self.class(row, column);
                 if self.is_missing(column, class) {
@@ -189,11 +209,13 @@ impl<T: Real> Block<'_, T> {
                     _ => log_add(*term, Softmax::new(self.outputs(row, &place.classes)).log_prob(0) + by_flow),
                 };
             }
+            kept.wholes = values;
         }
+        kept
     }
 
     /// Writes the gradient with respect to the outputs, given that with respect to the log-probabilities.
-    fn differentiate(&self, grad: &[T], out: &mut [T]) {
+    fn differentiate(&self, kept: &Splines, grad: &[T], out: &mut [T]) {
         let (d, width) = (self.layout.columns.len(), self.layout.outputs);
         let (numbers, wholes) = (&self.layout.numbers, &self.layout.wholes);
         // The gradients of classes, but for atoms of whole numbers, whose log-probability is not all of the term's.
@@ -209,13 +231,12 @@ impl<T: Real> Block<'_, T> {
         if !numbers.is_empty() {
             let flows = self.flows::<T>(numbers, &[self.z]);
             let n = flows.points.len();
-            let values = self.layout.spline.values(Direction::Forward, &flows.points, &flows.raw);
             let mut given = vec![T::zero(); 2 * n];
             for (i, (row, column, _)) in self.cells(numbers).enumerate() {
                 if self.class(row, column) == 0 {
                     let g = grad[row * d + column];
                     // d ln f / dy = -tanh(y / 2).
-                    given[i] = -g * (values[i] * T::of(0.5)).fast_tanh();
+                    given[i] = -g * T::of(0.5 * kept.numbers[i]).fast_tanh();
                     given[n + i] = g;
                 }
             }
@@ -225,14 +246,13 @@ impl<T: Real> Block<'_, T> {
         if !wholes.is_empty() {
             let flows = self.flows::<f64>(wholes, &self.edges);
             let n = flows.points.len() / 2;
-            let values = self.layout.spline.values(Direction::Forward, &flows.points, &flows.raw);
             let mut given = vec![0.0; 4 * n];
             for (i, (row, column, place)) in self.cells(wholes).enumerate() {
                 let class = self.class(row, column);
                 if self.is_missing(column, class) {
                     continue;
                 }
-                let (low, high) = (values[i], values[n + i]);
+                let (low, high) = (kept.wholes[i], kept.wholes[n + i]);
                 let mut g = grad[row * d + column];
                 if class > 0 {
                     let softmax = Softmax::new(self.outputs(row, &place.classes));
@@ -274,8 +294,8 @@ impl<T: Real> Block<'_, T> {
             let inverse = (-flows.log_scales[i]).fast_exp();
             let (mut shift, mut scale) = (U::zero(), -densities[i]);
             for (at, g) in flows.points.chunks(n).zip(points.chunks(n)) {
-                shift = shift - inverse * g[i];
-                scale = scale - at[i] * g[i];
+                shift += -inverse * g[i];
+                scale += -at[i] * g[i];
             }
             out[0] += T::of(shift.wide());
             out[1] += T::of((scale * flows.slopes[i]).wide());
@@ -304,29 +324,43 @@ impl Heads {
         }
     }
 
-    fn backward<T: Real>(&self, raw: &[T], grad: &[T]) -> Vec<T> {
+    fn run<T: Real>(mut self, raw: &Tensor) -> Result<Tensor> {
+        let (d, (rows, width)) = (self.layout.columns.len(), raw.dims2()?);
+        let mut terms = vec![T::zero(); rows * d];
+        let kept = with_slice::<T, _>(raw, |values| {
+            let blocks = terms.par_chunks_mut(ROWS * d).zip(values.par_chunks(ROWS * width)).enumerate();
+            blocks.map(|(i, (terms, raw))| self.block(i, raw).evaluate(terms)).collect()
+        })?;
+        let shape = Shape::from((rows, d));
+        if !raw.track_op() {
+            return T::tensor(terms, &shape);
+        }
+        self.kept = kept;
+        raw.apply_op1(Precomputed::new((T::storage(terms), shape), self))
+    }
+
+    fn differentiate<T: Real>(&self, raw: &[T], grad: &[T]) -> Vec<T> {
         let (d, width) = (self.layout.columns.len(), self.layout.outputs);
         let mut out = vec![T::zero(); raw.len()];
-        let blocks = out.par_chunks_mut(ROWS * width).zip(raw.par_chunks(ROWS * width)).zip(grad.par_chunks(ROWS * d));
-        blocks.enumerate().for_each(|(i, ((out, raw), grad))| self.block(i, raw).differentiate(grad, out));
+        let given = raw.par_chunks(ROWS * width).zip(grad.par_chunks(ROWS * d)).zip(&self.kept);
+        let blocks = out.par_chunks_mut(ROWS * width).zip(given).enumerate();
+        blocks.for_each(|(i, (out, ((raw, grad), kept)))| self.block(i, raw).differentiate(kept, grad, out));
         out
+    }
+
+    fn gradient<T: Real>(&self, raw: &Tensor, grad: &Tensor) -> Result<Tensor> {
+        let out = with_elements::<T, _, _>([raw, grad], |[raw, grad]| self.differentiate(raw, grad))?;
+        T::tensor(out, raw.shape())
     }
 }
 
-impl Kernel<1> for Heads {
+impl Backward<1> for Heads {
     const NAME: &'static str = "mixed-table";
 
-    fn value<T: Real>(&self, [raw]: [View<'_, T>; 1]) -> Result<(Vec<T>, Shape)> {
-        let (d, width) = (self.layout.columns.len(), self.layout.outputs);
-        let rows = raw.values.len() / width;
-        let mut terms = vec![T::zero(); rows * d];
-        let blocks = terms.par_chunks_mut(ROWS * d).zip(raw.values.par_chunks(ROWS * width)).enumerate();
-        blocks.for_each(|(i, (terms, raw))| self.block(i, raw).evaluate(terms));
-        Ok((terms, Shape::from((rows, d))))
-    }
-
-    fn gradients<T: Real>(&self, [raw]: [&Tensor; 1], _: &Tensor, grad: &Tensor) -> Result<[Option<Tensor>; 1]> {
-        let out = with_elements::<T, _, _>([raw, grad], |[raw, grad]| self.backward(raw, grad))?;
-        Ok([Some(T::tensor(out, raw.shape())?)])
+    fn gradients(&self, [raw]: [&Tensor; 1], _: &Tensor, grad: &Tensor) -> Result<[Option<Tensor>; 1]> {
+        Ok([Some(match raw.dtype() {
+            DType::F32 => self.gradient::<f32>(raw, grad)?,
+            _ => self.gradient::<f64>(raw, grad)?,
+        })])
     }
 }

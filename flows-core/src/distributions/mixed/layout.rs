@@ -1,9 +1,10 @@
 //! The inputs and the outputs of the network that belong to each column, and the cells of a table as it sees them.
 
-use super::column::{Column, Content, Numeric, is_whole, is_within};
+use super::cell::Cell;
+use super::column::{Column, Content};
 use super::margin::LOGISTIC_STD;
+use crate::Result;
 use crate::ops::{Ends, RqSplineSettings};
-use crate::{Error, Result};
 use std::ops::Range;
 
 /// The columns with their places among the network's inputs and outputs.
@@ -30,19 +31,6 @@ pub(super) struct Place {
     pub(super) classes: Range<usize>,
 }
 
-/// A cell of the table.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Cell {
-    /// Its class.
-    pub(super) class: usize,
-    /// Its value along the margin, if it has one: of a real number in the continuous class, or a whole number.
-    pub(super) z: Option<f64>,
-    /// The ends of a whole number's interval along the margin.
-    pub(super) edges: [f64; 2],
-    /// What is added to its log-probability: the margin's log-derivative, or minus infinity if it is impossible.
-    pub(super) offset: f64,
-}
-
 /// The cells of some rows.
 #[derive(Debug, Default)]
 pub(super) struct Cells {
@@ -62,9 +50,6 @@ pub(super) const AFFINE: usize = 2;
 
 /// A spline acts on this interval on both sides of 0; 7 in 10,000 rows of the logistic distribution are outside.
 const BOUND: f64 = 8.0;
-
-/// So far from 0 along a margin that no probability is left beyond, whatever the scale.
-const FAR: f64 = 1e7;
 
 /// The network sees no value farther out than this many standard deviations.
 const CLIP: f64 = 8.0;
@@ -122,73 +107,6 @@ impl Layout {
         start
     }
 
-    /// The cell of a column with the value x.
-    pub(super) fn cell(&self, column: usize, row: usize, x: f64) -> Result<Cell> {
-        let column = &self.columns[column];
-        let absent = Cell { class: 0, z: None, edges: [0.0; 2], offset: 0.0 };
-        let (numeric, is_whole_column) = match &column.content {
-            Content::Category { values } => return Ok(Cell { class: column.code(x, *values, row)?, ..absent }),
-            Content::Number(numeric) => (numeric, false),
-            Content::Whole(numeric) => (numeric, true),
-        };
-        let Numeric { margin, atoms, missing, range } = numeric;
-        if x.is_nan() {
-            return match missing {
-                true => Ok(Cell { class: 1 + atoms.len(), ..absent }),
-                false => Err(Error::Data(format!(
-                    "row {row} has no number in column `{}`: set `missing` of the column, or remove the row",
-                    column.name
-                ))),
-            };
-        }
-        let class = atoms.iter().position(|&atom| atom == x).map_or(0, |i| 1 + i);
-        if !is_whole_column {
-            return Ok(match class {
-                0 if !margin.bounds.contain(x) => Cell { z: Some(0.0), offset: f64::NEG_INFINITY, ..absent },
-                0 => {
-                    let (z, offset) = margin.forward(x);
-                    Cell { z: Some(z), offset, ..absent }
-                }
-                class => Cell { class, ..absent },
-            });
-        }
-        if !is_whole(x) {
-            return Err(Error::Data(format!(
-                "row {row} has {x} in column `{}` of whole numbers: round it, or make it a column of real numbers",
-                column.name
-            )));
-        }
-        let edge = |limit: Option<f64>, at: f64, far: f64| match limit {
-            Some(limit) if limit == x => far,
-            _ => margin.forward(at).0,
-        };
-        Ok(Cell {
-            class,
-            z: Some(margin.forward(x).0),
-            edges: [edge(range[0], x - 0.5, -FAR), edge(range[1], x + 0.5, FAR)],
-            offset: if is_within(*range, x) { 0.0 } else { f64::NEG_INFINITY },
-        })
-    }
-
-    /// The value of a cell of this class with this z, as it is sampled.
-    pub(super) fn value(&self, column: usize, class: usize, z: f64) -> f64 {
-        match &self.columns[column].content {
-            Content::Category { .. } => class as f64,
-            Content::Number(Numeric { margin, atoms, .. }) => match class {
-                0 => margin.inverse(z),
-                class => atoms.get(class - 1).copied().unwrap_or(f64::NAN),
-            },
-            Content::Whole(Numeric { margin, atoms, range: [low, high], .. }) => match class {
-                0 => {
-                    let x = margin.inverse(z).round();
-                    let x = low.map_or(x, |low| x.max(low));
-                    high.map_or(x, |high| x.min(high))
-                }
-                class => atoms.get(class - 1).copied().unwrap_or(f64::NAN),
-            },
-        }
-    }
-
     /// Writes what the network sees of a cell.
     pub(super) fn encode(&self, column: usize, cell: Cell, mut write: impl FnMut(usize, f64)) {
         let place = &self.places[column];
@@ -210,7 +128,7 @@ impl Layout {
         let mut cells = Cells { inputs: vec![0.0; rows * self.inputs], ..Cells::default() };
         for (row, x) in x.chunks(d).enumerate() {
             for (column, &x) in x.iter().enumerate() {
-                let cell = self.cell(column, row, x)?;
+                let cell = self.columns[column].cell(row, x)?;
                 cells.classes.push(cell.class as u32);
                 cells.offsets.push(cell.offset);
                 match self.columns[column].content {

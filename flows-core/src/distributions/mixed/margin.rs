@@ -131,7 +131,20 @@ impl Margin {
         }
         let mut margin = Self { bounds: Bounds::NONE, knots, values, slopes, tails: [SHAPE; 2] };
         margin.tails = [margin.shape(sorted, false), margin.shape(sorted, true)];
-        margin
+        margin.rounded()
+    }
+
+    /// The same with numbers that JSON gives back to the bit.
+    fn rounded(self) -> Self {
+        let all = |numbers: &[f64]| numbers.iter().copied().map(decimal).collect();
+        let rounded = Self {
+            bounds: self.bounds,
+            knots: all(&self.knots),
+            values: all(&self.values),
+            slopes: all(&self.slopes),
+            tails: self.tails.map(decimal),
+        };
+        if rounded.check().is_ok() { rounded } else { self }
     }
 
     /// The map for values of which there are hardly two.
@@ -139,7 +152,7 @@ impl Margin {
         let middle = sorted.get(sorted.len() / 2).copied().unwrap_or(0.0);
         let spread = sorted.last().zip(sorted.first()).map_or(0.0, |(b, a)| b - a);
         let scale = [spread / 2.0, middle.abs() / 100.0, 1.0].into_iter().find(|s| *s > 0.0 && s.is_finite());
-        Self::affine(middle, scale.unwrap_or(1.0))
+        Self::affine(middle, scale.unwrap_or(1.0)).rounded()
     }
 
     /// The shape of a tail with the largest posterior density given the values in it.
@@ -243,6 +256,11 @@ impl Margin {
             offset,
         }
     }
+}
+
+/// x rounded to 15 decimal digits, as many as parsers of JSON read without an error.
+pub(super) fn decimal(x: f64) -> f64 {
+    format!("{x:.14e}").parse().unwrap_or(x)
 }
 
 /// `ln(1 + shape v) / shape` for v >= 0, and minus the logarithm of its derivative.
@@ -354,7 +372,8 @@ mod tests {
     fn it_is_close_to_the_density_of_the_data_on_other_data() -> Result<()> {
         // Entropies of the distributions.
         let tau = 2.0 * std::f64::consts::PI;
-        let cases: [(&str, fn(&mut Rng) -> f64, Bounds, f64); 6] = [
+        type Case = (&'static str, fn(&mut Rng) -> f64, Bounds, f64);
+        let cases: [Case; 6] = [
             ("normal", |r| r.draw(&StandardNormal), Bounds::NONE, 0.5 * (tau.ln() + 1.0)),
             ("Cauchy", |r| r.draw(&Cauchy::new(0.0, 1.0).unwrap()), Bounds::NONE, (2.0 * tau).ln()),
             ("t", |r| r.draw(&StudentT::new(1.5).unwrap()), Bounds::NONE, 2.1497),

@@ -1,5 +1,6 @@
 //! The exact density of a table whose columns are categories, real numbers and whole numbers.
 
+mod cell;
 mod column;
 mod heads;
 mod layout;
@@ -15,12 +16,12 @@ use super::Distribution;
 use super::checks::{check_batch, check_rows};
 use crate::bijectors::{Bijector, Standardize, Support};
 use crate::nn::{Made, Mode, Network, NetworkConfig, Output, Scope};
-use crate::ops::kernel::{Operation, with_slice};
+use crate::ops::kernel::with_slice;
 use crate::ops::sum_event;
 use crate::shape::check_context;
 use crate::{Error, Result, Rng, Structure};
 use candle_core::{DType, Device, Tensor};
-use heads::Heads;
+use heads::log_probs;
 use layout::Layout;
 use sample::Prefix;
 use serde::{Deserialize, Serialize};
@@ -216,10 +217,8 @@ impl MixedTable {
         let inputs = Tensor::from_vec(std::mem::take(&mut cells.inputs), (rows, self.layout.inputs), &Device::Cpu)?;
         let inputs = inputs.to_dtype(self.made.dtype())?.to_device(&self.device)?;
         let offsets = Tensor::from_vec(std::mem::take(&mut cells.offsets), (rows, self.event[0]), &Device::Cpu)?;
-        let raw = self.made.run(&inputs, given.as_ref(), mode)?.to_device(&Device::Cpu)?.contiguous()?;
-        let terms = raw.apply_op1(Operation(Heads { layout: self.layout.clone(), cells }))?;
-        let terms = (terms.to_dtype(DType::F64)? + offsets)?;
-        Ok(terms)
+        let raw = self.made.run(&inputs, given.as_ref(), mode)?.to_device(&Device::Cpu)?;
+        Ok((log_probs(&self.layout, cells, &raw)?.to_dtype(DType::F64)? + offsets)?)
     }
 
     fn density(&self, x: &Tensor, context: Option<&Tensor>, mode: &mut Mode<'_>) -> Result<Tensor> {

@@ -73,7 +73,7 @@ fn sample_block<T: Real>(layout: &Layout, steps: &Steps<'_, T>, prefix: Prefix<'
             }
         }
         for row in 0..rows {
-            let cell = layout.cell(column, start + row, out[row * d + column])?;
+            let cell = layout.columns[column].cell(start + row, out[row * d + column])?;
             layout.encode(column, cell, |i, value| inputs[i * rows + row] = T::of(value));
         }
         Ok::<_, Error>(())
@@ -115,5 +115,5 @@ fn draw<T: Real>(
             z[row] = value * log_scale(at(1, row)).0.exp() + at(0, row);
         }
     }
-    (0..rows).map(|row| layout.value(column, classes[row], z[row])).collect()
+    (0..rows).map(|row| layout.columns[column].value(classes[row], z[row])).collect()
 }

@@ -88,7 +88,7 @@ fn check_hidden(hidden: &[usize], residual: bool) -> Result<()> {
     if hidden.is_empty() || hidden.contains(&0) {
         return Err(Error::Config("a masked network needs at least one hidden layer, and one unit in each".into()));
     }
-    if residual && (hidden.len() % 2 == 0 || hidden.iter().any(|h| h != &hidden[0])) {
+    if residual && (hidden.len().is_multiple_of(2) || hidden.iter().any(|h| h != &hidden[0])) {
         let message = "a residual MADE needs an odd number of hidden layers (one, and two per block), all of one width";
         return Err(Error::Config(message.into()));
     }

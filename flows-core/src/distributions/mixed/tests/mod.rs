@@ -1,12 +1,14 @@
+//! Properties of the density of a mixed table.
+
 use super::*;
 use crate::bijectors::Bounds;
 use crate::distributions::{draw, score};
 use crate::flows::MixedTableModel;
 use crate::nn::Activation;
 use crate::testing::{close, gradient_difference, perturb};
-use crate::train::{FitConfig, OptimizerConfig, TrainConfig, fit};
 use candle_core::Var;
-use rand_distr::Poisson;
+
+mod learning;
 
 const CPU: &Device = &Device::Cpu;
 
@@ -83,6 +85,17 @@ fn columns_are_fitted_to_what_they_hold() -> Result<()> {
     assert_eq!((numeric(4).atoms, numeric(4).missing), (vec![7.0], true));
     for (share, want) in columns[2].shares.iter().zip([0.4, 0.4, 0.2]) {
         assert!((share - want).abs() < 0.06, "{:?}", columns[2].shares);
+    }
+    // Atoms that f32 rounds are atoms.
+    let tenths: Vec<f64> = (0..100).map(|i| if i % 2 == 0 { 0.1 } else { f64::from(i) }).collect();
+    let config = MixedTableConfig::new([Column::number("tenths", &tenths, Bounds::NONE)?]);
+    let atom = MixedTableModel::new(config, &mut Rng::seed(0))?;
+    let x = tensor(&[[0.1], [0.1 + 1e-6]])?;
+    let log_probs = [&x, &x.to_dtype(DType::F32)?]
+        .map(|x| -> Result<Vec<f64>> { Ok(atom.log_prob(x, None)?.to_dtype(DType::F64)?.to_vec1()?) });
+    for log_prob in log_probs {
+        let log_prob = log_prob?;
+        assert!((log_prob[0] - 0.5f64.ln()).abs() < 0.05 && log_prob[1] < log_prob[0] - 1.0, "{log_prob:?}");
     }
     // Training starts close to the margins.
     let model = MixedTableModel::new(MixedTableConfig::new(columns), &mut Rng::seed(0))?;
@@ -385,69 +398,7 @@ fn a_saved_table_loads_and_scores_alike() -> Result<()> {
     let path = folder.path().join("table.safetensors");
     model.save(&path)?;
     let loaded = MixedTableModel::load(&path, CPU)?;
-    close("log_prob", &model.log_prob(&x, Some(&context))?, &loaded.log_prob(&x, Some(&context))?, 1e-13)?;
+    close("log_prob", &model.log_prob(&x, Some(&context))?, &loaded.log_prob(&x, Some(&context))?, 0.0)?;
     assert_eq!(model.structure().total(), model.parameters().count());
-    Ok(())
-}
-
-#[test]
-fn a_dependent_table_is_learned() -> Result<()> {
-    // A category; a normal number about it; a Poisson count that grows with the number; rain on some days.
-    let mut rng = Rng::seed(0);
-    let probabilities = [0.5, 0.3, 0.2];
-    let sigma = 0.3;
-    let wet = |count: f64| 1.0 / (1.0 + (2.0 - count).exp());
-    let mut entropy = 0.0;
-    let poisson = |k: f64, rate: f64| k * rate.ln() - rate - (1..=k as u64).map(|i| (i as f64).ln()).sum::<f64>();
-    let normal = |z: f64| -0.5 * z * z - 0.5 * (2.0 * std::f64::consts::PI).ln();
-    let row = |rng: &mut Rng| -> ([f64; 4], f64) {
-        let u = rng.uniform();
-        let class = if u < 0.5 {
-            0
-        } else if u < 0.8 {
-            1
-        } else {
-            2
-        };
-        let z = rng.normal();
-        let number = 10.0 * (class as f64 - 1.0).powi(3) + 2.0 * z;
-        let rate = (1.0 + z / 2.0).exp();
-        let count: f64 = rng.draw(&Poisson::new(rate).unwrap());
-        let mut log_prob = f64::ln(probabilities[class]) + normal(z) - 2f64.ln() + poisson(count, rate);
-        let rain = match rng.uniform() < wet(count) {
-            false => {
-                log_prob += (1.0 - wet(count)).ln();
-                0.0
-            }
-            true => {
-                let z = rng.normal();
-                let rain = (class as f64 + sigma * z).exp();
-                log_prob += wet(count).ln() + normal(z) - sigma.ln() - rain.ln();
-                rain
-            }
-        };
-        ([class as f64, number, count, rain], log_prob)
-    };
-    let data: Vec<[f64; 4]> = (0..4000).map(|_| row(&mut rng).0).collect();
-    let test: Vec<([f64; 4], f64)> = (0..4000).map(|_| row(&mut rng)).collect();
-    entropy -= test.iter().map(|(_, log_prob)| log_prob).sum::<f64>() / test.len() as f64;
-    let values = |i: usize| data.iter().map(|row| row[i]).collect::<Vec<f64>>();
-    let columns = [
-        Column::category("class", 3, &values(0))?,
-        Column::number("number", &values(1), Bounds::NONE)?,
-        Column::whole("count", &values(2), [Some(0.0), None])?,
-        Column::number("rain", &values(3), Bounds::above(0.0))?,
-    ];
-    let config =
-        MixedTableConfig { network: NetworkConfig::residual(64, 1), bins: 8, ..MixedTableConfig::new(columns) };
-    let model = MixedTableModel::new(config, &mut rng)?;
-    let test = tensor(&test.iter().map(|(row, _)| *row).collect::<Vec<_>>())?;
-    let nats = |model: &MixedTableModel| -> Result<f64> { Ok(-score(model, &test, None)?.mean_all()?.to_scalar()?) };
-    let before = nats(&model)?;
-    let train = TrainConfig { steps: 300, optimizer: OptimizerConfig::adam(4e-3), ..FitConfig::default().train };
-    fit(&model, &tensor(&data)?, FitConfig { train, ..FitConfig::default() }, &mut rng)?;
-    let after = nats(&model)?;
-    assert!(before > entropy + 1.0 && after - entropy < 0.1, "{before}, then {after}, where the entropy is {entropy}");
-    assert!(after > entropy - 0.03, "{after} is below the entropy, {entropy}");
     Ok(())
 }
