@@ -3,7 +3,7 @@
 use super::format::Format;
 use super::parts::{Plan, joined, shards};
 use super::table::{numbers, read_test};
-use super::{Dataset, Frame, Frames, Proportions, Schema, Table, Toy, read_frame, read_frames};
+use super::{Dataset, Frame, Frames, Kinds, Proportions, Schema, Table, Toy, read_frame, read_frames};
 use crate::hub::{self, Address};
 use crate::{Error, Result, Rng};
 use serde::{Deserialize, Serialize};
@@ -102,6 +102,16 @@ impl Source {
             (table, 0) => Ok(Some(table)),
             (_, count) => Err(Error::Data(format!("rows with a missing cell: {count}; remove them or fill them in"))),
         }
+    }
+
+    /// Whether the columns of a table that are used, by these rules, are such that no flow over real numbers is a density of
+    /// it, see [`Schema::is_mixed`]; never of a density in the plane.
+    ///
+    /// # Errors
+    /// As [`Self::frames`], [`Schema::with_kinds`] and [`Schema::select`].
+    pub fn is_mixed(&self, kinds: &Kinds, columns: &[String], dropped: &[String]) -> Result<bool> {
+        let Some(frames) = self.frames()? else { return Ok(false) };
+        Ok(Schema::with_kinds(&frames, kinds)?.select(columns, dropped)?.is_mixed())
     }
 
     /// Makes a path absolute, so that it does not depend on the current folder.

@@ -3,6 +3,7 @@
 use crate::data::{Cells, Column, ColumnKind, ColumnSchema, Frame, Schema};
 use crate::plot::{Colour, Figure, Panel};
 use crate::text::count;
+use std::collections::HashMap;
 
 /// Panels in a row.
 const COLUMNS: usize = 4;
@@ -20,18 +21,28 @@ const BINS: usize = 40;
 /// are shown.
 pub fn margins_figure(frame: &Frame, schema: &Schema) -> Figure {
     let columns = frame.columns.iter().zip(&schema.columns).enumerate().take(MOST);
-    columns.map(|(i, (column, of))| panel(i, column, of)).fold(Figure::new(COLUMNS, PANEL), Figure::panel)
+    columns.map(|(i, (column, of))| panel(i, column, of, None)).fold(Figure::new(COLUMNS, PANEL), Figure::panel)
 }
 
-fn panel(i: usize, column: &Column, of: &ColumnSchema) -> Panel {
+/// The figure of [`margins_figure`] with those of a model's draws beside the data: both have these columns of the schema.
+pub fn margins_compared(data: &Frame, drawn: &Frame, schema: &Schema, columns: &[usize]) -> Figure {
+    let pairs = columns.iter().zip(data.columns.iter().zip(&drawn.columns)).take(MOST);
+    let panels = pairs.map(|(&i, (column, drawn))| panel(i, column, &schema.columns[i], Some(&drawn.cells)));
+    panels.fold(Figure::new(COLUMNS, PANEL), Figure::panel)
+}
+
+fn panel(i: usize, column: &Column, of: &ColumnSchema, drawn: Option<&Cells>) -> Panel {
     let title = of.name.clone().filter(|name| !name.is_empty()).unwrap_or_else(|| format!("column {}", i + 1));
     match &column.cells {
-        Cells::Numbers(values) if !matches!(of.kind, ColumnKind::Binary(_)) => histogram(title, values, of),
-        cells => bars(title, cells, of),
+        Cells::Numbers(values) if !matches!(of.kind, ColumnKind::Binary(_)) => {
+            let drawn = if let Some(Cells::Numbers(drawn)) = drawn { Some(&drawn[..]) } else { None };
+            histogram(title, values, of, drawn)
+        }
+        cells => bars(title, cells, of, drawn),
     }
 }
 
-fn histogram(title: String, values: &[f64], of: &ColumnSchema) -> Panel {
+fn histogram(title: String, values: &[f64], of: &ColumnSchema, drawn: Option<&[f64]>) -> Panel {
     let fill = of.fill.map(|[value, _]| value);
     let known = || values.iter().copied().filter(|value| value.is_finite());
     let mut sorted: Vec<f64> = known().filter(|value| Some(*value) != fill).collect();
@@ -54,22 +65,50 @@ fn histogram(title: String, values: &[f64], of: &ColumnSchema) -> Panel {
     sorted.retain(|value| (low..=high).contains(value));
     let title = if hidden > 0 { format!("{title} ({} farther out)", count(hidden)) } else { title };
     // Whole numbers have a bin each, if these are not too many.
-    let panel = match of.kind {
+    let (panel, bins) = match of.kind {
         ColumnKind::Integer if high - low < BINS as f64 => {
-            let bins = (high - low) as usize + 1;
-            Panel::new(title).x_range(low - 0.5, high + 0.5).histogram(&sorted, bins, Colour::BLUE, "")
+            (Panel::new(title).x_range(low - 0.5, high + 0.5), (high - low) as usize + 1)
         }
         _ => {
             let bins = ((sorted.len() as f64).sqrt() as usize).clamp(5, BINS);
             let panel = if high > low { Panel::new(title).x_range(low, high) } else { Panel::new(title) };
-            panel.histogram(&sorted, bins, Colour::BLUE, "")
+            (panel, bins)
         }
+    };
+    let panel = panel.histogram(&sorted, bins, Colour::BLUE, if drawn.is_some() { "data" } else { "" });
+    let panel = match drawn {
+        Some(drawn) => {
+            let drawn: Vec<f64> = drawn.iter().copied().filter(|value| (low..=high).contains(value)).collect();
+            panel.histogram(&drawn, bins, Colour::ORANGE, "model")
+        }
+        None => panel,
     };
     if of.used { panel } else { panel.labels("left out", "") }
 }
 
-fn bars(title: String, cells: &Cells, of: &ColumnSchema) -> Panel {
-    let mut counts: Vec<(String, f64)> = match cells {
+fn bars(title: String, cells: &Cells, of: &ColumnSchema, drawn: Option<&Cells>) -> Panel {
+    let mut counts = counts(cells, of);
+    counts.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let title = match counts.len() {
+        more if more > BARS => format!("{title} (the first {BARS} of {})", count(more)),
+        _ => title,
+    };
+    counts.truncate(BARS);
+    if let Some(drawn) = drawn {
+        let of_model: HashMap<String, f64> = self::counts(drawn, of).into_iter().collect();
+        let scale = cells.len() as f64 / drawn.len() as f64;
+        let pair = |(word, data): (String, f64)| {
+            let model = of_model.get(&word).copied().unwrap_or(0.0) * scale;
+            [(word, data), ("model".into(), model)]
+        };
+        counts = counts.into_iter().flat_map(pair).collect();
+    }
+    Panel::new(title).bars(&counts, if of.used { Colour::GREEN } else { Colour::GREY })
+}
+
+/// How many cells have each value.
+fn counts(cells: &Cells, of: &ColumnSchema) -> Vec<(String, f64)> {
+    match cells {
         Cells::Words { words, codes, .. } => {
             let mut counts: Vec<(String, f64)> = words.iter().map(|word| (word.clone(), 0.0)).collect();
             codes.iter().flatten().for_each(|&code| counts[code as usize].1 += 1.0);
@@ -79,14 +118,7 @@ fn bars(title: String, cells: &Cells, of: &ColumnSchema) -> Panel {
             let count = |value: &String| values.iter().filter(|of| value.parse() == Ok(**of)).count() as f64;
             of.kind.values().iter().map(|value| (value.clone(), count(value))).collect()
         }
-    };
-    counts.sort_by(|a, b| b.1.total_cmp(&a.1));
-    let title = match counts.len() {
-        more if more > BARS => format!("{title} (the first {BARS} of {})", count(more)),
-        _ => title,
-    };
-    counts.truncate(BARS);
-    Panel::new(title).bars(&counts, if of.used { Colour::GREEN } else { Colour::GREY })
+    }
 }
 
 #[cfg(test)]

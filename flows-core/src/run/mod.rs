@@ -85,7 +85,7 @@ pub use images::{FoundImages, ImageData, ImageSettings, ImageStream};
 pub use info::InfoArgs;
 pub use inspect::InspectArgs;
 pub use losses::{Losses, loss_figure, loss_panels};
-pub use margins::margins_figure;
+pub use margins::{margins_compared, margins_figure};
 pub use plane::{density, plane_figure};
 pub use program::{Program, Settings};
 pub use results::{Loss, Trained};

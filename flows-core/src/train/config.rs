@@ -58,6 +58,20 @@ impl Default for TrainConfig {
 }
 
 impl TrainConfig {
+    /// Makes the batch and the steps between evaluations and checkpoints smaller where there are few rows, so that an
+    /// evaluation comes after at most four passes over them; returns the batch, a sixteenth of the rows, at least 32.
+    ///
+    /// With the defaults of many rows, a model of a few hundred has learned them by heart before it is first evaluated.
+    #[must_use]
+    pub fn fit_to_rows(&mut self, rows: usize, batch: usize) -> usize {
+        let batch = batch.min((rows / 16).next_power_of_two().max(32));
+        let most = (4 * rows).div_ceil(batch).max(10) as u64;
+        for every in [&mut self.evaluate_every, &mut self.checkpoint_every].into_iter().flatten() {
+            *every = (*every).min(most);
+        }
+        batch
+    }
+
     pub(super) fn validate(&self) -> Result<()> {
         let bad = |message: &str| Err(Error::Config(message.into()));
         if self.accumulate == 0 {

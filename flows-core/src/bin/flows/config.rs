@@ -15,7 +15,7 @@ pub const PROGRAM: Program = Program {
     presets: Presets::new(include_str!("presets.toml")),
     subject: "data",
     counted: "rows",
-    files: &["density.png"],
+    files: &["density.png", "margins.png"],
     kept: &["data", "rows", "samples", "proportions", "columns", "drop", "kinds", "context", "standardize"],
     changeable: &[],
 };
@@ -53,6 +53,9 @@ pub struct RunConfig {
     pub seed: u64,
     /// Examples per step.
     pub batch: usize,
+    /// Whether the batch and the steps between evaluations are still to be made smaller where there are few rows.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub fit_to_rows: bool,
     /// Pieces that a batch is cut into, each with its own thread and graph, where the model
     /// allows it; the last digits of the result depend on it, but not on the number of threads and ranks.
     #[serde(default = "default_pieces")]
@@ -123,6 +126,13 @@ impl RunConfig {
             data.to(DType::F32, device)
         };
         usable().map_err(self.data.named())
+    }
+
+    /// Makes the settings fit this number of training rows, if that is still to be done.
+    pub fn fit(&mut self, rows: usize) {
+        if std::mem::take(&mut self.fit_to_rows) {
+            self.batch = self.train.fit_to_rows(rows, self.batch);
+        }
     }
 
     /// Builds the model for the data, with new weights.

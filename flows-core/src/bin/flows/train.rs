@@ -4,13 +4,14 @@ use crate::config::{PROGRAM, RunConfig, Stream};
 use clap::Args;
 use flows_core::Result;
 use flows_core::cli::{DeviceArgs, OutputArgs, RunArgs, check_strict, describe_rows, log_likelihoods, plural, unset};
-use flows_core::data::{Kinds, Schema, Shuffle, Source};
+use flows_core::data::{Kinds, Shuffle, Source};
 use flows_core::distributions::Distribution;
 use flows_core::evaluate::{Exact, Likelihood, Mean};
-use flows_core::flows::{Mixed, TableArchitecture, TableModel};
+use flows_core::flows::{Mixed, TableArchitecture, TableConfig, TableModel};
 use flows_core::run::{Loss, Trained, plane_figure};
 use flows_core::train::{Ranks, Trainer};
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -102,6 +103,8 @@ struct Results {
     test: Likelihood,
     #[serde(skip_serializing_if = "Option::is_none")]
     exact: Option<Exact>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    baselines: BTreeMap<&'static str, Mean>,
     columns: Option<Vec<String>>,
     context_columns: Option<Vec<String>>,
 }
@@ -111,17 +114,15 @@ impl TrainArgs {
     fn preset(&self) -> Result<&'static str> {
         let Some(data) = &self.settings.data else { return Ok("toy") };
         let (run, model) = (&self.run, self.settings.model.kind.as_deref());
+        let Flags { kinds, columns, drop, .. } = &self.settings;
         match data.parse()? {
             Source::Toy(_) => Ok("toy"),
             _ if model == Some(Mixed::NAME) => Ok(Mixed::NAME),
             _ if run.preset.is_some() || run.config.is_some() || model.is_some() => Ok("table"),
-            table => {
-                let frames = table.frames()?.unwrap_or_default();
-                let schema = Schema::with_kinds(&frames, &self.settings.kinds)?;
-                let used = |flag: &Option<Vec<String>>| flag.clone().unwrap_or_default();
-                let schema = schema.select(&used(&self.settings.columns), &used(&self.settings.drop))?;
-                Ok(if schema.is_mixed() { Mixed::NAME } else { "table" })
-            }
+            table => match table.is_mixed(kinds, columns.as_deref().unwrap_or(&[]), drop.as_deref().unwrap_or(&[]))? {
+                true => Ok(Mixed::NAME),
+                false => Ok("table"),
+            },
         }
     }
 }
@@ -131,6 +132,7 @@ pub fn run(args: TrainArgs, ranks: &Ranks) -> Result<()> {
     let preset = args.preset()?;
     let (mut run, mut config): (_, RunConfig) = PROGRAM.open(&args.run, output, preset, &args.settings, ranks)?;
     let data = config.load(&device)?;
+    config.fit(data.train.len());
     run.note(format_args!("data   {}: {}", config.data, describe_rows(&data)));
     let remarks = data.remarks();
     check_strict(args.strict, &remarks)?;
@@ -173,14 +175,20 @@ pub fn run(args: TrainArgs, ranks: &Ranks) -> Result<()> {
         trained,
         test: Likelihood::of(&values, flow.config().features()),
         exact: known.map(|toy| Exact::of(toy, &data.test, &values)).transpose()?,
+        baselines: match toy {
+            Some(_) => BTreeMap::new(),
+            None => flow.config().baselines(&data, &mut config.rng(Stream::Picture))?,
+        },
         columns: data.columns.clone(),
         context_columns: data.context_columns.clone(),
     };
     run.save_results(&results)?;
     let lines: Vec<_> = known.iter().map(|toy| ("entropy of the data", toy.entropy())).collect();
     run.draw_losses(&results.trained.losses, &lines)?;
-    if flow.config().features() == 2 {
-        let mut rng = config.rng(Stream::Picture);
+    let mut rng = config.rng(Stream::Picture);
+    if let TableConfig::Mixed(mixed) = flow.config() {
+        mixed.margins(&flow, &data.test, &mut rng)?.write(run.file("margins.png"))?;
+    } else if flow.config().features() == 2 {
         let figure = plane_figure(&flow, toy, &data, |count, context| flow.sample(count, context, &mut rng))?;
         figure.write(run.file("density.png"))?;
     }
@@ -190,6 +198,7 @@ pub fn run(args: TrainArgs, ranks: &Ranks) -> Result<()> {
 fn summary(results: &Results) -> Vec<(&'static str, String)> {
     let mut lines = vec![("test log-likelihood", results.test.text(""))];
     lines.extend(results.exact.map(|exact| ("exact density", exact.to_string())));
+    lines.extend(results.baselines.iter().map(|baseline| (*baseline.0, baseline.1.to_string())));
     lines.extend(results.trained.lines("", ""));
     lines
 }

@@ -58,8 +58,12 @@ trait Density: Sync {
     }
 }
 
-/// Independent margins and, if all columns are real numbers without atoms and missing cells, a Gaussian, a mixture of
-/// Gaussians and a kernel density, fitted to the training rows and chosen by the validation rows.
+/// Independent margins, a Gaussian, a mixture of Gaussians and a kernel density, fitted to the training rows and chosen by
+/// the validation rows.
+///
+/// All but the first are of the numbers alone, with independent categories, and only where no number has cells that are
+/// missing and no real number has atoms. Whole numbers are taken as real ones, whose density is about the probability of
+/// each.
 ///
 /// The columns must be those that were fitted to the training rows. A mixture is fitted to at most 20,000 rows, a kernel
 /// density to at most 5,000, drawn by `rng`.
@@ -99,20 +103,35 @@ pub fn baselines(columns: &[Column], split: Split<'_>, rng: &mut Rng) -> Result<
     };
     let margins = Margins::fit(columns, &split, rng);
     let mut all = vec![found("margins", &margins, margins.details())];
-    let is_real = |column: &Column| match &column.content {
+    let is_category = |i: &usize| matches!(columns[*i].content, Content::Category { .. });
+    let is_smooth = |i: &usize| match &columns[*i].content {
         Content::Number(number) => number.atoms.is_empty() && !number.missing,
-        _ => false,
+        Content::Whole(number) => !number.missing,
+        Content::Category { .. } => false,
     };
+    let (categories, numbers): (Vec<usize>, Vec<usize>) = (0..d).partition(is_category);
     // A density in several dimensions needs more rows than one.
-    if !columns.iter().all(is_real) || split.train.len() / d < 2 {
+    if numbers.is_empty() || !numbers.iter().all(is_smooth) || split.train.len() / d < 2 {
         return Ok(all);
     }
+    let of_categories = match categories.is_empty() {
+        true => vec![0.0; split.test.len() / d],
+        false => {
+            let columns: Vec<Column> = categories.iter().map(|&i| columns[i].clone()).collect();
+            let parts = [split.train, split.validation, split.test].map(|rows| pick(rows, d, &categories));
+            let split = Split { train: &parts[0], validation: &parts[1], test: &parts[2] };
+            Margins::fit(&columns, &split, rng).log_densities(split.test, columns.len())
+        }
+    };
+    let parts = [split.train, split.validation, split.test].map(|rows| pick(rows, d, &numbers));
+    let (split, d) = (Split { train: &parts[0], validation: &parts[1], test: &parts[2] }, numbers.len());
     let scaled = Scaled::of(split.train, d);
     let standard = scaled.split(&split, d);
     let standard = Split { train: &standard[0], validation: &standard[1], test: &standard[2] };
     let mut add = |name, density: &dyn Density, details| {
         let log_likelihoods = density.log_densities(standard.test, d);
-        let log_likelihoods = log_likelihoods.into_iter().map(|value| value + scaled.log_det).collect();
+        let both = log_likelihoods.into_iter().zip(&of_categories);
+        let log_likelihoods = both.map(|(value, of_categories)| value + scaled.log_det + of_categories).collect();
         all.push(Baseline { name, details, log_likelihoods });
     };
     let (gaussian, shrinkage) = Gaussian::chosen(&standard, d);
@@ -152,6 +171,11 @@ impl Scaled {
             scaled.collect()
         })
     }
+}
+
+/// Some of the columns.
+fn pick(rows: &[f64], columns: usize, chosen: &[usize]) -> Vec<f64> {
+    rows.chunks(columns).flat_map(|row| chosen.iter().map(|&i| row[i])).collect()
 }
 
 /// At most this many rows, drawn without replacement.

@@ -1,7 +1,7 @@
 //! Tables whose columns are of several kinds, with the words and dates that they hold.
 
 use crate::data::{ColumnKind, ColumnSchema, Examples, Frame, Schema};
-use crate::distributions::{Column, Distribution, MixedTable, MixedTableConfig};
+use crate::distributions::{self, Column, Distribution, MixedTable, MixedTableConfig};
 use crate::nn::{NetworkConfig, Scope};
 use crate::shape::check_context;
 use crate::{Error, Result, Rng, Structure};
@@ -145,6 +145,19 @@ impl MixedConfig {
     /// When the rows have another number of columns.
     pub fn decode(&self, rows: &Tensor) -> Result<Frame> {
         self.schema.decode(&self.order[self.given..], rows)
+    }
+
+    /// A figure of the margins of rows beside those of as many draws of the model.
+    ///
+    /// # Errors
+    /// When the model cannot be drawn from.
+    #[cfg(feature = "cli")]
+    pub fn margins(&self, model: &dyn Distribution, rows: &Examples, rng: &mut Rng) -> Result<crate::plot::Figure> {
+        const MOST: usize = 5_000;
+        let rows = rows.rows(0..MOST.min(rows.len()))?;
+        let drawn = distributions::draw(model, rows.len(), rows.context.as_ref(), rng)?;
+        let (data, drawn) = (self.decode(&rows.x)?, self.decode(&drawn)?);
+        Ok(crate::run::margins_compared(&data, &drawn, &self.schema, &self.order[self.given..]))
     }
 
     pub(super) fn root(&self) -> Structure {

@@ -7,14 +7,16 @@ pub use mixed::{Mixed, MixedConfig, MixedDensity};
 use super::{FlowConfig, FlowDensity, NamedFlow};
 use crate::bijectors::Bounds;
 use crate::data::{Dataset, Examples, Schema};
-use crate::distributions::Distribution;
+use crate::distributions::{Column, Distribution};
+use crate::evaluate::{Mean, Split, baselines};
 use crate::nn::Scope;
 use crate::train::{FlowLoss, Memory, forward_kl};
 use crate::{Config, Error, Model, Result, Rng, Structure};
-use candle_core::Tensor;
+use candle_core::{DType, Device, Tensor};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
+use std::collections::BTreeMap;
 
 /// The architecture of a density of a table, told apart by `kind` when serialised.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -201,6 +203,31 @@ impl TableConfig {
             Self::Flow(flow) => flow.context_columns.as_deref(),
             Self::Mixed(mixed) => mixed.context_columns.as_deref(),
         }
+    }
+
+    /// The mean log-likelihood of the test rows under simple densities of the same columns without their context, to stand
+    /// beside the model's: see [`baselines`].
+    ///
+    /// # Errors
+    /// As [`baselines`].
+    pub fn baselines(&self, data: &Dataset, rng: &mut Rng) -> Result<BTreeMap<&'static str, Mean>> {
+        let rows =
+            |part: &Examples| Ok(part.x.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?);
+        let parts = [&data.train, &data.validation, &data.test].map(rows);
+        let [train, validation, test]: [Result<Vec<f64>>; 3] = parts;
+        let (train, validation, test) = (train?, validation?, test?);
+        let split = Split { train: &train, validation: &validation, test: &test };
+        let found = match self {
+            Self::Mixed(mixed) => baselines(&mixed.mixed.columns[mixed.given..], split, rng)?,
+            Self::Flow(flow) => {
+                let column = |i: usize| {
+                    let values: Vec<f64> = train.iter().skip(i).step_by(flow.features).copied().collect();
+                    Column::number(i.to_string(), &values, Bounds::NONE)
+                };
+                baselines(&(0..flow.features).map(column).collect::<Result<Vec<_>>>()?, split, rng)?
+            }
+        };
+        Ok(found.into_iter().map(|baseline| (baseline.name, baseline.mean())).collect())
     }
 
     /// What the columns of the table hold that the model was trained on, if it was one of a file.
