@@ -136,6 +136,16 @@ impl Frame {
     }
 }
 
+impl Column {
+    /// A column of words.
+    pub fn of_words(name: impl Into<String>, cells: &[String]) -> Self {
+        let mut words = Words::with_capacity(cells.len());
+        cells.iter().for_each(|cell| words.push(Some(cell)));
+        let first_word = (0, cells.first().cloned().unwrap_or_default());
+        Self { name: Some(name.into()), cells: words.among(0, first_word) }
+    }
+}
+
 impl Cells {
     /// The number of cells.
     pub fn len(&self) -> usize {

@@ -22,6 +22,7 @@ mod exact;
 mod importance;
 mod likelihood;
 mod mean;
+mod percentile;
 mod psnr;
 
 pub use baselines::{Baseline, Split, baselines};
@@ -30,4 +31,5 @@ pub use exact::Exact;
 pub use importance::ImportanceWeights;
 pub use likelihood::{Likelihood, in_chunks, log_likelihoods, noisy_log_likelihoods};
 pub use mean::Mean;
+pub use percentile::percentiles;
 pub use psnr::psnr;

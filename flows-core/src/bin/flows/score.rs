@@ -2,12 +2,12 @@
 
 use crate::config::RunConfig;
 use crate::saved::{DataArgs, columns, rows};
-use candle_core::{Device, Tensor};
 use clap::Args;
 use flows_core::Result;
 use flows_core::cli::{ModelArgs, check_out, log_likelihoods, plural, print, print_json};
-use flows_core::data::{Table, write_table};
-use flows_core::flows::TableModel;
+use flows_core::data::{Cells, Column, Frame, write_frame};
+use flows_core::evaluate::percentiles;
+use flows_core::flows::{TableConfig, TableDensity, TableModel};
 use flows_core::run::Saved;
 use flows_core::train::Ranks;
 use serde_json::json;
@@ -15,9 +15,10 @@ use std::path::PathBuf;
 
 /// Find unusual rows: the log-likelihood of each, and its percentile among the training rows
 ///
-/// A row's percentile is the percentage of the training rows that the model finds less likely
-/// than the row: 50 is ordinary, 0 is less likely than any training row. Without --out
-/// the table goes to standard output as CSV, one line per row of the data, in order and counted from 1.
+/// A row's percentile is the percentage of the training rows that the model finds less likely than the row, those that
+/// are as likely counting half: 50 is ordinary, 0 is less likely than any training row. A model of mixed columns also
+/// names the column that is the least likely one of its row given those before it, among the training rows. Without
+/// --out the table goes to standard output as CSV, one line per row of the data, in order and counted from 1.
 #[derive(Args)]
 #[command(after_long_help = "\
 Examples:
@@ -54,24 +55,32 @@ pub fn run(args: ScoreArgs, ranks: &Ranks) -> Result<()> {
         }
     };
     let scores = log_likelihoods(&saved.model, &scored, ranks, output.quiet)?;
-    let mut known = log_likelihoods(&saved.model, &reference, ranks, output.quiet)?;
+    let known = log_likelihoods(&saved.model, &reference, ranks, output.quiet)?;
     if !ranks.is_first() {
         return Ok(());
     }
-    known.sort_unstable_by(f64::total_cmp);
-    let percentile = |score: &f64| 100.0 * known.partition_point(|k| k < score) as f64 / known.len() as f64;
-    let percentiles: Vec<f64> = scores.iter().map(percentile).collect();
-    let lines = scores.iter().zip(&percentiles).enumerate().map(|(i, (s, p))| vec![(i + 1) as f64, *s, *p]);
-    let columns = Some(["row", "log_likelihood", "percentile"].map(String::from).to_vec());
-    let table = Table { columns, data: Tensor::new(lines.collect::<Vec<_>>(), &Device::Cpu)? };
+    let percentiles = percentiles(&scores, known);
+    let unlikely = match (saved.model.config(), saved.model.detached()) {
+        (TableConfig::Mixed(config), TableDensity::Mixed(density)) => {
+            Some(config.least_likely(density, &scored, &reference)?)
+        }
+        _ => None,
+    };
+    let numbers = [("row", (1..=scores.len()).map(|row| row as f64).collect()), ("log_likelihood", scores.clone())];
+    let numbers = numbers.into_iter().chain([("percentile", percentiles.clone())]);
+    let column = |(name, values)| Column { name: Some(String::from(name)), cells: Cells::Numbers(values) };
+    let mut columns: Vec<Column> = numbers.map(column).collect();
+    columns.extend(unlikely.iter().map(|names| Column::of_words("least_likely", names)));
+    let table = Frame { columns, ..Frame::default() };
     if let Some(out) = &args.out {
-        write_table(out, &table)?;
+        write_frame(out, &table)?;
     }
     if output.json {
         let mut result = json!({ "model": saved.path, "data": name, "rows": scores.len(), "out": args.out });
         if args.out.is_none() {
             result["log_likelihood"] = json!(scores);
             result["percentile"] = json!(percentiles);
+            result["least_likely"] = json!(unlikely);
         }
         return print_json(&result);
     }

@@ -2,6 +2,7 @@
 
 use crate::data::{ColumnKind, ColumnSchema, Examples, Frame, Schema};
 use crate::distributions::{self, Column, Distribution, MixedTable, MixedTableConfig};
+use crate::evaluate::percentiles;
 use crate::nn::{NetworkConfig, Scope};
 use crate::shape::check_context;
 use crate::{Error, Result, Rng, Structure};
@@ -160,6 +161,30 @@ impl MixedConfig {
         Ok(crate::run::margins_compared(&data, &drawn, &self.schema, &self.order[self.given..]))
     }
 
+    /// For each row the column whose term of the log-density is the least likely one, among those of the `reference` rows:
+    /// its name, or its number from 1.
+    ///
+    /// # Errors
+    /// As [`Distribution::log_prob`].
+    pub fn least_likely(
+        &self,
+        density: &MixedDensity,
+        rows: &Examples,
+        reference: &Examples,
+    ) -> Result<Vec<String>> {
+        let (terms, known) = (density.terms(rows)?, density.terms(reference)?);
+        let ranks: Vec<Vec<f64>> = terms.iter().zip(known).map(|(terms, known)| percentiles(terms, known)).collect();
+        let label = |column: usize| {
+            let i = self.order[self.given + column];
+            self.schema.columns[i].label(i).trim_matches('`').to_string()
+        };
+        let least = |row: usize| {
+            let ranked = ranks.iter().enumerate().map(|(column, ranks)| (column, ranks[row]));
+            ranked.min_by(|a, b| a.1.total_cmp(&b.1)).map_or(String::new(), |(column, _)| label(column))
+        };
+        Ok((0..rows.len()).map(least).collect())
+    }
+
     pub(super) fn root(&self) -> Structure {
         let given = if self.given > 0 { format!(" given {}", self.given) } else { String::new() };
         Structure::new(Mixed::NAME, format!("over {} columns{given}", self.features()))
@@ -193,6 +218,20 @@ impl MixedDensity {
     pub fn log_prob_columns(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
         let terms = self.table.log_prob_columns(&self.joint(x, context)?, None)?;
         Ok(terms.narrow(1, self.given, self.event[0])?)
+    }
+
+    /// The terms of the log-density by column.
+    fn terms(&self, rows: &Examples) -> Result<Vec<Vec<f64>>> {
+        const CHUNK: usize = 4096;
+        let mut terms = vec![Vec::with_capacity(rows.len()); self.event[0]];
+        for start in (0..rows.len()).step_by(CHUNK) {
+            let chunk = rows.rows(start..rows.len().min(start + CHUNK))?;
+            let of_chunk = self.log_prob_columns(&chunk.x, chunk.context.as_ref())?.to_dtype(DType::F64)?;
+            for (terms, of_chunk) in terms.iter_mut().zip(of_chunk.t()?.to_vec2::<f64>()?) {
+                terms.extend(of_chunk);
+            }
+        }
+        Ok(terms)
     }
 
     /// Rows with the columns of the context before the others.
