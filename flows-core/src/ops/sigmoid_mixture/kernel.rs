@@ -317,8 +317,9 @@ impl Block {
                     bend[i] += scale[i] * (q[i] * up[i] - p[i] * down[i] + r[i] * (down[i] - up[i]));
                 }
             }
-            // The bound of the exponent, beyond which the gradient would overflow.
-            let most = T::max_value().wide().ln().min(500.0);
+            // The bound of the exponent, beyond which the gradient would overflow; less than the logarithm of the largest
+            // number, which rounds to one whose exponential is infinite.
+            let most = (T::max_value().wide().ln() - 0.01).min(500.0);
             gy = lanes!(|i| {
                 let steep = -self.log[i] - gain[i];
                 (glog[i] * bend[i] - gy[i]) * exp::<T>(if steep > most { most } else { steep })
