@@ -125,6 +125,11 @@ fn extremes_stay_in_their_row() {
 }
 
 #[test]
+fn flows_are_finite_or_refuse() {
+    all(Case::is_finite_or_refuses);
+}
+
+#[test]
 fn rows_are_independent() {
     all(Case::rows_are_independent);
 }

@@ -135,6 +135,16 @@ fn check_log_det(log_det: &Tensor, v: &Tensor) -> Result<()> {
     Err(Error::shape("the log-determinant of the bijector", log_det.dims(), format!("({batch})")))
 }
 
+/// Where the density of a base tells whether it has one further out.
+const FAR: f64 = 1e15;
+
+/// z (B, event...) with each row stretched so that its largest element is of this size.
+fn stretched(z: &Tensor, size: f64) -> Result<Tensor> {
+    let flat = z.detach().reshape((z.dim(0)?, ()))?;
+    let largest = flat.abs()?.max_keepdim(1)?.maximum(f64::from(f32::MIN_POSITIVE))?;
+    Ok((flat.broadcast_div(&largest)? * size)?.reshape(z.shape())?)
+}
+
 /// A base and a bijector, each with its context.
 struct Parts<'a> {
     base: &'a dyn Distribution,
@@ -178,10 +188,11 @@ impl Parts<'_> {
         low = match self.onto {
             Some(Onto::Reals) => (low * finite_rows(x)?)?,
             Some(Onto::Range(map)) => ((low * finite_rows(x)?)? * map.inverse(x, None)?.1.ne(never)?)?,
-            None if matches!(self.base.support(), Support::Real { .. }) => {
-                ((low * finite_rows(z)?)? * log_det.ne(never)?)?
+            None => {
+                // A base with a density so far out in the direction of z has one at z.
+                let far = self.base.log_prob(&stretched(z, FAR)?, self.of_base)?.ne(never)?;
+                (((low * finite_rows(z)?)? * log_det.ne(never)?)? * far)?
             }
-            None => return Ok(log_prob),
         };
         replace(&log_prob, &low, lowest)
     }

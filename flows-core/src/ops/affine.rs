@@ -2,7 +2,7 @@
 
 use super::Direction;
 use super::cpu::Real;
-use super::pairs::{self, ChunkGradient, Evaluated};
+use super::pairs::{self, ChunkGradient, Evaluated, Pairwise};
 use super::simd::dispatch;
 use super::transformer::{Transformer, transform};
 use crate::{Result, ops};
@@ -49,12 +49,17 @@ pub(crate) fn affine_forward<T: Real>(scale: Scale, z: &[T], [shifts, raw]: [&[T
     dispatch(
         #[inline(always)]
         || {
-            let (outputs, parameters) = (x.iter_mut().zip(log.iter_mut()), shifts.iter().zip(raw));
-            for ((x, log), (&z, (&shift, &raw))) in outputs.zip(z.iter().zip(parameters)) {
-                let (value, s) = kernel.at(z, [shift, raw]);
-                *x = value;
-                *log += s;
-            }
+            kernel.specialised(
+                #[inline(always)]
+                |kernel| {
+                    let (outputs, parameters) = (x.iter_mut().zip(log.iter_mut()), shifts.iter().zip(raw));
+                    for ((x, log), (&z, (&shift, &raw))) in outputs.zip(z.iter().zip(parameters)) {
+                        let (value, s) = kernel.at(z, [shift, raw]);
+                        *x = value;
+                        *log += s;
+                    }
+                },
+            );
         },
     );
     if !all_finite(x) {
@@ -93,6 +98,23 @@ pub(super) struct AffineKernel {
 }
 
 impl AffineKernel {
+    /// Calls `f` with the kinds of scale and direction as constants.
+    #[inline(always)]
+    fn specialised(self, f: impl FnOnce(Self)) {
+        use Direction::{Forward, Inverse};
+        let kernel = |scale, direction| Self { scale, direction };
+        match (self.scale, self.direction) {
+            (Scale::Exp, Forward) => f(kernel(Scale::Exp, Forward)),
+            (Scale::Exp, Inverse) => f(kernel(Scale::Exp, Inverse)),
+            (Scale::Bounded(b), Forward) => f(kernel(Scale::Bounded(b), Forward)),
+            (Scale::Bounded(b), Inverse) => f(kernel(Scale::Bounded(b), Inverse)),
+            (Scale::Sigmoid(o), Forward) => f(kernel(Scale::Sigmoid(o), Forward)),
+            (Scale::Sigmoid(o), Inverse) => f(kernel(Scale::Sigmoid(o), Inverse)),
+            (Scale::Gate(o), Forward) => f(kernel(Scale::Gate(o), Forward)),
+            (Scale::Gate(o), Inverse) => f(kernel(Scale::Gate(o), Inverse)),
+        }
+    }
+
     /// s and ds/dr.
     #[inline(always)]
     fn log_scale<T: Real>(self, raw: T) -> (T, T) {
@@ -184,6 +206,23 @@ impl AffineKernel {
     }
 }
 
+impl<T: Real> Pairwise<T> for AffineKernel {
+    #[inline(always)]
+    fn at(self, x: T, pair: [T; 2]) -> (T, T) {
+        self.at(x, pair)
+    }
+
+    #[inline(always)]
+    fn gradient(self, x: T, pair: [T; 2], grads: [T; 2]) -> [T; 3] {
+        self.gradient(x, pair, grads)
+    }
+
+    #[inline(always)]
+    fn specialised(self, f: impl FnOnce(Self)) {
+        self.specialised(f);
+    }
+}
+
 impl Transformer for AffineKernel {
     const NAME: &'static str = "affine";
 
@@ -192,7 +231,6 @@ impl Transformer for AffineKernel {
     }
 
     fn evaluate<T: Real>(&self, x: &[T], parameters: &[T]) -> Vec<T> {
-        let kernel = *self;
         let finish = |Evaluated { x, pairs, values, logs }: Evaluated<'_, T>| {
             if !all_finite(values) {
                 for ((&x, &pair), (value, log)) in x.iter().zip(pairs).zip(values.iter_mut().zip(logs)) {
@@ -200,17 +238,10 @@ impl Transformer for AffineKernel {
                 }
             }
         };
-        pairs::evaluate(
-            x,
-            parameters,
-            #[inline(always)]
-            move |x, pair| kernel.at(x, pair),
-            finish,
-        )
+        pairs::evaluate(x, parameters, *self, finish)
     }
 
     fn gradients<T: Real>(&self, x: &[T], parameters: &[T], output: &[T], grad: &[T]) -> (Vec<T>, Vec<T>) {
-        let kernel = *self;
         let logs = &output[x.len()..];
         let finish = |ChunkGradient { start, x, pairs }: ChunkGradient<'_, T>| {
             if !(all_finite(x) && all_finite(pairs.as_flattened())) {
@@ -221,14 +252,7 @@ impl Transformer for AffineKernel {
                 }
             }
         };
-        pairs::gradients(
-            x,
-            parameters,
-            grad,
-            #[inline(always)]
-            move |x, pair, grads| kernel.gradient(x, pair, grads),
-            finish,
-        )
+        pairs::gradients(x, parameters, grad, *self, finish)
     }
 
     fn plain(&self, x: &Tensor, parameters: &Tensor) -> Result<(Tensor, Tensor)> {

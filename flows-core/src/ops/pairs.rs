@@ -58,13 +58,24 @@ pub(super) struct Evaluated<'a, T> {
     pub(super) logs: &'a mut [T],
 }
 
-/// The values of all elements followed by their log-derivatives, which `f` returns for an element and its pair;
-/// `finish` is then called for each chunk.
+/// A map of an element with its pair of parameters.
+pub(super) trait Pairwise<T>: Copy + Sync {
+    /// The value and log-derivative.
+    fn at(self, x: T, pair: [T; 2]) -> (T, T);
+
+    /// The gradients with respect to the element and its pair, given those with respect to value and log-derivative.
+    fn gradient(self, x: T, pair: [T; 2], grads: [T; 2]) -> [T; 3];
+
+    /// Calls `f` with the kind of the map as a constant, so that loops have no branches and become vector instructions.
+    fn specialised(self, f: impl FnOnce(Self));
+}
+
+/// The values of all elements followed by their log-derivatives; `finish` is called for each chunk.
 #[inline]
 pub(super) fn evaluate<T: Real>(
     x: &[T],
     parameters: &[T],
-    f: impl Fn(T, [T; 2]) -> (T, T) + Copy + Sync,
+    kernel: impl Pairwise<T>,
     finish: impl Fn(Evaluated<'_, T>) + Sync,
 ) -> Vec<T> {
     let pairs = Pairs::new(parameters, x.len());
@@ -77,13 +88,15 @@ pub(super) fn evaluate<T: Real>(
         dispatch(
             #[inline(always)]
             || {
-                // A copy, so that what `f` has captured stays in registers.
-                #[allow(clippy::redundant_locals)]
-                let f = f;
-                let outputs = values.iter_mut().zip(logs.iter_mut());
-                for ((&x, &pair), (value, log)) in x.iter().zip(pairs).zip(outputs) {
-                    (*value, *log) = f(x, pair);
-                }
+                kernel.specialised(
+                    #[inline(always)]
+                    |kernel| {
+                        let outputs = values.iter_mut().zip(logs.iter_mut());
+                        for ((&x, &pair), (value, log)) in x.iter().zip(pairs).zip(outputs) {
+                            (*value, *log) = kernel.at(x, pair);
+                        }
+                    },
+                );
             },
         );
         finish(Evaluated { x, pairs, values, logs });
@@ -99,14 +112,14 @@ pub(super) struct ChunkGradient<'a, T> {
     pub(super) pairs: &'a mut [[T; 2]],
 }
 
-/// The gradients with respect to the elements and to the parameters. `f` returns those of an element and its pair,
-/// given the gradients with respect to its value and log-derivative; `finish` is then called for each chunk.
+/// The gradients with respect to the elements and to the parameters, given those with respect to all values followed by
+/// those with respect to the log-derivatives; `finish` is called for each chunk.
 #[inline]
 pub(super) fn gradients<T: Real>(
     x: &[T],
     parameters: &[T],
     grad: &[T],
-    f: impl Fn(T, [T; 2], [T; 2]) -> [T; 3] + Copy + Sync,
+    kernel: impl Pairwise<T>,
     finish: impl Fn(ChunkGradient<'_, T>) + Sync,
 ) -> (Vec<T>, Vec<T>) {
     let pairs = Pairs::new(parameters, x.len());
@@ -120,13 +133,16 @@ pub(super) fn gradients<T: Real>(
         dispatch(
             #[inline(always)]
             || {
-                #[allow(clippy::redundant_locals)]
-                let f = f;
-                let (elements, grads) = (x.iter().zip(pairs), gvalues.iter().zip(glogs));
-                let outputs = gx.iter_mut().zip(gp.iter_mut());
-                for (((&x, &pair), (&gvalue, &glog)), (gx, gp)) in elements.zip(grads).zip(outputs) {
-                    [*gx, gp[0], gp[1]] = f(x, pair, [gvalue, glog]);
-                }
+                kernel.specialised(
+                    #[inline(always)]
+                    |kernel| {
+                        let (elements, grads) = (x.iter().zip(pairs), gvalues.iter().zip(glogs));
+                        let outputs = gx.iter_mut().zip(gp.iter_mut());
+                        for (((&x, &pair), (&gvalue, &glog)), (gx, gp)) in elements.zip(grads).zip(outputs) {
+                            [*gx, gp[0], gp[1]] = kernel.gradient(x, pair, [gvalue, glog]);
+                        }
+                    },
+                );
             },
         );
         finish(ChunkGradient { start, x: gx, pairs: gp });

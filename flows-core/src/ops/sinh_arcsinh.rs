@@ -1,8 +1,9 @@
 //! The sinh-arcsinh transformer: value and log-derivative in one pass, the backward pass in another.
 
 use super::cpu::Real;
+use super::pairs::{self, Pairwise};
 use super::transformer::{Transformer, transform};
-use super::{Direction, pairs, softplus, tanh};
+use super::{Direction, softplus, tanh};
 use crate::Result;
 use candle_core::{DType, Tensor};
 use std::f64::consts::LN_2;
@@ -140,6 +141,36 @@ impl Kernel {
     }
 }
 
+/// The map with the largest argument of a sinh.
+#[derive(Clone, Copy)]
+struct Loop {
+    kernel: Kernel,
+    most: f64,
+}
+
+impl<T: Real> Pairwise<T> for Loop {
+    #[inline(always)]
+    fn at(self, x: T, pair: [T; 2]) -> (T, T) {
+        let path = self.kernel.path::<T>(x.wide(), self.kernel.bounds.parts(pair), self.most);
+        (T::of(path.value), T::of(path.log))
+    }
+
+    #[inline(always)]
+    fn gradient(self, x: T, pair: [T; 2], grads: [T; 2]) -> [T; 3] {
+        let parts = self.kernel.bounds.parts(pair);
+        self.kernel.gradient::<T>(x.wide(), parts, self.most, grads.map(T::wide)).map(T::of)
+    }
+
+    #[inline(always)]
+    fn specialised(self, f: impl FnOnce(Self)) {
+        let Self { kernel: Kernel { bounds, direction }, most } = self;
+        match direction {
+            Direction::Forward => f(Self { kernel: Kernel { bounds, direction: Direction::Forward }, most }),
+            Direction::Inverse => f(Self { kernel: Kernel { bounds, direction: Direction::Inverse }, most }),
+        }
+    }
+}
+
 impl Transformer for Kernel {
     const NAME: &'static str = "sinh-arcsinh";
 
@@ -148,31 +179,11 @@ impl Transformer for Kernel {
     }
 
     fn evaluate<T: Real>(&self, x: &[T], parameters: &[T]) -> Vec<T> {
-        let (kernel, most) = (*self, Self::most::<T>());
-        pairs::evaluate(
-            x,
-            parameters,
-            #[inline(always)]
-            move |x: T, pair| {
-                let path = kernel.path::<T>(x.wide(), kernel.bounds.parts(pair), most);
-                (T::of(path.value), T::of(path.log))
-            },
-            |_| (),
-        )
+        pairs::evaluate(x, parameters, Loop { kernel: *self, most: Self::most::<T>() }, |_| ())
     }
 
     fn gradients<T: Real>(&self, x: &[T], parameters: &[T], _: &[T], grad: &[T]) -> (Vec<T>, Vec<T>) {
-        let (kernel, most) = (*self, Self::most::<T>());
-        pairs::gradients(
-            x,
-            parameters,
-            grad,
-            #[inline(always)]
-            move |x: T, pair, grads: [T; 2]| {
-                kernel.gradient::<T>(x.wide(), kernel.bounds.parts(pair), most, grads.map(T::wide)).map(T::of)
-            },
-            |_| (),
-        )
+        pairs::gradients(x, parameters, grad, Loop { kernel: *self, most: Self::most::<T>() }, |_| ())
     }
 
     fn plain(&self, x: &Tensor, parameters: &Tensor) -> Result<(Tensor, Tensor)> {

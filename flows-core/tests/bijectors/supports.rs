@@ -228,6 +228,7 @@ fn supports_pass_the_checks_of_bijectors() -> Result<()> {
     all(&cases, Case::wrong_shapes_are_errors);
     all(&cases, Case::recomputes);
     all(&cases, Case::structure_counts);
+    all(&cases, Case::is_finite_or_refuses);
     Ok(())
 }
 

@@ -177,6 +177,28 @@ fn a_bad_row_does_not_affect_others() -> Result<()> {
     Ok(())
 }
 
+/// The log-density of numbers up to 1e30 is finite with finite gradients, or minus infinity without a NaN.
+#[test]
+fn log_densities_are_finite_or_minus_infinity() -> Result<()> {
+    const ROWS: usize = 64;
+    for (case, dtype) in cases().into_iter().flat_map(|c| [(c.clone(), DType::F64), (c, DType::F32)]) {
+        let (d, _) = case.build(dtype)?;
+        let context = case.context(ROWS, dtype)?;
+        let rng = &mut Rng::seed(3);
+        let size = |rng: &mut Rng| 10f64.powf(60.0 * rng.uniform() - 30.0) * [1.0, -1.0][rng.below(2)];
+        let x = Var::from_tensor(&rng.tensor([&[ROWS], d.event_shape()].concat(), dtype, CPU, size)?)?;
+        let log_prob = d.log_prob(&x, context.as_ref())?;
+        let gradient = log_prob.sum_all()?.backward()?.get(&x).map_or_else(|| x.zeros_like(), |g| Ok(g.clone()))?;
+        let width = x.elem_count() / ROWS;
+        for (row, gradient) in rows(&log_prob)?.into_iter().zip(rows(&gradient)?.chunks(width)) {
+            let impossible = row == f64::NEG_INFINITY && !gradient.iter().any(|g| g.is_nan());
+            let fine = impossible || row.is_finite() && gradient.iter().all(|g| g.is_finite());
+            assert!(fine, "{} in {dtype:?}: {row} with gradient {gradient:?}", case.name);
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn densities_integrate_to_one_and_samples_have_their_moments() -> Result<()> {
     const DRAWS: usize = 100_000;

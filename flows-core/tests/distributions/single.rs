@@ -193,3 +193,22 @@ fn a_draw_that_overflows_has_density_zero() -> Result<()> {
     assert!(rows(&log_prob)?.iter().all(|l| *l == f64::NEG_INFINITY), "{log_prob}");
     Ok(())
 }
+
+/// A density that is only too small for the type is not that of an impossible point.
+#[test]
+fn a_density_below_the_range_of_the_type_is_its_lowest() -> Result<()> {
+    let normal = StandardNormal::new([1], DType::F32, CPU)?;
+    let (low, high) = (Tensor::new(&[0f32], CPU)?, Tensor::new(&[1f32], CPU)?);
+    let x = Tensor::new(&[[1e-5f32], [1.0], [-1.0], [f32::INFINITY], [f32::NAN]], CPU)?;
+    let of = |base: Box<dyn Distribution>| -> Result<Vec<f32>> {
+        let flow = Transformed::new(base, FixedAffine::scale(&[1e-25])?)?;
+        Ok(flow.log_prob(&x, None)?.to_vec1()?)
+    };
+    // z is 1e20 and 1e25, whose squares overflow.
+    let log_prob = of(Box::new(normal))?;
+    assert_eq!(log_prob[..4], [f32::MIN, f32::MIN, f32::MIN, f32::NEG_INFINITY]);
+    assert!(log_prob[4].is_nan());
+    let log_prob = of(Box::new(BoxUniform::new(&low, &high)?))?;
+    assert_eq!(log_prob[..4], [f32::NEG_INFINITY; 4], "outside is outside");
+    Ok(())
+}

@@ -17,7 +17,7 @@ use super::sequential::ROWS;
 use crate::nn::{Mode, with_steps};
 use crate::ops::cpu::{Real, with_slice, with_slices};
 use crate::ops::kernel::{Backward, Precomputed};
-use crate::ops::{BackwardMany, Gradients, apply_many};
+use crate::ops::{BackwardMany, Gradients, apply_many, most};
 use crate::{Result, ops};
 use candle_core::{CpuStorage, DType, Shape, Tensor, Var};
 use rayon::prelude::*;
@@ -153,9 +153,10 @@ impl Solution {
                             let at = row * d + sequence[i];
                             let rest = g[at] - h[row] * dl_dx[at] - through[row];
                             // Where x does not depend on z, the gradient is 0.
-                            v[at] = if dz_dx[at] == T::zero() { T::zero() } else { rest / dz_dx[at] };
+                            v[at] = if dz_dx[at] == T::zero() { T::zero() } else { bounded(rest / dz_dx[at]) };
                             for j in 0..p {
-                                raw[j * rows + row] = v[at] * dz_draw[at * p + j] + h[row] * dl_draw[at * p + j];
+                                let gradient = v[at] * dz_draw[at * p + j] + h[row] * dl_draw[at * p + j];
+                                raw[j * rows + row] = bounded(gradient);
                             }
                         }
                     });
@@ -183,6 +184,11 @@ impl Solution {
         let ([dz_dx, dz_draw], [dl_dx, dl_draw]) = (slopes(z)?, slopes(l)?);
         Ok([dz_dx, dz_draw, dl_dx, dl_draw])
     }
+}
+
+/// A gradient, or the number of its sign that is the largest from which a network makes finite ones; a NaN stays.
+fn bounded<T: Real>(gradient: T) -> T {
+    if gradient.abs() > most() { gradient.signum() * most::<T>() } else { gradient }
 }
 
 impl Backward<3> for Solution {

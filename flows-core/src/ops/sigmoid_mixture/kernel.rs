@@ -2,6 +2,7 @@
 
 use super::{LEAST, Mixture, SigmoidMixture};
 use crate::ops::cpu::Real;
+use crate::ops::most;
 use crate::ops::transformer::Transformer as _;
 
 /// Elements of a block.
@@ -45,9 +46,10 @@ pub(super) struct Block {
     log: Lanes,
 }
 
-/// The nearest finite number of type T; a NaN stays.
+/// The nearest number of type T that is at most the square root of the largest, so that what a network makes of such
+/// gradients is finite; a NaN stays.
 pub(super) fn number<T: Real>(x: f64) -> T {
-    let most = T::max_value().wide();
+    let most = most::<T>().wide();
     T::of(x.clamp(-most, most))
 }
 
@@ -315,8 +317,9 @@ impl Block {
                     bend[i] += scale[i] * (q[i] * up[i] - p[i] * down[i] + r[i] * (down[i] - up[i]));
                 }
             }
-            // The bound of the exponent, beyond which the gradient would overflow.
-            let most = T::max_value().wide().ln().min(500.0);
+            // The bound of the exponent, beyond which the gradient would overflow; less than the logarithm of the largest
+            // number, which rounds to one whose exponential is infinite.
+            let most = (T::max_value().wide().ln() - 0.01).min(500.0);
             gy = lanes!(|i| {
                 let steep = -self.log[i] - gain[i];
                 (glog[i] * bend[i] - gy[i]) * exp::<T>(if steep > most { most } else { steep })

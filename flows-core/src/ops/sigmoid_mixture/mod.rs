@@ -31,7 +31,7 @@ const LEAST: f64 = 1e-30;
 /// y, and the result is `(x, ln dx/dy)`. The parameters are (B, N, P) or (1, N, P).
 ///
 /// A value that overflows is the largest finite number, with log-derivative minus infinity and a gradient of 0. A
-/// gradient that overflows is the largest finite number.
+/// gradient beyond the square root of the largest number is that root.
 ///
 /// # Errors
 /// When shapes do not agree.
