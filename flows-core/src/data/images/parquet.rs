@@ -5,7 +5,7 @@ use super::{Fit, Images};
 use crate::data::parts::shards;
 use crate::{Error, Result};
 use image::ImageReader;
-use parquet::basic::Type as Physical;
+use parquet::basic::{ConvertedType, Type as Physical};
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{Field, Row};
@@ -131,7 +131,10 @@ impl Shard {
 pub(super) fn may_be_images(path: &Path) -> bool {
     let Ok(file) = File::open(path) else { return true };
     match catch_unwind(|| SerializedFileReader::new(file)) {
-        Ok(Ok(reader)) => reader.metadata().file_metadata().schema().get_fields().iter().any(is_image),
+        Ok(Ok(reader)) => {
+            let fields = reader.metadata().file_metadata().schema().get_fields();
+            fields.iter().any(|field| is_image(field) || is_bytes(field))
+        }
         _ => true,
     }
 }
@@ -140,4 +143,12 @@ pub(super) fn may_be_images(path: &Path) -> bool {
 fn is_image(field: &TypePtr) -> bool {
     let bytes = |field: &TypePtr| field.is_primitive() && field.get_physical_type() == Physical::BYTE_ARRAY;
     field.is_group() && field.get_fields().iter().any(|field| field.name() == "bytes" && bytes(field))
+}
+
+/// Whether a column holds bytes that are not said to be a text.
+fn is_bytes(field: &TypePtr) -> bool {
+    field.is_primitive()
+        && field.get_physical_type() == Physical::BYTE_ARRAY
+        && field.get_basic_info().converted_type() == ConvertedType::NONE
+        && field.get_basic_info().logical_type_ref().is_none()
 }
