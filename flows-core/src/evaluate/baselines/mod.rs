@@ -61,7 +61,7 @@ trait Density: Sync {
 /// Independent margins and, if all columns are real numbers without atoms and missing cells, a Gaussian, a mixture of
 /// Gaussians and a kernel density, fitted to the training rows and chosen by the validation rows.
 ///
-/// The columns must be those that were fitted to the training rows. A mixture is fitted to at most 20,000 rows, a kernel
+/// The columns must be those that were fitted to the training rows. A mixture is fitted to at most 10,000 rows, a kernel
 /// density to at most 5,000, drawn by `rng`.
 ///
 /// ```
