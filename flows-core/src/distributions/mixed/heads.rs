@@ -1,6 +1,7 @@
 //! The log-probabilities of cells from the network's outputs, as one operation with a hand-written backward pass.
 
 use super::layout::{AFFINE, Cells, Layout, Place};
+use super::tail::Bent;
 use crate::ops::Direction;
 use crate::ops::cpu::with_slice;
 use crate::ops::kernel::{Backward, Functions, Precomputed, Real, with_elements};
@@ -12,7 +13,8 @@ use std::sync::Arc;
 /// `log P(class) + 1{continuous} log p(y) + log|dy/dz|` of every cell, (B, D), from the network's outputs (B, W);
 /// derivatives of the margins are not in it.
 ///
-/// With the shift m and the log-scale s of a column's flow, `y = spline((z - m) e^-s)` has the logistic distribution.
+/// With the shift m and the log-scale s of a column's flow, `y = spline((z - m) e^-s)`, with [`Bent`] tails, has the
+/// logistic distribution.
 pub(super) fn log_probs(layout: &Arc<Layout>, cells: Cells, raw: &Tensor) -> Result<Tensor> {
     let heads = Heads { layout: layout.clone(), cells, kept: Vec::new() };
     match raw.dtype() {
@@ -192,7 +194,8 @@ impl<T: Real> Block<'_, T> {
             let values = self.layout.spline.values(Direction::Forward, &flows.points, &flows.raw);
             let (y, logs) = values.split_at(flows.points.len());
             for (i, cell) in flows.cells.iter().enumerate() {
-                let density = -(y[i].fast_softplus() + (-y[i]).fast_softplus());
+                let Bent { value, log_derivative, .. } = Bent::at(y[i]);
+                let density = log_derivative - (value.fast_softplus() + (-value).fast_softplus());
                 terms[cell.row * d + cell.column] += density + logs[i] - flows.log_scales[i];
             }
             kept.numbers = y.iter().map(|y| y.wide()).collect();
@@ -203,7 +206,7 @@ impl<T: Real> Block<'_, T> {
             values.truncate(flows.points.len());
             let (low, high) = values.split_at(flows.points.len() / 2);
             for (i, cell) in flows.cells.iter().enumerate() {
-                let by_flow = T::of(log_interval(low[i], high[i]));
+                let by_flow = T::of(log_interval(Bent::at(low[i]).value, Bent::at(high[i]).value));
                 let term = &mut terms[cell.row * d + cell.column];
                 // An atom is a value of the flow too.
                 *term = match cell.class {
@@ -237,8 +240,9 @@ impl<T: Real> Block<'_, T> {
             let mut given = vec![T::zero(); 2 * n];
             for (i, cell) in flows.cells.iter().enumerate() {
                 let g = grad[cell.row * d + cell.column];
+                let Bent { value, slope, log_slope, .. } = Bent::at(T::of(kept.numbers[i]));
                 // d ln f / dy = -tanh(y / 2).
-                given[i] = -g * T::of(0.5 * kept.numbers[i]).fast_tanh();
+                given[i] = g * (log_slope - slope * (value * T::of(0.5)).fast_tanh());
                 given[n + i] = g;
             }
             let gradients = self.layout.spline.gradients(Direction::Forward, &flows.points, &flows.raw, &given);
@@ -249,7 +253,8 @@ impl<T: Real> Block<'_, T> {
             let n = flows.points.len() / 2;
             let mut given = vec![0.0; 4 * n];
             for (i, cell) in flows.cells.iter().enumerate() {
-                let (low, high) = (kept.wholes[i], kept.wholes[n + i]);
+                let [a, b] = [kept.wholes[i], kept.wholes[n + i]].map(Bent::at);
+                let (low, high) = (a.value, b.value);
                 let mut g = grad[cell.row * d + cell.column];
                 if cell.class > 0 {
                     let softmax = self.softmax(cell);
@@ -263,7 +268,7 @@ impl<T: Real> Block<'_, T> {
                     g *= share;
                 }
                 let slopes = interval_slopes(low, high);
-                (given[i], given[n + i]) = (g.wide() * slopes[0], g.wide() * slopes[1]);
+                (given[i], given[n + i]) = (g.wide() * slopes[0] * a.slope, g.wide() * slopes[1] * b.slope);
             }
             let gradients = self.layout.spline.gradients(Direction::Forward, &flows.points, &flows.raw, &given);
             self.add_flow_gradients(&flows, &gradients, &vec![0.0; n], out);
