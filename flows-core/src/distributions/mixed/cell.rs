@@ -18,7 +18,7 @@ pub(super) struct Cell {
 }
 
 /// So far from 0 along a margin that no probability is left beyond, whatever the scale.
-const FAR: f64 = 1e7;
+const FAR: f64 = 1e12;
 
 impl Column {
     /// The cell of this column with the value x.

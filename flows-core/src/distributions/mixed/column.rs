@@ -150,8 +150,13 @@ impl Column {
         }
     }
 
-    pub(super) fn is_whole(&self) -> bool {
-        matches!(self.content, Content::Whole(_))
+    /// Whether the probability of cells of a class has a part given by the column's flow.
+    pub(super) fn flows_in(&self, class: usize) -> bool {
+        match &self.content {
+            Content::Category { .. } => false,
+            Content::Number(_) => class == 0,
+            Content::Whole(_) => !self.is_missing(class),
+        }
     }
 
     /// The category of a code.

@@ -1,6 +1,7 @@
 //! The log-probabilities of cells from the network's outputs, as one operation with a hand-written backward pass.
 
 use super::layout::{AFFINE, Cells, Layout, Place};
+use super::tail::Bent;
 use crate::ops::Direction;
 use crate::ops::cpu::with_slice;
 use crate::ops::kernel::{Backward, Functions, Precomputed, Real, with_elements};
@@ -12,7 +13,8 @@ use std::sync::Arc;
 /// `log P(class) + 1{continuous} log p(y) + log|dy/dz|` of every cell, (B, D), from the network's outputs (B, W);
 /// derivatives of the margins are not in it.
 ///
-/// With the shift m and the log-scale s of a column's flow, `y = spline((z - m) e^-s)` has the logistic distribution.
+/// With the shift m and the log-scale s of a column's flow, `y = spline((z - m) e^-s)`, with [`Bent`] tails, has the
+/// logistic distribution.
 pub(super) fn log_probs(layout: &Arc<Layout>, cells: Cells, raw: &Tensor) -> Result<Tensor> {
     let heads = Heads { layout: layout.clone(), cells, kept: Vec::new() };
     match raw.dtype() {
@@ -51,15 +53,26 @@ pub(super) fn log_scale<T: Real>(raw: T) -> (T, T) {
     (bound * share, T::one() - share * share)
 }
 
-/// The flows of n cells, and the points at which they are evaluated.
-struct Flows<T> {
+/// A cell with a flow.
+struct Flowing<'a> {
+    row: usize,
+    column: usize,
+    class: usize,
+    place: &'a Place,
+    /// Its number among the cells of its kind.
+    index: usize,
+}
+
+/// The flows of n cells, of parameters of type T, and the points, of type U, at which they are evaluated.
+struct Flows<'a, T, U> {
+    cells: Vec<Flowing<'a>>,
     /// `(z - m) e^-s`: one for each cell, or all lower edges and then all upper ones.
-    points: Vec<T>,
+    points: Vec<U>,
     /// The splines' raw parameters, (n, P).
     raw: Vec<T>,
-    log_scales: Vec<T>,
+    log_scales: Vec<U>,
     /// The derivatives of log-scales with respect to the raw ones.
-    slopes: Vec<T>,
+    slopes: Vec<U>,
 }
 
 /// Some rows of the table with the network's outputs for them.
@@ -129,30 +142,32 @@ impl<T: Real> Block<'_, T> {
         &self.raw[row * self.layout.outputs..][range.clone()]
     }
 
-    /// The cells of some columns, row by row.
-    fn cells<'b>(&'b self, columns: &'b [usize]) -> impl Iterator<Item = (usize, usize, &'b Place)> {
-        let places = &self.layout.places;
-        (0..self.rows()).flat_map(move |row| columns.iter().map(move |&column| (row, column, &places[column])))
-    }
-
-    /// The flows of some columns at these z.
-    fn flows<U: Real>(&self, columns: &[usize], z: &[&[f64]]) -> Flows<U> {
-        let n = self.rows() * columns.len();
+    /// The flows of some columns at these z, where cells have them.
+    fn flows<U: Real>(&self, columns: &[usize], z: &[&[f64]]) -> Flows<'_, T, U> {
         let p = self.layout.spline.parameter_count();
+        let cells: Vec<Flowing<'_>> = (0..self.rows() * columns.len())
+            .map(|index| {
+                let (row, column) = (index / columns.len(), columns[index % columns.len()]);
+                Flowing { row, column, class: self.class(row, column), place: &self.layout.places[column], index }
+            })
+            .filter(|cell| self.layout.columns[cell.column].flows_in(cell.class))
+            .collect();
+        let n = cells.len();
         let mut flows = Flows {
             points: vec![U::zero(); n * z.len()],
             raw: Vec::with_capacity(n * p),
             log_scales: Vec::with_capacity(n),
             slopes: Vec::with_capacity(n),
+            cells,
         };
-        for (i, (row, _, place)) in self.cells(columns).enumerate() {
-            let outputs = self.outputs(row, &place.flow);
+        for (i, cell) in flows.cells.iter().enumerate() {
+            let outputs = self.outputs(cell.row, &cell.place.flow);
             let (s, slope) = log_scale(U::of(outputs[1].wide()));
             let (shift, inverse) = (U::of(outputs[0].wide()), (-s).fast_exp());
             for (points, z) in flows.points.chunks_mut(n).zip(z) {
-                points[i] = (U::of(z[i]) - shift) * inverse;
+                points[i] = (U::of(z[cell.index]) - shift) * inverse;
             }
-            flows.raw.extend(outputs[AFFINE..].iter().map(|v| U::of(v.wide())));
+            flows.raw.extend_from_slice(&outputs[AFFINE..]);
             flows.log_scales.push(s);
             flows.slopes.push(slope);
         }
@@ -161,11 +176,6 @@ impl<T: Real> Block<'_, T> {
 
     fn class(&self, row: usize, column: usize) -> usize {
         self.classes[row * self.layout.columns.len() + column] as usize
-    }
-
-    /// Whether a class is that of missing cells, of a whole number.
-    fn is_missing(&self, column: usize, class: usize) -> bool {
-        self.layout.columns[column].is_missing(class)
     }
 
     /// Writes the log-probabilities, (rows, D), and returns the values of splines.
@@ -183,11 +193,10 @@ impl<T: Real> Block<'_, T> {
             let flows = self.flows::<T>(numbers, &[self.z]);
             let values = self.layout.spline.values(Direction::Forward, &flows.points, &flows.raw);
             let (y, logs) = values.split_at(flows.points.len());
-            for (i, (row, column, _)) in self.cells(numbers).enumerate() {
-                if self.class(row, column) == 0 {
-                    let density = -(y[i].fast_softplus() + (-y[i]).fast_softplus());
-                    terms[row * d + column] += density + logs[i] - flows.log_scales[i];
-                }
+            for (i, cell) in flows.cells.iter().enumerate() {
+                let Bent { value, log_derivative, .. } = Bent::at(y[i]);
+                let density = log_derivative - (value.fast_softplus() + (-value).fast_softplus());
+                terms[cell.row * d + cell.column] += density + logs[i] - flows.log_scales[i];
             }
             kept.numbers = y.iter().map(|y| y.wide()).collect();
         }
@@ -196,17 +205,13 @@ impl<T: Real> Block<'_, T> {
             let mut values = self.layout.spline.values(Direction::Forward, &flows.points, &flows.raw);
             values.truncate(flows.points.len());
             let (low, high) = values.split_at(flows.points.len() / 2);
-            for (i, (row, column, place)) in self.cells(wholes).enumerate() {
-                let class = self.class(row, column);
-                if self.is_missing(column, class) {
-                    continue;
-                }
-                let by_flow = T::of(log_interval(low[i], high[i]));
-                let term = &mut terms[row * d + column];
+            for (i, cell) in flows.cells.iter().enumerate() {
+                let by_flow = T::of(log_interval(Bent::at(low[i]).value, Bent::at(high[i]).value));
+                let term = &mut terms[cell.row * d + cell.column];
                 // An atom is a value of the flow too.
-                *term = match class {
+                *term = match cell.class {
                     0 => *term + by_flow,
-                    _ => log_add(*term, Softmax::new(self.outputs(row, &place.classes)).log_prob(0) + by_flow),
+                    _ => log_add(*term, self.softmax(cell).log_prob(0) + by_flow),
                 };
             }
             kept.wholes = values;
@@ -223,7 +228,8 @@ impl<T: Real> Block<'_, T> {
             for (column, place) in self.layout.places.iter().enumerate() {
                 let class = self.class(row, column);
                 let out = &mut out[row * width..][place.classes.clone()];
-                if !out.is_empty() && !self.is_mixed(column, class) {
+                let is_mixed = class > 0 && self.layout.columns[column].flows_in(class);
+                if !out.is_empty() && !is_mixed {
                     Softmax::new(self.outputs(row, &place.classes)).add_gradient(class, grad[row * d + column], out);
                 }
             }
@@ -232,65 +238,59 @@ impl<T: Real> Block<'_, T> {
             let flows = self.flows::<T>(numbers, &[self.z]);
             let n = flows.points.len();
             let mut given = vec![T::zero(); 2 * n];
-            for (i, (row, column, _)) in self.cells(numbers).enumerate() {
-                if self.class(row, column) == 0 {
-                    let g = grad[row * d + column];
-                    // d ln f / dy = -tanh(y / 2).
-                    given[i] = -g * T::of(0.5 * kept.numbers[i]).fast_tanh();
-                    given[n + i] = g;
-                }
+            for (i, cell) in flows.cells.iter().enumerate() {
+                let g = grad[cell.row * d + cell.column];
+                let Bent { value, slope, log_slope, .. } = Bent::at(T::of(kept.numbers[i]));
+                // d ln f / dy = -tanh(y / 2).
+                given[i] = g * (log_slope - slope * (value * T::of(0.5)).fast_tanh());
+                given[n + i] = g;
             }
             let gradients = self.layout.spline.gradients(Direction::Forward, &flows.points, &flows.raw, &given);
-            self.add_flow_gradients(numbers, &flows, &gradients, &given[n..], out);
+            self.add_flow_gradients(&flows, &gradients, &given[n..], out);
         }
         if !wholes.is_empty() {
             let flows = self.flows::<f64>(wholes, &self.edges);
             let n = flows.points.len() / 2;
             let mut given = vec![0.0; 4 * n];
-            for (i, (row, column, place)) in self.cells(wholes).enumerate() {
-                let class = self.class(row, column);
-                if self.is_missing(column, class) {
-                    continue;
-                }
-                let (low, high) = (kept.wholes[i], kept.wholes[n + i]);
-                let mut g = grad[row * d + column];
-                if class > 0 {
-                    let softmax = Softmax::new(self.outputs(row, &place.classes));
-                    let of_atom = softmax.log_prob(class);
+            for (i, cell) in flows.cells.iter().enumerate() {
+                let [a, b] = [kept.wholes[i], kept.wholes[n + i]].map(Bent::at);
+                let (low, high) = (a.value, b.value);
+                let mut g = grad[cell.row * d + cell.column];
+                if cell.class > 0 {
+                    let softmax = self.softmax(cell);
+                    let of_atom = softmax.log_prob(cell.class);
                     let of_flow = softmax.log_prob(0) + T::of(log_interval(low, high));
                     // The share of the flow in the probability.
                     let share = (of_flow - of_atom).fast_sigmoid();
-                    let out = &mut out[row * width..][place.classes.clone()];
-                    softmax.add_gradient(class, g * (T::one() - share), out);
+                    let out = &mut out[cell.row * width..][cell.place.classes.clone()];
+                    softmax.add_gradient(cell.class, g * (T::one() - share), out);
                     softmax.add_gradient(0, g * share, out);
                     g *= share;
                 }
                 let slopes = interval_slopes(low, high);
-                (given[i], given[n + i]) = (g.wide() * slopes[0], g.wide() * slopes[1]);
+                (given[i], given[n + i]) = (g.wide() * slopes[0] * a.slope, g.wide() * slopes[1] * b.slope);
             }
             let gradients = self.layout.spline.gradients(Direction::Forward, &flows.points, &flows.raw, &given);
-            self.add_flow_gradients(wholes, &flows, &gradients, &vec![0.0; n], out);
+            self.add_flow_gradients(&flows, &gradients, &vec![0.0; n], out);
         }
     }
 
-    /// Whether a cell is an atom of a whole number.
-    fn is_mixed(&self, column: usize, class: usize) -> bool {
-        class > 0 && self.layout.columns[column].is_whole() && !self.is_missing(column, class)
+    fn softmax(&self, cell: &Flowing<'_>) -> Softmax<'_, T> {
+        Softmax::new(self.outputs(cell.row, &cell.place.classes))
     }
 
     /// Adds the gradients with respect to the flows' parameters, given those with respect to points and splines, and
     /// those of the log-densities, from which a number's log-scale is subtracted.
     fn add_flow_gradients<U: Real>(
         &self,
-        columns: &[usize],
-        flows: &Flows<U>,
-        (points, raw): &(Vec<U>, Vec<U>),
+        flows: &Flows<'_, T, U>,
+        (points, raw): &(Vec<U>, Vec<T>),
         densities: &[U],
         out: &mut [T],
     ) {
-        let (n, p) = (flows.log_scales.len(), self.layout.spline.parameter_count());
-        for (i, (row, _, place)) in self.cells(columns).enumerate() {
-            let out = &mut out[row * self.layout.outputs..][place.flow.clone()];
+        let (n, p) = (flows.cells.len(), self.layout.spline.parameter_count());
+        for (i, cell) in flows.cells.iter().enumerate() {
+            let out = &mut out[cell.row * self.layout.outputs..][cell.place.flow.clone()];
             let inverse = (-flows.log_scales[i]).fast_exp();
             let (mut shift, mut scale) = (U::zero(), -densities[i]);
             for (at, g) in flows.points.chunks(n).zip(points.chunks(n)) {
@@ -299,9 +299,7 @@ impl<T: Real> Block<'_, T> {
             }
             out[0] += T::of(shift.wide());
             out[1] += T::of((scale * flows.slopes[i]).wide());
-            for (out, g) in out[AFFINE..].iter_mut().zip(&raw[i * p..(i + 1) * p]) {
-                *out += T::of(g.wide());
-            }
+            out[AFFINE..].iter_mut().zip(&raw[i * p..(i + 1) * p]).for_each(|(out, &g)| *out += g);
         }
     }
 }

@@ -49,7 +49,7 @@ pub(super) struct Cells {
 pub(super) const AFFINE: usize = 2;
 
 /// A spline acts on this interval on both sides of 0; 7 in 10,000 rows of the logistic distribution are outside.
-const BOUND: f64 = 8.0;
+pub(super) const BOUND: f64 = 8.0;
 
 /// The network sees no value farther out than this many standard deviations.
 const CLIP: f64 = 8.0;

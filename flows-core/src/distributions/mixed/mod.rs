@@ -6,6 +6,7 @@ mod heads;
 mod layout;
 mod margin;
 mod sample;
+mod tail;
 #[cfg(test)]
 mod tests;
 
@@ -76,7 +77,8 @@ impl MixedTableConfig {
 /// - a category: c_i is its code, and P a softmax;
 /// - a real number: c_i is the continuous class, one of its atoms (values with a probability of their own), or missing.
 ///   In the continuous class, `y = spline((g(x_i) - m) e^-s)` has the logistic distribution, for the column's fixed
-///   [`Margin`] g and a monotone rational-quadratic spline;
+///   [`Margin`] g and a monotone rational-quadratic spline on [-8, 8], outside of which y has the tails of generalised
+///   Pareto distributions of shape 0.1;
 /// - a whole number: in the first class, `P(k) = F(k + 1/2) - F(k - 1/2)` for the distribution function F of the same
 ///   flow, exact also where F is close to 0 or 1. The least and the greatest number, if given, have all of F's tails. An
 ///   atom adds to the probability that the flow gives its value.

@@ -2,6 +2,7 @@
 
 use super::heads::log_scale;
 use super::layout::{AFFINE, Layout};
+use super::tail::straight;
 use crate::nn::{Made, Steps, with_steps};
 use crate::ops::Direction;
 use crate::ops::cpu::{Real, with_slices};
@@ -107,7 +108,7 @@ fn draw<T: Real>(
     if flow > 0 {
         let flowing: Vec<usize> = (0..rows).filter(|&row| classes[row] == 0).collect();
         let logit = |u: f64| (u / (1.0 - u)).ln();
-        let y: Vec<f64> = flowing.iter().map(|&row| logit(uniform(row, 1))).collect();
+        let y: Vec<f64> = flowing.iter().map(|&row| straight(logit(uniform(row, 1)))).collect();
         let spline: Vec<f64> =
             flowing.iter().flat_map(|&row| (AFFINE..flow).map(move |output| at(output, row))).collect();
         let values = layout.spline.values(Direction::Inverse, &y, &spline);

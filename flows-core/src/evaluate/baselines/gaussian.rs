@@ -38,7 +38,7 @@ impl Gaussian {
         mean.iter_mut().for_each(|mean| *mean /= total);
         let mut covariance = vec![0.0; d * d];
         let mut centred = vec![0.0; d];
-        for (row, &weight) in rows.chunks(d).zip(weights).filter(|(_, weight)| **weight > 0.0) {
+        for (row, &weight) in rows.chunks(d).zip(weights).filter(|(_, weight)| **weight > 1e-9) {
             centred.iter_mut().zip(row.iter().zip(&mean)).for_each(|(c, (x, mean))| *c = x - mean);
             for (i, part) in covariance.chunks_mut(d).enumerate() {
                 let own = weight * centred[i];

@@ -13,8 +13,10 @@ pub(super) struct Mixture {
 
 const COMPONENTS: [usize; 5] = [2, 4, 8, 16, 32];
 const STARTS: usize = 3;
-const MOST_ROWS: usize = 20_000;
-const MOST_STEPS: usize = 100;
+const MOST_ROWS: usize = 10_000;
+const MOST_STEPS: usize = 60;
+/// Steps end when the mean log-likelihood rises by less.
+const LEAST_GAIN: f64 = 5e-4;
 /// The least mean number of rows of a component, for each column.
 const ROWS_A_COLUMN: usize = 3;
 const SHRINKAGE: f64 = 0.01;
@@ -70,7 +72,7 @@ impl Mixture {
         let (mut mixture, mut last) = (kept.clone(), f64::NEG_INFINITY);
         for _ in 0..MOST_STEPS {
             let likelihood = mixture.expect(rows, columns, &mut shares);
-            if likelihood - last < 1e-4 {
+            if likelihood - last < LEAST_GAIN {
                 break;
             }
             last = likelihood;

@@ -65,7 +65,7 @@ trait Density: Sync {
 /// missing and no real number has atoms. Whole numbers are taken as real ones, whose density is about the probability of
 /// each.
 ///
-/// The columns must be those that were fitted to the training rows. A mixture is fitted to at most 20,000 rows, a kernel
+/// The columns must be those that were fitted to the training rows. A mixture is fitted to at most 10,000 rows, a kernel
 /// density to at most 5,000, drawn by `rng`.
 ///
 /// ```

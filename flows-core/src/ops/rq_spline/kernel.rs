@@ -159,7 +159,7 @@ impl RqSpline {
     }
 
     /// The bins of the points `x`; points outside the interval are moved to its ends.
-    fn bins<T: Real>(&self, x: &[T], raw: &[T], shares: &Shares) -> Bins {
+    fn bins<T: Real, R: Real>(&self, x: &[T], raw: &[R], shares: &Shares) -> Bins {
         let RqSplineSettings { bins: k, low, high, min_slope, .. } = self.settings;
         let (n, p, rows) = (x.len(), self.settings.parameter_count(), shares.norms.len());
         let zeros = || vec![0.0; n];
@@ -172,7 +172,7 @@ impl RqSpline {
             slopes: [zeros(), zeros()],
             offset: zeros(),
         };
-        let mut slopes = vec![T::zero(); 2 * n];
+        let mut slopes = vec![R::zero(); 2 * n];
         for (i, &at) in x.iter().enumerate() {
             let row = i % rows;
             let [widths, heights] = self.sizes(shares, row);
@@ -200,7 +200,7 @@ impl RqSpline {
                 Direction::Inverse => (other_start, other_size, start, size),
             };
             for (end, slopes) in slopes.chunks_exact_mut(n).enumerate() {
-                slopes[i] = self.settings.slope_index(index + end).map_or(T::zero(), |j| raw[row * p + 2 * k + j]);
+                slopes[i] = self.settings.slope_index(index + end).map_or(R::zero(), |j| raw[row * p + 2 * k + j]);
             }
         }
         dispatch(
@@ -227,12 +227,12 @@ impl RqSpline {
     }
 
     /// Elements of a chunk: whole rows where all rows have the same parameters.
-    fn chunk<T>(&self, x: &[T], parameters: &[T]) -> usize {
+    fn chunk<T, R>(&self, x: &[T], parameters: &[R]) -> usize {
         let columns = parameters.len() / self.settings.parameter_count();
         if columns < x.len() { columns * (CHUNK / columns).max(1) } else { CHUNK }
     }
 
-    fn evaluate_chunk<T: Real>(&self, x: &[T], raw: &[T], shares: &Shares, values: &mut [T], logs: &mut [T]) {
+    fn evaluate_chunk<T: Real, R: Real>(&self, x: &[T], raw: &[R], shares: &Shares, values: &mut [T], logs: &mut [T]) {
         let bins = self.bins(x, raw, shares);
         let (low, high) = (T::of(self.settings.low), T::of(self.settings.high));
         dispatch(
@@ -266,7 +266,7 @@ impl RqSpline {
 
     /// Writes the gradients with respect to the points, and returns the sums of those with respect to the sizes of bins
     /// and the slopes, for each row of `raw` in its order.
-    fn chunk_gradient<T: Real>(&self, chunk: ChunkGradient<'_, T>, raw: &[T], shares: &Shares) -> Vec<f64> {
+    fn chunk_gradient<T: Real, R: Real>(&self, chunk: ChunkGradient<'_, T>, raw: &[R], shares: &Shares) -> Vec<f64> {
         let ChunkGradient { x, gvalues, glogs, gx } = chunk;
         let (k, p) = (self.settings.bins, self.settings.parameter_count());
         let rows = raw.len() / p;
@@ -337,16 +337,9 @@ impl RqSpline {
             },
         );
     }
-}
 
-impl Transformer for RqSpline {
-    const NAME: &'static str = "rq-spline";
-
-    fn parameter_count(&self) -> usize {
-        self.settings.parameter_count()
-    }
-
-    fn evaluate<T: Real>(&self, x: &[T], parameters: &[T]) -> Vec<T> {
+    /// The values of points, followed by their log-derivatives; points may be of another type than raw parameters.
+    pub(super) fn values<T: Real, R: Real>(&self, x: &[T], parameters: &[R]) -> Vec<T> {
         let p = self.settings.parameter_count();
         let mut packed = vec![T::zero(); 2 * x.len()];
         let (values, logs) = packed.split_at_mut(x.len());
@@ -363,11 +356,12 @@ impl Transformer for RqSpline {
         packed
     }
 
-    fn gradients<T: Real>(&self, x: &[T], parameters: &[T], _: &[T], grad: &[T]) -> (Vec<T>, Vec<T>) {
+    /// The gradients with respect to the points and the raw parameters, given that with respect to [`Self::values`].
+    pub(super) fn differentiate<T: Real, R: Real>(&self, x: &[T], parameters: &[R], grad: &[T]) -> (Vec<T>, Vec<R>) {
         let p = self.settings.parameter_count();
         let (gvalues, glogs) = grad.split_at(x.len());
         let mut gx = vec![T::zero(); x.len()];
-        let mut gp = vec![T::zero(); parameters.len()];
+        let mut gp = vec![R::zero(); parameters.len()];
         let size = self.chunk(x, parameters);
         let inputs = x.par_chunks(size).zip(gvalues.par_chunks(size)).zip(glogs.par_chunks(size));
         let chunks = inputs.zip(gx.par_chunks_mut(size));
@@ -390,6 +384,22 @@ impl Transformer for RqSpline {
             });
         }
         (gx, gp)
+    }
+}
+
+impl Transformer for RqSpline {
+    const NAME: &'static str = "rq-spline";
+
+    fn parameter_count(&self) -> usize {
+        self.settings.parameter_count()
+    }
+
+    fn evaluate<T: Real>(&self, x: &[T], parameters: &[T]) -> Vec<T> {
+        self.values(x, parameters)
+    }
+
+    fn gradients<T: Real>(&self, x: &[T], parameters: &[T], _: &[T], grad: &[T]) -> (Vec<T>, Vec<T>) {
+        self.differentiate(x, parameters, grad)
     }
 
     fn plain(&self, x: &Tensor, parameters: &Tensor) -> Result<(Tensor, Tensor)> {

@@ -6,7 +6,7 @@ mod plain;
 
 use super::Direction;
 use super::cpu::Real;
-use super::transformer::{Transformer, transform};
+use super::transformer::transform;
 use crate::{Error, Result};
 use candle_core::Tensor;
 
@@ -97,15 +97,21 @@ pub fn rq_spline(
 
 impl RqSplineSettings {
     /// The values of points, followed by their log-derivatives; raw parameters are P for each point or, where there are
-    /// fewer, P for each point of a row.
-    pub(crate) fn values<T: Real>(self, direction: Direction, x: &[T], raw: &[T]) -> Vec<T> {
-        RqSpline { settings: self, direction }.evaluate(x, raw)
+    /// fewer, P for each point of a row. Points may be of another type.
+    pub(crate) fn values<T: Real, R: Real>(self, direction: Direction, x: &[T], raw: &[R]) -> Vec<T> {
+        RqSpline { settings: self, direction }.values(x, raw)
     }
 
     /// The gradients with respect to the points and the raw parameters of [`Self::values`], given that with respect to
     /// its result.
-    pub(crate) fn gradients<T: Real>(self, direction: Direction, x: &[T], raw: &[T], grad: &[T]) -> (Vec<T>, Vec<T>) {
-        RqSpline { settings: self, direction }.gradients(x, raw, &[], grad)
+    pub(crate) fn gradients<T: Real, R: Real>(
+        self,
+        direction: Direction,
+        x: &[T],
+        raw: &[R],
+        grad: &[T],
+    ) -> (Vec<T>, Vec<R>) {
+        RqSpline { settings: self, direction }.differentiate(x, raw, grad)
     }
 }
 
