@@ -2,6 +2,7 @@
 
 use super::plural;
 use crate::data::{Dataset, Examples};
+use crate::flows::TableConfig;
 use crate::{Error, Result};
 use candle_core::Tensor;
 
@@ -16,6 +17,17 @@ pub struct Columns<'a> {
     pub context: usize,
     /// Names of the context columns, if they have names.
     pub context_names: Option<&'a [String]>,
+}
+
+impl<'a> From<&'a TableConfig> for Columns<'a> {
+    fn from(config: &'a TableConfig) -> Self {
+        Self {
+            features: config.features(),
+            names: config.columns(),
+            context: config.context().unwrap_or(0),
+            context_names: config.context_columns(),
+        }
+    }
 }
 
 impl Columns<'_> {

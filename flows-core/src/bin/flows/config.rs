@@ -3,7 +3,7 @@
 use candle_core::{DType, Device};
 use flows_core::data::{Dataset, Kinds, Proportions, Schema, Source};
 use flows_core::distributions::Distribution;
-use flows_core::flows::{TableArchitecture, TableModel};
+use flows_core::flows::{Mixed, TableArchitecture, TableModel};
 use flows_core::run::{Presets, Program, Rows, Settings, check_at_least_one, check_training, stream};
 use flows_core::train::{Ranks, TrainConfig};
 use flows_core::{Config, Result, Rng};
@@ -98,10 +98,6 @@ impl RunConfig {
         stream(self.seed, of as usize)
     }
 
-    fn is_mixed(&self) -> bool {
-        matches!(self.model, TableArchitecture::Mixed(_))
-    }
-
     /// Loads the data in three parts, the same at every call, and remembers their rows.
     pub fn load(&mut self, device: &Device) -> Result<Dataset> {
         let rng = &mut self.rng(Stream::Data);
@@ -109,23 +105,14 @@ impl RunConfig {
         let dropped = self.drop.as_deref().unwrap_or_default();
         let data = match &frames {
             Some(frames) => {
-                let schema = Schema::with_kinds(frames, &self.kinds)?.coded(self.is_mixed());
+                let schema = Schema::with_kinds(frames, &self.kinds)?.coded(self.model.name() == Mixed::NAME);
                 let schema = schema.select(&self.columns, dropped)?;
                 Dataset::from_frames(frames, schema, dropped, self.proportions, rng).map_err(self.data.named())?
             }
             None => self.data.load(self.samples, self.proportions, rng)?,
         };
         self.rows = Rows::of(&data, &self.data, self.rows.take())?;
-        let data = data.with_context(&self.context)?;
-        let usable = || {
-            let TableArchitecture::Flow(flow) = &self.model else { return data.to(DType::F64, device) };
-            data.check_resolution()?;
-            if !flow.architecture().is_standardized() {
-                data.check_angles()?;
-            }
-            data.to(DType::F32, device)
-        };
-        usable().map_err(self.data.named())
+        self.model.check(data.with_context(&self.context)?, device).map_err(self.data.named())
     }
 
     /// Makes the settings fit this number of training rows, if that is still to be done.

@@ -1,9 +1,8 @@
 //! `flows sample`: new rows.
 
-use crate::saved::columns;
 use candle_core::{DType, Device, Tensor};
 use clap::Args;
-use flows_core::cli::{ModelArgs, check_draws, check_out, draw_rows, write_frame_rows, write_rows};
+use flows_core::cli::{Columns, ModelArgs, check_draws, check_out, draw_rows, write_frame_rows, write_rows};
 use flows_core::data::{Dataset, Frame, Table, read_frame};
 use flows_core::flows::{TableConfig, TableModel};
 use flows_core::run::Saved;
@@ -65,7 +64,7 @@ pub fn run(args: SampleArgs) -> Result<()> {
 
 /// The contexts, one row per draw, on the CPU.
 fn contexts(model: &TableModel, args: &SampleArgs) -> Result<Option<Tensor>> {
-    let (config, columns) = (model.config(), columns(model));
+    let (config, columns) = (model.config(), Columns::from(model.config()));
     let (frame, name) = match (columns.context, &args.context) {
         (0, None) if args.given.is_empty() => return Ok(None),
         (0, _) => return Err(Error::Config("the model has no context; omit --context and --given".into())),

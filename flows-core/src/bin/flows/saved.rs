@@ -1,11 +1,10 @@
 //! The rows to use with a saved model.
 
 use crate::config::RunConfig;
-use candle_core::DType;
 use clap::Args;
 use flows_core::cli::Columns;
 use flows_core::data::{Dataset, Examples, Source};
-use flows_core::flows::{TableConfig, TableModel};
+use flows_core::flows::TableModel;
 use flows_core::run::Saved;
 use flows_core::{Result, Rng};
 
@@ -26,21 +25,10 @@ pub struct DataArgs {
     pub context: Option<Vec<String>>,
 }
 
-/// The columns of a model.
-pub fn columns(model: &TableModel) -> Columns<'_> {
-    let config = model.config();
-    Columns {
-        features: config.features(),
-        names: config.columns(),
-        context: config.context().unwrap_or(0),
-        context_names: config.context_columns(),
-    }
-}
-
 /// The rows that `args` name, with a name for messages: all rows of a table, the test rows of a folder, or samples of a
 /// 2-D density.
 pub fn rows(saved: &Saved<TableModel>, args: &DataArgs) -> Result<(Examples, String)> {
-    let (config, columns) = (saved.model.config(), columns(&saved.model));
+    let (config, columns) = (saved.model.config(), Columns::from(saved.model.config()));
     let Some(text) = &args.data else {
         let (data, name) = saved.of_run("test rows", "--data", |mut run: RunConfig| {
             run.context = args.context.clone().unwrap_or(run.context);
@@ -63,14 +51,6 @@ pub fn rows(saved: &Saved<TableModel>, args: &DataArgs) -> Result<(Examples, Str
     };
     let table = table.map_or_else(|| source.rows(SAMPLES, &mut Rng::seed(0)), Ok)?;
     let data = Dataset::whole(table)?.with_context(&context)?;
-    let dtype = match config {
-        TableConfig::Flow(flow) if !flow.model.architecture().is_standardized() => {
-            data.check_angles().map_err(source.named())?;
-            DType::F32
-        }
-        TableConfig::Flow(_) => DType::F32,
-        TableConfig::Mixed(_) => DType::F64,
-    };
-    let data = data.to(dtype, &saved.device).map_err(source.named())?;
+    let data = config.check(data, &saved.device).map_err(source.named())?;
     Ok((columns.of(&data, &data.test, text)?, text.clone()))
 }

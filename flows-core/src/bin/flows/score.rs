@@ -1,11 +1,10 @@
 //! `flows score`: how unusual each row is.
 
 use crate::config::RunConfig;
-use crate::saved::{DataArgs, columns, rows};
+use crate::saved::{DataArgs, rows};
 use clap::Args;
 use flows_core::Result;
-use flows_core::cli::{ModelArgs, check_out, log_likelihoods, plural, print, print_json};
-use flows_core::data::{Cells, Column, Frame, write_frame};
+use flows_core::cli::{Columns, ModelArgs, Scores, check_out, log_likelihoods};
 use flows_core::evaluate::percentiles;
 use flows_core::flows::{TableConfig, TableDensity, TableModel};
 use flows_core::run::Saved;
@@ -51,7 +50,7 @@ pub fn run(args: ScoreArgs, ranks: &Ranks) -> Result<()> {
         None => {
             let load = |mut run: RunConfig| run.load(&saved.device);
             let data = saved.of_run("training rows", "--reference", load)?;
-            columns(&saved.model).of(&data, &data.train, "the training data")?
+            Columns::from(saved.model.config()).of(&data, &data.train, "the training data")?
         }
     };
     let scores = log_likelihoods(&saved.model, &scored, ranks, output.quiet)?;
@@ -59,33 +58,12 @@ pub fn run(args: ScoreArgs, ranks: &Ranks) -> Result<()> {
     if !ranks.is_first() {
         return Ok(());
     }
-    let percentiles = percentiles(&scores, known);
-    let unlikely = match (saved.model.config(), saved.model.detached()) {
+    let least_likely = match (saved.model.config(), saved.model.detached()) {
         (TableConfig::Mixed(config), TableDensity::Mixed(density)) => {
             Some(config.least_likely(density, &scored, &reference)?)
         }
         _ => None,
     };
-    let numbers = [("row", (1..=scores.len()).map(|row| row as f64).collect()), ("log_likelihood", scores.clone())];
-    let numbers = numbers.into_iter().chain([("percentile", percentiles.clone())]);
-    let column = |(name, values)| Column { name: Some(String::from(name)), cells: Cells::Numbers(values) };
-    let mut columns: Vec<Column> = numbers.map(column).collect();
-    columns.extend(unlikely.iter().map(|names| Column::of_words("least_likely", names)));
-    let table = Frame { columns, ..Frame::default() };
-    if let Some(out) = &args.out {
-        write_frame(out, &table)?;
-    }
-    if output.json {
-        let mut result = json!({ "model": saved.path, "data": name, "rows": scores.len(), "out": args.out });
-        if args.out.is_none() {
-            result["log_likelihood"] = json!(scores);
-            result["percentile"] = json!(percentiles);
-            result["least_likely"] = json!(unlikely);
-        }
-        return print_json(&result);
-    }
-    match &args.out {
-        Some(out) => print(format_args!("{} of {name} scored in {}", plural(scores.len(), "row"), out.display())),
-        None => print(table.to_csv()?.trim_end()),
-    }
+    let scores = Scores { percentile: percentiles(&scores, known), log_likelihood: scores, least_likely };
+    scores.write(args.out.as_deref(), &name, json!({ "model": saved.path, "data": name }), output)
 }

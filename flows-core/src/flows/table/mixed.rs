@@ -166,12 +166,7 @@ impl MixedConfig {
     ///
     /// # Errors
     /// As [`Distribution::log_prob`].
-    pub fn least_likely(
-        &self,
-        density: &MixedDensity,
-        rows: &Examples,
-        reference: &Examples,
-    ) -> Result<Vec<String>> {
+    pub fn least_likely(&self, density: &MixedDensity, rows: &Examples, reference: &Examples) -> Result<Vec<String>> {
         let (terms, known) = (density.terms(rows)?, density.terms(reference)?);
         let ranks: Vec<Vec<f64>> = terms.iter().zip(known).map(|(terms, known)| percentiles(terms, known)).collect();
         let label = |column: usize| {

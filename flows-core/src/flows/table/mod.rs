@@ -68,6 +68,20 @@ impl TableArchitecture {
         }
     }
 
+    /// Data in the type that the model takes, on this device, after checking that f32 resolves the columns of a flow.
+    ///
+    /// # Errors
+    /// When the model cannot take a number.
+    pub fn check(&self, data: Dataset, device: &Device) -> Result<Dataset> {
+        match self {
+            Self::Mixed(_) => data.to(DType::F64, device),
+            Self::Flow(flow) => {
+                data.check_resolution()?;
+                check_for(flow, data, device)
+            }
+        }
+    }
+
     /// A model of two columns given `context` others, which reveals all errors in the settings.
     ///
     /// # Errors
@@ -79,6 +93,14 @@ impl TableArchitecture {
         };
         Model::new(config, &mut Rng::seed(0))
     }
+}
+
+/// Data in f32 on a device, if a flow can take it.
+fn check_for(flow: &NamedFlow, data: Dataset, device: &Device) -> Result<Dataset> {
+    if !flow.architecture().is_standardized() {
+        data.check_angles()?;
+    }
+    data.to(DType::F32, device)
 }
 
 /// The bounds of the columns but those of the context, if one has any.
@@ -202,6 +224,18 @@ impl TableConfig {
         match self {
             Self::Flow(flow) => flow.context_columns.as_deref(),
             Self::Mixed(mixed) => mixed.context_columns.as_deref(),
+        }
+    }
+
+    /// Data in the type that the model takes, on this device: f64 for columns of several kinds, whose values are normalised
+    /// in f64, else f32.
+    ///
+    /// # Errors
+    /// When the model cannot take a number.
+    pub fn check(&self, data: Dataset, device: &Device) -> Result<Dataset> {
+        match self {
+            Self::Mixed(_) => data.to(DType::F64, device),
+            Self::Flow(flow) => check_for(&flow.model, data, device),
         }
     }
 
