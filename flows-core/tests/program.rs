@@ -141,6 +141,61 @@ fn what_is_odd_is_said_and_refused_by_strict() {
     assert!(config.contains("count = 200") && config.contains("hash = "), "{config}");
 }
 
+/// Words, dates, whole numbers, zeros of rain and missing cells go in, and come out.
+#[test]
+fn a_table_of_columns_of_several_kinds() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    let row = |i: i32| {
+        let (kind, rain) =
+            (["dry", "wet", "windy"][(i % 3) as usize], if i % 3 == 0 { 0.0 } else { f64::from(i).sin().abs() });
+        let cell = if i % 10 == 7 { String::new() } else { format!("{rain}") };
+        format!(
+            "2024-{:02}-{:02},{kind},{cell},{},{}\n",
+            i % 12 + 1,
+            i % 28 + 1,
+            i * i % 17,
+            f64::from(i * 7 % 41) / 10.0
+        )
+    };
+    let rows: String = (0..200).map(row).collect();
+    fs::write(here.join("days.csv"), format!("day,kind,rain,count,wind\n{rows}")).unwrap();
+    fs::write(here.join("tiny.toml"), "train = { steps = 30 }\nmodel.network.hidden = 16\n").unwrap();
+    let train = "train --data days.csv --preset mixed --config tiny.toml --missing model --bounded wind=-1:5";
+    let results = json(here, &format!("{train} --out run --json -q"));
+    assert_eq!((&results["model"], &results["test"]["rows"]), (&"mixed".into(), &20.into()));
+    let nats = results["test"]["log_likelihood"].as_f64().unwrap();
+    assert!(nats.is_finite() && results["baselines"]["margins"]["mean"].as_f64().unwrap().is_finite(), "{results}");
+    assert!(fs::metadata(here.join("run/margins.png")).unwrap().len() > 0);
+    assert_eq!(json(here, "eval run --json")["result"]["log_likelihood"].as_f64(), Some(nats));
+
+    let drawn = succeeds(here, "sample run --count 300 --seed 3");
+    let mut lines = drawn.lines();
+    assert_eq!(lines.next(), Some("day,kind,rain,count,wind"));
+    let rows: Vec<Vec<&str>> = lines.map(|line| line.split(',').collect()).collect();
+    assert_eq!(rows.len(), 300);
+    assert!(rows.iter().all(|row| row[0].len() == 10 && ["dry", "wet", "windy"].contains(&row[1])), "{drawn}");
+    assert!(rows.iter().all(|row| row[3].parse::<i64>().is_ok() && row[4].parse::<f64>().is_ok_and(|x| x < 5.0)));
+    assert!(rows.iter().any(|row| row[2].is_empty()) && rows.iter().any(|row| row[2] == "0"), "{drawn}");
+    fails(here, "sample run --count 3 --out drawn.npy", 2, &["`day`", ".csv"]);
+
+    fs::write(here.join("new.csv"), "kind,day,count,wind,rain\nwet,2024-02-03,4,99.5,0.5\ndry,2024-03-04,2,1.5,0\n")
+        .unwrap();
+    let scores = succeeds(here, "score run --data new.csv");
+    assert!(scores.starts_with("row,log_likelihood,percentile,least_likely\n1,-inf,0,wind\n2,"), "{scores}");
+    fs::write(here.join("new.csv"), "kind,day,count,wind,rain\nmild,2024-02-03,4,1.5,0.5\n").unwrap();
+    fails(here, "score run --data new.csv", 2, &["`kind`", "`mild`", "`dry`"]);
+
+    succeeds(here, &format!("{train} --context kind,count --out given -q"));
+    let wet = succeeds(here, "sample given --given kind=wet,count=3 --count 40");
+    assert!(wet.starts_with("day,rain,wind\n") && wet.lines().count() == 41, "{wet}");
+    fails(here, "sample given --given kind=wet", 2, &["count"]);
+    fails(here, "sample given --given kind", 2, &["COLUMN=VALUE"]);
+    fails(here, "sample given", 2, &["`kind`", "--given"]);
+    succeeds(here, "train --out given --resume -q");
+    fails(here, "plot density run --out density.png", 2, &["5 columns of several kinds"]);
+}
+
 #[test]
 fn a_conditional_model_from_training_to_pictures() {
     let folder = folder();

@@ -115,9 +115,9 @@ impl RunConfig {
         self.model.check(data.with_context(&self.context)?, device).map_err(self.data.named())
     }
 
-    /// Makes the settings fit this number of training rows, if that is still to be done.
-    pub fn fit(&mut self, rows: usize) {
-        if std::mem::take(&mut self.fit_to_rows) {
+    /// Makes the settings fit this number of training rows, if that is still to be done and the batch is not `given`.
+    pub fn fit(&mut self, rows: usize, given: bool) {
+        if std::mem::take(&mut self.fit_to_rows) && !given {
             self.batch = self.train.fit_to_rows(rows, self.batch);
         }
     }

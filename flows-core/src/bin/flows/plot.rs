@@ -4,7 +4,7 @@ use candle_core::Tensor;
 use clap::{Args, Subcommand};
 use flows_core::cli::{ModelArgs, OutputArgs, print_or_json};
 use flows_core::distributions::Distribution;
-use flows_core::flows::TableModel;
+use flows_core::flows::{TableConfig, TableModel};
 use flows_core::plot::{Figure, Panel, points, window};
 use flows_core::run::{Losses, Saved, density, loss_figure, loss_panels};
 use flows_core::{Error, Result, Rng};
@@ -83,8 +83,9 @@ fn plot_density(args: &DensityArgs) -> Result<Figure> {
     let Saved { model: flow, path, device } = Saved::open(&args.model, TableModel::load)?;
     let config = flow.config();
     let names = config.columns().map_or_else(|| vec![String::new(); 2], <[String]>::to_vec);
-    if config.features() != 2 {
-        let message = format!("is a model over {} columns; only a density over 2 can be drawn", config.features());
+    if !matches!(config, TableConfig::Flow(_)) || config.features() != 2 {
+        let kinds = if matches!(config, TableConfig::Mixed(_)) { " of several kinds" } else { "" };
+        let message = format!("is a model over {} columns{kinds}; only a flow over 2 can be drawn", config.features());
         return Err(Error::file(path, message));
     }
     let (given, wanted) = (args.context.as_ref().map_or(0, Vec::len), config.context().unwrap_or(0));

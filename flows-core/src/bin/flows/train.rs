@@ -132,7 +132,7 @@ pub fn run(args: TrainArgs, ranks: &Ranks) -> Result<()> {
     let preset = args.preset()?;
     let (mut run, mut config): (_, RunConfig) = PROGRAM.open(&args.run, output, preset, &args.settings, ranks)?;
     let data = config.load(&device)?;
-    config.fit(data.train.len());
+    config.fit(data.train.len(), args.run.settings.batch.is_some());
     run.note(format_args!("data   {}: {}", config.data, describe_rows(&data)));
     let remarks = data.remarks();
     check_strict(args.strict, &remarks)?;
