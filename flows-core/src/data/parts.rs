@@ -71,7 +71,7 @@ impl Plan {
         let mut others = Vec::new();
         for name in names {
             match part_of(&name).filter(|_| Format::of(name.as_ref()).is_ok()) {
-                Some(part) => plan.parts[part].push(name),
+                Some(Part { part, .. }) => plan.parts[part].push(name),
                 None => others.push(name),
             }
         }
@@ -79,8 +79,10 @@ impl Plan {
             let is_table = |name: &String| !name.contains('/') && Format::of(name.as_ref()).is_ok();
             (plan.parts[0], others) = others.into_iter().partition(is_table);
         }
-        // Of a folder the name is enough.
-        others.iter_mut().for_each(|name| name.truncate(name.find('/').map_or(name.len(), |at| at + 1)));
+        // Of a folder that is no part the name is enough.
+        for name in others.iter_mut().filter(|name| part_of(name).is_none()) {
+            name.truncate(name.find('/').map_or(name.len(), |at| at + 1));
+        }
         others.dedup();
         plan.unread = others;
         if plan.parts.iter().all(Vec::is_empty) {
@@ -92,9 +94,9 @@ impl Plan {
             return Err(Error::Data(format!("{source} {holds}; {remedy}")));
         }
         for part in &plan.parts {
-            let other = part.iter().find(|name| extension(name.as_ref()) != extension(part[0].as_ref()));
-            if let Some(other) = other {
-                let remedy = "keep those of one format in the folder, or name one file";
+            let kind = |name: &String| (part_of(name), extension(name.as_ref()));
+            if let Some(other) = part.iter().find(|name| kind(name) != kind(&part[0])) {
+                let remedy = "keep one of them, or files that differ only in a number, or name a file";
                 return Err(Error::Data(format!("{source} holds `{}` and `{other}`; {remedy}", part[0])));
             }
         }
@@ -148,23 +150,31 @@ impl Plan {
     }
 }
 
-/// The part that a file belongs to by its name, or by that of its folder.
-fn part_of(name: &str) -> Option<usize> {
+/// The part that a file belongs to.
+#[derive(Clone, Copy, PartialEq)]
+struct Part {
+    part: usize,
+    /// What the file, or its folder, is named.
+    word: &'static str,
+    in_folder: bool,
+    numbered: bool,
+}
+
+fn part_of(name: &str) -> Option<Part> {
+    const WORDS: [(usize, &str); 7] =
+        [(0, "train"), (0, "training"), (1, "validation"), (1, "valid"), (1, "val"), (1, "dev"), (2, "test")];
     let lower = name.to_lowercase();
-    let (stem, whole) = match lower.split_once('/') {
+    let (stem, in_folder) = match lower.split_once('/') {
         Some((_, rest)) if rest.contains('/') => return None,
         Some((folder, _)) => (folder, true),
         None => (lower.split('.').next().unwrap_or_default(), false),
     };
-    let is_named = |word: &&str| {
-        let rest = stem.strip_prefix(*word);
-        let numbered =
-            |rest: &str| rest.trim_start_matches(['-', '_']).starts_with(|first: char| first.is_ascii_digit());
-        rest.is_some_and(|rest| rest.is_empty() || (!whole && numbered(rest)))
-    };
-    [&["train", "training"][..], &["validation", "valid", "val", "dev"], &["test"]]
-        .iter()
-        .position(|words| words.iter().any(is_named))
+    WORDS.into_iter().find_map(|(part, word)| {
+        let rest = stem.strip_prefix(word)?;
+        let digits = rest.trim_start_matches(['-', '_']).starts_with(|first: char| first.is_ascii_digit());
+        let numbered = digits && !in_folder;
+        (rest.is_empty() || numbered).then_some(Part { part, word, in_folder, numbered })
+    })
 }
 
 /// The names in words; of many the first.
@@ -263,6 +273,7 @@ mod tests {
                 ["2019.csv 2020.csv", "", ""],
                 "notes.md old/",
             ),
+            ("train/a.csv train/notes.md", ["train/a.csv", "", ""], "train/notes.md"),
             ("train.csv train_labels.csv testing.csv", ["train.csv", "", ""], "testing.csv train_labels.csv"),
         ];
         for (names, parts, unread) in cases {
@@ -273,6 +284,9 @@ mod tests {
             ("a.md b/c.csv", "no tables but `a.md`, `b/`"),
             ("a.csv a.parquet", "`a.csv` and `a.parquet`"),
             ("train.csv train.npy", "`train.csv` and `train.npy`"),
+            ("train.csv train-2.csv", "`train-2.csv` and `train.csv`"),
+            ("train.csv val.csv dev.csv", "`dev.csv` and `val.csv`"),
+            ("train.csv train/a.csv", "`train.csv` and `train/a.csv`"),
         ] {
             let error = plan(names).unwrap_err().to_string();
             assert!(error.contains(words), "{words} in {error}");
