@@ -78,7 +78,7 @@ impl MixedTableConfig {
 /// - a real number: c_i is the continuous class, one of its atoms (values with a probability of their own), or missing.
 ///   In the continuous class, `y = spline((g(x_i) - m) e^-s)` has the logistic distribution, for the column's fixed
 ///   [`Margin`] g and a monotone rational-quadratic spline on [-8, 8], outside of which y has the tails of generalised
-///   Pareto distributions of shape 0.1;
+///   Pareto distributions of shape 0.03;
 /// - a whole number: in the first class, `P(k) = F(k + 1/2) - F(k - 1/2)` for the distribution function F of the same
 ///   flow, exact also where F is close to 0 or 1. The least and the greatest number, if given, have all of F's tails. An
 ///   atom adds to the probability that the flow gives its value.
