@@ -128,19 +128,12 @@ impl MixedTable {
         let layout = Layout::new(config.columns.clone(), config.bins);
         let [inputs, outputs] = layout.groups();
         let d = layout.columns.len();
-        let made = if outputs.is_empty() {
-            // Columns of one category each.
+        if outputs.is_empty() {
             return Err(Error::Config("every column has one value only: leave constant columns out".into()));
-        } else {
-            let output = Output::near(layout.start());
-            config.network.build_masked_groups(
-                d,
-                [&inputs, &outputs],
-                config.context,
-                output,
-                &scope.enter("network"),
-            )?
-        };
+        }
+        let (output, scope_of_network) = (Output::near(layout.start()), scope.enter("network"));
+        let made =
+            config.network.build_masked_groups(d, [&inputs, &outputs], config.context, output, &scope_of_network)?;
         let context = match config.context {
             Some(width) => Some((width, Standardize::new(&[width], &scope.enter("context"))?)),
             None => None,
@@ -156,7 +149,7 @@ impl MixedTable {
         Ok(self.terms(x, context, &mut Mode::evaluation())?.to_dtype(x.dtype())?)
     }
 
-    /// One draw for each row of leading columns, (B, m) with m < D: these columns as given, and the others from their
+    /// One draw for each row of leading columns, (B, m) with m up to D: these columns as given, and the others from their
     /// distribution given them, (B, D) in f64.
     ///
     /// # Errors
