@@ -78,7 +78,7 @@ impl MixedTableConfig {
 /// - a real number: c_i is the continuous class, one of its atoms (values with a probability of their own), or missing.
 ///   In the continuous class, `y = spline((g(x_i) - m) e^-s)` has the logistic distribution, for the column's fixed
 ///   [`Margin`] g and a monotone rational-quadratic spline on [-8, 8], outside of which y has the tails of generalised
-///   Pareto distributions of shape 0.1;
+///   Pareto distributions of shape 0.03;
 /// - a whole number: in the first class, `P(k) = F(k + 1/2) - F(k - 1/2)` for the distribution function F of the same
 ///   flow, exact also where F is close to 0 or 1. The least and the greatest number, if given, have all of F's tails. An
 ///   atom adds to the probability that the flow gives its value.
@@ -128,19 +128,12 @@ impl MixedTable {
         let layout = Layout::new(config.columns.clone(), config.bins);
         let [inputs, outputs] = layout.groups();
         let d = layout.columns.len();
-        let made = if outputs.is_empty() {
-            // Columns of one category each.
+        if outputs.is_empty() {
             return Err(Error::Config("every column has one value only: leave constant columns out".into()));
-        } else {
-            let output = Output::near(layout.start());
-            config.network.build_masked_groups(
-                d,
-                [&inputs, &outputs],
-                config.context,
-                output,
-                &scope.enter("network"),
-            )?
-        };
+        }
+        let (output, scope_of_network) = (Output::near(layout.start()), scope.enter("network"));
+        let made =
+            config.network.build_masked_groups(d, [&inputs, &outputs], config.context, output, &scope_of_network)?;
         let context = match config.context {
             Some(width) => Some((width, Standardize::new(&[width], &scope.enter("context"))?)),
             None => None,
@@ -164,7 +157,7 @@ impl MixedTable {
         Ok(self.terms(x, context, &mut Mode::training(rng))?.to_dtype(x.dtype())?)
     }
 
-    /// One draw for each row of leading columns, (B, m) with m < D: these columns as given, and the others from their
+    /// One draw for each row of leading columns, (B, m) with m up to D: these columns as given, and the others from their
     /// distribution given them, (B, D) in f64.
     ///
     /// # Errors

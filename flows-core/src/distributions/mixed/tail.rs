@@ -4,7 +4,7 @@ use super::layout::BOUND;
 use crate::ops::kernel::Real;
 
 /// The shape of the tails.
-const SHAPE: f64 = 0.1;
+const SHAPE: f64 = 0.03;
 
 /// A number outside of the interval of splines, moved towards it: `B + ln(1 + xi (y - B)) / xi` for y > B, and its mirror
 /// image.

@@ -400,5 +400,6 @@ fn a_saved_table_loads_and_scores_alike() -> Result<()> {
     let loaded = MixedTableModel::load(&path, CPU)?;
     close("log_prob", &model.log_prob(&x, Some(&context))?, &loaded.log_prob(&x, Some(&context))?, 0.0)?;
     assert_eq!(model.structure().total(), model.parameters().count());
+    assert_eq!(model.support().shape(), [5]);
     Ok(())
 }
