@@ -32,6 +32,12 @@ impl Schema {
         let mut values = Vec::with_capacity(rows.len() * columns.len());
         for &row in &rows {
             for (column, &i) in columns.iter().zip(&used) {
+                if column[row].is_nan() && !self.keeps_missing(i) {
+                    let (row, label) = (frame.row_name(row), self.columns[i].label(i));
+                    return Err(Error::Data(format!(
+                        "row {row}, {label} is missing, as no cell was in training: fill it in, or remove the row"
+                    )));
+                }
                 if column[row].is_infinite() {
                     let (row, label, value) = (frame.row_name(row), self.columns[i].label(i), column[row]);
                     return Err(Error::Data(format!(
@@ -46,6 +52,11 @@ impl Schema {
         Ok((Table { columns: names, data }, frame.rows() - rows.len()))
     }
 
+    /// Whether a model has a probability of missing cells in column `i`.
+    pub(crate) fn keeps_missing(&self, i: usize) -> bool {
+        self.models_missing && self.columns[i].missing > 0
+    }
+
     /// The cells of a frame in the column that this schema's column `i` describes, as numbers.
     fn cells<'a>(&self, frame: &'a Frame, i: usize) -> Result<Cow<'a, [f64]>> {
         let (schema, cells) = (&self.columns[i], &self.find(frame, i)?.cells);
@@ -53,7 +64,7 @@ impl Schema {
         match (&schema.kind, cells) {
             (kind @ (ColumnKind::Category(_) | ColumnKind::Binary(_)), _) if self.coded => {
                 let values = kind.values();
-                let missing = if self.models_missing { values.len() as f64 } else { f64::NAN };
+                let missing = if self.keeps_missing(i) { values.len() as f64 } else { f64::NAN };
                 codes(values, cells, missing).map(Cow::Owned).map_err(|(row, word)| unknown(&at(row), &word, values))
             }
             (_, Cells::Numbers(values)) => match schema.step.filter(|_| self.coded) {

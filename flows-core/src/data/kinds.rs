@@ -131,13 +131,15 @@ impl Schema {
         Ok(())
     }
 
-    /// Adds the values that categories have in another part of the data, after those known.
+    /// Adds the missing cells of another part of the data, and the values that categories have there after those known.
     fn add_values(&mut self, frame: &Frame) -> Result<()> {
         for i in 0..self.columns.len() {
             if !self.columns[i].used {
                 continue;
             }
-            let found = values(self.find(frame, i)?);
+            let column = self.find(frame, i)?;
+            self.columns[i].missing += (0..column.cells.len()).filter(|&row| column.cells.is_missing(row)).count();
+            let found = values(column);
             let kind = &mut self.columns[i].kind;
             if !matches!(kind, ColumnKind::Category(_) | ColumnKind::Binary(_)) {
                 continue;

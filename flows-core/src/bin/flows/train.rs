@@ -5,10 +5,9 @@ use clap::Args;
 use flows_core::Result;
 use flows_core::cli::{DeviceArgs, OutputArgs, RunArgs, check_strict, describe_rows, log_likelihoods, plural, unset};
 use flows_core::data::{Kinds, Shuffle, Source};
-use flows_core::distributions::Distribution;
 use flows_core::evaluate::{Exact, Likelihood, Mean};
-use flows_core::flows::{Mixed, TableArchitecture, TableConfig, TableModel};
-use flows_core::run::{Loss, Trained, plane_figure};
+use flows_core::flows::{Mixed, TableArchitecture, TableModel};
+use flows_core::run::{Loss, Trained, table_figure};
 use flows_core::train::{Ranks, Trainer};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -140,11 +139,8 @@ pub fn run(args: TrainArgs, ranks: &Ranks) -> Result<()> {
     let flow = config.build(&data, &device)?;
     let (parameters, steps) = (plural(flow.parameters().count(), "parameter"), config.train.steps);
     let size = plural(config.batch.min(data.train.len()), "row");
-    run.note(format_args!(
-        "model  {}: {parameters}, {} of {size}",
-        config.model.name(),
-        plural(steps as usize, "step")
-    ));
+    let work = format!("{} of {size}", plural(steps as usize, "step"));
+    run.note(format_args!("model  {}: {parameters}, {work}", config.model.name()));
     let trainer = Trainer::new(flow.parameters(), config.train.clone(), config.rng(Stream::Training))?;
     let mut trainer = run.start(trainer, TableModel::KIND, flow.config(), &config)?;
 
@@ -175,22 +171,15 @@ pub fn run(args: TrainArgs, ranks: &Ranks) -> Result<()> {
         trained,
         test: Likelihood::of(&values, flow.config().features()),
         exact: known.map(|toy| Exact::of(toy, &data.test, &values)).transpose()?,
-        baselines: match toy {
-            Some(_) => BTreeMap::new(),
-            None => flow.config().baselines(&data, &mut config.rng(Stream::Picture))?,
-        },
+        baselines: flow.config().baselines(&data, &mut config.rng(Stream::Picture))?,
         columns: data.columns.clone(),
         context_columns: data.context_columns.clone(),
     };
     run.save_results(&results)?;
     let lines: Vec<_> = known.iter().map(|toy| ("entropy of the data", toy.entropy())).collect();
     run.draw_losses(&results.trained.losses, &lines)?;
-    let mut rng = config.rng(Stream::Picture);
-    if let TableConfig::Mixed(mixed) = flow.config() {
-        mixed.margins(&flow, &data.test, &mut rng)?.write(run.file("margins.png"))?;
-    } else if flow.config().features() == 2 {
-        let figure = plane_figure(&flow, toy, &data, |count, context| flow.sample(count, context, &mut rng))?;
-        figure.write(run.file("density.png"))?;
+    if let Some((name, figure)) = table_figure(&flow, toy, &data, &mut config.rng(Stream::Picture))? {
+        figure.write(run.file(name))?;
     }
     run.report(&results, &summary(&results))
 }

@@ -1,7 +1,7 @@
 //! Tables whose columns are of several kinds, with the words and dates that they hold.
 
 use crate::data::{ColumnKind, ColumnSchema, Examples, Frame, Schema};
-use crate::distributions::{self, Column, Distribution, MixedTable, MixedTableConfig};
+use crate::distributions::{Column, Distribution, MixedTable, MixedTableConfig};
 use crate::evaluate::percentiles;
 use crate::nn::{NetworkConfig, Scope};
 use crate::shape::check_context;
@@ -89,7 +89,7 @@ fn fit(schema: &Schema, i: usize, values: &[f64]) -> Result<Column> {
     let is_whole = || values.iter().all(|value| value.is_nan() || value.fract() == 0.0);
     match kind {
         ColumnKind::Category(_) | ColumnKind::Binary(_) => {
-            Column::category(name, kind.values().len() + usize::from(schema.models_missing), values)
+            Column::category(name, kind.values().len() + usize::from(schema.keeps_missing(i)), values)
         }
         ColumnKind::Integer | ColumnKind::Number | ColumnKind::Date
             if is_whole() && (step.is_some() || *kind != ColumnKind::Number) =>
@@ -146,19 +146,6 @@ impl MixedConfig {
     /// When the rows have another number of columns.
     pub fn decode(&self, rows: &Tensor) -> Result<Frame> {
         self.schema.decode(&self.order[self.given..], rows)
-    }
-
-    /// A figure of the margins of rows beside those of as many draws of the model.
-    ///
-    /// # Errors
-    /// When the model cannot be drawn from.
-    #[cfg(feature = "cli")]
-    pub fn margins(&self, model: &dyn Distribution, rows: &Examples, rng: &mut Rng) -> Result<crate::plot::Figure> {
-        const MOST: usize = 5_000;
-        let rows = rows.rows(0..MOST.min(rows.len()))?;
-        let drawn = distributions::draw(model, rows.len(), rows.context.as_ref(), rng)?;
-        let (data, drawn) = (self.decode(&rows.x)?, self.decode(&drawn)?);
-        Ok(crate::run::margins_compared(&data, &drawn, &self.schema, &self.order[self.given..]))
     }
 
     /// For each row the column whose term of the log-density is the least likely one, among those of the `reference` rows:

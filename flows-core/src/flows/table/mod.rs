@@ -240,11 +240,14 @@ impl TableConfig {
     }
 
     /// The mean log-likelihood of the test rows under simple densities of the same columns without their context, to stand
-    /// beside the model's: see [`baselines`].
+    /// beside the model's, see [`baselines`]; none for data that are no table of a file.
     ///
     /// # Errors
     /// As [`baselines`].
     pub fn baselines(&self, data: &Dataset, rng: &mut Rng) -> Result<BTreeMap<&'static str, Mean>> {
+        if data.schema.is_none() {
+            return Ok(BTreeMap::new());
+        }
         let rows =
             |part: &Examples| Ok(part.x.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?);
         let parts = [&data.train, &data.validation, &data.test].map(rows);
