@@ -49,7 +49,7 @@ impl Concatenate {
 /// What each part makes in a direction of its own elements of the box that holds a support.
 pub(super) fn images(parts: &[Box<dyn Bijector>], direction: Direction, support: &Support) -> Vec<Support> {
     let (bounds, mut start) = (support.bounds(), 0);
-    let image = |part: &Box<dyn Bijector>| {
+    let mut image = |part: &dyn Bijector| {
         let (from, to) = match direction {
             Direction::Forward => (part.latent_shape(), part.data_shape()),
             Direction::Inverse => (part.data_shape(), part.latent_shape()),
@@ -64,7 +64,7 @@ pub(super) fn images(parts: &[Box<dyn Bijector>], direction: Direction, support:
         };
         image.unwrap_or_else(|| Support::real(to))
     };
-    parts.iter().map(image).collect()
+    parts.iter().map(|part| image(part.as_ref())).collect()
 }
 
 /// The shape of events of these shapes behind each other along the first axis.
