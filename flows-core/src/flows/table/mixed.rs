@@ -249,7 +249,7 @@ impl Distribution for MixedDensity {
             (0, Some(_)) => Err(Error::Config("the model has no context: give none".into())),
             (given, context) => {
                 let context = check_context(context, given, count)?;
-                Ok(self.table.sample_given(&context, None, rng)?.narrow(1, given, self.event[0])?)
+                Ok(self.table.sample_given(context, None, rng)?.narrow(1, given, self.event[0])?)
             }
         }
     }
