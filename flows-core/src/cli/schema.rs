@@ -60,7 +60,7 @@ fn usage(column: &ColumnSchema) -> String {
         (ColumnKind::Integer, None) => "probabilities of whole numbers".into(),
         (ColumnKind::Date, None) => "probabilities of days".into(),
         _ => match frequent {
-            Some([value, _]) => format!("a density, with a probability of {}", short(*value)),
+            Some([value, _]) => format!("a density, with a probability at {}", short(*value)),
             None => "a density".into(),
         },
     }

@@ -39,7 +39,12 @@ impl Scores {
         about["rows"] = json!(rows);
         about["out"] = json!(out);
         if let Some(out) = out {
-            write_frame(out, &self.frame())?;
+            let mut frame = self.frame();
+            // An array has no words.
+            if out.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("npy")) {
+                frame.columns.truncate(3);
+            }
+            write_frame(out, &frame)?;
         }
         match (out, output.json) {
             (Some(_), true) => print_json(&about),

@@ -35,7 +35,7 @@ impl Schema {
                 if column[row].is_nan() && !self.keeps_missing(i) {
                     let (row, label) = (frame.row_name(row), self.columns[i].label(i));
                     return Err(Error::Data(format!(
-                        "row {row}, {label} is missing, as no cell was in training: fill it in, or remove the row"
+                        "row {row}, {label} is missing, but none was in training: fill it in, or remove the row"
                     )));
                 }
                 if column[row].is_infinite() {
@@ -67,6 +67,10 @@ impl Schema {
                 let missing = if self.keeps_missing(i) { values.len() as f64 } else { f64::NAN };
                 codes(values, cells, missing).map(Cow::Owned).map_err(|(row, word)| unknown(&at(row), &word, values))
             }
+            (ColumnKind::Date, Cells::Numbers(values)) if !values.iter().all(|value| value.is_nan()) => {
+                let label = schema.label(i);
+                Err(Error::Data(format!("{label} holds numbers, but is of dates: write them as 2024-11-30")))
+            }
             (_, Cells::Numbers(values)) => match schema.step.filter(|_| self.coded) {
                 None => Ok(Cow::Borrowed(values)),
                 Some(step) => multiples(values, step).map(Cow::Owned).map_err(|(row, value)| {
@@ -88,7 +92,7 @@ impl Schema {
             }
             (_, Cells::Words { words, numbers, first_word, .. }) => {
                 let among_numbers = (*numbers > 0).then_some(first_word);
-                Err(words_refused(frame, &schema.label(i), words, among_numbers))
+                Err(words_refused(frame, &schema.label(i), words, among_numbers, self.coded))
             }
         }
     }
@@ -139,7 +143,7 @@ fn codes(values: &[String], cells: &Cells, missing: f64) -> std::result::Result<
 fn multiples(values: &[f64], step: f64) -> std::result::Result<Vec<f64>, (usize, f64)> {
     let multiple = |(row, &value): (usize, &f64)| {
         let (units, whole) = (value / step, (value / step).round());
-        match units.is_finite() && (units - whole).abs() > 1e-6 * units.abs().max(1.0) {
+        match units.is_finite() && (units - whole).abs() > (1e-6 * units.abs().max(1.0)).min(0.1) {
             true => Err((row, value)),
             false => Ok(whole),
         }
@@ -150,7 +154,7 @@ fn multiples(values: &[f64], step: f64) -> std::result::Result<Vec<f64>, (usize,
 /// A multiple of a step, without the rounding error of the product.
 fn product(units: f64, step: f64) -> f64 {
     let value = units * step;
-    format!("{value:.12e}").parse().unwrap_or(value)
+    format!("{value:.14e}").parse().unwrap_or(value)
 }
 
 /// The bits of a number, the same for both zeros.
@@ -167,6 +171,11 @@ fn decoded(schema: &ColumnSchema, values: Vec<f64>) -> Cells {
     match &schema.kind {
         kind @ (ColumnKind::Category(_) | ColumnKind::Binary(_)) => {
             let known = kind.values();
+            let numbers: Option<Vec<f64>> = known.iter().map(|value| value.parse().ok()).collect();
+            if let Some(numbers) = numbers {
+                let number = |value| code(value, known.len()).map_or(f64::NAN, |code| numbers[code as usize]);
+                return Cells::Numbers(values.into_iter().map(number).collect());
+            }
             words(known.to_vec(), values.into_iter().map(|value| code(value, known.len())).collect())
         }
         ColumnKind::Date => {
@@ -201,12 +210,23 @@ fn unknown(cell: &str, word: &str, values: &[String]) -> Error {
     Error::Data(format!("{cell} is `{word}`, which is none of its values ({known}): correct it, or remove such rows"))
 }
 
-fn words_refused(frame: &Frame, label: &str, words: &[String], among_numbers: Option<&(usize, String)>) -> Error {
+fn words_refused(
+    frame: &Frame,
+    label: &str,
+    words: &[String],
+    among_numbers: Option<&(usize, String)>,
+    coded: bool,
+) -> Error {
     Error::Data(match among_numbers {
         Some((row, word)) => format!(
             "row {}, {label}: `{}` is not a number; correct or remove the row, or leave the column out by --drop",
             frame.row_name(*row),
             short(word)
+        ),
+        None if coded => format!(
+            "{label} holds words ({}), but is a column of numbers or of text: correct them, or make it a category by \
+             --categorical when training",
+            first_few(words)
         ),
         None => format!(
             "{label} holds words ({}): take a model of mixed columns by --model mixed, or leave the column out by --drop",
@@ -250,6 +270,24 @@ mod tests {
                 assert_eq!(column.cells.text(row), original.cells.text(row), "{:?}", column.name);
             }
         }
+        Ok(())
+    }
+
+    #[test]
+    fn numbers_that_are_categories_or_rounded_come_back_as_they_were() -> Result<()> {
+        let rows: String = (0..60).map(|i| format!("{},{}\n", i % 2, f64::from(i % 20) * 0.1 + 12_345.0)).collect();
+        let data = frame(&format!("yes,x\n{rows}"));
+        let schema = Schema { coded: true, ..Schema::of(&data) };
+        assert_eq!(schema.columns[1].step, Some(0.1));
+        let (table, _) = schema.numbers(&data)?;
+        let back = schema.decode(&[0, 1], &table.data)?;
+        for i in 0..2 {
+            let Cells::Numbers(back) = &back.columns[i].cells else { panic!("words") };
+            let Cells::Numbers(want) = &data.columns[i].cells else { panic!("words") };
+            assert!(back.iter().zip(want).all(|(a, b)| (a - b).abs() < 1e-9), "{back:?}");
+        }
+        let off = schema.numbers(&frame("yes,x\n1,12345.67\n")).unwrap_err().to_string();
+        assert!(off.contains("multiples of 0.1"), "{off}");
         Ok(())
     }
 

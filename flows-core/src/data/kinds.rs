@@ -1,6 +1,6 @@
 //! What a user says of columns, in place of what is found from the data.
 
-use super::schema::is_default;
+use super::schema::{is_default, is_whole_number};
 use super::{Cells, Column, ColumnKind, ColumnSchema, Frame, Frames, Schema};
 use crate::bijectors::Bounds;
 use crate::{Error, Result};
@@ -49,7 +49,23 @@ pub enum Missing {
 }
 
 impl Kinds {
-    /// Whether nothing is told.
+    /// Checks that a model takes what is given: a flow has no categories, whole numbers and missing cells.
+    ///
+    /// # Errors
+    /// When one of these is given for a flow.
+    pub fn check(&self, coded: bool) -> Result<()> {
+        let given = [
+            ("--categorical", !self.categorical.is_empty()),
+            ("--integer", !self.integer.is_empty()),
+            ("--missing model", self.missing == Some(Missing::Model)),
+        ];
+        match given.into_iter().find(|(_, given)| *given && !coded) {
+            Some((flag, _)) => Err(Error::Config(format!("{flag} is for the model `mixed`: take it by --model mixed"))),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether nothing is given.
     pub fn is_empty(&self) -> bool {
         is_default(self)
     }
@@ -67,7 +83,7 @@ impl Schema {
             let column = &mut schema.columns[i];
             if column.kind == ColumnKind::Number
                 && column.step.is_none()
-                && column.takes_few_values(frames.train.rows())
+                && column.takes_few_values(frames.train.rows() - column.missing)
             {
                 column.kind = ColumnKind::Category(values(&frames.train.columns[i]));
             }
@@ -75,13 +91,20 @@ impl Schema {
         for column in &kinds.categorical {
             let i = schema.position(column)?;
             let values = values(&frames.train.columns[i]);
+            if values.len() > Self::MOST_DISTINCT {
+                return Err(schema.other(i, &format!("{} different values", values.len()), "--categorical"));
+            }
             schema.columns[i].kind = ColumnKind::Category(values);
+            schema.columns[i].used = true;
         }
         for column in &kinds.integer {
             let i = schema.position(column)?;
-            let is_whole = |value: &f64| value.is_nan() || value.fract() == 0.0;
+            let is_whole = |value: &f64| value.is_nan() || is_whole_number(*value);
             match &frames.train.columns[i].cells {
-                Cells::Numbers(values) if values.iter().all(is_whole) => schema.columns[i].kind = ColumnKind::Integer,
+                Cells::Numbers(values) if values.iter().all(is_whole) => {
+                    schema.columns[i].kind = ColumnKind::Integer;
+                    schema.columns[i].used = true;
+                }
                 _ => return Err(schema.other(i, "not all whole numbers", "--integer")),
             }
         }
@@ -137,20 +160,37 @@ impl Schema {
             if !self.columns[i].used {
                 continue;
             }
-            let column = self.find(frame, i)?;
+            // A column that is left out need not be there.
+            let Ok(column) = self.find(frame, i) else { continue };
             self.columns[i].missing += (0..column.cells.len()).filter(|&row| column.cells.is_missing(row)).count();
-            let found = values(column);
+            if let Cells::Numbers(numbers) = &column.cells {
+                self.columns[i].check_bounds(numbers)?;
+            }
             let kind = &mut self.columns[i].kind;
             if !matches!(kind, ColumnKind::Category(_) | ColumnKind::Binary(_)) {
                 continue;
             }
-            let known = kind.values().to_vec();
+            let (known, found) = (kind.values().to_vec(), values(column));
             let new: Vec<String> = found.into_iter().filter(|value| !known.contains(value)).collect();
             if !new.is_empty() {
                 *kind = ColumnKind::Category(known.into_iter().chain(new).collect());
             }
         }
         Ok(())
+    }
+}
+
+impl ColumnSchema {
+    /// Checks that numbers of another part of the data lie within the bounds.
+    fn check_bounds(&self, numbers: &[f64]) -> Result<()> {
+        let out = |value: &&f64| !value.is_nan() && !self.bounds.contain(**value);
+        match numbers.iter().find(out).filter(|_| self.bounds != Bounds::NONE) {
+            None => Ok(()),
+            Some(value) => {
+                let name = self.name.as_deref().unwrap_or("a column");
+                Err(Error::Data(format!("`{name}` has {value}, which is not {}: widen the bounds", self.bounds)))
+            }
+        }
     }
 }
 
@@ -171,7 +211,7 @@ fn values(column: &Column) -> Vec<String> {
 fn parse_bounds(text: &str) -> Result<(&str, Bounds)> {
     let wrong = || {
         let form = "give a column and its bounds as `share=0:1`, or one bound as `share=:1`";
-        Error::Config(format!("`{text}` are no bounds: {form}"))
+        Error::Config(format!("`{text}` does not give bounds: {form}"))
     };
     let (column, bounds) = text.rsplit_once('=').ok_or_else(wrong)?;
     let (lower, upper) = bounds.split_once(':').ok_or_else(wrong)?;
@@ -222,12 +262,19 @@ mod tests {
             (Kinds { integer: vec!["share".into()], ..Kinds::default() }, "not all whole numbers"),
             (Kinds { bounded: vec!["share=0.5:1".into()], ..Kinds::default() }, "from 0.1 to 0.9"),
             (Kinds { bounded: vec!["share".into()], ..Kinds::default() }, "`share=0:1`"),
-            (Kinds { bounded: vec!["share=1:0".into()], ..Kinds::default() }, "no bounds"),
+            (Kinds { bounded: vec!["share=1:0".into()], ..Kinds::default() }, "does not give bounds"),
             (Kinds { positive: vec!["cost".into()], ..Kinds::default() }, "`cost`"),
         ] {
             let error = Schema::with_kinds(&frames, &bad).unwrap_err().to_string();
             assert!(error.contains(why), "{error}");
         }
+        assert!(kinds.check(true).is_ok() && kinds.check(false).unwrap_err().to_string().contains("--model mixed"));
+        // A column that is left out need not be in another part, whose cells count too.
+        let test = |text| Frames { test: Some(frame(text)), ..frames.clone() };
+        let schema = Schema::with_kinds(&test("grade,share,price\n,0.5,1\n"), &kinds)?;
+        assert_eq!((schema.columns[0].missing, schema.columns[1].missing), (1, 0));
+        let error = Schema::with_kinds(&test("grade,share,price,k\n1,0.5,0,1\n"), &kinds).unwrap_err().to_string();
+        assert!(error.contains("`price` has 0"), "{error}");
         Ok(())
     }
 }

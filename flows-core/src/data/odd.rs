@@ -64,8 +64,11 @@ fn is_customary(value: f64) -> bool {
 /// tell apart, columns that determine each other, rows that repeat, and too few of them.
 pub(super) fn notes(schema: &Schema, frames: &Frames) -> Result<Vec<String>> {
     let mut notes = far(schema, frames);
-    notes.extend(merged(schema, &frames.train));
-    notes.extend(determined(schema, &frames.train)?);
+    // A model of codes takes numbers in double precision, and a column that another determines is one of probabilities.
+    if !schema.coded {
+        notes.extend(merged(schema, &frames.train));
+        notes.extend(determined(schema, &frames.train)?);
+    }
     notes.extend(repeated(schema, frames));
     notes.extend(few(schema, &frames.train));
     Ok(notes)

@@ -150,7 +150,7 @@ impl ColumnSchema {
         if let Some([value, count]) = self.fill.filter(|_| self.used) {
             let value = odd::short(value);
             return Some(format!(
-                "{label} is {value} in {count} rows and else far from it: if it stands for missing cells, leave these empty"
+                "{label} is {value} in {count} rows and otherwise far from it: if it stands for missing cells, leave these empty"
             ));
         }
         let few = self.takes_few_values(rows);
@@ -317,7 +317,7 @@ fn describe(column: &Column, first: bool) -> ColumnSchema {
             let runs = sorted.chunk_by(|a, b| a == b);
             let different: Vec<f64> = runs.clone().map(|run| run[0]).collect();
             let distinct = different.len();
-            let whole = known.iter().all(|value| value.fract() == 0.0);
+            let whole = known.iter().all(|value| is_whole_number(*value));
             let kind = match distinct {
                 0 | 1 if values.len() > 1 => {
                     ColumnKind::Constant(known.first().map_or_else(|| "missing".into(), |value| value.to_string()))
@@ -331,7 +331,7 @@ fn describe(column: &Column, first: bool) -> ColumnSchema {
             let missing = values.len() - known.len();
             let most = runs.max_by_key(|run| run.len()).unwrap_or_default();
             let share = most.len() as f64 / values.len().max(1) as f64;
-            let frequent = most.first().filter(|_| share >= 0.05).map(|value| [*value, share]);
+            let frequent = most.first().filter(|_| share >= 0.05 && most.len() >= 5).map(|value| [*value, share]);
             let fill = odd::fill_value(values);
             let step = if 2 * distinct <= known.len() { step(&different) } else { None };
             let step = step.filter(|step| *step != 1.0 && matches!(kind, ColumnKind::Number | ColumnKind::Integer));
@@ -366,6 +366,11 @@ fn describe(column: &Column, first: bool) -> ColumnSchema {
     }
 }
 
+/// Whether a number is whole and its neighbours can be told from it.
+pub(super) fn is_whole_number(value: f64) -> bool {
+    value.fract() == 0.0 && value.abs() < 9_007_199_254_740_992.0
+}
+
 /// The greatest number, of at most six decimals, that all these are multiples of.
 fn step(values: &[f64]) -> Option<f64> {
     const MOST: f64 = 9e15;
@@ -373,7 +378,9 @@ fn step(values: &[f64]) -> Option<f64> {
         let scale = 10f64.powi(decimals);
         let multiple = |value: &f64| {
             let scaled = value * scale;
-            let near = (scaled - scaled.round()).abs() <= 1e-9 * scaled.abs().max(1e-3);
+            let near = (scaled - scaled.round()).abs() <= (1e-9 * scaled.abs().max(1e-3)).min(0.1);
+            // Decimals that were rounded to single precision.
+            let near = near || f64::from((scaled.round() / scale) as f32) == *value;
             (near && scaled.abs() < MOST).then(|| scaled.round().abs() as u64)
         };
         Some((decimals, values.iter().map(multiple).collect::<Option<Vec<u64>>>()?))

@@ -17,7 +17,7 @@ pub const PROGRAM: Program = Program {
     counted: "rows",
     files: &["density.png", "margins.png"],
     kept: &["data", "rows", "samples", "proportions", "columns", "drop", "kinds", "context", "standardize"],
-    changeable: &[],
+    changeable: &["schema"],
 };
 
 /// Everything that determines a run, apart from the machine.
@@ -36,7 +36,7 @@ pub struct RunConfig {
     /// all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drop: Option<Vec<String>>,
-    /// The columns whose kind is told.
+    /// The columns whose kind is given.
     #[serde(default, skip_serializing_if = "Kinds::is_empty")]
     pub kinds: Kinds,
     /// The columns that the model is conditioned on, by name or by index from 0 among those that are used.
@@ -149,6 +149,7 @@ impl Settings for RunConfig {
 
     fn check(&self) -> Result<()> {
         check_at_least_one(&[("batch", self.batch), ("pieces", self.pieces)])?;
+        self.kinds.check(self.model.name() == Mixed::NAME)?;
         let trial = self.model.trial(Some(self.context.len()).filter(|width| *width > 0))?;
         check_training(trial.parameters(), &self.train)
     }

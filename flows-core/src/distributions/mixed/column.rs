@@ -134,6 +134,25 @@ impl Column {
         Ok(parts.column(name, margin, range, Content::Whole))
     }
 
+    /// The same column of numbers with a class of missing cells; a column that has one, or of categories, as it is.
+    pub(crate) fn with_missing(mut self) -> Self {
+        if let Content::Number(numeric) | Content::Whole(numeric) = &mut self.content
+            && !numeric.missing
+        {
+            numeric.missing = true;
+            let least = self.shares.iter().copied().fold(1.0, f64::min);
+            self.shares.push(0.5 * least);
+        }
+        self
+    }
+
+    /// A real number without atoms and bounds.
+    pub(crate) fn smooth(name: impl Into<String>, values: &[f64]) -> Result<Self> {
+        let parts = Parts { regular: values.to_vec(), atoms: Vec::new(), counts: Vec::new(), missing: 0 };
+        let margin = Margin::fit(values, Bounds::NONE)?;
+        Ok(parts.column(name.into(), margin, [None; 2], Content::Number))
+    }
+
     /// The number of classes; a column of one class has no softmax.
     pub(super) fn classes(&self) -> usize {
         match &self.content {

@@ -1,6 +1,6 @@
 //! Tables whose columns are of several kinds, with the words and dates that they hold.
 
-use crate::data::{ColumnKind, ColumnSchema, Examples, Frame, Schema};
+use crate::data::{ColumnKind, ColumnSchema, Dataset, Examples, Frame, Schema};
 use crate::distributions::{Column, Distribution, MixedTable, MixedTableConfig};
 use crate::evaluate::percentiles;
 use crate::nn::{NetworkConfig, Scope};
@@ -51,19 +51,24 @@ impl Mixed {
     /// columns of the `context`, by name or by index from 0 among those that are used, are those of the rows' context.
     ///
     /// # Errors
-    /// When there is no such column, or a column cannot be modelled.
-    pub fn fit(&self, schema: &Schema, context: &[String], rows: &Examples) -> Result<MixedConfig> {
+    /// When there is no such column, a column cannot be modelled, or another part of the data has a cell that is none of
+    /// its column.
+    pub fn fit(&self, schema: &Schema, context: &[String], data: &Dataset) -> Result<MixedConfig> {
         let order = schema.order(context)?;
         if order.len() == context.len() {
             return Err(Error::Config("every column is context; leave at least one to model".into()));
         }
-        let both = [rows.context.as_ref(), Some(&rows.x)];
-        let mut values = Vec::with_capacity(order.len());
-        for part in both.into_iter().flatten() {
-            values.extend(part.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.t()?.to_vec2::<f64>()?);
+        let [train, validation, test] = [&data.train, &data.validation, &data.test].map(columns_of);
+        let (train, others) = (train?, [validation?, test?]);
+        let mut columns = Vec::with_capacity(order.len());
+        for (column, &i) in order.iter().enumerate() {
+            let others = || others.iter().map(|part| &part[column]);
+            let fitted = fit(schema, i, &train[column], others().flatten())?;
+            for values in others() {
+                values.iter().enumerate().try_for_each(|(row, &value)| fitted.log_prob(row, value).map(drop))?;
+            }
+            columns.push(fitted);
         }
-        let column = |(&i, values): (&usize, &Vec<f64>)| fit(schema, i, values);
-        let columns = order.iter().zip(&values).map(column).collect::<Result<Vec<_>>>()?;
         let (given, features) = order.split_at(context.len());
         let names = |which: &[usize]| which.iter().map(|&i| schema.columns[i].name.clone()).collect();
         Ok(MixedConfig {
@@ -81,24 +86,36 @@ impl Mixed {
     }
 }
 
-/// A column of the density, fitted to its values.
-fn fit(schema: &Schema, i: usize, values: &[f64]) -> Result<Column> {
+/// The columns of some rows, first those of the context.
+fn columns_of(rows: &Examples) -> Result<Vec<Vec<f64>>> {
+    let mut columns = Vec::new();
+    for part in [rows.context.as_ref(), Some(&rows.x)].into_iter().flatten() {
+        columns.extend(part.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.t()?.to_vec2::<f64>()?);
+    }
+    Ok(columns)
+}
+
+/// A column of the density, fitted to its values in the rows to train on; it also has to have room for those of the
+/// `others`.
+fn fit<'a>(schema: &Schema, i: usize, values: &'a [f64], others: impl Iterator<Item = &'a f64>) -> Result<Column> {
     let ColumnSchema { kind, bounds, step, .. } = &schema.columns[i];
     let unit = step.unwrap_or(1.0);
     let name = schema.columns[i].label(i).trim_matches('`').to_string();
-    let is_whole = || values.iter().all(|value| value.is_nan() || value.fract() == 0.0);
-    match kind {
+    let is_whole = values.iter().chain(others).all(|value| value.is_nan() || value.fract() == 0.0);
+    let column = match kind {
         ColumnKind::Category(_) | ColumnKind::Binary(_) => {
             Column::category(name, kind.values().len() + usize::from(schema.keeps_missing(i)), values)
         }
         ColumnKind::Integer | ColumnKind::Number | ColumnKind::Date
-            if is_whole() && (step.is_some() || *kind != ColumnKind::Number) =>
+            if is_whole && (step.is_some() || *kind != ColumnKind::Number) =>
         {
             let least = bounds.lower.map(|bound| (bound / unit).floor() + 1.0);
             Column::whole(name, values, [least, bounds.upper.map(|bound| (bound / unit).ceil() - 1.0)])
         }
         _ => Column::number(name, values, *bounds),
-    }
+    }?;
+    // They may be missing in the other rows alone.
+    Ok(if schema.keeps_missing(i) { column.with_missing() } else { column })
 }
 
 /// The config of a [`MixedDensity`].
