@@ -4,7 +4,7 @@ use super::words;
 
 /// The days from 1970-01-01 to a date of the Gregorian calendar, with or without a time: 2024-11-30, 2024/11/30,
 /// 30.11.2024, 2024-11-30T18:45, 2024-11-30 18:45:10.5Z. Dates such as 11/30/2024 have no clear order.
-pub(super) fn days(word: &str) -> Option<f64> {
+pub fn days(word: &str) -> Option<f64> {
     let (date, time) = word.split_once(['T', ' ']).map_or((word, None), |(date, time)| (date, Some(time)));
     let separator = date.chars().find(|c| matches!(c, '-' | '/' | '.'))?;
     let mut parts = date.split(separator);

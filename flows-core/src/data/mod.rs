@@ -29,7 +29,7 @@ mod words;
 
 pub use colours::{dequantize, quantize, whole_colours};
 pub use dataset::{Dataset, Proportions};
-pub use date::date;
+pub use date::{date, days};
 pub use energy::Energy;
 pub use examples::Examples;
 pub use frame::{Cells, Column, Frame};

@@ -1,6 +1,6 @@
 //! Pictures of the columns of a table.
 
-use crate::data::{Cells, Column, ColumnKind, ColumnSchema, Frame, Schema};
+use crate::data::{Cells, Column, ColumnKind, ColumnSchema, Frame, Schema, days};
 use crate::plot::{Colour, Figure, Panel};
 use crate::text::count;
 use std::collections::HashMap;
@@ -38,8 +38,20 @@ fn panel(i: usize, column: &Column, of: &ColumnSchema, drawn: Option<&Cells>) ->
             let drawn = if let Some(Cells::Numbers(drawn)) = drawn { Some(&drawn[..]) } else { None };
             histogram(title, values, of, drawn)
         }
+        cells if of.kind == ColumnKind::Date => {
+            let number = ColumnSchema { kind: ColumnKind::Number, ..of.clone() };
+            histogram(format!("{title} (year)"), &years(cells), &number, drawn.map(years).as_deref())
+        }
         cells => bars(title, cells, of, drawn),
     }
+}
+
+/// Dates as years with decimals.
+fn years(cells: &Cells) -> Vec<f64> {
+    let Cells::Words { words, codes, .. } = cells else { return Vec::new() };
+    let years: Vec<f64> =
+        words.iter().map(|word| days(word).map_or(f64::NAN, |days| 1970.0 + days / 365.2425)).collect();
+    codes.iter().map(|code| code.map_or(f64::NAN, |code| years[code as usize])).collect()
 }
 
 fn histogram(title: String, values: &[f64], of: &ColumnSchema, drawn: Option<&[f64]>) -> Panel {

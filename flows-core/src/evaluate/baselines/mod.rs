@@ -62,8 +62,8 @@ trait Density: Sync {
 /// the validation rows.
 ///
 /// All but the first are of the numbers alone, with independent categories, and only where no number has cells that are
-/// missing and no real number has atoms. Whole numbers are taken as real ones, whose density is about the probability of
-/// each.
+/// missing and no real number has atoms. Whole numbers are dequantized by uniform noise, so that their log-likelihoods are
+/// lower bounds of log-probabilities.
 ///
 /// The columns must be those that were fitted to the training rows. A mixture is fitted to at most 10,000 rows, a kernel
 /// density to at most 5,000, drawn by `rng`.
@@ -123,7 +123,13 @@ pub fn baselines(columns: &[Column], split: Split<'_>, rng: &mut Rng) -> Result<
             Margins::fit(&columns, &split, rng).log_densities(split.test, columns.len())
         }
     };
-    let parts = [split.train, split.validation, split.test].map(|rows| pick(rows, d, &numbers));
+    let is_whole: Vec<bool> = numbers.iter().map(|&i| matches!(columns[i].content, Content::Whole(_))).collect();
+    let parts = [split.train, split.validation, split.test].map(|rows| {
+        let mut rows = pick(rows, d, &numbers);
+        let whole = rows.iter_mut().zip(is_whole.iter().cycle()).filter(|(_, is_whole)| **is_whole);
+        whole.for_each(|(x, _)| *x += rng.uniform() - 0.5);
+        rows
+    });
     let (split, d) = (Split { train: &parts[0], validation: &parts[1], test: &parts[2] }, numbers.len());
     let scaled = Scaled::of(split.train, d);
     let standard = scaled.split(&split, d);
