@@ -87,6 +87,18 @@ pub fn perturb(parameters: &Parameters, std: f64, rng: &mut Rng) -> Result<()> {
     Ok(())
 }
 
+/// A number of any size up to 1e30, or one at which something may change.
+pub(crate) fn extreme_number(rng: &mut Rng) -> f64 {
+    const MARKS: [f64; 8] = [0.0, 0.5, 1.0, 6.0, 17.0, 88.0, 710.0, 1e30];
+    let sign = if rng.below(2) == 0 { 1.0 } else { -1.0 };
+    match rng.below(4) {
+        0 => rng.normal(),
+        1 => sign * MARKS[rng.below(MARKS.len())],
+        2 => sign * 100.0 * rng.uniform(),
+        _ => sign * 10f64.powf(60.0 * rng.uniform() - 30.0),
+    }
+}
+
 /// The largest `|a - b| / max(1, |a|)`.
 ///
 /// # Errors

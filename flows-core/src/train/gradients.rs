@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use std::ops::Range;
 
 /// Rows per graph: few enough for a network's activations to stay in the cache.
-const BLOCK: usize = 128;
+const BLOCK: usize = 256;
 
 /// The value of a loss and its gradients, which are absent if the value is not finite.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ impl LossGradients {
     /// threads with separate graphs.
     ///
     /// `loss` takes a range of rows and a generator, and returns the mean over the range. One piece is one
-    /// graph; several are processed in blocks of 128 rows, each piece with its own generator. The
+    /// graph; several are processed in blocks of 256 rows, each piece with its own generator. The
     /// result depends on the number of pieces, through rounding and random draws, but not on the number of
     /// threads. Layers that update buffers (batch norm, spectral norms) need one piece.
     ///

@@ -5,19 +5,8 @@ use super::*;
 use crate::Rng;
 use crate::nn::Parameters;
 use crate::ops::Direction;
+use crate::testing::extreme_number;
 use candle_core::{Device, Var};
-
-/// Points of all sizes up to 1e30, and some at which something may change.
-fn point(rng: &mut Rng) -> f64 {
-    const MARKS: [f64; 7] = [0.0, 1.0, 6.0, 17.0, 88.0, 1e30, 0.5];
-    let sign = if rng.below(2) == 0 { 1.0 } else { -1.0 };
-    match rng.below(4) {
-        0 => rng.normal(),
-        1 => sign * MARKS[rng.below(MARKS.len())],
-        2 => sign * 100.0 * rng.uniform(),
-        _ => sign * 10f64.powf(60.0 * rng.uniform() - 30.0),
-    }
-}
 
 /// What is wrong with value, log-derivative or gradients at one of `rows` points.
 fn fault(
@@ -29,7 +18,7 @@ fn fault(
     rng: &mut Rng,
 ) -> Result<Option<String>> {
     let p = family.parameter_count();
-    let x = Var::from_tensor(&rng.tensor((rows, 1), dtype, &Device::Cpu, point)?)?;
+    let x = Var::from_tensor(&rng.tensor((rows, 1), dtype, &Device::Cpu, extreme_number)?)?;
     let raw = match p {
         0 => Tensor::zeros((1, 1, 0), dtype, &Device::Cpu)?,
         _ => Var::from_tensor(&(rng.normal_tensor((rows, 1, p), dtype, &Device::Cpu)? * spread)?)?.into_inner(),

@@ -1,7 +1,8 @@
 //! The columns of an array.
 
 use super::header::{Field, REMEDY, header, unreadable};
-use crate::data::words::{Words, date, time};
+use crate::data::date::{date_of_day, date_of_second};
+use crate::data::words::Words;
 use crate::data::{Cells, Column, Frame};
 use crate::{Error, Result};
 use std::io::{Read, Seek};
@@ -169,16 +170,16 @@ impl<'a> Type<'a> {
 
     /// The date that is this many of the type's units after the beginning of 1970.
     fn in_unit(&self, count: i64) -> Option<String> {
-        let seconds = |unit: i64| time(count.saturating_mul(unit), 0);
+        let seconds = |unit: i64| date_of_second(count.saturating_mul(unit), 0);
         let parts = |per_second: i64| {
             let nanoseconds = count.rem_euclid(per_second) * (1_000_000_000 / per_second);
-            time(count.div_euclid(per_second), nanoseconds as u32)
+            date_of_second(count.div_euclid(per_second), nanoseconds as u32)
         };
         Some(match self.unit {
             "Y" => format!("{:04}-01-01", count.saturating_add(1970)),
             "M" => format!("{:04}-{:02}-01", count.div_euclid(12) + 1970, count.rem_euclid(12) + 1),
-            "W" => date(count.saturating_mul(7)),
-            "D" => date(count),
+            "W" => date_of_day(count.saturating_mul(7)),
+            "D" => date_of_day(count),
             "h" => seconds(3600),
             "m" => seconds(60),
             "s" => seconds(1),

@@ -2,7 +2,7 @@
 
 use super::cells::{Builder, Values};
 use crate::data::npy::half;
-use crate::data::words::{date, time};
+use crate::data::date::{date_of_day, date_of_second};
 use crate::data::{Column, Frame};
 use crate::{Error, Result};
 use parquet::basic::{ConvertedType, LogicalType, TimeUnit, Type as Physical};
@@ -175,7 +175,7 @@ impl Kind {
     fn integer(self, to: &mut Builder, value: Option<i64>) {
         match self {
             Self::Decimal(scale) => to.number(value.map(|value| decimal(value.into(), scale))),
-            Self::Date => to.text(value.map(date).as_deref()),
+            Self::Date => to.text(value.map(date_of_day).as_deref()),
             Self::Timestamp(per_second) => to.text(value.map(|value| timestamp(value, per_second)).as_deref()),
             Self::TimeOfDay(per_second) => to.number(value.map(|value| value as f64 / per_second as f64)),
             _ => to.number(value.map(|value| value as f64)),
@@ -236,7 +236,7 @@ fn big_endian(bytes: &[u8]) -> Option<i128> {
 /// The time in units since the beginning of 1970, of which a second has `per_second`.
 pub(super) fn timestamp(units: i64, per_second: i64) -> String {
     let nanoseconds = units.rem_euclid(per_second) * (1_000_000_000 / per_second);
-    time(units.div_euclid(per_second), nanoseconds as u32)
+    date_of_second(units.div_euclid(per_second), nanoseconds as u32)
 }
 
 /// The time that older programs write as nanoseconds of a Julian day.
@@ -244,5 +244,5 @@ fn of_julian_day(value: &Int96) -> String {
     let [low, high, day] = [0, 1, 2].map(|i| value.data().get(i).copied().unwrap_or(0));
     let nanoseconds = u64::from(high) << 32 | u64::from(low);
     let seconds = (i64::from(day) - 2_440_588) * 86_400 + (nanoseconds / 1_000_000_000) as i64;
-    time(seconds, (nanoseconds % 1_000_000_000) as u32)
+    date_of_second(seconds, (nanoseconds % 1_000_000_000) as u32)
 }
