@@ -12,26 +12,23 @@ use serde::{Deserialize, Serialize};
 #[serde(default, deny_unknown_fields)]
 pub struct Kinds {
     /// Columns whose values are categories
-    #[cfg_attr(feature = "cli", arg(long, value_name = "COLUMNS", value_delimiter = ',', conflicts_with = "resume"))]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "COLUMNS", value_delimiter = ','))]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub categorical: Vec<String>,
     /// Columns of whole numbers
-    #[cfg_attr(feature = "cli", arg(long, value_name = "COLUMNS", value_delimiter = ',', conflicts_with = "resume"))]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "COLUMNS", value_delimiter = ','))]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub integer: Vec<String>,
     /// Columns of numbers above 0
-    #[cfg_attr(feature = "cli", arg(long, value_name = "COLUMNS", value_delimiter = ',', conflicts_with = "resume"))]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "COLUMNS", value_delimiter = ','))]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub positive: Vec<String>,
     /// Columns of numbers between bounds, as share=0:1
-    #[cfg_attr(
-        feature = "cli",
-        arg(long, value_name = "COLUMN=A:B", value_delimiter = ',', conflicts_with = "resume")
-    )]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "COLUMN=A:B", value_delimiter = ','))]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub bounded: Vec<String>,
     /// What becomes of rows with missing cells [default: drop]
-    #[cfg_attr(feature = "cli", arg(long, value_name = "WHAT", conflicts_with = "resume"))]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "WHAT"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub missing: Option<Missing>,
 }

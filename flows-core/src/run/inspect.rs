@@ -12,12 +12,21 @@ use std::path::PathBuf;
 ///
 /// The kinds of columns are number, whole number, category, yes or no, date, text, constant and row number. Constants,
 /// numbers of rows and text that hardly repeats are left out. Real numbers have a density; values that repeat have
-/// probabilities.
+/// probabilities. Flags such as those of `train` say otherwise.
 #[derive(Args)]
 pub struct InspectArgs {
     /// A table or a folder of tables, as to train on
     #[arg(value_name = "DATA")]
     table: String,
+    /// The columns to use, by name or by index from 0, separated by commas [default: all but constants and numbers of
+    /// rows]
+    #[arg(long, value_name = "COLUMNS", value_delimiter = ',', help_heading = "Data")]
+    columns: Vec<String>,
+    /// Columns to leave out, by name or by index from 0, separated by commas
+    #[arg(long, value_name = "COLUMNS", value_delimiter = ',', help_heading = "Data")]
+    drop: Vec<String>,
+    #[command(flatten)]
+    kinds: Kinds,
     /// A picture of each column, .png or .svg
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -37,7 +46,11 @@ impl InspectArgs {
         let source: Source = self.table.parse()?;
         let frames = source.frames()?;
         let frames = frames.ok_or_else(|| Error::Config(format!("{source} is a density, not a table: give a file")))?;
-        let schema = Schema::with_kinds(&frames, &Kinds::default())?;
+        let schema = Schema::with_kinds(&frames, &self.kinds)?;
+        let schema = match self.columns.is_empty() && self.drop.is_empty() {
+            true => schema,
+            false => schema.select(&self.columns, &self.drop)?,
+        };
         let is_mixed = schema.is_mixed();
         let schema = schema.coded(is_mixed);
         let notes = schema.notes(&frames)?;

@@ -39,7 +39,7 @@ fn presets() -> String {
 /// Data is standardized within the model. Of 10 rows of a table, 8 are for training, 1 is for choosing the best
 /// weights, and 1 is for testing.
 #[derive(Args)]
-#[command(after_long_help = presets() + EXAMPLES)]
+#[command(after_long_help = presets() + EXAMPLES, mut_group("Kinds", |kinds| kinds.conflicts_with("resume")))]
 pub struct TrainArgs {
     #[command(flatten)]
     settings: Flags,
