@@ -144,6 +144,10 @@ fn classes_condition_a_model() {
     succeeds(here, "sample featured --class 1 --count 4 --out disks.png");
     succeeds(here, "sample run --out all.png");
     succeeds(here, "sample run --class 1 --count 4 --out disks.png");
+    succeeds(here, "sample run --class disks --count 4 --out named.png");
+    assert_eq!(fs::read(here.join("disks.png")).unwrap(), fs::read(here.join("named.png")).unwrap());
+    fails(here, "sample run --class rings --out none.png", &["no class rings", "bars, disks"]);
+    assert!(succeeds(here, "info run").contains("class_names = [\"bars\", \"disks\"]"));
     fails(here, "sample run --class 2 --out none.png", &["no class 2"]);
     fails(here, "sample run --columns 3 --out none.png", &["--columns"]);
     fails(here, "sample run --class 0 --count 18446744073709551615", &["--count"]);

@@ -186,8 +186,8 @@ pub fn run(args: TrainArgs, ranks: &Ranks) -> Result<()> {
     let (device, output) = (args.device.of(ranks)?.open()?, args.output.of(ranks));
     let (mut run, mut config): (_, RunConfig) = PROGRAM.open(&args.run, output, "digits", &args.settings, ranks)?;
     let splits = args.skip.reading(output, |skip| config.load(skip))?;
-    config.images = (config.data != ImageSource::Digits).then(|| splits.count());
     run.note(format_args!("data   {}: {}", config.data, describe_images(&splits)));
+    args.skip.tell(output, &splits.notes())?;
     let glow = config.build(&splits, &device)?;
     let (steps, size) = (config.train.steps, config.batch.min(splits.train.len()));
     run.note(describe(&glow, steps, size));
@@ -229,7 +229,7 @@ pub fn run(args: TrainArgs, ranks: &Ranks) -> Result<()> {
         shape: glow.config().shape,
         images_per_second: (trained.steps * examples as u64) as f64 / trained.seconds,
         trained,
-        test: Bits::of(&glow, &values, 1, config.unpadded()?),
+        test: Bits::of(&glow, &values, 1, splits.test.unpadded()),
     };
     run.save_results(&results)?;
     run.draw_losses(&results.trained.losses, &[])?;
