@@ -17,8 +17,8 @@ const CHUNK: usize = 32;
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Images")]
 pub struct ImageArgs {
-    /// The images: digits, uci-digits, a folder, an IDX, .npy or .parquet file, or hf:// [default: the test images of
-    /// the model's run]. They are scaled and cropped, or padded, like those of the run
+    /// The images: digits, uci-digits, a folder, an IDX, .npy, .npz or .parquet file, or hf:// [default: the test
+    /// images of the model's run]. They are scaled and cropped, or padded, like those of the run
     #[arg(long, value_name = "D")]
     pub data: Option<String>,
     #[command(flatten)]
