@@ -269,6 +269,24 @@ fn images_that_cannot_be_used_are_named() {
     fails(here, "reconstruct mixed missing.png", &["missing.png"]);
 }
 
+#[test]
+fn what_is_noted_of_images_can_be_an_error_and_a_run_knows_its_images() {
+    let folder = folder();
+    let here = folder.path();
+    let one = here.join("images/bars/1.png");
+    GrayImage::from_pixel(8, 8, Luma([99])).save(&one).unwrap();
+    let train = "train --data images --config tiny.toml";
+    fails(here, &format!("{train} --out run --strict -q"), &["1 of 24 images are grey", "--colour", "--strict"]);
+    let output = run(here, &format!("{train} --out run"));
+    assert!(text(&output.stderr).contains("note   1 of 24 images are grey"), "{}", text(&output.stderr));
+    succeeds(here, &format!("{train} --out coloured --colour --strict -q"));
+    succeeds(here, "train --out run --resume --steps 13 -q");
+    GrayImage::from_pixel(8, 8, Luma([98])).save(&one).unwrap();
+    fails(here, "train --out run --resume --steps 14 -q", &["not those of when the run began"]);
+    fails(here, "eval run", &["not those of when the run began", "--data"]);
+    succeeds(here, "eval run --data images");
+}
+
 /// Settings of a run that is long enough to be interrupted.
 fn long(here: &Path) {
     let long = TINY.replace("steps = 12", "steps = 300").replace("checkpoint_every = 3", "checkpoint_every = 20");

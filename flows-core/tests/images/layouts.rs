@@ -149,6 +149,26 @@ fn arrays_of_several_parts_are_read() -> Result<()> {
 }
 
 #[test]
+fn rows_of_pixels_are_images() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let rows = |count: usize| (0..count).map(|i| format!("{},0,{i},9,255\n", i % 3)).collect::<String>();
+    write(&path("train.csv"), format!("label,pixel0,pixel1,pixel2,pixel3\n{}", rows(12)).as_bytes());
+    write(&path("test.csv"), b"pixel0,pixel1,pixel2,pixel3\n0,1,2,3\n4,5,6,7\n");
+    let data = load(folder.path())?;
+    assert_eq!((data.train.shape(), data.train.len(), data.test.image(1)), ([1, 2, 2], 11, &[4, 5, 6, 7][..]));
+    assert_eq!((&data.train.classes[..], data.test.labels()), (&["0", "1", "2"].map(String::from)[..], None));
+    assert!(data.notes()[0].contains("images of 2 x 2"), "{:?}", data.notes());
+    // Without names the first of five columns is the class.
+    write(&path("plain.csv"), rows(4).as_bytes());
+    let plain = all(&path("plain.csv"))?;
+    assert_eq!((plain.image(3), plain.labels()), (&[0, 3, 9, 255][..], Some(&[0, 1, 2, 0][..])));
+    write(&path("plain.csv"), b"a,b,c\n1,2,3\n4,5,6\n");
+    refused(&path("plain.csv"), &["3 columns of pixels"]);
+    Ok(())
+}
+
+#[test]
 fn arrays_of_other_numbers_are_colours() -> Result<()> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.npy");

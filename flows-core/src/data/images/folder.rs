@@ -40,11 +40,10 @@ pub(super) fn has_images(tree: &Tree) -> bool {
 pub(super) fn all_images(tree: &Tree) -> Result<Vec<PathBuf>> {
     let files = image_files(tree);
     if files.is_empty() {
-        let extensions = extensions();
-        return Err(Error::file(
-            &tree.root,
-            format!("has no images; put some there ({extensions}), or check the path"),
-        ));
+        let others = list(tree.files.iter().map(|path| path.display().to_string()));
+        let but = if others.is_empty() { others } else { format!(" but {others}") };
+        let remedy = format!("put some there ({}), unpack those that are packed, or check the path", extensions());
+        return Err(Error::file(&tree.root, format!("has no images{but}; {remedy}")));
     }
     Ok(files)
 }

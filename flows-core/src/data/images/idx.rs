@@ -11,14 +11,15 @@ const REMEDY: &str = "fetch the file again";
 /// The largest number of bytes that is read: 8 GiB.
 const MOST: u64 = 8 << 30;
 
-/// Whether a file is an IDX file by its name.
+/// Whether a file is an IDX file by its name, such as `train-images.idx3-ubyte.gz`.
 pub(super) fn is_idx(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
     let name = name.strip_suffix(".gz").unwrap_or(&name);
-    name.ends_with(".idx") || name.split(|c: char| !c.is_alphanumeric()).any(|word| DIMENSIONS.contains(&word))
+    let words: Vec<&str> = name.split(|c: char| !c.is_alphanumeric()).collect();
+    let is_type = |word: &&str| ["ubyte", "byte", "short", "int", "float", "double"].contains(word);
+    let dimensions = words.iter().position(|word| ["idx1", "idx2", "idx3", "idx4"].contains(word));
+    name.ends_with(".idx") || dimensions.is_some_and(|at| words.get(at + 1).is_none_or(is_type))
 }
-
-const DIMENSIONS: [&str; 4] = ["idx1", "idx2", "idx3", "idx4"];
 
 /// Reads the array in a file.
 pub(super) fn read(path: &Path) -> Result<Array> {
@@ -57,4 +58,16 @@ pub(super) fn read(path: &Path) -> Result<Array> {
         return Err(Error::file(path, message));
     }
     Ok(Array { path: path.into(), dtype: dtype.into(), shape, fortran: false, bytes: values.to_vec() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_tell_the_format() {
+        let names = "train-images-idx3-ubyte t10k-labels.idx1-ubyte.gz qmnist-test-labels-idx2-int.gz a.idx a-idx3";
+        assert!(names.split(' ').all(|name| is_idx(name.as_ref())));
+        assert!(["idx3.png", "frame-idx1.jpg", "idx", "a.gz"].iter().all(|name| !is_idx(name.as_ref())));
+    }
 }

@@ -1,6 +1,7 @@
 //! How a file or a folder holds images: as files, arrays or Parquet files, in parts or not.
 
 use super::collect::Skip;
+use super::csv::is_csv;
 use super::folder::{self, Files};
 use super::idx::is_idx;
 use super::names::{Name, PARTS};
@@ -52,10 +53,14 @@ impl Layout {
         if is_npy(path) || is_idx(path) {
             return Self::of_array(path);
         }
+        if is_csv(path) {
+            let [train, validation, test] = Self::of_csv(path, &[path.into()], &path.display().to_string())?.parts;
+            return Ok(Self { parts: [train.or(validation).or(test), None, None], notes: Vec::new() });
+        }
         let what = match is_image(path) {
             true => "is one image; name a folder of images",
             false if is_packed(path) => "is packed; unpack it and name the folder",
-            false => "is neither a folder of images nor a .npy, .npz, .parquet or IDX file of images",
+            false => "is neither a folder of images nor a .npy, .npz, .parquet, .csv or IDX file of images",
         };
         Err(Error::file(path, what))
     }
@@ -72,6 +77,13 @@ impl Layout {
         // Named by itself it is the whole set.
         let [train, validation, test] = found.parts;
         Ok(Self { parts: [train.or(validation).or(test), None, None], ..found })
+    }
+
+    /// The images in CSV files, which are below `root`.
+    fn of_csv(root: &Path, files: &[PathBuf], source: &str) -> Result<Self> {
+        let title = |path: &PathBuf| path.strip_prefix(root).unwrap_or(path).display().to_string();
+        let arrays = files.iter().map(|path| Named::of_csv(path, title(path))).collect::<Result<Vec<_>>>()?;
+        Self::of_arrays(arrays.concat(), &[], source)
     }
 
     fn of_arrays(arrays: Vec<Named>, files: &[PathBuf], source: &str) -> Result<Self> {
@@ -104,6 +116,10 @@ impl Layout {
                 true => {
                     notes.extend(unread(&tree, is_npy));
                     Self::of_arrays(arrays, &[], &source)?
+                }
+                false if !folder::has_images(&tree) && of(is_csv).next().is_some() => {
+                    notes.extend(unread(&tree, is_csv));
+                    Self::of_csv(&tree.root, &of(is_csv).map(at).collect::<Vec<_>>(), &source)?
                 }
                 false => {
                     let (parts, unread) = folder::in_parts(&tree)?;

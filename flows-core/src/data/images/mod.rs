@@ -4,6 +4,7 @@ mod array;
 mod augmented;
 mod collect;
 mod columns;
+mod csv;
 mod decode;
 mod depth;
 mod digits;

@@ -35,23 +35,18 @@ fn read(shards: &[Shard], columns: &Columns, fit: &Fit, skip: Skip) -> Result<Im
     let label = |i: usize, shard: &Shard, field: Option<Field>| label(shard, i, field, &words);
     let (images, labels) = match columns.pixels {
         Pixels::Encoded => {
-            let items = |fit: &Fit| -> Result<_> {
-                let fit = fit.clone();
-                let label = &label;
-                Ok(shards.iter().flat_map(move |shard| {
-                    let fit = fit.clone();
-                    let rows = shard.rows();
-                    let (rows, error) = rows.map_or_else(|e| (None, Some(Err(e))), |rows| (Some(rows), None));
-                    let item = move |(i, row): (usize, Result<Row>)| {
-                        let (bytes, class) = fields(row?);
-                        let name = shard.name(i);
-                        let image = match bytes {
-                            Some(Field::Bytes(bytes)) => decode(name.as_ref(), bytes.data(), &fit),
-                            _ => Err(Error::file(&name, "has no bytes; save the images themselves, not their paths")),
-                        };
-                        Ok(Item { label: label(i, shard, class)?, name, image })
+            let items = |fit: &Fit| {
+                let (fit, label) = (fit.clone(), &label);
+                let numbered = |shard| Ok(Shard::rows(shard)?.enumerate().map(move |(i, row)| (shard, i, row)));
+                let rows = shards.iter().map(numbered).collect::<Result<Vec<_>>>()?;
+                Ok(rows.into_iter().flatten().map(move |(shard, i, row)| {
+                    let (bytes, class) = fields(row?);
+                    let name = shard.name(i);
+                    let image = match bytes {
+                        Some(Field::Bytes(bytes)) => decode(name.as_ref(), bytes.data(), &fit),
+                        _ => Err(Error::file(&name, "has no bytes; save the images themselves, not their paths")),
                     };
-                    error.into_iter().chain(rows.into_iter().flatten().enumerate().map(item))
+                    Ok(Item { label: label(i, shard, class)?, name, image })
                 }))
             };
             let (images, labels) = collect(items, fit, skip)?;

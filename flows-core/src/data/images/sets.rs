@@ -3,7 +3,7 @@
 use super::array::{Array, is_of_images, shape_of};
 use super::names::{Name, Role};
 use super::tree::list;
-use super::{Fit, Images, idx};
+use super::{Fit, Images, csv, idx};
 use crate::files::Archive;
 use crate::{Error, Result};
 use std::io::Cursor;
@@ -71,6 +71,20 @@ impl Named {
         names.into_iter().map(read).collect()
     }
 
+    /// The images and the labels in a CSV file.
+    pub fn of_csv(path: &Path, title: String) -> Result<Vec<Self>> {
+        let (images, labels) = csv::read(path)?;
+        let name = Name::of(&path.file_name().unwrap_or_default().to_string_lossy());
+        let named = |role, array: Array| Self {
+            name: Name { role: Some(role), ..name.clone() },
+            title: title.clone(),
+            shape: Some(array.shape.clone()),
+            at: At::Here(array),
+        };
+        let images = named(Role::Images, images);
+        Ok([images].into_iter().chain(labels.map(|labels| named(Role::Labels, labels))).collect())
+    }
+
     fn read(&self) -> Result<Array> {
         match &self.at {
             At::Npy(path) => {
@@ -108,7 +122,7 @@ impl Named {
             return Ok(());
         };
         let (one, another) = (&other.title, &self.title);
-        if self.name.set != other.name.set {
+        if self.name.set != other.name.set && !self.is_of_one_file_with(other) {
             return Err(several(source, other, &self));
         }
         if !self.read()?.is_same(&other.read()?) {
@@ -155,7 +169,9 @@ pub(super) fn in_parts(
         }
     }
     let sets: Vec<&Named> = parts.iter().flatten().collect();
-    if let Some(other) = sets.iter().find(|array| array.name.set != sets[0].name.set) {
+    if let Some(other) =
+        sets.iter().find(|array| array.name.set != sets[0].name.set && !array.is_of_one_file_with(sets[0]))
+    {
         return Err(several(source, sets[0], other));
     }
     let mut labels = [None, None, None];
@@ -197,8 +213,11 @@ impl Named {
     /// file.
     fn belongs_to(&self, images: &Self) -> bool {
         let part = self.name.part == images.name.part || self.name.part.or(images.name.part) == Some(0);
-        let same_file = matches!((&self.at, &images.at), (At::Here(_), At::Here(_)));
-        part && (same_file || self.name.set == images.name.set)
+        part && (self.is_of_one_file_with(images) || self.name.set == images.name.set)
+    }
+
+    fn is_of_one_file_with(&self, other: &Self) -> bool {
+        matches!((&self.at, &other.at), (At::Here(one), At::Here(another)) if one.path.parent() == another.path.parent())
     }
 }
 

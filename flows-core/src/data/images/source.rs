@@ -35,7 +35,7 @@ pub enum ImageSource {
     UciDigits,
     /// A folder of images, each folder in which is a class; of parts, which are named train, val (or valid, validation) and
     /// test; of the files of MNIST or EMNIST; of arrays `train_images.npy`, `train_labels.npy` and so on; or of Parquet
-    /// files. Or a single `.npy`, `.npz`, IDX or `.parquet` file, of which `...-00000-of-00003.parquet` stands for all three.
+    /// files. Or a single `.npy`, `.npz`, IDX, `.csv` or `.parquet` file, of which `...-00000-of-00003.parquet` stands for all three.
     Path(PathBuf),
     /// `hf://owner/repo/path[@revision]` of such a file, or of a folder of Parquet files.
     Hub(Address),

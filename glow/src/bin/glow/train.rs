@@ -59,7 +59,7 @@ fn presets() -> String {
 /// train --pieces 4` divides every batch among four processes.
 ///
 /// Images come from a folder (each folder in it is a class), or one of folders train, val and test; of the files of MNIST
-/// or EMNIST; of .npy or .npz arrays; or of .parquet files as on the Hugging Face Hub (a name with -00000-of-00003 stands
+/// or EMNIST; of .npy, .npz or .csv arrays; or of .parquet files as on the Hugging Face Hub (a name with -00000-of-00003 stands
 /// for all three). Without a test part, one image in ten is held out. What is assumed, or left unread, is told, and is an
 /// error by --strict. Without --data the program draws synthetic digits.
 ///
