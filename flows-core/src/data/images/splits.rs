@@ -58,8 +58,8 @@ impl Splits {
             if 100 * again > images.len() {
                 let (again, all) = (count(again), count(images.len()));
                 notes.push(format!(
-                    "{again} of {all} {part} images are training images as well, so that its likelihood is too high: remove \
-                     them from one of the two"
+                    "{again} of {all} {part} images are training images as well, so that their likelihood is too high: keep \
+                     each once"
                 ));
             }
         }
