@@ -164,7 +164,7 @@ impl Rows {
     pub fn of(data: &Dataset, source: &Source, then: Option<Self>) -> Result<Option<Self>> {
         match source {
             Source::Toy(_) => Ok(None),
-            _ => Self::known(data.rows(), || data.hash(), "row", &format!("the numbers of {source}"), then).map(Some),
+            _ => Self::known((data.rows(), "row"), || data.hash(), ("numbers", source), then).map(Some),
         }
     }
 
@@ -175,26 +175,25 @@ impl Rows {
     pub fn of_images(images: &Splits, source: &ImageSource, then: Option<Self>) -> Result<Option<Self>> {
         match source {
             ImageSource::Digits => Ok(None),
-            _ => Self::known(images.count(), || Ok(images.hash()), "image", &format!("the images of {source}"), then)
-                .map(Some),
+            _ => Self::known((images.count(), "image"), || Ok(images.hash()), ("images", source), then).map(Some),
         }
     }
 
-    /// What to remember of `count` examples, each a `noun`, which messages call `data`.
+    /// What to remember of so many examples, each called a noun, whose `content` comes from somewhere.
     fn known(
-        count: usize,
+        (count, noun): (usize, &str),
         hash: impl FnOnce() -> Result<u64>,
-        noun: &str,
-        data: &str,
+        (content, source): (&str, &dyn Display),
         then: Option<Self>,
     ) -> Result<Self> {
         let hash = || Ok::<_, Error>(format!("{:016x}", hash()?));
         let Some(then) = then else { return Ok(Self::Content { count, hash: hash()? }) };
         let (Self::Count(known) | Self::Content { count: known, .. }) = &then;
-        check_count(Some(*known), count, noun, data.rsplit_once(" of ").map_or(data, |(_, source)| source))?;
+        check_count(Some(*known), count, noun, source)?;
         match &then {
             Self::Content { hash: known, .. } if *known != hash()? => Err(Error::Data(format!(
-                "{data}, or their order, are not those of when the run began; restore them or start a new run"
+                "the {content} of {source}, or their order, are not those of when the run began; restore them or start a new \
+                 run"
             ))),
             _ => Ok(then),
         }

@@ -81,7 +81,7 @@ impl Array {
     }
 
     /// The images, read with the depth and the background of `fit`, but not yet converted to its size.
-    pub fn images(self, fit: &Fit) -> Result<Images> {
+    pub fn images(mut self, fit: &Fit) -> Result<Images> {
         let path = self.path.clone();
         let layout = layout(&self.shape).ok_or_else(|| bad(&path, format!("has shape {:?}", self.shape)))?;
         let (values, mut notes, depth) = self.colours(fit)?;
@@ -128,8 +128,8 @@ impl Array {
     }
 
     /// The colours in 8 bits, in the order of the file; what was assumed; and the depth if they have more than 8 bits.
-    fn colours(&self, fit: &Fit) -> Result<(Vec<u8>, Vec<String>, Option<u32>)> {
-        let (path, mut notes) = (&self.path, Vec::new());
+    fn colours(&mut self, fit: &Fit) -> Result<(Vec<u8>, Vec<String>, Option<u32>)> {
+        let (path, mut notes) = (self.path.clone(), Vec::new());
         let black = |greatest: f64| {
             (greatest == 1.0).then(|| {
                 format!(
@@ -142,7 +142,7 @@ impl Array {
         let kind = self.dtype.trim_start_matches(['|', '<', '>', '=']);
         if kind == "u1" {
             notes.extend(black(self.bytes.iter().copied().max().unwrap_or(0).into()));
-            return Ok((self.bytes.clone(), notes, None));
+            return Ok((std::mem::take(&mut self.bytes), notes, None));
         }
         if kind == "b1" {
             return Ok((self.bytes.iter().map(|byte| if *byte == 0 { 0 } else { 255 }).collect(), notes, None));
@@ -155,14 +155,17 @@ impl Array {
                 _ => "scale them to 0 to 255 and save unsigned bytes: array.astype(\"u1\")",
             };
             let ends = format!("{} to {}", range.least, range.greatest);
-            return Err(Error::file(path, format!("has colours of {ends}; {remedy}")));
+            return Err(Error::file(&path, format!("has colours of {ends}; {remedy}")));
         }
         if !whole && range.greatest <= 1.0 {
             return Ok((self.each(|value| (255.0 * value).round() as u8)?, notes, None));
         }
         if !whole && range.greatest > 255.0 {
             let remedy = "scale them to 0 to 1, or save unsigned bytes: array.astype(\"u1\")";
-            return Err(Error::file(path, format!("has colours of up to {} with fractions; {remedy}", range.greatest)));
+            return Err(Error::file(
+                &path,
+                format!("has colours of up to {} with fractions; {remedy}", range.greatest),
+            ));
         }
         if range.greatest <= 255.0 && fit.depth.is_none_or(|depth| depth == 8) {
             if !whole {
@@ -173,7 +176,7 @@ impl Array {
         }
         let greatest = range.greatest as u32;
         let bits = fit.depth.or(depth_of(greatest)).unwrap_or(16);
-        scaled(greatest, bits).map_err(|e| Error::file(path, e))?;
+        scaled(greatest, bits).map_err(|e| Error::file(&path, e))?;
         if fit.depth.is_none() && bits < 16 {
             notes.push(format!(
                 "{}: no colour is above {greatest}: they are read as of {bits} bits; if they are dark images of 16 bits, set \

@@ -61,9 +61,9 @@ pub(super) struct Decoded {
     pub several: bool,
 }
 
-/// Reads an image file as pixel values (C, H, W) and their shape, where C is 1 for grey files and 3 otherwise. The image
-/// is turned upright as its EXIF orientation says, 16 bits are reduced to 8, transparent pixels are blended with white, and
-/// of an animation or of several pages the first is read.
+/// Reads an image file as pixel values (C, H, W) and their shape, where C is 1 for grey files and 3 otherwise. The
+/// image is turned upright as its EXIF orientation says, 16 bits are reduced to 8, transparent pixels are blended with
+/// white, and of an animation or of several pages the first is read.
 ///
 /// # Errors
 /// When the file is missing, not an image, damaged, or would take more than 512 MiB.

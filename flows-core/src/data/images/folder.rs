@@ -48,8 +48,8 @@ pub(super) fn all_images(tree: &Tree) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// The image files of each part, and what is not read. Folders named train, val and test are the parts; each folder in a
-/// part, or in a tree without parts, is a class of the images below it.
+/// The image files of each part, and what is not read. Folders named train, val and test are the parts; each folder in
+/// a part, or in a tree without parts, is a class of the images below it.
 ///
 /// # Errors
 /// When there are no images, or some beside the folders of classes.
@@ -196,41 +196,33 @@ impl Files {
 mod tests {
     use super::*;
 
-    /// The parts of a folder of these files: for each its classes and the number of its files; and the notes.
-    fn plan(files: &str) -> Result<([Option<(String, usize)>; 3], String)> {
+    /// For each part of a folder of these files its classes and the number of its files; and the notes.
+    fn plan(files: &str) -> Result<([String; 3], String)> {
         let files = files.split(' ').map(PathBuf::from).collect();
         let (parts, notes) = in_parts(&Tree { root: "here".into(), files, ..Tree::default() })?;
-        Ok((parts.map(|part| part.map(|part| (part.classes.join(" "), part.files.len()))), notes.join("; ")))
+        let shown = |part: Files| format!("{}: {}", part.classes.join(" "), part.files.len());
+        Ok((parts.map(|part| part.map_or(String::new(), shown)), notes.join("; ")))
     }
 
     #[test]
     fn folders_are_parts_and_classes() -> Result<()> {
-        let some = |classes: &str, count| Some((classes.to_string(), count));
         for (files, parts, note) in [
-            ("1.png 2.TIF", [some("", 2), None, None], ""),
-            ("a/1.png a/x/2.png b/3.png", [some("a b", 3), None, None], ""),
-            ("PetImages/Cat/1.png PetImages/Dog/2.png", [some("Cat Dog", 2), None, None], ""),
-            ("cat/1.png cat/2.png", [some("cat", 2), None, None], ""),
-            ("train/a/1.png train/b/2.png Val/a/3.png test/b/4.png", [some("a b", 2), some("a", 1), some("b", 1)], ""),
-            ("train/1.png test/2.png", [some("", 1), None, some("", 1)], ""),
-            ("seg_train/seg_train/a/1.png seg_test/seg_test/a/2.png", [some("a", 1), None, some("a", 1)], ""),
-            ("train/a/1.png", [some("a", 1), None, None], ""),
-            ("test/1.png", [None, None, some("", 1)], ""),
-            (
-                "bus/1.png train/2.png valve/3.png",
-                [some("bus train valve", 3), None, None],
-                "`train` is read as a class",
-            ),
-            (
-                "train/1.png test/2.png new/3.png 4.png",
-                [some("", 1), None, some("", 1)],
-                "`4.png`, `new/` beside the parts",
-            ),
-            ("1.png labels.csv", [some("", 1), None, None], "`labels.csv` is no image"),
-            ("1.png 2.heic", [some("", 2), None, None], ""),
+            ("1.png 2.TIF", [": 2", "", ""], ""),
+            ("a/1.png a/x/2.png b/3.png", ["a b: 3", "", ""], ""),
+            ("PetImages/Cat/1.png PetImages/Dog/2.png", ["Cat Dog: 2", "", ""], ""),
+            ("cat/1.png cat/2.png", ["cat: 2", "", ""], ""),
+            ("train/a/1.png train/b/2.png Val/a/3.png test/b/4.png", ["a b: 2", "a: 1", "b: 1"], ""),
+            ("train/1.png test/2.png", [": 1", "", ": 1"], ""),
+            ("seg_train/seg_train/a/1.png seg_test/seg_test/a/2.png", ["a: 1", "", "a: 1"], ""),
+            ("train/a/1.png", ["a: 1", "", ""], ""),
+            ("test/1.png", ["", "", ": 1"], ""),
+            ("bus/1.png train/2.png valve/3.png", ["bus train valve: 3", "", ""], "`train` is read as a class"),
+            ("train/1.png test/2.png new/3.png 4.png", [": 1", "", ": 1"], "`4.png`, `new/` beside the parts"),
+            ("1.png labels.csv", [": 1", "", ""], "`labels.csv` is no image"),
+            ("1.png 2.heic", [": 2", "", ""], ""),
         ] {
             let (found, notes) = plan(files)?;
-            assert_eq!(found, parts, "{files}");
+            assert_eq!(found, parts.map(String::from), "{files}");
             assert!(notes.contains(note) && notes.is_empty() == note.is_empty(), "{files}: {notes}");
         }
         let error = plan("1.png 2.png thumbs/1.png").unwrap_err().to_string();

@@ -36,8 +36,11 @@ pub(super) fn layout(address: &Address) -> Result<Layout> {
     }
     if is_idx(path) && name.contains("images") {
         let labels = address.path().replace("images", "labels").replace("idx3", "idx1");
-        // Images may be without labels.
-        address.with_path(&labels)?.fetch().ok();
+        match address.with_path(&labels)?.fetch() {
+            // Images may be without labels.
+            Ok(_) | Err(Error::Data(_)) => {}
+            Err(error) => return Err(error),
+        }
     }
     Layout::of(&address.fetch()?)
 }

@@ -1,7 +1,7 @@
 //! What the decoder of JPEG files passes over.
 
-/// What is wrong with a file: it ends before its image does, of which a decoder would fill the rest with grey, or its colours
-/// are those of printing, and it does not tell whether they are inverted, as Adobe's are.
+/// What is wrong with a file: it ends before its image does, of which a decoder would fill the rest with grey, or its
+/// colours are those of printing, and it does not tell whether they are inverted, as Adobe's are.
 pub(super) fn fault(bytes: &[u8]) -> Option<&'static str> {
     let header = Header::of(bytes)?;
     // In compressed data a marker of the end is the end.

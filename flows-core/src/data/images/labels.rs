@@ -6,8 +6,8 @@ use crate::Result;
 use std::collections::{BTreeMap, BTreeSet};
 
 impl Images {
-    /// Sets the class of each image by its number, if all are known. The classes are those that `names` has names for, if
-    /// these are all, else those that images have, named by their numbers.
+    /// Sets the class of each image by its number, if all are known. The classes are those that `names` has names for,
+    /// if these are all, else those that images have, named by their numbers.
     pub(super) fn numbered(mut self, labels: &[Option<u32>], names: Option<Vec<(u32, String)>>) -> Result<Self> {
         let unknown = labels.iter().filter(|label| label.is_none()).count();
         let known: BTreeSet<u32> = labels.iter().flatten().copied().collect();

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 /// The images of one part.
 enum Store {
     Files(Files),
-    Arrays(Labelled),
+    Arrays(Box<Labelled>),
     Parquet(Vec<PathBuf>),
 }
 
@@ -67,7 +67,7 @@ impl Layout {
 
     /// The images in one array, whose labels may lie beside it.
     fn of_array(path: &Path) -> Result<Self> {
-        let mut arrays = vec![Named::of_file(path, name_of(path))?.as_images()];
+        let mut arrays = vec![Named::of_file(path, name_of(path))?.of_images()];
         let is_array = |path: &Path| (is_npy(path) && !is_npz(path)) || is_idx(path);
         let files: Vec<PathBuf> = beside(path)?.into_iter().map(|name| path.with_file_name(name)).collect();
         for other in files.iter().filter(|other| is_array(other)) {
@@ -90,7 +90,10 @@ impl Layout {
         let (parts, unread) = sets::in_parts(arrays, files, source)?;
         let verb = if unread.len() == 1 { "is" } else { "are" };
         let note = (!unread.is_empty()).then(|| format!("{} {verb} not read", list(unread.into_iter())));
-        Ok(Self { parts: parts.map(|part| part.map(Store::Arrays)), notes: note.into_iter().collect() })
+        Ok(Self {
+            parts: parts.map(|part| part.map(|part| Store::Arrays(Box::new(part)))),
+            notes: note.into_iter().collect(),
+        })
     }
 
     fn of_tree(tree: Tree) -> Result<Self> {
@@ -133,7 +136,7 @@ impl Layout {
 
     /// The images in the Parquet files of each part.
     pub fn of_shards(parts: [Vec<PathBuf>; 3]) -> Self {
-        let parts = parts.map(|paths| (!paths.is_empty()).then(|| Store::Parquet(paths)));
+        let parts = parts.map(|paths| (!paths.is_empty()).then_some(Store::Parquet(paths)));
         Self { parts, notes: Vec::new() }
     }
 

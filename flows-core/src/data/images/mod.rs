@@ -1,4 +1,9 @@
-//! Image data: synthetic and handwritten digits, folders, IDX files, NumPy arrays and Parquet files.
+//! Image data: synthetic and handwritten digits, folders, IDX files, NumPy arrays, CSV and Parquet files.
+//!
+//! [`ImageSource`] names data, and holds out the parts that it lacks. Its layout says where the images of each part are:
+//! by the names of files and folders, image files are sorted into parts and classes, arrays into parts with their labels,
+//! and Parquet files into the shards of parts. Files are decoded and collected to images of one shape, arrays are scaled to
+//! colours, and [`Splits`] makes the parts agree. Whatever is assumed or left unread on the way becomes a note.
 
 mod array;
 mod augmented;

@@ -204,7 +204,7 @@ impl Named {
     }
 
     /// The same, which is of images whatever its shape.
-    pub fn as_images(mut self) -> Self {
+    pub fn of_images(mut self) -> Self {
         self.name.role.get_or_insert(Role::Images);
         self
     }
