@@ -15,7 +15,7 @@ pub struct FitFlags {
     #[arg(long, value_name = "H,W", value_parser = sides, conflicts_with = "resume")]
     pub size: Option<[usize; 2]>,
     /// Convert colours to grey
-    #[arg(long, num_args = 0, default_missing_value = "true", conflicts_with = "resume")]
+    #[arg(long, visible_alias = "gray", num_args = 0, default_missing_value = "true", conflicts_with = "resume")]
     pub grey: Option<bool>,
     /// Give grey images three equal channels, as they are given anyway among images in colour
     #[arg(long, visible_alias = "color", num_args = 0, default_missing_value = "true")]
