@@ -183,6 +183,27 @@ impl GlowConfig {
         self.condition.map_or(self.class_features, |condition| Some(condition.features))
     }
 
+    /// The index of the class that a text names, or whose number from 0 it is.
+    ///
+    /// # Errors
+    /// When there is no such class.
+    pub fn class(&self, text: &str) -> Result<u32> {
+        let named = self.class_names.iter().flatten().position(|name| name == text);
+        let number = text.parse().ok().filter(|number| *number < self.classes.unwrap_or(0));
+        named
+            .or(number)
+            .map(|class| class as u32)
+            .ok_or_else(|| Error::Config(format!("the model has no class {text}: name one of {}", self.class_list())))
+    }
+
+    /// The names of the classes in words, or their numbers.
+    pub fn class_list(&self) -> String {
+        match (&self.class_names, self.classes.unwrap_or(0)) {
+            (Some(names), _) => names.join(", "),
+            (None, classes) => format!("0 to {}", classes.saturating_sub(1)),
+        }
+    }
+
     /// The number of values of an image.
     pub fn dims(&self) -> usize {
         self.shape.iter().product()

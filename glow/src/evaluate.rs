@@ -96,3 +96,24 @@ pub fn context(glow: &Glow, images: &Images, indices: &[u32], colours: &Tensor) 
     let classes = classes.map(|_| Ok(images.context(indices)?.to_device(glow.parameters().device())?));
     classes.transpose()
 }
+
+/// The class that `class` names as context of `rows` rows, which must be given if and only if the model has classes.
+///
+/// # Errors
+/// When it is given or missing without need, there is no such class, or the model enlarges images.
+pub fn class_context(glow: &Glow, class: Option<&str>, rows: usize) -> Result<Option<Tensor>> {
+    let config = glow.config();
+    if let Some(condition) = config.condition {
+        let message = format!("the model enlarges images {} times: use it by glow super-resolve", condition.scale);
+        return Err(Error::Config(message));
+    }
+    match (config.classes, class) {
+        (None, None) => Ok(None),
+        (None, Some(_)) => Err(Error::Config("the model has no classes; omit --class".into())),
+        (Some(classes), None) => {
+            let names = config.class_list();
+            Err(Error::Config(format!("the model has {classes} classes: name one by --class, of {names}")))
+        }
+        (Some(_), Some(class)) => Ok(Some(Tensor::full(config.class(class)?, (rows, 1), glow.parameters().device())?)),
+    }
+}

@@ -38,7 +38,7 @@ pub use config::{Condition, CouplingKind, Dequantizer, GlowConfig, Mixing};
 pub use coupling::coupling;
 pub use dequantizer::dequantizer;
 pub use encoder::Encoder;
-pub use evaluate::{Bits, context, log_likelihoods};
+pub use evaluate::{Bits, class_context, context, log_likelihoods};
 pub use injector::injector;
 pub use model::{Glow, GlowDensity};
 pub use prior::{TopPrior, normal_prior};

@@ -13,8 +13,8 @@ use candle_core::{DType, Device};
 use flows_core::data::images::{Fit, ImageSource, Splits, Warp};
 use flows_core::distributions::Distribution;
 use flows_core::run::{
-    ImageData, ImageSettings, ImageStream, Presets, Settings, check_at_least_one, check_temperature, check_training,
-    with_decided, without,
+    ImageData, ImageSettings, ImageStream, Presets, Rows, Settings, check_at_least_one, check_temperature,
+    check_training, with_decided, without,
 };
 use flows_core::train::TrainConfig;
 use flows_core::{Error, Result, Rng};
@@ -33,9 +33,9 @@ const FIRST: usize = 256;
 pub struct RunConfig {
     /// The source of the images.
     pub data: ImageSource,
-    /// The number of images of all parts when the run began, if they come from files.
+    /// The images of all parts when the run began, if they come from files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub images: Option<usize>,
+    pub images: Option<Rows>,
     /// The seed of all random numbers.
     #[serde(default)]
     pub seed: u64,
@@ -108,9 +108,11 @@ impl RunConfig {
     /// # Errors
     /// When the images do not fit the model, or have no classes but the model is conditional on them.
     pub fn build(&self, splits: &Splits, device: &Device) -> Result<Glow> {
-        if self.model.classes.is_some() && splits.train.labels().is_none() {
+        let parts = [("training", &splits.train), ("validation", &splits.validation), ("test", &splits.test)];
+        let unknown = parts.iter().find(|(_, images)| self.model.classes.is_some() && images.labels().is_none());
+        if let Some((part, _)) = unknown {
             return Err(Error::Data(format!(
-                "{}: the images have no classes: give a folder with a sub-folder for each, or train without \
+                "{}: the {part} images have no classes: give a folder with a sub-folder for each, or train without \
                  `model.conditional`",
                 self.data
             )));
@@ -128,7 +130,11 @@ impl RunConfig {
 
 impl ImageSettings for RunConfig {
     fn image_data(&self) -> ImageData<'_> {
-        ImageData { source: &self.data, fit: &self.fit, count: self.images, seed: self.seed }
+        ImageData { source: &self.data, fit: &self.fit, images: self.images.as_ref(), seed: self.seed }
+    }
+
+    fn decided(&mut self) -> (&mut Option<Rows>, &mut Fit) {
+        (&mut self.images, &mut self.fit)
     }
 }
 

@@ -144,6 +144,10 @@ fn classes_condition_a_model() {
     succeeds(here, "sample featured --class 1 --count 4 --out disks.png");
     succeeds(here, "sample run --out all.png");
     succeeds(here, "sample run --class 1 --count 4 --out disks.png");
+    succeeds(here, "sample run --class disks --count 4 --out named.png");
+    assert_eq!(fs::read(here.join("disks.png")).unwrap(), fs::read(here.join("named.png")).unwrap());
+    fails(here, "sample run --class rings --out none.png", &["no class rings", "bars, disks"]);
+    assert!(succeeds(here, "info run").contains("class_names = [\"bars\", \"disks\"]"));
     fails(here, "sample run --class 2 --out none.png", &["no class 2"]);
     fails(here, "sample run --columns 3 --out none.png", &["--columns"]);
     fails(here, "sample run --class 0 --count 18446744073709551615", &["--count"]);
@@ -263,6 +267,24 @@ fn images_that_cannot_be_used_are_named() {
     fails(here, "import tiny.toml --size 8", &["state dict"]);
     fails(here, "sample mixed --temperature -1", &["temperature"]);
     fails(here, "reconstruct mixed missing.png", &["missing.png"]);
+}
+
+#[test]
+fn what_is_noted_of_images_can_be_an_error_and_a_run_knows_its_images() {
+    let folder = folder();
+    let here = folder.path();
+    let one = here.join("images/bars/1.png");
+    GrayImage::from_pixel(8, 8, Luma([99])).save(&one).unwrap();
+    let train = "train --data images --config tiny.toml";
+    fails(here, &format!("{train} --out run --strict -q"), &["1 of 24 images are grey", "--colour", "--strict"]);
+    let output = run(here, &format!("{train} --out run"));
+    assert!(text(&output.stderr).contains("note   1 of 24 images are grey"), "{}", text(&output.stderr));
+    succeeds(here, &format!("{train} --out coloured --colour --strict -q"));
+    succeeds(here, "train --out run --resume --steps 13 -q");
+    GrayImage::from_pixel(8, 8, Luma([98])).save(&one).unwrap();
+    fails(here, "train --out run --resume --steps 14 -q", &["not those of when the run began"]);
+    fails(here, "eval run", &["not those of when the run began", "--data"]);
+    succeeds(here, "eval run --data images");
 }
 
 /// Settings of a run that is long enough to be interrupted.

@@ -6,7 +6,8 @@ use crate::{CnfSettings, ImageConfig, ImageModel, Pairing};
 use candle_core::{DType, Device};
 use flows_core::data::images::{Fit, ImageSource, Splits};
 use flows_core::run::{
-    ImageData, ImageSettings, ImageStream, Presets, Settings, check_at_least_one, check_training, with_decided, without,
+    ImageData, ImageSettings, ImageStream, Presets, Rows, Settings, check_at_least_one, check_training, with_decided,
+    without,
 };
 use flows_core::train::TrainConfig;
 use flows_core::{Error, Result, Rng};
@@ -25,9 +26,9 @@ const FIRST: usize = 512;
 pub struct RunConfig {
     /// The source of the images.
     pub data: ImageSource,
-    /// The number of images of all parts when the run began, if they come from files.
+    /// The images of all parts when the run began, if they come from files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub images: Option<usize>,
+    pub images: Option<Rows>,
     /// The seed of all random numbers.
     #[serde(default)]
     pub seed: u64,
@@ -102,7 +103,11 @@ impl RunConfig {
 
 impl ImageSettings for RunConfig {
     fn image_data(&self) -> ImageData<'_> {
-        ImageData { source: &self.data, fit: &self.fit, count: self.images, seed: self.seed }
+        ImageData { source: &self.data, fit: &self.fit, images: self.images.as_ref(), seed: self.seed }
+    }
+
+    fn decided(&mut self) -> (&mut Option<Rows>, &mut Fit) {
+        (&mut self.images, &mut self.fit)
     }
 }
 

@@ -1,8 +1,9 @@
 //! Arguments of programs that work on images.
 
+use super::check_strict;
 use super::{OutputArgs, count, plural};
 use crate::Error;
-use crate::data::images::{Images, Splits};
+use crate::data::images::{Background, Images, Splits};
 use clap::Args;
 use serde::Serialize;
 
@@ -14,8 +15,23 @@ pub struct FitFlags {
     #[arg(long, value_name = "H,W", value_parser = sides, conflicts_with = "resume")]
     pub size: Option<[usize; 2]>,
     /// Convert colours to grey
-    #[arg(long, num_args = 0, default_missing_value = "true", conflicts_with = "resume")]
+    #[arg(long, visible_alias = "gray", num_args = 0, default_missing_value = "true", conflicts_with = "resume")]
     pub grey: Option<bool>,
+    /// Give grey images three equal channels, as they are given anyway among images in colour
+    #[arg(long, visible_alias = "color", num_args = 0, default_missing_value = "true")]
+    #[arg(conflicts_with_all = ["resume", "grey"])]
+    pub colour: Option<bool>,
+    /// What is behind transparent pixels: white, the default, or black
+    #[arg(long, value_name = "COLOUR", value_parser = background, conflicts_with = "resume")]
+    pub background: Option<Background>,
+}
+
+fn background(text: &str) -> Result<Background, String> {
+    match text {
+        "white" => Ok(Background::White),
+        "black" => Ok(Background::Black),
+        _ => Err("give white or black".into()),
+    }
 }
 
 /// Parses a height and a width, separated by a comma, or one number for both.
@@ -31,13 +47,16 @@ pub fn sides(text: &str) -> Result<[usize; 2], String> {
     }
 }
 
-/// What to do about images that cannot be read.
-#[derive(Args, Clone, Copy, Debug, Default)]
+/// What to do about images that cannot be read or are odd.
+#[derive(Args, Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[command(next_help_heading = "Images")]
 pub struct SkipArgs {
     /// Skip image files that cannot be read, with a warning, instead of ending with an error
     #[arg(long)]
     pub skip_bad: bool,
+    /// Make it an error if anything about the images is noted
+    #[arg(long)]
+    pub strict: bool,
 }
 
 impl SkipArgs {
@@ -45,6 +64,16 @@ impl SkipArgs {
     pub fn reading<T>(self, output: OutputArgs, read: impl FnOnce(Option<&mut dyn FnMut(Error)>) -> T) -> T {
         let mut skip = |error| output.note(format_args!("skipped: {error}"));
         read(if self.skip_bad { Some(&mut skip) } else { None })
+    }
+
+    /// Tells what was noted in reading images.
+    ///
+    /// # Errors
+    /// When that is to be an error.
+    pub fn tell(self, output: OutputArgs, notes: &[String]) -> crate::Result<()> {
+        check_strict(self.strict, notes)?;
+        notes.iter().for_each(|note| output.note(format_args!("note   {note}")));
+        Ok(())
     }
 }
 

@@ -1,6 +1,6 @@
 //! Runs on images.
 
-use super::{Saved, Settings, check_count, stream};
+use super::{Rows, Saved, Settings, stream};
 use crate::cli::{OutputArgs, SkipArgs};
 use crate::data::images::{Fit, Framing, ImageSource, Images, Splits};
 use crate::{Error, Result, Rng};
@@ -29,8 +29,8 @@ pub struct ImageData<'a> {
     pub source: &'a ImageSource,
     /// Their conversion to the model's size and channels.
     pub fit: &'a Fit,
-    /// The number of images of all parts when the run began, if they come from files.
-    pub count: Option<usize>,
+    /// The images when the run began, if they come from files.
+    pub images: Option<&'a Rows>,
     /// The seed of the run.
     pub seed: u64,
 }
@@ -40,29 +40,27 @@ pub trait ImageSettings: Settings {
     /// The settings that determine the images.
     fn image_data(&self) -> ImageData<'_>;
 
+    /// The settings that the images decide: what is remembered of them, and their depth.
+    fn decided(&mut self) -> (&mut Option<Rows>, &mut Fit);
+
     /// The generator of a stream.
     fn rng(&self, of: ImageStream) -> Rng {
         stream(self.image_data().seed, of as usize)
     }
 
-    /// Loads the images in three parts, the same at every call; `skip` is called with the errors of skipped files.
+    /// Loads the images in three parts, the same at every call, and remembers them; `skip` is called with the errors of
+    /// skipped files.
     ///
     /// # Errors
-    /// When they cannot be read, or their number has changed since the run began.
-    fn load(&self, skip: Option<&mut dyn FnMut(Error)>) -> Result<Splits> {
-        let ImageData { source, fit, count, .. } = self.image_data();
+    /// When they cannot be read, or are not those of when the run began.
+    fn load(&mut self, skip: Option<&mut dyn FnMut(Error)>) -> Result<Splits> {
+        let ImageData { source, fit, images, .. } = self.image_data();
         let splits = source.load(fit, skip, &mut self.rng(ImageStream::Data))?;
-        check_count(count, splits.count(), "image", source)?;
+        let known = Rows::of_images(&splits, source, images.cloned())?;
+        let (images, fit) = self.decided();
+        *images = known;
+        fit.depth = fit.depth.or(splits.depth());
         Ok(splits)
-    }
-
-    /// The number of values of each test image before padding, see [`ImageSource::unpadded`].
-    ///
-    /// # Errors
-    /// When the images cannot be read.
-    fn unpadded(&self) -> Result<Option<usize>> {
-        let ImageData { source, fit, .. } = self.image_data();
-        source.unpadded(fit)
     }
 }
 
@@ -73,18 +71,22 @@ pub struct FoundImages {
     pub images: Images,
     /// Their name for messages.
     pub name: String,
-    /// The number of values of each before padding, see [`ImageSource::unpadded`].
-    pub unpadded: Option<usize>,
 }
 
 impl<M> Saved<M> {
-    /// The conversion of images to a model's `shape` (C, H, W), framed as in the run that trained it.
+    /// The conversion of images to a model's `shape` (C, H, W), framed and read as in the run that trained it.
     ///
     /// # Errors
     /// Same as [`Self::settings`].
     pub fn fit<S: ImageSettings>(&self, shape: [usize; 3]) -> Result<Fit> {
-        let framing = self.settings()?.map_or(Framing::Crop, |run: S| run.image_data().fit.framing);
-        Ok(Fit::to(shape, framing))
+        let own = Fit::to(shape, Framing::Crop);
+        Ok(match self.settings::<S>()? {
+            Some(run) => {
+                let Fit { framing, background, depth, .. } = *run.image_data().fit;
+                Fit { framing, background, depth, ..own }
+            }
+            None => own,
+        })
     }
 
     /// The images that `data` names, converted to the model's `shape` (C, H, W), or the test images of the run that
@@ -100,15 +102,15 @@ impl<M> Saved<M> {
         output: OutputArgs,
     ) -> Result<FoundImages> {
         let Some(text) = data else {
-            return self.of_run("test images", "--data", |run: S| {
-                let images = skip.reading(output, |skip| run.load(skip))?.test;
-                let name = format!("{} (test)", run.image_data().source);
-                Ok(FoundImages { images, name, unpadded: run.unpadded()? })
+            return self.of_run("test images", "--data", |mut run: S| {
+                let splits = skip.reading(output, |skip| run.load(skip))?;
+                skip.tell(output, &splits.notes())?;
+                Ok(FoundImages { images: splits.test, name: format!("{} (test)", run.image_data().source) })
             });
         };
         let (source, fit): (ImageSource, _) = (text.parse()?, self.fit::<S>(shape)?);
-        let unpadded = source.unpadded(&fit)?;
         let images = skip.reading(output, |skip| source.test(&fit, skip))?;
-        Ok(FoundImages { images, name: text.into(), unpadded })
+        skip.tell(output, &images.notes)?;
+        Ok(FoundImages { images, name: text.into() })
     }
 }

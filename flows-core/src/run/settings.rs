@@ -1,5 +1,6 @@
 //! Layered settings in TOML.
 
+use crate::data::images::{ImageSource, Splits};
 use crate::data::{Dataset, Source};
 use crate::files::write_atomically;
 use crate::nn::Parameters;
@@ -144,11 +145,11 @@ pub fn check_count(then: Option<usize>, now: usize, noun: &str, data: impl Displ
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Rows {
-    /// The number of rows; from runs of before the hash.
+    /// The number of examples; from runs of before the hash.
     Count(usize),
-    /// The number of rows and a hash of their numbers, [`Dataset::hash`] in hexadecimal.
+    /// The number of examples and a hash of their numbers in hexadecimal.
     Content {
-        /// The number of rows.
+        /// The number of examples.
         count: usize,
         /// The hash.
         hash: String,
@@ -156,28 +157,45 @@ pub enum Rows {
 }
 
 impl Rows {
-    /// What to remember of `data`; checks that they are the same as `then`, when the run began.
+    /// What to remember of `data`, with [`Dataset::hash`]; checks that they are the same as `then`, when the run began.
     ///
     /// # Errors
     /// When there are more or fewer rows, or other numbers.
     pub fn of(data: &Dataset, source: &Source, then: Option<Self>) -> Result<Option<Self>> {
-        if let Source::Toy(_) = source {
-            return Ok(None);
+        match source {
+            Source::Toy(_) => Ok(None),
+            _ => Self::known((data.rows(), "row"), || data.hash(), ("numbers", source), then).map(Some),
         }
-        let hash = || Ok::<_, Error>(format!("{:016x}", data.hash()?));
-        match then {
-            None => Ok(Some(Self::Content { count: data.rows(), hash: hash()? })),
-            Some(then) => {
-                let (Self::Count(count) | Self::Content { count, .. }) = &then;
-                check_count(Some(*count), data.rows(), "row", source)?;
-                match &then {
-                    Self::Content { hash: known, .. } if *known != hash()? => Err(Error::Data(format!(
-                        "the numbers of {source}, or their order, are not those of when the run began; restore them or \
-                         start a new run"
-                    ))),
-                    _ => Ok(Some(then)),
-                }
-            }
+    }
+
+    /// What to remember of images, with [`Splits::hash`]; checks likewise.
+    ///
+    /// # Errors
+    /// When there are more or fewer images, or others.
+    pub fn of_images(images: &Splits, source: &ImageSource, then: Option<Self>) -> Result<Option<Self>> {
+        match source {
+            ImageSource::Digits => Ok(None),
+            _ => Self::known((images.count(), "image"), || Ok(images.hash()), ("images", source), then).map(Some),
+        }
+    }
+
+    /// What to remember of so many examples, each called a noun, whose `content` comes from somewhere.
+    fn known(
+        (count, noun): (usize, &str),
+        hash: impl FnOnce() -> Result<u64>,
+        (content, source): (&str, &dyn Display),
+        then: Option<Self>,
+    ) -> Result<Self> {
+        let hash = || Ok::<_, Error>(format!("{:016x}", hash()?));
+        let Some(then) = then else { return Ok(Self::Content { count, hash: hash()? }) };
+        let (Self::Count(known) | Self::Content { count: known, .. }) = &then;
+        check_count(Some(*known), count, noun, source)?;
+        match &then {
+            Self::Content { hash: known, .. } if *known != hash()? => Err(Error::Data(format!(
+                "the {content} of {source}, or their order, are not those of when the run began; restore them or start a new \
+                 run"
+            ))),
+            _ => Ok(then),
         }
     }
 }

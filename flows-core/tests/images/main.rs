@@ -1,5 +1,7 @@
 //! Images and the files they come from.
 
 mod bad;
+mod files;
+mod layouts;
 mod parquet;
 mod sources;

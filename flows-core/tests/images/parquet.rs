@@ -4,7 +4,7 @@ use flows_core::data::images::{Fit, ImageSource, Images};
 use flows_core::{Error, Result, Rng};
 use image::{ImageFormat, Rgb, RgbImage};
 use parquet::basic::Compression;
-use parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
+use parquet::data_type::{ByteArray, ByteArrayType, Int32Type, Int64Type};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
@@ -169,4 +169,102 @@ fn damage_does_no_harm() {
         assert!(read(&path, None).is_err(), "{length} bytes are read");
     }
     assert!(errors > whole.len() / 4, "{errors} of {} are errors", whole.len());
+}
+
+/// Writes images of 2 x 2 as lists of lists, and their classes as words.
+fn write_lists(path: &Path, images: &[[i32; 4]], classes: &[&str]) {
+    const SCHEMA: &str = "message schema {
+        required group pixels (LIST) { repeated group list {
+            required group element (LIST) { repeated group list { required int32 element; } } } }
+        required binary class (UTF8);
+    }";
+    let schema = Arc::new(parse_message_type(SCHEMA).unwrap());
+    let mut file = SerializedFileWriter::new(File::create(path).unwrap(), schema, Arc::default()).unwrap();
+    let mut group = file.next_row_group().unwrap();
+    let mut column = group.next_column().unwrap().unwrap();
+    let repetitions = [0, 2, 1, 2].repeat(images.len());
+    let levels = vec![2; repetitions.len()];
+    column.typed::<Int32Type>().write_batch(images.as_flattened(), Some(&levels), Some(&repetitions)).unwrap();
+    column.close().unwrap();
+    let mut column = group.next_column().unwrap().unwrap();
+    let classes: Vec<ByteArray> = classes.iter().map(|class| ByteArray::from(*class)).collect();
+    column.typed::<ByteArrayType>().write_batch(&classes, None, None).unwrap();
+    column.close().unwrap();
+    group.close().unwrap();
+    file.close().unwrap();
+}
+
+/// Writes images as bytes, with two columns of classes.
+fn write_bytes(path: &Path, reds: &[u8]) {
+    const SCHEMA: &str = "message schema {
+        required binary img; required binary mask; required int64 coarse_label; required int64 fine_label;
+    }";
+    let schema = Arc::new(parse_message_type(SCHEMA).unwrap());
+    let mut file = SerializedFileWriter::new(File::create(path).unwrap(), schema, Arc::default()).unwrap();
+    let mut group = file.next_row_group().unwrap();
+    for shade in [1, 0] {
+        let images: Vec<ByteArray> = reds.iter().map(|red| png(red * shade).into()).collect();
+        let mut column = group.next_column().unwrap().unwrap();
+        column.typed::<ByteArrayType>().write_batch(&images, None, None).unwrap();
+        column.close().unwrap();
+    }
+    for offset in [0, 5] {
+        let labels: Vec<i64> = reds.iter().map(|red| i64::from(*red) + offset).collect();
+        let mut column = group.next_column().unwrap().unwrap();
+        column.typed::<Int64Type>().write_batch(&labels, None, None).unwrap();
+        column.close().unwrap();
+    }
+    group.close().unwrap();
+    file.close().unwrap();
+}
+
+#[test]
+fn other_columns_hold_images_too() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data.parquet");
+    write_lists(&path, &[[0, 1, 2, 255], [5, 6, 7, 8], [9, 9, 9, 9]], &["dog", "cat", "dog"]);
+    let images = read(&path, None)?;
+    assert_eq!(
+        (images.shape(), images.image(0), images.labels()),
+        ([1, 2, 2], &[0, 1, 2, 255][..], Some(&[1, 0, 1][..]))
+    );
+    assert_eq!((&images.classes[..], images.notes.len()), (&["cat", "dog"].map(String::from)[..], 0));
+
+    write_bytes(&path, &[1, 2, 3]);
+    let images = read(&path, None)?;
+    assert_eq!((reds(&images), &images.classes[..]), (vec![1, 2, 3], &["6", "7", "8"].map(String::from)[..]));
+    let note = "`img`, `fine_label`; `mask`, `coarse_label` are not read";
+    assert!(images.notes[0].contains(note), "{:?}", images.notes);
+    Ok(())
+}
+
+#[test]
+fn shards_of_every_naming_are_read() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| {
+        let path = folder.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        path
+    };
+    let put = |name: &str, reds| write(&at(name), &rows(reds), Some(FEATURES), Compression::SNAPPY);
+    put("hash/data/train-00000-of-00002-1a2b.parquet", 0..5);
+    put("hash/data/train-00001-of-00002-3c4d.parquet", 5..10);
+    put("hash/data/validation-00000-of-00001-5e6f.parquet", 10..12);
+    put("convert/train/0000.parquet", 0..5);
+    put("convert/train/0001.parquet", 5..10);
+    put("convert/test/0000.parquet", 10..12);
+    fs::write(at("hash/README.md"), "").unwrap();
+    for (set, sizes) in [("hash", [9, 2, 1]), ("convert", [9, 1, 2])] {
+        let source: ImageSource = folder.path().join(set).to_string_lossy().parse()?;
+        let data = source.load(&Fit::default(), None, &mut Rng::seed(0))?;
+        assert_eq!([&data.train, &data.validation, &data.test].map(|part| part.len()), sizes, "{set}");
+    }
+    assert_eq!(reds(&read(&at("hash/data/train-00000-of-00002-1a2b.parquet"), None)?), (0..10).collect::<Vec<u8>>());
+    let notes = read(&at("convert/train/0000.parquet"), None)?.notes;
+    assert!(notes[0].contains("`0001.parquet` beside 0000.parquet is not read"), "{notes:?}");
+    fs::remove_file(at("hash/data/train-00001-of-00002-3c4d.parquet")).unwrap();
+    for name in ["hash", "hash/data/train-00000-of-00002-1a2b.parquet"] {
+        assert!(read(&at(name), None).unwrap_err().to_string().contains("train-00001-of-00002"), "{name}");
+    }
+    Ok(())
 }

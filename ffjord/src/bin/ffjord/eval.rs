@@ -52,8 +52,10 @@ pub fn run(mut args: EvalArgs, ranks: &Ranks) -> Result<()> {
 }
 
 fn of_rows(args: EvalArgs, ranks: &Ranks) -> Result<()> {
-    if args.count.is_some() || args.seed.is_some() || args.skip.skip_bad {
-        return Err(Error::Config("--count, --seed and --skip-bad are for models of images: omit them".into()));
+    if args.count.is_some() || args.seed.is_some() || args.skip != SkipArgs::default() {
+        return Err(Error::Config(
+            "--count, --seed, --skip-bad and --strict are for models of images: omit them".into(),
+        ));
     }
     let output = args.model.output;
     let saved = Saved::open(&args.model, ContinuousFlow::load)?;
@@ -76,12 +78,12 @@ fn of_images(args: EvalArgs, ranks: &Ranks) -> Result<()> {
     let output = args.model.output;
     let saved = Saved::open(&args.model, ImageModel::load)?;
     let model = &saved.model;
-    let FoundImages { images, name, unpadded } =
+    let FoundImages { images, name } =
         saved.images::<images::RunConfig>(model.config().shape, args.data.as_deref(), args.skip, output)?;
     let count = args.count.map_or(usize::MAX, |count| count as usize);
     let rng = &mut Rng::seed(args.seed.unwrap_or(0));
     model.detached().take_cost();
-    let result = bits(model, &evaluate(model, &images, count, rng, ranks, output.quiet)?, unpadded);
+    let result = bits(model, &evaluate(model, &images, count, rng, ranks, output.quiet)?, images.unpadded());
     let evaluations = evaluations(model.detached().take_cost().of_all(ranks)?);
     if !ranks.is_first() {
         return Ok(());

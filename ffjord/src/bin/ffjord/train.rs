@@ -66,7 +66,7 @@ pub struct TrainArgs {
 pub struct Flags {
     /// pinwheel, eight-gaussians, two-moons, circles, rings, two-spirals, checkerboard or swiss-roll; a table as
     /// .csv or .npy; a folder of train, validation and test; hf://; or images: digits, uci-digits, a folder of
-    /// images, an IDX or .parquet file, a .npy file of unsigned bytes, a folder with train... and test..., or hf://
+    /// images or of train, val and test, an IDX or .parquet file, .npy or .npz arrays of images, or hf://
     /// [default: pinwheel, or digits with a preset for images]
     #[arg(long, value_name = "D", conflicts_with = "resume", help_heading = "Data")]
     pub data: Option<String>,

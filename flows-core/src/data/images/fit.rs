@@ -1,8 +1,9 @@
 //! Conversion of images to the size and channels of a model.
 
+use super::depth::DEPTHS;
 use crate::{Error, Result};
 use image::imageops::{FilterType, resize};
-use image::{ImageBuffer, Luma, Rgb};
+use image::{ImageBuffer, Luma};
 use serde::{Deserialize, Serialize};
 
 /// The largest number of pixels that an image is scaled to before cropping.
@@ -19,7 +20,24 @@ pub enum Framing {
     Pad,
 }
 
-/// The size and channels that images are converted to.
+/// What is behind transparent pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Background {
+    /// White, as on paper.
+    White,
+    /// Black.
+    Black,
+}
+
+impl Background {
+    /// Its colour.
+    pub(super) fn value(self) -> u8 {
+        if self == Self::White { 255 } else { 0 }
+    }
+}
+
+/// The size and channels that images are converted to, and how their values are read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Fit {
@@ -30,19 +48,37 @@ pub struct Fit {
     pub framing: Framing,
     /// Whether colours are converted to one grey channel.
     pub grey: bool,
+    /// Whether grey images are given three channels, as they are anyway among images in colour.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub colour: bool,
+    /// What is behind transparent pixels; white if not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub background: Option<Background>,
+    /// The bits that values of 16 bits use: 8, 10, 12, 14 or 16; by default as many as the images need.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub depth: Option<u32>,
+    /// Whether rows and columns are exchanged; by default only those of EMNIST's files are, which hold them so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub transpose: Option<bool>,
 }
 
 impl Fit {
     /// The conversion to a model's shape (C, H, W).
     pub fn to([channels, height, width]: [usize; 3], framing: Framing) -> Self {
-        Self { size: Some([height, width]), framing, grey: channels == 1 }
+        Self { size: Some([height, width]), framing, grey: channels == 1, colour: channels == 3, ..Self::default() }
     }
 
-    /// Checks the size.
+    /// Checks the settings.
     ///
     /// # Errors
-    /// When a side is 0 or above 8,192.
+    /// When a side is 0 or above 8,192, images are to be both grey and in colour, or the depth is none.
     pub fn check(&self) -> Result<()> {
+        if self.grey && self.colour {
+            return Err(Error::Config("images are to be both `grey` and in `colour`: omit one".into()));
+        }
+        if let Some(depth) = self.depth.filter(|depth| !DEPTHS.contains(depth)) {
+            return Err(Error::Config(format!("a `depth` of {depth} bits: give 8, 10, 12, 14 or 16")));
+        }
         match self.size {
             Some([height, width]) if ![height, width].iter().all(|side| (1..=8192).contains(side)) => {
                 Err(Error::Config(format!("a `size` of {height} x {width} for images: give sides of 1 to 8192")))
@@ -56,10 +92,15 @@ impl Fit {
     /// # Errors
     /// When the image is too large to pad or too elongated to crop.
     pub fn apply(&self, shape: [usize; 3], values: Vec<u8>) -> Result<([usize; 3], Vec<u8>)> {
+        let (shape, values) = match self.transpose {
+            Some(true) => transposed(shape, &values),
+            _ => (shape, values),
+        };
         let [channels, height, width] = shape;
-        let (channels, values) = match self.grey && channels == 3 {
-            true => (1, grey(&values)),
-            false => (channels, values),
+        let (channels, values) = match channels {
+            3 if self.grey => (1, grey(&values)),
+            1 if self.colour => (3, values.repeat(3)),
+            _ => (channels, values),
         };
         let to = match self.size {
             Some(to) if to != [height, width] => to,
@@ -71,6 +112,14 @@ impl Fit {
         };
         Ok(([channels, to[0], to[1]], values))
     }
+}
+
+/// An image with rows and columns exchanged.
+pub(super) fn transposed([channels, height, width]: [usize; 3], values: &[u8]) -> ([usize; 3], Vec<u8>) {
+    let plane =
+        |plane: &[u8]| -> Vec<u8> { (0..width).flat_map(|x| plane[x..].iter().step_by(width).copied()).collect() };
+    let values = values.chunks((height * width).max(1)).flat_map(plane).collect();
+    ([channels, width, height], values)
 }
 
 /// The luminance of red, green and blue planes (ITU-R BT.709).
@@ -121,18 +170,13 @@ fn crop(shape: [usize; 3], values: &[u8], to: [usize; 2]) -> Result<Vec<u8>> {
     Ok(cropped)
 }
 
-/// Converts interleaved pixels to planes of red, green and blue.
-pub(super) fn planes(image: &ImageBuffer<Rgb<u8>, Vec<u8>>) -> Vec<u8> {
-    (0..3).flat_map(|channel| image.pixels().map(move |pixel| pixel.0[channel])).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn images_are_brought_to_size() -> Result<()> {
-        let fit = |size, framing, grey| Fit { size: Some(size), framing, grey };
+        let fit = |size, framing, grey| Fit { size: Some(size), framing, grey, ..Fit::default() };
         let image: Vec<u8> = vec![10, 20, 30, 40, 50, 60];
         let (shape, padded) = fit([4, 5], Framing::Pad, false).apply([1, 2, 3], image.clone())?;
         assert_eq!(shape, [1, 4, 5]);
@@ -146,6 +190,8 @@ mod tests {
         assert_eq!((shape, cropped), ([2, 2, 1], vec![20, 50, 7, 7]));
         let (_, grey) = fit([2, 1], Framing::Crop, true).apply([3, 2, 1], vec![255, 0, 255, 0, 255, 100])?;
         assert_eq!(grey, [255, 7]);
+        let turned = Fit { transpose: Some(true), ..Fit::default() }.apply([1, 2, 3], image.clone())?;
+        assert_eq!(turned, ([1, 3, 2], vec![10, 40, 20, 50, 30, 60]));
         assert_eq!(fit([8, 8], Framing::Crop, false).apply([1, 2, 3], vec![9; 6])?, ([1, 8, 8], vec![9; 64]));
         let long = fit([32, 32], Framing::Crop, false).apply([1, 1, 100_000], vec![9; 100_000]);
         assert!(long.unwrap_err().to_string().contains("crop it"));

@@ -1,27 +1,45 @@
-//! Image data: synthetic and handwritten digits, folders, IDX files, NumPy arrays and Parquet files.
+//! Image data: synthetic and handwritten digits, folders, IDX files, NumPy arrays, CSV and Parquet files.
+//!
+//! [`ImageSource`] names data, and holds out the parts that it lacks. Its layout says where the images of each part are:
+//! by the names of files and folders, image files are sorted into parts and classes, arrays into parts with their labels,
+//! and Parquet files into the shards of parts. Files are decoded and collected to images of one shape, arrays are scaled to
+//! colours, and [`Splits`] makes the parts agree. Whatever is assumed or left unread on the way becomes a note.
 
+mod array;
 mod augmented;
+mod collect;
+mod columns;
+mod csv;
 mod decode;
+mod depth;
 mod digits;
 mod files;
 mod fit;
 mod folder;
+mod hub;
 mod idx;
-mod npy;
+mod jpeg;
+mod labels;
+mod layout;
+mod names;
 mod parquet;
 mod scale;
+mod sets;
+mod shards;
 mod source;
+mod splits;
+mod tree;
 mod uci_digits;
 mod warp;
 
 pub use augmented::Augmented;
-pub use decode::read_image;
+pub use decode::{is_image, read_image};
 pub use digits::drawn_digits;
-pub use files::{image_files, read_fitted};
-pub use fit::{Fit, Framing};
-pub use folder::is_image;
+pub use files::{image_files, read_files};
+pub use fit::{Background, Fit, Framing};
 pub use scale::{Enlarging, enlarge, shrink};
-pub use source::{ImageSource, Splits};
+pub use source::ImageSource;
+pub use splits::Splits;
 pub use uci_digits::uci_digits;
 pub use warp::Warp;
 
@@ -38,6 +56,14 @@ pub struct Images {
     pub classes: Vec<String>,
     /// The names of the files, if each image has its own.
     names: Option<Vec<String>>,
+    /// What was assumed in reading them, and what was not read.
+    pub notes: Vec<String>,
+    /// The bits of the values, if they had 16 in their files.
+    depth: Option<u32>,
+    /// Height and width of each in its file, if all are of one.
+    size: Option<[usize; 2]>,
+    /// The number of values of each before it was padded, if all had as many.
+    unpadded: Option<usize>,
 }
 
 impl Images {
@@ -52,7 +78,9 @@ impl Images {
                 format!("{} values do not make images of {shape:?}: give at least one whole image", values.len());
             return Err(Error::Data(message));
         }
-        Ok(Self { shape, values, labels: None, classes: Vec::new(), names: None })
+        let size = Some([shape[1], shape[2]]);
+        let (classes, notes) = (Vec::new(), Vec::new());
+        Ok(Self { shape, values, labels: None, classes, names: None, notes, depth: None, size, unpadded: None })
     }
 
     /// Sets the class of each image, an index into `classes`.
@@ -90,6 +118,11 @@ impl Images {
     /// The class of each image, if known.
     pub fn labels(&self) -> Option<&[u32]> {
         self.labels.as_deref()
+    }
+
+    /// The number of values that each image had before it was padded; none if they were not padded, or differ in it.
+    pub fn unpadded(&self) -> Option<usize> {
+        self.unpadded
     }
 
     fn each(&self) -> usize {
@@ -166,12 +199,20 @@ impl Images {
         Ok(Tensor::from_vec(classes, (indices.len(), 1), &Device::Cpu)?)
     }
 
-    /// The images at `indices`, in that order.
+    /// The images at `indices`, in that order, without notes.
     fn select(&self, indices: &[u32]) -> Self {
         let values = indices.iter().flat_map(|&i| self.image(i as usize)).copied().collect();
         let labels = self.labels.as_ref().map(|labels| indices.iter().map(|&i| labels[i as usize]).collect());
         let names = self.names.as_ref().map(|names| indices.iter().map(|&i| names[i as usize].clone()).collect());
-        Self { shape: self.shape, values, labels, classes: self.classes.clone(), names }
+        let (classes, notes) = (self.classes.clone(), Vec::new());
+        Self { shape: self.shape, values, labels, classes, names, notes, ..*self }
+    }
+
+    /// Grey images with three equal channels.
+    fn in_colour(self) -> Self {
+        let [_, height, width] = self.shape;
+        let values = self.values.chunks(height * width).flat_map(|grey| grey.repeat(3)).collect();
+        Self { shape: [3, height, width], values, unpadded: self.unpadded.map(|values| 3 * values), ..self }
     }
 
     /// Converts every image by `fit`.
@@ -183,6 +224,13 @@ impl Images {
             shape = to;
             values.extend(image);
         }
-        Ok(Self { shape, values, ..self })
+        Ok(Self { shape, values, ..self }.padded_by(fit))
+    }
+
+    /// Notes how many values each had, if `fit` has padded it.
+    fn padded_by(self, fit: &Fit) -> Self {
+        let padded = fit.framing == Framing::Pad && fit.size.is_some();
+        let values = self.size.filter(|_| padded).map(|[height, width]| self.shape[0] * height * width);
+        Self { unpadded: values, ..self }
     }
 }

@@ -1,47 +1,161 @@
 //! Images in Parquet files, the format of data sets on the Hugging Face Hub.
 
-use super::decode::{Item, collect, decode};
+use super::array::Array;
+use super::collect::{Item, Skip, collect};
+use super::columns::{Columns, Label, Pixels};
+use super::decode::decode;
+use super::labels::counted;
+use super::tree::list;
 use super::{Fit, Images};
-use crate::data::parts::shards;
 use crate::{Error, Result};
-use image::ImageReader;
-use parquet::basic::{ConvertedType, Type as Physical};
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{Field, Row};
-use parquet::schema::types::{Type, TypePtr};
-use serde_json::Value;
+use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-
-const WANTED: &str = "images must be in a struct column with `bytes`, an encoded image, as the Hub saves them";
 
 /// The upper bound of class numbers, exclusive.
 const CLASSES: u32 = 1 << 16;
 
-/// Reads the images of a file, or of all shards that its name stands for, with their classes if a column has them.
-pub(super) fn images(path: &Path, fit: &Fit, skip: Option<&mut dyn FnMut(Error)>) -> Result<Images> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let paths: Vec<PathBuf> = shards(&name).into_iter().map(|name| path.with_file_name(name)).collect();
-    let files = paths.into_iter().map(Shard::open).collect::<Result<Vec<_>>>()?;
-    let names = files.first().and_then(|file| file.names.clone());
-    let items = files.iter().flat_map(|file| match file.items() {
-        Ok(items) => items,
-        Err(error) => Box::new(std::iter::once(Err(error))),
-    });
+/// Reads the images of all files, with their classes if a column has them.
+pub(super) fn images(paths: &[PathBuf], fit: &Fit, skip: Skip) -> Result<Images> {
+    let shards = paths.iter().map(|path| Shard::open(path)).collect::<Result<Vec<_>>>()?;
+    let Some(first) = shards.first() else { return Err(Error::Data("no Parquet file is named".into())) };
     // The reader panics on some damaged files.
-    let collected = catch_unwind(AssertUnwindSafe(|| collect(items, fit, skip)));
-    let (images, labels) = collected.map_err(|_| damaged(path, &"its pages contradict each other"))??;
-    let images = Images { names: None, ..images };
-    let Some(labels) = labels else {
-        return Ok(images);
+    let read = catch_unwind(AssertUnwindSafe(|| read(&shards, &first.columns, fit, skip)));
+    let mut images = read.unwrap_or_else(|_| Err(damaged(&first.path, &"its pages contradict each other")))?;
+    images.notes.extend(first.columns.notes());
+    Ok(images)
+}
+
+fn read(shards: &[Shard], columns: &Columns, fit: &Fit, skip: Skip) -> Result<Images> {
+    let words = words(shards, columns)?;
+    let label = |i: usize, shard: &Shard, field: Option<Field>| label(shard, i, field, &words);
+    let (images, labels) = match columns.pixels {
+        Pixels::Encoded => {
+            let items = |fit: &Fit| {
+                let (fit, label) = (fit.clone(), &label);
+                let numbered = |shard| Ok(Shard::rows(shard)?.enumerate().map(move |(i, row)| (shard, i, row)));
+                let rows = shards.iter().map(numbered).collect::<Result<Vec<_>>>()?;
+                Ok(rows.into_iter().flatten().map(move |(shard, i, row)| {
+                    let (bytes, class) = fields(row?);
+                    let name = shard.name(i);
+                    let image = match bytes {
+                        Some(Field::Bytes(bytes)) => decode(name.as_ref(), bytes.data(), &fit),
+                        _ => Err(Error::file(&name, "has no bytes; save the images themselves, not their paths")),
+                    };
+                    Ok(Item { label: label(i, shard, class)?, name, image })
+                }))
+            };
+            let (images, labels) = collect(items, fit, skip)?;
+            (Images { names: None, ..images }, labels)
+        }
+        Pixels::Numbers => {
+            let (mut labels, mut numbers, mut shape) = (Vec::new(), Vec::new(), None);
+            for shard in shards {
+                for (i, row) in shard.rows()?.enumerate() {
+                    let (image, class) = fields(row?);
+                    let own = image.and_then(|image| unnested(&image, &mut numbers));
+                    if own.is_none() || *shape.get_or_insert(own.clone()) != own {
+                        let message =
+                            "is no image of numbers of one shape; save encoded images, or arrays of one shape";
+                        return Err(Error::file(shard.name(i), message));
+                    }
+                    labels.push(label(i, shard, class)?);
+                }
+            }
+            let shape = [vec![labels.len()], shape.flatten().unwrap_or_default()].concat();
+            let array =
+                Array { path: shards[0].path.clone(), dtype: "<f8".into(), shape, fortran: false, bytes: numbers };
+            (array.images(fit)?.fitted(fit)?, labels)
+        }
     };
-    let count = labels.iter().max().map_or(0, |most| most + 1);
-    let names = names.filter(|names| names.len() >= count as usize);
-    images.with_labels(labels, names.unwrap_or_else(|| (0..count).map(|class| class.to_string()).collect()))
+    images.numbered(&labels, columns.names.clone().or(words).map(counted))
+}
+
+/// The cells of the columns of images and of classes.
+fn fields(row: Row) -> (Option<Field>, Option<Field>) {
+    let mut fields = row.into_columns().into_iter().map(|(_, field)| field);
+    let image = match fields.next() {
+        Some(Field::Group(row)) => row.into_columns().into_iter().find(|(name, _)| name == "bytes").map(|f| f.1),
+        field => field,
+    };
+    (image, fields.next())
+}
+
+/// Appends the numbers of nested lists as doubles, and returns their lengths; none if they are of other things or ragged.
+fn unnested(field: &Field, to: &mut Vec<u8>) -> Option<Vec<usize>> {
+    let value: f64 = match field {
+        Field::ListInternal(list) => {
+            let mut shape = None;
+            for element in list.elements() {
+                let own = unnested(element, to)?;
+                if *shape.get_or_insert(own.clone()) != own {
+                    return None;
+                }
+            }
+            return Some([vec![list.elements().len()], shape?].concat());
+        }
+        Field::Byte(value) => (*value).into(),
+        Field::Short(value) => (*value).into(),
+        Field::Int(value) => (*value).into(),
+        Field::Long(value) => *value as f64,
+        Field::UByte(value) => (*value).into(),
+        Field::UShort(value) => (*value).into(),
+        Field::UInt(value) => (*value).into(),
+        Field::ULong(value) => *value as f64,
+        Field::Float(value) => (*value).into(),
+        Field::Double(value) => *value,
+        Field::Bool(value) => f64::from(u8::from(*value)),
+        _ => return None,
+    };
+    to.extend(value.to_le_bytes());
+    Some(Vec::new())
+}
+
+/// All classes in order, if they are words.
+fn words(shards: &[Shard], columns: &Columns) -> Result<Option<Vec<String>>> {
+    if columns.label != Label::Words {
+        return Ok(None);
+    }
+    let mut words = BTreeSet::new();
+    for shard in shards {
+        for row in shard.labels()? {
+            if let Some((_, Field::Str(word))) = row?.into_columns().into_iter().next() {
+                words.insert(word);
+            }
+        }
+    }
+    Ok(Some(words.into_iter().collect()))
+}
+
+/// The class of an image, if it is known.
+fn label(shard: &Shard, i: usize, field: Option<Field>, words: &Option<Vec<String>>) -> Result<Option<u32>> {
+    let label = match field {
+        Some(Field::Byte(class)) => i64::from(class),
+        Some(Field::Short(class)) => class.into(),
+        Some(Field::Int(class)) => class.into(),
+        Some(Field::Long(class)) => class,
+        Some(Field::UByte(class)) => class.into(),
+        Some(Field::UShort(class)) => class.into(),
+        Some(Field::UInt(class)) => class.into(),
+        Some(Field::ULong(class)) => i64::try_from(class).unwrap_or(i64::MAX),
+        Some(Field::Bool(class)) => class.into(),
+        Some(Field::Str(word)) => {
+            let place = words.as_ref().and_then(|words| words.binary_search(&word).ok());
+            return Ok(place.map(|place| place as u32));
+        }
+        _ => return Ok(None),
+    };
+    match u32::try_from(label) {
+        Ok(class @ 0..CLASSES) => Ok(Some(class)),
+        Ok(_) => Err(Error::file(shard.name(i), format!("has a class number that is not below {CLASSES}"))),
+        // The Hub uses -1 for images of unknown class.
+        Err(_) if label < 0 => Ok(None),
+        Err(_) => Err(Error::file(shard.name(i), format!("has a class number that is not below {CLASSES}"))),
+    }
 }
 
 fn damaged(path: &Path, why: &dyn std::fmt::Display) -> Error {
@@ -52,103 +166,76 @@ fn damaged(path: &Path, why: &dyn std::fmt::Display) -> Error {
 struct Shard {
     path: PathBuf,
     reader: SerializedFileReader<File>,
-    /// The columns to read: the images and, if there is one, the classes.
-    columns: Type,
-    /// The names of the classes.
-    names: Option<Vec<String>>,
+    columns: Columns,
 }
 
 impl Shard {
-    fn open(path: PathBuf) -> Result<Self> {
-        let file = File::open(&path).map_err(|e| Error::file(&path, format!("cannot be read ({e}); fetch it")))?;
-        let reader = catch_unwind(|| SerializedFileReader::new(file));
-        let reader = reader.map_err(|_| damaged(&path, &"its footer is invalid"))?.map_err(|e| damaged(&path, &e))?;
-        let metadata = reader.metadata().file_metadata();
-        let fields = metadata.schema().get_fields();
-        let Some(image) = fields.iter().find(|field| is_image(field)) else {
-            let columns: Vec<&str> = fields.iter().map(|field| field.name()).collect();
-            return Err(Error::file(path, format!("has columns {}, none of images; {WANTED}", columns.join(", "))));
-        };
-        let features = metadata.key_value_metadata().into_iter().flatten().find(|entry| entry.key == "huggingface");
-        let features = features.and_then(|entry| serde_json::from_str::<Value>(entry.value.as_ref()?).ok());
-        let feature = |field: &TypePtr| features.as_ref()?.pointer("/info/features")?.get(field.name()).cloned();
-        let named = |field: &&TypePtr| feature(field).is_some_and(|feature| feature["_type"] == "ClassLabel");
-        let whole = |field: &&TypePtr| {
-            field.is_primitive() && matches!(field.get_physical_type(), Physical::INT32 | Physical::INT64)
-        };
-        let mut whole = fields.iter().filter(whole);
-        let label = whole.clone().find(named).or_else(|| whole.find(|field| field.name().contains("label")));
-        let names = label.and_then(feature).and_then(|feature| serde_json::from_value(feature["names"].clone()).ok());
-        let columns = [Some(image), label].into_iter().flatten().map(Arc::clone).collect();
-        let columns = Type::group_type_builder(metadata.schema().name()).with_fields(columns).build();
-        let columns = columns.map_err(|e| damaged(&path, &e))?;
-        Ok(Self { path, reader, columns, names })
+    fn open(path: &Path) -> Result<Self> {
+        let reader = open(path)?;
+        let columns = Columns::of(reader.metadata().file_metadata()).map_err(|e| Error::file(path, e))?;
+        Ok(Self { path: path.into(), reader, columns })
     }
 
-    fn items(&self) -> Result<Box<dyn Iterator<Item = Result<Item>> + '_>> {
-        let rows = self.reader.get_row_iter(Some(self.columns.clone())).map_err(|e| self.broken(e))?;
-        Ok(Box::new(rows.enumerate().map(|(i, row)| self.item(i, row.map_err(|e| self.broken(e))?))))
+    /// The rows of the columns of images and of classes.
+    fn rows(&self) -> Result<impl Iterator<Item = Result<Row>> + '_> {
+        let rows = self.reader.get_row_iter(Some(self.columns.both.clone())).map_err(|e| self.broken(&e))?;
+        Ok(rows.map(|row| row.map_err(|e| self.broken(&e))))
     }
 
-    fn broken(&self, error: ParquetError) -> Error {
+    /// The rows of the column of classes alone.
+    fn labels(&self) -> Result<impl Iterator<Item = Result<Row>> + '_> {
+        let rows = self.reader.get_row_iter(self.columns.labels.clone()).map_err(|e| self.broken(&e))?;
+        Ok(rows.map(|row| row.map_err(|e| self.broken(&e))))
+    }
+
+    fn broken(&self, error: &ParquetError) -> Error {
         if error.to_string().contains("Disabled feature") {
             let message =
                 format!("is compressed by an unsupported codec ({error}); save it with Snappy or uncompressed");
             return Error::file(&self.path, message);
         }
-        damaged(&self.path, &error)
+        damaged(&self.path, error)
     }
 
-    fn item(&self, i: usize, row: Row) -> Result<Item> {
-        let name = format!("{} (image {i})", self.path.display());
-        let mut fields = row.into_columns().into_iter().map(|(_, field)| field);
-        let bytes = match fields.next() {
-            Some(Field::Group(row)) => row.into_columns().into_iter().find(|(name, _)| name == "bytes").map(|f| f.1),
-            field => field,
-        };
-        let image = match bytes {
-            Some(Field::Bytes(bytes)) => decode(name.as_ref(), ImageReader::new(Cursor::new(bytes.data()))),
-            _ => Err(Error::file(&name, "has no bytes; save the images themselves, not their paths")),
-        };
-        let label = match fields.next() {
-            Some(Field::Byte(class)) => Some(i64::from(class)),
-            Some(Field::Short(class)) => Some(i64::from(class)),
-            Some(Field::Int(class)) => Some(i64::from(class)),
-            Some(Field::Long(class)) => Some(class),
-            Some(Field::UByte(class)) => Some(i64::from(class)),
-            _ => None,
-        };
-        // The Hub uses -1 for images of unknown class.
-        match label.filter(|class| *class >= 0).map(u32::try_from) {
-            Some(Ok(class @ 0..CLASSES)) => Ok(Item { name, label: Some(class), image }),
-            Some(_) => Err(Error::file(name, format!("has a class number that is not below {CLASSES}"))),
-            None => Ok(Item { name, label: None, image }),
-        }
+    fn name(&self, i: usize) -> String {
+        format!("{} (image {i})", self.path.display())
     }
+}
+
+fn open(path: &Path) -> Result<SerializedFileReader<File>> {
+    let file = File::open(path).map_err(|e| Error::file(path, format!("cannot be read ({e}); fetch it")))?;
+    let reader = catch_unwind(|| SerializedFileReader::new(file));
+    reader.map_err(|_| damaged(path, &"its footer is invalid"))?.map_err(|e| damaged(path, &e))
 }
 
 /// Whether a file may hold images: not one that is a table of other things.
 pub(super) fn may_be_images(path: &Path) -> bool {
-    let Ok(file) = File::open(path) else { return true };
-    match catch_unwind(|| SerializedFileReader::new(file)) {
-        Ok(Ok(reader)) => {
-            let fields = reader.metadata().file_metadata().schema().get_fields();
-            fields.iter().any(|field| is_image(field) || is_bytes(field))
-        }
-        _ => true,
+    File::open(path).is_err() || open(path).map_or(true, |file| Columns::of(file.metadata().file_metadata()).is_ok())
+}
+
+/// The Parquet files beside one whose names are numbers, as its is.
+pub(super) fn numbered_beside(path: &Path) -> Option<String> {
+    let is_number = |path: &Path| {
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+        !stem.is_empty() && stem.bytes().all(|byte| byte.is_ascii_digit()) && is_parquet(path)
+    };
+    if !is_number(path) {
+        return None;
     }
+    let others = std::fs::read_dir(path.parent()?).ok()?.flatten().map(|entry| entry.path());
+    let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let mut others: Vec<String> = others
+        .filter(|other| is_number(other) && other.file_name() != path.file_name())
+        .map(|path| name(&path))
+        .collect();
+    others.sort();
+    let verb = if others.len() == 1 { "is" } else { "are" };
+    let beside = list(others.iter().cloned());
+    (!others.is_empty()).then(|| format!("{beside} beside {} {verb} not read: name the folder to read all", name(path)))
 }
 
-/// Whether a column holds images.
-fn is_image(field: &TypePtr) -> bool {
-    let bytes = |field: &TypePtr| field.is_primitive() && field.get_physical_type() == Physical::BYTE_ARRAY;
-    field.is_group() && field.get_fields().iter().any(|field| field.name() == "bytes" && bytes(field))
-}
-
-/// Whether a column holds bytes that are not said to be a text.
-fn is_bytes(field: &TypePtr) -> bool {
-    field.is_primitive()
-        && field.get_physical_type() == Physical::BYTE_ARRAY
-        && field.get_basic_info().converted_type() == ConvertedType::NONE
-        && field.get_basic_info().logical_type_ref().is_none()
+/// Whether a file is a Parquet file by its name.
+pub(super) fn is_parquet(path: &Path) -> bool {
+    let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+    extension == "parquet" || extension == "pq"
 }

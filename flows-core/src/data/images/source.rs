@@ -1,11 +1,13 @@
 //! Sources of images, as named on the command line.
 
-use super::{Fit, Framing, Images, drawn_digits, folder, idx, npy, parquet, uci_digits};
-use crate::data::parts::shards;
-use crate::hub::{self, Address};
+use super::collect::Skip;
+use super::layout::{Layout, holds_images};
+use super::splits::{Splits, agree};
+use super::{Fit, Images, drawn_digits, hub, uci_digits};
+use crate::hub::{Address, SCHEME};
 use crate::{Error, Result, Rng};
 use serde::{Deserialize, Serialize};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::{fmt, str::FromStr};
 
 /// The side of a synthetic digit.
@@ -17,8 +19,11 @@ const UCI_DIGITS: &str = "uci-digits";
 /// Numbers of synthetic digits for training, validation and test.
 const DIGITS: [usize; 3] = [20_000, 500, 2_000];
 
-/// The largest number of images held out for validation.
-const VALIDATION: usize = 500;
+/// Of how many images one is held out for testing, and at most how many.
+const TEST: (usize, usize) = (10, 1000);
+
+/// Likewise for validation.
+const VALIDATION: (usize, usize) = (20, 500);
 
 /// Where images come from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,29 +33,12 @@ pub enum ImageSource {
     Digits,
     /// Handwritten digits, [`uci_digits`].
     UciDigits,
-    /// A `.npy`, IDX or `.parquet` file, or a folder of images, of two such files or folders `train...` and `test...`,
-    /// or of MNIST's four files. A Parquet file `...-00000-of-00003.parquet` stands for all three shards.
+    /// A folder of images, each folder in which is a class; of parts, which are named train, val (or valid, validation) and
+    /// test; of the files of MNIST or EMNIST; of arrays `train_images.npy`, `train_labels.npy` and so on; or of Parquet
+    /// files. Or a single `.npy`, `.npz`, IDX, `.csv` or `.parquet` file, of which `...-00000-of-00003.parquet` stands for all three.
     Path(PathBuf),
-    /// `hf://owner/repo/path[@revision]` of such a file.
+    /// `hf://owner/repo/path[@revision]` of such a file, or of a folder of Parquet files.
     Hub(Address),
-}
-
-/// Images in three parts.
-#[derive(Clone, Debug)]
-pub struct Splits {
-    /// For training.
-    pub train: Images,
-    /// For choosing the best weights.
-    pub validation: Images,
-    /// For testing.
-    pub test: Images,
-}
-
-impl Splits {
-    /// The number of images of all parts.
-    pub fn count(&self) -> usize {
-        [&self.train, &self.validation, &self.test].map(Images::len).iter().sum()
-    }
 }
 
 impl ImageSource {
@@ -61,91 +49,97 @@ impl ImageSource {
         let images = match &source {
             Self::Digits | Self::UciDigits => true,
             Self::Path(path) => holds_images(path),
-            Self::Hub(address) => is_parquet(address.path().as_ref()) || is_idx_images(address.path().as_ref()),
+            Self::Hub(address) => hub::may_be_images(address),
         };
         images.then_some(source)
     }
 
-    /// Loads the images in three parts. The test images are the source's own, or one in ten but at most
-    /// 1,000; the validation images are one in twenty of the others but at most 500.
+    /// Loads the images in three parts: the source's own, or held out at random. Of a source without test images these are
+    /// one in ten but at most 1,000, and without validation images one in twenty of the others but at most 500.
     ///
     /// # Errors
-    /// When the images cannot be read or are too few.
+    /// When the images cannot be read or are too few, or those of the parts have other shapes or classes than those to train
+    /// on.
     pub fn load(&self, fit: &Fit, skip: Option<&mut dyn FnMut(Error)>, rng: &mut Rng) -> Result<Splits> {
         if *self == Self::Digits {
             let [train, validation, test] = DIGITS.map(|count| drawn_digits(count, SIDE, rng)?.fitted(fit));
             return Ok(Splits { train: train?, validation: validation?, test: test? });
         }
         if *self == Self::UciDigits {
-            return divided(UCI_DIGITS.as_ref(), uci_digits()?.fitted(fit)?, rng);
-        }
-        let path = self.path()?;
-        if let Some([train, test]) = parts(&path)? {
-            let mut skip = skip;
-            let train = read(&train, fit, skip.as_mut().map(|skip| &mut **skip as _))?;
-            let test = read(&test, fit, skip)?;
-            if train.shape() != test.shape() || train.classes != test.classes {
-                return Err(Error::file(path, "has training and test images of different shapes or classes"));
-            }
-            let (validation, train) = held_out(&path, train, 20, VALIDATION, rng)?;
+            let (images, test) = self.held_out(uci_digits()?.fitted(fit)?, TEST, rng)?;
+            let (train, validation) = self.held_out(images, VALIDATION, rng)?;
             return Ok(Splits { train, validation, test });
         }
-        divided(&path, read(&path, fit, skip)?, rng)
+        let layout = self.layout()?;
+        let [train, validation, test] = self.parts(&layout, fit, skip)?;
+        let Some(mut train) = train else {
+            let message = format!("{self} has no images to train on: put them in a folder named train");
+            return Err(Error::Data(message));
+        };
+        let mut notes = layout.notes;
+        notes.append(&mut train.notes);
+        let (train, test) = match test {
+            Some(test) => (train, test),
+            None => self.held_out(train, TEST, rng)?,
+        };
+        let (mut train, validation) = match validation {
+            Some(validation) => (train, validation),
+            None => self.held_out(train, VALIDATION, rng)?,
+        };
+        train.notes = notes;
+        Ok(Splits { train, validation, test })
     }
 
-    /// Loads the test images of the source, or all images if it has no test part.
+    /// The images of each part, in the shape and the classes of the first.
+    fn parts(&self, layout: &Layout, fit: &Fit, mut skip: Skip) -> Result<[Option<Images>; 3]> {
+        let mut parts = [None, None, None];
+        let mut fit = fit.clone();
+        for (i, place) in parts.iter_mut().enumerate() {
+            *place = layout.read(i, &fit, skip.as_mut().map(|skip| &mut **skip as _))?;
+            fit.depth = fit.depth.or(place.as_ref().and_then(|images: &Images| images.depth));
+        }
+        agree(parts).map_err(|e| Error::Data(format!("{self}: {e}")))
+    }
+
+    /// Loads the test images of the source, or all images if it has no parts.
     ///
     /// # Errors
-    /// When the images cannot be read.
+    /// When the images cannot be read, or there are parts but none to test with.
     pub fn test(&self, fit: &Fit, skip: Option<&mut dyn FnMut(Error)>) -> Result<Images> {
         match self {
             Self::Digits => Ok(self.load(fit, None, &mut Rng::seed(0))?.test),
             Self::UciDigits => uci_digits()?.fitted(fit),
             _ => {
-                let path = self.path()?;
-                read(&parts(&path)?.map_or(path, |[_, test]| test), fit, skip)
+                let layout = self.layout()?;
+                let part = if layout.is_split() { 2 } else { 0 };
+                let images = layout.read(part, fit, skip)?;
+                let mut images = images.ok_or_else(|| {
+                    Error::Data(format!("{self} has parts but no images to test with: name the folder of a part"))
+                })?;
+                images.notes.splice(0..0, layout.notes);
+                Ok(images)
             }
         }
     }
 
-    /// The number of values that each image of an array or IDX file has before `fit` pads it; none if it does not.
-    ///
-    /// # Errors
-    /// When the file cannot be read.
-    pub fn unpadded(&self, fit: &Fit) -> Result<Option<usize>> {
-        if fit.framing != Framing::Pad || fit.size.is_none() || *self == Self::Digits {
-            return Ok(None);
-        }
-        if *self == Self::UciDigits {
-            return Ok(Some(uci_digits()?.each()));
-        }
-        let path = self.path()?;
-        let path = parts(&path)?.map_or(path, |[_, test]| test);
-        if path.is_dir() {
-            return Ok(None);
-        }
-        let [channels, height, width] = match read(&path, &Fit::default(), None) {
-            Ok(images) => images.shape(),
-            // Their sizes may differ.
-            Err(_) if is_parquet(&path) => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        Ok(Some(height * width * if fit.grey { 1 } else { channels }))
-    }
-
-    fn path(&self) -> Result<PathBuf> {
+    fn layout(&self) -> Result<Layout> {
         match self {
-            Self::Hub(address) => {
-                // Fetch the other shards to the same folder.
-                for path in shards(address.path()).iter().skip(1) {
-                    address.to_string().replacen(address.path(), path, 1).parse::<Address>()?.fetch()?;
-                }
-                address.fetch()
-            }
-            Self::Path(path) if path.exists() => Ok(path.clone()),
-            Self::Path(path) => Err(Error::file(path, "does not exist; check the path")),
+            Self::Hub(address) => hub::layout(address),
+            Self::Path(path) => Layout::of(path),
             Self::Digits | Self::UciDigits => Err(Error::Config(format!("{self} is not a file"))),
         }
+    }
+
+    /// One image in `share` but at most `most`, chosen at random, as the second, and the others as the first.
+    fn held_out(&self, images: Images, (share, most): (usize, usize), rng: &mut Rng) -> Result<(Images, Images)> {
+        let count = images.len();
+        if count < 2 {
+            let message = "has too few images for training, validation and test; give at least 3";
+            return Err(Error::Data(format!("{self} {message}")));
+        }
+        let order = rng.permutation(count);
+        let (out, rest) = order.split_at((count / share).clamp(1, most));
+        Ok((images.select(rest), images.select(out)))
     }
 
     /// Makes a path absolute, so that it does not depend on the current folder.
@@ -158,96 +152,6 @@ impl ImageSource {
             other => other,
         })
     }
-}
-
-/// Splits the images of a source without a test part.
-fn divided(path: &Path, images: Images, rng: &mut Rng) -> Result<Splits> {
-    let (test, rest) = held_out(path, images, 10, 1000, rng)?;
-    let (validation, train) = held_out(path, rest, 20, VALIDATION, rng)?;
-    Ok(Splits { train, validation, test })
-}
-
-/// One image in `share` but at most `most`, chosen at random, and the remaining images.
-fn held_out(path: &Path, images: Images, share: usize, most: usize, rng: &mut Rng) -> Result<(Images, Images)> {
-    let count = images.len();
-    if count < 2 {
-        return Err(Error::file(path, "has too few images for training, validation and test; give at least 3"));
-    }
-    let order = rng.permutation(count);
-    let (out, rest) = order.split_at((count / share).clamp(1, most));
-    Ok((images.select(out), images.select(rest)))
-}
-
-/// The training and the test part of a folder that has both.
-fn parts(path: &Path) -> Result<Option<[PathBuf; 2]>> {
-    if !path.is_dir() {
-        return Ok(None);
-    }
-    let entries = std::fs::read_dir(path).map_err(|e| Error::file(path, format!("cannot be read ({e})")))?;
-    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-    paths.sort();
-    let usable = |path: &&PathBuf| path.is_dir() || is_npy(path) || is_parquet(path) || is_idx_images(path);
-    let find = |prefixes: &[&str]| {
-        let named = |path: &&PathBuf| {
-            let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
-            prefixes.iter().any(|prefix| name.starts_with(prefix))
-        };
-        paths.iter().filter(usable).find(named).cloned()
-    };
-    Ok(find(&["train"]).zip(find(&["test", "t10k", "val"])).map(|(train, test)| [train, test]))
-}
-
-fn read(path: &Path, fit: &Fit, skip: Option<&mut dyn FnMut(Error)>) -> Result<Images> {
-    if path.is_dir() {
-        return folder::images(path, fit, skip);
-    }
-    if is_npy(path) {
-        return npy::images(path)?.fitted(fit);
-    }
-    if is_parquet(path) {
-        return parquet::images(path, fit, skip);
-    }
-    if !is_idx_images(path) {
-        return Err(Error::file(path, "is neither a .npy, .parquet or IDX file of images nor a folder of images"));
-    }
-    let images = idx::images(path)?;
-    // MNIST's labels lie beside its images.
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let labels = path.with_file_name(name.replace("images", "labels").replace("idx3", "idx1"));
-    let images = match labels != path && labels.exists() {
-        true => {
-            let labels = idx::labels(&labels)?;
-            let classes = labels.iter().max().map_or(0, |most| most + 1);
-            images.with_labels(labels, (0..classes).map(|class| class.to_string()).collect())?
-        }
-        false => images,
-    };
-    images.fitted(fit)
-}
-
-fn holds_images(path: &Path) -> bool {
-    if !path.is_dir() {
-        return (is_parquet(path) && parquet::may_be_images(path))
-            || is_idx_images(path)
-            || (is_npy(path) && npy::is_images(path));
-    }
-    match parts(path) {
-        Ok(Some([train, _])) => holds_images(&train),
-        _ => folder::has_images(path),
-    }
-}
-
-fn is_npy(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == "npy")
-}
-
-fn is_parquet(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == "parquet")
-}
-
-fn is_idx_images(path: &Path) -> bool {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    name.contains("idx3") || name.contains("idx4") || name.ends_with(".idx") || name.ends_with(".idx.gz")
 }
 
 impl fmt::Display for ImageSource {
@@ -269,7 +173,7 @@ impl FromStr for ImageSource {
             "digits" => Ok(Self::Digits),
             UCI_DIGITS => Ok(Self::UciDigits),
             "" => Err(Error::Config("no data is named: give digits, a folder, a file or hf://owner/repo/path".into())),
-            text if text.starts_with(hub::SCHEME) => Ok(Self::Hub(text.parse()?)),
+            text if text.starts_with(SCHEME) => Ok(Self::Hub(text.parse()?)),
             text => Ok(Self::Path(text.into())),
         }
     }

@@ -70,6 +70,19 @@ pub(in crate::data) fn frame(path: &Path, mut file: impl Read + Seek, length: u6
     Ok((Frame { columns: found, ..Frame::default() }, single))
 }
 
+/// The cells of an array of this type; none if the type is not supported.
+#[cfg(feature = "images")]
+pub(in crate::data) fn cells(dtype: &str, bytes: &[u8]) -> Option<Cells> {
+    let of = Type::of(dtype).filter(|of| of.size > 0)?;
+    of.cells(bytes.chunks_exact(of.size))
+}
+
+/// The number of bytes of a value of this type; none if the type is not supported.
+#[cfg(feature = "images")]
+pub(in crate::data) fn size(dtype: &str) -> Option<usize> {
+    Type::of(dtype).filter(|of| of.size > 0 && of.kind != 'V' && of.is_supported()).map(|of| of.size)
+}
+
 fn unsupported(path: &Path, dtype: &str) -> Error {
     let remedy = match dtype.trim_start_matches(['<', '>', '=', '|']).chars().next() {
         Some('c') => "save real and imaginary parts: np.save(path, np.column_stack([array.real, array.imag]))",

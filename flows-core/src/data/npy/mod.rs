@@ -9,6 +9,8 @@ pub(super) use fields::frame;
 #[cfg(feature = "tables")]
 pub(super) use fields::half;
 #[cfg(feature = "images")]
+pub(super) use fields::{cells, size};
+#[cfg(feature = "images")]
 pub(super) use header::header;
 use std::fs::File;
 use std::io::{BufWriter, Write};

@@ -1,6 +1,6 @@
 //! `glow edit`: changes an attribute of images.
 
-use crate::saved::{class_of, encode};
+use crate::saved::encode;
 use candle_core::{DType, Tensor};
 use clap::Args;
 use flows_core::cli::{ModelArgs, check_extension, check_out, plural, print_or_json};
@@ -9,7 +9,7 @@ use flows_core::latent::{direction, load_direction, save_direction};
 use flows_core::plot::{image_grid, write_png};
 use flows_core::run::Saved;
 use flows_core::{Error, Result, Rng};
-use glow::Glow;
+use glow::{Glow, class_context};
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -49,9 +49,9 @@ pub struct EditArgs {
     #[arg(long, value_name = "A,B,...", value_delimiter = ',', allow_hyphen_values = true)]
     #[arg(default_values_t = [-1.0, -0.5, 0.0, 0.5, 1.0])]
     strengths: Vec<f64>,
-    /// The class of the images, for a model with classes
-    #[arg(long, value_name = "C", allow_negative_numbers = true)]
-    class: Option<u32>,
+    /// The class of the images by its name, or its number from 0, for a model with classes
+    #[arg(long, value_name = "C")]
+    class: Option<String>,
     /// Seed of the dequantization noise
     #[arg(long, value_name = "S", default_value_t = 0, allow_negative_numbers = true)]
     seed: u64,
@@ -80,7 +80,8 @@ pub fn run(args: EditArgs) -> Result<()> {
     check_out(&args.out, &read)?;
     args.save.as_ref().map_or(Ok(()), |path| check_out(path, &read))?;
     let mut rng = Rng::seed(args.seed);
-    let mut noise = |files: &[PathBuf]| Ok::<_, Error>(encode(&saved, files, args.class, &mut rng, output.quiet)?.1);
+    let mut noise =
+        |files: &[PathBuf]| Ok::<_, Error>(encode(&saved, files, args.class.as_deref(), &mut rng, output.quiet)?.1);
     let found = match (&args.direction, &args.with, &args.without) {
         (Some(path), ..) => load_direction(path, KIND, glow.config().dims(), glow.config(), glow.parameters())?,
         (None, Some(_), Some(_)) => direction(&noise(&with)?, &noise(&without)?)?,
@@ -102,7 +103,7 @@ pub fn run(args: EditArgs) -> Result<()> {
                 rows.push((z.narrow(0, i, 1)? + (&direction * *strength)?)?);
             }
         }
-        let context = class_of(glow, args.class, rows.len())?;
+        let context = class_context(glow, args.class.as_deref(), rows.len())?;
         let x = glow.detached().decode_all(&Tensor::cat(&rows, 0)?, context.as_ref())?;
         write_png(&image_grid(&glow.quantize(&x)?, args.strengths.len())?, &args.out)?;
     }

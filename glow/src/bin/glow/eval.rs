@@ -86,15 +86,15 @@ pub fn run(args: EvalArgs, ranks: &Ranks) -> Result<()> {
         check_extension(scores, "csv", "scores")?;
         check_out(scores, [&saved.path])?;
     }
-    let FoundImages { images, name, unpadded } = found(&saved, &args.images, output)?;
+    let FoundImages { images, name } = found(&saved, &args.images, output)?;
     let (glow, draws) = (&saved.model, args.draws as usize);
     let values_of = |images| evaluate(glow, images, draws, &mut Rng::seed(args.seed), ranks, output.quiet);
     let values = values_of(&images)?;
-    let result = Bits::of(glow, &values, draws, unpadded);
+    let result = Bits::of(glow, &values, draws, images.unpadded());
     if let Some(path) = &args.scores {
         let run: Option<RunConfig> = saved.settings()?;
         let message = "has no config.toml beside it that says its images, to compare others with";
-        let run = run.ok_or_else(|| Error::file(&saved.path, message))?;
+        let mut run = run.ok_or_else(|| Error::file(&saved.path, message))?;
         let others = values_of(&run.load(Some(&mut |_| {}))?.validation)?;
         let [bits, others] = [values, others].map(|v| v.into_iter().map(|v| glow.bits(v)).collect::<Vec<_>>());
         if ranks.is_first() {

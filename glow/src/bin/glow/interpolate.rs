@@ -1,6 +1,6 @@
 //! `glow interpolate`: interpolates between images in latent space.
 
-use crate::saved::{class_of, encode};
+use crate::saved::encode;
 use candle_core::Tensor;
 use clap::Args;
 use flows_core::cli::{ModelArgs, check_out, plural, print_or_json};
@@ -8,7 +8,7 @@ use flows_core::latent::{arc, circle};
 use flows_core::plot::{image_grid, write_gif, write_png};
 use flows_core::run::{Saved, check_temperature};
 use flows_core::{Error, Result, Rng};
-use glow::Glow;
+use glow::{Glow, class_context};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -41,9 +41,9 @@ pub struct InterpolateArgs {
     /// The standard deviation of the latents of a random path
     #[arg(long, value_name = "T", default_value_t = 0.8, conflicts_with = "images", allow_negative_numbers = true)]
     temperature: f64,
-    /// The class of the images, for a model with classes
-    #[arg(long, value_name = "C", allow_negative_numbers = true)]
-    class: Option<u32>,
+    /// The class of the images by its name, or its number from 0, for a model with classes
+    #[arg(long, value_name = "C")]
+    class: Option<String>,
     /// Seed of random paths
     #[arg(long, value_name = "S", default_value_t = 0, allow_negative_numbers = true)]
     seed: u64,
@@ -67,7 +67,7 @@ pub fn run(args: InterpolateArgs) -> Result<()> {
     check_out(&args.out, &args.images)?;
     let saved = Saved::open(&args.model, Glow::load)?;
     let path = noise(&saved, &args, animated)?;
-    let context = class_of(&saved.model, args.class, path.dim(0)?)?;
+    let context = class_context(&saved.model, args.class.as_deref(), path.dim(0)?)?;
     let images = saved.model.quantize(&saved.model.detached().decode_all(&path, context.as_ref())?)?;
     if animated {
         animate(&images, args.rows, args.frames, &args.out)?;
@@ -82,7 +82,7 @@ pub fn run(args: InterpolateArgs) -> Result<()> {
 fn noise(saved: &Saved<Glow>, args: &InterpolateArgs, animated: bool) -> Result<Tensor> {
     let mut rng = Rng::seed(args.seed);
     if let [_, _] = &args.images[..] {
-        let (_, z) = encode(saved, &args.images, args.class, &mut rng, true)?;
+        let (_, z) = encode(saved, &args.images, args.class.as_deref(), &mut rng, args.model.output.quiet)?;
         return Ok(Tensor::cat(&arc(&z.narrow(0, 0, 1)?, &z.narrow(0, 1, 1)?, args.frames)?, 0)?);
     }
     let (dims, parameters) = (saved.model.config().dims(), saved.model.parameters());

@@ -1,6 +1,6 @@
 //! `glow reconstruct`: images to noise and back.
 
-use crate::saved::{class_of, encode};
+use crate::saved::encode;
 use candle_core::{DType, Tensor};
 use clap::Args;
 use flows_core::cli::{ModelArgs, check_extension, check_out, plural, print_or_json};
@@ -8,7 +8,7 @@ use flows_core::data::images::image_files;
 use flows_core::plot::{image_grid, write_png};
 use flows_core::run::Saved;
 use flows_core::{Result, Rng};
-use glow::Glow;
+use glow::{Glow, class_context};
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -30,9 +30,9 @@ pub struct ReconstructArgs {
     /// Seed of the dequantization noise
     #[arg(long, value_name = "S", default_value_t = 0, allow_negative_numbers = true)]
     seed: u64,
-    /// The class of the images, for a model with classes
-    #[arg(long, value_name = "C", allow_negative_numbers = true)]
-    class: Option<u32>,
+    /// The class of the images by its name, or its number from 0, for a model with classes
+    #[arg(long, value_name = "C")]
+    class: Option<String>,
     /// The picture to write
     #[arg(long, value_name = "FILE.png", default_value = "reconstructions.png")]
     out: PathBuf,
@@ -44,9 +44,10 @@ pub fn run(args: ReconstructArgs) -> Result<()> {
     let saved = Saved::open(&args.model, Glow::load)?;
     let files = image_files(&args.images)?;
     check_out(&args.out, &files)?;
-    let (x, z) = encode(&saved, &files, args.class, &mut Rng::seed(args.seed), output.quiet)?;
+    let class = args.class.as_deref();
+    let (x, z) = encode(&saved, &files, class, &mut Rng::seed(args.seed), output.quiet)?;
     let (glow, count) = (&saved.model, files.len());
-    let back = glow.detached().decode_all(&z, class_of(glow, args.class, count)?.as_ref())?;
+    let back = glow.detached().decode_all(&z, class_context(glow, class, count)?.as_ref())?;
     let errors = (&x - &back)?.abs()?.flatten_from(1)?.max(1)?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
     // max would ignore a NaN.
     let worst = errors.iter().fold(0.0, |worst: f64, &e| if e > worst || e.is_nan() { e } else { worst });

@@ -1,14 +1,13 @@
 //! `glow sample`: new images.
 
 use crate::pictures::{grid, one_picture};
-use crate::saved::class_of;
 use clap::Args;
 use flows_core::cli::{ModelArgs, check_draws, count, plural, print_or_json, work_bar};
 use flows_core::files::in_folder;
 use flows_core::plot::{image_grid, write_image, write_png};
 use flows_core::run::{Saved, check_temperature};
 use flows_core::{Error, Result, Rng};
-use glow::Glow;
+use glow::{Glow, class_context};
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -36,9 +35,9 @@ pub struct SampleArgs {
     /// The standard deviation of the noise
     #[arg(long, value_name = "T", default_value_t = 0.8, allow_negative_numbers = true)]
     temperature: f64,
-    /// Draw only images of this class, counted from 0
-    #[arg(long, value_name = "C", allow_negative_numbers = true)]
-    class: Option<u32>,
+    /// Draw only images of this class, by its name or its number from 0
+    #[arg(long, value_name = "C")]
+    class: Option<String>,
     /// Images per row of the picture
     #[arg(long, value_name = "N")]
     columns: Option<usize>,
@@ -66,7 +65,7 @@ pub fn run(args: SampleArgs) -> Result<()> {
         return Err(Error::Config(message.into()));
     }
     let mut draw = |count: usize| {
-        let context = class_of(glow, args.class, count)?;
+        let context = class_context(glow, args.class.as_deref(), count)?;
         glow.quantize(&glow.detached().sample_at(args.temperature, count, context.as_ref(), &mut rng)?)
     };
     let columns = args.columns.unwrap_or(args.count.isqrt().max(1));
@@ -96,6 +95,8 @@ pub fn run(args: SampleArgs) -> Result<()> {
         "model": saved.path, "images": args.count, "files": files, "temperature": args.temperature,
         "seed": args.seed, "out": args.out,
     });
-    let text = format!("{} drawn in {}", plural(args.count, "image"), args.out.display());
+    let columns = if by_class && files == 1 { glow.config().class_list() } else { String::new() };
+    let columns = if columns.is_empty() { columns } else { format!(", columns of {columns}") };
+    let text = format!("{} drawn in {}{columns}", plural(args.count, "image"), args.out.display());
     print_or_json(output, &value, text)
 }

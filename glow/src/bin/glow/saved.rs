@@ -3,12 +3,12 @@
 use candle_core::Tensor;
 use clap::Args;
 use flows_core::cli::{OutputArgs, SkipArgs, work_bar};
-use flows_core::data::images::read_fitted;
+use flows_core::data::images::{Images, read_files};
 use flows_core::run::{FoundImages, Saved};
 use flows_core::{Error, Result, Rng};
-use glow::Glow;
 use glow::run::RunConfig;
-use std::path::{Path, PathBuf};
+use glow::{Glow, class_context};
+use std::path::PathBuf;
 
 /// Images encoded at once.
 const CHUNK: usize = 32;
@@ -17,8 +17,8 @@ const CHUNK: usize = 32;
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Images")]
 pub struct ImageArgs {
-    /// The images: digits, uci-digits, a folder, an IDX, .npy or .parquet file, or hf:// [default: the test images of
-    /// the model's run]. They are scaled and cropped, or padded, like those of the run
+    /// The images: digits, uci-digits, a folder, an IDX, .npy, .npz or .parquet file, or hf:// [default: the test
+    /// images of the model's run]. They are scaled and cropped, or padded, like those of the run
     #[arg(long, value_name = "D")]
     pub data: Option<String>,
     #[command(flatten)]
@@ -36,47 +36,30 @@ pub fn found(saved: &Saved<Glow>, args: &ImageArgs, output: OutputArgs) -> Resul
     Ok(found)
 }
 
-/// One image file with integer values 0 to 255, (1, C, H, W).
-pub fn image(saved: &Saved<Glow>, path: &Path) -> Result<Tensor> {
-    let shape = saved.model.config().shape;
-    read_fitted(path, &saved.fit::<RunConfig>(shape)?, shape[0])
+/// Image files, of the model's shape.
+pub fn images(saved: &Saved<Glow>, files: &[PathBuf], quiet: bool) -> Result<Images> {
+    let images = read_files(files, &saved.fit::<RunConfig>(saved.model.config().shape)?)?;
+    SkipArgs::default().tell(OutputArgs { quiet, ..Default::default() }, &images.notes)?;
+    Ok(images)
 }
 
 /// Encodes image files, dequantized with noise from `rng`: images (N, C, H, W) and their latents (N, D).
 pub fn encode(
     saved: &Saved<Glow>,
     files: &[PathBuf],
-    class: Option<u32>,
+    class: Option<&str>,
     rng: &mut Rng,
     quiet: bool,
 ) -> Result<(Tensor, Tensor)> {
     let bar = work_bar(files.len(), "encoding", quiet || files.len() < 4 * CHUNK);
-    let (mut images, mut noise) = (Vec::new(), Vec::new());
-    for files in files.chunks(CHUNK) {
-        let colours = files.iter().map(|path| image(saved, path)).collect::<Result<Vec<_>>>()?;
-        let x = saved.model.dequantize(&Tensor::cat(&colours, 0)?, rng)?;
-        noise.push(saved.model.latent(&x, class_of(&saved.model, class, files.len())?.as_ref())?.detach());
-        images.push(x);
-        bar.inc(files.len() as u64);
+    let (colours, indices) = (images(saved, files, quiet)?, (0..files.len() as u32).collect::<Vec<_>>());
+    let (mut all, mut noise) = (Vec::new(), Vec::new());
+    for part in indices.chunks(CHUNK) {
+        let x = saved.model.dequantize(&colours.tensor(part, || false)?, rng)?;
+        noise.push(saved.model.latent(&x, class_context(&saved.model, class, part.len())?.as_ref())?.detach());
+        all.push(x);
+        bar.inc(part.len() as u64);
     }
     bar.finish_and_clear();
-    Ok((Tensor::cat(&images, 0)?, Tensor::cat(&noise, 0)?))
-}
-
-/// A class as context of `rows` rows; it must be given if and only if the model has classes.
-pub fn class_of(glow: &Glow, class: Option<u32>, rows: usize) -> Result<Option<Tensor>> {
-    if let Some(condition) = glow.config().condition {
-        return Err(Error::Config(format!(
-            "the model enlarges images {} times: use it by glow super-resolve",
-            condition.scale
-        )));
-    }
-    match (glow.config().classes, class) {
-        (None, None) => Ok(None),
-        (None, Some(_)) => Err(Error::Config("the model has no classes; omit --class".into())),
-        (Some(classes), None) => {
-            Err(Error::Config(format!("the model has {classes} classes: name one from 0 by --class")))
-        }
-        (Some(_), Some(class)) => Ok(Some(Tensor::full(class, (rows, 1), glow.parameters().device())?)),
-    }
+    Ok((Tensor::cat(&all, 0)?, Tensor::cat(&noise, 0)?))
 }

@@ -1,11 +1,11 @@
 //! `glow super-resolve`: larger images from small ones.
 
 use crate::pictures::one_picture;
-use crate::saved::image;
+use crate::saved::images;
 use candle_core::{DType, Tensor};
 use clap::{Args, ValueEnum};
 use flows_core::cli::{ModelArgs, check_out, plural, print_or_json, work_bar};
-use flows_core::data::images::{Fit, Images, image_files, read_fitted, shrink};
+use flows_core::data::images::{Fit, Images, image_files, read_files, shrink};
 use flows_core::evaluate::Mean;
 use flows_core::files::in_folder;
 use flows_core::plot::{image_grid, write_image, write_png};
@@ -14,7 +14,7 @@ use flows_core::{Error, Result, Rng};
 use glow::{Answers, AnswersPsnr, Glow};
 use image::RgbImage;
 use serde_json::json;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Rows of the picture of a run, and answers per row.
 const ROWS: usize = 8;
@@ -88,7 +88,7 @@ pub fn run(args: SuperResolveArgs) -> Result<()> {
         let (small, original) = match args.from {
             From::Low => (small_image(glow, path)?, None),
             From::High => {
-                let original = image(&saved, path)?;
+                let original = images(&saved, std::slice::from_ref(path), output.quiet)?.tensor(&[0], || false)?;
                 (shrink(&original, scale)?, Some(original))
             }
         };
@@ -143,9 +143,10 @@ fn scale(glow: &Glow) -> Result<usize> {
 }
 
 /// An image file of the size that the model enlarges, (1, C, h, w).
-fn small_image(glow: &Glow, path: &Path) -> Result<Tensor> {
+fn small_image(glow: &Glow, path: &PathBuf) -> Result<Tensor> {
     let want = glow.config().condition_shape().unwrap_or(glow.config().shape);
-    let image = read_fitted(path, &Fit { grey: want[0] == 1, ..Default::default() }, want[0])?;
+    let fit = Fit { grey: want[0] == 1, colour: want[0] == 3, ..Fit::default() };
+    let image = read_files(std::slice::from_ref(path), &fit)?.tensor(&[0], || false)?;
     match image.dims()[2..] == want[1..] {
         true => Ok(image),
         false => Err(Error::file(

@@ -58,9 +58,10 @@ fn presets() -> String {
 /// last saved, also after a crash, and gives the same model as an uninterrupted run. `mpirun -n 4 glow
 /// train --pieces 4` divides every batch among four processes.
 ///
-/// Images come from a folder (each sub-folder is a class), an IDX or .npy file, a .parquet file as on the Hugging Face
-/// Hub (a name with -00000-of-00003 stands for all three), or a folder with parts named train... and test...; without a
-/// test part, one image in ten is held out. Without --data the program draws synthetic digits.
+/// Images come from a folder (each folder in it is a class), or one of folders train, val and test; of the files of MNIST
+/// or EMNIST; of .npy, .npz or .csv arrays; or of .parquet files as on the Hugging Face Hub (a name with -00000-of-00003 stands
+/// for all three). Without a test part, one image in ten is held out. What is assumed, or left unread, is told, and is an
+/// error by --strict. Without --data the program draws synthetic digits.
 ///
 /// uci-digits are 1,797 handwritten digits of 8 x 8 pixels: the test set of Optical Recognition of Handwritten Digits
 /// by E. Alpaydin and C. Kaynak (1998), UCI Machine Learning Repository, https://doi.org/10.24432/C50P49, CC BY 4.0.
@@ -82,8 +83,8 @@ pub struct TrainArgs {
 /// The flags for settings, laid out like the settings.
 #[derive(Args, Serialize)]
 struct Flags {
-    /// digits, uci-digits, a folder of images, an IDX, .npy or .parquet file, a folder with train... and test..., or
-    /// hf:// [default: digits]
+    /// digits, uci-digits, a folder of images or of train, val and test, an IDX, .npy, .npz or .parquet file, or hf://
+    /// [default: digits]
     #[arg(long, value_name = "D", conflicts_with = "resume", help_heading = "Images")]
     data: Option<String>,
     #[command(flatten)]
@@ -186,8 +187,8 @@ pub fn run(args: TrainArgs, ranks: &Ranks) -> Result<()> {
     let (device, output) = (args.device.of(ranks)?.open()?, args.output.of(ranks));
     let (mut run, mut config): (_, RunConfig) = PROGRAM.open(&args.run, output, "digits", &args.settings, ranks)?;
     let splits = args.skip.reading(output, |skip| config.load(skip))?;
-    config.images = (config.data != ImageSource::Digits).then(|| splits.count());
     run.note(format_args!("data   {}: {}", config.data, describe_images(&splits)));
+    args.skip.tell(output, &splits.notes())?;
     let glow = config.build(&splits, &device)?;
     let (steps, size) = (config.train.steps, config.batch.min(splits.train.len()));
     run.note(describe(&glow, steps, size));
@@ -229,7 +230,7 @@ pub fn run(args: TrainArgs, ranks: &Ranks) -> Result<()> {
         shape: glow.config().shape,
         images_per_second: (trained.steps * examples as u64) as f64 / trained.seconds,
         trained,
-        test: Bits::of(&glow, &values, 1, config.unpadded()?),
+        test: Bits::of(&glow, &values, 1, splits.test.unpadded()),
     };
     run.save_results(&results)?;
     run.draw_losses(&results.trained.losses, &[])?;

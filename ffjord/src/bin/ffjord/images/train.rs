@@ -49,8 +49,8 @@ pub fn run(args: TrainArgs, ranks: &Ranks) -> Result<()> {
     let (device, output) = (args.device.of(ranks)?.open()?, args.output.of(ranks));
     let (mut run, mut config): (_, RunConfig) = PROGRAM.open(&args.run, output, "digits", &args.settings, ranks)?;
     let splits = args.skip.reading(output, |skip| config.load(skip))?;
-    config.images = (config.data != ImageSource::Digits).then(|| splits.count());
     run.note(format_args!("data   {}: {}", config.data, describe_images(&splits)));
+    args.skip.tell(output, &splits.notes())?;
     let model = config.build(&splits, &device)?;
     let (steps, matching) = (config.train.steps, config.matching_steps.unwrap_or(0));
     let size = config.batch.min(splits.train.len());
@@ -95,7 +95,7 @@ pub fn run(args: TrainArgs, ranks: &Ranks) -> Result<()> {
     let trained = run.trained(outcome, &trainer, steps, losses(matching, UNIT))?;
 
     let (values, solver) = (values(&splits.test, test, output.quiet)?, costs.means()?);
-    let test = bits(&model, &values, config.unpadded()?);
+    let test = bits(&model, &values, splits.test.unpadded());
     let results = Results { data: config.data.clone(), shape: model.config().shape, trained, solver, test };
     run.save_results(&results)?;
     run.draw_losses(&results.trained.losses, &[])?;

@@ -6,7 +6,7 @@ use crate::train::{CHANGEABLE, PICTURES, TrainArgs, describe, losses, solver_lin
 use ffjord::run::tables::{PRESETS, RunConfig, Stream};
 use ffjord::run::{Batches, images};
 use ffjord::{Boltzmann, ContinuousFlow, TrainingCost, TrainingCosts};
-use flows_core::cli::{FitFlags, describe_rows, log_likelihoods, plural};
+use flows_core::cli::{FitFlags, SkipArgs, describe_rows, log_likelihoods, plural};
 use flows_core::data::{Dataset, Shuffle, Source, Toy};
 use flows_core::distributions::draw;
 use flows_core::evaluate::{Exact, Likelihood, Mean};
@@ -155,8 +155,10 @@ fn picture(
 /// Opens the run and its settings.
 fn open(args: &TrainArgs, ranks: &Ranks) -> Result<(Run, RunConfig)> {
     let data = args.settings.data.as_deref();
-    if args.settings.fit != FitFlags::default() || args.skip.skip_bad {
-        return Err(Error::Config("--size, --grey and --skip-bad are for images: omit them".into()));
+    if args.settings.fit != FitFlags::default() || args.skip != SkipArgs::default() {
+        return Err(Error::Config(
+            "--size, --grey, --colour, --background, --skip-bad and --strict are for images".into(),
+        ));
     }
     if let Some(Err(error)) = data.map(str::parse::<Source>) {
         let images = "or images: digits, uci-digits, a folder of images, an IDX or .parquet file";

@@ -1,0 +1,65 @@
+//! Images on the Hugging Face Hub.
+
+use super::idx::is_idx;
+use super::layout::Layout;
+use super::parquet::is_parquet;
+use super::shards;
+use super::tree::list;
+use crate::hub::Address;
+use crate::{Error, Result};
+use std::path::{Path, PathBuf};
+
+/// Whether an address can only be one of images.
+pub(super) fn may_be_images(address: &Address) -> bool {
+    let path: &Path = address.path().as_ref();
+    is_parquet(path) || is_idx(path)
+}
+
+/// Fetches the images at an address: a file with what belongs to it, or the Parquet files in a folder.
+pub(super) fn layout(address: &Address) -> Result<Layout> {
+    let (folder, name) = address.path().rsplit_once('/').map_or((None, address.path()), |(f, name)| (Some(f), name));
+    let path: &Path = address.path().as_ref();
+    if path.extension().is_none() && !is_idx(path) {
+        return of_folder(address);
+    }
+    if is_parquet(path) {
+        // With hashes in their names those of the others do not follow from that of the first.
+        let names = match folder.filter(|_| shards::is_hashed(name)) {
+            Some(folder) => address.with_path(folder)?.names()?,
+            None => crate::data::parts::shards(name),
+        };
+        let of = |name: &str| folder.map_or(name.to_string(), |folder| format!("{folder}/{name}"));
+        let shards = shards::of_first(name, &names).map_err(|e| Error::Data(format!("{address} {e}")))?;
+        let paths =
+            shards.iter().map(|name| address.with_path(&of(name))?.fetch()).collect::<Result<Vec<PathBuf>>>()?;
+        return Ok(Layout::of_shards([paths, Vec::new(), Vec::new()]));
+    }
+    if is_idx(path) && name.contains("images") {
+        let labels = address.path().replace("images", "labels").replace("idx3", "idx1");
+        match address.with_path(&labels)?.fetch() {
+            // Images may be without labels.
+            Ok(_) | Err(Error::Data(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Layout::of(&address.fetch()?)
+}
+
+fn of_folder(address: &Address) -> Result<Layout> {
+    let names: Vec<String> = address.names()?;
+    let (files, others): (Vec<String>, Vec<String>) = names.into_iter().partition(|name| is_parquet(name.as_ref()));
+    if files.is_empty() {
+        let holds = if others.is_empty() { "is empty".into() } else { format!("holds {}", list(others.into_iter())) };
+        let remedy = "name a folder of Parquet files, as there is one for most data sets at the revision \
+                      refs/convert/parquet, or fetch the files and name their folder here";
+        return Err(Error::Data(format!("{address} {holds}, no Parquet files; {remedy}")));
+    }
+    let shards = shards::in_parts(files).map_err(|e| Error::Data(format!("{address} {e}")))?;
+    let fetch = |name: &String| address.join(name)?.fetch();
+    let [train, validation, test] = shards.parts.map(|names| names.iter().map(fetch).collect::<Result<Vec<_>>>());
+    let mut layout = Layout::of_shards([train?, validation?, test?]);
+    if !shards.unread.is_empty() {
+        layout.notes.push(format!("files of no part are not read: {}", list(shards.unread.into_iter())));
+    }
+    Ok(layout)
+}
