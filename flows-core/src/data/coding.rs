@@ -177,7 +177,7 @@ fn multiples(values: &[f64], step: f64) -> std::result::Result<Vec<f64>, (usize,
 }
 
 /// A multiple of a step, without the rounding error of the product.
-fn product(units: f64, step: f64) -> f64 {
+pub(crate) fn product(units: f64, step: f64) -> f64 {
     let value = units * step;
     format!("{value:.14e}").parse().unwrap_or(value)
 }

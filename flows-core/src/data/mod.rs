@@ -27,6 +27,7 @@ mod text;
 mod toy;
 mod words;
 
+pub(crate) use coding::product;
 pub use colours::{dequantize, quantize, whole_colours};
 pub use dataset::{Dataset, Proportions};
 pub use date::{date, days};

@@ -129,7 +129,7 @@ mod tests {
             format!(
                 "{},{},\"w{}\n, {}\"\n",
                 i,
-                if i % 9 == 0 { String::new() } else { format!("{}.5", i) },
+                if i.is_multiple_of(9) { String::new() } else { format!("{}.5", i) },
                 i % 5,
                 i % 3
             )

@@ -12,15 +12,16 @@ use rayon::prelude::*;
 /// uniform numbers u.
 pub(super) fn transforms(layout: &Layout, x: &[f64], raw: &[f64], uniform: &[f64]) -> Result<Vec<f64>> {
     let d = layout.columns.len();
-    let rows = x.par_chunks(d).zip(raw.par_chunks(layout.outputs)).zip(uniform.par_chunks(d)).enumerate();
-    let of_row = |(row, ((x, raw), uniform)): (usize, ((&[f64], &[f64]), &[f64]))| -> Result<Vec<f64>> {
+    let of_row = |row: usize| -> Result<Vec<f64>> {
+        let raw = &raw[row * layout.outputs..(row + 1) * layout.outputs];
         let of_cell = |column: usize| {
-            let [below, up_to] = probabilities(layout, column, row, x[column], raw)?;
-            Ok((below + uniform[column] * (up_to - below)).clamp(0.0, 1.0))
+            let at = row * d + column;
+            let [below, up_to] = probabilities(layout, column, row, x[at], raw)?;
+            Ok((below + uniform[at] * (up_to - below)).clamp(0.0, 1.0))
         };
         (0..d).map(of_cell).collect()
     };
-    Ok(rows.map(of_row).collect::<Result<Vec<_>>>()?.concat())
+    Ok((0..x.len() / d).into_par_iter().map(of_row).collect::<Result<Vec<_>>>()?.concat())
 }
 
 /// The probabilities of less than x, and of x or less. Categories are in the order of their codes, and missing cells come

@@ -1,7 +1,7 @@
 //! The columns of a table's data and draws to compare, and their transforms.
 
 use super::{MixedConfig, TableConfig, TableDensity, TableModel};
-use crate::data::{ColumnKind, Examples, date};
+use crate::data::{ColumnKind, Examples, date, product};
 use crate::distributions::{Content, draw};
 use crate::evaluate::{Check, TransformedColumn, Transforms, Variable, VariableKind, chi_squared, normal};
 use crate::{Error, Result, Rng};
@@ -69,7 +69,7 @@ impl TableConfig {
         }
         let count = given.len();
         let samples = given.iter().cloned().zip(given.clone()).chain(data.into_iter().zip(drawn));
-        let variable = |(i, ((data, drawn), name)): (usize, ((Vec<f64>, Vec<f64>), String))| {
+        let variables = samples.zip(names_of).enumerate().map(|(i, ((data, drawn), name))| {
             let (kind, unit) = match self {
                 Self::Mixed(mixed) => kind(mixed, i),
                 Self::Flow(_) => (VariableKind::Number(repeated(&data)), None),
@@ -79,8 +79,8 @@ impl TableConfig {
                 None => cells,
             };
             Variable { name, kind, given: i < count, data: in_unit(data), drawn: in_unit(drawn) }
-        };
-        Ok(samples.zip(names_of).enumerate().map(variable).collect())
+        });
+        Ok(variables.collect())
     }
 }
 
@@ -101,12 +101,6 @@ fn kind(mixed: &MixedConfig, i: usize) -> (VariableKind, Option<f64>) {
         (value, name)
     };
     (VariableKind::Number(numeric.atoms.iter().map(called).collect()), schema.step)
-}
-
-/// A multiple of a step, without the rounding error of the product.
-fn product(units: f64, step: f64) -> f64 {
-    let value = units * step;
-    format!("{value:.14e}").parse().unwrap_or(value)
 }
 
 /// The values that repeat.
