@@ -68,13 +68,13 @@ pub fn run(args: ScoreArgs, ranks: &Ranks) -> Result<()> {
             Reference::held_out(&saved.model, &data, ranks)?
         }
     };
-    let scores = blocks.map(|rows| {
+    let mut scores = blocks.map(|rows| {
         let rows = rows?;
         let scores = log_likelihoods(&saved.model, &rows, ranks, output.quiet)?;
         if ranks.is_first() { reference.scores(&saved.model, &rows, &scores) } else { Ok(Vec::new()) }
     });
     if !ranks.is_first() {
-        return scores.map(|scores| scores.map(drop)).collect();
+        return scores.try_for_each(|scores| scores.map(drop));
     }
     let n = reference.len();
     output.note(format_args!(
