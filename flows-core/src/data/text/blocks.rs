@@ -90,9 +90,10 @@ impl Blocks {
             return Ok(frame);
         };
         let (text, _) = decode::decode([&head[..], &bytes].concat());
-        let mut frame = Survey::of(&self.path, &text, dialect)?.read(&text, dialect)?;
+        // Rows are named by their lines in the file.
         let before = self.lines - head.iter().filter(|byte| **byte == b'\n').count() as u64;
-        frame.lines.iter_mut().for_each(|line| *line += before);
+        let dialect = Dialect { lines: dialect.lines + before, ..dialect.clone() };
+        let frame = Survey::of(&self.path, &text, &dialect)?.read(&text, &dialect)?;
         self.lines += lines;
         if frame.names() != *names {
             let line = before + 1;
