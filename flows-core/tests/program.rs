@@ -182,7 +182,11 @@ fn a_table_of_columns_of_several_kinds() {
     fs::write(here.join("new.csv"), "kind,day,count,wind,rain\nwet,2024-02-03,4,99.5,0.5\ndry,2024-03-04,2,1.5,0\n")
         .unwrap();
     let scores = succeeds(here, "score run --data new.csv");
-    assert!(scores.starts_with("row,log_likelihood,percentile,least_likely\n1,-inf,0,wind\n2,"), "{scores}");
+    // 20 rows for validation and 20 to test: no p-value is below 1/41.
+    let least = 1.0 / 41.0;
+    let first =
+        format!("row,log_likelihood,percentile,p_value,typicality,least_likely\n1,-inf,0,{least},{least},wind\n2,");
+    assert!(scores.starts_with(&first), "{scores}");
     fs::write(here.join("new.csv"), "kind,day,count,wind,rain\nmild,2024-02-03,4,1.5,0.5\n").unwrap();
     fails(here, "score run --data new.csv", 2, &["`kind`", "`mild`", "`dry`"]);
 
@@ -194,6 +198,46 @@ fn a_table_of_columns_of_several_kinds() {
     fails(here, "sample given", 2, &["`kind`", "--given"]);
     succeeds(here, "train --out given --resume -q");
     fails(here, "plot density run --out density.png", 2, &["5 columns of several kinds"]);
+
+    // Does it fit?
+    for run in ["run", "given"] {
+        let said = succeeds(here, &format!("check {run}"));
+        for part in ["rain", "KS", "TV", "classifier", "calibration of each column given", "central intervals hold"] {
+            assert!(said.contains(part), "{part} in {said}");
+        }
+        assert!(fs::metadata(here.join(run).join("check.png")).unwrap().len() > 0);
+    }
+    let check = json(here, "check run --data days.csv --json --out pictures --seed 3");
+    assert_eq!((&check["result"]["rows"], &check["picture"]), (&200.into(), &"pictures/check.png".into()));
+    assert!(check["result"]["classifier"]["accuracy"].as_f64().is_some_and(|share| share > 0.3), "{check}");
+    assert!(check["result"]["margins"][2]["most_different"]["value"].is_string(), "{check}");
+
+    // Missing cells are filled, and the others stay as they are.
+    fs::write(
+        here.join("gaps.csv"),
+        "note,kind,day,count,wind,rain\na,,2024-02-03,4,1.5,0.5\nb,dry,,2,,\nc,wet,2024-03-01,3,0.5,0\n",
+    )
+    .unwrap();
+    let said = succeeds(here, "impute run --data gaps.csv --out filled.csv");
+    assert!(said.contains("2 of 3 rows") && said.contains("2 rows: chosen among 400"), "{said}");
+    let filled = fs::read_to_string(here.join("filled.csv")).unwrap();
+    let rows: Vec<Vec<&str>> = filled.lines().map(|line| line.split(',').collect()).collect();
+    assert_eq!(rows[0].join(","), "note,kind,day,count,wind,rain");
+    assert!(
+        ["dry", "wet", "windy"].contains(&rows[1][1]) && rows[1][2..].join(",") == "2024-02-03,4,1.5,0.5",
+        "{filled}"
+    );
+    assert!(rows[2][0] == "b" && rows[2][2].len() == 10 && rows[2][4].parse::<f64>().is_ok() && !rows[2][5].is_empty());
+    assert_eq!(rows[3].join(","), "c,wet,2024-03-01,3,0.5,0");
+    let several = json(here, "impute run --data gaps.csv --out several.csv --draws 3 --json");
+    assert_eq!((&several["incomplete"], &several["rows_with_few_effective_candidates"]), (&2.into(), &0.into()));
+    let several = fs::read_to_string(here.join("several.csv")).unwrap();
+    assert!(
+        several.starts_with("draw,note,") && several.lines().count() == 10 && several.contains("\n3,c,wet,"),
+        "{several}"
+    );
+    fails(here, "impute run --data gaps.csv --out gaps.csv", 2, &["would be lost"]);
+    fails(here, "impute given --data gaps.csv --out filled.csv", 2, &["gaps.csv", "row 1", "context"]);
 }
 
 #[test]
@@ -217,18 +261,24 @@ fn a_conditional_model_from_training_to_pictures() {
     succeeds(here, "score run --data table.csv --out scores.csv");
     let scores = fs::read_to_string(here.join("scores.csv")).unwrap();
     let mut lines = scores.lines();
-    assert_eq!(lines.next(), Some("row,log_likelihood,percentile"));
-    let percentiles: Vec<f64> = lines.map(|line| line.rsplit_once(',').unwrap().1.parse().unwrap()).collect();
-    assert!(percentiles.len() == 80 && percentiles.iter().all(|p| (0.0..=100.0).contains(p)));
-    // The least likely row is among the training rows, and counts half.
-    assert!(percentiles.iter().any(|p| *p < 1.0) && percentiles.iter().any(|p| *p > 90.0));
+    assert_eq!(lines.next(), Some("row,log_likelihood,percentile,p_value,typicality,least_likely"));
+    let column = |at: usize| lines.clone().map(move |line| line.split(',').nth(at).unwrap().parse::<f64>().unwrap());
+    assert!(column(2).count() == 80 && column(2).all(|p| (0.0..=100.0).contains(&p)));
+    // Among 16 rows that it was not trained on.
+    assert!(column(2).any(|p| p < 10.0) && column(2).any(|p| p > 90.0));
+    assert!(column(3).chain(column(4)).all(|p| (1.0 / 17.0..=1.0).contains(&p)));
+    // The scores of the reference are kept, and found again without them.
+    fs::rename(here.join("run/reference.safetensors"), here.join("kept")).unwrap();
+    assert_eq!(succeeds(here, "score run --data table.csv"), scores);
+    fs::rename(here.join("kept"), here.join("run/reference.safetensors")).unwrap();
     assert_eq!(succeeds(here, "score run --data table.csv"), scores);
     assert!(scores.lines().nth(80).is_some_and(|line| line.starts_with("80,")), "{scores}");
     succeeds(here, "score run --data table.csv --reference table.csv --out scores.npy");
     fails(here, "score run --data table.csv --out ./table.csv", 2, &["would be lost"]);
-    fs::write(here.join("odd.csv"), "height,weight,group\n900,-900,1\n").unwrap();
-    let odd = json(here, "score run --data odd.csv --json");
-    assert_eq!(odd["percentile"][0].as_f64(), Some(0.0));
+    fs::write(here.join("odd.csv"), "height,weight,group\n900,3,1\n1,-900,1\n").unwrap();
+    let odd = json(here, "score run --data odd.csv --reference table.csv --json");
+    assert_eq!((odd["percentile"][0].as_f64(), &odd["reference_rows"]), (Some(0.0), &80.into()));
+    assert_eq!(odd["least_likely"], serde_json::json!(["height", "weight"]));
 
     fs::write(here.join("groups.csv"), "group\n0\n1\n").unwrap();
     let drawn = succeeds(here, "sample run --context groups.csv --count 3 --seed 5");
@@ -242,6 +292,19 @@ fn a_conditional_model_from_training_to_pictures() {
     assert_eq!((&info["step"], &info["config"]["context"]), (&20.into(), &1.into()));
     let info = succeeds(here, "info run");
     assert!(info.contains("real-nvp") && info.contains("└") && info.contains("step        20"), "{info}");
+
+    // Does it fit, and what are missing cells likely to be?
+    let check = json(here, "check run --data table.csv --json");
+    assert!(check["result"]["transforms"].as_str().is_some_and(|of| of.contains("rank among 99 draws")), "{check}");
+    assert_eq!(check["result"]["calibrations"][1]["column"], "weight");
+    fs::write(here.join("gaps.csv"), "weight,group,height\n,1,2\n3,0,\n,1,\n").unwrap();
+    let said = succeeds(here, "impute run --data gaps.csv --out filled.csv");
+    assert!(
+        said.contains("3 of 3 rows") && said.contains("1 row: drawn exactly") && said.contains("2 rows: chosen"),
+        "{said}"
+    );
+    let filled = fs::read_to_string(here.join("filled.csv")).unwrap();
+    assert!(filled.contains(",1,2\n") && filled.contains("\n3,0,") && !filled.contains(",\n"), "{filled}");
 
     succeeds(here, "plot density run --context 1 --out density.svg");
     succeeds(here, "plot density run --context 0 --window=-3,3,-3,12 --out density.png");
@@ -705,7 +768,7 @@ fn a_resumed_run_is_what_it_was() {
 #[test]
 fn help_teaches() {
     let here = tempfile::tempdir().unwrap();
-    for command in ["train", "eval", "score", "sample", "plot", "info"] {
+    for command in ["train", "eval", "check", "score", "sample", "impute", "plot", "info"] {
         let help = succeeds(here.path(), &format!("{command} --help"));
         assert!(help.contains("Example") && help.contains(&format!("flows {command}")), "{help}");
     }

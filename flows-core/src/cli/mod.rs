@@ -32,4 +32,4 @@ pub use output::{check_extension, check_out, note, print, print_json, print_or_j
 pub use progress::{ProgressBar, log_likelihoods, with_bar, work_bar};
 pub use rows::{check_draws, describe_rows, draw_rows, write_frame_rows, write_rows};
 pub use schema::{check_strict, describe_table};
-pub use scores::Scores;
+pub use scores::write_scores;

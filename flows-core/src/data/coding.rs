@@ -52,6 +52,31 @@ impl Schema {
         Ok((Table { columns: names, data }, frame.rows() - rows.len()))
     }
 
+    /// The same, in which every column may have missing cells: NaN, and of a category the code after the last.
+    #[must_use]
+    pub fn with_missing(mut self) -> Self {
+        self.models_missing = true;
+        self.columns.iter_mut().for_each(|column| column.missing = column.missing.max(1));
+        self
+    }
+
+    /// A frame whose missing cells are those of `filled`, in the columns that these of the schema describe; `filled` has
+    /// these columns, and as many rows.
+    ///
+    /// # Errors
+    /// When there is no such column.
+    pub fn fill(&self, frame: &Frame, columns: &[usize], filled: &Frame) -> Result<Frame> {
+        let mut whole = frame.clone();
+        for (&i, filled) in columns.iter().zip(&filled.columns) {
+            let found = self.find(frame, i)?;
+            let at = frame.columns.iter().position(|column| std::ptr::eq(column, found));
+            if let Some(column) = at.and_then(|at| whole.columns.get_mut(at)) {
+                column.cells = found.cells.or(&filled.cells);
+            }
+        }
+        Ok(whole)
+    }
+
     /// Whether a model has a probability of missing cells in column `i`.
     pub(crate) fn keeps_missing(&self, i: usize) -> bool {
         self.models_missing && self.columns[i].missing > 0
@@ -152,7 +177,7 @@ fn multiples(values: &[f64], step: f64) -> std::result::Result<Vec<f64>, (usize,
 }
 
 /// A multiple of a step, without the rounding error of the product.
-fn product(units: f64, step: f64) -> f64 {
+pub(crate) fn product(units: f64, step: f64) -> f64 {
     let value = units * step;
     format!("{value:.14e}").parse().unwrap_or(value)
 }

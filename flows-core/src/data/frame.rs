@@ -6,6 +6,8 @@ use super::text;
 use super::words::Words;
 use crate::{Error, Result};
 use std::borrow::Cow;
+#[cfg(feature = "cli")]
+use std::{io::Write, path::Path};
 
 /// A table of columns, each of numbers or of words.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -120,6 +122,26 @@ impl Frame {
         numbers(self)
     }
 
+    /// The rows of tables with the same columns, one after the other, after a column of this name with the number of the
+    /// table, from 1.
+    pub fn numbered(name: &str, tables: &[Self]) -> Self {
+        let number = |(i, table): (usize, &Self)| vec![(i + 1) as f64; table.rows()];
+        let numbers = tables.iter().enumerate().flat_map(number).collect();
+        let mut columns = vec![Column { name: Some(name.into()), cells: Cells::Numbers(numbers) }];
+        for (i, column) in tables.first().map_or(&[][..], |table| &table.columns).iter().enumerate() {
+            let mut cells = column.cells.clone();
+            tables[1..].iter().for_each(|table| cells.append(table.columns[i].cells.clone()));
+            columns.push(Column { name: column.name.clone(), cells });
+        }
+        Self { columns, ..Self::default() }
+    }
+
+    /// Writes the table as text, a part of the file at this path.
+    #[cfg(feature = "cli")]
+    pub(crate) fn write_text(&self, path: &Path, out: impl Write) -> Result<()> {
+        text::write_frame(path, out, self)
+    }
+
     /// The table as the text of a `.csv` file.
     ///
     /// # Errors
@@ -182,6 +204,17 @@ impl Cells {
                 *self = words.cells();
             }
         }
+    }
+
+    /// These cells, and where one is missing, that of the same row of `other`.
+    pub(super) fn or(&self, other: &Self) -> Self {
+        if let (Self::Numbers(values), Self::Numbers(others)) = (self, other) {
+            let pairs = values.iter().zip(others);
+            return Self::Numbers(pairs.map(|(value, other)| if value.is_nan() { *other } else { *value }).collect());
+        }
+        let mut words = Words::with_capacity(self.len());
+        (0..self.len()).for_each(|row| words.push(self.text(row).or_else(|| other.text(row)).as_deref()));
+        words.cells()
     }
 
     /// A cell as text; none if it is missing.

@@ -27,6 +27,7 @@ mod text;
 mod toy;
 mod words;
 
+pub(crate) use coding::product;
 pub use colours::{dequantize, quantize, whole_colours};
 pub use dataset::{Dataset, Proportions};
 pub use date::{date, days};
@@ -42,5 +43,7 @@ pub(crate) use parts::names;
 pub use schema::{ColumnKind, ColumnSchema, Schema};
 pub use shuffle::Shuffle;
 pub use source::Source;
+#[cfg(feature = "cli")]
+pub(crate) use table::is_array;
 pub use table::{Table, read_frame, read_frames, read_table, write_frame, write_table};
 pub use toy::Toy;

@@ -177,6 +177,13 @@ impl Schema {
         Self { columns, coded: false, models_missing: false }
     }
 
+    /// Columns of numbers with these names, if they have any.
+    #[cfg(feature = "cli")]
+    pub(crate) fn of_numbers(names: impl IntoIterator<Item = Option<String>>) -> Self {
+        let column = |name| ColumnSchema::new(name, ColumnKind::Number, 0, Self::MOST_DISTINCT, None);
+        Self { columns: names.into_iter().map(column).collect(), coded: false, models_missing: false }
+    }
+
     /// Columns with these names, each of two values.
     pub(crate) fn of_categories<const N: usize>(names: [&str; N]) -> Self {
         let kind = || ColumnKind::Binary(["0", "1"].map(String::from));

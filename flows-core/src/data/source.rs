@@ -3,12 +3,16 @@
 use super::format::Format;
 use super::parts::{Plan, joined, shards};
 use super::table::{numbers, read_test};
+use super::text::Blocks;
 use super::{Dataset, Frame, Frames, Kinds, Proportions, Schema, Table, Toy, read_frame, read_frames};
 use crate::hub::{self, Address};
 use crate::{Error, Result, Rng};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::{fmt, str::FromStr};
+
+/// The bytes of a text file that are read at a time.
+const BLOCK: usize = 1 << 24;
 
 /// Where data comes from: a 2-D density, a table, a folder of tables, or a table or such a folder on the Hub.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,10 +102,38 @@ impl Source {
     /// As [`Self::frames`] and [`Schema::numbers`], or when a row has a missing cell.
     pub fn rows_of(&self, schema: &Schema) -> Result<Option<Table>> {
         let Some(frame) = self.test()? else { return Ok(None) };
-        match schema.numbers(&frame)? {
-            (table, 0) => Ok(Some(table)),
-            (_, count) => Err(Error::Data(format!("rows with a missing cell: {count}; remove them or fill them in"))),
+        complete(schema, &frame).map(Some)
+    }
+
+    /// The test rows as by [`Self::rows_of`], or by [`Self::rows`] without a schema; those of a large text file some at a
+    /// time, so that its size is not limited by the memory.
+    ///
+    /// # Errors
+    /// As [`Self::rows_of`] and [`Self::rows`].
+    pub fn into_blocks<'a>(
+        self,
+        schema: Option<&'a Schema>,
+        count: usize,
+        rng: &mut Rng,
+    ) -> Result<Box<dyn Iterator<Item = Result<Table>> + 'a>> {
+        let large = match &self {
+            Self::Table(path) if matches!(Format::of(path), Ok(Format::Text)) => Blocks::open(path, BLOCK)?,
+            _ => None,
+        };
+        if let Some(blocks) = large {
+            let table = move |frame: Result<Frame>| {
+                let frame = frame?;
+                match schema {
+                    Some(schema) => complete(schema, &frame),
+                    None => numbers(&frame),
+                }
+                .map_err(self.named())
+            };
+            return Ok(Box::new(blocks.map(table)));
         }
+        let table = schema.map(|schema| self.rows_of(schema).map_err(self.named())).transpose()?.flatten();
+        let table = table.map_or_else(|| self.rows(count, rng), Ok)?;
+        Ok(Box::new(std::iter::once(Ok(table))))
     }
 
     /// Whether the columns of a table that are used, by these rules, are such that no flow over real numbers is a density of
@@ -125,6 +157,14 @@ impl Source {
             Self::Directory(path) => Self::Directory(absolute(path)?),
             other => other,
         })
+    }
+}
+
+/// The columns that a schema uses, none of which may be missing.
+fn complete(schema: &Schema, frame: &Frame) -> Result<Table> {
+    match schema.numbers(frame)? {
+        (table, 0) => Ok(table),
+        (_, count) => Err(Error::Data(format!("rows with a missing cell: {count}; remove them or fill them in"))),
     }
 }
 

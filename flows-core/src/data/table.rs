@@ -228,7 +228,7 @@ pub fn write_frame(path: impl AsRef<Path>, frame: &Frame) -> Result<()> {
 }
 
 /// Whether a file to write is an array, or a text.
-fn is_array(path: &Path) -> Result<bool> {
+pub(crate) fn is_array(path: &Path) -> Result<bool> {
     match path.extension().map(|extension| extension.to_string_lossy().to_lowercase()).as_deref() {
         Some("npy") => Ok(true),
         Some("csv" | "tsv") => Ok(false),

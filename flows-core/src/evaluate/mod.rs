@@ -1,5 +1,5 @@
 //! Evaluation of models: means with standard errors, log-likelihoods and those of simple densities, bits per dimension,
-//! importance weights.
+//! importance weights, checks of draws against data.
 //!
 //! ```
 //! use flows_core::distributions::{Distribution, StandardNormal};
@@ -18,6 +18,7 @@
 
 mod baselines;
 mod bits;
+mod check;
 mod exact;
 mod importance;
 mod likelihood;
@@ -25,11 +26,17 @@ mod mean;
 mod percentile;
 mod psnr;
 
+pub(crate) use baselines::cholesky;
 pub use baselines::{Baseline, Split, baselines};
 pub use bits::{BitsPerDimension, ImageBits, bits_per_dimension};
+pub use check::{
+    Calibration, Check, Classifier, Coverage, Dependence, Distance, Finding, Margin, PairDifference, TransformedColumn,
+    Transforms, ValueShares, Variable, VariableKind, Verdict, wasserstein,
+};
+pub(crate) use check::{chi_squared, normal};
 pub use exact::Exact;
 pub use importance::ImportanceWeights;
 pub use likelihood::{Likelihood, in_chunks, log_likelihoods, noisy_log_likelihoods};
 pub use mean::Mean;
-pub use percentile::percentiles;
+pub use percentile::{Ranked, Typical};
 pub use psnr::psnr;

@@ -26,7 +26,10 @@ pub use neural::Naf;
 pub use planar::{PlanarFlow, RadialFlow};
 pub use residual::ResidualFlow;
 pub use sylvester::SylvesterFlow;
-pub use table::{Mixed, MixedConfig, MixedDensity, TableArchitecture, TableConfig, TableDensity, TableModel};
+pub use table::{
+    Imputation, Mixed, MixedConfig, MixedDensity, TableArchitecture, TableCheck, TableConfig, TableDensity, TableModel,
+    impute,
+};
 
 use crate::bijectors::Bijector;
 use crate::distributions::{Distribution, StandardNormal};

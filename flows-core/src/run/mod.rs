@@ -66,8 +66,10 @@
 //! # }
 //! ```
 
+mod check;
 mod folder;
 mod images;
+mod impute;
 mod info;
 mod inspect;
 mod lock;
@@ -76,13 +78,17 @@ mod margins;
 mod pictures;
 mod plane;
 mod program;
+mod reference;
 mod results;
 mod saved;
 mod settings;
+mod tables;
 mod training;
 mod watch;
 
+pub use check::{CheckArgs, check_figure};
 pub use images::{FoundImages, ImageData, ImageSettings, ImageStream};
+pub use impute::ImputeArgs;
 pub use info::InfoArgs;
 pub use inspect::InspectArgs;
 pub use losses::{Losses, loss_figure, loss_panels};
@@ -90,12 +96,14 @@ pub use margins::{margins_compared, margins_figure};
 pub use pictures::table_figure;
 pub use plane::{density, plane_figure};
 pub use program::{Program, Settings};
+pub use reference::{Reference, RowScore};
 pub use results::{Loss, Trained};
 pub use saved::Saved;
 pub use settings::{
     Presets, Rows, check_at_least_one, check_count, check_temperature, check_training, overlay, parse_settings,
     read_settings, with_decided, without, write_settings,
 };
+pub use tables::{Blocks, ContextArgs, DataArgs, TableSettings};
 pub use training::Run;
 pub use watch::Watch;
 

@@ -4,7 +4,7 @@ use candle_core::{DType, Device};
 use flows_core::data::{Dataset, Kinds, Proportions, Schema, Source};
 use flows_core::distributions::Distribution;
 use flows_core::flows::{Mixed, TableArchitecture, TableModel};
-use flows_core::run::{Presets, Program, Rows, Settings, check_at_least_one, check_training, stream};
+use flows_core::run::{Presets, Program, Rows, Settings, TableSettings, check_at_least_one, check_training, stream};
 use flows_core::train::{Ranks, TrainConfig};
 use flows_core::{Config, Result, Rng};
 use serde::{Deserialize, Serialize};
@@ -15,7 +15,7 @@ pub const PROGRAM: Program = Program {
     presets: Presets::new(include_str!("presets.toml")),
     subject: "data",
     counted: "rows",
-    files: &["density.png", "margins.png"],
+    files: &["density.png", "margins.png", "check.png", "reference.safetensors"],
     kept: &["data", "rows", "samples", "proportions", "columns", "drop", "kinds", "context", "standardize"],
     changeable: &["schema"],
 };
@@ -152,5 +152,15 @@ impl Settings for RunConfig {
         self.kinds.check(self.model.name() == Mixed::NAME)?;
         let trial = self.model.trial(Some(self.context.len()).filter(|width| *width > 0))?;
         check_training(trial.parameters(), &self.train)
+    }
+}
+
+impl TableSettings for RunConfig {
+    fn context(&mut self) -> &mut Vec<String> {
+        &mut self.context
+    }
+
+    fn load_table(mut self, device: &Device) -> Result<(Dataset, String)> {
+        Ok((self.load(device)?, self.data.to_string()))
     }
 }

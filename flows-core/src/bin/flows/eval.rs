@@ -1,12 +1,12 @@
 //! `flows eval`: the log-likelihood of data under a model.
 
-use crate::saved::{DataArgs, rows};
+use crate::config::RunConfig;
 use clap::Args;
 use flows_core::Result;
 use flows_core::cli::{ModelArgs, log_likelihoods, print_or_json};
 use flows_core::evaluate::Likelihood;
 use flows_core::flows::TableModel;
-use flows_core::run::Saved;
+use flows_core::run::{DataArgs, Saved};
 use flows_core::train::Ranks;
 use serde_json::json;
 
@@ -31,7 +31,7 @@ pub fn run(args: EvalArgs, ranks: &Ranks) -> Result<()> {
     let model = args.model.of(ranks)?;
     let output = model.output;
     let saved = Saved::open(&model, TableModel::load)?;
-    let (rows, name) = rows(&saved, &args.data)?;
+    let (rows, name) = args.data.rows::<RunConfig>(&saved)?;
     let values = log_likelihoods(&saved.model, &rows, ranks, output.quiet)?;
     if !ranks.is_first() {
         return Ok(());

@@ -5,14 +5,13 @@ mod eval;
 mod figures;
 mod plot;
 mod sample;
-mod saved;
 mod score;
 mod train;
 
 use candle_core::Device;
 use clap::{Parser, Subcommand};
 use flows_core::flows::TableModel;
-use flows_core::run::{InfoArgs, InspectArgs};
+use flows_core::run::{CheckArgs, ImputeArgs, InfoArgs, InspectArgs};
 use flows_core::train::Ranks;
 use flows_core::{Result, cli};
 use std::process::ExitCode;
@@ -37,6 +36,8 @@ enum Command {
     #[command(after_long_help = "Examples:\n  flows inspect prices.csv\n  flows inspect prices.csv --out margins.png")]
     Inspect(InspectArgs),
     Eval(eval::EvalArgs),
+    Check(CheckArgs),
+    Impute(ImputeArgs),
     Score(score::ScoreArgs),
     Sample(sample::SampleArgs),
     Plot(plot::PlotArgs),
@@ -53,6 +54,8 @@ fn run(args: Args, ranks: &Ranks) -> Result<()> {
         // Subcommands that do not divide their work run on rank 0 only.
         _ if !ranks.is_first() => Ok(()),
         Command::Inspect(args) => args.show(),
+        Command::Check(args) => args.run::<config::RunConfig>(),
+        Command::Impute(args) => args.run::<config::RunConfig>(),
         Command::Sample(args) => sample::run(args),
         Command::Plot(args) => plot::run(args),
         Command::Info(args) => {

@@ -1,38 +1,49 @@
 //! `flows score`: how unusual each row is.
 
 use crate::config::RunConfig;
-use crate::saved::{DataArgs, rows};
 use clap::Args;
 use flows_core::Result;
-use flows_core::cli::{Columns, ModelArgs, Scores, check_out, log_likelihoods};
-use flows_core::evaluate::percentiles;
-use flows_core::flows::{TableConfig, TableDensity, TableModel};
-use flows_core::run::Saved;
+use flows_core::cli::{ModelArgs, check_out, count, log_likelihoods, write_scores};
+use flows_core::flows::TableModel;
+use flows_core::run::{DataArgs, Reference, Saved};
 use flows_core::train::Ranks;
 use serde_json::json;
 use std::path::PathBuf;
 
-/// Find unusual rows: the log-likelihood of each, and its percentile among the training rows
+/// Find unusual rows: the log-likelihood of each, with p-values among rows that the model was not trained on
 ///
-/// A row's percentile is the percentage of the training rows that the model finds less likely than the row, those that
-/// are as likely counting half: 50 is ordinary, 0 is less likely than any training row. A model of mixed columns also
-/// names the column that is the least likely one of its row given those before it, among the training rows. Without
-/// --out the table goes to standard output as CSV, one line per row of the data, in order and counted from 1.
+/// The reference is the n rows of the run for validation and testing, at most 10,000, whose scores are kept with the run.
+/// For each row of the data, in order and counted from 1, there are:
+///
+/// - The percentile: the percentage of reference rows that are less likely, those that are as likely counting half.
+///
+/// - The p-value (1 + reference rows that are less likely) / (n + 1): of rows like the reference, 5% or so have one of at
+///   most 0.05. It is never below 1 / (n + 1).
+///
+/// - The typicality: the same for the distance of the log-likelihood from its mean, since in many dimensions a row may be
+///   far more likely than all others, and unlike any.
+///
+/// - The least likely column: in a mixed table, that which is least likely given those before it. For a flow, whose density
+///   is no product, that whose exchange for cells of 16 reference rows makes the row most likely, on the average; it is
+///   named for rows with a p-value of at most 0.05.
+///
+/// Without --out the table goes to standard output as CSV. A large .csv file is read, scored and written some rows at a
+/// time.
 #[derive(Args)]
 #[command(after_long_help = "\
 Examples:
   flows score runs/sensors --data today.csv --out scores.csv
   flows score runs/sensors --data today.csv | tail -n +2 | sort -t, -g -k2 | head    (the most unusual)
-  flows score model.safetensors --data today.npy --reference train.npy --out scores.npy")]
+  flows score model.safetensors --data today.npy --reference held_out.npy --out scores.npy")]
 pub struct ScoreArgs {
-    #[command(flatten)]
-    data: DataArgs,
-    /// Compute percentiles among these rows instead of the training rows of the run
-    #[arg(long, value_name = "D", help_heading = "Data")]
-    reference: Option<String>,
     /// The file to write, .npy or .csv
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    #[command(flatten)]
+    data: DataArgs,
+    /// Compare with these rows instead of those that the run has held out
+    #[arg(long, value_name = "D", help_heading = "Data")]
+    reference: Option<String>,
     #[command(flatten)]
     model: ModelArgs,
 }
@@ -44,26 +55,33 @@ pub fn run(args: ScoreArgs, ranks: &Ranks) -> Result<()> {
         check_out(out, args.data.data.iter().chain(&args.reference))?;
     }
     let saved = Saved::open(&model, TableModel::load)?;
-    let (scored, name) = rows(&saved, &args.data)?;
-    let reference = match &args.reference {
-        Some(data) => rows(&saved, &DataArgs { data: Some(data.clone()), context: args.data.context.clone() })?.0,
-        None => {
-            let load = |mut run: RunConfig| run.load(&saved.device);
-            let data = saved.of_run("training rows", "--reference", load)?;
-            Columns::from(saved.model.config()).of(&data, &data.train, "the training data")?
+    let (blocks, name) = args.data.blocks::<RunConfig>(&saved)?;
+    let context = args.data.context.clone();
+    let reference = match (&args.reference, Reference::beside(&saved.path)?) {
+        (Some(data), _) => {
+            let rows = DataArgs { data: Some(data.clone()), context }.rows::<RunConfig>(&saved)?.0;
+            Reference::of(&saved.model, &rows, ranks, output.quiet)?
+        }
+        (None, Some(known)) => known,
+        (None, None) => {
+            let data = args.data.of_run::<RunConfig>(&saved, "held-out rows", "--reference")?.0;
+            Reference::held_out(&saved.model, &data, ranks)?
         }
     };
-    let scores = log_likelihoods(&saved.model, &scored, ranks, output.quiet)?;
-    let known = log_likelihoods(&saved.model, &reference, ranks, output.quiet)?;
+    let mut scores = blocks.map(|rows| {
+        let rows = rows?;
+        let scores = log_likelihoods(&saved.model, &rows, ranks, output.quiet)?;
+        if ranks.is_first() { reference.scores(&saved.model, &rows, &scores) } else { Ok(Vec::new()) }
+    });
     if !ranks.is_first() {
-        return Ok(());
+        return scores.try_for_each(|scores| scores.map(drop));
     }
-    let least_likely = match (saved.model.config(), saved.model.detached()) {
-        (TableConfig::Mixed(config), TableDensity::Mixed(density)) => {
-            Some(config.least_likely(density, &scored, &reference)?)
-        }
-        _ => None,
-    };
-    let scores = Scores { percentile: percentiles(&scores, known), log_likelihood: scores, least_likely };
-    scores.write(args.out.as_deref(), &name, json!({ "model": saved.path, "data": name }), output)
+    let n = reference.len();
+    output.note(format_args!(
+        "compared with {} held-out rows: no p-value is below {:.2e}",
+        count(n),
+        1.0 / (n as f64 + 1.0)
+    ));
+    let about = json!({ "model": saved.path, "data": name, "reference_rows": n });
+    write_scores(scores, args.out.as_deref(), &name, about, output)
 }

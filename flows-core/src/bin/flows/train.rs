@@ -7,7 +7,7 @@ use flows_core::cli::{DeviceArgs, OutputArgs, RunArgs, check_strict, describe_ro
 use flows_core::data::{Kinds, Shuffle, Source};
 use flows_core::evaluate::{Exact, Likelihood, Mean};
 use flows_core::flows::{Mixed, TableArchitecture, TableModel};
-use flows_core::run::{Loss, Trained, table_figure};
+use flows_core::run::{Loss, Reference, Trained, table_figure};
 use flows_core::train::{Ranks, Trainer};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -159,9 +159,11 @@ pub fn run(args: TrainArgs, ranks: &Ranks) -> Result<()> {
     let trained = run.trained(outcome, &trainer, steps, vec![Loss::all("negative log-likelihood (nats)")])?;
 
     let values = log_likelihoods(&flow, &data.test, ranks, output.quiet)?;
+    let reference = Reference::held_out(&flow, &data, ranks)?;
     if !ranks.is_first() {
         return Ok(());
     }
+    reference.write(&run.file(Reference::FILE), trainer.step())?;
     let toy = if let Source::Toy(toy) = config.data { Some(toy) } else { None };
     // The exact density is known for both coordinates jointly, not for one given the other.
     let known = toy.filter(|_| config.context.is_empty());

@@ -1,9 +1,12 @@
 //! Tables as text: comma-separated files and their relatives.
 
+mod blocks;
 mod decode;
 mod dialect;
 mod numbers;
 mod records;
+
+pub(crate) use blocks::Blocks;
 
 use super::frame::{Cells, Column, Frame};
 use super::words::Words;

@@ -169,6 +169,14 @@ impl Column {
         }
     }
 
+    /// The class of missing cells, if it is one of numbers that may be missing.
+    pub(super) fn missing_class(&self) -> Option<usize> {
+        match &self.content {
+            Content::Number(numeric) | Content::Whole(numeric) if numeric.missing => Some(1 + numeric.atoms.len()),
+            _ => None,
+        }
+    }
+
     /// Whether the probability of cells of a class has a part given by the column's flow.
     pub(super) fn flows_in(&self, class: usize) -> bool {
         match &self.content {

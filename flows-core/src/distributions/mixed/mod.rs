@@ -9,6 +9,7 @@ mod sample;
 mod tail;
 #[cfg(test)]
 mod tests;
+mod transform;
 
 pub use column::{Column, Content, Numeric};
 pub use margin::Margin;
@@ -23,7 +24,7 @@ use crate::shape::check_context;
 use crate::{Error, Result, Rng, Structure};
 use candle_core::{DType, Device, Tensor};
 use heads::log_probs;
-use layout::Layout;
+use layout::{Cells, Layout};
 use sample::Prefix;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -157,19 +158,66 @@ impl MixedTable {
         Ok(self.terms(x, context, &mut Mode::training(rng))?.to_dtype(x.dtype())?)
     }
 
+    /// The probability integral transforms of cells, `P(X_i < x_i | x_<i, context) + u P(X_i = x_i | x_<i, context)` with u
+    /// uniform on [0, 1), (B, D) in f64. Those of rows that were drawn from the density are independent and uniform on
+    /// [0, 1]. Categories are in the order of their codes, and missing cells come after all numbers.
+    ///
+    /// # Errors
+    /// As [`Distribution::log_prob`].
+    pub fn transforms(&self, x: &Tensor, context: Option<&Tensor>, rng: &mut Rng) -> Result<Tensor> {
+        let (_, raw) = self.outputs(x, context, &mut Mode::evaluation())?;
+        let shape = (x.dim(0)?, self.event[0]);
+        let uniform: Vec<f64> = (0..shape.0 * shape.1).map(|_| rng.uniform()).collect();
+        let values =
+            [x, &raw].map(|t| t.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>());
+        let [x, raw] = values;
+        Ok(Tensor::from_vec(transform::transforms(&self.layout, &x?, &raw?, &uniform)?, shape, &Device::Cpu)?)
+    }
+
     /// One draw for each row of leading columns, (B, m) with m up to D: these columns as given, and the others from their
     /// distribution given them, (B, D) in f64.
     ///
     /// # Errors
     /// When a value is not one of its column, or a shape is wrong.
     pub fn sample_given(&self, leading: &Tensor, context: Option<&Tensor>, rng: &mut Rng) -> Result<Tensor> {
+        self.sample_with(leading, None, context, rng)
+    }
+
+    /// The rows (B, D) with draws in place of NaN, each from its column's distribution given the cells before it alone: what
+    /// is known of later columns has no influence. A draw is never a missing cell, nor the category that `never` has for
+    /// its column.
+    ///
+    /// # Errors
+    /// When a value is not one of its column, or a shape is wrong.
+    pub fn fill(
+        &self,
+        rows: &Tensor,
+        never: &[Option<usize>],
+        context: Option<&Tensor>,
+        rng: &mut Rng,
+    ) -> Result<Tensor> {
+        if never.len() != self.event[0] || rows.dims().last() != Some(&self.event[0]) {
+            let want = format!("(B, {}), and as many categories that are not drawn", self.event[0]);
+            return Err(Error::shape("the rows to fill", rows.dims(), want));
+        }
+        let classes = never.iter().zip(&self.layout.columns).map(|(never, column)| never.or(column.missing_class()));
+        self.sample_with(rows, Some(&classes.collect::<Vec<_>>()), context, rng)
+    }
+
+    fn sample_with(
+        &self,
+        leading: &Tensor,
+        never: Option<&[Option<usize>]>,
+        context: Option<&Tensor>,
+        rng: &mut Rng,
+    ) -> Result<Tensor> {
         let (rows, columns) = leading.dims2()?;
         if columns > self.event[0] || rows == 0 {
             let want = format!("(B, up to {}) with at least one row", self.event[0]);
             return Err(Error::shape("the leading columns", leading.dims(), want));
         }
-        let values = leading.to_device(&Device::Cpu)?.to_dtype(DType::F64)?;
-        with_slice::<f64, _>(&values, |values| self.draw(rows, context, Prefix { values, columns }, rng))?
+        let values = leading.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.contiguous()?;
+        with_slice::<f64, _>(&values, |values| self.draw(rows, context, Prefix { values, columns, never }, rng))?
     }
 
     fn draw(&self, count: usize, context: Option<&Tensor>, prefix: Prefix<'_>, rng: &mut Rng) -> Result<Tensor> {
@@ -203,16 +251,22 @@ impl MixedTable {
         }
     }
 
-    /// The terms of the log-density, (B, D) in f64 where the weights are on the CPU.
-    fn terms(&self, x: &Tensor, context: Option<&Tensor>, mode: &mut Mode<'_>) -> Result<Tensor> {
+    /// The cells of rows, and the network's outputs for them, (B, W) on the CPU.
+    fn outputs(&self, x: &Tensor, context: Option<&Tensor>, mode: &mut Mode<'_>) -> Result<(Cells, Tensor)> {
         let rows = check_batch(x, &self.event, context)?;
         let given = self.context_term(context, rows)?;
         let values = x.to_device(&Device::Cpu)?.to_dtype(DType::F64)?;
         let mut cells = with_slice::<f64, _>(&values, |values| self.layout.cells(values))??;
         let inputs = Tensor::from_vec(std::mem::take(&mut cells.inputs), (rows, self.layout.inputs), &Device::Cpu)?;
         let inputs = inputs.to_dtype(self.made.dtype())?.to_device(&self.device)?;
-        let offsets = Tensor::from_vec(std::mem::take(&mut cells.offsets), (rows, self.event[0]), &Device::Cpu)?;
-        let raw = self.made.run(&inputs, given.as_ref(), mode)?.to_device(&Device::Cpu)?;
+        Ok((cells, self.made.run(&inputs, given.as_ref(), mode)?.to_device(&Device::Cpu)?))
+    }
+
+    /// The terms of the log-density, (B, D) in f64 where the weights are on the CPU.
+    fn terms(&self, x: &Tensor, context: Option<&Tensor>, mode: &mut Mode<'_>) -> Result<Tensor> {
+        let (mut cells, raw) = self.outputs(x, context, mode)?;
+        let offsets = std::mem::take(&mut cells.offsets);
+        let offsets = Tensor::from_vec(offsets, (x.dim(0)?, self.event[0]), &Device::Cpu)?;
         Ok((log_probs(&self.layout, cells, &raw)?.to_dtype(DType::F64)? + offsets)?)
     }
 
@@ -239,7 +293,7 @@ impl Distribution for MixedTable {
     /// Draws in f64, without gradients.
     fn sample(&self, count: usize, context: Option<&Tensor>, rng: &mut Rng) -> Result<Tensor> {
         check_rows(context, count)?;
-        self.draw(count, context, Prefix { values: &[], columns: 0 }, rng)
+        self.draw(count, context, Prefix { values: &[], columns: 0, never: None }, rng)
     }
 
     /// Standardizes the context, unless already done.

@@ -18,6 +18,8 @@ const ROWS: usize = 64;
 pub(super) struct Prefix<'a> {
     pub(super) values: &'a [f64],
     pub(super) columns: usize,
+    /// If this is given, NaN asks for a draw of another class than that of the column here.
+    pub(super) never: Option<&'a [Option<usize>]>,
 }
 
 /// The rows that one task samples.
@@ -67,11 +69,17 @@ fn sample_block<T: Real>(layout: &Layout, steps: &Steps<'_, T>, prefix: Prefix<'
         if column < prefix.columns {
             let given = prefix.values[start * prefix.columns + column..].iter().step_by(prefix.columns);
             out[column..].iter_mut().step_by(d).zip(given).for_each(|(out, &x)| *out = x);
-        } else {
+        }
+        let open: Vec<usize> = match prefix.never {
+            _ if column >= prefix.columns => (0..rows).collect(),
+            Some(_) => (0..rows).filter(|&row| out[row * d + column].is_nan()).collect(),
+            None => Vec::new(),
+        };
+        if !open.is_empty() {
             let uniform = |row: usize, which: usize| uniform[2 * (row * d + column) + which];
-            for (row, x) in draw(layout, column, raw, rows, uniform).into_iter().enumerate() {
-                out[row * d + column] = x;
-            }
+            let never = prefix.never.and_then(|never| never[column]);
+            let drawn = draw(layout, column, raw, rows, never, uniform);
+            open.into_iter().for_each(|row| out[row * d + column] = drawn[row]);
         }
         for row in 0..rows {
             let cell = layout.columns[column].cell(start + row, out[row * d + column])?;
@@ -81,19 +89,23 @@ fn sample_block<T: Real>(layout: &Layout, steps: &Steps<'_, T>, prefix: Prefix<'
     })
 }
 
-/// The values of a column, given the network's outputs for it, (outputs, rows).
+/// The values of a column, given the network's outputs for it, (outputs, rows); none is of the class `never`.
 fn draw<T: Real>(
     layout: &Layout,
     column: usize,
     raw: &[T],
     rows: usize,
+    never: Option<usize>,
     uniform: impl Fn(usize, usize) -> f64,
 ) -> Vec<f64> {
     let place = &layout.places[column];
     let flow = place.flow.len();
     let at = |output: usize, row: usize| raw[output * rows + row].wide();
     let class = |row: usize| {
-        let logits = (flow..flow + place.classes.len()).map(|output| at(output, row));
+        let logits = (0..place.classes.len()).map(|class| match never == Some(class) {
+            true => f64::NEG_INFINITY,
+            false => at(flow + class, row),
+        });
         let top = logits.clone().fold(f64::NEG_INFINITY, f64::max);
         let mut left = uniform(row, 0) * logits.clone().map(|logit| (logit - top).exp()).sum::<f64>();
         let inside = logits.map(|logit| (logit - top).exp()).position(|weight| {
@@ -101,7 +113,8 @@ fn draw<T: Real>(
             left < 0.0
         });
         // Rounding may leave a little at the end.
-        inside.unwrap_or(place.classes.len().saturating_sub(1))
+        let last = || (0..place.classes.len()).rev().find(|class| never != Some(*class));
+        inside.or_else(last).unwrap_or(0)
     };
     let classes: Vec<usize> = (0..rows).map(class).collect();
     let mut z = vec![0.0; rows];

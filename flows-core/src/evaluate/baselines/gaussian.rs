@@ -82,7 +82,7 @@ impl Density for Gaussian {
 }
 
 /// The lower Cholesky factor of a matrix given by its lower triangle; pivots that rounding has made too small are raised.
-fn cholesky(mut a: Vec<f64>, d: usize) -> Vec<f64> {
+pub(crate) fn cholesky(mut a: Vec<f64>, d: usize) -> Vec<f64> {
     for i in 0..d {
         for j in 0..=i {
             let dot: f64 = (0..j).map(|k| a[i * d + k] * a[j * d + k]).sum();

@@ -9,6 +9,7 @@ use super::Mean;
 use crate::distributions::{Column, Content};
 use crate::{Error, Result, Rng};
 use gaussian::Gaussian;
+pub(crate) use gaussian::cholesky;
 use kernel::Kernels;
 use margins::Margins;
 use mixture::Mixture;

@@ -2,7 +2,8 @@
 
 use crate::data::{ColumnKind, ColumnSchema, Dataset, Examples, Frame, Schema};
 use crate::distributions::{Column, Distribution, MixedTable, MixedTableConfig};
-use crate::evaluate::percentiles;
+#[cfg(feature = "cli")]
+use crate::evaluate::Ranked;
 use crate::nn::{NetworkConfig, Scope};
 use crate::shape::check_context;
 use crate::{Error, Result, Rng, Structure};
@@ -165,23 +166,19 @@ impl MixedConfig {
         self.schema.decode(&self.order[self.given..], rows)
     }
 
-    /// For each row the column whose term of the log-density is the least likely one, among those of the `reference` rows:
-    /// its name, or its number from 1.
-    ///
-    /// # Errors
-    /// As [`Distribution::log_prob`].
-    pub fn least_likely(&self, density: &MixedDensity, rows: &Examples, reference: &Examples) -> Result<Vec<String>> {
-        let (terms, known) = (density.terms(rows)?, density.terms(reference)?);
-        let ranks: Vec<Vec<f64>> = terms.iter().zip(known).map(|(terms, known)| percentiles(terms, known)).collect();
+    /// For each row the column whose term of the log-density, one of the `terms` by column, is the least likely one among
+    /// those of reference rows: its name, or its number from 1.
+    #[cfg(feature = "cli")]
+    pub(crate) fn least_likely(&self, terms: &[Vec<f64>], reference: &[Ranked]) -> Vec<String> {
         let label = |column: usize| {
             let i = self.order[self.given + column];
             self.schema.columns[i].label(i).trim_matches('`').to_string()
         };
         let least = |row: usize| {
-            let ranked = ranks.iter().enumerate().map(|(column, ranks)| (column, ranks[row]));
+            let ranked = terms.iter().zip(reference).map(|(terms, known)| known.percentile(terms[row])).enumerate();
             ranked.min_by(|a, b| a.1.total_cmp(&b.1)).map_or(String::new(), |(column, _)| label(column))
         };
-        Ok((0..rows.len()).map(least).collect())
+        (0..terms.first().map_or(0, Vec::len)).map(least).collect()
     }
 
     pub(super) fn root(&self) -> Structure {
@@ -196,7 +193,12 @@ impl MixedConfig {
             return Err(Error::Config("the columns of the model are not those of its schema".into()));
         }
         let table = MixedTable::new(&self.mixed, scope)?;
-        Ok(MixedDensity { table, given, event: [columns - given] })
+        let missing = |&i: &usize| {
+            let is_category = matches!(self.schema.columns[i].kind, ColumnKind::Category(_) | ColumnKind::Binary(_));
+            (is_category && self.schema.keeps_missing(i)).then(|| self.schema.columns[i].kind.values().len())
+        };
+        let missing = self.order.iter().map(missing).collect();
+        Ok(MixedDensity { table, given, event: [columns - given], missing })
     }
 }
 
@@ -207,6 +209,8 @@ pub struct MixedDensity {
     table: MixedTable,
     given: usize,
     event: [usize; 1],
+    /// The code of missing cells of a category.
+    missing: Vec<Option<usize>>,
 }
 
 impl MixedDensity {
@@ -219,8 +223,27 @@ impl MixedDensity {
         Ok(terms.narrow(1, self.given, self.event[0])?)
     }
 
+    /// The [transforms](MixedTable::transforms) of cells, (B, D).
+    ///
+    /// # Errors
+    /// As [`Distribution::log_prob`].
+    pub fn transforms(&self, x: &Tensor, context: Option<&Tensor>, rng: &mut Rng) -> Result<Tensor> {
+        let all = self.table.transforms(&self.joint(x, context)?, None, rng)?;
+        Ok(all.narrow(1, self.given, self.event[0])?)
+    }
+
+    /// The rows with draws of cells in place of NaN, see [`MixedTable::fill`].
+    ///
+    /// # Errors
+    /// As [`MixedTable::fill`].
+    pub fn fill(&self, x: &Tensor, context: Option<&Tensor>, rng: &mut Rng) -> Result<Tensor> {
+        let all = self.table.fill(&self.joint(x, context)?, &self.missing, None, rng)?;
+        Ok(all.narrow(1, self.given, self.event[0])?)
+    }
+
     /// The terms of the log-density by column.
-    fn terms(&self, rows: &Examples) -> Result<Vec<Vec<f64>>> {
+    #[cfg(feature = "cli")]
+    pub(crate) fn terms(&self, rows: &Examples) -> Result<Vec<Vec<f64>>> {
         const CHUNK: usize = 4096;
         let mut terms = vec![Vec::with_capacity(rows.len()); self.event[0]];
         for start in (0..rows.len()).step_by(CHUNK) {

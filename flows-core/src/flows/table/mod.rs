@@ -1,7 +1,14 @@
 //! Densities of tables: a flow over columns of numbers, or the exact density of columns of several kinds.
 
+mod check;
+mod impute;
 mod mixed;
+mod proposal;
+#[cfg(test)]
+mod tests;
 
+pub use check::TableCheck;
+pub use impute::{Imputation, impute};
 pub use mixed::{Mixed, MixedConfig, MixedDensity};
 
 use super::{FlowConfig, FlowDensity, NamedFlow};

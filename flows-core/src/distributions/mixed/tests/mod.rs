@@ -8,6 +8,7 @@ use crate::nn::Activation;
 use crate::testing::{close, gradient_difference, perturb};
 use candle_core::Var;
 
+mod given;
 mod learning;
 
 const CPU: &Device = &Device::Cpu;
