@@ -187,8 +187,15 @@ fn a_table_of_columns_of_several_kinds() {
     let first =
         format!("row,log_likelihood,percentile,p_value,typicality,least_likely\n1,-inf,0,{least},{least},wind\n2,");
     assert!(scores.starts_with(&first), "{scores}");
-    fs::write(here.join("new.csv"), "kind,day,count,wind,rain\nmild,2024-02-03,4,1.5,0.5\n").unwrap();
-    fails(here, "score run --data new.csv", 2, &["`kind`", "`mild`", "`dry`"]);
+    fs::write(
+        here.join("new.csv"),
+        "kind,day,count,wind,rain\nmild,2024-02-03,4,1.5,0.5\ndry,2024-03-04,2,1.5,0\nwet,2024-03-04,2,1.55,0\n",
+    )
+    .unwrap();
+    let scores = succeeds(here, "score run --data new.csv");
+    let impossible = |row: usize, column: &str| scores.contains(&format!("\n{row},-inf,0,{least},{least},{column}\n"));
+    assert!(impossible(1, "kind") && impossible(3, "wind") && !scores.contains("\n2,-inf"), "{scores}");
+    fails(here, "eval run --data new.csv", 2, &["`kind`", "`mild`", "`dry`"]);
 
     succeeds(here, &format!("{train} --context kind,count --out given -q"));
     let wet = succeeds(here, "sample given --given kind=wet,count=3 --count 40");

@@ -52,6 +52,13 @@ impl Schema {
         Ok((Table { columns: names, data }, frame.rows() - rows.len()))
     }
 
+    /// The same, to which a value that is none of its column is no error, but a number that no cell can have: of a category
+    /// the code -1, of a multiple of a step a number that is not whole.
+    #[must_use]
+    pub fn with_unknown(self) -> Self {
+        Self { takes_unknown: true, ..self }
+    }
+
     /// The same, in which every column may have missing cells: NaN, and of a category the code after the last.
     #[must_use]
     pub fn with_missing(mut self) -> Self {
@@ -90,7 +97,9 @@ impl Schema {
             (kind @ (ColumnKind::Category(_) | ColumnKind::Binary(_)), _) if self.coded => {
                 let values = kind.values();
                 let missing = if self.keeps_missing(i) { values.len() as f64 } else { f64::NAN };
-                codes(values, cells, missing).map(Cow::Owned).map_err(|(row, word)| unknown(&at(row), &word, values))
+                let unknown_code = self.takes_unknown.then_some(-1.0);
+                let codes = codes(values, cells, missing, unknown_code);
+                codes.map(Cow::Owned).map_err(|(row, word)| unknown(&at(row), &word, values))
             }
             (ColumnKind::Date, Cells::Numbers(values)) if !values.iter().all(|value| value.is_nan()) => {
                 let label = schema.label(i);
@@ -98,7 +107,7 @@ impl Schema {
             }
             (_, Cells::Numbers(values)) => match schema.step.filter(|_| self.coded) {
                 None => Ok(Cow::Borrowed(values)),
-                Some(step) => multiples(values, step).map(Cow::Owned).map_err(|(row, value)| {
+                Some(step) => multiples(values, step, self.takes_unknown).map(Cow::Owned).map_err(|(row, value)| {
                     let remedy = "round it, or train with such rows";
                     Error::Data(format!("{} is {value}, but all numbers were multiples of {step}: {remedy}", at(row)))
                 }),
@@ -140,15 +149,21 @@ impl Schema {
     }
 }
 
-/// The position of each cell's value among those of a category; else the row and the text of a cell that is none.
-fn codes(values: &[String], cells: &Cells, missing: f64) -> std::result::Result<Vec<f64>, (usize, String)> {
+/// The position of each cell's value among those of a category, or the code of others; without one, the row and the text of
+/// a cell that is none.
+fn codes(
+    values: &[String],
+    cells: &Cells,
+    missing: f64,
+    others: Option<f64>,
+) -> std::result::Result<Vec<f64>, (usize, String)> {
     match cells {
         Cells::Words { words, codes, .. } => {
             let known: HashMap<&str, f64> = values.iter().zip(0..).map(|(v, i)| (v.as_str(), f64::from(i))).collect();
             let of_word: Vec<Option<f64>> = words.iter().map(|word| known.get(word.as_str()).copied()).collect();
             let code = |(row, code): (usize, &Option<u32>)| match *code {
                 None => Ok(missing),
-                Some(code) => of_word[code as usize].ok_or_else(|| (row, words[code as usize].clone())),
+                Some(code) => of_word[code as usize].or(others).ok_or_else(|| (row, words[code as usize].clone())),
             };
             codes.iter().enumerate().map(code).collect()
         }
@@ -157,18 +172,19 @@ fn codes(values: &[String], cells: &Cells, missing: f64) -> std::result::Result<
                 values.iter().zip(0..).filter_map(|(v, i)| Some((bits(v.parse().ok()?), f64::from(i)))).collect();
             let code = |(row, &number): (usize, &f64)| match number.is_nan() {
                 true => Ok(missing),
-                false => known.get(&bits(number)).copied().ok_or_else(|| (row, number.to_string())),
+                false => known.get(&bits(number)).copied().or(others).ok_or_else(|| (row, number.to_string())),
             };
             numbers.iter().enumerate().map(code).collect()
         }
     }
 }
 
-/// The numbers in units of a step; else the row and the value of one that is no multiple of it.
-fn multiples(values: &[f64], step: f64) -> std::result::Result<Vec<f64>, (usize, f64)> {
+/// The numbers in units of a step; without `others`, the row and the value of one that is no multiple of it.
+fn multiples(values: &[f64], step: f64, others: bool) -> std::result::Result<Vec<f64>, (usize, f64)> {
     let multiple = |(row, &value): (usize, &f64)| {
         let (units, whole) = (value / step, (value / step).round());
         match units.is_finite() && (units - whole).abs() > (1e-6 * units.abs().max(1.0)).min(0.1) {
+            true if others && units.is_finite() => Ok(units),
             true => Err((row, value)),
             false => Ok(whole),
         }
@@ -295,6 +311,17 @@ mod tests {
                 assert_eq!(column.cells.text(row), original.cells.text(row), "{:?}", column.name);
             }
         }
+        Ok(())
+    }
+
+    #[test]
+    fn unknown_values_can_be_read() -> Result<()> {
+        let rows: String = (0..60).map(|i| format!("{},{}\n", ["a", "b"][i % 2], (i % 20) as f64 * 0.5)).collect();
+        let schema = Schema { coded: true, ..Schema::of(&frame(&format!("word,x\n{rows}"))) };
+        let strange = frame("word,x\na,1.5\nc,0.7\n");
+        assert!(schema.numbers(&strange).is_err());
+        let (table, _) = schema.with_unknown().numbers(&strange)?;
+        assert_eq!(table.data.to_vec2::<f64>()?, [[0.0, 3.0], [-1.0, 1.4]]);
         Ok(())
     }
 

@@ -22,6 +22,9 @@ pub struct Schema {
     /// Whether missing cells are values to a model, rather than a reason to leave out the row.
     #[serde(default, skip_serializing_if = "is_default")]
     pub models_missing: bool,
+    /// Whether a value that is none of its column is read all the same, as a number that no cell can have.
+    #[serde(skip)]
+    pub(crate) takes_unknown: bool,
 }
 
 pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -174,21 +177,26 @@ impl Schema {
     /// What the columns of a table hold.
     pub fn of(frame: &Frame) -> Self {
         let columns = frame.columns.iter().enumerate().map(|(i, column)| describe(column, i == 0)).collect();
-        Self { columns, coded: false, models_missing: false }
+        Self { columns, coded: false, models_missing: false, takes_unknown: false }
     }
 
     /// Columns of numbers with these names, if they have any.
     #[cfg(feature = "cli")]
     pub(crate) fn of_numbers(names: impl IntoIterator<Item = Option<String>>) -> Self {
         let column = |name| ColumnSchema::new(name, ColumnKind::Number, 0, Self::MOST_DISTINCT, None);
-        Self { columns: names.into_iter().map(column).collect(), coded: false, models_missing: false }
+        Self {
+            columns: names.into_iter().map(column).collect(),
+            coded: false,
+            models_missing: false,
+            takes_unknown: false,
+        }
     }
 
     /// Columns with these names, each of two values.
     pub(crate) fn of_categories<const N: usize>(names: [&str; N]) -> Self {
         let kind = || ColumnKind::Binary(["0", "1"].map(String::from));
         let column = |name: &str| ColumnSchema::new(Some(name.into()), kind(), 0, 2, None);
-        Self { columns: names.map(column).into(), coded: true, models_missing: false }
+        Self { columns: names.map(column).into(), coded: true, models_missing: false, takes_unknown: false }
     }
 
     /// Uses `columns` alone, if any are given, and not those of `dropped`; both by name, or by index from 0.

@@ -171,6 +171,35 @@ impl Reference {
         Ok(scores)
     }
 
+    /// The scores of rows whose log-likelihoods are found here, on all ranks; on those but the first there are none. Rows
+    /// with a value that is none of its column, see [`Schema::with_unknown`](crate::data::Schema::with_unknown), are
+    /// impossible.
+    ///
+    /// # Errors
+    /// As [`log_likelihoods`] and [`Self::scores`].
+    pub fn scores_of(&self, model: &TableModel, rows: &Examples, ranks: &Ranks, quiet: bool) -> Result<Vec<RowScore>> {
+        let impossible = match model.config() {
+            TableConfig::Mixed(config) => config.impossible(rows)?,
+            TableConfig::Flow(_) => vec![None; rows.len()],
+        };
+        let possible: Vec<u32> = (0..rows.len() as u32).filter(|&row| impossible[row as usize].is_none()).collect();
+        let rows = if possible.len() < impossible.len() { &rows.select(&possible)? } else { rows };
+        let found = match possible.is_empty() {
+            true => Vec::new(),
+            false => log_likelihoods(model, rows, ranks, quiet)?,
+        };
+        if !ranks.is_first() {
+            return Ok(Vec::new());
+        }
+        let found = if possible.is_empty() { Vec::new() } else { self.scores(model, rows, &found)? };
+        let mut found = found.into_iter();
+        let score = |column: Option<String>| match column {
+            None => found.next(),
+            Some(column) => Some(RowScore { least_likely: column, ..self.score(f64::NEG_INFINITY) }),
+        };
+        Ok(impossible.into_iter().filter_map(score).collect())
+    }
+
     fn score(&self, log_likelihood: f64) -> RowScore {
         let likely = self.typical.likely();
         RowScore {

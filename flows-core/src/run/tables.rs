@@ -2,7 +2,7 @@
 
 use super::{Saved, Settings};
 use crate::cli::{Columns, check_draws, draw_rows};
-use crate::data::{Dataset, Examples, Frame, Source, Table, read_frame};
+use crate::data::{Dataset, Examples, Frame, Schema, Source, Table, read_frame};
 use crate::distributions::Distribution;
 use crate::flows::{TableConfig, TableModel};
 use crate::{Error, Result, Rng};
@@ -46,7 +46,7 @@ impl DataArgs {
     /// # Errors
     /// When they cannot be read, or are not rows of the model.
     pub fn rows<T: TableSettings>(&self, saved: &Saved<TableModel>) -> Result<(Examples, String)> {
-        let (blocks, name) = self.blocks::<T>(saved)?;
+        let (blocks, name) = self.blocks::<T>(saved, saved.model.config().schema())?;
         let blocks = blocks.collect::<Result<Vec<_>>>()?;
         let join = |parts: Vec<&Tensor>| Tensor::cat(&parts, 0);
         let context: Option<Vec<&Tensor>> = blocks.iter().map(|block| block.context.as_ref()).collect();
@@ -54,11 +54,15 @@ impl DataArgs {
         Ok((Examples { x, context: context.map(join).transpose()? }, name))
     }
 
-    /// The rows of [`Self::rows`], those of a large text file some at a time.
+    /// The rows of [`Self::rows`], those of a large text file some at a time; files are read by this schema.
     ///
     /// # Errors
     /// When they cannot be read, or are not rows of the model.
-    pub fn blocks<'a, T: TableSettings>(&'a self, saved: &'a Saved<TableModel>) -> Result<(Blocks<'a>, String)> {
+    pub fn blocks<'a, T: TableSettings>(
+        &'a self,
+        saved: &'a Saved<TableModel>,
+        schema: Option<&'a Schema>,
+    ) -> Result<(Blocks<'a>, String)> {
         let Some(text) = &self.data else {
             let (data, name) = self.of_run::<T>(saved, "test rows", "--data")?;
             let name = format!("{name} (test)");
@@ -66,7 +70,7 @@ impl DataArgs {
             return Ok((Box::new(std::iter::once(Ok(rows))), name));
         };
         let source: Source = text.parse()?;
-        let tables = source.into_blocks(saved.model.config().schema(), SAMPLES, &mut Rng::seed(0))?;
+        let tables = source.into_blocks(schema, SAMPLES, &mut Rng::seed(0))?;
         Ok((Box::new(tables.map(move |table| self.of_table::<T>(saved, table?, text))), text.clone()))
     }
 

@@ -3,7 +3,8 @@
 use crate::config::RunConfig;
 use clap::Args;
 use flows_core::Result;
-use flows_core::cli::{ModelArgs, check_out, count, log_likelihoods, write_scores};
+use flows_core::cli::{ModelArgs, check_out, count, write_scores};
+use flows_core::data::Schema;
 use flows_core::flows::TableModel;
 use flows_core::run::{DataArgs, Reference, Saved};
 use flows_core::train::Ranks;
@@ -26,6 +27,9 @@ use std::path::PathBuf;
 /// - The least likely column: in a mixed table, that which is least likely given those before it. For a flow, whose density
 ///   is no product, that whose exchange for cells of 16 reference rows makes the row most likely, on the average; it is
 ///   named for rows with a p-value of at most 0.05.
+///
+/// A row of a mixed table with a word or a step that no row of training had is impossible: its log-likelihood is minus
+/// infinity, and its least likely column is that of the value.
 ///
 /// Without --out the table goes to standard output as CSV. A large .csv file is read, scored and written some rows at a
 /// time.
@@ -55,7 +59,8 @@ pub fn run(args: ScoreArgs, ranks: &Ranks) -> Result<()> {
         check_out(out, args.data.data.iter().chain(&args.reference))?;
     }
     let saved = Saved::open(&model, TableModel::load)?;
-    let (blocks, name) = args.data.blocks::<RunConfig>(&saved)?;
+    let schema = saved.model.config().schema().cloned().map(Schema::with_unknown);
+    let (blocks, name) = args.data.blocks::<RunConfig>(&saved, schema.as_ref())?;
     let context = args.data.context.clone();
     let reference = match (&args.reference, Reference::beside(&saved.path)?) {
         (Some(data), _) => {
@@ -68,11 +73,7 @@ pub fn run(args: ScoreArgs, ranks: &Ranks) -> Result<()> {
             Reference::held_out(&saved.model, &data, ranks)?
         }
     };
-    let mut scores = blocks.map(|rows| {
-        let rows = rows?;
-        let scores = log_likelihoods(&saved.model, &rows, ranks, output.quiet)?;
-        if ranks.is_first() { reference.scores(&saved.model, &rows, &scores) } else { Ok(Vec::new()) }
-    });
+    let mut scores = blocks.map(|rows| reference.scores_of(&saved.model, &rows?, ranks, output.quiet));
     if !ranks.is_first() {
         return scores.try_for_each(|scores| scores.map(drop));
     }

@@ -1,8 +1,8 @@
 //! Tables in Parquet files.
 
 use super::cells::{Builder, Values};
-use crate::data::npy::half;
 use crate::data::date::{date_of_day, date_of_second};
+use crate::data::npy::half;
 use crate::data::{Column, Frame};
 use crate::{Error, Result};
 use parquet::basic::{ConvertedType, LogicalType, TimeUnit, Type as Physical};

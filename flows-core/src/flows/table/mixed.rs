@@ -166,17 +166,34 @@ impl MixedConfig {
         self.schema.decode(&self.order[self.given..], rows)
     }
 
+    /// For each row the first column that cannot have its value, see [`Schema::with_unknown`]: its name, or its number from 1.
+    ///
+    /// # Errors
+    /// When the tensor library fails.
+    #[cfg(feature = "cli")]
+    pub(crate) fn impossible(&self, rows: &Examples) -> Result<Vec<Option<String>>> {
+        let columns = columns_of(rows)?;
+        let is_impossible = |i: usize, row: usize| self.mixed.columns[i].log_prob(row, columns[i][row]).is_err();
+        let first = |row: usize| (0..columns.len()).find(|&i| is_impossible(i, row)).map(|i| self.label(i));
+        Ok((0..rows.len()).map(first).collect())
+    }
+
+    /// The name of a column of the model, or its number from 1 in the table.
+    #[cfg(feature = "cli")]
+    fn label(&self, column: usize) -> String {
+        let i = self.order[column];
+        self.schema.columns[i].label(i).trim_matches('`').to_string()
+    }
+
     /// For each row the column whose term of the log-density, one of the `terms` by column, is the least likely one among
     /// those of reference rows: its name, or its number from 1.
     #[cfg(feature = "cli")]
     pub(crate) fn least_likely(&self, terms: &[Vec<f64>], reference: &[Ranked]) -> Vec<String> {
-        let label = |column: usize| {
-            let i = self.order[self.given + column];
-            self.schema.columns[i].label(i).trim_matches('`').to_string()
-        };
         let least = |row: usize| {
             let ranked = terms.iter().zip(reference).map(|(terms, known)| known.percentile(terms[row])).enumerate();
-            ranked.min_by(|a, b| a.1.total_cmp(&b.1)).map_or(String::new(), |(column, _)| label(column))
+            ranked
+                .min_by(|a, b| a.1.total_cmp(&b.1))
+                .map_or(String::new(), |(column, _)| self.label(self.given + column))
         };
         (0..terms.first().map_or(0, Vec::len)).map(least).collect()
     }
