@@ -82,6 +82,9 @@ fn a_table_as_it_is_in_the_file() {
     }
     let schema = json(here, "inspect people.csv --json");
     assert_eq!(schema["schema"]["columns"][2]["missing"], 1);
+    let schema = json(here, "inspect people.csv --drop sex --categorical height --json");
+    let (height, sex) = (&schema["schema"]["columns"][1], &schema["schema"]["columns"][4]);
+    assert_eq!((height["kind"]["category"].as_array().map(Vec::len), &sex["used"]), (Some(7), &false.into()));
 
     fails(here, "train --data people.csv --config tiny.toml --out run", 2, &["`sex` holds words", "--drop"]);
     let output = run(here, "train --data people.csv --drop sex --config tiny.toml --out run");

@@ -44,9 +44,10 @@ fn row(index: usize, column: &ColumnSchema) -> [String; 6] {
     };
     let range =
         if range.chars().count() > 40 { format!("{}...", range.chars().take(37).collect::<String>()) } else { range };
-    let usage = match column.useless() {
-        Some(reason) => format!("left out: {reason}"),
-        None => usage(column),
+    let usage = match (column.used, column.useless()) {
+        (true, _) => usage(column),
+        (false, Some(reason)) => format!("left out: {reason}"),
+        (false, None) => "left out".into(),
     };
     [name, column.kind.name().into(), distinct, column.missing.to_string(), range, usage]
 }
