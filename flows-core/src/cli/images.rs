@@ -106,8 +106,9 @@ mod tests {
             (&["", "--size", "8", "--background", "black"], "size = [8, 8]\nbackground = 'black'"),
             (&["", "--resume"], ""),
         ] {
-            let fit = Program::try_parse_from(words).unwrap().fit;
-            assert_eq!(Table::try_from(fit).unwrap(), settings.parse::<Table>().unwrap(), "{words:?}");
+            let Program { fit, resume } = Program::try_parse_from(words).unwrap();
+            let settings = settings.parse::<Table>().unwrap();
+            assert_eq!((Table::try_from(fit).unwrap(), resume), (settings, words.contains(&"--resume")), "{words:?}");
         }
         for words in [&["", "--grey", "--colour"][..], &["", "--resume", "--grey"], &["", "--background", "red"]] {
             assert!(Program::try_parse_from(words).is_err(), "{words:?}");
