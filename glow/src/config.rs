@@ -183,13 +183,14 @@ impl GlowConfig {
         self.condition.map_or(self.class_features, |condition| Some(condition.features))
     }
 
-    /// The index of the class that a text names, or whose number from 0 it is.
+    /// The index of the class that a text names, or, where no name is a number, whose number from 0 it is.
     ///
     /// # Errors
     /// When there is no such class.
     pub fn class(&self, text: &str) -> Result<u32> {
         let named = self.class_names.iter().flatten().position(|name| name == text);
-        let number = text.parse().ok().filter(|number| *number < self.classes.unwrap_or(0));
+        let numbered = self.class_names.iter().flatten().any(|name| name.parse::<usize>().is_ok());
+        let number = text.parse().ok().filter(|number| !numbered && *number < self.classes.unwrap_or(0));
         named
             .or(number)
             .map(|class| class as u32)
@@ -301,5 +302,29 @@ impl GlowConfig {
             return bad("a `condition` needs 1 to 1024 `features` and at most 256 `blocks`".into());
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_classes_where_no_name_is_one() {
+        let class = |names: Option<&str>, text: &str| {
+            let class_names = names.map(|names| names.split(' ').map(String::from).collect());
+            let config = GlowConfig { classes: Some(2), class_names, ..GlowConfig::new([1, 8, 8]) };
+            config.class(text).ok()
+        };
+        for (names, text, index) in [
+            (Some("cat dog"), "dog", Some(1)),
+            (Some("cat dog"), "0", Some(0)),
+            (Some("1 7"), "1", Some(0)),
+            (Some("1 7"), "0", None),
+            (None, "1", Some(1)),
+            (None, "2", None),
+        ] {
+            assert_eq!(class(names, text), index, "{names:?} {text}");
+        }
     }
 }

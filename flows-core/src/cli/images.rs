@@ -5,6 +5,7 @@ use super::{OutputArgs, count, plural};
 use crate::Error;
 use crate::data::images::{Background, Images, Splits};
 use clap::Args;
+use clap::builder::ArgPredicate;
 use serde::Serialize;
 
 /// Flags for the settings of a [`Fit`](crate::data::images::Fit), laid out as those are.
@@ -16,22 +17,15 @@ pub struct FitFlags {
     pub size: Option<[usize; 2]>,
     /// Convert colours to grey
     #[arg(long, visible_alias = "gray", num_args = 0, default_missing_value = "true", conflicts_with = "resume")]
+    #[arg(default_value_if("colour", ArgPredicate::IsPresent, "false"))]
     pub grey: Option<bool>,
     /// Give grey images three equal channels, as they are given anyway among images in colour
     #[arg(long, visible_alias = "color", num_args = 0, default_missing_value = "true")]
-    #[arg(conflicts_with_all = ["resume", "grey"])]
+    #[arg(conflicts_with_all = ["resume", "grey"], default_value_if("grey", ArgPredicate::IsPresent, "false"))]
     pub colour: Option<bool>,
-    /// What is behind transparent pixels: white, the default, or black
-    #[arg(long, value_name = "COLOUR", value_parser = background, conflicts_with = "resume")]
+    /// What is behind transparent pixels, white if not given
+    #[arg(long, value_name = "COLOUR", conflicts_with = "resume")]
     pub background: Option<Background>,
-}
-
-fn background(text: &str) -> Result<Background, String> {
-    match text {
-        "white" => Ok(Background::White),
-        "black" => Ok(Background::Black),
-        _ => Err("give white or black".into()),
-    }
 }
 
 /// Parses a height and a width, separated by a comma, or one number for both.
@@ -88,4 +82,36 @@ pub fn describe_images(splits: &Splits) -> String {
     let (validation, test) = (count(validation), count(test));
     let train = plural(train, "image");
     format!("{channels} x {height} x {width}{classes}; {train} to train on, {validation} to validate, {test} to test")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+    use toml::Table;
+
+    #[derive(Parser)]
+    struct Program {
+        #[command(flatten)]
+        fit: FitFlags,
+        #[arg(long)]
+        resume: bool,
+    }
+
+    #[test]
+    fn grey_and_colour_exclude_each_other() {
+        for (words, settings) in [
+            (&["", "--colour"][..], "colour = true\ngrey = false"),
+            (&["", "--gray"], "grey = true\ncolour = false"),
+            (&["", "--size", "8", "--background", "black"], "size = [8, 8]\nbackground = 'black'"),
+            (&["", "--resume"], ""),
+        ] {
+            let Program { fit, resume } = Program::try_parse_from(words).unwrap();
+            let settings = settings.parse::<Table>().unwrap();
+            assert_eq!((Table::try_from(fit).unwrap(), resume), (settings, words.contains(&"--resume")), "{words:?}");
+        }
+        for words in [&["", "--grey", "--colour"][..], &["", "--resume", "--grey"], &["", "--background", "red"]] {
+            assert!(Program::try_parse_from(words).is_err(), "{words:?}");
+        }
+    }
 }

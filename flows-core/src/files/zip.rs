@@ -192,7 +192,7 @@ impl Archive {
 #[cfg(any(feature = "images", feature = "tables"))]
 fn inflate(name: &str, packed: &[u8], size: u64) -> Result<Vec<u8>, Fault> {
     let mut bytes = Vec::new();
-    let read = flate2::read::DeflateDecoder::new(packed).take(size + 1).read_to_end(&mut bytes);
+    let read = flate2::read::DeflateDecoder::new(packed).take(size.saturating_add(1)).read_to_end(&mut bytes);
     match read {
         Ok(read) if read as u64 == size => Ok(bytes),
         _ => Err(format!("the entry `{name}` is damaged: it cannot be unpacked to its size").into()),

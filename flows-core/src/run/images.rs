@@ -82,8 +82,8 @@ impl<M> Saved<M> {
         let own = Fit::to(shape, Framing::Crop);
         Ok(match self.settings::<S>()? {
             Some(run) => {
-                let Fit { framing, background, depth, .. } = *run.image_data().fit;
-                Fit { framing, background, depth, ..own }
+                let Fit { framing, background, depth, transpose, .. } = *run.image_data().fit;
+                Fit { framing, background, depth, transpose, ..own }
             }
             None => own,
         })

@@ -175,7 +175,20 @@ impl Rows {
     pub fn of_images(images: &Splits, source: &ImageSource, then: Option<Self>) -> Result<Option<Self>> {
         match source {
             ImageSource::Digits => Ok(None),
-            _ => Self::known((images.count(), "image"), || Ok(images.hash()), ("images", source), then).map(Some),
+            _ => {
+                let count = images.count();
+                if let Some(Self::Count(known)) = then
+                    && known != count
+                {
+                    return Err(Error::Data(format!(
+                        "there were {} of {source} when the run began, and there are {count} now: they have changed, or the run \
+                         is of a version that found images otherwise (it tested with parts named val, and passed over some \
+                         files); evaluate its model with --data {source}, and start a new run to go on training",
+                        plural(known, "image")
+                    )));
+                }
+                Self::known((count, "image"), || Ok(images.hash()), ("images", source), then).map(Some)
+            }
         }
     }
 
@@ -277,6 +290,18 @@ mod tests {
                     .unwrap();
             assert_eq!(table["rows"].clone().try_into::<Rows>().unwrap(), rows);
         }
+        Ok(())
+    }
+
+    #[test]
+    fn old_runs_tell_that_images_are_found_otherwise() -> Result<()> {
+        let images = |count| crate::data::images::Images::new([1, 1, 1], vec![7; count]);
+        let splits = Splits { train: images(3)?, validation: images(1)?, test: images(1)? };
+        let source: ImageSource = "photos".parse()?;
+        let known = |count| Rows::of_images(&splits, &source, Some(Rows::Count(count)));
+        assert_eq!(known(5)?, Some(Rows::Count(5)));
+        let error = known(4).unwrap_err().to_string();
+        assert!(error.contains("4 images of photos") && error.contains("--data photos"), "{error}");
         Ok(())
     }
 

@@ -112,6 +112,22 @@ fn only_the_first_of_several_pictures_is_read_and_that_is_said() -> Result<()> {
     let images = all(folder.path(), &Fit::default())?;
     assert_eq!(first(&images), [0, 0]);
     assert!(images.notes[0].contains("1 of 2 images are animations"), "{:?}", images.notes);
+
+    let mut file = Cursor::new(Vec::new());
+    GrayImage::from_pixel(2, 2, Luma([7])).write_to(&mut file, ImageFormat::Tiff).unwrap();
+    let mut tiff = file.into_inner();
+    assert!(tiff.starts_with(b"II*\0"));
+    let number = |at: usize| u32::from_le_bytes(tiff[at..at + 4].try_into().unwrap()) as usize;
+    let start = number(4);
+    let end = start + 2 + 12 * (number(start) & 0xffff);
+    let (again, page) = (tiff.len() as u32, tiff[start..end + 4].to_vec());
+    for (name, next, notes) in [("one.tif", 0, 0), ("two.tif", again, 1)] {
+        let folder = tempfile::tempdir().unwrap();
+        tiff[end..end + 4].copy_from_slice(&u32::to_le_bytes(next));
+        fs::write(folder.path().join(name), [&tiff[..], &page].concat()).unwrap();
+        let images = all(folder.path(), &Fit::default())?;
+        assert_eq!((first(&images), images.notes.len()), (vec![7], notes), "{:?}", images.notes);
+    }
     Ok(())
 }
 
@@ -164,7 +180,7 @@ fn tiff_files_are_read_and_nothing_is_passed_over_in_silence() -> Result<()> {
     fs::write(path("labels.csv"), "").unwrap();
     fs::write(path("Thumbs.db"), "").unwrap();
     let notes = all(folder.path(), &Fit::default())?.notes;
-    assert!(notes.len() == 1 && notes[0].contains("`labels.csv` is no image"), "{notes:?}");
+    assert!(notes.len() == 1 && notes[0].contains("`labels.csv` is not read"), "{notes:?}");
     Ok(())
 }
 
@@ -215,7 +231,7 @@ fn parts_agree_on_classes_by_name() -> Result<()> {
     let error = splits(folder.path()).unwrap_err().to_string();
     assert!(["validation", "`emu`", "`cat`, `dog`"].iter().all(|word| error.contains(word)), "{error}");
     fs::remove_dir_all(folder.path().join("train")).unwrap();
-    assert!(splits(folder.path()).unwrap_err().to_string().contains("a folder named train"));
+    assert!(splits(folder.path()).unwrap_err().to_string().contains("no images to train on"));
     assert_eq!(all(folder.path(), &Fit::default())?.len(), 2);
     Ok(())
 }

@@ -72,7 +72,7 @@ fn downloads_of_mnist_are_read_whole() -> Result<()> {
         assert_eq!([&data.train, &data.validation, &data.test].map(|part| part.len()), [11, 1, 2], "{set}");
         assert_eq!(
             (&data.train.classes[..], data.test.labels()),
-            (&["1", "2", "3"].map(String::from)[..], Some(&[2, 0][..]))
+            (&["0", "1", "2", "3"].map(String::from)[..], Some(&[3, 1][..]))
         );
         assert!(data.notes().is_empty(), "{:?}", data.notes());
     }
@@ -81,7 +81,13 @@ fn downloads_of_mnist_are_read_whole() -> Result<()> {
     refused(&here.join("kaggle"), &["train-images.idx3-ubyte", "differ", "keep one"]);
     // A file of its own is a whole set, with the labels beside it.
     let one = all(&here.join("raw/MNIST/raw/train-images-idx3-ubyte.gz"))?;
-    assert_eq!((one.len(), one.labels().unwrap()[1]), (12, 1));
+    assert_eq!((one.len(), one.labels().unwrap()[1]), (12, 2));
+    // Not with those of the other part.
+    let test = here.join("raw/MNIST/raw/t10k-images-idx3-ubyte");
+    assert_eq!(all(&test)?.labels(), Some(&[3, 1][..]));
+    fs::remove_file(test.with_file_name("t10k-labels-idx1-ubyte")).unwrap();
+    fs::remove_file(test.with_file_name("t10k-labels-idx1-ubyte.gz")).unwrap();
+    assert_eq!(all(&test)?.labels(), None);
     Ok(())
 }
 
@@ -101,6 +107,9 @@ fn damage_is_named() {
     wide[2] = 0x0c;
     write(&path("train-images-idx3-ubyte"), &wide);
     assert_eq!(all(folder.path()).unwrap().image(1), [6, 7, 8, 9, 10, 11]);
+    write(&path("none/train-images-idx4-ubyte"), &idx(&[0, 3, u32::MAX, u32::MAX], &[]));
+    refused(&path("none"), &["train-images-idx4-ubyte", "of no images"]);
+    fs::remove_dir_all(path("none")).unwrap();
     wide[2] = 0x42;
     write(&path("train-images-idx3-ubyte"), &wide);
     refused(folder.path(), &["unknown type 66"]);
@@ -116,7 +125,7 @@ fn images_of_emnist_are_upright_and_have_letters() -> Result<()> {
     assert_eq!((data.shape(), data.image(0)), ([1, 3, 2], &[0, 3, 1, 4, 2, 5][..]));
     let as_stored = Fit { transpose: Some(false), ..Fit::default() };
     assert_eq!(source(folder.path()).test(&as_stored, None)?.image(0), [0, 1, 2, 3, 4, 5]);
-    assert!(data.notes[0].contains("upright") && data.classes == ["1", "2", "3"], "{:?}", data.notes);
+    assert!(data.notes[0].contains("upright") && data.classes == ["0", "1", "2", "3"], "{:?}", data.notes);
     write(&path("emnist-letters-mapping.txt"), b"1 65 97\n2 66 98\n3 67 99\n4 68 100\n");
     assert_eq!(all(folder.path())?.classes, ["A", "B", "C", "D"]);
     write(&path("emnist-digits-train-images-idx3-ubyte.gz"), &packed(&images()));
@@ -143,7 +152,7 @@ fn arrays_of_several_parts_are_read() -> Result<()> {
     }
     let data = load(folder.path())?;
     assert_eq!([&data.train, &data.validation, &data.test].map(|part| part.len()), [10, 1, 2]);
-    assert_eq!((data.validation.labels(), data.test.labels()), (Some(&[1][..]), Some(&[1, 0][..])));
+    assert_eq!((data.validation.labels(), data.test.labels()), (Some(&[5][..]), Some(&[5, 4][..])));
     assert!(data.notes().iter().any(|note| note.contains("`features.npy` is not read")), "{:?}", data.notes());
     Ok(())
 }
@@ -155,16 +164,21 @@ fn rows_of_pixels_are_images() -> Result<()> {
     let rows = |count: usize| (0..count).map(|i| format!("{},0,{i},9,255\n", i % 3)).collect::<String>();
     write(&path("train.csv"), format!("label,pixel0,pixel1,pixel2,pixel3\n{}", rows(12)).as_bytes());
     write(&path("test.csv"), b"pixel0,pixel1,pixel2,pixel3\n0,1,2,3\n4,5,6,7\n");
+    write(&path("sample_submission.csv"), b"ImageId,Label\n1,0\n2,0\n");
     let data = load(folder.path())?;
     assert_eq!((data.train.shape(), data.train.len(), data.test.image(1)), ([1, 2, 2], 11, &[4, 5, 6, 7][..]));
     assert_eq!((&data.train.classes[..], data.test.labels()), (&["0", "1", "2"].map(String::from)[..], None));
-    assert!(data.notes()[0].contains("images of 2 x 2"), "{:?}", data.notes());
+    let notes = data.notes();
+    assert!(notes.iter().any(|note| note.contains("images of 2 x 2")), "{notes:?}");
+    assert!(notes.iter().any(|note| note.contains("`sample_submission.csv`, without pixels")), "{notes:?}");
     // Without names the first of five columns is the class.
     write(&path("plain.csv"), rows(4).as_bytes());
     let plain = all(&path("plain.csv"))?;
     assert_eq!((plain.image(3), plain.labels()), (&[0, 3, 9, 255][..], Some(&[0, 1, 2, 0][..])));
     write(&path("plain.csv"), b"a,b,c\n1,2,3\n4,5,6\n");
     refused(&path("plain.csv"), &["3 columns of pixels"]);
+    write(&path("others/plain.csv"), b"a,b,c\n1,2,3\n4,5,6\n");
+    refused(&path("others"), &["plain.csv", "3 columns of pixels"]);
     Ok(())
 }
 
@@ -196,6 +210,12 @@ fn arrays_of_other_numbers_are_colours() -> Result<()> {
     assert_eq!(planes.image(0), clear.image(0));
     let flat = read(npy("|u1", "False", "(2, 4)", &[0, 1, 2, 3, 4, 5, 6, 7]))?;
     assert!(flat.shape() == [1, 2, 2] && flat.notes[0].contains("images of 2 x 2"), "{flat:?}");
+
+    // Depths of parts agree.
+    let parts = folder.path().join("parts");
+    write(&parts.join("x_train.npy"), &npy("<u2", "False", "(12, 1, 2)", &[9, 0].repeat(24)));
+    write(&parts.join("x_test.npy"), &npy_of("<u2", "(1, 1, 2)", &[0u16, 4000].map(u16::to_le_bytes)));
+    refused(&parts, &["x_test.npy", "4000, beyond 8 bits", "fit.depth = 12"]);
 
     for (bytes, words) in [
         (

@@ -118,6 +118,11 @@ fn parts_and_shards_belong_together() -> Result<()> {
     let splits = here.to_string_lossy().parse::<ImageSource>()?.load(&Fit::default(), None, &mut Rng::seed(0))?;
     assert_eq!([&splits.train, &splits.validation, &splits.test].map(|part| part.len()), [8, 1, 3]);
     assert_eq!(reds(&splits.test), [9, 10, 11]);
+    // Classes of other names are not those of the first.
+    let other = here.join("train-00001-of-00002.parquet");
+    write(&other, &rows(5..9), Some(&FEATURES.replace("cat", "cow")), Compression::SNAPPY);
+    let error = read(&first, None).unwrap_err().to_string();
+    assert!(error.contains("00001-of-00002") && error.contains("other columns or classes"), "{error}");
     Ok(())
 }
 
@@ -232,7 +237,7 @@ fn other_columns_hold_images_too() -> Result<()> {
 
     write_bytes(&path, &[1, 2, 3]);
     let images = read(&path, None)?;
-    assert_eq!((reds(&images), &images.classes[..]), (vec![1, 2, 3], &["6", "7", "8"].map(String::from)[..]));
+    assert_eq!((reds(&images), images.labels(), images.classes.len()), (vec![1, 2, 3], Some(&[6, 7, 8][..]), 9));
     let note = "`img`, `fine_label`; `mask`, `coarse_label` are not read";
     assert!(images.notes[0].contains(note), "{:?}", images.notes);
     Ok(())

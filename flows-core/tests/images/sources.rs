@@ -43,6 +43,23 @@ fn classes_are_matched_by_name() -> Result<()> {
 }
 
 #[test]
+fn validation_stands_in_for_a_missing_test() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    for (i, part) in ["train", "val"].iter().enumerate() {
+        let path = folder.path().join(part).join("a/1.pgm");
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, [&b"P5 1 1 255 "[..], &[i as u8]].concat()).unwrap();
+    }
+    let images = source(folder.path()).test(&Fit::default(), None)?;
+    assert_eq!((images.len(), images.image(0)), (1, &[1][..]));
+    assert!(images.notes[0].contains("no test images"), "{:?}", images.notes);
+    fs::remove_dir_all(folder.path().join("train")).unwrap();
+    let error = source(folder.path()).load(&Fit::default(), None, &mut Rng::seed(0)).unwrap_err().to_string();
+    assert!(error.contains("no images to train on") && error.contains("file or the folder of a part"), "{error}");
+    Ok(())
+}
+
+#[test]
 fn the_files_of_mnist_are_read() -> Result<()> {
     let folder = tempfile::tempdir().unwrap();
     let here = folder.path();

@@ -1,7 +1,7 @@
 //! Arrays of numbers, as NumPy and MNIST's files hold them, as images and as classes.
 
 use super::decode::{Decoded, planes};
-use super::depth::{depth_of, eight_bits, scaled};
+use super::depth::{DARK, depth_of, eight_bits, scaled};
 use super::labels::counted;
 use super::{Fit, Images};
 use crate::data::{Cells, npy};
@@ -83,6 +83,9 @@ impl Array {
     /// The images, read with the depth and the background of `fit`, but not yet converted to its size.
     pub fn images(mut self, fit: &Fit) -> Result<Images> {
         let path = self.path.clone();
+        if self.shape.contains(&0) {
+            return Err(bad(&path, format!("has shape {:?}, of no images", self.shape)));
+        }
         let layout = layout(&self.shape).ok_or_else(|| bad(&path, format!("has shape {:?}", self.shape)))?;
         let (values, mut notes, depth) = self.colours(fit)?;
         let values = if self.fortran { by_last(&self.shape, &values) } else { values };
@@ -127,7 +130,7 @@ impl Array {
         Ok(Images { notes, depth, size: Some([height, width]), ..images })
     }
 
-    /// The colours in 8 bits, in the order of the file; what was assumed; and the depth if they have more than 8 bits.
+    /// The colours in 8 bits, in the order of the file; what was assumed; and the depth of numbers wider than a byte.
     fn colours(&mut self, fit: &Fit) -> Result<(Vec<u8>, Vec<String>, Option<u32>)> {
         let (path, mut notes) = (self.path.clone(), Vec::new());
         let black = |greatest: f64| {
@@ -172,15 +175,14 @@ impl Array {
                 notes.push(format!("{}: colours with fractions are rounded to whole ones of 0 to 255", path.display()));
             }
             notes.extend(black(range.greatest).filter(|_| whole));
-            return Ok((self.each(|value| value.round() as u8)?, notes, None));
+            return Ok((self.each(|value| value.round() as u8)?, notes, Some(8)));
         }
         let greatest = range.greatest as u32;
         let bits = fit.depth.or(depth_of(greatest)).unwrap_or(16);
         scaled(greatest, bits).map_err(|e| Error::file(&path, e))?;
         if fit.depth.is_none() && bits < 16 {
             notes.push(format!(
-                "{}: no colour is above {greatest}: they are read as of {bits} bits; if they are dark images of 16 bits, set \
-                 `fit.depth = 16`",
+                "{}: no colour is above {greatest}: they are read as of {bits} bits; {DARK}",
                 path.display()
             ));
         }

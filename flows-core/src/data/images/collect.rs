@@ -1,7 +1,7 @@
 //! Images of one shape from decoded files.
 
 use super::decode::Decoded;
-use super::depth::depth_of;
+use super::depth::{DARK, depth_of};
 use super::{Fit, Images};
 use crate::text::count;
 use crate::{Error, Result};
@@ -43,8 +43,7 @@ pub(super) fn collect<I: Iterator<Item = Result<Item>>>(
     let (mut images, labels) = all.finish(fit, Some(bits))?;
     if bits < 16 {
         images.notes.push(format!(
-            "{} have values of 16 bits, none above {}: they are read as of {bits} bits; if they are dark images of 16 bits, \
-             set `fit.depth = 16`",
+            "{} have values of 16 bits, none above {}: they are read as of {bits} bits; {DARK}",
             some(deep, images.len()),
             deepest.unwrap_or(0)
         ));

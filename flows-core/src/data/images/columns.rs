@@ -1,6 +1,6 @@
 //! Which columns of a Parquet file hold images and their classes.
 
-use super::tree::list;
+use super::tree::{list, unread};
 use parquet::basic::{ConvertedType, LogicalType, Type as Physical};
 use parquet::file::metadata::FileMetaData;
 use parquet::schema::types::{Type, TypePtr};
@@ -94,12 +94,17 @@ impl Columns {
         })
     }
 
+    /// Whether images and classes can be read together with those of another file.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        let of = |columns: &Self| (columns.pixels, columns.label);
+        of(self) == of(other) && self.read == other.read && self.names == other.names
+    }
+
     /// What could be images or classes, and is not read.
     pub(super) fn notes(&self) -> Option<String> {
-        let verb = if self.unread.len() == 1 { "is" } else { "are" };
-        let [read, unread] = [&self.read, &self.unread].map(|names| list(names.iter().cloned()));
-        let read = format!("images and classes are those of the columns {read}");
-        (!self.unread.is_empty()).then(|| format!("{read}; {unread} {verb} not read"))
+        let read = list(self.read.iter().cloned());
+        let unread = unread(self.unread.iter().cloned(), "")?;
+        Some(format!("images and classes are those of the columns {read}; {unread}"))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Images in CSV files, a row for each, as data sets on Kaggle are.
 
 use super::array::Array;
-use crate::data::{Cells, read_frame};
+use crate::data::{Cells, Frame, read_frame};
 use crate::{Error, Result};
 use std::path::Path;
 
@@ -12,9 +12,15 @@ pub(super) fn is_csv(path: &Path) -> bool {
 }
 
 /// Reads the pixels of square images, (N, H W), and their classes, (N), if a column is named after them or comes before a
-/// square number of others.
-pub(super) fn read(path: &Path) -> Result<(Array, Option<Array>)> {
-    let frame = read_frame(path)?;
+/// square number of others; or says why there are none.
+///
+/// # Errors
+/// When the file cannot be read.
+pub(super) fn read(path: &Path) -> Result<Result<(Array, Option<Array>)>> {
+    Ok(arrays(path, &read_frame(path)?))
+}
+
+fn arrays(path: &Path, frame: &Frame) -> Result<(Array, Option<Array>)> {
     let is_square = |count: usize| count > 1 && count.isqrt().pow(2) == count;
     let is_label = |name: &Option<String>| {
         let name = name.as_deref().unwrap_or_default().to_lowercase();

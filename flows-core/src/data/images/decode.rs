@@ -183,6 +183,10 @@ fn second_page(bytes: &[u8]) -> Option<bool> {
         let add = |sum: usize, digit: &u8| sum << 8 | usize::from(*digit);
         Some(if little { digits.rev().fold(0, add) } else { digits.fold(0, add) })
     };
+    // BigTIFF, which is of version 43, has longer numbers.
+    if number(2, 2)? != 42 {
+        return None;
+    }
     let directory = number(4, 4)?;
     Some(number(directory + 2 + 12 * number(directory, 2)?, 4)? != 0)
 }

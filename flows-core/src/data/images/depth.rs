@@ -3,6 +3,9 @@
 /// The depths that cameras, scanners and programs use.
 pub(super) const DEPTHS: [u32; 5] = [8, 10, 12, 14, 16];
 
+/// What to do where values use fewer bits than they have.
+pub(super) const DARK: &str = "if they are dark images of 16 bits, train with `fit.depth = 16` in the file of --config";
+
 /// The least depth that has a value; none if 16 bits have not.
 pub(super) fn depth_of(greatest: u32) -> Option<u32> {
     DEPTHS.into_iter().find(|bits| greatest < 1 << bits)
@@ -13,7 +16,8 @@ pub(super) fn scaled(greatest: u32, bits: u32) -> Result<(), String> {
     match depth_of(greatest) {
         Some(depth) if depth <= bits => Ok(()),
         depth => Err(format!(
-            "has a value of {greatest}, beyond {bits} bits: read all images with that depth by the setting `fit.depth = {}`",
+            "has a value of {greatest}, beyond {bits} bits: save all images with one depth, or train with \
+             `fit.depth = {}` in the file of --config",
             depth.unwrap_or(16)
         )),
     }

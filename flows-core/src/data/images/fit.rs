@@ -22,9 +22,10 @@ pub enum Framing {
 
 /// What is behind transparent pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
 pub enum Background {
-    /// White, as on paper.
+    /// White, as paper.
     White,
     /// Black.
     Black,

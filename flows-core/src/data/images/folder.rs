@@ -2,8 +2,8 @@
 
 use super::collect::{Item, Skip, collect};
 use super::decode::{self, extensions, is_image, is_unread};
-use super::names::{part, parts_of};
-use super::tree::{Tree, list};
+use super::names::{look_like_parts, part, parts_of};
+use super::tree::{Tree, list, unread};
 use super::{Fit, Images};
 use crate::text::plural;
 use crate::{Error, Result};
@@ -55,13 +55,8 @@ pub(super) fn all_images(tree: &Tree) -> Result<Vec<PathBuf>> {
 /// When there are no images, or some beside the folders of classes.
 pub(super) fn in_parts(tree: &Tree) -> Result<([Option<Files>; 3], Vec<String>)> {
     let files = all_images(tree)?;
-    let mut notes = Vec::new();
-    let rest: Vec<&PathBuf> =
-        tree.files.iter().chain(&tree.others).filter(|path| files.binary_search(path).is_err()).collect();
-    if !rest.is_empty() {
-        let names = list(rest.iter().map(|path| path.display().to_string()));
-        notes.push(format!("{names} {} no image and not read", if rest.len() == 1 { "is" } else { "are" }));
-    }
+    let rest = tree.files.iter().chain(&tree.others).filter(|path| files.binary_search(path).is_err());
+    let mut notes: Vec<String> = unread(rest.map(|path| path.display().to_string()), "").into_iter().collect();
     let mut within = PathBuf::new();
     loop {
         let level = Level::of(&files, &within);
@@ -69,21 +64,23 @@ pub(super) fn in_parts(tree: &Tree) -> Result<([Option<Files>; 3], Vec<String>)>
         let parts = parts_of(&names);
         if parts.iter().any(Option::is_some) {
             let mut found = [None, None, None];
-            let mut unread: Vec<String> = level.direct.iter().map(|path| path.display().to_string()).collect();
+            let mut others: Vec<String> = level.direct.iter().map(|path| path.display().to_string()).collect();
             for (i, (name, files)) in level.folders.iter().enumerate() {
                 match parts.iter().position(|part| *part == Some(i)) {
                     Some(part) => found[part] = Some(of_classes(tree, files, within.join(name), &mut Vec::new())?),
-                    None => unread.push(format!("{name}/")),
+                    None => others.push(format!("{name}/")),
                 }
             }
-            if !unread.is_empty() {
-                let shown = list(unread.iter().cloned());
-                notes.push(format!(
-                    "{shown} beside the parts {} not read",
-                    if unread.len() == 1 { "is" } else { "are" }
-                ));
-            }
+            notes.extend(unread(others, " beside the parts"));
             return Ok((found, notes));
+        }
+        if look_like_parts(&names) {
+            let message = format!(
+                "holds {}, which may be parts or classes: rename those of parts to train, val and test, or name one of them; \
+                 if they are classes, begin their names with other words",
+                list(names.iter().map(|name| format!("{name}/")))
+            );
+            return Err(Error::file(tree.root.join(within), message));
         }
         match level.only() {
             Some(only) => within.push(only),
@@ -213,17 +210,21 @@ mod tests {
             ("cat/1.png cat/2.png", ["cat: 2", "", ""], ""),
             ("train/a/1.png train/b/2.png Val/a/3.png test/b/4.png", ["a b: 2", "a: 1", "b: 1"], ""),
             ("train/1.png test/2.png", [": 1", "", ": 1"], ""),
+            ("images/train2017/1.png images/val2017/2.png", [": 1", ": 1", ""], ""),
             ("seg_train/seg_train/a/1.png seg_test/seg_test/a/2.png", ["a: 1", "", "a: 1"], ""),
             ("train/a/1.png", ["a: 1", "", ""], ""),
             ("test/1.png", ["", "", ": 1"], ""),
             ("bus/1.png train/2.png valve/3.png", ["bus train valve: 3", "", ""], "`train` is read as a class"),
             ("train/1.png test/2.png new/3.png 4.png", [": 1", "", ": 1"], "`4.png`, `new/` beside the parts"),
-            ("1.png labels.csv", [": 1", "", ""], "`labels.csv` is no image"),
+            ("1.png labels.csv", [": 1", "", ""], "`labels.csv` is not read"),
             ("1.png 2.heic", [": 2", "", ""], ""),
         ] {
             let (found, notes) = plan(files)?;
             assert_eq!(found, parts.map(String::from), "{files}");
             assert!(notes.contains(note) && notes.is_empty() == note.is_empty(), "{files}: {notes}");
+        }
+        for folders in ["trainA/1.png testA/2.png", "set/test_tube/1.png set/train_station/2.png"] {
+            assert!(plan(folders).unwrap_err().to_string().contains("rename those of parts"), "{folders}");
         }
         let error = plan("1.png 2.png thumbs/1.png").unwrap_err().to_string();
         assert!(error.contains("holds 2 images, and 1 image in `thumbs/`"), "{error}");

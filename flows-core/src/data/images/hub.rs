@@ -1,10 +1,12 @@
 //! Images on the Hugging Face Hub.
 
+use super::csv::is_csv;
 use super::idx::is_idx;
-use super::layout::Layout;
+use super::is_image;
+use super::layout::{Layout, is_npy, is_packed};
 use super::parquet::is_parquet;
 use super::shards;
-use super::tree::list;
+use super::tree::{list, unread};
 use crate::hub::Address;
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};
@@ -19,24 +21,26 @@ pub(super) fn may_be_images(address: &Address) -> bool {
 pub(super) fn layout(address: &Address) -> Result<Layout> {
     let (folder, name) = address.path().rsplit_once('/').map_or((None, address.path()), |(f, name)| (Some(f), name));
     let path: &Path = address.path().as_ref();
-    if path.extension().is_none() && !is_idx(path) {
+    let is_file = [is_parquet, is_idx, is_npy, is_csv, is_image, is_packed].iter().any(|is| is(path));
+    // A folder may have a dot in its name: `v1.0`.
+    if !is_file {
         return of_folder(address);
     }
+    let of = |name: &str| folder.map_or(name.to_string(), |folder| format!("{folder}/{name}"));
     if is_parquet(path) {
         // With hashes in their names those of the others do not follow from that of the first.
         let names = match folder.filter(|_| shards::is_hashed(name)) {
             Some(folder) => address.with_path(folder)?.names()?,
             None => crate::data::parts::shards(name),
         };
-        let of = |name: &str| folder.map_or(name.to_string(), |folder| format!("{folder}/{name}"));
         let shards = shards::of_first(name, &names).map_err(|e| Error::Data(format!("{address} {e}")))?;
         let paths =
             shards.iter().map(|name| address.with_path(&of(name))?.fetch()).collect::<Result<Vec<PathBuf>>>()?;
         return Ok(Layout::of_shards([paths, Vec::new(), Vec::new()]));
     }
     if is_idx(path) && name.contains("images") {
-        let labels = address.path().replace("images", "labels").replace("idx3", "idx1");
-        match address.with_path(&labels)?.fetch() {
+        let labels = name.replace("images", "labels").replace("idx3", "idx1");
+        match address.with_path(&of(&labels))?.fetch() {
             // Images may be without labels.
             Ok(_) | Err(Error::Data(_)) => {}
             Err(error) => return Err(error),
@@ -58,8 +62,6 @@ fn of_folder(address: &Address) -> Result<Layout> {
     let fetch = |name: &String| address.join(name)?.fetch();
     let [train, validation, test] = shards.parts.map(|names| names.iter().map(fetch).collect::<Result<Vec<_>>>());
     let mut layout = Layout::of_shards([train?, validation?, test?]);
-    if !shards.unread.is_empty() {
-        layout.notes.push(format!("files of no part are not read: {}", list(shards.unread.into_iter())));
-    }
+    layout.notes.extend(unread(shards.unread, ", of no part,"));
     Ok(layout)
 }

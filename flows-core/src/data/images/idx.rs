@@ -9,7 +9,7 @@ use std::path::Path;
 const REMEDY: &str = "fetch the file again";
 
 /// The largest number of bytes that is read: 8 GiB.
-const MOST: u64 = 8 << 30;
+pub(super) const MOST: u64 = 8 << 30;
 
 /// Whether a file is an IDX file by its name, such as `train-images.idx3-ubyte.gz`.
 pub(super) fn is_idx(path: &Path) -> bool {

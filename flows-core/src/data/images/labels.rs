@@ -7,13 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 impl Images {
     /// Sets the class of each image by its number, if all are known. The classes are those that `names` has names for,
-    /// if these are all, else those that images have, named by their numbers.
+    /// if these are all, else 0 to the greatest, so that a number is its own index.
     pub(super) fn numbered(mut self, labels: &[Option<u32>], names: Option<Vec<(u32, String)>>) -> Result<Self> {
         let unknown = labels.iter().filter(|label| label.is_none()).count();
         let known: BTreeSet<u32> = labels.iter().flatten().copied().collect();
-        if known.is_empty() {
-            return Ok(self);
-        }
+        let Some(&most) = known.last() else { return Ok(self) };
         if unknown > 0 {
             let of = some(unknown, self.len());
             self.notes.push(format!("{of} have no class, so that the classes of the others are not read"));
@@ -22,7 +20,7 @@ impl Images {
         let names: BTreeMap<u32, String> = names.into_iter().flatten().collect();
         let names = match known.iter().all(|number| names.contains_key(number)) {
             true => names,
-            false => known.into_iter().map(|number| (number, number.to_string())).collect(),
+            false => (0..=most).map(|number| (number, number.to_string())).collect(),
         };
         let numbers: Vec<u32> = names.keys().copied().collect();
         let place = |label: &u32| numbers.binary_search(label).unwrap_or(0) as u32;

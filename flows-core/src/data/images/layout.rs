@@ -8,7 +8,7 @@ use super::names::{Name, PARTS};
 use super::parquet::{self, is_parquet};
 use super::sets::{self, Labelled, Named};
 use super::shards;
-use super::tree::{Tree, list};
+use super::tree::{self, Tree};
 use super::{Fit, Images, is_image};
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};
@@ -54,7 +54,8 @@ impl Layout {
             return Self::of_array(path);
         }
         if is_csv(path) {
-            let [train, validation, test] = Self::of_csv(path, &[path.into()], &path.display().to_string())?.parts;
+            let arrays = Named::of_csv(path, path.display().to_string())??;
+            let [train, validation, test] = Self::of_arrays(arrays, &[], &path.display().to_string())?.parts;
             return Ok(Self { parts: [train.or(validation).or(test), None, None], notes: Vec::new() });
         }
         let what = match is_image(path) {
@@ -79,20 +80,32 @@ impl Layout {
         Ok(Self { parts: [train.or(validation).or(test), None, None], ..found })
     }
 
-    /// The images in CSV files, which are below `root`.
-    fn of_csv(root: &Path, files: &[PathBuf], source: &str) -> Result<Self> {
-        let title = |path: &PathBuf| path.strip_prefix(root).unwrap_or(path).display().to_string();
-        let arrays = files.iter().map(|path| Named::of_csv(path, title(path))).collect::<Result<Vec<_>>>()?;
-        Self::of_arrays(arrays.concat(), &[], source)
+    /// The images in the CSV files of a folder; those of other things are passed over unless there are no others.
+    fn of_csv(tree: &Tree, source: &str) -> Result<Self> {
+        let (mut arrays, mut others, mut fault) = (Vec::new(), Vec::new(), None);
+        for path in tree.files.iter().filter(|path| is_csv(path)) {
+            let title = path.display().to_string();
+            match Named::of_csv(&tree.root.join(path), title.clone())? {
+                Ok(found) => arrays.extend(found),
+                Err(error) => {
+                    others.push(title);
+                    fault.get_or_insert(error);
+                }
+            }
+        }
+        if let Some(error) = fault.filter(|_| arrays.is_empty()) {
+            return Err(error);
+        }
+        let mut found = Self::of_arrays(arrays, &[], source)?;
+        found.notes.extend(tree::unread(others, ", without pixels of square images,"));
+        Ok(found)
     }
 
     fn of_arrays(arrays: Vec<Named>, files: &[PathBuf], source: &str) -> Result<Self> {
         let (parts, unread) = sets::in_parts(arrays, files, source)?;
-        let verb = if unread.len() == 1 { "is" } else { "are" };
-        let note = (!unread.is_empty()).then(|| format!("{} {verb} not read", list(unread.into_iter())));
         Ok(Self {
             parts: parts.map(|part| part.map(|part| Store::Arrays(Box::new(part)))),
-            notes: note.into_iter().collect(),
+            notes: tree::unread(unread, "").into_iter().collect(),
         })
     }
 
@@ -122,7 +135,7 @@ impl Layout {
                 }
                 false if !folder::has_images(&tree) && of(is_csv).next().is_some() => {
                     notes.extend(unread(&tree, is_csv));
-                    Self::of_csv(&tree.root, &of(is_csv).map(at).collect::<Vec<_>>(), &source)?
+                    Self::of_csv(&tree, &source)?
                 }
                 false => {
                     let (parts, unread) = folder::in_parts(&tree)?;
@@ -140,26 +153,32 @@ impl Layout {
         Self { parts, notes: Vec::new() }
     }
 
+    /// The part to test with, if there are several: that for validation where none is for testing.
+    pub fn to_test(&self) -> Option<usize> {
+        [2, 1].into_iter().find(|part| self.parts[*part].is_some())
+    }
+
     /// Whether there is a part for validation or test.
-    pub fn is_split(&self) -> bool {
+    fn is_split(&self) -> bool {
         self.parts[1..].iter().any(Option::is_some)
     }
 
-    /// Reads the images of a part, if there is one.
+    /// Reads the images of a part, if there is one, and takes it out.
     ///
     /// # Errors
     /// When they cannot be read.
-    pub fn read(&self, part: usize, fit: &Fit, skip: Skip) -> Result<Option<Images>> {
-        let read = |store: &Store| match store {
+    pub fn read(&mut self, part: usize, fit: &Fit, skip: Skip) -> Result<Option<Images>> {
+        let is_split = self.is_split();
+        let read = |store: Store| match store {
             Store::Files(files) => files.read(fit, skip),
             Store::Arrays(arrays) => arrays.read(fit),
-            Store::Parquet(paths) => parquet::images(paths, fit, skip),
+            Store::Parquet(paths) => parquet::images(&paths, fit, skip),
         };
-        let named = |e: Error| match self.is_split() {
+        let named = |e: Error| match is_split {
             true if !matches!(e, Error::File { .. }) => Error::Data(format!("{} part: {e}", PARTS[part])),
             _ => e,
         };
-        self.parts[part].as_ref().map(read).transpose().map_err(named)
+        self.parts[part].take().map(read).transpose().map_err(named)
     }
 }
 
@@ -201,9 +220,7 @@ fn arrays(tree: &Tree) -> Result<Vec<Named>> {
 /// The files that are not wanted, in words.
 fn unread(tree: &Tree, is_wanted: impl Fn(&Path) -> bool) -> Option<String> {
     let rest = tree.files.iter().chain(&tree.others).filter(|path| !is_wanted(path));
-    let names: Vec<String> = rest.map(|path| path.display().to_string()).collect();
-    let verb = if names.len() == 1 { "is" } else { "are" };
-    (!names.is_empty()).then(|| format!("{} {verb} not read", list(names.into_iter())))
+    tree::unread(rest.map(|path| path.display().to_string()), "")
 }
 
 /// The names of the files in the folder of this one.
@@ -220,7 +237,7 @@ fn name_of(path: &Path) -> String {
 }
 
 /// Whether a file is one of NumPy's.
-fn is_npy(path: &Path) -> bool {
+pub(super) fn is_npy(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "npy" || extension == "npz")
 }
 
@@ -229,7 +246,7 @@ fn is_npz(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "npz")
 }
 
-fn is_packed(path: &Path) -> bool {
+pub(super) fn is_packed(path: &Path) -> bool {
     const PACKED: [&str; 8] = ["zip", "tar", "tgz", "gz", "bz2", "xz", "7z", "rar"];
     path.extension().is_some_and(|extension| PACKED.contains(&extension.to_string_lossy().to_lowercase().as_str()))
 }

@@ -58,7 +58,7 @@ pub struct Images {
     names: Option<Vec<String>>,
     /// What was assumed in reading them, and what was not read.
     pub notes: Vec<String>,
-    /// The bits of the values, if they had 16 in their files.
+    /// The bits of the values, if they had more than 8 each in their files.
     depth: Option<u32>,
     /// Height and width of each in its file, if all are of one.
     size: Option<[usize; 2]>,
@@ -72,7 +72,7 @@ impl Images {
     /// # Errors
     /// When `values` does not consist of at least one whole image.
     pub fn new(shape: [usize; 3], values: Vec<u8>) -> Result<Self> {
-        let each: usize = shape.iter().product();
+        let each = shape.iter().try_fold(1, |each: usize, side| each.checked_mul(*side)).unwrap_or(0);
         if each == 0 || values.is_empty() || !values.len().is_multiple_of(each) {
             let message =
                 format!("{} values do not make images of {shape:?}: give at least one whole image", values.len());

@@ -1,8 +1,9 @@
 //! What the names of files, folders and arrays say of the images in them.
 
-/// Which part of a data set a word names: training, validation or test.
+/// Which part of a data set a word names: training, validation or test, as do `train2017` and `trainset`.
 pub(super) fn part(word: &str) -> Option<usize> {
-    match word {
+    let word = word.trim_end_matches(|c: char| c.is_ascii_digit());
+    match word.strip_suffix("set").unwrap_or(word) {
         "train" | "training" => Some(0),
         "val" | "valid" | "validation" | "dev" => Some(1),
         "test" | "testing" | "t10k" => Some(2),
@@ -76,6 +77,18 @@ pub(super) fn parts_of(folders: &[String]) -> [Option<usize>; 3] {
     if is_split || is_all { parts } else { [None; 3] }
 }
 
+/// Whether folders that are not parts look as if they were: all of them, or two with the same end, begin with the name of a
+/// part, as `trainA` and `testA` do.
+pub(super) fn look_like_parts(folders: &[String]) -> bool {
+    let ends = |words: &[&str]| -> Vec<String> {
+        let lower = folders.iter().map(|folder| folder.to_lowercase());
+        lower.filter_map(|name| words.iter().find_map(|word| name.strip_prefix(word).map(String::from))).collect()
+    };
+    let (train, others) = (ends(&["training", "train"]), ends(&["testing", "test", "validation", "valid", "val"]));
+    let is_all = train.len() + others.len() == folders.len() && !train.is_empty() && !others.is_empty();
+    is_all || train.iter().any(|end| others.contains(end))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,6 +120,8 @@ mod tests {
             ("seg_pred seg_test seg_train", [Some(2), None, Some(1)]),
             ("test_set training_set", [Some(1), None, Some(0)]),
             ("extra train val", [Some(1), Some(2), None]),
+            ("train2017 val2017", [Some(0), Some(1), None]),
+            ("testset trainset", [Some(1), None, Some(0)]),
             ("bus car train valve", [None; 3]),
             ("bus test", [None; 3]),
             ("test_tube train_station", [None; 3]),
@@ -115,6 +130,21 @@ mod tests {
         ] {
             let folders: Vec<String> = folders.split(' ').map(String::from).collect();
             assert_eq!(parts_of(&folders), parts, "{folders:?}");
+        }
+    }
+
+    #[test]
+    fn folders_that_may_be_parts_are_doubtful() {
+        for (folders, doubtful) in [
+            ("trainA trainB testA testB", true),
+            ("extra testA trainA", true),
+            ("test_tube train_station", true),
+            ("train_interior train_station valley airport", false),
+            ("train trailer", false),
+            ("test tube", false),
+        ] {
+            let folders: Vec<String> = folders.split(' ').map(String::from).collect();
+            assert_eq!(look_like_parts(&folders), doubtful, "{folders:?}");
         }
     }
 }

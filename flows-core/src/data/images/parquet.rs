@@ -5,7 +5,7 @@ use super::collect::{Item, Skip, collect};
 use super::columns::{Columns, Label, Pixels};
 use super::decode::decode;
 use super::labels::counted;
-use super::tree::list;
+use super::tree::unread;
 use super::{Fit, Images};
 use crate::{Error, Result};
 use parquet::errors::ParquetError;
@@ -23,6 +23,11 @@ const CLASSES: u32 = 1 << 16;
 pub(super) fn images(paths: &[PathBuf], fit: &Fit, skip: Skip) -> Result<Images> {
     let shards = paths.iter().map(|path| Shard::open(path)).collect::<Result<Vec<_>>>()?;
     let Some(first) = shards.first() else { return Err(Error::Data("no Parquet file is named".into())) };
+    if let Some(other) = shards.iter().find(|shard| !shard.columns.is_like(&first.columns)) {
+        let message =
+            format!("has other columns or classes than {}; save both alike, or name one alone", first.path.display());
+        return Err(Error::file(&other.path, message));
+    }
     // The reader panics on some damaged files.
     let read = catch_unwind(AssertUnwindSafe(|| read(&shards, &first.columns, fit, skip)));
     let mut images = read.unwrap_or_else(|_| Err(damaged(&first.path, &"its pages contradict each other")))?;
@@ -229,9 +234,8 @@ pub(super) fn numbered_beside(path: &Path) -> Option<String> {
         .map(|path| name(&path))
         .collect();
     others.sort();
-    let verb = if others.len() == 1 { "is" } else { "are" };
-    let beside = list(others.iter().cloned());
-    (!others.is_empty()).then(|| format!("{beside} beside {} {verb} not read: name the folder to read all", name(path)))
+    let note = unread(others, &format!(" beside {}", name(path)))?;
+    Some(format!("{note}: name the folder to read all"))
 }
 
 /// Whether a file is a Parquet file by its name.

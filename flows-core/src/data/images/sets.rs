@@ -6,11 +6,11 @@ use super::tree::list;
 use super::{Fit, Images, csv, idx};
 use crate::files::Archive;
 use crate::{Error, Result};
+use std::borrow::Cow;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
 /// Where an array is.
-#[derive(Clone)]
 enum At {
     Npy(PathBuf),
     Idx(PathBuf),
@@ -18,7 +18,6 @@ enum At {
 }
 
 /// An array by its name.
-#[derive(Clone)]
 pub(super) struct Named {
     name: Name,
     /// What messages call it.
@@ -29,7 +28,6 @@ pub(super) struct Named {
 }
 
 /// The images of one part.
-#[derive(Clone)]
 pub(super) struct Labelled {
     images: Named,
     labels: Option<Named>,
@@ -56,7 +54,7 @@ impl Named {
         let mut archive = Archive::open(file).map_err(|fault| damaged(&fault))?;
         let names: Vec<String> = archive.names().filter(|name| name.ends_with(".npy")).map(String::from).collect();
         let read = |title: String| {
-            let bytes = archive.read(&title, u64::MAX).map_err(|fault| damaged(&fault))?;
+            let bytes = archive.read(&title, idx::MOST).map_err(|fault| damaged(&fault))?;
             let length = bytes.len() as u64;
             let array = Array::of_npy(&path.join(&title), Cursor::new(bytes), length)?;
             let of_file = path.file_name().unwrap_or_default().to_string_lossy();
@@ -71,9 +69,15 @@ impl Named {
         names.into_iter().map(read).collect()
     }
 
-    /// The images and the labels in a CSV file.
-    pub fn of_csv(path: &Path, title: String) -> Result<Vec<Self>> {
-        let (images, labels) = csv::read(path)?;
+    /// The images and the labels in a CSV file, or why it has none.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn of_csv(path: &Path, title: String) -> Result<Result<Vec<Self>>> {
+        let (images, labels) = match csv::read(path)? {
+            Ok(arrays) => arrays,
+            Err(why) => return Ok(Err(why)),
+        };
         let name = Name::of(&path.file_name().unwrap_or_default().to_string_lossy());
         let named = |role, array: Array| Self {
             name: Name { role: Some(role), ..name.clone() },
@@ -82,19 +86,26 @@ impl Named {
             at: At::Here(array),
         };
         let images = named(Role::Images, images);
-        Ok([images].into_iter().chain(labels.map(|labels| named(Role::Labels, labels))).collect())
+        Ok(Ok([images].into_iter().chain(labels.map(|labels| named(Role::Labels, labels))).collect()))
     }
 
-    fn read(&self) -> Result<Array> {
+    fn read(&self) -> Result<Cow<'_, Array>> {
         match &self.at {
             At::Npy(path) => {
                 let unreadable = |e: std::io::Error| Error::file(path, format!("cannot be read ({e})"));
                 let file = std::fs::File::open(path).map_err(unreadable)?;
                 let length = file.metadata().map_err(unreadable)?.len();
-                Array::of_npy(path, file, length)
+                Array::of_npy(path, file, length).map(Cow::Owned)
             }
-            At::Idx(path) => idx::read(path),
-            At::Here(array) => Ok(array.clone()),
+            At::Idx(path) => idx::read(path).map(Cow::Owned),
+            At::Here(array) => Ok(Cow::Borrowed(array)),
+        }
+    }
+
+    fn into_array(self) -> Result<Array> {
+        match self.at {
+            At::Here(array) => Ok(array),
+            _ => self.read().map(Cow::into_owned),
         }
     }
 
@@ -125,7 +136,8 @@ impl Named {
         if self.name.set != other.name.set && !self.is_of_one_file_with(other) {
             return Err(several(source, other, &self));
         }
-        if !self.read()?.is_same(&other.read()?) {
+        let there = other.read()?;
+        if !self.read()?.is_same(&there) {
             let remedy = "keep one, or save them by names that tell: np.savez(path, train_images=a, train_labels=b)";
             return Err(Error::Data(format!(
                 "{source} holds `{one}` and `{another}`, which differ and are of one part; {remedy}"
@@ -209,11 +221,11 @@ impl Named {
         self
     }
 
-    /// Whether these labels are of those images: those of the same part, and of the same set unless they are arrays of one
-    /// file.
+    /// Whether these labels are of those images: those of the same part, which is training where no name has one, and of the
+    /// same set unless they are arrays of one file.
     fn belongs_to(&self, images: &Self) -> bool {
-        let part = self.name.part == images.name.part || self.name.part.or(images.name.part) == Some(0);
-        part && (self.is_of_one_file_with(images) || self.name.set == images.name.set)
+        self.name.part.unwrap_or(0) == images.name.part.unwrap_or(0)
+            && (self.is_of_one_file_with(images) || self.name.set == images.name.set)
     }
 
     fn is_of_one_file_with(&self, other: &Self) -> bool {
@@ -223,18 +235,19 @@ impl Named {
 
 impl Labelled {
     /// Reads the images with their classes.
-    pub fn read(&self, fit: &Fit) -> Result<Images> {
-        let mut images = self.images.read()?.images(fit)?;
+    pub fn read(self, fit: &Fit) -> Result<Images> {
+        let is_emnist = self.images.name.set.split('-').any(|word| word == "emnist") && self.images.shape.is_none();
+        let mut images = self.images.into_array()?.images(fit)?;
         if let Some(labels) = &self.labels {
             let names = self.mapping.as_deref().map(names).transpose()?;
             images = labels.read()?.label(images, names)?;
         }
-        let is_emnist = self.images.name.set.split('-').any(|word| word == "emnist") && self.images.shape.is_none();
         if !is_emnist || fit.transpose.is_some() {
             return images.fitted(fit);
         }
         images.notes.push(
-            "the files of EMNIST hold rows as columns: the images are turned upright; the setting `fit.transpose` decides"
+            "the files of EMNIST hold rows as columns: the images are turned upright; to train on them as they \
+             are stored, set `fit.transpose = false` in the file of --config"
                 .into(),
         );
         images.fitted(&Fit { transpose: Some(true), ..fit.clone() })
@@ -275,7 +288,7 @@ mod tests {
             std::fs::write(&path, zip_of(&entries)).unwrap();
             in_parts(Named::of_npz(&path)?, &[], "set.npz")
         };
-        let (images, labels) = (npy("(2, 2, 2)", &[1, 2, 3, 4, 5, 6, 7, 8]), npy("(2,)", &[7, 9]));
+        let (images, labels) = (npy("(2, 2, 2)", &[1, 2, 3, 4, 5, 6, 7, 8]), npy("(2,)", &[1, 3]));
         let keras =
             [("x_train.npy", &images), ("y_train.npy", &labels), ("x_test.npy", &images), ("y_test.npy", &labels)];
         let medical = [("train_images.npy", &images), ("train_labels.npy", &labels), ("test_images.npy", &images)];
@@ -284,7 +297,10 @@ mod tests {
             let ([train, validation, test], unread) = read(arrays)?;
             assert!(validation.is_none() && unread.is_empty());
             let (train, test) = (train.unwrap().read(&Fit::default())?, test.unwrap().read(&Fit::default())?);
-            assert_eq!((train.labels(), &train.classes[..]), (Some(&[0, 1][..]), &["7", "9"].map(String::from)[..]));
+            assert_eq!(
+                (train.labels(), &train.classes[..]),
+                (Some(&[1, 3][..]), &["0", "1", "2", "3"].map(String::from)[..])
+            );
             assert_eq!((test.labels().is_some(), test.image(1)), (tested, &[5, 6, 7, 8][..]));
         }
         let ([train, ..], unread) = read(&[("arr_0.npy", images.clone()), ("sizes.npy", npy("(2, 3)", &[0; 6]))])?;

@@ -25,6 +25,8 @@ const TEST: (usize, usize) = (10, 1000);
 /// Likewise for validation.
 const VALIDATION: (usize, usize) = (20, 500);
 
+const ONE_PART: &str = "name the file or the folder of a part";
+
 /// Where images come from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -70,11 +72,12 @@ impl ImageSource {
             let (train, validation) = self.held_out(images, VALIDATION, rng)?;
             return Ok(Splits { train, validation, test });
         }
-        let layout = self.layout()?;
-        let [train, validation, test] = self.parts(&layout, fit, skip)?;
+        let mut layout = self.layout()?;
+        let [train, validation, test] = self.parts(&mut layout, fit, skip)?;
         let Some(mut train) = train else {
-            let message = format!("{self} has no images to train on: put them in a folder named train");
-            return Err(Error::Data(message));
+            return Err(Error::Data(format!(
+                "{self} has no images to train on: give some the name train, or {ONE_PART}"
+            )));
         };
         let mut notes = layout.notes;
         notes.append(&mut train.notes);
@@ -91,7 +94,7 @@ impl ImageSource {
     }
 
     /// The images of each part, in the shape and the classes of the first.
-    fn parts(&self, layout: &Layout, fit: &Fit, mut skip: Skip) -> Result<[Option<Images>; 3]> {
+    fn parts(&self, layout: &mut Layout, fit: &Fit, mut skip: Skip) -> Result<[Option<Images>; 3]> {
         let mut parts = [None, None, None];
         let mut fit = fit.clone();
         for (i, place) in parts.iter_mut().enumerate() {
@@ -101,21 +104,22 @@ impl ImageSource {
         agree(parts).map_err(|e| Error::Data(format!("{self}: {e}")))
     }
 
-    /// Loads the test images of the source, or all images if it has no parts.
+    /// Loads the test images of the source, those for validation if it has no others, or all images if it has no parts.
     ///
     /// # Errors
-    /// When the images cannot be read, or there are parts but none to test with.
+    /// When the images cannot be read.
     pub fn test(&self, fit: &Fit, skip: Option<&mut dyn FnMut(Error)>) -> Result<Images> {
         match self {
             Self::Digits => Ok(self.load(fit, None, &mut Rng::seed(0))?.test),
             Self::UciDigits => uci_digits()?.fitted(fit),
             _ => {
-                let layout = self.layout()?;
-                let part = if layout.is_split() { 2 } else { 0 };
+                let mut layout = self.layout()?;
+                let part = layout.to_test().unwrap_or(0);
+                if part == 1 {
+                    layout.notes.push(format!("{self} has no test images: those for validation take their place"));
+                }
                 let images = layout.read(part, fit, skip)?;
-                let mut images = images.ok_or_else(|| {
-                    Error::Data(format!("{self} has parts but no images to test with: name the folder of a part"))
-                })?;
+                let mut images = images.ok_or_else(|| Error::Data(format!("{self} has no images: {ONE_PART}")))?;
                 images.notes.splice(0..0, layout.notes);
                 Ok(images)
             }

@@ -48,8 +48,11 @@ impl Tree {
         let path = self.root.join(folder);
         let unreadable = |e: std::io::Error| Error::file(&path, format!("cannot be read ({e}); check that you may"));
         let mut is_empty = true;
-        for entry in std::fs::read_dir(&path).map_err(unreadable)? {
-            let entry = entry.map_err(unreadable)?;
+        let entries = std::fs::read_dir(&path).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
+        let mut entries = entries.map_err(unreadable)?;
+        // The order of the file system must not decide which of several links to a folder is read.
+        entries.sort_by_key(std::fs::DirEntry::file_name);
+        for entry in entries {
             let name = entry.file_name();
             if is_hidden(&name.to_string_lossy()) {
                 continue;
@@ -99,6 +102,13 @@ fn real(path: &Path) -> Result<PathBuf> {
 fn is_hidden(name: &str) -> bool {
     let lower = name.to_lowercase();
     name.starts_with('.') || matches!(lower.as_str(), "thumbs.db" | "desktop.ini" | "__macosx")
+}
+
+/// That these files or folders at a `place` are not read, if there are any.
+pub(super) fn unread(names: impl IntoIterator<Item = String>, place: &str) -> Option<String> {
+    let names: Vec<String> = names.into_iter().collect();
+    let verb = if names.len() == 1 { "is" } else { "are" };
+    (!names.is_empty()).then(|| format!("{}{place} {verb} not read", list(names.into_iter())))
 }
 
 /// Names in words; of many the first.
