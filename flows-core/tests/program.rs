@@ -219,7 +219,13 @@ fn a_table_of_columns_of_several_kinds() {
     }
     let check = json(here, "check run --data days.csv --json --out pictures --seed 3");
     assert_eq!((&check["result"]["rows"], &check["picture"]), (&200.into(), &"pictures/check.png".into()));
-    assert!(check["result"]["classifier"]["accuracy"].as_f64().is_some_and(|share| share > 0.3), "{check}");
+    let classifier = &check["result"]["classifier"];
+    assert_eq!((&classifier["fitted"], &classifier["tested"]), (&200.into(), &200.into()));
+    // Guessing is right in half of all cases, with an error of 3.5%.
+    assert!(classifier["accuracy"].as_f64().is_some_and(|share| share > 0.39), "{check}");
+    let remedy = check["remedies"][0].as_str();
+    assert_eq!(check["result"]["verdict"]["good"] == true, remedy.is_none());
+    assert!(remedy.is_none_or(|remedy| remedy.contains("without --data")), "{check}");
     assert!(check["result"]["margins"][2]["most_different"]["value"].is_string(), "{check}");
 
     // Missing cells are filled, and the others stay as they are.
@@ -247,7 +253,10 @@ fn a_table_of_columns_of_several_kinds() {
         "{several}"
     );
     fails(here, "impute run --data gaps.csv --out gaps.csv", 2, &["would be lost"]);
-    fails(here, "impute given --data gaps.csv --out filled.csv", 2, &["gaps.csv", "row 1", "context"]);
+    let huge = u64::MAX;
+    fails(here, &format!("impute run --data gaps.csv --out x.csv --draws {huge}"), 2, &["lower --draws to"]);
+    fails(here, &format!("impute run --data gaps.csv --out x.csv --candidates {huge}"), 2, &["lower --candidates to"]);
+    fails(here, "impute given --data gaps.csv --out filled.csv", 2, &["gaps.csv", "row 2", "context"]);
 }
 
 #[test]
@@ -282,6 +291,11 @@ fn a_conditional_model_from_training_to_pictures() {
     assert_eq!(succeeds(here, "score run --data table.csv"), scores);
     fs::rename(here.join("kept"), here.join("run/reference.safetensors")).unwrap();
     assert_eq!(succeeds(here, "score run --data table.csv"), scores);
+    // Those of another model are none.
+    succeeds(here, "train --data table.csv --context group --config tiny.toml --out other --seed 4 -q");
+    let others = succeeds(here, "score other --data table.csv");
+    fs::copy(here.join("run/reference.safetensors"), here.join("other/reference.safetensors")).unwrap();
+    assert_eq!(succeeds(here, "score other --data table.csv"), others);
     assert!(scores.lines().nth(80).is_some_and(|line| line.starts_with("80,")), "{scores}");
     succeeds(here, "score run --data table.csv --reference table.csv --out scores.npy");
     fails(here, "score run --data table.csv --out ./table.csv", 2, &["would be lost"]);

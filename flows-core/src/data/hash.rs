@@ -3,27 +3,27 @@
 /// A hash of 64 bits that is the same on every machine and in every version: for each number h becomes
 /// (h xor bits) times an odd constant, xored with its upper half.
 #[derive(Clone, Copy)]
-pub(super) struct Hash(u64);
+pub(crate) struct Hash(u64);
 
 impl Hash {
-    pub(super) const NEW: Self = Self(0x243F_6A88_85A3_08D3);
+    pub(crate) const NEW: Self = Self(0x243F_6A88_85A3_08D3);
 
-    pub(super) fn bits(&mut self, bits: u64) {
+    pub(crate) fn bits(&mut self, bits: u64) {
         let mixed = (self.0 ^ bits).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         self.0 = mixed ^ (mixed >> 32);
     }
 
     /// Adds a number; 0 and -0 are the same.
-    pub(super) fn number(&mut self, value: f64) {
+    pub(crate) fn number(&mut self, value: f64) {
         self.bits((value + 0.0).to_bits());
     }
 
-    pub(super) fn text(&mut self, text: &str) {
+    pub(crate) fn text(&mut self, text: &str) {
         self.bits(text.len() as u64);
         text.bytes().for_each(|byte| self.bits(byte.into()));
     }
 
-    pub(super) fn value(self) -> u64 {
+    pub(crate) fn value(self) -> u64 {
         self.0
     }
 }

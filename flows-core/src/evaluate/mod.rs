@@ -26,14 +26,14 @@ mod mean;
 mod percentile;
 mod psnr;
 
-pub(crate) use baselines::cholesky;
 pub use baselines::{Baseline, Split, baselines};
+pub(crate) use baselines::{cholesky, log_sum_exp};
 pub use bits::{BitsPerDimension, ImageBits, bits_per_dimension};
 pub use check::{
     Calibration, Check, Classifier, Coverage, Dependence, Distance, Finding, Margin, PairDifference, TransformedColumn,
     Transforms, ValueShares, Variable, VariableKind, Verdict, wasserstein,
 };
-pub(crate) use check::{chi_squared, normal};
+pub(crate) use check::{chi_squared, evenly, normal};
 pub use exact::Exact;
 pub use importance::ImportanceWeights;
 pub use likelihood::{Likelihood, in_chunks, log_likelihoods, noisy_log_likelihoods};

@@ -41,10 +41,11 @@ impl Ranked {
         100.0 * self.below(value) / self.len() as f64
     }
 
-    /// `(1 + below) / (n + 1)`, a conformal p-value (Vovk et al., 2005): of new values that are like the n reference values, a
-    /// share of at most q, or so with ties, have one of at most q.
+    /// `(1 + #{known <= value}) / (n + 1)`, a conformal p-value (Vovk et al., 2005): of new values that are like the n
+    /// reference values, a share of at most q have one of at most q, with ties or without.
     pub fn p_value(&self, value: f64) -> f64 {
-        (1.0 + self.below(value)) / (1.0 + self.len() as f64)
+        let no_greater = self.0.partition_point(|known| *known <= value);
+        (1.0 + no_greater as f64) / (1.0 + self.len() as f64)
     }
 }
 
@@ -106,9 +107,28 @@ mod tests {
         for share in [low, odd].map(|count| count as f64 / 3000.0) {
             assert!((share - 0.1).abs() < 0.02, "{share}");
         }
-        // Ties count half; what is impossible is the least likely.
+        // All ties count; what is impossible is the least likely.
         let known = Typical::of(vec![1.0, 1.0, 2.0]);
-        assert_eq!(known.likely().p_value(1.0), 0.5);
+        assert_eq!((known.likely().p_value(1.0), known.likely().percentile(1.0)), (0.75, 100.0 / 3.0));
         assert_eq!([known.likely().p_value(f64::NEG_INFINITY), known.typicality(f64::NEG_INFINITY)], [0.25, 0.25]);
+    }
+
+    #[test]
+    fn p_values_of_scores_with_ties_are_never_too_small() {
+        let rng = &mut Rng::seed(0);
+        let mut found = Vec::new();
+        for _ in 0..300 {
+            // Three values, with probabilities 0.125, 0.575 and 0.3.
+            let mut score = || f64::from(u8::from(rng.uniform() > 0.2) + u8::from(rng.uniform() > 0.625));
+            let known = Typical::of((0..99).map(|_| score()).collect());
+            let new: Vec<f64> = (0..10).map(|_| score()).collect();
+            found.extend(new.iter().map(|&value| [known.likely().p_value(value), known.typicality(value)]));
+        }
+        for level in [0.05, 0.1, 0.13, 0.2, 0.3, 0.5] {
+            for which in 0..2 {
+                let share = found.iter().filter(|p| p[which] <= level).count() as f64 / found.len() as f64;
+                assert!(share < level + 0.02, "{share} at {level}");
+            }
+        }
     }
 }

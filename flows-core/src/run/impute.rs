@@ -1,10 +1,11 @@
 //! The subcommand `impute`.
 
+use super::tables::named;
 use super::{DataArgs, Saved, TableSettings};
 use crate::cli::{ModelArgs, check_out, count, plural, print_or_json};
 use crate::data::{Cells, Column, ColumnKind, Frame, Schema, read_frame, write_frame};
 use crate::flows::{Imputation, TableConfig, TableModel, impute};
-use crate::{Error, Result, Rng};
+use crate::{Result, Rng};
 use candle_core::{DType, Device, Tensor};
 use clap::Args;
 use serde_json::json;
@@ -19,12 +20,12 @@ const FEW: f64 = 10.0;
 /// first missing one. Elsewhere, and for flows over numbers, draws are chosen among --candidates, weighted by how well the
 /// known cells go with them (sampling and importance resampling): an approximation, which is good where many candidates
 /// have weight, their effective number. The command says how many rows are exact, and how many have an effective number
-/// below 10.
+/// below 10. The weight of the known cells includes the probability that these are not missing.
 ///
 /// A draw is one of the values that the cell may have, not the best guess of it: means, spreads and correlations are then
 /// those of the model. For what follows from the table, and its error, take --draws 5 or more, repeat the analysis with each
 /// and compare. Cells are taken to be missing at random: that a cell is missing tells nothing of its value that the other
-/// cells do not tell.
+/// cells do not tell. A missing cell of the context is refused unless the model was trained with such (--missing model).
 ///
 /// The other cells, and columns that the model does not have, stay as they are.
 #[derive(Args, Debug)]
@@ -63,19 +64,18 @@ impl ImputeArgs {
         let saved = Saved::open(&self.model, TableModel::load)?;
         let (config, name) = (saved.model.config(), self.data.display().to_string());
         let frame = read_frame(&self.data)?;
-        let named = |error| match error {
-            Error::Data(message) => Error::Data(format!("{name}: {message}")),
-            error => error,
-        };
         let schema = config.schema().cloned().unwrap_or_else(|| of_frame(config, &frame));
-        let (table, _) = schema.clone().with_missing().numbers(&frame).map_err(named)?;
+        let (table, _) = schema.clone().with_missing().numbers(&frame).map_err(named(&name))?;
         let mut rows = DataArgs::default().of_table::<T>(&saved, table, &name)?;
         rows.x = without_codes(config, &rows.x)?;
         if let (Some(context), TableConfig::Mixed(mixed)) = (&rows.context, config) {
-            rows.context = Some(marked(mixed.order[..mixed.given].iter().map(|&i| missing_code(&schema, i)), context)?);
+            // A context may have a missing cell where the model knows such.
+            let code = |&i: &usize| missing_code(&schema, i).filter(|_| !mixed.schema.keeps_missing(i));
+            rows.context = Some(marked(mixed.order[..mixed.given].iter().map(code), context)?);
         }
         let rng = &mut Rng::seed(self.seed);
-        let found = impute(&saved.model, &rows, self.draws, self.candidates, rng).map_err(named)?;
+        let row_name = |row: usize| frame.row_name(row);
+        let found = impute(&saved.model, &rows, [self.draws, self.candidates], &row_name, rng).map_err(named(&name))?;
         let columns = columns(config, &schema)?;
         let filled = |rows: &Tensor| schema.fill(&frame, &columns, &decoded(config, rows)?);
         let tables = found.draws.iter().map(filled).collect::<Result<Vec<_>>>()?;

@@ -1,9 +1,9 @@
 //! The scores of rows that a model was not trained on, which new scores are compared with.
 
 use crate::cli::log_likelihoods;
-use crate::data::{Dataset, Examples};
+use crate::data::{Dataset, Examples, Hash};
 use crate::distributions::score;
-use crate::evaluate::{Ranked, Typical};
+use crate::evaluate::{Ranked, Typical, evenly, log_sum_exp};
 use crate::files::{read_metadata, read_tensors, write_tensors};
 use crate::flows::{TableConfig, TableDensity, TableModel};
 use crate::train::Ranks;
@@ -24,8 +24,16 @@ const EXCHANGED: usize = 16;
 /// A row is unusual if its p-value is at most this.
 const UNUSUAL: f64 = 0.05;
 
-/// Rows whose cells are exchanged at once.
-const CHUNK: usize = 64;
+/// Of so many rows at most, the most unusual ones, a flow's column is named, and in tables of at most so many columns: each
+/// row takes 16 densities a column.
+const NAMED: usize = 1000;
+const COLUMNS: usize = 128;
+
+/// Cells whose densities are found at once, unless a single row has more.
+const CELLS: usize = 1 << 22;
+
+/// What helps against a damaged file.
+const REMEDY: &str = "remove it, and the scores are found again from the data of the run";
 
 /// The scores of reference rows under a model.
 #[derive(Clone, Debug)]
@@ -52,7 +60,7 @@ pub struct RowScore {
     pub p_value: f64,
     /// That of one whose log-likelihood is as far from the mean, see [`Typical::typicality`].
     pub typicality: f64,
-    /// The column that makes the row unlikely.
+    /// The column that makes the row unlikely; empty where none is named.
     pub least_likely: String,
 }
 
@@ -95,7 +103,8 @@ impl Reference {
     fn new(log_likelihood: Vec<f64>, terms: Option<Tensor>, rows: Tensor) -> Result<Self> {
         let typical = Typical::of(log_likelihood.clone());
         if typical.likely().is_empty() {
-            return Err(Error::Data("there are no reference rows: name others by --reference".into()));
+            let message = "no row that is held out has a log-likelihood: `flows score` needs others by --reference";
+            return Err(Error::Data(message.into()));
         }
         let ranked = terms.as_ref().map(Tensor::to_vec2::<f64>).transpose()?.unwrap_or_default();
         Ok(Self { log_likelihood, terms, rows, typical, ranked: ranked.into_iter().map(Ranked::new).collect() })
@@ -111,42 +120,49 @@ impl Reference {
         self.len() == 0
     }
 
-    /// Writes the scores of a model that was saved at this step.
+    /// Writes the scores beside the file of their model, with a hash of it.
     ///
     /// # Errors
-    /// When the file cannot be written.
-    pub fn write(&self, path: &Path, step: u64) -> Result<()> {
-        let entries = [("format", FORMAT.to_string()), ("version", "1".into()), ("step", step.to_string())];
+    /// When the one cannot be read, or the other cannot be written.
+    pub fn write_beside(&self, model: &Path) -> Result<()> {
+        let path = model.with_file_name(Self::FILE);
+        let entries = [("format", FORMAT.to_string()), ("version", "1".into()), ("model", hash(model)?)];
         let scores = Tensor::new(self.log_likelihood.as_slice(), &Device::Cpu)?;
         let mut tensors = vec![("log_likelihood".to_string(), scores), ("rows".into(), self.rows.clone())];
         tensors.extend(self.terms.clone().map(|terms| ("terms".into(), terms)));
-        write_tensors(path, &BTreeMap::from(entries), &tensors)
+        write_tensors(&path, &BTreeMap::from(entries), &tensors)
     }
 
-    /// The scores beside a model's file, if they were written for this model.
+    /// The scores beside a model's file, if they were written for the model that it has.
     ///
     /// # Errors
     /// When the file is there, but is damaged.
-    pub fn beside(model: &Path) -> Result<Option<Self>> {
-        let path = model.with_file_name(Self::FILE);
-        let step = |path: &Path| read_metadata(path).and_then(|metadata| metadata.get("step").cloned());
-        match (step(&path), step(model)) {
-            (Some(of_scores), Some(of_model)) if of_scores == of_model => {}
+    pub fn beside(path: &Path, model: &TableModel) -> Result<Option<Self>> {
+        let (model_file, path) = (path, path.with_file_name(Self::FILE));
+        match read_metadata(&path).and_then(|metadata| metadata.get("model").cloned()) {
+            Some(of_scores) if of_scores == hash(model_file)? => {}
             _ => return Ok(None),
         }
-        let remedy = "remove it, and it is written again by `flows train --resume`";
-        let mut contents = read_tensors(&path, FORMAT, remedy)?;
+        let mut contents = read_tensors(&path, FORMAT, REMEDY)?;
         let mut take = |name: &str| contents.tensors.remove(name);
-        let (Some(scores), Some(rows)) = (take("log_likelihood"), take("rows")) else {
-            return Err(Error::file(path, format!("holds no scores; {remedy}")));
+        let (scores, rows, terms) = (take("log_likelihood"), take("rows"), take("terms"));
+        let (features, is_mixed) = (model.config().features(), matches!(model.config(), TableConfig::Mixed(_)));
+        let is = |tensor: &Tensor, want: &[usize]| tensor.dims() == want && tensor.dtype() == DType::F64;
+        let (Some(scores), Some(rows)) = (scores, rows) else {
+            return Err(Error::file(path, format!("holds no scores; {REMEDY}")));
         };
-        Self::new(scores.to_vec1()?, take("terms"), rows).map(Some)
+        let (n, few) = (scores.elem_count(), scores.elem_count().min(EXCHANGED));
+        let has_terms = terms.as_ref().map_or(!is_mixed, |terms| is_mixed && is(terms, &[features, n]));
+        if n == 0 || !is(&scores, &[n]) || !is(&rows, &[few, features]) || !has_terms {
+            return Err(Error::file(path, format!("holds no scores of this model; {REMEDY}")));
+        }
+        Self::new(scores.to_vec1()?, terms, rows).map(Some)
     }
 
     /// The scores of rows. The column of a mixed table that makes a row unlikely is that whose term of the log-density, given
     /// the columns before it, is the least likely one among those of the reference rows. Of a flow it is that column for which
     /// the density would be greatest, on the average, with cells of reference rows in place of the row's own; it is named
-    /// for rows alone whose p-value is at most 5%.
+    /// for the 1,000 most unusual rows whose p-value is at most 5%, in tables of at most 128 columns.
     ///
     /// # Errors
     /// As [`score`].
@@ -157,10 +173,13 @@ impl Reference {
                 config.least_likely(&density.terms(rows)?, &self.ranked)
             }
             _ => {
-                let is_unusual = |row: &usize| scores[*row].p_value <= UNUSUAL;
-                let unusual: Vec<u32> = (0..rows.len()).filter(is_unusual).map(|row| row as u32).collect();
+                let d = rows.features();
+                let is_unusual = |row: &u32| scores[*row as usize].p_value <= UNUSUAL && d <= COLUMNS;
+                let mut unusual: Vec<u32> = (0..rows.len() as u32).filter(is_unusual).collect();
+                unusual.sort_by(|&a, &b| log_likelihoods[a as usize].total_cmp(&log_likelihoods[b as usize]));
+                unusual.truncate(NAMED);
                 let mut names = vec![String::new(); rows.len()];
-                for chunk in unusual.chunks(CHUNK) {
+                for chunk in unusual.chunks((CELLS / (d * EXCHANGED * d)).max(1)) {
                     let found = self.exchanged(model, &rows.select(chunk)?)?;
                     chunk.iter().zip(found).for_each(|(&row, name)| names[row as usize] = name);
                 }
@@ -211,7 +230,8 @@ impl Reference {
         }
     }
 
-    /// For each row the column whose exchange with cells of reference rows makes it most likely.
+    /// For each row the column whose exchange with cells of reference rows makes it most likely; none if no exchange makes
+    /// it possible.
     fn exchanged(&self, model: &TableModel, rows: &Examples) -> Result<Vec<String>> {
         let (d, count) = (rows.features(), self.rows.dim(0)?);
         let cells = rows.x.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.to_vec2::<f64>()?;
@@ -233,13 +253,8 @@ impl Reference {
         let found = score(model, &x, context.as_ref())?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
         let names = model.config().columns();
         let of_row = |found: &[f64]| {
-            let log_sum = |logs: &[f64]| {
-                let top = logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-                let sum: f64 = logs.iter().map(|log| (log - top).exp()).sum();
-                if top.is_finite() { top + sum.ln() } else { f64::NEG_INFINITY }
-            };
-            let sums = found.chunks(count).map(log_sum).enumerate();
-            let (column, _) = sums.fold((0, f64::NEG_INFINITY), |a, b| if b.1 > a.1 { b } else { a });
+            let sums = found.chunks(count).map(log_sum_exp).enumerate().filter(|(_, sum)| *sum > f64::NEG_INFINITY);
+            let Some((column, _)) = sums.reduce(|a, b| if b.1 > a.1 { b } else { a }) else { return String::new() };
             names.map_or_else(|| (column + 1).to_string(), |names| names[column].clone())
         };
         Ok(found.chunks(d * count).map(of_row).collect())
@@ -248,9 +263,76 @@ impl Reference {
 
 /// At most so many of the rows, spread evenly.
 pub(super) fn spread(rows: &Examples, most: usize) -> Result<Examples> {
-    let (all, count) = (rows.len(), rows.len().min(most));
-    if all == count {
-        return Ok(rows.clone());
+    match rows.len() {
+        all if all <= most => Ok(rows.clone()),
+        all => rows.select(&evenly(all, most).map(|row| row as u32).collect::<Vec<_>>()),
     }
-    rows.select(&(0..count).map(|i| (i as u64 * all as u64 / count as u64) as u32).collect::<Vec<_>>())
+}
+
+/// A hash of a file.
+fn hash(path: &Path) -> Result<String> {
+    let cannot = |e| Error::file(path, format_args!("cannot be read ({e}); check that you may read it"));
+    let bytes = std::fs::read(path).map_err(cannot)?;
+    let mut hash = Hash::NEW;
+    hash.bits(bytes.len() as u64);
+    for chunk in bytes.chunks(8) {
+        hash.bits(chunk.iter().rev().fold(0, |bits, byte| bits << 8 | u64::from(*byte)));
+    }
+    Ok(format!("{:016x}", hash.value()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Rng;
+    use crate::flows::{FlowConfig, RealNvp};
+
+    fn flow(features: usize, seed: u64) -> Result<TableModel> {
+        TableModel::new(
+            TableConfig::Flow(Box::new(FlowConfig::new(features, RealNvp::default()))),
+            &mut Rng::seed(seed),
+        )
+    }
+
+    fn normal(rows: usize, features: usize) -> Result<Examples> {
+        Ok(Examples::from(&Rng::seed(9).normal_tensor((rows, features), DType::F32, &Device::Cpu)?))
+    }
+
+    #[test]
+    fn scores_are_those_of_one_model() -> Result<()> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.safetensors");
+        let (model, ranks) = (flow(2, 0)?, Ranks::alone());
+        let known = Reference::of(&model, &normal(50, 2)?, &ranks, true)?;
+        std::fs::write(&path, "one model").unwrap();
+        known.write_beside(&path)?;
+        let found = Reference::beside(&path, &model)?.unwrap();
+        assert_eq!(found.log_likelihood, known.log_likelihood);
+        // The same model by its hash, which has columns that the scores are not of.
+        let error = Reference::beside(&path, &flow(3, 0)?).unwrap_err().to_string();
+        assert!(error.contains("scores of this model") && error.contains("remove it"), "{error}");
+        std::fs::write(&path, "one modem").unwrap();
+        assert!(Reference::beside(&path, &model)?.is_none());
+        let none = Reference { rows: known.rows.narrow(0, 0, 0)?, ..known };
+        none.write_beside(&path)?;
+        assert!(Reference::beside(&path, &model).is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn columns_are_named_for_some_rows() -> Result<()> {
+        let ranks = Ranks::alone();
+        let mut named = Vec::new();
+        // Of a row whose other column stays impossible, none is named.
+        for (features, row) in [(2, [90.0, 0.0]), (2, [f32::NAN, f32::NAN]), (129, [90.0, 0.0])] {
+            let model = flow(features, 0)?;
+            let known = Reference::of(&model, &normal(50, features)?, &ranks, true)?;
+            let mut cells = vec![0f32; features];
+            cells[..2].copy_from_slice(&row);
+            let rows = Examples::from(&Tensor::from_vec(cells, (1, features), &Device::Cpu)?);
+            named.push(known.scores(&model, &rows, &[f64::NEG_INFINITY])?.remove(0).least_likely);
+        }
+        assert_eq!(named, ["1", "", ""]);
+        Ok(())
+    }
 }

@@ -185,7 +185,7 @@ impl ContextArgs {
 }
 
 /// A function that prefixes errors with the name of the data.
-fn named(name: &str) -> impl Fn(Error) -> Error {
+pub(super) fn named(name: &str) -> impl Fn(Error) -> Error {
     move |error| match error {
         Error::Data(message) => Error::Data(format!("{name}: {message}")),
         error => error,

@@ -18,15 +18,16 @@ use std::path::PathBuf;
 ///
 /// - The percentile: the percentage of reference rows that are less likely, those that are as likely counting half.
 ///
-/// - The p-value (1 + reference rows that are less likely) / (n + 1): of rows like the reference, 5% or so have one of at
-///   most 0.05. It is never below 1 / (n + 1).
+/// - The p-value (1 + reference rows that are not more likely) / (n + 1): of rows like the reference, at most 5% have one
+///   of at most 0.05. It is never below 1 / (n + 1).
 ///
 /// - The typicality: the same for the distance of the log-likelihood from its mean, since in many dimensions a row may be
 ///   far more likely than all others, and unlike any.
 ///
 /// - The least likely column: in a mixed table, that which is least likely given those before it. For a flow, whose density
 ///   is no product, that whose exchange for cells of 16 reference rows makes the row most likely, on the average; it is
-///   named for rows with a p-value of at most 0.05.
+///   named for rows with a p-value of at most 0.05, of those that are read at once the 1,000 most unusual, and for at most
+///   128 columns.
 ///
 /// A row of a mixed table with a word or a step that no row of training had is impossible: its log-likelihood is minus
 /// infinity, and its least likely column is that of the value.
@@ -62,7 +63,7 @@ pub fn run(args: ScoreArgs, ranks: &Ranks) -> Result<()> {
     let schema = saved.model.config().schema().cloned().map(Schema::with_unknown);
     let (blocks, name) = args.data.blocks::<RunConfig>(&saved, schema.as_ref())?;
     let context = args.data.context.clone();
-    let reference = match (&args.reference, Reference::beside(&saved.path)?) {
+    let reference = match (&args.reference, Reference::beside(&saved.path, &saved.model)?) {
         (Some(data), _) => {
             let rows = DataArgs { data: Some(data.clone()), context }.rows::<RunConfig>(&saved)?.0;
             Reference::of(&saved.model, &rows, ranks, output.quiet)?

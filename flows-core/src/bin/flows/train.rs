@@ -159,11 +159,10 @@ pub fn run(args: TrainArgs, ranks: &Ranks) -> Result<()> {
     let trained = run.trained(outcome, &trainer, steps, vec![Loss::all("negative log-likelihood (nats)")])?;
 
     let values = log_likelihoods(&flow, &data.test, ranks, output.quiet)?;
-    let reference = Reference::held_out(&flow, &data, ranks)?;
+    let reference = Reference::held_out(&flow, &data, ranks);
     if !ranks.is_first() {
         return Ok(());
     }
-    reference.write(&run.file(Reference::FILE), trainer.step())?;
     let toy = if let Source::Toy(toy) = config.data { Some(toy) } else { None };
     // The exact density is known for both coordinates jointly, not for one given the other.
     let known = toy.filter(|_| config.context.is_empty());
@@ -178,6 +177,9 @@ pub fn run(args: TrainArgs, ranks: &Ranks) -> Result<()> {
         context_columns: data.context_columns.clone(),
     };
     run.save_results(&results)?;
+    if let Err(error) = reference.and_then(|scores| scores.write_beside(&run.file("model.safetensors"))) {
+        run.note(format_args!("no scores of held-out rows are kept: {error}"));
+    }
     let lines: Vec<_> = known.iter().map(|toy| ("entropy of the data", toy.entropy())).collect();
     run.draw_losses(&results.trained.losses, &lines)?;
     if let Some((name, figure)) = table_figure(&flow, toy, &data, &mut config.rng(Stream::Picture))? {

@@ -1,5 +1,6 @@
 //! A text file of a table in blocks of rows, of which one is in memory at a time.
 
+use super::records::Records;
 use super::{Dialect, Frame, Survey, decode};
 use crate::data::format::open;
 use crate::{Error, Result};
@@ -58,21 +59,26 @@ impl Blocks {
                 let all = std::mem::take(&mut self.rest);
                 return Ok((!all.iter().all(u8::is_ascii_whitespace)).then_some(all));
             }
-            // A line that ends within quotes goes on.
-            let (mut inside, mut cut) = (false, None);
-            for (i, byte) in self.rest.iter().enumerate() {
-                match byte {
-                    b'"' => inside = !inside,
-                    b'\n' if !inside => cut = Some(i + 1),
-                    _ => {}
-                }
-            }
-            if let Some(cut) = cut {
+            if let Some(cut) = self.cut() {
                 let after = self.rest.split_off(cut);
                 return Ok(Some(std::mem::replace(&mut self.rest, after)));
             }
             wanted *= 2;
         }
+    }
+
+    /// Behind the last row that is whole; the first block has one besides that of the names.
+    fn cut(&self) -> Option<usize> {
+        // Separators, quotes and line breaks are ASCII, and other bytes may be cut within a character.
+        let text: String = self.rest.iter().map(|byte| if byte.is_ascii() { char::from(*byte) } else { '?' }).collect();
+        let (start, separator, least) = match &self.known {
+            Some((_, dialect, _)) => (0, dialect.separator, 1),
+            None => {
+                let dialect = Dialect::of(&text);
+                (dialect.start, dialect.separator, 2)
+            }
+        };
+        Records::new(&text[start..], separator).last_end(least).map(|end| start + end)
     }
 
     fn frame(&mut self, bytes: Vec<u8>) -> Result<Frame> {
@@ -155,6 +161,31 @@ mod tests {
                     count += 1;
                 }
                 assert!(at == 200 && count > 1, "{at} rows in {count} blocks of {size}");
+            }
+        }
+        // Quotes within cells, line breaks of two bytes, words beyond ASCII, no names.
+        let row = |i: usize| match i % 3 {
+            0 => format!("{i},5\" pipe,\"ü,\r\n{i}\"\r\n"),
+            1 => format!("{i},\"5\"\" pipe\",\"\"\r\n"),
+            _ => format!("{i},pipé,6\"\r\n"),
+        };
+        std::fs::write(&path, (0..200).map(row).collect::<String>()).unwrap();
+        let whole = read_frame(&path)?;
+        for size in [200, 333, 1000] {
+            let blocks = Blocks::open(&path, size)?.unwrap().collect::<Result<Vec<_>>>()?;
+            assert!(blocks.len() > 1 && whole.rows() == 200);
+            let lines: Vec<u64> = blocks.iter().flat_map(|block| block.lines.clone()).collect();
+            assert_eq!(lines, whole.lines, "{size}");
+            for (j, column) in whole.columns.iter().enumerate() {
+                let text = |block: &Frame| -> Vec<String> {
+                    (0..block.rows()).map(|row| format!("{:?}", block.columns[j].cells.text(row))).collect()
+                };
+                let parts: Vec<String> = blocks.iter().flat_map(text).collect();
+                assert_eq!(
+                    parts,
+                    (0..200).map(|row| format!("{:?}", column.cells.text(row))).collect::<Vec<_>>(),
+                    "{size}"
+                );
             }
         }
         std::fs::write(&path, format!("a,b,c\n{rows}1,2\n")).unwrap();

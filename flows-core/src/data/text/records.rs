@@ -78,6 +78,18 @@ impl<'a> Records<'a> {
         None
     }
 
+    /// Behind the line feed of the last row that ends with one, before any quote that is not closed in this text; none of
+    /// fewer than `least` such rows.
+    pub(super) fn last_end(mut self, least: usize) -> Option<usize> {
+        let (mut cells, mut rows, mut end) = (Vec::new(), 0, None);
+        while self.next(&mut cells).is_some() && self.quotes {
+            if self.text.as_bytes()[self.position - 1] == b'\n' {
+                (rows, end) = (rows + 1, Some(self.position));
+            }
+        }
+        end.filter(|_| rows >= least)
+    }
+
     fn byte(&self) -> Option<u8> {
         self.text.as_bytes().get(self.position).copied()
     }
@@ -180,5 +192,8 @@ mod tests {
         assert_eq!(rows("  1 \t 2  \n\n 3 4\n", Separator::Blanks), [row(1, &["1", "2"]), row(3, &["3", "4"])]);
         assert_eq!(rows("1\t\t2\n", Separator::Byte(b'\t')), [row(1, &["1", "", "2"])]);
         assert!(rows(" \n\r\n\t", comma).is_empty());
+        let end = |text, least| Records::new(text, comma).last_end(least);
+        assert_eq!([end("5\" a,\n\"b\n\",1\r\nc,\"d\n", 1), end("a,\"\"\"\n,b", 1)], [Some(14), None]);
+        assert_eq!([end("a\nb\nc", 2), end("a\nb", 2), end("", 1)], [Some(4), None, None]);
     }
 }

@@ -200,14 +200,34 @@ impl MixedTable {
             let want = format!("(B, {}), and as many categories that are not drawn", self.event[0]);
             return Err(Error::shape("the rows to fill", rows.dims(), want));
         }
-        let classes = never.iter().zip(&self.layout.columns).map(|(never, column)| never.or(column.missing_class()));
-        self.sample_with(rows, Some(&classes.collect::<Vec<_>>()), context, rng)
+        self.sample_with(rows, Some((0, &self.never(never))), context, rng)
+    }
+
+    /// [`Self::fill`], but for the first `given` columns, where NaN is a missing cell.
+    pub(crate) fn fill_after(
+        &self,
+        given: usize,
+        rows: &Tensor,
+        never: &[Option<usize>],
+        rng: &mut Rng,
+    ) -> Result<Tensor> {
+        self.sample_with(rows, Some((given, &self.never(never))), None, rng)
+    }
+
+    /// The class of each column that is not drawn: this one, or that of missing cells.
+    fn never(&self, never: &[Option<usize>]) -> Vec<Option<usize>> {
+        never.iter().zip(&self.layout.columns).map(|(never, column)| never.or(column.missing_class())).collect()
+    }
+
+    /// Whether a column of numbers may have missing cells.
+    pub(crate) fn may_miss(&self, column: usize) -> bool {
+        self.layout.columns[column].missing_class().is_some()
     }
 
     fn sample_with(
         &self,
         leading: &Tensor,
-        never: Option<&[Option<usize>]>,
+        never: Option<(usize, &[Option<usize>])>,
         context: Option<&Tensor>,
         rng: &mut Rng,
     ) -> Result<Tensor> {

@@ -18,8 +18,8 @@ const ROWS: usize = 64;
 pub(super) struct Prefix<'a> {
     pub(super) values: &'a [f64],
     pub(super) columns: usize,
-    /// If this is given, NaN asks for a draw of another class than that of the column here.
-    pub(super) never: Option<&'a [Option<usize>]>,
+    /// If this is given, NaN from a column on asks for a draw, of another class than that of the column here.
+    pub(super) never: Option<(usize, &'a [Option<usize>])>,
 }
 
 /// The rows that one task samples.
@@ -72,12 +72,12 @@ fn sample_block<T: Real>(layout: &Layout, steps: &Steps<'_, T>, prefix: Prefix<'
         }
         let open: Vec<usize> = match prefix.never {
             _ if column >= prefix.columns => (0..rows).collect(),
-            Some(_) => (0..rows).filter(|&row| out[row * d + column].is_nan()).collect(),
-            None => Vec::new(),
+            Some((first, _)) if column >= first => (0..rows).filter(|&row| out[row * d + column].is_nan()).collect(),
+            _ => Vec::new(),
         };
         if !open.is_empty() {
             let uniform = |row: usize, which: usize| uniform[2 * (row * d + column) + which];
-            let never = prefix.never.and_then(|never| never[column]);
+            let never = prefix.never.and_then(|(_, never)| never[column]);
             let drawn = draw(layout, column, raw, rows, never, uniform);
             open.into_iter().for_each(|row| out[row * d + column] = drawn[row]);
         }

@@ -202,7 +202,7 @@ fn best<T>(items: impl IntoIterator<Item = (T, f64)>) -> Option<T> {
 }
 
 /// `ln sum_i e^{x_i}`.
-fn log_sum_exp(values: &[f64]) -> f64 {
+pub(crate) fn log_sum_exp(values: &[f64]) -> f64 {
     let top = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     // Terms beyond are lost in the rounding of a million others.
     let terms = values.iter().map(|v| v - top).filter(|v| *v > -50.0);

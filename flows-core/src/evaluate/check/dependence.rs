@@ -1,6 +1,6 @@
 //! Differences between the correlations of two samples.
 
-use super::variable::{Variable, VariableKind};
+use super::variable::{Variable, VariableKind, evenly};
 use crate::Rng;
 use rayon::prelude::*;
 use serde::Serialize;
@@ -52,16 +52,18 @@ struct Score {
 }
 
 impl Dependence {
-    /// The comparison; none where there is no pair of columns. Its p-value is exact: data and draws with the same context
+    /// The comparison; none of fewer than 8 rows, or where no two columns vary, of which one is not of the context. Its p-value is exact: data and draws with the same context
     /// are exchanged at random, which changes nothing if their distributions are equal.
     pub fn of(variables: &[Variable], rng: &mut Rng) -> Option<Self> {
         let all = variables.first()?.data.len();
         let rows = all.min(ROWS);
-        // Spread evenly.
-        let chosen: Vec<usize> = (0..rows).map(|i| i * all / rows).collect();
+        let chosen: Vec<usize> = evenly(all, ROWS).collect();
         let mut scores: Vec<Score> = Vec::new();
         let mut used = 0;
-        for (column, variable) in variables.iter().enumerate() {
+        // The columns of the context last, so that many of them leave no others out.
+        let mut order: Vec<(usize, &Variable)> = variables.iter().enumerate().collect();
+        order.sort_by_key(|(_, variable)| variable.given);
+        for (column, variable) in order {
             let more = scores_of(column, variable, &chosen);
             if scores.len() + more.len() > SCORES {
                 break;
@@ -229,6 +231,12 @@ mod tests {
             (0..100).filter(|_| Dependence::of(&variables(60, 0.6, rng), rng).unwrap().p_value <= 0.05).count();
         assert!(flagged <= 12, "{flagged} of 100");
         assert!(Dependence::of(&variables(60, 0.6, rng)[..1], rng).is_none());
+        // Many columns of context leave no others out.
+        let modelled = variables(200, 0.0, rng);
+        let context = (0..60).map(|i| Variable { name: format!("c{i}"), given: true, ..modelled[0].clone() });
+        let many: Vec<Variable> = context.chain(modelled.clone()).collect();
+        let found = Dependence::of(&many, rng).unwrap();
+        assert!(found.left_out > 0 && found.largest[0].pair.iter().all(|name| !name.starts_with('c')), "{found:?}");
     }
 
     #[test]

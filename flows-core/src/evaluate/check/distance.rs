@@ -1,6 +1,5 @@
 //! Distances between distributions of one variable, and what chance makes of them.
 
-use super::tails::chi_squared;
 use crate::Rng;
 use serde::Serialize;
 
@@ -18,8 +17,8 @@ pub struct Distance {
 /// `Q(1.3581) = 0.05` for [`kolmogorov`].
 const CRITICAL: f64 = 1.358_1;
 
-/// Draws of the distance of equal distributions.
-const DRAWS: usize = 4000;
+/// How often rows are exchanged between samples.
+const EXCHANGES: usize = 999;
 
 impl Distance {
     /// The greatest difference between the distribution functions of two samples (Kolmogorov and Smirnov); none where one
@@ -52,35 +51,48 @@ impl Distance {
         Self { distance, critical: (CRITICAL / scale).min(1.0), p_value: kolmogorov(scale * distance) }
     }
 
-    /// The total variation `1/2 sum |p - q|` between the shares p and q of classes that two samples have these counts of;
-    /// none where one is empty. The distances of equal distributions are drawn, with the pooled shares and normal errors.
-    pub fn between_counts(a: &[f64], b: &[f64], rng: &mut Rng) -> Option<Self> {
-        let (n, m): (f64, f64) = (a.iter().sum(), b.iter().sum());
-        if n == 0.0 || m == 0.0 {
+    /// The total variation `1/2 sum_k |p_k - q_k|` between the shares p and q of classes, counted from 0, in two samples of
+    /// as many rows; none where they are empty. The p-value is exact: rows of the same number are exchanged at random
+    /// between the samples, which changes nothing if their distributions are equal.
+    pub fn between_classes(a: &[usize], b: &[usize], classes: usize, rng: &mut Rng) -> Option<Self> {
+        let n = a.len().min(b.len()) as f64;
+        if n == 0.0 {
             return None;
         }
-        let distance = 0.5 * a.iter().zip(b).map(|(a, b)| (a / n - b / m).abs()).sum::<f64>();
-        let roots: Vec<f64> = a.iter().zip(b).map(|(a, b)| ((a + b) / (n + m)).sqrt()).filter(|p| *p > 0.0).collect();
-        let scale = (1.0 / n + 1.0 / m).sqrt();
-        let off = a.iter().zip(b).filter(|(a, b)| *a + *b > 0.0).zip(&roots);
-        let square: f64 = off.map(|((a, b), root)| ((a / n - b / m) / (root * scale)).powi(2)).sum();
-        let mut normal = vec![0.0; roots.len()];
-        let mut chance = || {
-            normal.iter_mut().for_each(|z| *z = rng.normal());
-            let common: f64 = normal.iter().zip(&roots).map(|(z, root)| z * root).sum();
-            let off = normal.iter().zip(&roots).map(|(z, root)| (root * (z - root * common)).abs());
-            0.5 * scale * off.sum::<f64>()
+        // Rows of equal classes change nothing.
+        let pairs: Vec<(usize, usize)> = a.iter().copied().zip(b.iter().copied()).filter(|(a, b)| a != b).collect();
+        let mut counts = vec![0i64; classes];
+        let mut distance = |is_exchanged: &mut dyn FnMut() -> bool| {
+            counts.fill(0);
+            for &(a, b) in &pairs {
+                let sign = if is_exchanged() { -1 } else { 1 };
+                counts[a] += sign;
+                counts[b] -= sign;
+            }
+            0.5 * counts.iter().map(|count| count.unsigned_abs() as f64).sum::<f64>() / n
         };
-        let mut drawn: Vec<f64> = (0..DRAWS).map(|_| chance()).collect();
-        drawn.sort_unstable_by(f64::total_cmp);
-        // Half of the least step of a distance of counts: the normal errors have none.
-        let above = DRAWS - drawn.partition_point(|&drawn| drawn < distance - 0.25 / n.min(m));
+        let found = distance(&mut || false);
+        let mut coins = 0u64;
+        let mut left = 0;
+        let mut toss = || {
+            if left == 0 {
+                (coins, left) = (rng.draw(&rand_distr::StandardUniform), 64);
+            }
+            left -= 1;
+            coins >> left & 1 == 1
+        };
+        let mut chance: Vec<f64> = (0..EXCHANGES).map(|_| distance(&mut toss)).collect();
+        chance.sort_unstable_by(f64::total_cmp);
+        let above = EXCHANGES - chance.partition_point(|&chance| chance < found - 1e-12);
         let p_value = match above {
-            // Beyond all draws, that of the chi-squared test.
-            0 => f64::min(1.0 - chi_squared(square, roots.len() - 1), 1.0 / (1.0 + DRAWS as f64)),
-            above => (1.0 + above as f64) / (1.0 + DRAWS as f64),
+            // Beyond all exchanges, the bound of McDiarmid (1989): one exchange moves the distance by 2/n at most.
+            0 => {
+                let beyond = n * (found - chance.iter().sum::<f64>() / EXCHANGES as f64);
+                f64::min((-0.5 * beyond * beyond / pairs.len() as f64).exp(), 1.0 / (1.0 + EXCHANGES as f64))
+            }
+            above => (1.0 + above as f64) / (1.0 + EXCHANGES as f64),
         };
-        Some(Self { distance, critical: drawn[DRAWS * 19 / 20].min(1.0), p_value })
+        Some(Self { distance: found, critical: chance[EXCHANGES * 19 / 20], p_value })
     }
 }
 
@@ -150,11 +162,14 @@ mod tests {
         assert!((wasserstein(&[0.0, 2.0], &[1.0, 1.0, 1.0]).unwrap() - 1.0).abs() < 1e-12);
         assert_eq!(Distance::from_uniform(&[0.1, 0.2, 0.3]).unwrap().distance, 0.7);
         assert!(Distance::between(&[f64::NAN], &a).is_none() && wasserstein(&[3.0], &a).is_none());
-        let counts = Distance::between_counts(&[30.0, 70.0], &[50.0, 50.0], &mut Rng::seed(0)).unwrap();
+        // 30 and 50 rows of a class, in no order.
+        let rows =
+            |share: usize, step: usize| (0..100).map(|i| usize::from(i * step % 100 < share)).collect::<Vec<_>>();
+        let counts = Distance::between_classes(&rows(30, 1), &rows(50, 37), 2, &mut Rng::seed(0)).unwrap();
         assert!((counts.distance - 0.2).abs() < 1e-12);
-        // For two classes the difference of shares is normal: 1.96 sqrt(0.4 0.6 2 / 100).
-        assert!((counts.critical - 0.1358).abs() < 0.006, "{counts:?}");
-        assert!((counts.p_value - 0.0039).abs() < 0.003, "{counts:?}");
+        // For two classes the difference of shares is about normal: 1.96 sqrt(0.4 0.6 2 / 100), in steps of 0.02.
+        assert!((counts.critical - 0.1358).abs() < 0.025, "{counts:?}");
+        assert!((counts.p_value - 0.0039).abs() < 0.006, "{counts:?}");
         assert!((kolmogorov(CRITICAL) - 0.05).abs() < 1e-4 && kolmogorov(0.31) > 0.999_9);
     }
 
@@ -171,17 +186,33 @@ mod tests {
                 assert_eq!(two.p_value < 0.05, two.distance > two.critical);
                 let uniform: Vec<f64> = (0..n).map(|_| rng.uniform()).collect();
                 flagged[1] += usize::from(Distance::from_uniform(&uniform).unwrap().p_value < 0.05);
-                let mut counts = || {
-                    let mut counts = [0.0; 4];
-                    (0..n).for_each(|_| counts[[0, 0, 0, 0, 1, 1, 1, 2, 2, 3][rng.below(10)]] += 1.0);
-                    counts
-                };
-                let (a, b) = (counts(), counts());
-                flagged[2] += usize::from(Distance::between_counts(&a, &b, rng).unwrap().p_value < 0.05);
+                let mut classes = || (0..n).map(|_| [0, 0, 0, 0, 1, 1, 1, 2, 2, 3][rng.below(10)]).collect::<Vec<_>>();
+                let (a, b) = (classes(), classes());
+                flagged[2] += usize::from(Distance::between_classes(&a, &b, 4, rng).unwrap().p_value < 0.05);
             }
             let shares = flagged.map(|flagged| flagged as f64 / f64::from(repeats));
             assert!(shares.iter().all(|share| *share < 0.08), "{n}: {shares:?}");
             assert!(shares[1] > 0.025 && shares[2] > 0.02, "{n}: {shares:?}");
         }
+    }
+
+    #[test]
+    fn many_rare_values_are_compared_without_false_alarms() {
+        let rng = &mut Rng::seed(1);
+        let (mut flagged, mut least) = (0, 1.0);
+        for _ in 0..200 {
+            // One of 500 values once in ten rows, the first one else.
+            let mut classes = || -> Vec<usize> {
+                (0..1000).map(|_| if rng.below(10) == 0 { 1 + rng.below(500) } else { 0 }).collect()
+            };
+            let (a, b) = (classes(), classes());
+            let found = Distance::between_classes(&a, &b, 501, rng).unwrap();
+            flagged += usize::from(found.p_value <= 0.05);
+            least = f64::min(least, found.p_value);
+        }
+        assert!(flagged <= 20 && least > 1e-3, "{flagged} of 200, {least}");
+        // Other shares, however sure, have a p-value far below that of all exchanges.
+        let other: Vec<usize> = (0..1000).map(|i| 1 + i % 500).collect();
+        assert!(Distance::between_classes(&vec![0; 1000], &other, 501, rng).unwrap().p_value < 1e-50);
     }
 }

@@ -14,6 +14,7 @@ pub use classifier::Classifier;
 pub use dependence::{Dependence, PairDifference};
 pub use distance::{Distance, wasserstein};
 pub(crate) use tails::{chi_squared, normal};
+pub(crate) use variable::evenly;
 pub use variable::{Margin, ValueShares, Variable, VariableKind};
 pub use verdict::{Finding, Verdict};
 
@@ -44,6 +45,8 @@ pub struct Check {
     pub classifier: Option<Classifier>,
     /// What is transformed, see [`Transforms`]; none if the model has no transforms.
     pub transforms: Option<String>,
+    /// The rows that have no transform, since they are outside of the model's range.
+    pub untransformed: usize,
     /// The calibration of each transformed column.
     pub calibrations: Vec<Calibration>,
     /// How many values are in the model's central intervals, of all columns of numbers together.
@@ -73,6 +76,7 @@ impl Check {
             dependence: Dependence::of(variables, rng),
             classifier: Classifier::of(variables, rng),
             transforms: transforms.map(|transforms| transforms.of.clone()),
+            untransformed: transforms.map_or(0, Transforms::without),
             calibrations: transforms.map_or(Vec::new(), Transforms::calibrations),
             intervals: transforms.map_or(Vec::new(), Transforms::intervals),
             verdict: Verdict::default(),

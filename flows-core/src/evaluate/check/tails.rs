@@ -10,6 +10,9 @@ pub(crate) fn normal(z: f64) -> f64 {
 
 /// The distribution function of chi-squared, the sum of the squares of `degrees` standard normal numbers.
 pub(crate) fn chi_squared(x: f64, degrees: usize) -> f64 {
+    if x.is_nan() || x == f64::INFINITY {
+        return if x.is_nan() { x } else { 1.0 };
+    }
     let half = 0.5 * x.max(0.0);
     if half == 0.0 || degrees == 0 {
         return if degrees == 0 { 1.0 } else { 0.0 };
@@ -61,6 +64,7 @@ mod tests {
         ] {
             let found = chi_squared(x, degrees);
             assert!((found - want).abs() < 2e-4, "{x}, {degrees}: {found}");
+            assert!(chi_squared(f64::INFINITY, degrees) == 1.0 && chi_squared(f64::NAN, degrees).is_nan());
         }
         assert!((normal(1.96) - 0.975).abs() < 1e-4 && normal(-40.0) == 0.0);
         // 10 heads of 10, and 9 or 10.

@@ -58,6 +58,12 @@ pub struct ValueShares {
     pub drawn: f64,
 }
 
+/// The indices of at most so many of `all` rows, spread evenly.
+pub(crate) fn evenly(all: usize, most: usize) -> impl Iterator<Item = usize> {
+    let count = all.min(most);
+    (0..count).map(move |i| (i as u128 * all as u128 / count as u128) as usize)
+}
+
 impl Variable {
     /// The names of the classes that cells are of, and a function from a cell to its class: categories; or repeated values,
     /// missing, and other numbers.
@@ -91,7 +97,11 @@ impl Variable {
             counts
         };
         let (data, drawn) = (counts(&self.data), counts(&self.drawn));
-        let shares = if names.len() > 1 { Distance::between_counts(&data, &drawn, rng) } else { None };
+        let classes = |cells: &[f64]| cells.iter().map(|&cell| class(cell)).collect::<Vec<_>>();
+        let shares = match names.len() {
+            0 | 1 => None,
+            count => Distance::between_classes(&classes(&self.data), &classes(&self.drawn), count, rng),
+        };
         let [n, m] = [&self.data, &self.drawn].map(|cells| cells.len() as f64);
         let off = |i: &usize| (data[*i] / n - drawn[*i] / m).abs();
         let most = (0..names.len()).max_by(|i, j| off(i).total_cmp(&off(j))).filter(|_| shares.is_some());

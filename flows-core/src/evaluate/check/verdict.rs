@@ -18,7 +18,7 @@ pub struct Verdict {
 /// A difference between data and model.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Finding {
-    /// What differs: `margin`, `dependence`, `classifier` or `calibration`.
+    /// What differs: `margin`, `dependence`, `classifier`, `calibration` or `range`.
     pub of: &'static str,
     /// The columns.
     pub columns: Vec<String>,
@@ -73,6 +73,11 @@ impl Verdict {
             let text = format!("transforms of `{}` are {distance:.3} from uniform{shape}", found.column);
             findings.push(Finding { of: "calibration", columns: vec![found.column.clone()], text });
         }
+        if check.untransformed > 0 {
+            let (outside, all) = (plural(check.untransformed, "row"), count(check.rows));
+            let text = format!("{outside} of {all} outside of the range of the flow, which never draws such");
+            findings.push(Finding { of: "range", columns: Vec::new(), text });
+        }
         Self { good: findings.is_empty(), summary: summary(check, &findings), findings }
     }
 }
@@ -86,7 +91,8 @@ fn summary(check: &Check, findings: &[Finding]) -> String {
     let Some(classifier) = &check.classifier else {
         return format!("{} rows are too few to tell", count(check.rows));
     };
-    let size = match classifier.accuracy {
+    // Of what the classifier surely tells: the lower end of a one-sided interval of 95%.
+    let size = match classifier.accuracy - 1.645 * classifier.standard_error {
         ..0.53 => "small",
         ..0.6 => "moderate",
         _ => "large",

@@ -3,7 +3,7 @@
 use super::{MixedConfig, TableConfig, TableDensity, TableModel};
 use crate::data::{ColumnKind, Examples, date, product};
 use crate::distributions::{Content, draw};
-use crate::evaluate::{Check, TransformedColumn, Transforms, Variable, VariableKind, chi_squared, normal};
+use crate::evaluate::{Check, TransformedColumn, Transforms, Variable, VariableKind, chi_squared, evenly, normal};
 use crate::{Error, Result, Rng};
 use candle_core::{DType, Device, Tensor};
 
@@ -166,7 +166,7 @@ fn is_standard_normal(z: &Tensor, log_prob: &[f64]) -> Result<bool> {
     }))
 }
 
-/// The transforms of latents: `Phi(z)` for each, and the distribution function of `|z|^2`.
+/// The transforms of latents: `Phi(z)` for each, and the distribution function of `|z|^2`; NaN for a row without a latent.
 fn latents(z: Vec<Vec<f64>>) -> Result<Transforms> {
     let squares = (0..z[0].len()).map(|row| z.iter().map(|z| z[row] * z[row]).sum::<f64>());
     let radii = squares.map(|square| chi_squared(square, z.len())).collect();
@@ -183,7 +183,7 @@ fn latents(z: Vec<Vec<f64>>) -> Result<Transforms> {
 /// The transforms of columns given the context, by their ranks among draws, at most 500 rows spread evenly.
 fn ranks(model: &TableModel, rows: &Examples, rng: &mut Rng) -> Result<Transforms> {
     let count = rows.len().min(RANKED);
-    let chosen: Vec<u32> = (0..count).map(|i| (i * rows.len() / count) as u32).collect();
+    let chosen: Vec<u32> = evenly(rows.len(), RANKED).map(|row| row as u32).collect();
     let rows = rows.select(&chosen)?;
     let repeated: Vec<u32> = (0..count as u32).flat_map(|row| [row; DRAWS]).collect();
     let contexts = rows.select(&repeated)?.context;

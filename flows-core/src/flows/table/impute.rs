@@ -13,6 +13,12 @@ use std::collections::BTreeMap;
 /// Candidates that are evaluated at once.
 const BLOCK: usize = 4096;
 
+/// The most cells of all draws together: two GiB.
+const MOST_DRAWN: usize = 1 << 28;
+
+/// The most cells of the candidates of a row.
+const MOST_CANDIDATES: usize = 1 << 24;
+
 /// Rows with their missing cells drawn.
 #[derive(Clone, Debug)]
 pub struct Imputation {
@@ -29,6 +35,8 @@ pub struct Imputation {
 /// A row with missing cells.
 struct Incomplete<'a> {
     index: usize,
+    /// What messages call it.
+    name: u64,
     cells: &'a [f64],
     context: Option<Tensor>,
 }
@@ -36,7 +44,8 @@ struct Incomplete<'a> {
 /// What is found for a row: draws of all its cells, and the effective number of candidates if they are not exact.
 type Found = (Vec<Vec<f64>>, Option<f64>);
 
-/// Draws each missing cell, NaN, of rows `draws` times given the others of its row.
+/// Draws each missing cell, NaN, of rows `draws` times given the others of its row. Messages call a row, counted from 0, by
+/// its `row_name`.
 ///
 /// A mixed table draws column by column, each given those before it. That is exact where no known cell comes after a
 /// missing one in the model's order. Elsewhere there are `candidates`, each with the weight that the known cells after
@@ -45,25 +54,26 @@ type Found = (Vec<Vec<f64>>, Option<f64>);
 /// candidates are from a Student-t distribution around a linear regression of the missing columns on the known ones, with
 /// the weights `p(x) / q(x)` for the flow's density p and that distribution's q.
 ///
-/// A cell is drawn as one that is not missing; that it is so tells nothing of its value.
+/// A cell is drawn as one that is not missing; that it was missing tells nothing of its value. The weights of a mixed table
+/// are the model's probabilities of the known cells, which include that these are not missing.
 ///
 /// # Errors
-/// When a context has a missing cell, or the known cells of a row are impossible.
+/// When a context has a missing cell that the model has no probability of, the known cells of a row are impossible, or there
+/// are too many draws or candidates.
 pub fn impute(
     model: &TableModel,
     rows: &Examples,
-    draws: usize,
-    candidates: usize,
+    counts: [usize; 2],
+    row_name: &dyn Fn(usize) -> u64,
     rng: &mut Rng,
 ) -> Result<Imputation> {
-    let counts = [draws, candidates];
     match model.detached() {
-        TableDensity::Mixed(mixed) => fill(rows, counts, |incomplete| {
+        TableDensity::Mixed(mixed) => fill(rows, counts, &mixed.context_misses(), row_name, |incomplete| {
             let generators: Vec<Rng> = incomplete.iter().map(|_| rng.fork()).collect();
             let each = |(row, mut rng): (&Incomplete<'_>, Rng)| of_mixed(mixed, row, counts, &mut rng);
             incomplete.par_iter().zip(generators).map(each).collect()
         }),
-        TableDensity::Flow(flow) => by_flow(flow, rows, counts, rng),
+        TableDensity::Flow(flow) => by_flow(flow, rows, counts, row_name, rng),
     }
 }
 
@@ -72,33 +82,48 @@ pub(super) fn by_flow(
     flow: &dyn Distribution,
     rows: &Examples,
     counts: [usize; 2],
+    row_name: &dyn Fn(usize) -> u64,
     rng: &mut Rng,
 ) -> Result<Imputation> {
-    fill(rows, counts, |incomplete| of_flow(flow, rows, incomplete, counts, rng))
+    fill(rows, counts, &[], row_name, |incomplete| of_flow(flow, rows, incomplete, counts, rng))
 }
 
+/// The rows as `find` fills them; `may_miss` tells which columns of the context may have missing cells, by default none.
 fn fill(
     rows: &Examples,
     [draws, candidates]: [usize; 2],
+    may_miss: &[bool],
+    row_name: &dyn Fn(usize) -> u64,
     find: impl FnOnce(&[Incomplete<'_>]) -> Result<Vec<Found>>,
 ) -> Result<Imputation> {
     if draws == 0 || candidates < 2 {
-        return Err(Error::Config("give at least one draw of a cell, from two candidates or more".into()));
+        let message = "one draw of a cell (--draws) and two candidates (--candidates) are the least";
+        return Err(Error::Config(message.into()));
+    }
+    let width = rows.features().max(1);
+    let most = [MOST_DRAWN / rows.len().saturating_mul(width).max(1), MOST_CANDIDATES / width].map(|most| most.max(2));
+    for (flag, given, most) in [("draws", draws, most[0]), ("candidates", candidates, most[1])] {
+        if given > most {
+            return Err(Error::Config(format!(
+                "{given} {flag} take too much memory: lower --{flag} to {most} or less"
+            )));
+        }
     }
     let cells = rows.x.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.to_vec2::<f64>()?;
     let context = |index: usize| rows.context.as_ref().map(|context| context.narrow(0, index, 1)).transpose();
     if let Some(context) = &rows.context {
-        let missing = context.to_dtype(DType::F64)?.sum(1)?.to_vec1::<f64>()?.iter().position(|sum| sum.is_nan());
-        if let Some(row) = missing {
+        let cells = context.to_dtype(DType::F64)?.to_vec2::<f64>()?;
+        let is_unknown = |(i, cell): (usize, &f64)| cell.is_nan() && may_miss.get(i) != Some(&true);
+        if let Some(row) = cells.iter().position(|cells| cells.iter().enumerate().any(is_unknown)) {
             return Err(Error::Data(format!(
                 "row {}: a cell of the context is missing, of which the model has no density: fill it in",
-                row + 1
+                row_name(row)
             )));
         }
     }
     let mut incomplete = Vec::new();
     for (index, cells) in cells.iter().enumerate().filter(|(_, cells)| cells.iter().any(|cell| cell.is_nan())) {
-        incomplete.push(Incomplete { index, cells, context: context(index)? });
+        incomplete.push(Incomplete { index, name: row_name(index), cells, context: context(index)? });
     }
     let found = find(&incomplete)?;
     let d = cells.first().map_or(0, Vec::len);
@@ -121,19 +146,23 @@ fn fill(
 
 /// The draws chosen from candidates, whose log-weights these are, and the effective number of candidates.
 pub(super) fn chosen(
-    row: usize,
+    row: u64,
     candidates: &[Vec<f64>],
     log_weights: Vec<f64>,
     draws: usize,
     rng: &mut Rng,
 ) -> Result<Found> {
+    // NaN, or infinite.
+    let has_no_weight = |log: &f64| log.is_nan() || *log == f64::INFINITY;
+    let any_without = log_weights.iter().any(has_no_weight);
     let log_weights: Vec<f64> =
-        log_weights.into_iter().map(|log| if log.is_nan() { f64::NEG_INFINITY } else { log }).collect();
+        log_weights.into_iter().map(|log| if has_no_weight(&log) { f64::NEG_INFINITY } else { log }).collect();
     if log_weights.iter().all(|log| *log == f64::NEG_INFINITY) {
-        return Err(Error::Data(format!(
-            "row {}: the model finds what is known of it impossible: correct or remove the row",
-            row + 1
-        )));
+        let what = match any_without {
+            true => "has no finite density of any candidate for it, given cells so far from its data",
+            false => "finds what is known of it impossible",
+        };
+        return Err(Error::Data(format!("row {row}: the model {what}: correct or remove the row")));
     }
     let weights = ImportanceWeights::new(log_weights);
     let shares = weights.normalized();
@@ -175,7 +204,7 @@ fn of_mixed(
             log_weights.extend(terms.iter().map(|terms| later.iter().map(|&column| terms[column]).sum::<f64>()));
         }
     }
-    if later.is_empty() { Ok((filled, None)) } else { chosen(row.index, &filled, log_weights, draws, rng) }
+    if later.is_empty() { Ok((filled, None)) } else { chosen(row.name, &filled, log_weights, draws, rng) }
 }
 
 fn of_flow(
@@ -223,7 +252,7 @@ fn of_flow(
             let log_weights: Vec<f64> = log_p.iter().zip(&log_q).map(|(p, q)| p - q).collect();
             let parts = cells.chunks(candidates).zip(log_weights.chunks(candidates));
             for (&i, (cells, log_weights)) in some.iter().zip(parts) {
-                found[i] = Some(chosen(incomplete[i].index, cells, log_weights.to_vec(), draws, rng)?);
+                found[i] = Some(chosen(incomplete[i].name, cells, log_weights.to_vec(), draws, rng)?);
             }
         }
     }

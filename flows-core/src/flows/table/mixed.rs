@@ -249,12 +249,17 @@ impl MixedDensity {
         Ok(all.narrow(1, self.given, self.event[0])?)
     }
 
-    /// The rows with draws of cells in place of NaN, see [`MixedTable::fill`].
+    /// Whether each column of the context may have missing numbers, NaN.
+    pub(super) fn context_misses(&self) -> Vec<bool> {
+        (0..self.given).map(|column| self.table.may_miss(column)).collect()
+    }
+
+    /// The rows with draws of cells in place of NaN, but not in the context, see [`MixedTable::fill`].
     ///
     /// # Errors
     /// As [`MixedTable::fill`].
     pub fn fill(&self, x: &Tensor, context: Option<&Tensor>, rng: &mut Rng) -> Result<Tensor> {
-        let all = self.table.fill(&self.joint(x, context)?, &self.missing, None, rng)?;
+        let all = self.table.fill_after(self.given, &self.joint(x, context)?, &self.missing, rng)?;
         Ok(all.narrow(1, self.given, self.event[0])?)
     }
 

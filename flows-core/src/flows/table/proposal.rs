@@ -2,7 +2,7 @@
 
 use crate::distributions::{Distribution, draw};
 use crate::evaluate::cholesky;
-use crate::{Result, Rng};
+use crate::{Error, Result, Rng};
 use candle_core::{DType, Device, Tensor};
 
 /// Draws of the model to which the proposal is fitted.
@@ -34,7 +34,7 @@ pub(super) struct Conditional<'a> {
 }
 
 impl Proposal {
-    /// Fits draws of the flow, given the contexts in turn.
+    /// Fits the finite draws of the flow, given the contexts in turn.
     pub(super) fn of(flow: &dyn Distribution, contexts: Option<&Tensor>, rng: &mut Rng) -> Result<Self> {
         let context = match contexts {
             None => None,
@@ -49,8 +49,17 @@ impl Proposal {
             Some(context) => Tensor::cat(&[&context.to_dtype(x.dtype())?, &x], 1)?,
             None => x,
         };
-        let columns = all.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.t()?.to_vec2::<f64>()?;
-        let n = ROWS as f64;
+        let mut rows = all.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.to_vec2::<f64>()?;
+        rows.retain(|row| row.iter().all(|cell| cell.is_finite()));
+        if rows.len() < ROWS / 2 {
+            return Err(Error::Data(format!(
+                "{} of {ROWS} draws of the model are not finite: train it anew, with a lower --lr",
+                ROWS - rows.len()
+            )));
+        }
+        let columns: Vec<Vec<f64>> =
+            (0..rows[0].len()).map(|column| rows.iter().map(|row| row[column]).collect()).collect();
+        let n = rows.len() as f64;
         let mean: Vec<f64> = columns.iter().map(|column| column.iter().sum::<f64>() / n).collect();
         let deviation = |(column, mean): (&Vec<f64>, &f64)| {
             let variance = column.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() / n;

@@ -11,6 +11,10 @@ fn categories() -> Result<TableModel> {
     Ok(model)
 }
 
+fn from_1(row: usize) -> u64 {
+    row as u64 + 1
+}
+
 fn flow(context: Option<usize>) -> Result<TableModel> {
     let config = FlowConfig { context, ..FlowConfig::new(2, RealNvp::default()) };
     let model = TableModel::new(TableConfig::Flow(Box::new(config)), &mut Rng::seed(2))?;
@@ -66,7 +70,7 @@ fn missing_categories_have_their_conditional_probabilities() -> Result<()> {
         ([nan, nan], 1, p[1] + p[3], true),
     ] {
         let rows = Examples::from(&Tensor::new(&[row, [1.0, 1.0]], &Device::Cpu)?);
-        let found = impute(&model, &rows, 3000, 3000, &mut Rng::seed(8))?;
+        let found = impute(&model, &rows, [3000, 3000], &from_1, &mut Rng::seed(8))?;
         assert_eq!(
             (found.incomplete, found.exact, found.effective.len()),
             (1, usize::from(is_exact), usize::from(!is_exact))
@@ -97,7 +101,7 @@ fn missing_numbers_have_their_conditional_distribution() -> Result<()> {
     let normal = MultivariateNormal::new(&mean, &covariance)?;
     let row = [2.5, f64::NAN, 4.0];
     let rows = Examples::from(&Tensor::new(&[row], &Device::Cpu)?);
-    let found = by_flow(&normal, &rows, [2000, 4000], &mut Rng::seed(9))?;
+    let found = by_flow(&normal, &rows, [2000, 4000], &from_1, &mut Rng::seed(9))?;
     let drawn: Vec<f64> = found.draws.iter().map(|x| Ok(x.to_vec2::<f64>()?[0][1])).collect::<Result<_>>()?;
     // Of the second given the first and the third: b = S_ab S_aa^-1, with S_aa = [[1, 1.5], [1.5, 9]].
     let determinant = 9.0 - 2.25;
@@ -118,14 +122,26 @@ fn what_cannot_be_filled_is_said() -> Result<()> {
     let rows = |row: &[f32; 2]| Examples::from(&Tensor::new(&[*row], &Device::Cpu).unwrap());
     let model = flow(None)?;
     let rng = &mut Rng::seed(0);
-    let error = chosen(0, &[vec![1.0]], vec![f64::NEG_INFINITY], 1, rng).unwrap_err().to_string();
-    assert!(error.contains("row 1") && error.contains("impossible"), "{error}");
-    assert!(impute(&model, &rows(&[0.0, f32::NAN]), 0, 100, rng).is_err());
-    let whole = impute(&model, &rows(&[0.5, 1.0]), 2, 100, rng)?;
+    let error = |log_weight: f64| chosen(7, &[vec![1.0]], vec![log_weight], 1, &mut Rng::seed(0)).unwrap_err();
+    let [impossible, unknown, infinite] =
+        [f64::NEG_INFINITY, f64::NAN, f64::INFINITY].map(|log_weight| error(log_weight).to_string());
+    assert!(impossible.contains("row 7") && impossible.contains("impossible"), "{impossible}");
+    assert!(unknown.contains("no finite density") && infinite == unknown, "{unknown}");
+    for (counts, flag) in [([usize::MAX, 100], "--draws"), ([1, usize::MAX], "--candidates")] {
+        let error = impute(&model, &rows(&[0.0, f32::NAN]), counts, &from_1, rng).unwrap_err().to_string();
+        assert!(error.contains("too much memory") && error.contains(flag), "{error}");
+    }
+    assert!(impute(&model, &rows(&[0.0, f32::NAN]), [0, 100], &from_1, rng).is_err());
+    let whole = impute(&model, &rows(&[0.5, 1.0]), [2, 100], &from_1, rng)?;
     assert_eq!((whole.incomplete, whole.draws[1].to_vec2::<f64>()?), (0, vec![vec![0.5, 1.0]]));
-    let all = impute(&model, &rows(&[f32::NAN, f32::NAN]), 2, 100, rng)?;
+    let all = impute(&model, &rows(&[f32::NAN, f32::NAN]), [2, 100], &from_1, rng)?;
     assert_eq!((all.incomplete, all.exact), (1, 1));
     let given = Examples { context: Some(Tensor::new(&[[f32::NAN]], &Device::Cpu)?), ..rows(&[0.0, f32::NAN]) };
-    assert!(impute(&flow(Some(1))?, &given, 1, 100, rng).unwrap_err().to_string().contains("context"));
+    assert!(
+        impute(&flow(Some(1))?, &given, [1, 100], &|_| 17, rng)
+            .unwrap_err()
+            .to_string()
+            .contains("row 17: a cell of the context")
+    );
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! The picture of a check.
 
-use crate::evaluate::{Coverage, Margin, Variable, VariableKind};
+use crate::evaluate::{Coverage, Margin, TransformedColumn, Variable, VariableKind};
 use crate::flows::TableCheck;
 use crate::plot::{Colour, Figure, Panel, window};
 
@@ -32,13 +32,18 @@ pub fn check_figure(of: &TableCheck) -> Figure {
         }
     }
     let Some(transforms) = &of.transforms else { return figure };
-    let calibrations = &of.check.calibrations;
-    let mut order: Vec<usize> = (0..transforms.columns.len().min(calibrations.len())).collect();
-    order.sort_by(|&a, &b| calibrations[a].uniform.p_value.total_cmp(&calibrations[b].uniform.p_value));
+    // A column whose rows all lack a transform has no calibration.
+    let p = |column: &TransformedColumn| {
+        let found = of.check.calibrations.iter().find(|found| found.column == column.name);
+        found.map(|found| found.uniform.p_value)
+    };
+    let columns = transforms.columns.iter().enumerate();
+    let mut order: Vec<(usize, f64)> = columns.filter_map(|(i, column)| Some((i, p(column)?))).collect();
+    order.sort_by(|a, b| a.1.total_cmp(&b.1));
     let has_intervals = !of.check.intervals.is_empty();
     order.truncate(if shown.len() == 1 { 2 } else { side } - usize::from(has_intervals));
-    order.sort_unstable();
-    for i in order {
+    order.sort_by_key(|(i, _)| *i);
+    for (i, _) in order {
         let column = &transforms.columns[i];
         let bins = ((column.values.len() as f64).sqrt() as usize).clamp(4, 20);
         let panel = Panel::new(format!("transform of {}", column.name)).x_range(0.0, 1.0);
@@ -123,9 +128,8 @@ fn pair(x: &Variable, y: &Variable, drawn: bool) -> Panel {
 
 /// The shares of values in central intervals, with two standard errors where the model is right.
 fn intervals(of: &TableCheck) -> Panel {
-    let numbers = of.transforms.iter().flat_map(|transforms| &transforms.columns).filter(|column| column.is_number);
-    let all: Vec<f64> = numbers.flat_map(|column| column.values.iter().copied()).collect();
-    let found: Vec<Coverage> = (1..40).map(|i| Coverage::of(&all, f64::from(i) / 40.0)).collect();
+    let nominal = (1..40).map(|i| f64::from(i) / 40.0);
+    let found: Vec<Coverage> = nominal.filter_map(|nominal| of.transforms.as_ref()?.coverage(nominal)).collect();
     let line =
         |at: &dyn Fn(&Coverage) -> f64| -> Vec<(f64, f64)> { found.iter().map(|c| (c.nominal, at(c))).collect() };
     Panel::new("values in central intervals")

@@ -88,7 +88,12 @@ impl CheckArgs {
             }
             _ => None,
         };
-        let history = History::of(saved.path.parent().unwrap_or(Path::new(".")), trained_on, mean(&rows)?);
+        let history = History::of(
+            saved.path.parent().unwrap_or(Path::new(".")),
+            trained_on,
+            mean(&rows)?,
+            self.data.data.is_none(),
+        );
         let remedies = remedies(&found.check, model.config(), &history);
         let run = Path::new(&self.model.model);
         let folder = self.out.as_deref().or_else(|| run.is_dir().then_some(run));

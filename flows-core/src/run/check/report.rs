@@ -11,6 +11,10 @@ const LINES: usize = 20;
 pub(super) fn report(check: &Check, name: &str, remedies: &[String], picture: Option<&Path>) -> String {
     let mut lines = vec![format!("{} of {name}, and as many draws", plural(check.rows, "row")), String::new()];
     lines.extend(margins(&check.margins));
+    if check.dependence.is_none() {
+        lines.push(String::new());
+        lines.push("no correlations are compared: that takes 8 rows, and two columns that vary".into());
+    }
     if let Some(found) = &check.dependence {
         lines.push(String::new());
         lines.push(format!(
@@ -45,13 +49,19 @@ pub(super) fn report(check: &Check, name: &str, remedies: &[String], picture: Op
         lines.push(String::new());
         lines.push(format!("calibration of {of}:"));
         lines.extend(calibrations(&check.calibrations));
+        if check.untransformed > 0 {
+            let outside = plural(check.untransformed, "row");
+            lines.push(format!("  ({outside} without: outside of the range of the flow)"));
+        }
         if !check.intervals.is_empty() {
             lines.push(format!("  central intervals hold {}", intervals(&check.intervals)));
         }
     }
     lines.push(String::new());
     lines.push(check.verdict.summary.clone());
-    lines.extend(check.verdict.findings.iter().map(|finding| format!("  {}", finding.text)));
+    let findings = &check.verdict.findings;
+    lines.extend(findings.iter().take(LINES).map(|finding| format!("  {}", finding.text)));
+    lines.extend((findings.len() > LINES).then(|| format!("  ({} more)", findings.len() - LINES)));
     lines.extend(remedies.iter().map(|remedy| format!("remedy: {remedy}")));
     lines.extend(picture.map(|picture| format!("picture: {}", picture.display())));
     lines.join("\n")

@@ -15,7 +15,6 @@ fn transforms_of_draws_are_uniform_and_of_others_are_not() -> Result<()> {
     for (column, values) in columns_of(&model.transforms(&x, None, rng)?)?.iter().enumerate() {
         let found = Distance::from_uniform(values).unwrap();
         assert!(found.p_value > 1e-3, "column {column}: {found:?}");
-        assert!(values.iter().all(|u| (0.0..=1.0).contains(u)));
     }
     // A column with other values is told, and no other one but those after it.
     let shifted = columns_of(&x)?.into_iter().enumerate().map(|(i, mut values)| {
@@ -87,5 +86,12 @@ fn missing_cells_are_drawn_and_the_others_stay() -> Result<()> {
     let drawn = columns_of(&model.fill(&x, &never, None, rng)?)?;
     assert!(drawn[0].contains(&0.0) && drawn[0].contains(&1.0) && !drawn[0].contains(&2.0));
     assert!(model.fill(&x, &[None; 4], None, rng).is_err());
+    // A missing number of the context stays missing, and the others are drawn as after one.
+    assert!(model.may_miss(2) && !model.may_miss(0));
+    let x = tensor(&[[1.0, 100.0, nan, nan, nan]])?.repeat((4000, 1))?;
+    let known = columns_of(&model.sample_given(&x.narrow(1, 0, 3)?, None, rng)?)?;
+    let drawn = columns_of(&model.fill_after(3, &x, &[None; 5], rng)?)?;
+    assert!(drawn[2].iter().all(|x| x.is_nan()) && drawn[3..].iter().flatten().all(|x| !x.is_nan()));
+    assert!(Distance::between(&known[3], &drawn[3]).unwrap().p_value > 1e-3);
     Ok(())
 }
