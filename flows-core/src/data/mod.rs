@@ -34,6 +34,7 @@ pub use date::{date, days};
 pub use energy::Energy;
 pub use examples::Examples;
 pub use frame::{Cells, Column, Frame};
+#[cfg(feature = "cli")]
 pub(crate) use hash::Hash;
 pub use kinds::{Kinds, Missing};
 #[cfg(feature = "cli")]

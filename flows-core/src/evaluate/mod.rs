@@ -26,8 +26,10 @@ mod mean;
 mod percentile;
 mod psnr;
 
+pub(crate) use baselines::cholesky;
+#[cfg(feature = "cli")]
+pub(crate) use baselines::log_sum_exp;
 pub use baselines::{Baseline, Split, baselines};
-pub(crate) use baselines::{cholesky, log_sum_exp};
 pub use bits::{BitsPerDimension, ImageBits, bits_per_dimension};
 pub use check::{
     Calibration, Check, Classifier, Coverage, Dependence, Distance, Finding, Margin, PairDifference, TransformedColumn,

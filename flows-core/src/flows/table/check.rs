@@ -33,7 +33,7 @@ impl TableCheck {
     /// Compares rows with as many draws of a model, given the same contexts.
     ///
     /// # Errors
-    /// As [`Distribution::log_prob`] and [`draw`].
+    /// As [`Distribution::log_prob`](crate::distributions::Distribution::log_prob) and [`draw`].
     pub fn of(model: &TableModel, rows: &Examples, rng: &mut Rng) -> Result<Self> {
         let drawn = draw(model, rows.len(), rows.context.as_ref(), rng)?;
         let variables = model.config().variables(rows, &drawn)?;
