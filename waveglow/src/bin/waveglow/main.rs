@@ -1,0 +1,7 @@
+//! The program `waveglow`: audio.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::FAILURE
+}
