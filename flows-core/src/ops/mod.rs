@@ -38,6 +38,7 @@ mod staircase;
 mod student;
 mod transformer;
 mod triangle;
+mod weight_norm;
 
 /// The building blocks of kernels, for those of the other crates of the workspace.
 pub mod kernel {
@@ -94,3 +95,4 @@ pub(crate) use stable::log_tanh_slope;
 pub(crate) use staircase::Staircase;
 pub(crate) use student::{student_log_cdf, student_quantile};
 pub use triangle::Triangle;
+pub use weight_norm::weight_norm;

@@ -1,0 +1,138 @@
+//! Compares models with those that other code has made: the golden files of published layouts.
+
+use candle_core::{DType, Device, Tensor, Var};
+use flows_core::distributions::Distribution;
+use flows_core::files::read_torch;
+use flows_core::testing::difference;
+use flows_core::{Error, Result};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use waveglow::audio::AudioConfig;
+use waveglow::published::{from_state_dict, state_dict, without_weight_norm};
+use waveglow::{AudioDensity, AudioFlow};
+
+/// The folder of golden cases, if there is one.
+fn folder() -> Option<PathBuf> {
+    let root = std::env::var_os("FLOWS_GOLDEN").map(PathBuf::from);
+    let root = root.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/golden"));
+    let folder = root.join("waveglow");
+    if !folder.is_dir() {
+        eprintln!("There is no folder {}: nothing is compared.", folder.display());
+        return None;
+    }
+    Some(folder)
+}
+
+/// The inputs and outputs of a model.
+struct Io {
+    metadata: HashMap<String, String>,
+    tensors: HashMap<String, Tensor>,
+}
+
+impl Io {
+    fn read(path: &Path) -> Result<Self> {
+        let bytes = std::fs::read(path).map_err(|e| Error::file(path, e))?;
+        let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).map_err(|e| Error::file(path, e))?;
+        let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)?;
+        let tensors = tensors.into_iter().map(|(name, t)| Ok((name, t.to_dtype(DType::F32)?)));
+        Ok(Self { metadata: header.metadata().clone().unwrap_or_default(), tensors: tensors.collect::<Result<_>>()? })
+    }
+
+    fn tensor(&self, name: &str) -> Result<&Tensor> {
+        self.tensors.get(name).ok_or_else(|| Error::Data(format!("there is no tensor `{name}`")))
+    }
+
+    /// The latent vectors from the noise in the order in which it is drawn, last part first.
+    fn latents(&self) -> Result<Tensor> {
+        let noise: Vec<Tensor> = (0..)
+            .map_while(|i| self.tensors.get(&format!("infer.noise.{i}")))
+            .map(|part| part.flatten_from(1))
+            .collect::<candle_core::Result<_>>()?;
+        Ok(Tensor::cat(&noise.into_iter().rev().collect::<Vec<_>>(), 1)?)
+    }
+}
+
+/// The difference relative to the largest number.
+fn relative(want: &Tensor, got: &Tensor) -> Result<f64> {
+    let largest = want.abs()?.flatten_all()?.max(0)?.to_dtype(DType::F64)?.to_scalar::<f64>()?;
+    Ok(difference(want, got)? / largest)
+}
+
+fn check(name: &str, want: &Tensor, got: &Tensor, tolerance: f64) -> Result<()> {
+    let off = relative(want, &got.reshape(want.shape())?)?;
+    assert!(off < tolerance, "{name} is off by {off:.1e}");
+    Ok(())
+}
+
+/// Compares loss, log-determinants, latents, gradients and synthesis with those of the file.
+fn compare(model: &AudioFlow, io: &Io) -> Result<()> {
+    const SIGMA: f64 = 0.666;
+    let (audio, mel) = (io.tensor("audio")?, io.tensor("mel")?);
+    let model_of = |samples: usize| model.with_config(model.config().with_samples(samples));
+    let trained = model_of(audio.dim(1)?)?;
+    let x = audio.unsqueeze(1)?;
+    let (z, log_det) = trained.bijector().inverse(&x, Some(mel))?;
+    // Here the channels that leave are in front, as there.
+    check("z", io.tensor("z")?, &z, 1e-4)?;
+    let log_w = io.tensor("log_det_w_total")?.to_scalar::<f32>()? / audio.dim(0)? as f32;
+    let want = (io.tensor("log_s_total")? + f64::from(log_w))?;
+    eprintln!("{} {} loss {}", want, log_det, trained.published_loss(&x, mel, 1.0)?);
+    check("the log-determinant", &want, &log_det, 1e-4)?;
+    let loss = trained.published_loss(&x, mel, 1.0)?;
+    check("the loss", io.tensor("loss")?, &loss, 1e-4)?;
+    let nats = trained.log_prob(&x, Some(mel))?.mean_all()?.to_scalar::<f32>()? / audio.dim(1)? as f32;
+    let loss = loss.to_scalar::<f32>()?;
+    assert!((f64::from(-nats) - AudioDensity::nats(loss.into(), 1.0)).abs() < 1e-4, "{nats} nats, loss {loss}");
+    let gradients = trained.published_loss(&x, mel, 1.0)?.backward()?;
+    let variables: HashMap<String, Var> = trained.parameters().trainable().into_iter().collect();
+    let mut compared = 0;
+    for (name, want) in io.tensors.iter().filter_map(|(name, t)| Some((name.strip_prefix("grad.")?, t))) {
+        let Some(var) = variables.get(&ours(name)) else { continue };
+        let Some(got) = gradients.get(var) else { return Err(Error::Data(format!("`{name}` has no gradient"))) };
+        check(&format!("the gradient of {name}"), want, got, 1e-4)?;
+        compared += 1;
+    }
+    assert!(compared >= 3, "only {compared} gradients were compared");
+    let noise = io.latents()?;
+    let made = model_of(noise.dim(1)?)?;
+    for (name, sigma) in [("infer.audio", SIGMA), ("infer_sigma0.audio", 0.0)] {
+        let (x, _) = made.bijector().forward(&(&noise * sigma)?, Some(mel))?;
+        check(name, io.tensor(name)?, &x, 1e-4)?;
+    }
+    Ok(())
+}
+
+/// Our name of a published tensor.
+fn ours(name: &str) -> String {
+    let name = match name.strip_prefix("convinv.") {
+        Some(rest) => format!("flows.{}", rest.replace("conv.weight", "mixing.weight")),
+        None => name.to_owned(),
+    };
+    let name = match name.strip_prefix("WN.") {
+        Some(rest) => format!("flows.{}", rest.replacen('.', ".coupling.", 1)),
+        None => name,
+    };
+    name.replace("cond_layer", "condition").replace("in_layers", "dilated").replace("res_skip_layers", "outputs")
+}
+
+#[test]
+fn a_state_dict_is_the_published_model() -> Result<()> {
+    let Some(folder) = folder() else { return Ok(()) };
+    let io = Io::read(&folder.join("io.safetensors"))?;
+    assert!(io.metadata.contains_key("config"));
+    let model =
+        from_state_dict(read_torch(&folder.join("state_dict.pt"))?, &AudioConfig::default(), false, &Device::Cpu)?;
+    compare(&model, &io)?;
+    let plain = without_weight_norm(&model)?;
+    let mel = io.tensor("mel")?;
+    let rng = || flows_core::Rng::seed(1);
+    let heard = |model: &AudioFlow| -> Result<Vec<f32>> {
+        let model = model.with_config(model.config().with_samples(256 * mel.dim(2)?))?;
+        Ok(model.detached().synthesize(mel, 0.5, &mut rng())?.flatten_all()?.to_vec1()?)
+    };
+    assert_eq!(heard(&model)?, heard(&plain)?);
+    let exported = state_dict(&model)?;
+    let again = from_state_dict(exported, &AudioConfig::default(), false, &Device::Cpu)?;
+    assert_eq!(heard(&model)?, heard(&again)?);
+    Ok(())
+}
