@@ -1,14 +1,16 @@
 //! The bijectors that configs describe.
 
-use crate::config::{Architecture, AudioFlowConfig, WaveGlowConfig};
+use crate::audio::Mdct;
+use crate::config::{Architecture, AudioFlowConfig, LappedConfig, WaveGlowConfig};
+use crate::features::BlockFeatures;
 use crate::upsample::Upsample;
 use crate::wavenet::WaveNet;
 use flows_core::Result;
 use flows_core::bijectors::{
-    Bijector, Chain, Conv1x1, Coupling, Embed, Inverse, Level, Mask, MultiScale, Order, Permutation, Squeeze, Start,
+    Bijector, Chain, Conv1x1, Coupling, Elementwise, Embed, Inverse, Level, Mask, MultiScale, Order, Permutation, Squeeze, Start,
     univariate::Affine,
 };
-use flows_core::nn::Scope;
+use flows_core::nn::{ConvNetConfig, Output, Scope};
 use std::sync::Arc;
 
 /// The flow of a config, from latent vectors to signals (1, T), whose context is a log-mel spectrogram (bands, frames).
@@ -19,7 +21,39 @@ pub fn flow(config: &AudioFlowConfig, scope: &Scope) -> Result<Box<dyn Bijector>
     config.check()?;
     match &config.architecture {
         Architecture::WaveGlow(settings) => waveglow(config, settings, scope),
+        Architecture::Lapped(settings) => lapped(config, settings, scope),
     }
+}
+
+/// The bound of the log-scale of a coefficient given the spectrogram: from far below 16 bits to full scale.
+const ENVELOPE: f64 = 12.0;
+
+/// A flow over the coefficients of a lapped transform.
+fn lapped(config: &AudioFlowConfig, settings: &LappedConfig, scope: &Scope) -> Result<Box<dyn Bijector>> {
+    let (audio, features) = (&config.audio, settings.features);
+    let [bands, blocks] = [audio.hop, config.samples / audio.hop];
+    let shape = [bands, blocks];
+    let mut steps: Vec<Box<dyn Bijector>> = Vec::new();
+    for k in (0..settings.couplings).rev() {
+        let scope = scope.enter(format!("couplings.{k}"));
+        let mask = Mask::Alternating { odd: k % 2 == 1 };
+        let half = bands / 2;
+        let conditioner = scope.enter("conditioner");
+        let network =
+            WaveNet::new(&settings.network, [half, 2 * half], Some(features), config.weight_norm, &conditioner)?;
+        let coupling = Coupling::over_channels(&shape, &mask, Arc::new(Affine::default()), Box::new(network), &scope)?;
+        steps.push(Box::new(coupling));
+        steps.push(Box::new(Conv1x1::lu(&shape, Start::Identity, &scope.enter("mixing"))?));
+    }
+    // The spectrogram tells the magnitude of each coefficient.
+    let start = [vec![0.0; bands], vec![-4.0; bands]].concat();
+    let envelope = ConvNetConfig { hidden: Vec::new(), kernels: vec![1], ..ConvNetConfig::default() };
+    let envelope = envelope.build(1, features, None, Output::near(start), &scope.enter("envelope"))?;
+    let affine = Arc::new(Affine::bounded(ENVELOPE)?);
+    steps.push(Box::new(Elementwise::over_channels(&shape, affine, Box::new(envelope))?));
+    steps.push(Box::new(Mdct::new(config.samples, bands)?));
+    let features = BlockFeatures::new([audio.bands, features], blocks, &scope.enter("features"))?;
+    Ok(Box::new(Embed::new(Box::new(features), Box::new(Chain::new(steps)?))))
 }
 
 /// WaveGlow: levels of flows over the channels that remain of a group of samples.

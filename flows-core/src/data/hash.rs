@@ -2,13 +2,15 @@
 
 /// A hash of 64 bits that is the same on every machine and in every version: for each number h becomes
 /// (h xor bits) times an odd constant, xored with its upper half.
-#[derive(Clone, Copy)]
-pub(crate) struct Hash(u64);
+#[derive(Clone, Copy, Debug)]
+pub struct Hash(u64);
 
 impl Hash {
-    pub(crate) const NEW: Self = Self(0x243F_6A88_85A3_08D3);
+    /// The hash of no numbers.
+    pub const NEW: Self = Self(0x243F_6A88_85A3_08D3);
 
-    pub(crate) fn bits(&mut self, bits: u64) {
+    /// Adds the bits of a number.
+    pub fn bits(&mut self, bits: u64) {
         let mixed = (self.0 ^ bits).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         self.0 = mixed ^ (mixed >> 32);
     }
@@ -23,7 +25,8 @@ impl Hash {
         text.bytes().for_each(|byte| self.bits(byte.into()));
     }
 
-    pub(crate) fn value(self) -> u64 {
+    /// The hash of what was added.
+    pub fn value(self) -> u64 {
         self.0
     }
 }

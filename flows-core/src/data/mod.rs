@@ -35,7 +35,7 @@ pub use energy::Energy;
 pub use examples::Examples;
 pub use frame::{Cells, Column, Frame};
 #[cfg(feature = "cli")]
-pub(crate) use hash::Hash;
+pub use hash::Hash;
 pub use kinds::{Kinds, Missing};
 #[cfg(feature = "cli")]
 pub(crate) use odd::short;

@@ -192,8 +192,12 @@ impl Rows {
         }
     }
 
-    /// What to remember of so many examples, each called a noun, whose `content` comes from somewhere.
-    fn known(
+    /// What to remember of so many examples, each called a noun, whose content, called a word, comes from a source;
+    /// checks that their number and hash are those of when the run began.
+    ///
+    /// # Errors
+    /// When they are not.
+    pub fn known(
         (count, noun): (usize, &str),
         hash: impl FnOnce() -> Result<u64>,
         (content, source): (&str, &dyn Display),

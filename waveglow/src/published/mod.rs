@@ -17,10 +17,12 @@ use crate::flow::leaving_order;
 use crate::wavenet::WaveNetConfig;
 use crate::{AudioFlow, audio::AudioConfig};
 use candle_core::{DType, Device, Tensor};
+use flows_core::files::read_torch;
 use flows_core::{Error, Result, ops};
 use layout::StateDict;
 pub use settings::from_json;
 use std::collections::HashMap;
+use std::path::Path;
 
 /// The model of a WaveGlow's state dict in any of the published layouts, in f32. Its sizes are those of the tensors; the
 /// rate and the frames, which no tensor tells, are those of `audio`.
@@ -178,4 +180,36 @@ fn config(state: &StateDict, audio: &AudioConfig, alternate: bool) -> Result<Aud
     let config = AudioFlowConfig { audio, samples, architecture: Architecture::WaveGlow(settings), weight_norm };
     config.check()?;
     Ok(config)
+}
+
+/// A model of ours (safetensors), or a WaveGlow that others have published, with the settings `audio` as far as the file
+/// does not tell.
+///
+/// # Errors
+/// When the file is missing, damaged or of another model.
+pub fn load(path: &Path, audio: &AudioConfig, device: &Device) -> Result<AudioFlow> {
+    if path.extension().is_some_and(|ending| ending == "safetensors") {
+        return AudioFlow::load(path, device);
+    }
+    from_state_dict(read_torch(path)?, audio, false, device).map_err(|e| Error::file(path, e))
+}
+
+/// The one tensor in a file of NumPy, PyTorch or safetensors.
+///
+/// # Errors
+/// When the file cannot be read or has several tensors.
+pub fn read_spectrogram(path: &Path) -> Result<Tensor> {
+    let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_ascii_lowercase();
+    let tensors: HashMap<String, Tensor> = match ending.as_str() {
+        "npy" => return Tensor::read_npy(path).map_err(|e| Error::file(path, e)),
+        "safetensors" => candle_core::safetensors::load(path, &Device::Cpu).map_err(|e| Error::file(path, e))?,
+        _ => read_torch(path)?,
+    };
+    let count = tensors.len();
+    let named = tensors.get("mel").cloned();
+    match (named, tensors.into_values().next()) {
+        (Some(mel), _) => Ok(mel),
+        (None, Some(mel)) if count == 1 => Ok(mel),
+        _ => Err(Error::file(path, format!("has {count} tensors, none of them `mel`: save the spectrogram alone"))),
+    }
 }

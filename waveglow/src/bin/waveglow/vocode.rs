@@ -1,0 +1,135 @@
+//! `waveglow vocode`: sound from spectrograms.
+
+use crate::saved::{load, range_note, read_mel};
+use candle_core::Tensor;
+use clap::Args;
+use flows_core::cli::{ModelArgs, check_out, plural, print_or_json, work_bar};
+use flows_core::files::in_folder;
+use flows_core::run::{Saved, check_temperature};
+use flows_core::{Error, Result, Rng};
+use serde_json::json;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+use waveglow::audio::{Denoiser, Encoding, LogMel, Sound, Stft, read, resample, write};
+use waveglow::published::without_weight_norm;
+use waveglow::{AudioFlow, synthesize};
+
+/// Synthesize sound from log-mel spectrograms, or from audio by way of its own
+///
+/// Files are spectrograms (bands, frames) of the model's settings in .npy, .pt or .safetensors, as `waveglow mel` and
+/// text-to-speech systems write them, or audio, whose spectrograms are taken and synthesized (copy synthesis). Long
+/// signals are made piece by piece. --out names a .wav for one file, or a folder for several.
+#[derive(Args)]
+#[command(after_long_help = "\
+Examples:
+  waveglow vocode runs/plucks speech.wav --out copy.wav
+  waveglow vocode waveglow_256channels.pt mel.npy --sigma 0.6 --denoise 0.1 --out speech.wav
+  waveglow vocode runs/plucks a.npy b.npy c.wav --out copies/")]
+pub struct VocodeArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Spectrograms (.npy, .pt, .safetensors) or audio (.wav, .flac, .ogg)
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// The standard deviation of the latents: lower is smoother
+    #[arg(long, value_name = "S", default_value_t = 0.7, allow_negative_numbers = true)]
+    sigma: f64,
+    /// Subtract this share of what the model makes of silence, against hum: 0.01 to 0.1 is usual
+    #[arg(long, value_name = "STRENGTH", default_value_t = 0.0, allow_negative_numbers = true)]
+    denoise: f64,
+    /// Seed of the latents
+    #[arg(long, value_name = "SEED", default_value_t = 0, allow_negative_numbers = true)]
+    seed: u64,
+    /// The .wav to write, or the folder for several
+    #[arg(long, value_name = "PATH", default_value = "vocoded.wav")]
+    out: PathBuf,
+}
+
+/// The frames of silence that a denoiser listens to, as many as the published one's.
+const SILENCE: usize = 88;
+
+pub fn run(args: VocodeArgs) -> Result<()> {
+    let output = args.model.output;
+    check_temperature(args.sigma)?;
+    let one = args.out.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("wav"));
+    if one && args.files.len() > 1 {
+        let message = format!("{} into one .wav: name a folder by --out", plural(args.files.len(), "file"));
+        return Err(Error::Config(message));
+    }
+    let saved = Saved::open(&args.model, load)?;
+    // Normalized weights would be computed once a piece.
+    let model = if saved.model.config().weight_norm { without_weight_norm(&saved.model)? } else { saved.model };
+    let audio = model.config().audio.clone();
+    let log_mel = LogMel::new(&audio)?;
+    let denoiser = (args.denoise != 0.0).then(|| denoiser(&model)).transpose()?;
+    let (start, mut seconds, mut clipped) = (Instant::now(), 0.0, 0);
+    let bar = work_bar(args.files.len(), "synthesizing", output.quiet || args.files.len() < 2);
+    let mut written = Vec::new();
+    for file in &args.files {
+        let path = match one {
+            true => args.out.clone(),
+            false => in_folder(&args.out, &format!("{}.wav", file.file_stem().unwrap_or_default().display()))?,
+        };
+        check_out(&path, [file, &saved.path])?;
+        if written.contains(&path) {
+            let message = format!("two files would be written to {}: rename one", path.display());
+            return Err(Error::Config(message));
+        }
+        let mel = spectrogram(file, &log_mel, audio.rate)?;
+        if let Some(note) = range_note(&mel)? {
+            output.note(format_args!("note   {}: {note}", file.display()));
+        }
+        let mut samples = Vec::new();
+        let made = synthesize(&model, &mel, args.sigma, &mut Rng::seed(args.seed), |piece| {
+            samples.extend_from_slice(piece);
+            Ok(())
+        });
+        made.map_err(|e| Error::file(file, e))?;
+        if let Some(denoiser) = &denoiser {
+            samples = denoiser.apply(&samples, args.denoise)?;
+        }
+        seconds += samples.len() as f64 / audio.rate as f64;
+        clipped += write(&path, &Sound::mono(audio.rate, samples)?, Encoding::default())?;
+        written.push(path);
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    let factor = start.elapsed().as_secs_f64() / seconds;
+    if clipped > 0 {
+        output.note(format_args!("note   {} beyond full scale were clipped", plural(clipped, "sample")));
+    }
+    let place = if one { args.out.display().to_string() } else { format!("{}/", args.out.display()) };
+    let text = format!("{seconds:.2} s of sound at {} Hz in {place} (real-time factor {factor:.3})", audio.rate);
+    let value = json!({
+        "model": saved.path, "files": written, "seconds": seconds, "rate": audio.rate, "real_time_factor": factor,
+        "sigma": args.sigma, "denoise": args.denoise, "seed": args.seed, "clipped": clipped,
+    });
+    print_or_json(output, &value, text)
+}
+
+/// The spectrogram in a file, or that of the audio in it.
+fn spectrogram(file: &Path, log_mel: &LogMel, rate: usize) -> Result<Tensor> {
+    let ending = file.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_ascii_lowercase();
+    if ["npy", "pt", "pth", "safetensors"].contains(&ending.as_str()) {
+        return read_mel(file);
+    }
+    let sound = read(file)?;
+    sound.check_not_empty().map_err(|e| Error::file(file, e))?;
+    let sound = resample(&sound.into_mono(), rate)?;
+    let mel = log_mel.of(&sound.channels()[0])?;
+    let bands = log_mel.bands();
+    let frames = mel.len() / bands;
+    Ok(Tensor::from_vec(mel, (bands, frames), &candle_core::Device::Cpu)?)
+}
+
+/// The bias denoiser of a model: what it makes of the spectrogram 0, without noise, as the published one does.
+fn denoiser(model: &AudioFlow) -> Result<Denoiser<f32>> {
+    let audio = &model.config().audio;
+    let mel = Tensor::zeros((audio.bands, SILENCE), candle_core::DType::F32, &candle_core::Device::Cpu)?;
+    let mut samples = Vec::new();
+    synthesize(model, &mel, 0.0, &mut Rng::seed(0), |piece| {
+        samples.extend_from_slice(piece);
+        Ok(())
+    })?;
+    Denoiser::of_silence(Stft::new(audio.fft, audio.hop, audio.window, audio.padding)?, &samples)
+}
