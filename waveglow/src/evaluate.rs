@@ -1,8 +1,8 @@
 //! How well a model fits audio, and how it sounds.
 
+use crate::AudioFlow;
 use crate::audio::LogMel;
 use crate::data::{Clips, with_noise};
-use crate::AudioFlow;
 use candle_core::{DType, Device, Tensor};
 use flows_core::distributions::Distribution;
 use flows_core::{Error, Result, Rng};
@@ -13,7 +13,12 @@ use std::time::Instant;
 const PIECE: f64 = 10.0;
 
 /// A clip, cut to a length that the model takes, as a tensor (1, 1, T) with its spectrogram (1, bands, frames).
-fn prepared(model: &AudioFlow, signal: &[f32], log_mel: &LogMel, rng: Option<&mut Rng>) -> Result<Option<(AudioFlow, Tensor, Tensor)>> {
+fn prepared(
+    model: &AudioFlow,
+    signal: &[f32],
+    log_mel: &LogMel,
+    rng: Option<&mut Rng>,
+) -> Result<Option<(AudioFlow, Tensor, Tensor)>> {
     let config = model.config();
     let most = (PIECE * config.audio.rate as f64) as usize;
     let unit = config.unit();

@@ -7,8 +7,8 @@ use crate::upsample::Upsample;
 use crate::wavenet::WaveNet;
 use flows_core::Result;
 use flows_core::bijectors::{
-    Bijector, Chain, Conv1x1, Coupling, Elementwise, Embed, Inverse, Level, Mask, MultiScale, Order, Permutation, Squeeze, Start,
-    univariate::Affine,
+    Bijector, Chain, Conv1x1, Coupling, Elementwise, Embed, Inverse, Level, Mask, MultiScale, Order, Permutation,
+    Reshape, Squeeze, Start, univariate::Affine,
 };
 use flows_core::nn::{ConvNetConfig, Output, Scope};
 use std::sync::Arc;
@@ -33,7 +33,7 @@ fn lapped(config: &AudioFlowConfig, settings: &LappedConfig, scope: &Scope) -> R
     let (audio, features) = (&config.audio, settings.features);
     let [bands, blocks] = [audio.hop, config.samples / audio.hop];
     let shape = [bands, blocks];
-    let mut steps: Vec<Box<dyn Bijector>> = Vec::new();
+    let mut steps: Vec<Box<dyn Bijector>> = vec![Box::new(Reshape::new(&[config.samples], &shape)?)];
     for k in (0..settings.couplings).rev() {
         let scope = scope.enter(format!("couplings.{k}"));
         let mask = Mask::Alternating { odd: k % 2 == 1 };

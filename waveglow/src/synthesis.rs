@@ -1,7 +1,7 @@
 //! Synthesis of signals of any length in bounded memory.
 
-use crate::config::{Architecture, AudioFlowConfig};
 use crate::AudioFlow;
+use crate::config::{Architecture, AudioFlowConfig};
 use candle_core::{DType, Device, Tensor};
 use flows_core::{Error, Result, Rng};
 use std::ops::Range;
@@ -119,8 +119,10 @@ mod tests {
         let rng = &mut Rng::seed(1);
         let network = WaveNetConfig { layers: 2, channels: 4, kernel: 3 };
         // Pieces of 256 samples.
-        let audio = AudioConfig { rate: 26, fft: 64, hop: 16, window: 64, bands: 3, high: 13.0, ..AudioConfig::default() };
-        let waveglow = WaveGlowConfig { flows: 4, early_every: 2, network: network.clone(), ..WaveGlowConfig::default() };
+        let audio =
+            AudioConfig { rate: 26, fft: 64, hop: 16, window: 64, bands: 3, high: 13.0, ..AudioConfig::default() };
+        let waveglow =
+            WaveGlowConfig { flows: 4, early_every: 2, network: network.clone(), ..WaveGlowConfig::default() };
         for architecture in [
             Architecture::WaveGlow(waveglow),
             Architecture::Lapped(LappedConfig { couplings: 2, features: 4, network }),

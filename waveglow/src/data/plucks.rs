@@ -18,7 +18,11 @@ pub fn plucks(rate: usize, seconds: f64, rng: &mut Rng) -> Vec<f32> {
         let degree = [0.0, 2.0, 4.0, 7.0, 9.0][rng.below(5)] + 12.0 * rng.below(2) as f64;
         let (pitch, level) = (root * 2f64.powf(degree / 12.0), 0.3 + 0.7 * rng.uniform());
         let room = &mut sound[start..];
-        if rng.below(4) == 0 { bell(room, pitch * 2.0, level, rate, rng) } else { string(room, pitch, level, rate, rng) }
+        if rng.below(4) == 0 {
+            bell(room, pitch * 2.0, level, rate, rng)
+        } else {
+            string(room, pitch, level, rate, rng)
+        }
         start += ((0.12 + 0.38 * rng.uniform()) * rate as f64) as usize + 1;
     }
     let peak = sound.iter().fold(1e-9, |peak: f64, x| peak.max(x.abs()));

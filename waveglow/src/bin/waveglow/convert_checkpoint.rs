@@ -50,6 +50,7 @@ pub fn run(args: ConvertArgs) -> Result<()> {
         model.save(&args.to)?;
     }
     let parameters = model.parameters().count();
-    let value = json!({ "out": args.to, "config": model.config(), "parameters": parameters, "published": args.published });
+    let value =
+        json!({ "out": args.to, "config": model.config(), "parameters": parameters, "published": args.published });
     print_or_json(args.output, &value, format!("{} parameters in {}", count(parameters), args.to.display()))
 }

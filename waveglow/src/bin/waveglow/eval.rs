@@ -128,6 +128,7 @@ pub fn run(args: EvalArgs) -> Result<()> {
     let (figures, _) = Figures::of(&saved.model, &clips, args.sigma, [noise, latents], output)?;
     let [(_, test), (_, copies)] = figures.lines();
     let text = format!("{name}, {}: {test}\n{copies}", plural(clips.len(), "clip"));
-    let value = json!({ "model": saved.path, "data": name, "clips": clips.len(), "sigma": args.sigma, "figures": figures });
+    let value =
+        json!({ "model": saved.path, "data": name, "clips": clips.len(), "sigma": args.sigma, "figures": figures });
     print_or_json(output, &value, text)
 }

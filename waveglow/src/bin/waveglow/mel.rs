@@ -58,7 +58,12 @@ pub fn run(args: MelArgs) -> Result<()> {
         draw(std::slice::from_ref(&mel), config.bands, picture)?;
     }
     let resampled = if own == config.rate { String::new() } else { format!(", resampled from {own} Hz") };
-    let text = format!("{} bands of {frames} frames at {} Hz{resampled}, in {}", config.bands, config.rate, args.out.display());
+    let text = format!(
+        "{} bands of {frames} frames at {} Hz{resampled}, in {}",
+        config.bands,
+        config.rate,
+        args.out.display()
+    );
     let value = json!({
         "file": args.file, "out": args.out, "bands": config.bands, "frames": frames, "rate": config.rate,
         "resampled_from": own, "picture": args.picture,

@@ -21,7 +21,10 @@ pub fn read_mel(path: &Path) -> Result<Tensor> {
         [1, bands, frames] => mel.reshape((*bands, *frames))?,
         [_, _] => mel,
         got => {
-            return Err(Error::file(path, Error::shape("the mel spectrogram", got, "(bands, frames) or (1, bands, frames)")));
+            return Err(Error::file(
+                path,
+                Error::shape("the mel spectrogram", got, "(bands, frames) or (1, bands, frames)"),
+            ));
         }
     };
     let values: Vec<f32> = mel.to_dtype(candle_core::DType::F32)?.flatten_all()?.to_vec1()?;

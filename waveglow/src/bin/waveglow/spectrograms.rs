@@ -1,8 +1,8 @@
 //! Pictures of sound.
 
+use candle_core::{Device, Tensor};
 use flows_core::Result;
 use flows_core::plot::{Colour, write_image};
-use candle_core::{Device, Tensor};
 use std::path::Path;
 
 /// Pixels between spectrograms.
