@@ -1,7 +1,7 @@
 //! Reading WAV files.
 //!
-//! An own reader: symphonia's refuses A-law and mu-law with short headers, lists that lack a padding byte and sizes that
-//! do not add up, and does not say what is wrong.
+//! Not by symphonia, which refuses A-law and mu-law with short headers, lists that lack a padding byte and sizes that
+//! do not add up, and accepts a rate of 0.
 
 use super::Sound;
 use super::read::{CONVERT, MAX_SAMPLES, too_long};
