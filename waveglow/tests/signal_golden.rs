@@ -86,7 +86,8 @@ fn powers(x: &[f64], fft: usize, hop: usize, window: usize) -> Vec<f64> {
     powers
 }
 
-/// The energies (bands, frames) of Slaney's mel filters from 0 Hz to half the rate, given power^exponent (bins, frames).
+/// The energies (bands, frames) of Slaney's mel filters from 0 Hz to half the rate, given magnitudes or powers
+/// (bins, frames).
 fn mel(spectrum: &[f64], bins: usize, rate: f64, bands: usize) -> Vec<f64> {
     let to_mel = |hertz: f64| {
         if hertz < 1000.0 { hertz * 0.015 } else { 15.0 + 27.0 * (hertz / 1000.0).ln() / 6.4f64.ln() }

@@ -17,8 +17,8 @@ pub fn mel_cepstrum(log_mel: &[f64], bands: usize) -> Result<Vec<f64>> {
     Ok(cepstrum)
 }
 
-/// The mel-cepstral distortion in dB between log-mel spectrograms (bands, frames) whose frames belong together, over the
-/// frames of the shorter: the mean of `10 sqrt(2) / ln 10 sqrt(sum_(d = 1 to 24) (c_d - c'_d)^2)`, with the cepstra c
+/// The mel-cepstral distortion in dB between log-mel spectrograms (bands, frames) whose frames belong together, over
+/// the frames of the shorter: the mean of `10 sqrt(2) / ln 10 sqrt(sum_(d = 1 to 24) (c_d - c'_d)^2)`, with the cepstra c
 /// of [`mel_cepstrum`].
 ///
 /// # Errors

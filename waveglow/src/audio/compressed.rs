@@ -3,7 +3,7 @@
 use super::Sound;
 use super::read::{MAX_SAMPLES, too_long};
 use flows_core::{Error, Result};
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read, SeekFrom};
 use std::path::Path;
 use symphonia::core::codecs::audio::AudioDecoderOptions;
 use symphonia::core::errors::Error as Fault;
@@ -12,20 +12,22 @@ use symphonia::core::formats::{FormatOptions, TrackType};
 use symphonia::core::io::{MediaSource, MediaSourceStream};
 use symphonia::core::meta::MetadataOptions;
 
+/// The message for files that end too early.
+const CUT_SHORT: &str = "is cut short; copy or export it again, or keep what is there by `ffmpeg -i FILE FILE.wav`";
+
 /// Reads the first audio track, without the samples that the encoder added at its ends.
 ///
 /// # Errors
 /// When the file is damaged, cut short, of another codec, or too long.
-pub(super) fn read(name: &Path, source: impl MediaSource + 'static) -> Result<Sound> {
+pub(super) fn read(name: &Path, mut source: impl MediaSource + 'static) -> Result<Sound> {
     let fault = |message: String| Error::file(name, message);
     let damaged = |e: Fault| match e {
-        Fault::IoError(e) if e.kind() == ErrorKind::UnexpectedEof => {
-            fault("is cut short; copy or export it again".into())
-        }
+        Fault::IoError(e) if e.kind() == ErrorKind::UnexpectedEof => fault(CUT_SHORT.into()),
         Fault::IoError(e) => fault(format!("cannot be read: {e}")),
         Fault::Unsupported(what) => fault(format!("uses what is not supported ({what}); {}", super::read::CONVERT)),
         e => fault(format!("is damaged ({e}); copy or export it again")),
     };
+    let whole = ends_as_it_should(&mut source).map_err(|e| fault(format!("cannot be read: {e}")))?;
     let stream = MediaSourceStream::new(Box::new(source), Default::default());
     let (format, metadata) = (FormatOptions::default(), MetadataOptions::default());
     let mut reader = symphonia::default::get_probe().probe(&Hint::new(), stream, format, metadata).map_err(damaged)?;
@@ -75,6 +77,9 @@ pub(super) fn read(name: &Path, source: impl MediaSource + 'static) -> Result<So
             return Err(too_long(name));
         }
     }
+    if !whole {
+        return Err(fault(CUT_SHORT.into()));
+    }
     let there = sound.first().map_or(0, Vec::len) as u64;
     // The length of MP3 is an estimate.
     if let Some(promised) = promised.filter(|&n| n > there && decoder.codec_info().short_name == "flac") {
@@ -84,4 +89,29 @@ pub(super) fn read(name: &Path, source: impl MediaSource + 'static) -> Result<So
     }
     let rate = rate.and_then(|rate| usize::try_from(rate).ok()).unwrap_or(0);
     Sound::new(rate, sound).map_err(|e| fault(format!("cannot be used: {e}")))
+}
+
+/// Whether a file, if it is an Ogg file, ends with the last page of a stream, which alone tells a whole one.
+fn ends_as_it_should(source: &mut impl MediaSource) -> std::io::Result<bool> {
+    /// No page is longer.
+    const PAGE: u64 = 65_307;
+    /// The length of a page's header; its last byte is the number of the lengths that follow.
+    const HEADER: usize = 27;
+    const LAST: u8 = 4;
+    let length = source.seek(SeekFrom::End(0))?;
+    let mut end = Vec::new();
+    source.seek(SeekFrom::Start(length.saturating_sub(PAGE)))?;
+    source.by_ref().take(PAGE).read_to_end(&mut end)?;
+    let mut mark = Vec::new();
+    source.rewind()?;
+    source.by_ref().take(4).read_to_end(&mut mark)?;
+    source.rewind()?;
+    if mark != b"OggS" {
+        return Ok(true);
+    }
+    let page = end.windows(4).rposition(|window| window == mark).and_then(|at| end.get(at..)).unwrap_or_default();
+    let (Some(flags), Some(count)) = (page.get(5), page.get(HEADER - 1)) else { return Ok(false) };
+    let lengths = page.get(HEADER..HEADER + usize::from(*count)).unwrap_or_default();
+    let whole = HEADER + usize::from(*count) + lengths.iter().map(|&n| usize::from(n)).sum::<usize>();
+    Ok(flags & LAST != 0 && page.len() >= whole)
 }

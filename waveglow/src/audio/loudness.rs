@@ -51,8 +51,8 @@ fn scaled(sound: &Sound, wanted: f64, has: f64) -> Result<Sound> {
 }
 
 /// The integrated loudness in LUFS of sound of one or two channels (ITU-R BS.1770-4): the mean power of K-weighted
-/// blocks of 400 ms, overlapping by 75 %, of those above -70 LUFS and then those less than 10 LU under their mean; minus
-/// infinity when there are none.
+/// blocks of 400 ms, overlapping by 75 %, of those above -70 LUFS and then those less than 10 LU under their mean;
+/// minus infinity when there are none.
 ///
 /// # Errors
 /// When there are more than two channels, whose places are not known, or the rate is below 8,000 Hz.

@@ -31,8 +31,8 @@ impl Default for PitchConfig {
 /// The fundamental frequency in Hz of each of the `1 + floor(T / hop)` frames of a signal, `None` where it is unvoiced.
 ///
 /// Candidates are the maxima of the normalised autocorrelation `2 sum x_j x_(j+t) / sum (x_j^2 + x_(j+t)^2)` (McLeod
-/// and Wyvill, 2005), interpolated by its spectrum and a parabola; the cheapest path through them (Boersma, 1993) avoids octave errors.
-/// The signal counts as 0 beyond its ends.
+/// and Wyvill, 2005), interpolated by its spectrum and a parabola; the cheapest path through them (Boersma, 1993)
+/// avoids octave errors. The signal counts as 0 beyond its ends.
 ///
 /// # Errors
 /// When the signal is empty, or a setting is out of its range.

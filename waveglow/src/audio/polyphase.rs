@@ -18,8 +18,8 @@ pub(super) fn polyphase(samples: &[f64], from: usize, to: usize) -> Result<Vec<f
     let (down, up) = (from / divisor, to / divisor);
     if down == 0 || up == 0 || down.max(up) > LARGEST_TERM {
         return Err(Error::Config(format!(
-            "{from} Hz to {to} Hz is the ratio {down}:{up}, whose terms must lie between 1 and 2^16; resample the sound \
-             to a usual rate first"
+            "{from} Hz to {to} Hz is the ratio {down}:{up}, whose terms must lie between 1 and 2^16; resample the \
+             sound to a usual rate first"
         )));
     }
     // The filter at the least common multiple of the rates.

@@ -10,8 +10,8 @@ use rubato::{Fft, FixedSync, Resampler, WindowFunction};
 /// The same sound at another rate in Hz: its `len` samples become `ceil(len * rate / sound.rate())`, the first at the
 /// same time.
 ///
-/// Tones up to 0.85 of half the lower rate keep their amplitude and phase within 70 dB, those that the lower rate cannot
-/// hold are removed.
+/// Tones up to 0.85 of half the lower rate keep their amplitude and phase, with errors below -70 dB; those that the
+/// lower rate cannot hold are removed.
 ///
 /// # Errors
 /// When the rate is 0, or the ratio of the rates in lowest terms has a term above 2^20.

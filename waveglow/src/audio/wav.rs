@@ -1,7 +1,7 @@
 //! Reading WAV files.
 //!
-//! An own reader: symphonia's refuses A-law and mu-law with short headers, lists that lack a padding byte and sizes that
-//! do not add up, and does not say what is wrong.
+//! Not by symphonia, which refuses A-law and mu-law with short headers, lists that lack a padding byte and sizes that
+//! do not add up, and accepts a rate of 0.
 
 use super::Sound;
 use super::read::{CONVERT, MAX_SAMPLES, too_long};
@@ -237,7 +237,7 @@ fn samples(name: &Path, source: &mut impl Read, format: Format, bytes: u64) -> R
         return Err(too_long(name));
     }
     let mut left = usize::try_from(frames).map_err(|_| too_long(name))?;
-    let mut sound = vec![Vec::with_capacity(left); channels];
+    let mut sound: Vec<Vec<f32>> = (0..channels).map(|_| Vec::with_capacity(left)).collect();
     let at_once = (BLOCK / frame).max(1);
     let mut block = vec![0; at_once.min(left) * frame];
     while left > 0 {
@@ -298,6 +298,17 @@ mod tests {
             assert!(message.starts_with("a.wav: ") && message.contains("again"), "{length}: {message}");
         }
         assert!(said(whole[..46].to_vec()).contains("promises 2 samples and 1 are there"));
+        // Any byte may be wrong: the reader ends, with a sound that is whole or an error that names the file.
+        for at in 0..whole.len() {
+            for value in [0, 1, 0x7f, 0x80, 0xff] {
+                let mut damaged = whole.clone();
+                damaged[at] = value;
+                match open(damaged) {
+                    Ok(sound) => assert!(sound.rate() > 0 && sound.len() <= 4),
+                    Err(error) => assert!(error.to_string().starts_with("a.wav: ")),
+                }
+            }
+        }
         assert!(said(wav(&[(b"fmt ", &header(0x55, 2, 8000, 1, 0)), (b"data", &[])])).contains("MP3"));
         for (channels, align, bits) in [(2, 3, 16), (1, 1, 16), (1, 0, 16), (3, 2, 8)] {
             let message = said(wav(&[(b"fmt ", &header(1, channels, 8000, align, bits)), (b"data", &[0; 12])]));

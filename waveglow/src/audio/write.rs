@@ -37,7 +37,8 @@ pub fn write(path: impl AsRef<Path>, sound: &Sound, encoding: Encoding) -> Resul
     Ok(clipped(sound, encoding))
 }
 
-/// Writes a WAV file to a stream such as standard output, and returns what [`write`](fn@write) does; errors call it `name`.
+/// Writes a WAV file to a stream such as standard output, which errors call `name`, and returns what
+/// [`write`](fn@write) does.
 ///
 /// # Errors
 /// When the stream cannot be written, or the sound does not fit into a WAV file (4 GiB).
