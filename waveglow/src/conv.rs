@@ -13,7 +13,6 @@ use flows_core::{Error, Result, Structure};
 pub struct SignalConv {
     weight: Weight,
     bias: Tensor,
-    dilation: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -43,7 +42,7 @@ impl SignalConv {
         } else {
             Weight::Plain(scope.weight("weight", shape, init.clone())?)
         };
-        Ok(Self { weight, bias: scope.weight("bias", outputs, init)?, dilation: 1 })
+        Ok(Self { weight, bias: scope.weight("bias", outputs, init)? })
     }
 
     /// A layer that starts at zero.
@@ -52,23 +51,23 @@ impl SignalConv {
     /// As [`Self::new`].
     pub fn zeros([inputs, outputs]: [usize; 2], scope: &Scope) -> Result<Self> {
         let weight = Weight::Plain(scope.weight("weight", (outputs, inputs, 1), Init::Zeros)?);
-        Ok(Self { weight, bias: scope.weight("bias", outputs, Init::Zeros)?, dilation: 1 })
-    }
-
-    /// The layer with another dilation.
-    pub fn dilation(self, dilation: usize) -> Self {
-        Self { dilation, ..self }
+        Ok(Self { weight, bias: scope.weight("bias", outputs, Init::Zeros)? })
     }
 
     /// The weights (O, C, k).
     ///
     /// # Errors
     /// When the device fails.
-    fn weight(&self) -> Result<Tensor> {
+    pub fn weight(&self) -> Result<Tensor> {
         match &self.weight {
             Weight::Plain(weight) => Ok(weight.clone()),
             Weight::Normalized { directions, lengths } => ops::weight_norm(directions, lengths),
         }
+    }
+
+    /// The biases (O).
+    pub fn bias(&self) -> &Tensor {
+        &self.bias
     }
 
     /// (B, C, T) to (B, O, T).
@@ -77,8 +76,8 @@ impl SignalConv {
     /// When the channels of `x` are others.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let weight = self.weight()?;
-        let padding = (weight.dim(2)? - 1) / 2 * self.dilation;
-        ops::conv1d(x, &weight, Some(&self.bias), 1, padding, self.dilation, FusedActivation::Identity)
+        let padding = (weight.dim(2)? - 1) / 2;
+        ops::conv1d(x, &weight, Some(&self.bias), 1, padding, 1, FusedActivation::Identity)
     }
 
     /// What this is made of.
@@ -89,8 +88,7 @@ impl SignalConv {
                 (directions.dims(), vec![directions, lengths], ", normalized")
             }
         };
-        let dilation = if self.dilation == 1 { String::new() } else { format!(", dilation {}", self.dilation) };
-        let details = format!("{} -> {}, kernel {}{dilation}{normalized}", shape[1], shape[0], shape[2]);
+        let details = format!("{} -> {}, kernel {}{normalized}", shape[1], shape[0], shape[2]);
         Structure::new("Conv1d", details).weights(weights.into_iter().chain([&self.bias]))
     }
 }

@@ -1,5 +1,6 @@
 //! The condition of a flow at the rate of the frames.
 
+use crate::audio::{AudioConfig, MelBank};
 use candle_core::Tensor;
 use flows_core::nn::{Activation, ConvNet, ConvNetConfig, Mode, Network, Output, Scope};
 use flows_core::{Error, Result, Structure};
@@ -36,19 +37,83 @@ impl BlockFeatures {
     }
 }
 
+/// The log-mel spectrograms (B, M, F) as pairs of neighbours (B, 2M, F - 1), about standardized.
+fn pairs(mel: &Tensor, bands: usize, blocks: usize) -> Result<Tensor> {
+    match mel.dims() {
+        [_, rows, frames] if *rows == bands && *frames == blocks + 1 => {}
+        got => return Err(Error::shape("the mel spectrogram", got, format!("(B, {bands}, {})", blocks + 1))),
+    }
+    let mel = mel.affine(1.0 / DEVIATION, -MEAN / DEVIATION)?;
+    Ok(Tensor::cat(&[mel.narrow(2, 0, blocks)?, mel.narrow(2, 1, blocks)?], 1)?)
+}
+
 impl Network for BlockFeatures {
     fn forward(&self, mel: &Tensor, _: Option<&Tensor>, mode: &mut Mode<'_>) -> Result<Tensor> {
-        let Self { bands, blocks, .. } = *self;
-        match mel.dims() {
-            [_, rows, frames] if *rows == bands && *frames == blocks + 1 => {}
-            got => return Err(Error::shape("the mel spectrogram", got, format!("(B, {bands}, {})", blocks + 1))),
-        }
-        let mel = mel.affine(1.0 / DEVIATION, -MEAN / DEVIATION)?;
-        let pairs = Tensor::cat(&[mel.narrow(2, 0, blocks)?, mel.narrow(2, 1, blocks)?], 1)?;
-        self.network.forward(&pairs, None, mode)
+        self.network.forward(&pairs(mel, self.bands, self.blocks)?, None, mode)
     }
 
     fn structure(&self) -> Structure {
         Structure::new("Block features", format!("of {} bands", self.bands)).part(self.network.structure())
+    }
+}
+
+/// The shift and the log-scale of each coefficient of a block, (B, 2N, F - 1) for N coefficients, of a log-mel spectrogram
+/// (B, M, F).
+///
+/// The log-scale is the spectrogram at the coefficient's frequency, between the centres of bands by interpolation, plus
+/// what convolutions make of three blocks; so it is close from the start.
+#[derive(Debug)]
+pub struct Envelope {
+    bands: usize,
+    blocks: usize,
+    /// (1, N, M).
+    interpolation: Tensor,
+    network: ConvNet,
+}
+
+impl Envelope {
+    /// The envelope of blocks of one hop.
+    ///
+    /// # Errors
+    /// When a size is 0.
+    pub fn new(audio: &AudioConfig, features: usize, blocks: usize, scope: &Scope) -> Result<Self> {
+        let (bands, coefficients) = (audio.bands, audio.hop);
+        let config = ConvNetConfig {
+            hidden: vec![features],
+            kernels: vec![3, 1],
+            activation: Activation::Relu,
+            ..ConvNetConfig::default()
+        };
+        let network = config.build(1, 2 * bands, None, Output::near(vec![0.0; 2 * coefficients]), scope)?;
+        let centres = MelBank::<f64>::new(audio)?.centres().to_vec();
+        let mut weights = vec![0.0; coefficients * bands];
+        for (k, row) in weights.chunks_mut(bands).enumerate() {
+            let frequency = (k as f64 + 0.5) * audio.rate as f64 / (2 * coefficients) as f64;
+            let above = centres.partition_point(|centre| *centre <= frequency);
+            match (above.checked_sub(1), above < bands) {
+                (Some(below), true) => {
+                    let share = (frequency - centres[below]) / (centres[above] - centres[below]);
+                    (row[below], row[above]) = (1.0 - share, share);
+                }
+                (Some(below), false) => row[below] = 1.0,
+                (None, _) => row[0] = 1.0,
+            }
+        }
+        let interpolation = Tensor::from_vec(weights, (1, coefficients, bands), scope.device())?;
+        Ok(Self { bands, blocks, interpolation: interpolation.to_dtype(scope.dtype())?, network })
+    }
+}
+
+impl Network for Envelope {
+    fn forward(&self, mel: &Tensor, _: Option<&Tensor>, mode: &mut Mode<'_>) -> Result<Tensor> {
+        let learnt = self.network.forward(&pairs(mel, self.bands, self.blocks)?, None, mode)?;
+        let mean = ((mel.narrow(2, 0, self.blocks)? + mel.narrow(2, 1, self.blocks)?)? * 0.5)?;
+        let level = self.interpolation.broadcast_matmul(&mean)?;
+        let start = Tensor::cat(&[&level.zeros_like()?, &level], 1)?;
+        Ok((learnt + start)?)
+    }
+
+    fn structure(&self) -> Structure {
+        Structure::new("Envelope", format!("of {} bands", self.bands)).part(self.network.structure())
     }
 }

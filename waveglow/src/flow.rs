@@ -2,7 +2,7 @@
 
 use crate::audio::Mdct;
 use crate::config::{Architecture, AudioFlowConfig, LappedConfig, WaveGlowConfig};
-use crate::features::BlockFeatures;
+use crate::features::{BlockFeatures, Envelope};
 use crate::upsample::Upsample;
 use crate::wavenet::WaveNet;
 use flows_core::Result;
@@ -10,7 +10,7 @@ use flows_core::bijectors::{
     Bijector, Chain, Conv1x1, Coupling, Elementwise, Embed, Inverse, Level, Mask, MultiScale, Order, Permutation,
     Reshape, Squeeze, Start, univariate::Affine,
 };
-use flows_core::nn::{ConvNetConfig, Output, Scope};
+use flows_core::nn::Scope;
 use std::sync::Arc;
 
 /// The flow of a config, from latent vectors to signals (1, T), whose context is a log-mel spectrogram (bands, frames).
@@ -45,15 +45,15 @@ fn lapped(config: &AudioFlowConfig, settings: &LappedConfig, scope: &Scope) -> R
         steps.push(Box::new(coupling));
         steps.push(Box::new(Conv1x1::lu(&shape, Start::Identity, &scope.enter("mixing"))?));
     }
-    // The spectrogram tells the magnitude of each coefficient.
-    let start = [vec![0.0; bands], vec![-4.0; bands]].concat();
-    let envelope = ConvNetConfig { hidden: Vec::new(), kernels: vec![1], ..ConvNetConfig::default() };
-    let envelope = envelope.build(1, features, None, Output::near(start), &scope.enter("envelope"))?;
+    let network = BlockFeatures::new([audio.bands, features], blocks, &scope.enter("features"))?;
+    let couplings = Embed::new(Box::new(network), Box::new(Chain::new(steps)?));
+    let envelope = Envelope::new(audio, features, blocks, &scope.enter("envelope"))?;
     let affine = Arc::new(Affine::bounded(ENVELOPE)?);
-    steps.push(Box::new(Elementwise::over_channels(&shape, affine, Box::new(envelope))?));
-    steps.push(Box::new(Mdct::new(config.samples, bands)?));
-    let features = BlockFeatures::new([audio.bands, features], blocks, &scope.enter("features"))?;
-    Ok(Box::new(Embed::new(Box::new(features), Box::new(Chain::new(steps)?))))
+    Ok(Box::new(Chain::new(vec![
+        Box::new(couplings),
+        Box::new(Elementwise::over_channels(&shape, affine, Box::new(envelope))?),
+        Box::new(Mdct::new(config.samples, bands)?),
+    ])?))
 }
 
 /// WaveGlow: levels of flows over the channels that remain of a group of samples.

@@ -17,7 +17,7 @@ mod wavenet;
 
 pub use config::{Architecture, AudioFlowConfig, LappedConfig, WaveGlowConfig};
 pub use evaluate::{CopySynthesis, copy_synthesis, log_mel_distance, nats_per_sample};
-pub use features::BlockFeatures;
+pub use features::{BlockFeatures, Envelope};
 pub use flow::flow;
 pub use model::{AudioDensity, AudioFlow};
 pub use synthesis::synthesize;

@@ -3,7 +3,7 @@
 use crate::conv::SignalConv;
 use candle_core::Tensor;
 use flows_core::nn::{Mode, Network, Scope};
-use flows_core::ops::gated_tanh_sigmoid;
+use flows_core::ops::{GatedLayer, GatedNetwork, gated_network};
 use flows_core::{Error, Result, Structure};
 use serde::{Deserialize, Serialize};
 
@@ -67,7 +67,7 @@ impl WaveNet {
             SignalConv::new(sizes, kernel, normalized, &scope.enter(name))
         };
         let of_condition = |k: usize| conv([k, 2 * channels * layers], 1, "condition".into());
-        let dilated = |i: usize| Ok(conv([channels, 2 * channels], kernel, format!("dilated.{i}"))?.dilation(1 << i));
+        let dilated = |i: usize| conv([channels, 2 * channels], kernel, format!("dilated.{i}"));
         let output = |i: usize| {
             let parts = if i + 1 == layers { 1 } else { 2 };
             conv([channels, parts * channels], 1, format!("outputs.{i}"))
@@ -86,42 +86,26 @@ impl WaveNet {
 
 impl Network for WaveNet {
     fn forward(&self, x: &Tensor, context: Option<&Tensor>, _: &mut Mode<'_>) -> Result<Tensor> {
-        let c = self.channels;
-        let condition = match (&self.condition, context) {
-            (None, _) => None,
-            (Some(layer), Some(context)) if context.dims().len() == 3 && context.dims()[2] == x.dim(2)? => {
-                Some(layer.forward(context)?)
-            }
-            (Some(_), Some(context)) => {
-                let want = format!("(B, K, {}) for these positions", x.dim(2)?);
-                return Err(Error::shape("the context", context.dims(), want));
-            }
-            (Some(_), None) => {
-                return Err(Error::Config("this flow is conditional: give a context, one row for each signal".into()));
-            }
-        };
-        let mut h = self.start.forward(x)?;
-        let mut skipped: Option<Tensor> = None;
-        for (i, (dilated, output)) in self.dilated.iter().zip(&self.outputs).enumerate() {
-            let mut units = dilated.forward(&h)?;
-            if let Some(condition) = &condition {
-                units = (units + condition.narrow(1, 2 * c * i, 2 * c)?)?;
-            }
-            let both = output.forward(&gated_tanh_sigmoid(&units)?)?;
-            let skip = if i + 1 == self.dilated.len() {
-                both
-            } else {
-                h = (h + both.narrow(1, 0, c)?)?;
-                both.narrow(1, c, c)?
-            };
-            skipped = Some(match skipped {
-                None => skip,
-                Some(sum) => (sum + skip)?,
-            });
+        if self.condition.is_some() && context.is_none() {
+            return Err(Error::Config("this flow is conditional: give a context, one row for each signal".into()));
         }
-        // There is at least one layer.
-        let sum = skipped.ok_or_else(|| Error::Config("a network without layers".into()))?;
-        self.end.forward(&sum.contiguous()?)
+        let layer = |(i, (dilated, output)): (usize, (&SignalConv, &SignalConv))| -> Result<GatedLayer> {
+            Ok(GatedLayer {
+                dilated: dilated.weight()?,
+                dilated_bias: dilated.bias().clone(),
+                output: output.weight()?,
+                output_bias: output.bias().clone(),
+                dilation: 1 << i,
+            })
+        };
+        let layers = self.dilated.iter().zip(&self.outputs).enumerate().map(layer).collect::<Result<_>>()?;
+        let condition = match &self.condition {
+            Some(layer) => Some([layer.weight()?, layer.bias().clone()]),
+            None => None,
+        };
+        let context = context.filter(|_| condition.is_some());
+        let sum = gated_network(&self.start.forward(x)?, context, GatedNetwork { layers, condition })?;
+        self.end.forward(&sum)
     }
 
     fn widths(&self) -> Option<[usize; 2]> {

@@ -13,6 +13,7 @@ mod direction;
 mod elementwise;
 mod functions;
 mod gated;
+mod gated_network;
 mod increasing;
 mod limited;
 mod linalg;
@@ -69,6 +70,7 @@ pub use direction::Direction;
 pub(crate) use elementwise::{Open, onto};
 pub use elementwise::{elu, erf, exp, gelu, ln, ln_1p, log_sigmoid, sigmoid, silu, softplus, tanh};
 pub use gated::gated_tanh_sigmoid;
+pub use gated_network::{GatedLayer, GatedNetwork, gated_network};
 pub(crate) use increasing::increasing;
 pub(crate) use limited::{limited, most};
 pub use linalg::{
