@@ -1,8 +1,10 @@
-//! Atomic writing of files, and the format of saved models.
+//! Atomic writing of files, the format of saved models, and the reading of PyTorch's checkpoints.
 
 mod atomic;
 mod finite;
 mod model;
+mod source;
+mod tar;
 mod tensors;
 mod torch;
 mod zip;
@@ -14,7 +16,7 @@ pub(crate) use model::{metadata, save_model_at};
 #[cfg(feature = "cli")]
 pub(crate) use tensors::read_metadata;
 pub(crate) use tensors::{read_tensors, write_tensors};
-pub use torch::read_torch;
+pub use torch::{Checkpoint, Entry, StoredTensor, read_torch};
 pub(crate) use zip::Archive;
 #[cfg(test)]
 pub(crate) use zip::zip_of;

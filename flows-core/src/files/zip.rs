@@ -3,44 +3,15 @@
 //! See PKWARE's APPNOTE.TXT, sections 4.3.7 (local headers), 4.3.12 (central directory), 4.3.14 to 4.3.16 (its end) and
 //! 4.5.3 (zip64).
 
+use super::source::{Fault, Source};
 use indexmap::IndexMap;
-use std::fmt;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
-
-/// What is wrong with a file, without its path.
-#[derive(Debug)]
-pub(crate) struct Fault(pub(crate) String);
-
-impl From<String> for Fault {
-    fn from(message: String) -> Self {
-        Self(message)
-    }
-}
-
-impl From<&str> for Fault {
-    fn from(message: &str) -> Self {
-        Self(message.into())
-    }
-}
-
-impl From<std::io::Error> for Fault {
-    fn from(error: std::io::Error) -> Self {
-        Self(error.to_string())
-    }
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
+use std::io::Read;
 
 /// An archive with its central directory.
 pub(crate) struct Archive {
-    file: File,
-    size: u64,
-    /// The number of bytes that may still be read from entries; in a malicious archive they may overlap.
+    source: Source,
+    /// The number of bytes that may still be taken from entries; in a malicious archive they may overlap.
     left: u64,
     entries: IndexMap<String, Entry>,
 }
@@ -89,9 +60,13 @@ impl Fields<'_> {
 
 impl Archive {
     /// Opens the archive in a file.
-    pub fn open(mut file: File) -> Result<Self, Fault> {
-        let size = file.seek(SeekFrom::End(0))?;
-        let mut archive = Self { file, size, left: size, entries: IndexMap::new() };
+    pub fn open(file: File) -> Result<Self, Fault> {
+        Self::of(Source::file(file)?)
+    }
+
+    /// The archive in these bytes.
+    pub fn of(source: Source) -> Result<Self, Fault> {
+        let mut archive = Self { left: source.length(), source, entries: IndexMap::new() };
         let (start, length) = archive.directory()?;
         let directory = archive.read_at(start, length)?;
         let mut rest = &directory[..];
@@ -118,10 +93,11 @@ impl Archive {
     }
 
     /// The offset and the length of the central directory.
-    fn directory(&mut self) -> Result<(u64, u64), Fault> {
+    fn directory(&self) -> Result<(u64, u64), Fault> {
         // Only a comment of at most 65,535 bytes may follow the end record.
-        let tail_start = self.size.saturating_sub(22 + 65_535);
-        let tail = self.read_at(tail_start, self.size - tail_start)?;
+        let size = self.source.length();
+        let tail_start = size.saturating_sub(22 + 65_535);
+        let tail = self.read_at(tail_start, size - tail_start)?;
         let ends = |at: &usize| {
             let comment = Fields(&tail[*at..]).u16(20).ok();
             tail[*at..].starts_with(b"PK\x05\x06") && comment.is_some_and(|comment| at + 22 + comment == tail.len())
@@ -139,57 +115,87 @@ impl Archive {
         Ok((Fields(&wide).u64(48)?, Fields(&wide).u64(40)?))
     }
 
-    /// The size of the file in bytes.
-    pub fn size(&self) -> u64 {
-        self.size
-    }
-
     /// The names of the entries, in their order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.entries.keys().map(String::as_str)
     }
 
-    /// Reads an entry of at most `most` bytes.
+    /// The size of an entry in bytes, and the number of bytes that it takes in the archive.
+    pub fn sizes(&self, name: &str) -> Option<(u64, u64)> {
+        self.entries.get(name).map(|entry| (entry.size, entry.packed))
+    }
+
+    /// Whether the entries are no larger than the archive: those of a malicious one may overlap, or end beyond it.
+    pub fn is_plausible(&self) -> bool {
+        let total = self.entries.values().try_fold(0u64, |sum, entry| sum.checked_add(entry.packed));
+        total.is_some_and(|total| total <= self.source.length())
+    }
+
+    /// Takes an entry of at most `most` bytes; all that are taken are together at most as large as the archive.
     pub fn read(&mut self, name: &str, most: u64) -> Result<Vec<u8>, Fault> {
-        let Entry { header, size, packed, crc, method } =
-            *self.entries.get(name).ok_or_else(|| format!("the archive has no entry `{name}`"))?;
-        if method == Method::Other {
+        let Entry { packed, .. } = self.entry(name)?;
+        self.left = self.left.checked_sub(packed).ok_or("the entries of the archive are larger than the file")?;
+        let bytes = self.unpack(name, most)?;
+        if self.is_intact(name, &bytes) {
+            return Ok(bytes);
+        }
+        Err(format!("the entry `{name}` is damaged: its checksum is wrong").into())
+    }
+
+    /// The bytes of an entry of at most `most` bytes, whatever its checksum says.
+    pub fn unpack(&self, name: &str, most: u64) -> Result<Vec<u8>, Fault> {
+        let entry = self.entry(name)?;
+        if entry.size > most {
+            let message =
+                format!("the entry `{name}` has {} bytes, more than the {most} that are plausible", entry.size);
+            return Err(message.into());
+        }
+        let packed = self.packed(name, entry)?;
+        let bytes = packed.read(0, entry.packed)?;
+        if entry.method == Method::Deflated { inflate(name, &bytes, entry.size) } else { Ok(bytes) }
+    }
+
+    /// The place of an entry in the archive; none if it is compressed.
+    pub fn stored(&self, name: &str) -> Result<Option<Source>, Fault> {
+        let entry = self.entry(name)?;
+        if entry.method == Method::Stored { self.packed(name, entry).map(Some) } else { Ok(None) }
+    }
+
+    /// Whether these bytes have the checksum of an entry; one of 0 marks a file that was written without checksums.
+    pub fn is_intact(&self, name: &str, bytes: &[u8]) -> bool {
+        self.entries.get(name).is_some_and(|entry| entry.crc == 0 || entry.crc == crc32fast::hash(bytes))
+    }
+
+    /// An entry that can be unpacked.
+    fn entry(&self, name: &str) -> Result<Entry, Fault> {
+        let entry = *self.entries.get(name).ok_or_else(|| format!("the archive has no entry `{name}`"))?;
+        if entry.method == Method::Other {
             return Err(
                 format!("the entry `{name}` is encrypted, or compressed by a method that is not supported").into()
             );
         }
-        if size > most {
-            return Err(format!("the entry `{name}` has {size} bytes, more than the {most} that are plausible").into());
-        }
-        self.left = self.left.checked_sub(packed).ok_or("the entries of the archive are larger than the file")?;
-        let local = self.read_at(header, 30)?;
+        Ok(entry)
+    }
+
+    /// The bytes of an entry as they are in the archive.
+    fn packed(&self, name: &str, entry: Entry) -> Result<Source, Fault> {
+        let local = self.read_at(entry.header, 30)?;
         if !local.starts_with(b"PK\x03\x04") {
             return Err(format!("the entry `{name}` is not where it should be").into());
         }
         let names = (Fields(&local).u16(26)? + Fields(&local).u16(28)?) as u64;
-        let bytes = self.read_at(header.saturating_add(30 + names), packed)?;
-        let bytes = if method == Method::Deflated { inflate(name, &bytes, size)? } else { bytes };
-        // A checksum of 0 marks a file that was written without checksums.
-        if crc != 0 && crc32(&bytes) != crc {
-            return Err(format!("the entry `{name}` is damaged: its checksum is wrong").into());
-        }
-        Ok(bytes)
+        let packed = self.source.slice(entry.header.saturating_add(30 + names), entry.packed);
+        packed.map_err(|_| "the archive is truncated".into())
     }
 
-    /// Reads `length` bytes from `start` on, after checking that the file has them.
-    fn read_at(&mut self, start: u64, length: u64) -> Result<Vec<u8>, Fault> {
-        if start.checked_add(length).is_none_or(|end| end > self.size) {
-            return Err("the archive is truncated".into());
-        }
-        self.file.seek(SeekFrom::Start(start))?;
-        let mut bytes = vec![0; usize::try_from(length).map_err(|_| "the archive is too large for this machine")?];
-        self.file.read_exact(&mut bytes)?;
-        Ok(bytes)
+    /// Reads `length` bytes from `start` on, after checking that the archive has them.
+    fn read_at(&self, start: u64, length: u64) -> Result<Vec<u8>, Fault> {
+        let part = self.source.slice(start, length).map_err(|_| "the archive is truncated")?;
+        part.read(0, length)
     }
 }
 
 /// The `size` bytes that were deflated (RFC 1951).
-#[cfg(any(feature = "images", feature = "tables"))]
 fn inflate(name: &str, packed: &[u8], size: u64) -> Result<Vec<u8>, Fault> {
     let mut bytes = Vec::new();
     let read = flate2::read::DeflateDecoder::new(packed).take(size.saturating_add(1)).read_to_end(&mut bytes);
@@ -197,11 +203,6 @@ fn inflate(name: &str, packed: &[u8], size: u64) -> Result<Vec<u8>, Fault> {
         Ok(read) if read as u64 == size => Ok(bytes),
         _ => Err(format!("the entry `{name}` is damaged: it cannot be unpacked to its size").into()),
     }
-}
-
-#[cfg(not(any(feature = "images", feature = "tables")))]
-fn inflate(name: &str, _: &[u8], _: u64) -> Result<Vec<u8>, Fault> {
-    Err(format!("the entry `{name}` is compressed, which needs the feature `tables` of flows-core").into())
 }
 
 /// Size, compressed size and offset; those that do not fit 32 bits are in the extra field of zip64.
@@ -221,31 +222,12 @@ fn wide(numbers: [u32; 3], mut extra: &[u8]) -> Result<[u64; 3], Fault> {
     Ok(wide)
 }
 
-/// The checksum of zip archives (ISO 3309).
-pub(crate) fn crc32(bytes: &[u8]) -> u32 {
-    const TABLE: [u32; 256] = {
-        let mut table = [0; 256];
-        let mut byte = 0;
-        while byte < 256 {
-            let (mut sum, mut bit) = (byte as u32, 0);
-            while bit < 8 {
-                sum = if sum & 1 == 1 { 0xEDB8_8320 ^ (sum >> 1) } else { sum >> 1 };
-                bit += 1;
-            }
-            table[byte] = sum;
-            byte += 1;
-        }
-        table
-    };
-    !bytes.iter().fold(!0, |sum, byte| TABLE[((sum ^ u32::from(*byte)) & 255) as usize] ^ (sum >> 8))
-}
-
 /// A zip archive of uncompressed entries.
 #[cfg(test)]
 pub(crate) fn zip_of(entries: &[(&str, &[u8])]) -> Vec<u8> {
     let (mut file, mut directory) = (Vec::new(), Vec::new());
     for (name, bytes) in entries {
-        let (offset, crc) = (file.len() as u32, crc32(bytes));
+        let (offset, crc) = (file.len() as u32, crc32fast::hash(bytes));
         // Flags, method, time and date; the sum; both sizes; the lengths of name and extra field.
         let mut header = [0; 8].to_vec();
         header.extend(crc.to_le_bytes());

@@ -1,104 +1,141 @@
-//! State dicts of PyTorch.
+//! Checkpoints of PyTorch and its kin: what they hold, and their tensors.
 
+mod calls;
+mod contents;
+mod element;
+mod entry;
+mod globals;
+mod graph;
+mod input;
 mod pickle;
+mod records;
+mod stored;
 
-use super::zip::{Archive, Fault};
+use super::source::{Fault, Source};
 use crate::{Error, Result};
-use candle_core::{Device, Tensor};
-use pickle::Described;
-use std::collections::HashMap;
+use candle_core::Tensor;
+use contents::{Contents, mistake};
+pub use entry::Entry;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+pub use stored::StoredTensor;
+use stored::latin1;
 
-/// Reads a file written by `torch.save(model.state_dict(), path)` in PyTorch 1.6 or later: the tensors by name.
+const REMEDY: &str = "download it again, or save the state dict alone: torch.save(model.state_dict(), path)";
+
+/// The keys under which programs save state dicts.
+const STATE_DICTS: [&str; 3] = ["state_dict", "model", "model_state_dict"];
+
+/// A checkpoint: a description of what is in a file, whose tensors are read when they are asked for.
 ///
-/// The pickle is parsed without executing anything that it names, and sizes are checked against the file before memory
-/// is allocated, so that a malicious or damaged file is only an error. Tensors of one storage share its memory.
+/// The formats are
+/// - PyTorch's zip archives, and its older files of five pickles;
+/// - bare pickles with NumPy's arrays, as Paddle writes them (`.pdparams`);
+/// - NeMo's archives (`.nemo`), a gzipped one being unpacked into memory;
+/// - safetensors, whose tensors are a dictionary here.
+///
+/// State dicts, dictionaries and lists of anything, and whole modules (`torch.save(model, path)`) of PyTorch's own
+/// classes and of WaveGlow and SqueezeWave are read. Nothing that a pickle names is executed, and one that names
+/// anything else than what describes these is refused. Sizes are checked before memory is allocated, and the
+/// description is limited to a million values, so that a malicious or damaged file is only an error.
+///
+/// ```no_run
+/// # fn main() -> flows_core::Result<()> {
+/// use flows_core::files::Checkpoint;
+///
+/// let checkpoint = Checkpoint::open("waveglow.pt")?;
+/// for tensor in checkpoint.state_dict()?.tensors() {
+///     println!("{} {:?}", tensor.name(), tensor.shape());
+/// }
+/// let config = checkpoint.root().get("config").map(|config| config.to_json()).transpose()?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct Checkpoint {
+    path: PathBuf,
+    contents: Contents,
+}
+
+impl fmt::Debug for Checkpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Checkpoint").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl Checkpoint {
+    /// Opens a file and reads what describes its tensors, but not their numbers.
+    ///
+    /// # Errors
+    /// When it cannot be read, is damaged, of another format, holds no tensors, or names what is not needed.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let unreadable = |e: std::io::Error| {
+            Error::file(path, format!("cannot be read ({e}); check the name and the permissions")).with_source(e)
+        };
+        if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
+            return Err(Error::file(path, "is not a file; give the path of a checkpoint"));
+        }
+        let file = File::open(path).map_err(unreadable)?;
+        let refused = |fault: Fault| Error::file(path, format!("cannot be read as a checkpoint ({fault}); {REMEDY}"));
+        let source = Source::file(file).map_err(refused)?;
+        let start = source.read(0, source.length().min(512)).map_err(refused)?;
+        match mistake(&start) {
+            Some(mistake) => Err(Error::file(path, mistake)),
+            None => Self::of(path, source).map_err(refused),
+        }
+    }
+
+    fn of(path: &Path, source: Source) -> std::result::Result<Self, Fault> {
+        let contents = Contents::of(source, false)?;
+        contents.graph.check(contents.root)?;
+        let checkpoint = Self { path: path.into(), contents };
+        let tensors = checkpoint.root().tensors();
+        if tensors.is_empty() {
+            return Err("it holds no tensors".into());
+        }
+        tensors.iter().try_for_each(StoredTensor::check)?;
+        drop(tensors);
+        Ok(checkpoint)
+    }
+
+    /// What the file as a whole is: in most a dictionary or a module.
+    pub fn root(&self) -> Entry<'_> {
+        Entry { checkpoint: self, at: self.contents.root }
+    }
+
+    /// The state dict or module: what is under `state_dict`, `model` or `model_state_dict`, or the whole.
+    ///
+    /// # Errors
+    /// When there is none; the message says what there is.
+    pub fn state_dict(&self) -> Result<Entry<'_>> {
+        let root = self.root();
+        let is_state_dict = |entry: &Entry<'_>| {
+            self.contents.graph.module(entry.at).is_some()
+                || entry.entries().iter().any(|(_, value)| value.tensor().is_some())
+        };
+        // Beside a state dict there may be other tensors, such as the state of a generator of random numbers.
+        let named = STATE_DICTS.iter().filter_map(|key| root.get(key));
+        named.chain([root]).find(is_state_dict).ok_or_else(|| {
+            let keys: Vec<String> = root.entries().into_iter().map(|(key, _)| format!("`{key}`")).take(10).collect();
+            let message = format!("has no state dict as a whole, nor under {}", STATE_DICTS.join(", "));
+            Error::file(&self.path, format!("{message}, but {}; {REMEDY}", keys.join(", ")))
+        })
+    }
+
+    /// The texts that the file holds beside its tensors: the metadata of safetensors, `model_config.yaml` of NeMo.
+    pub fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.contents.metadata
+    }
+}
+
+/// Reads the state dict of a checkpoint: all its tensors by name, as [`Checkpoint::state_dict`] finds them.
 ///
 /// # Errors
-/// When the file is missing, damaged, or of another kind.
+/// When the file is missing, damaged, of another kind, or has no state dict.
 pub fn read_torch(path: &Path) -> Result<HashMap<String, Tensor>> {
-    let file = File::open(path).map_err(|e| Error::file(path, format!("cannot be read ({e}); check the name")))?;
-    read(file).map_err(|fault| {
-        let remedy = "save the state dict alone, by torch.save(model.state_dict(), path) in PyTorch 1.6 or later, or as \
-                      safetensors";
-        Error::file(path, format!("is not a readable state dict ({fault}); {remedy}"))
-    })
-}
-
-/// The largest size of a pickle in bytes: it only describes the tensors, and this suffices for a million.
-const PICKLE: u64 = 1 << 28;
-
-fn read(file: File) -> std::result::Result<HashMap<String, Tensor>, Fault> {
-    let mut archive = Archive::open(file)?;
-    let is_pickle = |name: &&str| *name == "data.pkl" || name.ends_with("/data.pkl");
-    let pickle = archive.names().filter(is_pickle).min().map(String::from);
-    let pickle = pickle.ok_or("the archive has no `data.pkl`")?;
-    let folder = pickle.trim_end_matches("data.pkl").to_string();
-    let order = format!("{folder}byteorder");
-    if archive.names().any(|name| name == order) && archive.read(&order, 16)? != b"little" {
-        return Err("its numbers are big-endian: save it on another machine".into());
-    }
-    let described = pickle::tensors(&archive.read(&pickle, PICKLE)?)?;
-    let (mut storages, mut tensors) = (HashMap::new(), HashMap::new());
-    // Tensors that are not contiguous are copied, in total at most as many bytes as the file has.
-    let mut left = archive.size();
-    for (name, described) in described {
-        let Described { key, dtype, .. } = &described;
-        let stored = (key.clone(), *dtype);
-        if !storages.contains_key(&stored) {
-            let mut bytes = archive.read(&format!("{folder}data/{key}"), u64::MAX)?;
-            let elements = bytes.len() / dtype.size_in_bytes();
-            bytes.truncate(elements * dtype.size_in_bytes());
-            let storage = match elements {
-                0 => Tensor::zeros(0, *dtype, &Device::Cpu),
-                _ => Tensor::from_raw_buffer(&bytes, *dtype, &[elements], &Device::Cpu),
-            };
-            storages.insert(stored.clone(), storage.map_err(|e| Fault(format!("`{name}`: {e}")))?);
-        }
-        let tensor = view(&described, &storages[&stored], &mut left);
-        tensors.insert(name.clone(), tensor.map_err(|fault| Fault(format!("`{name}`: {fault}")))?);
-    }
-    Ok(tensors)
-}
-
-/// The tensor in a storage; `left` is the number of bytes that may still be copied.
-fn view(described: &Described, storage: &Tensor, left: &mut u64) -> std::result::Result<Tensor, Fault> {
-    let Described { offset, dims, strides, dtype, .. } = described;
-    let failed = |e: candle_core::Error| Fault(e.to_string());
-    let elements = dims.iter().try_fold(1usize, |n, size| n.checked_mul(*size));
-    // The index of the last element.
-    let last = dims
-        .iter()
-        .zip(strides)
-        .try_fold(*offset, |at, (size, stride)| at.checked_add(size.saturating_sub(1).checked_mul(*stride)?));
-    let stored = storage.elem_count();
-    let (Some(elements), Some(last)) = (elements, last) else {
-        return Err(format!("a shape of {dims:?} is too large").into());
-    };
-    if elements == 0 {
-        return Tensor::zeros(dims.as_slice(), *dtype, &Device::Cpu).map_err(failed);
-    }
-    if elements > stored || last >= stored {
-        return Err(format!("the shape {dims:?} needs more than the {stored} numbers that are stored").into());
-    }
-    let mut expected = 1;
-    let contiguous = dims.iter().zip(strides).rev().all(|(size, stride)| {
-        let fits = *size == 1 || *stride == expected;
-        expected *= size;
-        fits
-    });
-    if contiguous {
-        return storage.narrow(0, *offset, elements).and_then(|t| t.reshape(dims.as_slice())).map_err(failed);
-    }
-    let bytes = (elements * dtype.size_in_bytes()) as u64;
-    *left = left.checked_sub(bytes).ok_or("the file describes more numbers than it holds")?;
-    let mut places = vec![*offset as i64];
-    for (size, stride) in dims.iter().zip(strides) {
-        places = places.iter().flat_map(|at| (0..*size).map(move |i| at + (i * stride) as i64)).collect();
-    }
-    let places = Tensor::new(places, &Device::Cpu).map_err(failed)?;
-    storage.index_select(&places, 0).and_then(|t| t.reshape(dims.as_slice())).map_err(failed)
+    Checkpoint::open(path)?.state_dict()?.read_tensors()
 }
 
 #[cfg(test)]
