@@ -18,6 +18,7 @@ mod npy;
 mod odd;
 mod parts;
 mod schema;
+mod shards;
 mod shuffle;
 mod source;
 mod table;

@@ -1,10 +1,10 @@
 //! Sources of data, as named on the command line.
 
 use super::format::Format;
-use super::parts::{Plan, joined, shards};
+use super::parts::{Plan, joined};
 use super::table::{numbers, read_test};
 use super::text::Blocks;
-use super::{Dataset, Frame, Frames, Kinds, Proportions, Schema, Table, Toy, read_frame, read_frames};
+use super::{Dataset, Frame, Frames, Kinds, Proportions, Schema, Table, Toy, read_frame, read_frames, shards};
 use crate::hub::{self, Address};
 use crate::{Error, Result, Rng};
 use serde::{Deserialize, Serialize};
@@ -181,11 +181,11 @@ fn of_hub(address: &Address) -> Result<Fetched> {
     if Format::of(address.path().as_ref()).is_err() {
         return Plan::of(address.names()?, &address.to_string()).map(Fetched::Folder);
     }
-    let shards = shards(address.path());
+    let shards = shards::of_address(address)?;
     if shards.len() == 1 {
         return address.fetch().map(Fetched::File);
     }
-    let fetch = |path: &String| Ok(address.with_path(path)?.fetch()?.to_string_lossy().into_owned());
+    let fetch = |shard: &Address| Ok(shard.fetch()?.to_string_lossy().into_owned());
     shards.iter().map(fetch).collect::<Result<_>>().map(Fetched::Shards)
 }
 
