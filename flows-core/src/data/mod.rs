@@ -34,6 +34,7 @@ pub use dataset::{Dataset, Proportions};
 pub use date::{date, days};
 pub use energy::Energy;
 pub use examples::Examples;
+pub(crate) use examples::columns;
 pub use frame::{Cells, Column, Frame};
 #[cfg(feature = "cli")]
 pub(crate) use hash::Hash;
