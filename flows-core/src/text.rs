@@ -18,6 +18,11 @@ pub fn plural(n: usize, noun: &str) -> String {
     format!("{} {noun}{}", count(n), if n == 1 { "" } else { "s" })
 }
 
+/// Some of all with a verb, `["is", "are"]`, as the subject of a sentence: `1 of 12 images is`, `2 of 12 images are`.
+pub fn some_of(n: usize, all: usize, noun: &str, [one, several]: [&str; 2]) -> String {
+    format!("{} of {} {}", count(n), plural(all, noun), if n == 1 { one } else { several })
+}
+
 /// Names in words, `a` and `b` with their marks; of many the first five and how many more.
 pub fn list(names: impl IntoIterator<Item = impl std::fmt::Display>) -> String {
     let mut names = names.into_iter();
@@ -65,6 +70,8 @@ mod tests {
     #[test]
     fn numbers_agree_with_their_nouns() {
         assert_eq!([0, 1, 2000].map(|n| plural(n, "row")), ["0 rows", "1 row", "2,000 rows"]);
+        let images = [(1, 12), (12, 1200), (1, 1), (0, 2)].map(|(n, all)| some_of(n, all, "image", ["is", "are"]));
+        assert_eq!(images, ["1 of 12 images is", "12 of 1,200 images are", "1 of 1 image is", "0 of 2 images are"]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::hash::Hash;
 use super::parts::Frames;
 use super::{Cells, Frame, Schema};
 use crate::Result;
-use crate::text::{count, plural};
+use crate::text::{count, plural, some_of};
 use candle_core::{Device, Tensor};
 
 /// The most rows that are looked at for columns that determine each other.
@@ -119,7 +119,7 @@ fn far(schema: &Schema, frames: &Frames) -> Vec<String> {
             let count = values.iter().filter(|value| out(value)).count();
             if let Some(row) = values.iter().position(out).filter(|_| greatest > least) {
                 let (name, value) = (frame.row_name(row), short(values[row]));
-                let more = if count > 1 { format!(" (and {} more rows)", count - 1) } else { String::new() };
+                let more = if count > 1 { format!(" (and {})", plural(count - 1, "more row")) } else { String::new() };
                 let range = format!("{} to {}", short(least), short(greatest));
                 notes.push(format!(
                     "{part} row {name}{more}, {label} is {value}, far from the {range} of the training rows: correct it, or \
@@ -254,19 +254,16 @@ fn repeated(schema: &Schema, frames: &Frames) -> Vec<String> {
         let same = "the same rows are then trained on and tested with";
         let same = if frames.test.is_none() { format!(", and {same}") } else { String::new() };
         notes.push(format!(
-            "{} of {} ({share:.0}%) repeat another{same}: {remedy}",
-            count(repeats),
-            plural(rows, "row")
+            "{} another ({share:.0}%){same}: {remedy}",
+            some_of(repeats, rows, "row", ["repeats", "repeat"])
         ));
     }
     for (part, frame) in frames.named().skip(1) {
         let seen = hashes(schema, frame).iter().filter(|hash| known.binary_search(hash).is_ok()).count();
         if 100 * seen > frame.rows() {
             notes.push(format!(
-                "{} of {} {part} rows are training rows as well, so its likelihood is too high: remove them from one of the \
-                 two",
-                count(seen),
-                count(frame.rows())
+                "{} as well, so its likelihood is too high: remove them from one of the two",
+                some_of(seen, frame.rows(), &format!("{part} row"), ["is a training row", "are training rows"])
             ));
         }
     }
@@ -363,7 +360,7 @@ mod tests {
         let mut far = normals(200, 12);
         far[..2].fill(-1e6);
         frames.validation = Some(frame(&[("x", far), ("y", normals(200, 13))]));
-        assert_notes(frames, &[&["validation row 1 (and 1 more rows)", "-1000000"]]);
+        assert_notes(frames, &[&["validation row 1 (and 1 more row)", "-1000000"]]);
     }
 
     #[test]
@@ -396,7 +393,7 @@ mod tests {
         let twice = |v: &[f64]| [v, &v[..100]].concat();
         assert_notes(
             frame(&[("x", twice(&x)), ("y", twice(&y))]),
-            &[&["100 of 400 rows (25%) repeat", "drop_duplicates"]],
+            &[&["100 of 400 rows repeat another (25%)", "drop_duplicates"]],
         );
         let mut frames = Frames::from(frame(&[("x", x.clone()), ("y", y.clone())]));
         frames.test = Some(frame(&[("y", y[290..].to_vec()), ("x", x[290..].to_vec())]));

@@ -3,7 +3,7 @@
 use super::decode::Decoded;
 use super::depth::{DARK, depth_of};
 use super::{Fit, Images};
-use crate::text::count;
+use crate::text::some_of;
 use crate::{Error, Result};
 
 /// What is called with the errors of files that are skipped.
@@ -43,8 +43,8 @@ pub(super) fn collect<I: Iterator<Item = Result<Item>>>(
     let (mut images, labels) = all.finish(fit, Some(bits))?;
     if bits < 16 {
         images.notes.push(format!(
-            "{} have values of 16 bits, none above {}: they are read as of {bits} bits; {DARK}",
-            some(deep, images.len()),
+            "{} values of 16 bits, none above {}: they are read as of {bits} bits; {DARK}",
+            some_of(deep, images.len(), "image", ["has", "have"]),
             deepest.unwrap_or(0)
         ));
     }
@@ -128,30 +128,25 @@ impl Collection {
         let mut notes = Vec::new();
         if shape[0] == 3 && (1..all).contains(&self.grey) {
             notes.push(format!(
-                "{} are grey and are given three equal channels, as the others have colours: --grey makes all grey, and \
-                 --colour all coloured",
-                some(self.grey, all)
+                "{} grey and given three equal channels, as the others have colours: --grey makes all grey, and --colour all \
+                 coloured",
+                some_of(self.grey, all, "image", ["is", "are"])
             ));
         }
         if self.transparent > 0 && fit.background.is_none() {
             notes.push(format!(
-                "{} are transparent in places, where they are given a background: --background white or black decides which",
-                some(self.transparent, all)
+                "{} transparent in places, which are given a background: --background white or black decides which",
+                some_of(self.transparent, all, "image", ["is", "are"])
             ));
         }
         if self.several > 0 {
             notes.push(format!(
-                "{} are animations or have several pages: only the first is read",
-                some(self.several, all)
+                "{} several pages: only the first is read",
+                some_of(self.several, all, "image", ["is an animation or has", "are animations or have"])
             ));
         }
         let size = self.size.flatten();
         let images = Images { names: Some(self.names), notes, depth, size, ..images };
         Ok((images.padded_by(fit), self.labels))
     }
-}
-
-/// A number of images of all.
-pub(super) fn some(number: usize, all: usize) -> String {
-    format!("{} of {} images", count(number), count(all))
 }
