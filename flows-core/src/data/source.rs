@@ -4,7 +4,7 @@ use super::format::Format;
 use super::parts::{Plan, joined};
 use super::table::{numbers, read_test};
 use super::text::Blocks;
-use super::{Dataset, Frame, Frames, Kinds, Proportions, Schema, Table, Toy, read_frame, read_frames, shards};
+use super::{Dataset, Frame, Frames, Proportions, Schema, Table, Toy, read_frame, read_frames, shards};
 use crate::hub::{self, Address};
 use crate::{Error, Result, Rng};
 use serde::{Deserialize, Serialize};
@@ -134,16 +134,6 @@ impl Source {
         let table = schema.map(|schema| self.rows_of(schema).map_err(self.named())).transpose()?.flatten();
         let table = table.map_or_else(|| self.rows(count, rng), Ok)?;
         Ok(Box::new(std::iter::once(Ok(table))))
-    }
-
-    /// Whether the columns of a table that are used, by these rules, are such that no flow over real numbers is a density of
-    /// it, see [`Schema::is_mixed`]; never of a density in the plane.
-    ///
-    /// # Errors
-    /// As [`Self::frames`], [`Schema::with_kinds`] and [`Schema::select`].
-    pub fn is_mixed(&self, kinds: &Kinds, columns: &[String], dropped: &[String]) -> Result<bool> {
-        let Some(frames) = self.frames()? else { return Ok(false) };
-        Ok(Schema::with_kinds(&frames, kinds)?.select(columns, dropped)?.is_mixed())
     }
 
     /// Makes a path absolute, so that it does not depend on the current folder.

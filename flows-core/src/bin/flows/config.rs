@@ -1,7 +1,7 @@
 //! The settings of a run, as in `config.toml`.
 
 use candle_core::{DType, Device};
-use flows_core::data::{Dataset, Kinds, Proportions, Schema, Source};
+use flows_core::data::{Dataset, Frames, Kinds, Proportions, Schema, Source};
 use flows_core::distributions::Distribution;
 use flows_core::flows::{Mixed, TableArchitecture, TableModel};
 use flows_core::run::{Presets, Program, Rows, Settings, TableSettings, check_at_least_one, check_training, stream};
@@ -98,10 +98,14 @@ impl RunConfig {
         stream(self.seed, of as usize)
     }
 
-    /// Loads the data in three parts, the same at every call, and remembers their rows.
-    pub fn load(&mut self, device: &Device) -> Result<Dataset> {
+    /// Loads the data in three parts, the same at every call, and remembers their rows; `frames` are its tables, if they have
+    /// been read.
+    pub fn load(&mut self, frames: Option<Frames>, device: &Device) -> Result<Dataset> {
         let rng = &mut self.rng(Stream::Data);
-        let frames = if self.drop.is_some() { self.data.frames()? } else { None };
+        let frames = match frames {
+            None if self.drop.is_some() => self.data.frames()?,
+            frames => frames,
+        };
         let dropped = self.drop.as_deref().unwrap_or_default();
         let data = match &frames {
             Some(frames) => {
@@ -161,6 +165,6 @@ impl TableSettings for RunConfig {
     }
 
     fn load_table(mut self, device: &Device) -> Result<(Dataset, String)> {
-        Ok((self.load(device)?, self.data.to_string()))
+        Ok((self.load(None, device)?, self.data.to_string()))
     }
 }
