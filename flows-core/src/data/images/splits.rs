@@ -16,6 +16,8 @@ pub struct Splits {
     pub validation: Images,
     /// For testing.
     pub test: Images,
+    /// Whether the test images were held out, although the source has some for validation.
+    pub test_held_out: bool,
 }
 
 impl Splits {
