@@ -23,7 +23,7 @@ pub fn some_of(n: usize, all: usize, noun: &str, [one, several]: [&str; 2]) -> S
     format!("{} of {} {}", count(n), plural(all, noun), if n == 1 { one } else { several })
 }
 
-/// Names in words, `a` and `b` with their marks; of many the first five and how many more.
+/// A list of names in backquotes, separated by commas; of more than five the first five and the number of the others.
 pub fn list(names: impl IntoIterator<Item = impl std::fmt::Display>) -> String {
     let mut names = names.into_iter();
     let shown: Vec<String> = names.by_ref().take(5).map(|name| format!("`{name}`")).collect();

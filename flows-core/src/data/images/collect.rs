@@ -3,7 +3,7 @@
 use super::decode::Decoded;
 use super::depth::{DARK, depth_of};
 use super::{Fit, Images};
-use crate::text::some_of;
+use crate::text::{list, some_of};
 use crate::{Error, Result};
 
 /// What is called with the errors of files that are skipped.
@@ -64,6 +64,8 @@ struct Collection {
     transparent: usize,
     several: usize,
     deep: usize,
+    /// The names of those that lack the marker of the end.
+    unended: Vec<String>,
     /// The greatest value of 16 bits.
     deepest: Option<u16>,
     /// The height and width of all files, if they are one.
@@ -111,6 +113,7 @@ impl Collection {
         self.values.append(&mut colours);
         self.transparent += usize::from(image.transparent);
         self.several += usize::from(image.several);
+        self.unended.extend(image.unended.then(|| name.to_string()));
         self.deep += usize::from(image.deepest.is_some());
         self.deepest = self.deepest.max(image.deepest);
         let [_, height, width] = image.shape;
@@ -144,6 +147,10 @@ impl Collection {
                 "{} several pages: only the first is read",
                 some_of(self.several, all, "image", ["is an animation or has", "are animations or have"])
             ));
+        }
+        if !self.unended.is_empty() {
+            let lack = if self.unended.len() == 1 { "lacks" } else { "lack" };
+            notes.push(format!("{} {lack} the end of a JPEG file, but nothing of the image", list(&self.unended)));
         }
         let size = self.size.flatten();
         let images = Images { names: Some(self.names), notes, depth, size, ..images };
