@@ -1,4 +1,4 @@
-//! Human-readable numbers.
+//! Human-readable numbers and lists.
 
 /// `1234567` as `1,234,567`.
 pub fn count(n: usize) -> String {
@@ -16,6 +16,19 @@ pub fn count(n: usize) -> String {
 /// A count with its noun: `1 row`, `2,000 rows`.
 pub fn plural(n: usize, noun: &str) -> String {
     format!("{} {noun}{}", count(n), if n == 1 { "" } else { "s" })
+}
+
+/// Some of all with a verb, `["is", "are"]`, as the subject of a sentence: `1 of 12 images is`, `2 of 12 images are`.
+pub fn some_of(n: usize, all: usize, noun: &str, [one, several]: [&str; 2]) -> String {
+    format!("{} of {} {}", count(n), plural(all, noun), if n == 1 { one } else { several })
+}
+
+/// A list of names in backquotes, separated by commas; of more than five the first five and the number of the others.
+pub fn list(names: impl IntoIterator<Item = impl std::fmt::Display>) -> String {
+    let mut names = names.into_iter();
+    let shown: Vec<String> = names.by_ref().take(5).map(|name| format!("`{name}`")).collect();
+    let more = names.count();
+    format!("{}{}", shown.join(", "), if more > 0 { format!(" and {more} more") } else { String::new() })
 }
 
 /// A number with four decimals, `-2.5066`, or of a great one four digits: `-4.3708e20`.
@@ -57,6 +70,14 @@ mod tests {
     #[test]
     fn numbers_agree_with_their_nouns() {
         assert_eq!([0, 1, 2000].map(|n| plural(n, "row")), ["0 rows", "1 row", "2,000 rows"]);
+        let images = [(1, 12), (12, 1200), (1, 1), (0, 2)].map(|(n, all)| some_of(n, all, "image", ["is", "are"]));
+        assert_eq!(images, ["1 of 12 images is", "12 of 1,200 images are", "1 of 1 image is", "0 of 2 images are"]);
+    }
+
+    #[test]
+    fn long_lists_are_cut() {
+        assert_eq!(list(["a", "b"]), "`a`, `b`");
+        assert_eq!(list(1..8), "`1`, `2`, `3`, `4`, `5` and 2 more");
     }
 
     #[test]

@@ -295,6 +295,40 @@ fn no_flow_refuses_its_own_draws() -> Result<()> {
     Ok(())
 }
 
+/// Also with one dimension; a file of before `context_units` is read as it was written.
+#[test]
+fn the_first_dimension_depends_on_the_context() -> Result<()> {
+    for (name, features) in [("maf", 1), ("maf", 3), ("nsf-ar", 3), ("iaf", 2), ("naf", 2), ("umnn", 2)] {
+        let mut settings = serde_json::to_value(model(name)?).map_err(json_error)?;
+        settings["layers"] = 1.into();
+        let model = serde_json::from_value::<NamedFlow>(settings).map_err(json_error)?;
+        let new = FlowConfig::new(features, model).with_context(2);
+        let mut old = serde_json::to_value(&new).map_err(json_error)?;
+        assert_eq!(old.as_object_mut().and_then(|old| old.remove("context_units")), Some(true.into()));
+        let old: FlowConfig = serde_json::from_value(old).map_err(json_error)?;
+        for (config, depends) in [(new, true), (old, false)] {
+            let rng = &mut Rng::seed(4);
+            let flow = Flow::on(config, DType::F64, CPU, rng)?;
+            perturb(flow.parameters(), 0.3, rng)?;
+            let x = rng.normal_tensor((1, features), DType::F64, CPU)?;
+            let first = |c: [f64; 2]| -> Result<f64> {
+                Ok(flow.latent(&x, Some(&Tensor::new(&[c], CPU)?))?.to_vec2::<f64>()?[0][0])
+            };
+            let moved = (first([0.0, 0.0])? - first([1.5, -2.0])?).abs();
+            assert_eq!(moved > 1e-6, depends, "{name} over {features}: {moved}");
+            let folder = tempfile::tempdir().map_err(candle_core::Error::from)?;
+            let path = folder.path().join("flow.safetensors");
+            flow.save(&path)?;
+            let (again, context) = (Flow::load(&path, CPU)?, Tensor::new(&[[0.5, 1.0]], CPU)?);
+            assert_eq!(again.config(), flow.config());
+            let both = [&flow, &again].map(|flow| flow.log_prob(&x, Some(&context)));
+            let [want, got] = both.map(|found| found.and_then(|found| Ok(found.to_vec1::<f64>()?)));
+            assert_eq!(want?, got?, "{name}");
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn bounded_columns_are_standardized_after_their_map() -> Result<()> {
     let rng = &mut Rng::seed(2);

@@ -276,9 +276,9 @@ fn what_is_noted_of_images_can_be_an_error_and_a_run_knows_its_images() {
     let one = here.join("images/bars/1.png");
     GrayImage::from_pixel(8, 8, Luma([99])).save(&one).unwrap();
     let train = "train --data images --config tiny.toml";
-    fails(here, &format!("{train} --out run --strict -q"), &["1 of 24 images are grey", "--colour", "--strict"]);
+    fails(here, &format!("{train} --out run --strict -q"), &["1 of 24 images is grey", "--colour", "--strict"]);
     let output = run(here, &format!("{train} --out run"));
-    assert!(text(&output.stderr).contains("note   1 of 24 images are grey"), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("note   1 of 24 images is grey"), "{}", text(&output.stderr));
     succeeds(here, &format!("{train} --out coloured --colour --strict -q"));
     succeeds(here, "train --out run --resume --steps 13 -q");
     GrayImage::from_pixel(8, 8, Luma([98])).save(&one).unwrap();

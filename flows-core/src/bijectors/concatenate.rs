@@ -1,7 +1,7 @@
 //! Bijectors side by side.
 
 use super::vjp::Apply;
-use super::{Bijector, Direction, Mode, Recompute, Support, Vjp};
+use super::{Bijector, Bounds, Direction, Mode, Recompute, Support, Vjp};
 use crate::shape::{check_event, zero_log_det};
 use crate::{Error, Result, Structure};
 use candle_core::Tensor;
@@ -50,21 +50,28 @@ impl Concatenate {
 pub(super) fn images(parts: &[Box<dyn Bijector>], direction: Direction, support: &Support) -> Vec<Support> {
     let (bounds, mut start) = (support.bounds(), 0);
     let mut image = |part: &dyn Bijector| {
-        let (from, to) = match direction {
-            Direction::Forward => (part.latent_shape(), part.data_shape()),
-            Direction::Inverse => (part.data_shape(), part.latent_shape()),
-        };
+        let from = if direction == Direction::Forward { part.latent_shape() } else { part.data_shape() };
         let size = from.iter().product::<usize>();
         let own = bounds.get(start..start + size).map(<[_]>::to_vec);
         start += size;
-        let own = own.and_then(|own| Support::in_box(from, own)).unwrap_or_else(|| Support::real(from));
-        let image = match direction {
-            Direction::Forward => part.image(&own),
-            Direction::Inverse => part.preimage(&own),
-        };
-        image.unwrap_or_else(|| Support::real(to))
+        image_of(part, direction, own.unwrap_or_default())
     };
     parts.iter().map(|part| image(part.as_ref())).collect()
+}
+
+/// What a bijector makes in a direction of the box of these bounds.
+pub(super) fn image_of(part: &dyn Bijector, direction: Direction, bounds: Vec<Bounds>) -> Support {
+    let shapes = [part.latent_shape(), part.data_shape()];
+    let (image, to) = match direction {
+        Direction::Forward => (part.image(&box_of(shapes[0], bounds)), shapes[1]),
+        Direction::Inverse => (part.preimage(&box_of(shapes[1], bounds)), shapes[0]),
+    };
+    image.unwrap_or_else(|| Support::real(to))
+}
+
+/// Events of this shape with these bounds, all of the reals if there are none.
+fn box_of(shape: &[usize], bounds: Vec<Bounds>) -> Support {
+    Support::in_box(shape, bounds).unwrap_or_else(|| Support::real(shape))
 }
 
 /// The shape of events of these shapes behind each other along the first axis.

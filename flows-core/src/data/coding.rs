@@ -89,6 +89,14 @@ impl Schema {
         self.models_missing && self.columns[i].missing > 0
     }
 
+    /// The code of missing cells, the one after the last, if column `i` is of a category whose values are coded and whose
+    /// missing cells a model has a probability of.
+    pub(crate) fn missing_code(&self, i: usize) -> Option<usize> {
+        let kind = &self.columns[i].kind;
+        let is_coded = self.coded && matches!(kind, ColumnKind::Category(_) | ColumnKind::Binary(_));
+        (is_coded && self.keeps_missing(i)).then(|| kind.values().len())
+    }
+
     /// The cells of a frame in the column that this schema's column `i` describes, as numbers.
     fn cells<'a>(&self, frame: &'a Frame, i: usize) -> Result<Cow<'a, [f64]>> {
         let (schema, cells) = (&self.columns[i], &self.find(frame, i)?.cells);
@@ -96,7 +104,7 @@ impl Schema {
         match (&schema.kind, cells) {
             (kind @ (ColumnKind::Category(_) | ColumnKind::Binary(_)), _) if self.coded => {
                 let values = kind.values();
-                let missing = if self.keeps_missing(i) { values.len() as f64 } else { f64::NAN };
+                let missing = self.missing_code(i).map_or(f64::NAN, |code| code as f64);
                 let unknown_code = self.takes_unknown.then_some(-1.0);
                 let codes = codes(values, cells, missing, unknown_code);
                 codes.map(Cow::Owned).map_err(|(row, word)| unknown(&at(row), &word, values))

@@ -1,7 +1,7 @@
 //! Examples and their contexts.
 
 use crate::{Error, Result};
-use candle_core::Tensor;
+use candle_core::{DType, Device, Tensor};
 use std::ops::Range;
 
 /// Examples and, for conditional models, their contexts.
@@ -67,9 +67,32 @@ impl Examples {
         self.map(|t| Ok(t.narrow(0, rows.start, rows.len())?))
     }
 
+    /// The examples in order, so many at a time; the last may be fewer.
+    pub(crate) fn chunks(&self, most: usize) -> impl Iterator<Item = Result<Self>> + '_ {
+        let starts = (0..self.len()).step_by(most.max(1));
+        starts.map(move |start| self.rows(start..self.len().min(start + most)))
+    }
+
+    /// The columns of the contexts, if there are any, and then those of the examples, in f64 on the CPU.
+    ///
+    /// # Errors
+    /// When an example is no row.
+    pub(crate) fn columns(&self) -> Result<Vec<Vec<f64>>> {
+        let mut all = Vec::new();
+        for part in self.context.iter().chain([&self.x]) {
+            all.extend(columns(part)?);
+        }
+        Ok(all)
+    }
+
     pub(super) fn map(&self, f: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Self> {
         Ok(Self { x: f(&self.x)?, context: self.context.as_ref().map(&f).transpose()? })
     }
+}
+
+/// The columns of rows (B, D), in f64 on the CPU.
+pub(crate) fn columns(rows: &Tensor) -> Result<Vec<Vec<f64>>> {
+    Ok(rows.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.t()?.to_vec2()?)
 }
 
 fn width(x: &Tensor) -> usize {

@@ -66,36 +66,44 @@ impl Frame {
         }
     }
 
-    /// Appends the rows of a table with the same columns, which messages call `of`; those with names may be in another
-    /// order.
-    pub(super) fn append(&mut self, mut other: Self, of: &str) -> Result<()> {
-        let different = |what: String| {
-            let remedy = "give all parts of a table the same columns, or name one of the files";
-            Error::Data(format!("{of} {what}, unlike the file before it; {remedy}"))
-        };
-        let (width, got) = (self.columns.len(), other.columns.len());
-        if width != got {
-            return Err(different(format!("has {got} columns and not {width}")));
+    /// The rows of tables with the same columns, one table after the other; `names` are what messages call the tables. Those
+    /// whose columns have names may have them in another order.
+    ///
+    /// # Errors
+    /// When there is no table, or the columns of two are different.
+    pub(super) fn concatenated(tables: Vec<Self>, names: &[String]) -> Result<Self> {
+        let mut tables = tables.into_iter();
+        let first = tables.next().ok_or_else(|| Error::Data("no table is named".into()))?;
+        if tables.len() == 0 {
+            return Ok(first);
         }
-        let mut first = true;
-        for column in &mut self.columns {
-            let same = |known: &Column| known.name == column.name;
-            let at = if column.name.is_some() { other.columns.iter().position(same) } else { Some(0) };
-            let at =
-                at.ok_or_else(|| different(format!("has no column `{}`", column.name.as_deref().unwrap_or_default())))?;
-            let Column { name, mut cells } = other.columns.remove(at);
-            // Each file may number its rows from the beginning.
-            if let (Cells::Numbers(before), Cells::Numbers(values)) = (&column.cells, &mut cells)
-                && let (Some(&last), Some(&begin)) = (before.last(), values.first())
-                && [before, &*values].iter().all(|values| is_row_number(values, name.as_deref(), first))
-            {
-                values.iter_mut().for_each(|value| *value += last + 1.0 - begin);
+        let mut columns: Vec<(Option<String>, Vec<Cells>)> =
+            first.columns.into_iter().map(|column| (column.name, vec![column.cells])).collect();
+        for (mut table, of) in tables.zip(&names[1..]) {
+            let different = |what: String| {
+                let remedy = "give all parts of a table the same columns, or name one of the files";
+                Error::Data(format!("{of} {what}, unlike the file before it; {remedy}"))
+            };
+            let (width, got) = (columns.len(), table.columns.len());
+            if width != got {
+                return Err(different(format!("has {got} columns and not {width}")));
             }
-            column.cells.append(cells);
-            first = false;
+            for (name, parts) in &mut columns {
+                let same = |known: &Column| known.name == *name;
+                let at = if name.is_some() { table.columns.iter().position(same) } else { Some(0) };
+                let lacking = || different(format!("has no column `{}`", name.as_deref().unwrap_or_default()));
+                parts.push(table.columns.remove(at.ok_or_else(lacking)?).cells);
+            }
         }
-        self.lines.clear();
-        Ok(())
+        let whole = |(i, (name, parts)): (usize, (Option<String>, Vec<Cells>))| {
+            let lengths: Vec<usize> = parts.iter().map(Cells::len).collect();
+            let mut cells = Cells::concatenated(&parts.iter().collect::<Vec<_>>());
+            if let Cells::Numbers(values) = &mut cells {
+                count_on(values, &lengths, name.as_deref(), i == 0);
+            }
+            Column { name, cells }
+        };
+        Ok(Self { columns: columns.into_iter().enumerate().map(whole).collect(), ..Self::default() })
     }
 
     /// A table of one row, from texts such as `year=1999` and `colour=red`.
@@ -129,9 +137,8 @@ impl Frame {
         let numbers = tables.iter().enumerate().flat_map(number).collect();
         let mut columns = vec![Column { name: Some(name.into()), cells: Cells::Numbers(numbers) }];
         for (i, column) in tables.first().map_or(&[][..], |table| &table.columns).iter().enumerate() {
-            let mut cells = column.cells.clone();
-            tables[1..].iter().for_each(|table| cells.append(table.columns[i].cells.clone()));
-            columns.push(Column { name: column.name.clone(), cells });
+            let parts: Vec<&Cells> = tables.iter().map(|table| &table.columns[i].cells).collect();
+            columns.push(Column { name: column.name.clone(), cells: Cells::concatenated(&parts) });
         }
         Self { columns, ..Self::default() }
     }
@@ -155,6 +162,26 @@ impl Frame {
     /// The names of the columns, if they have any.
     pub fn names(&self) -> Option<Vec<String>> {
         self.columns.iter().map(|column| column.name.clone()).collect()
+    }
+}
+
+/// Goes on counting where each of several parts, of these lengths, numbers its rows from the beginning; `first` tells whether
+/// the column is the first of its table.
+fn count_on(values: &mut [f64], lengths: &[usize], name: Option<&str>, first: bool) {
+    let (mut at, mut consecutive) = (0, true);
+    for &length in lengths {
+        let (before, part) = values[..at + length].split_at_mut(at);
+        // Of consecutive numbers the first ten tell as much as all.
+        let numbered = |values: &[f64]| is_row_number(values, name, first);
+        if let (Some(&last), Some(&begin)) = (before.last(), part.first())
+            && consecutive
+            && numbered(&before[..at.min(10)])
+            && numbered(part)
+        {
+            part.iter_mut().for_each(|value| *value += last + 1.0 - begin);
+        }
+        consecutive &= values[at.saturating_sub(1)..at + length].windows(2).all(|pair| pair[1] == pair[0] + 1.0);
+        at += length;
     }
 }
 
@@ -191,19 +218,21 @@ impl Cells {
         }
     }
 
-    /// Appends the cells of another part of the column.
-    fn append(&mut self, other: Self) {
-        match (&mut *self, other) {
-            (Self::Numbers(values), Self::Numbers(others)) => values.extend(others),
-            (_, other) => {
-                let mut words = Words::default();
-                let before = std::mem::replace(self, Self::Numbers(Vec::new()));
-                for cells in [before, other] {
-                    (0..cells.len()).for_each(|row| words.push(cells.text(row).as_deref()));
-                }
-                *self = words.cells();
-            }
+    /// The cells of all parts of a column; they are words if those of a part are.
+    fn concatenated(parts: &[&Self]) -> Self {
+        let rows = parts.iter().map(|part| part.len()).sum();
+        let numbers = parts.iter().map(|part| match part {
+            Self::Numbers(values) => Some(values.as_slice()),
+            Self::Words { .. } => None,
+        });
+        if let Some(numbers) = numbers.collect::<Option<Vec<&[f64]>>>() {
+            return Self::Numbers(numbers.concat());
         }
+        let mut words = Words::with_capacity(rows);
+        for part in parts {
+            (0..part.len()).for_each(|row| words.push(part.text(row).as_deref()));
+        }
+        words.cells()
     }
 
     /// These cells, and where one is missing, that of the same row of `other`.
@@ -244,5 +273,45 @@ impl Cells {
             Self::Numbers(values) => values[row].is_nan(),
             Self::Words { codes, .. } => codes[row].is_none(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_of_columns_follow_each_other() -> Result<()> {
+        let numbers = |from: usize, count: usize| (from..from + count).map(|i| i as f64).collect::<Vec<_>>();
+        let table = |id: Vec<f64>, last: Cells| Frame {
+            columns: vec![
+                Column { name: Some("id".into()), cells: Cells::Numbers(id) },
+                Column { name: Some("k".into()), cells: last },
+            ],
+            ..Frame::default()
+        };
+        let words =
+            |cells: &[&str]| Column::of_words("", &cells.iter().map(|cell| cell.to_string()).collect::<Vec<_>>());
+        let mut swapped = table(numbers(1, 12), Cells::Numbers(vec![0.5; 12]));
+        swapped.columns.reverse();
+        let parts = vec![
+            table(numbers(1, 10), Cells::Numbers([vec![f64::NAN], numbers(0, 9)].concat())),
+            table(numbers(0, 11), words(&["b"; 11]).cells),
+            swapped,
+            // Too few to be numbers of rows, after which none are.
+            table(numbers(1, 3), Cells::Numbers(vec![2.0; 3])),
+            table(numbers(1, 10), Cells::Numbers(vec![2.0; 10])),
+        ];
+        let names = ["a", "b", "c", "d", "e"].map(String::from);
+        let whole = Frame::concatenated(parts, &names)?;
+        let ids = [numbers(1, 33), numbers(1, 3), numbers(1, 10)].concat();
+        assert_eq!(whole.columns[0].cells, Cells::Numbers(ids));
+        let texts: Vec<_> = [0, 1, 9, 10, 21, 33, 45].map(|row| whole.columns[1].cells.text(row)).into();
+        let texts: Vec<Option<&str>> = texts.iter().map(Option::as_deref).collect();
+        assert_eq!(texts, [None, Some("0"), Some("8"), Some("b"), Some("0.5"), Some("2"), Some("2")]);
+        let Cells::Words { numbers, first_word, .. } = &whole.columns[1].cells else { panic!("{whole:?}") };
+        assert_eq!((*numbers, first_word), (34, &(10, "b".to_string())));
+        assert!(Frame::concatenated(Vec::new(), &[]).is_err());
+        Ok(())
     }
 }

@@ -18,6 +18,7 @@ mod npy;
 mod odd;
 mod parts;
 mod schema;
+mod shards;
 mod shuffle;
 mod source;
 mod table;
@@ -33,6 +34,7 @@ pub use dataset::{Dataset, Proportions};
 pub use date::{date, days};
 pub use energy::Energy;
 pub use examples::Examples;
+pub(crate) use examples::columns;
 pub use frame::{Cells, Column, Frame};
 #[cfg(feature = "cli")]
 pub use hash::Hash;

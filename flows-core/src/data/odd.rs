@@ -4,7 +4,7 @@ use super::hash::Hash;
 use super::parts::Frames;
 use super::{Cells, Frame, Schema};
 use crate::Result;
-use crate::text::{count, plural};
+use crate::text::{count, plural, some_of};
 use candle_core::{Device, Tensor};
 
 /// The most rows that are looked at for columns that determine each other.
@@ -119,7 +119,7 @@ fn far(schema: &Schema, frames: &Frames) -> Vec<String> {
             let count = values.iter().filter(|value| out(value)).count();
             if let Some(row) = values.iter().position(out).filter(|_| greatest > least) {
                 let (name, value) = (frame.row_name(row), short(values[row]));
-                let more = if count > 1 { format!(" (and {} more rows)", count - 1) } else { String::new() };
+                let more = if count > 1 { format!(" (and {})", plural(count - 1, "more row")) } else { String::new() };
                 let range = format!("{} to {}", short(least), short(greatest));
                 notes.push(format!(
                     "{part} row {name}{more}, {label} is {value}, far from the {range} of the training rows: correct it, or \
@@ -254,19 +254,16 @@ fn repeated(schema: &Schema, frames: &Frames) -> Vec<String> {
         let same = "the same rows are then trained on and tested with";
         let same = if frames.test.is_none() { format!(", and {same}") } else { String::new() };
         notes.push(format!(
-            "{} of {} ({share:.0}%) repeat another{same}: {remedy}",
-            count(repeats),
-            plural(rows, "row")
+            "{} another ({share:.0}%){same}: {remedy}",
+            some_of(repeats, rows, "row", ["repeats", "repeat"])
         ));
     }
     for (part, frame) in frames.named().skip(1) {
         let seen = hashes(schema, frame).iter().filter(|hash| known.binary_search(hash).is_ok()).count();
         if 100 * seen > frame.rows() {
             notes.push(format!(
-                "{} of {} {part} rows are training rows as well, so its likelihood is too high: remove them from one of the \
-                 two",
-                count(seen),
-                count(frame.rows())
+                "{} as well, so its likelihood is too high: remove them from one of the two",
+                some_of(seen, frame.rows(), &format!("{part} row"), ["is a training row", "are training rows"])
             ));
         }
     }
@@ -331,7 +328,7 @@ mod tests {
     }
 
     /// Asserts that the notes on a table are these, by their words.
-    fn said(frames: impl Into<Frames>, words: &[&[&str]]) {
+    fn assert_notes(frames: impl Into<Frames>, words: &[&[&str]]) {
         let frames = frames.into();
         let notes = Schema::of(&frames.train).notes(&frames).unwrap();
         let fit = notes.len() == words.len();
@@ -344,7 +341,7 @@ mod tests {
         let (x, y) = (normals(1000, 1), normals(1000, 2));
         let skewed: Vec<f64> = x.iter().map(|v| (3.0 * v).exp()).collect();
         let counts: Vec<f64> = y.iter().map(|v| (50.0 * v.abs()).floor()).collect();
-        said(frame(&[("x", x), ("skewed", skewed), ("counts", counts), ("y", y)]), &[]);
+        assert_notes(frame(&[("x", x), ("skewed", skewed), ("counts", counts), ("y", y)]), &[]);
     }
 
     #[test]
@@ -355,21 +352,21 @@ mod tests {
             frame(&[("x", x), ("y", normals(500, 4))])
         };
         for (value, count) in [(-999.0, 5), (9999.0, 2), (1e9, 3), (-99.99, 2), (123.0, 3)] {
-            said(with(value, count), &[&["`x`", &format!("in {count} rows"), "leave these empty"]]);
+            assert_notes(with(value, count), &[&["`x`", &format!("in {count} rows"), "leave these empty"]]);
         }
-        said(with(123.0, 1), &[&["row 1, `x` is 123", "times their range", "remove the row"]]);
-        said(with(12.0, 1), &[]);
+        assert_notes(with(123.0, 1), &[&["row 1, `x` is 123", "times their range", "remove the row"]]);
+        assert_notes(with(12.0, 1), &[]);
         let mut frames = Frames::from(with(0.5, 1));
         let mut far = normals(200, 12);
         far[..2].fill(-1e6);
         frames.validation = Some(frame(&[("x", far), ("y", normals(200, 13))]));
-        said(frames, &[&["validation row 1 (and 1 more rows)", "-1000000"]]);
+        assert_notes(frames, &[&["validation row 1 (and 1 more row)", "-1000000"]]);
     }
 
     #[test]
     fn columns_that_single_precision_merges() {
         let times: Vec<f64> = (0..500).map(|i| 1.7e9 + 10.0 * f64::from(i)).collect();
-        said(
+        assert_notes(
             frame(&[("t", times), ("y", normals(500, 4))]),
             &[&["`t`", "500 different", "steps of 128", "offset, such as 1700000000"]],
         );
@@ -381,7 +378,7 @@ mod tests {
         let of = |f: &dyn Fn(f64, f64) -> f64| x.iter().zip(&y).map(|(x, y)| f(*x, *y)).collect::<Vec<f64>>();
         let (double, sum, near) = (of(&|x, _| 3.0 - 2.0 * x), of(&|x, y| x - y), of(&|x, y| x + 0.001 * y * y));
         let table = frame(&[("x", x.clone()), ("double", double), ("y", y.clone()), ("sum", sum), ("near", near)]);
-        said(
+        assert_notes(
             table,
             &[
                 &["`double` is a linear function of `x`", "--drop double"],
@@ -394,10 +391,16 @@ mod tests {
     fn rows_that_repeat_and_too_few() {
         let (x, y) = (normals(300, 7), normals(300, 8));
         let twice = |v: &[f64]| [v, &v[..100]].concat();
-        said(frame(&[("x", twice(&x)), ("y", twice(&y))]), &[&["100 of 400 rows (25%) repeat", "drop_duplicates"]]);
+        assert_notes(
+            frame(&[("x", twice(&x)), ("y", twice(&y))]),
+            &[&["100 of 400 rows repeat another (25%)", "drop_duplicates"]],
+        );
         let mut frames = Frames::from(frame(&[("x", x.clone()), ("y", y.clone())]));
         frames.test = Some(frame(&[("y", y[290..].to_vec()), ("x", x[290..].to_vec())]));
-        said(frames, &[&["10 of 10 test rows are training rows"]]);
-        said(frame(&[("x", normals(30, 9)), ("y", normals(30, 10))]), &[&["30 rows", "2 columns", "100 or more"]]);
+        assert_notes(frames, &[&["10 of 10 test rows are training rows"]]);
+        assert_notes(
+            frame(&[("x", normals(30, 9)), ("y", normals(30, 10))]),
+            &[&["30 rows", "2 columns", "100 or more"]],
+        );
     }
 }

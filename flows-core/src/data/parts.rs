@@ -2,8 +2,11 @@
 
 use super::Frame;
 use super::format::{Format, extension};
+use super::shards::{check_complete, is_shard};
+use crate::text::list;
 use crate::{Error, Result};
-use std::path::Path;
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
 
 /// The tables of a data set: those that it is already split into, or one.
 #[derive(Clone, Debug, Default)]
@@ -57,6 +60,8 @@ pub(super) struct Plan {
     parts: [Vec<String>; 3],
     /// The other files and folders.
     unread: Vec<String>,
+    /// Links to files that are in the same part already.
+    again: Vec<String>,
 }
 
 impl Plan {
@@ -64,7 +69,19 @@ impl Plan {
     ///
     /// `train`, `validation` (`val`, `valid`, `dev`) and `test` are the parts, as files, also with a number behind the
     /// name, or as folders of files. Where there are none, all files are parts of one table.
-    pub(super) fn of(mut names: Vec<String>, source: &str) -> Result<Self> {
+    ///
+    /// # Errors
+    /// When there are no tables, a shard is missing, or it is unclear which of the files are meant.
+    pub(super) fn of(names: Vec<String>, source: &str) -> Result<Self> {
+        Self::sorted(names, source, |_| {})
+    }
+
+    /// Sorts the files in a folder, as [`Self::of`] does; one that several links lead to is in a part once.
+    pub(super) fn of_folder(folder: &Path) -> Result<Self> {
+        Self::sorted(names(folder)?, &folder.display().to_string(), |plan| plan.keep_once(folder))
+    }
+
+    fn sorted(mut names: Vec<String>, source: &str, reduce: impl FnOnce(&mut Self)) -> Result<Self> {
         names.sort();
         names.retain(|name| !name.split('/').any(|part| part.starts_with(['.', '_'])));
         let mut plan = Self::default();
@@ -93,6 +110,8 @@ impl Plan {
             let remedy = "put tables of the same columns there, or train.csv and test.csv (or .npy, .parquet)";
             return Err(Error::Data(format!("{source} {holds}; {remedy}")));
         }
+        plan.parts.iter().try_for_each(|part| check_complete(part, source))?;
+        reduce(&mut plan);
         for part in &plan.parts {
             let kind = |name: &String| (part_of(name), extension(name.as_ref()));
             if let Some(other) = part.iter().find(|name| kind(name) != kind(&part[0])) {
@@ -101,6 +120,26 @@ impl Plan {
             }
         }
         Ok(plan)
+    }
+
+    /// Leaves out the links to files in `folder` that are in the same part by another name. Shards stay, as their names tell
+    /// them apart: in the Hub's cache all files are links, those of equal contents to the same file.
+    fn keep_once(&mut self, folder: &Path) {
+        let Ok(root) = folder.canonicalize() else { return };
+        for part in &mut self.parts {
+            let real = |name: &String| root.join(name).canonicalize().ok().filter(|_| !is_shard(name));
+            let is_link = |name: &String| real(name).is_some_and(|path| path != root.join(name));
+            // The files themselves before the links to them.
+            let (links, files): (Vec<String>, Vec<String>) = part.drain(..).partition(is_link);
+            let mut seen: HashSet<PathBuf> = HashSet::new();
+            for name in files.into_iter().chain(links) {
+                match real(&name).is_none_or(|path| seen.insert(path)) {
+                    true => part.push(name),
+                    false => self.again.push(name),
+                }
+            }
+            part.sort();
+        }
     }
 
     /// Whether there is a part besides that to train on.
@@ -118,7 +157,7 @@ impl Plan {
             )));
         }
         let mut train = joined(train, &mut read)?;
-        train.notes.extend(self.note());
+        train.notes.extend(self.notes());
         let mut rest = |names: &[String]| (!names.is_empty()).then(|| joined(names, &mut read)).transpose();
         Ok(Frames { train, validation: rest(validation)?, test: rest(test)? })
     }
@@ -139,14 +178,14 @@ impl Plan {
         joined(names, &mut read)
     }
 
-    fn note(&self) -> Option<String> {
-        let verb = if self.unread.len() == 1 { "is" } else { "are" };
-        (!self.unread.is_empty()).then(|| {
-            format!(
-                "{} {verb} not read: a table, or part of one, is named train, validation or test",
-                list(&self.unread)
-            )
-        })
+    fn notes(&self) -> impl Iterator<Item = String> {
+        let note = |names: &[String], [one, many]: [&str; 2], rest: &str| {
+            (!names.is_empty()).then(|| format!("{} {}{rest}", list(names), if names.len() == 1 { one } else { many }))
+        };
+        let unread = ["is not read", "are not read"];
+        let unread = note(&self.unread, unread, ": a table, or part of one, is named train, validation or test");
+        let again = ["is a link to a file that is", "are links to files that are"];
+        unread.into_iter().chain(note(&self.again, again, " read already"))
     }
 }
 
@@ -177,45 +216,22 @@ fn part_of(name: &str) -> Option<Part> {
     })
 }
 
-/// The names in words; of many the first.
-fn list(names: &[String]) -> String {
-    let shown: Vec<String> = names.iter().take(5).map(|name| format!("`{name}`")).collect();
-    let more = names.len().saturating_sub(shown.len());
-    format!("{}{}", shown.join(", "), if more > 0 { format!(" and {more} more") } else { String::new() })
-}
-
 /// The rows of all these files, in this order.
 pub(super) fn joined(names: &[String], read: &mut impl FnMut(&str) -> Result<Frame>) -> Result<Frame> {
-    let mut frames = names.iter().map(|name| read(name)).collect::<Result<Vec<_>>>()?.into_iter();
-    let mut whole = frames.next().ok_or_else(|| Error::Data("no table is named".into()))?;
-    let (frames, mut notes) = (frames.collect::<Vec<_>>(), Vec::new());
+    let mut frames = names.iter().map(|name| read(name)).collect::<Result<Vec<_>>>()?;
+    let mut notes = Vec::new();
     // A note on some of the files has to name them.
     let common = |note: &String| frames.iter().all(|frame| frame.notes.contains(note));
-    for (name, frame) in names.iter().zip([&whole].into_iter().chain(&frames)) {
+    for (name, frame) in names.iter().zip(&frames) {
         for note in &frame.notes {
-            let note =
-                if common(note) && whole.notes.contains(note) { note.clone() } else { format!("{name}: {note}") };
+            let note = if common(note) { note.clone() } else { format!("{name}: {note}") };
             if !notes.contains(&note) {
                 notes.push(note);
             }
         }
     }
-    for (frame, name) in frames.into_iter().zip(&names[1..]) {
-        whole.append(frame, name)?;
-    }
-    Ok(Frame { notes, ..whole })
-}
-
-/// The files that a name stands for: `...-00000-of-00003.parquet` for all three shards, any other for itself.
-pub(super) fn shards(name: &str) -> Vec<String> {
-    let numbers = name.strip_suffix(".parquet").and_then(|stem| stem.rsplit_once("-00000-of-"));
-    let count = numbers.and_then(|(stem, count)| Some((stem, count, count.parse::<u32>().ok()?)));
-    match count {
-        Some((stem, count, n @ 1..=99_999)) if count.len() == 5 => {
-            (0..n).map(|i| format!("{stem}-{i:05}-of-{count}.parquet")).collect()
-        }
-        _ => vec![name.to_string()],
-    }
+    frames.iter_mut().for_each(|frame| frame.notes.clear());
+    Ok(Frame { notes, ..Frame::concatenated(frames, names)? })
 }
 
 /// The names of the files in a folder and in its folders, relative to it.
@@ -278,7 +294,11 @@ mod tests {
         ];
         for (names, parts, unread) in cases {
             let words = |text: &str| text.split_whitespace().map(String::from).collect::<Vec<_>>();
-            assert_eq!(plan(names).unwrap(), Plan { parts: parts.map(words), unread: words(unread) }, "{names}");
+            assert_eq!(
+                plan(names).unwrap(),
+                Plan { parts: parts.map(words), unread: words(unread), again: Vec::new() },
+                "{names}"
+            );
         }
         for (names, words) in [
             ("a.md b/c.csv", "no tables but `a.md`, `b/`"),
@@ -287,10 +307,42 @@ mod tests {
             ("train.csv train-2.csv", "`train-2.csv` and `train.csv`"),
             ("train.csv val.csv dev.csv", "`dev.csv` and `val.csv`"),
             ("train.csv train/a.csv", "`train.csv` and `train/a.csv`"),
+            ("train-00000-of-00002.parquet x.csv", "here lacks `train-00001-of-00002.parquet`"),
+            ("a-00001-of-00003-ab.parquet a-00002-of-00003-cd.parquet", "lacks `a-00000-of-00003.parquet`"),
+            ("test-00000-of-00001-a.parquet test-00000-of-00001-b.parquet", "`test` twice"),
         ] {
             let error = plan(names).unwrap_err().to_string();
             assert!(error.contains(words), "{words} in {error}");
         }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_is_read_once_however_many_links_lead_to_it() -> Result<()> {
+        use std::os::unix::fs::symlink;
+        let folder = tempfile::tempdir().unwrap();
+        let (here, set) = (folder.path(), folder.path().join("set"));
+        std::fs::create_dir_all(set.join("train")).unwrap();
+        let write =
+            |name: &str, from: u32| std::fs::write(here.join(name), format!("x\n{from}\n{}\n", 3 * from)).unwrap();
+        write("set/train/b.csv", 5);
+        write("set/train/c.csv", 2);
+        write("beside.csv", 9);
+        for (to, name) in [("b.csv", "train/a.csv"), ("../../beside.csv", "train/d.csv"), ("d.csv", "train/e.csv")] {
+            symlink(to, set.join(name)).unwrap();
+        }
+        // Of two parts each has its file, be it the same one.
+        for (to, name) in [("train", "training"), ("train/c.csv", "test.csv")] {
+            symlink(to, set.join(name)).unwrap();
+        }
+        let frames = read_frames(&set)?;
+        let Cells::Numbers(values) = &frames.train.columns[0].cells else { panic!("{:?}", frames.train) };
+        assert_eq!(values, &[5.0, 15.0, 2.0, 6.0, 9.0, 27.0]);
+        assert_eq!(frames.test.map(|test| test.rows()), Some(2));
+        let note =
+            "`train/a.csv`, `train/e.csv`, `training/a.csv`, `training/b.csv`, `training/c.csv` and 2 more are links";
+        assert!(frames.train.notes.iter().any(|found| found.starts_with(note)), "{:?}", frames.train.notes);
+        Ok(())
     }
 
     #[test]

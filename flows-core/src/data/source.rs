@@ -1,10 +1,10 @@
 //! Sources of data, as named on the command line.
 
 use super::format::Format;
-use super::parts::{Plan, joined, shards};
+use super::parts::{Plan, joined};
 use super::table::{numbers, read_test};
 use super::text::Blocks;
-use super::{Dataset, Frame, Frames, Kinds, Proportions, Schema, Table, Toy, read_frame, read_frames};
+use super::{Dataset, Frame, Frames, Proportions, Schema, Table, Toy, read_frame, read_frames, shards};
 use crate::hub::{self, Address};
 use crate::{Error, Result, Rng};
 use serde::{Deserialize, Serialize};
@@ -136,16 +136,6 @@ impl Source {
         Ok(Box::new(std::iter::once(Ok(table))))
     }
 
-    /// Whether the columns of a table that are used, by these rules, are such that no flow over real numbers is a density of
-    /// it, see [`Schema::is_mixed`]; never of a density in the plane.
-    ///
-    /// # Errors
-    /// As [`Self::frames`], [`Schema::with_kinds`] and [`Schema::select`].
-    pub fn is_mixed(&self, kinds: &Kinds, columns: &[String], dropped: &[String]) -> Result<bool> {
-        let Some(frames) = self.frames()? else { return Ok(false) };
-        Ok(Schema::with_kinds(&frames, kinds)?.select(columns, dropped)?.is_mixed())
-    }
-
     /// Makes a path absolute, so that it does not depend on the current folder.
     ///
     /// # Errors
@@ -181,11 +171,11 @@ fn of_hub(address: &Address) -> Result<Fetched> {
     if Format::of(address.path().as_ref()).is_err() {
         return Plan::of(address.names()?, &address.to_string()).map(Fetched::Folder);
     }
-    let shards = shards(address.path());
+    let shards = shards::of_address(address)?;
     if shards.len() == 1 {
         return address.fetch().map(Fetched::File);
     }
-    let fetch = |path: &String| Ok(address.with_path(path)?.fetch()?.to_string_lossy().into_owned());
+    let fetch = |shard: &Address| Ok(shard.fetch()?.to_string_lossy().into_owned());
     shards.iter().map(fetch).collect::<Result<_>>().map(Fetched::Shards)
 }
 

@@ -2,7 +2,7 @@
 
 use super::format::Format;
 use super::parts::{Frames, Plan};
-use super::{Cells, Frame, archive, format, npy, parts, text};
+use super::{Cells, Frame, archive, format, npy, parts, shards, text};
 use crate::{Error, Result, Rng};
 use candle_core::{DType, Device, Tensor};
 use std::path::Path;
@@ -70,29 +70,27 @@ pub fn read_frame(path: impl AsRef<Path>) -> Result<Frame> {
 ///
 /// An archive or a folder may have parts: `train`, `validation` (or `val`, `valid`, `dev`) and `test`, in any format of
 /// [`read_frame`], each a file, several with numbers behind the name, or a folder of files. Without such parts, its
-/// files are one table, in the order of their names. A file named like `train-00000-of-00003.parquet` stands for all
-/// three. Files that are not read are named in the notes.
+/// files are one table, in the order of their names. A file named like `train-00000-of-00003.parquet`, perhaps with a hash
+/// behind the count, stands for all three. Files that are not read are named in the notes.
 ///
 /// # Errors
-/// As [`read_frame`], and when there are no tables, or those of one part differ in their columns.
+/// As [`read_frame`], and when there are no tables, a shard is missing, or the tables of one part differ in their columns.
 pub fn read_frames(path: impl AsRef<Path>) -> Result<Frames> {
     let path = path.as_ref();
     if path.is_dir() {
-        let source = path.display().to_string();
-        return Plan::of(parts::names(path)?, &source)?.read(&source, |name| one(&path.join(name)));
+        return Plan::of_folder(path)?.read(&path.display().to_string(), |name| one(&path.join(name)));
     }
     match Format::of(path)? {
         Format::Zip => archive::zip(path),
         Format::Npz => archive::npz(path),
-        _ => shards(path).map(Frames::from),
+        _ => Ok(parts::joined(&shards::of_path(path)?, &mut |name| one(&path.with_file_name(name)))?.into()),
     }
 }
 
 /// Reads the rows to test with: all rows of a table that is not split.
 pub(super) fn read_test(path: &Path) -> Result<Frame> {
     if path.is_dir() {
-        let source = path.display().to_string();
-        return Plan::of(parts::names(path)?, &source)?.read_test(&source, |name| one(&path.join(name)));
+        return Plan::of_folder(path)?.read_test(&path.display().to_string(), |name| one(&path.join(name)));
     }
     let test = read_frames(path)?.into_test();
     test.ok_or_else(|| Error::file(path, "has no part to test with; save one as `test`"))
@@ -101,12 +99,6 @@ pub(super) fn read_test(path: &Path) -> Result<Frame> {
 /// The table of a file that has only one.
 fn one(path: &Path) -> Result<Frame> {
     format::table(path, Format::of(path)?).map(|(frame, _)| frame)
-}
-
-/// The table of a file, or of all shards that its name stands for.
-fn shards(path: &Path) -> Result<Frame> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    parts::joined(&parts::shards(&name), &mut |name| one(&path.with_file_name(name)))
 }
 
 /// The table of a frame all of whose cells are finite numbers.

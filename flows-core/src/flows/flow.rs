@@ -36,6 +36,10 @@ pub struct FlowConfig {
     /// Where the data lie, if it is not given by `bounds`: samples do too, and the density is 0 elsewhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub support: Option<Support>,
+    /// Whether the networks of autoregressive layers have hidden units that see the context alone, so that the first
+    /// dimension of each layer depends on it; not in files of before this field.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub context_units: bool,
     /// The architecture.
     pub model: NamedFlow,
 }
@@ -51,6 +55,7 @@ impl FlowConfig {
             schema: None,
             bounds: None,
             support: None,
+            context_units: true,
             model: model.into(),
         }
     }
@@ -191,7 +196,8 @@ impl Config for FlowConfig {
         let width = bounds.as_ref().map_or(features, |bounds| bounds.bijector.latent_shape()[0]);
         let data = Standardize::new(&[width], &scope.enter("data"))?;
         let architecture = model.architecture();
-        let flow = architecture.bijector(width, context, &scope.enter("flow"))?;
+        let flow =
+            architecture.bijector(width, context, &scope.enter("flow").with_context_units(self.context_units))?;
         let context = context.map(|width| Standardize::new(&[width], &scope.enter("context"))).transpose()?;
         let mut steps = vec![flow];
         if architecture.is_standardized() {

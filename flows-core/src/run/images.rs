@@ -1,7 +1,7 @@
 //! Runs on images.
 
 use super::{Rows, Saved, Settings, stream};
-use crate::cli::{OutputArgs, SkipArgs};
+use crate::cli::{OutputArgs, SkipArgs, count};
 use crate::data::images::{Fit, Framing, ImageSource, Images, Splits};
 use crate::{Error, Result, Rng};
 
@@ -55,8 +55,15 @@ pub trait ImageSettings: Settings {
     /// When they cannot be read, or are not those of when the run began.
     fn load(&mut self, skip: Option<&mut dyn FnMut(Error)>) -> Result<Splits> {
         let ImageData { source, fit, images, .. } = self.image_data();
-        let splits = source.load(fit, skip, &mut self.rng(ImageStream::Data))?;
+        let mut splits = source.load(fit, skip, &mut self.rng(ImageStream::Data))?;
         let known = Rows::of_images(&splits, source, images.cloned())?;
+        if let (Some(Rows::Count(_)), true) = (&known, splits.test_held_out) {
+            splits.train.notes.push(format!(
+                "the run is of a version that tested with the images named for validation, and held out others to validate \
+                 with: they are for validation now, and {} to test with are held out from those to train on",
+                count(splits.test.len())
+            ));
+        }
         let (images, fit) = self.decided();
         *images = known;
         fit.depth = fit.depth.or(splits.depth());
@@ -112,5 +119,51 @@ impl<M> Saved<M> {
         let images = skip.reading(output, |skip| source.test(&fit, skip))?;
         skip.tell(output, &images.notes)?;
         Ok(FoundImages { images, name: text.into() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::{Deserialize, Serialize};
+
+    #[derive(Serialize, Deserialize)]
+    struct Run {
+        data: ImageSource,
+        images: Option<Rows>,
+        fit: Fit,
+    }
+
+    impl Settings for Run {}
+
+    impl ImageSettings for Run {
+        fn image_data(&self) -> ImageData<'_> {
+            ImageData { source: &self.data, fit: &self.fit, images: self.images.as_ref(), seed: 0 }
+        }
+
+        fn decided(&mut self) -> (&mut Option<Rows>, &mut Fit) {
+            (&mut self.images, &mut self.fit)
+        }
+    }
+
+    #[test]
+    fn old_runs_tell_that_they_tested_with_what_is_for_validation() -> Result<()> {
+        let folder = tempfile::tempdir().unwrap();
+        for (part, count) in [("train", 20), ("val", 4), ("test", 4)] {
+            std::fs::create_dir(folder.path().join(part)).unwrap();
+            for i in 0..count {
+                let path = folder.path().join(part).join(format!("{i}.png"));
+                image::GrayImage::from_pixel(2, 2, image::Luma([i])).save(path).unwrap();
+            }
+        }
+        let notes = |images: Option<Rows>| -> Result<String> {
+            let data = folder.path().to_string_lossy().parse()?;
+            Ok(Run { data, images, fit: Fit::default() }.load(None)?.notes().join("; "))
+        };
+        let is_told = |notes: String| notes.contains("2 to test with are held out");
+        assert!(!is_told(notes(Some(Rows::Count(28)))?));
+        std::fs::remove_dir_all(folder.path().join("test")).unwrap();
+        assert!(is_told(notes(Some(Rows::Count(24)))?) && !is_told(notes(None)?));
+        Ok(())
     }
 }

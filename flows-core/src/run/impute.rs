@@ -3,7 +3,7 @@
 use super::tables::named;
 use super::{DataArgs, Saved, TableSettings};
 use crate::cli::{ModelArgs, check_out, count, plural, print_or_json};
-use crate::data::{Cells, Column, ColumnKind, Frame, Schema, read_frame, write_frame};
+use crate::data::{Cells, Column, Frame, Schema, read_frame, write_frame};
 use crate::flows::{Imputation, TableConfig, TableModel, impute};
 use crate::{Result, Rng};
 use candle_core::{DType, Device, Tensor};
@@ -65,13 +65,17 @@ impl ImputeArgs {
         let (config, name) = (saved.model.config(), self.data.display().to_string());
         let frame = read_frame(&self.data)?;
         let schema = config.schema().cloned().unwrap_or_else(|| of_frame(config, &frame));
-        let (table, _) = schema.clone().with_missing().numbers(&frame).map_err(named(&name))?;
+        let coded = schema.clone().with_missing();
+        let (table, _) = coded.numbers(&frame).map_err(named(&name))?;
         let mut rows = DataArgs::default().of_table::<T>(&saved, table, &name)?;
-        rows.x = without_codes(config, &rows.x)?;
-        if let (Some(context), TableConfig::Mixed(mixed)) = (&rows.context, config) {
-            // A context may have a missing cell where the model knows such.
-            let code = |&i: &usize| missing_code(&schema, i).filter(|_| !mixed.schema.keeps_missing(i));
-            rows.context = Some(marked(mixed.order[..mixed.given].iter().map(code), context)?);
+        if let TableConfig::Mixed(mixed) = config {
+            let (given, drawn) = mixed.order.split_at(mixed.given);
+            rows.x = marked(drawn.iter().map(|&i| coded.missing_code(i)), &rows.x)?;
+            if let Some(context) = &rows.context {
+                // A context may have a missing cell where the model knows such.
+                let code = |&i: &usize| coded.missing_code(i).filter(|_| !schema.keeps_missing(i));
+                rows.context = Some(marked(given.iter().map(code), context)?);
+            }
         }
         let rng = &mut Rng::seed(self.seed);
         let row_name = |row: usize| frame.row_name(row);
@@ -141,16 +145,9 @@ fn of_frame(config: &TableConfig, frame: &Frame) -> Schema {
     }
 }
 
-/// The code of a missing cell of a category.
-fn missing_code(schema: &Schema, i: usize) -> Option<f64> {
-    let kind = &schema.columns[i].kind;
-    let is_category = schema.coded && matches!(kind, ColumnKind::Category(_) | ColumnKind::Binary(_));
-    is_category.then(|| kind.values().len() as f64)
-}
-
 /// The rows with NaN where the code of a column is that of a missing cell.
-fn marked(codes: impl Iterator<Item = Option<f64>>, rows: &Tensor) -> Result<Tensor> {
-    let codes: Vec<Option<f64>> = codes.collect();
+fn marked(codes: impl Iterator<Item = Option<usize>>, rows: &Tensor) -> Result<Tensor> {
+    let codes: Vec<Option<f64>> = codes.map(|code| code.map(|code| code as f64)).collect();
     let mut cells = rows.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.to_vec2::<f64>()?;
     for row in &mut cells {
         let pairs = row.iter_mut().zip(&codes);
@@ -159,15 +156,6 @@ fn marked(codes: impl Iterator<Item = Option<f64>>, rows: &Tensor) -> Result<Ten
     Ok(Tensor::from_vec(cells.concat(), rows.shape(), &Device::Cpu)?
         .to_dtype(rows.dtype())?
         .to_device(rows.device())?)
-}
-
-fn without_codes(config: &TableConfig, rows: &Tensor) -> Result<Tensor> {
-    match config {
-        TableConfig::Mixed(mixed) => {
-            marked(mixed.order[mixed.given..].iter().map(|&i| missing_code(&mixed.schema, i)), rows)
-        }
-        TableConfig::Flow(_) => Ok(rows.clone()),
-    }
 }
 
 /// The columns of the model by their indices in the schema.

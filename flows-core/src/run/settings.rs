@@ -300,7 +300,7 @@ mod tests {
     #[test]
     fn old_runs_tell_that_images_are_found_otherwise() -> Result<()> {
         let images = |count| crate::data::images::Images::new([1, 1, 1], vec![7; count]);
-        let splits = Splits { train: images(3)?, validation: images(1)?, test: images(1)? };
+        let splits = Splits { train: images(3)?, validation: images(1)?, test: images(1)?, test_held_out: false };
         let source: ImageSource = "photos".parse()?;
         let known = |count| Rows::of_images(&splits, &source, Some(Rows::Count(count)));
         assert_eq!(known(5)?, Some(Rows::Count(5)));

@@ -3,8 +3,8 @@
 use candle_core::{DType, Device, Tensor};
 use flows_core::bijectors::univariate::{Affine, Fixed, Inverted, RqSpline};
 use flows_core::bijectors::{
-    Autoregressive, Bijector, Bounds, Chain, Concatenate, Coupling, Elementwise, FixedAffine, Inverse, Logit, LuLinear,
-    Mask, Order, Permutation, Reshape, Squeeze, Stack, Standardize, Start, Support,
+    Autoregressive, Bijector, Bounds, Chain, Concatenate, Coupling, Elementwise, FixedAffine, Indexed, Inverse, Logit,
+    LuLinear, Mask, Order, Permutation, Reshape, Squeeze, Stack, Standardize, Start, Support,
 };
 use flows_core::distributions::{BoxUniform, Distribution, Normal, Transformed, score};
 use flows_core::nn::{NetworkConfig, Parameters, Scope};
@@ -109,6 +109,11 @@ fn cases(scope: &Scope) -> Result<Vec<Case>> {
             Some(Support::named([("0", Support::Simplex { size: 3 }), ("1", Support::positive([2]))])),
         ),
         case(
+            "some elements",
+            Box::new(Indexed::new(elementwise(&[2], Fixed::Exp, scope)?, &[3], [2, 0])?),
+            Some(Support::bounded([3], [above(0.0), Bounds::NONE, above(0.0)])),
+        ),
+        case(
             "side by side after bounds",
             chain(vec![
                 onto(Support::bounded([2], [between(0.0, 1.0), above(1.0)]))?,
@@ -184,6 +189,19 @@ fn images_are_those_of_the_maps() -> Result<()> {
         ("inverse of an exchange", Box::new(Inverse(half)), square, {
             Some(Support::bounded([2], [above(1.0), between(-0.5, 0.0)]))
         }),
+        (
+            "some elements",
+            Box::new(Indexed::new(elementwise(&[2], Fixed::Exp, scope)?, &[4], [2, 0])?),
+            edged.clone(),
+            // e^1 and above, and 1 to e^2.
+            line([above(std::f64::consts::E), none, between(1.0, std::f64::consts::E.powi(2)), edges[3]]),
+        ),
+        (
+            "inverse of some elements",
+            Box::new(Inverse(Box::new(Indexed::new(elementwise(&[2], Fixed::Exp, scope)?, &[4], [3, 0])?))),
+            Support::bounded([4], [above(1.0), between(0.0, 2.0), below(5.0), between(0.5, 1.0)]),
+            line([above(0.0), between(0.0, 2.0), below(5.0), between(-std::f64::consts::LN_2, 0.0)]),
+        ),
         (
             "stack",
             Box::new(Stack::new(vec![exp()?, Box::new(FixedAffine::scale(&[1.0; 4])?)])?),

@@ -74,7 +74,7 @@ fn grey_among_colours_is_said_in_any_order() -> Result<()> {
         assert_eq!(images.shape(), [3, 2, 2]);
         let i: usize = grey[..1].parse().unwrap();
         assert_eq!((images.image(i), images.image(i ^ 1)[4]), (&[99; 12][..], 7));
-        assert!(images.notes.len() == 1 && images.notes[0].contains("1 of 10 images are grey"), "{:?}", images.notes);
+        assert!(images.notes.len() == 1 && images.notes[0].contains("1 of 10 images is grey"), "{:?}", images.notes);
         for (fit, channels) in [(Fit { grey: true, ..Fit::default() }, 1), (Fit { colour: true, ..Fit::default() }, 3)]
         {
             let images = all(folder.path(), &fit)?;
@@ -94,7 +94,7 @@ fn what_is_behind_transparent_pixels_is_said_and_decided() -> Result<()> {
     for (background, value) in [(None, 255), (Some(Background::White), 255), (Some(Background::Black), 0)] {
         let images = all(folder.path(), &Fit { background, ..Fit::default() })?;
         assert_eq!((images.image(0), images.image(1)), (&[value; 3][..], &[10, 20, 30][..]));
-        let note = images.notes.first().is_some_and(|note| note.contains("1 of 2 images are transparent"));
+        let note = images.notes.first().is_some_and(|note| note.contains("1 of 2 images is transparent"));
         assert_eq!(note, background.is_none(), "{:?}", images.notes);
     }
     Ok(())
@@ -111,7 +111,7 @@ fn only_the_first_of_several_pictures_is_read_and_that_is_said() -> Result<()> {
     drop(gif);
     let images = all(folder.path(), &Fit::default())?;
     assert_eq!(first(&images), [0, 0]);
-    assert!(images.notes[0].contains("1 of 2 images are animations"), "{:?}", images.notes);
+    assert!(images.notes[0].contains("1 of 2 images is an animation"), "{:?}", images.notes);
 
     let mut file = Cursor::new(Vec::new());
     GrayImage::from_pixel(2, 2, Luma([7])).write_to(&mut file, ImageFormat::Tiff).unwrap();
@@ -223,7 +223,7 @@ fn parts_agree_on_classes_by_name() -> Result<()> {
     let data = splits(folder.path())?;
     assert!(before == again && before != data.hash());
     assert!(
-        data.notes().iter().any(|note| note.contains("1 of 2 test images are training images")),
+        data.notes().iter().any(|note| note.contains("1 of 2 test images is a training image")),
         "{:?}",
         data.notes()
     );

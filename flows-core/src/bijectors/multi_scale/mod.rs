@@ -1,5 +1,6 @@
 //! Models in which some of the channels leave at each level.
 
+use super::concatenate::image_of;
 use super::embed::{embedded_vjp, of_embedded};
 use super::{Bijector, Direction, Mode, Recompute, Support, Upstream, Vjp, check_input_of, leaf, vjp};
 use crate::nn::Network;
@@ -274,7 +275,39 @@ impl Bijector for MultiScale {
     }
 
     fn support(&self) -> Option<Support> {
-        self.levels[0].flow.support()
+        self.image(&Support::real(&self.latent[..]))
+    }
+
+    fn image(&self, latent: &Support) -> Option<Support> {
+        let bounds = latent.bounds();
+        let (mut end, mut x) = (bounds.len(), None);
+        for (level, size) in self.levels.iter().zip(&self.parts).rev() {
+            let start = end.checked_sub(*size)?;
+            let part = bounds[start..end].to_vec();
+            end = start;
+            let leaving = match &level.prior {
+                None => part,
+                Some(prior) => image_of(prior.bijector.as_ref(), Direction::Forward, part).bounds(),
+            };
+            let stays = x.as_ref().map_or(Vec::new(), Support::bounds);
+            x = Some(image_of(level.flow.as_ref(), Direction::Forward, [stays, leaving].concat()));
+        }
+        x.filter(|x| !matches!(x, Support::Real { .. }))
+    }
+
+    fn preimage(&self, data: &Support) -> Option<Support> {
+        let (mut x, mut z) = (data.bounds(), Vec::with_capacity(self.latent[0]));
+        for (i, level) in self.levels.iter().enumerate() {
+            let h = image_of(level.flow.as_ref(), Direction::Inverse, x).bounds();
+            let kept = self.levels.get(i + 1).map_or(0, |next| next.flow.data_shape().iter().product());
+            let (stays, leaving) = h.split_at_checked(kept)?;
+            z.extend(match &level.prior {
+                None => leaving.to_vec(),
+                Some(prior) => image_of(prior.bijector.as_ref(), Direction::Inverse, leaving.to_vec()).bounds(),
+            });
+            x = stays.to_vec();
+        }
+        Support::in_box(&self.latent, z)
     }
 
     fn recompute(&self) -> Option<&dyn Recompute> {

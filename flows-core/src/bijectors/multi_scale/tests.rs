@@ -1,7 +1,7 @@
 use super::*;
 use crate::Rng;
 use crate::bijectors::univariate::Affine;
-use crate::bijectors::{Chain, Elementwise, Indexed, Radial, Reshape, Squeeze};
+use crate::bijectors::{Bounds, Chain, Elementwise, Indexed, Radial, Reshape, Squeeze};
 use crate::nn::{Activation, Mlp, Network, NetworkConfig, Output, Parameters, Scope};
 use crate::testing::{Case, difference, measure, perturb};
 use candle_core::{DType, Device};
@@ -97,6 +97,33 @@ fn a_level_takes_some_of_the_channels_of_the_one_before() -> Result<()> {
     let first = Level { flow: positive.bijector(DType::F64, &Device::Cpu)?, prior: None };
     assert_eq!(MultiScale::new(vec![first, level(&[6, 3])?])?.support(), Some(positive));
     assert_eq!(model.support(), None);
+    Ok(())
+}
+
+#[test]
+fn bounds_go_through_the_levels_and_priors() -> Result<()> {
+    let onto =
+        |bounds: [Bounds; 1], shape: &[usize]| Support::bounded(shape, bounds).bijector(DType::F64, &Device::Cpu);
+    let identity = |shape: &[usize]| Box::new(Reshape::new(shape, shape).unwrap()) as Box<dyn Bijector>;
+    let (above, unit) = (Bounds::above(2.0), Bounds::between(0.0, 1.0));
+    // Of four channels one stays, through a map onto (2, inf); three leave from a map onto (0, 1).
+    let model = MultiScale::new(vec![
+        Level { flow: identity(&[4, 2]), prior: Some(SplitPrior::new(onto([unit], &[3, 2])?)) },
+        Level { flow: onto([above], &[1, 2])?, prior: None },
+    ])?;
+    let data = [vec![above; 2], vec![unit; 6]].concat();
+    let z = Rng::seed(0).normal_tensor((1000, 8), DType::F64, &Device::Cpu)?;
+    let x = model.forward(&z, None)?.0.flatten_from(1)?.to_vec2::<f64>()?;
+    assert!(x.iter().all(|x| x.iter().zip(&data).all(|(x, bounds)| bounds.contain(*x))));
+    assert_eq!(model.support(), Some(Support::bounded([4, 2], data.clone())));
+    // Without maps of their own levels only move the bounds.
+    let model = MultiScale::new(vec![
+        Level { flow: identity(&[4, 2]), prior: None },
+        Level { flow: identity(&[1, 2]), prior: None },
+    ])?;
+    let (z, x) = (Support::bounded([8], [&data[2..], &data[..2]].concat()), Support::bounded([4, 2], data));
+    assert_eq!((model.image(&z), model.preimage(&x)), (Some(x), Some(z)));
+    assert_eq!((model.support(), model.preimage(&Support::real([4, 2]))), (None, None));
     Ok(())
 }
 

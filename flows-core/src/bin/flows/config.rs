@@ -1,9 +1,9 @@
 //! The settings of a run, as in `config.toml`.
 
 use candle_core::{DType, Device};
-use flows_core::data::{Dataset, Kinds, Proportions, Schema, Source};
+use flows_core::data::{Dataset, Frames, Kinds, Proportions, Schema, Source};
 use flows_core::distributions::Distribution;
-use flows_core::flows::{Mixed, TableArchitecture, TableModel};
+use flows_core::flows::{Mixed, TableArchitecture, TableConfig, TableModel};
 use flows_core::run::{Presets, Program, Rows, Settings, TableSettings, check_at_least_one, check_training, stream};
 use flows_core::train::{Ranks, TrainConfig};
 use flows_core::{Config, Result, Rng};
@@ -39,6 +39,10 @@ pub struct RunConfig {
     /// The columns whose kind is given.
     #[serde(default, skip_serializing_if = "Kinds::is_empty")]
     pub kinds: Kinds,
+    /// Whether the first dimension of an autoregressive layer depends on the context, see `FlowConfig`;
+    /// absent from a run of before this setting, in which it does not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub context_units: bool,
     /// The columns that the model is conditioned on, by name or by index from 0 among those that are used.
     #[serde(default)]
     pub context: Vec<String>,
@@ -98,10 +102,14 @@ impl RunConfig {
         stream(self.seed, of as usize)
     }
 
-    /// Loads the data in three parts, the same at every call, and remembers their rows.
-    pub fn load(&mut self, device: &Device) -> Result<Dataset> {
+    /// Loads the data in three parts, the same at every call, and remembers their rows; `frames` are its tables, if they have
+    /// been read.
+    pub fn load(&mut self, frames: Option<Frames>, device: &Device) -> Result<Dataset> {
         let rng = &mut self.rng(Stream::Data);
-        let frames = if self.drop.is_some() { self.data.frames()? } else { None };
+        let frames = match frames {
+            None if self.drop.is_some() => self.data.frames()?,
+            frames => frames,
+        };
         let dropped = self.drop.as_deref().unwrap_or_default();
         let data = match &frames {
             Some(frames) => {
@@ -124,7 +132,10 @@ impl RunConfig {
 
     /// Builds the model for the data, with new weights.
     pub fn build(&self, data: &Dataset, device: &Device) -> Result<TableModel> {
-        let config = self.model.config(data, &self.context)?;
+        let mut config = self.model.config(data, &self.context)?;
+        if let TableConfig::Flow(flow) = &mut config {
+            flow.context_units = self.context_units;
+        }
         let model = TableModel::on(config, DType::F32, device, &mut self.rng(Stream::Weights))?;
         model.initialize_from(&data.train, self.standardize, self.batch)?;
         Ok(model)
@@ -144,7 +155,8 @@ impl RunConfig {
 impl Settings for RunConfig {
     fn resolve(self, resumed: bool) -> Result<Self> {
         let drop = if resumed { self.drop } else { Some(self.drop.unwrap_or_default()) };
-        Ok(Self { data: self.data.absolute()?, drop, ..self })
+        let context_units = self.context_units || !resumed;
+        Ok(Self { data: self.data.absolute()?, drop, context_units, ..self })
     }
 
     fn check(&self) -> Result<()> {
@@ -161,6 +173,6 @@ impl TableSettings for RunConfig {
     }
 
     fn load_table(mut self, device: &Device) -> Result<(Dataset, String)> {
-        Ok((self.load(device)?, self.data.to_string()))
+        Ok((self.load(None, device)?, self.data.to_string()))
     }
 }

@@ -4,7 +4,7 @@ use crate::config::{PROGRAM, RunConfig, Stream};
 use clap::Args;
 use flows_core::Result;
 use flows_core::cli::{DeviceArgs, OutputArgs, RunArgs, check_strict, describe_rows, log_likelihoods, plural, unset};
-use flows_core::data::{Kinds, Shuffle, Source};
+use flows_core::data::{Frames, Kinds, Schema, Shuffle, Source};
 use flows_core::evaluate::{Exact, Likelihood, Mean};
 use flows_core::flows::{Mixed, TableArchitecture, TableModel};
 use flows_core::run::{Loss, Reference, Trained, table_figure};
@@ -109,28 +109,28 @@ struct Results {
 }
 
 impl TrainArgs {
-    /// The preset for the data, unless another is named.
-    fn preset(&self) -> Result<&'static str> {
-        let Some(data) = &self.settings.data else { return Ok("toy") };
+    /// The preset for the data, unless another is named, and the tables if they had to be read for it.
+    fn preset(&self) -> Result<(&'static str, Option<Frames>)> {
+        let Some(data) = &self.settings.data else { return Ok(("toy", None)) };
         let (run, model) = (&self.run, self.settings.model.kind.as_deref());
         let Flags { kinds, columns, drop, .. } = &self.settings;
-        match data.parse()? {
-            Source::Toy(_) => Ok("toy"),
-            _ if model == Some(Mixed::NAME) => Ok(Mixed::NAME),
-            _ if run.preset.is_some() || run.config.is_some() || model.is_some() => Ok("table"),
-            table => match table.is_mixed(kinds, columns.as_deref().unwrap_or(&[]), drop.as_deref().unwrap_or(&[]))? {
-                true => Ok(Mixed::NAME),
-                false => Ok("table"),
-            },
-        }
+        let frames = match data.parse()? {
+            Source::Toy(_) => return Ok(("toy", None)),
+            _ if model == Some(Mixed::NAME) => return Ok((Mixed::NAME, None)),
+            _ if run.preset.is_some() || run.config.is_some() || model.is_some() => return Ok(("table", None)),
+            table => table.frames()?.unwrap_or_default(),
+        };
+        let schema = Schema::with_kinds(&frames, kinds)?;
+        let schema = schema.select(columns.as_deref().unwrap_or(&[]), drop.as_deref().unwrap_or(&[]))?;
+        Ok((if schema.is_mixed() { Mixed::NAME } else { "table" }, Some(frames)))
     }
 }
 
 pub fn run(args: TrainArgs, ranks: &Ranks) -> Result<()> {
     let (device, output) = (args.device.of(ranks)?.open()?, args.output.of(ranks));
-    let preset = args.preset()?;
+    let (preset, frames) = args.preset()?;
     let (mut run, mut config): (_, RunConfig) = PROGRAM.open(&args.run, output, preset, &args.settings, ranks)?;
-    let data = config.load(&device)?;
+    let data = config.load(frames, &device)?;
     config.fit(data.train.len(), args.run.settings.batch.is_some());
     run.note(format_args!("data   {}: {}", config.data, describe_rows(&data)));
     let remarks = data.remarks();

@@ -3,7 +3,7 @@
 use super::decode::Decoded;
 use super::depth::{DARK, depth_of};
 use super::{Fit, Images};
-use crate::text::count;
+use crate::text::{list, some_of};
 use crate::{Error, Result};
 
 /// What is called with the errors of files that are skipped.
@@ -43,8 +43,8 @@ pub(super) fn collect<I: Iterator<Item = Result<Item>>>(
     let (mut images, labels) = all.finish(fit, Some(bits))?;
     if bits < 16 {
         images.notes.push(format!(
-            "{} have values of 16 bits, none above {}: they are read as of {bits} bits; {DARK}",
-            some(deep, images.len()),
+            "{} values of 16 bits, none above {}: they are read as of {bits} bits; {DARK}",
+            some_of(deep, images.len(), "image", ["has", "have"]),
             deepest.unwrap_or(0)
         ));
     }
@@ -64,6 +64,8 @@ struct Collection {
     transparent: usize,
     several: usize,
     deep: usize,
+    /// The names of those that lack the marker of the end.
+    unended: Vec<String>,
     /// The greatest value of 16 bits.
     deepest: Option<u16>,
     /// The height and width of all files, if they are one.
@@ -111,6 +113,7 @@ impl Collection {
         self.values.append(&mut colours);
         self.transparent += usize::from(image.transparent);
         self.several += usize::from(image.several);
+        self.unended.extend(image.unended.then(|| name.to_string()));
         self.deep += usize::from(image.deepest.is_some());
         self.deepest = self.deepest.max(image.deepest);
         let [_, height, width] = image.shape;
@@ -128,30 +131,29 @@ impl Collection {
         let mut notes = Vec::new();
         if shape[0] == 3 && (1..all).contains(&self.grey) {
             notes.push(format!(
-                "{} are grey and are given three equal channels, as the others have colours: --grey makes all grey, and \
-                 --colour all coloured",
-                some(self.grey, all)
+                "{} grey and given three equal channels, as the others have colours: --grey makes all grey, and --colour all \
+                 coloured",
+                some_of(self.grey, all, "image", ["is", "are"])
             ));
         }
         if self.transparent > 0 && fit.background.is_none() {
             notes.push(format!(
-                "{} are transparent in places, where they are given a background: --background white or black decides which",
-                some(self.transparent, all)
+                "{} transparent in places, which are given a background: --background white or black decides which",
+                some_of(self.transparent, all, "image", ["is", "are"])
             ));
         }
         if self.several > 0 {
             notes.push(format!(
-                "{} are animations or have several pages: only the first is read",
-                some(self.several, all)
+                "{} several pages: only the first is read",
+                some_of(self.several, all, "image", ["is an animation or has", "are animations or have"])
             ));
+        }
+        if !self.unended.is_empty() {
+            let lack = if self.unended.len() == 1 { "lacks" } else { "lack" };
+            notes.push(format!("{} {lack} the end of a JPEG file, but nothing of the image", list(&self.unended)));
         }
         let size = self.size.flatten();
         let images = Images { names: Some(self.names), notes, depth, size, ..images };
         Ok((images.padded_by(fit), self.labels))
     }
-}
-
-/// A number of images of all.
-pub(super) fn some(number: usize, all: usize) -> String {
-    format!("{} of {} images", count(number), count(all))
 }

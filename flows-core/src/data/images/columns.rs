@@ -1,6 +1,7 @@
 //! Which columns of a Parquet file hold images and their classes.
 
-use super::tree::{list, unread};
+use super::tree::unread;
+use crate::text::list;
 use parquet::basic::{ConvertedType, LogicalType, Type as Physical};
 use parquet::file::metadata::FileMetaData;
 use parquet::schema::types::{Type, TypePtr};
@@ -102,7 +103,7 @@ impl Columns {
 
     /// What could be images or classes, and is not read.
     pub(super) fn notes(&self) -> Option<String> {
-        let read = list(self.read.iter().cloned());
+        let read = list(&self.read);
         let unread = unread(self.unread.iter().cloned(), "")?;
         Some(format!("images and classes are those of the columns {read}; {unread}"))
     }

@@ -47,7 +47,7 @@ pub(super) fn extensions() -> String {
 }
 
 /// The pixels of one image, and what was done to get them.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Decoded {
     /// Channels, height and width: 1 channel for grey, 3 for colours.
     pub shape: [usize; 3],
@@ -59,6 +59,8 @@ pub(super) struct Decoded {
     pub transparent: bool,
     /// Whether the file has more images than this one, its first.
     pub several: bool,
+    /// Whether it is a JPEG file that lacks the marker of the end, but nothing of the image.
+    pub unended: bool,
 }
 
 /// Reads an image file as pixel values (C, H, W) and their shape, where C is 1 for grey files and 3 otherwise. The
@@ -100,7 +102,7 @@ pub(super) fn read(path: &Path, fit: &Fit) -> Result<Decoded> {
 pub(super) fn decode(path: &Path, bytes: &[u8], fit: &Fit) -> Result<Decoded> {
     let decoded =
         catch_unwind(|| upright(path, bytes)).unwrap_or_else(|_| Err("its parts contradict each other".into()));
-    let (image, several) = decoded.map_err(|what| match what {
+    let (image, found) = decoded.map_err(|what| match what {
         What::Large(e) => Error::file(path, format!("is too large an image ({e}); scale it down or remove it")),
         What::Damage(e) => Error::file(path, format!("cannot be read as an image ({e}); restore or remove it")),
     })?;
@@ -108,7 +110,7 @@ pub(super) fn decode(path: &Path, bytes: &[u8], fit: &Fit) -> Result<Decoded> {
     if size.contains(&0) {
         return Err(Error::file(path, "is an image without pixels; restore or remove it"));
     }
-    let mut decoded = Decoded { several, ..Decoded::default() };
+    let mut decoded = found;
     let (channels, values) = samples(path, image, fit, &mut decoded)?;
     let (colours, values) = match channels {
         2 | 4 => (channels - 1, decoded.opaque(channels, &values, fit)),
@@ -140,8 +142,8 @@ impl From<ImageError> for What {
     }
 }
 
-/// The image in these bytes, turned as its orientation says, and whether there are more.
-fn upright(path: &Path, bytes: &[u8]) -> std::result::Result<(DynamicImage, bool), What> {
+/// The image in these bytes, turned as its orientation says, and what was found besides.
+fn upright(path: &Path, bytes: &[u8]) -> std::result::Result<(DynamicImage, Decoded), What> {
     let mut reader = ImageReader::new(Cursor::new(bytes));
     if let Ok(format) = ImageFormat::from_path(path) {
         reader.set_format(format);
@@ -149,8 +151,18 @@ fn upright(path: &Path, bytes: &[u8]) -> std::result::Result<(DynamicImage, bool
     // By its content: the extension may be wrong.
     let reader = reader.with_guessed_format().map_err(|e| What::Damage(e.to_string()))?;
     let format = reader.format();
-    if let Some(fault) = jpeg::fault(bytes).filter(|_| format == Some(ImageFormat::Jpeg)) {
-        return Err(fault.into());
+    if format == Some(ImageFormat::Jpeg) {
+        if let Some(fault) = jpeg::fault(bytes) {
+            return Err(fault.into());
+        }
+        if !jpeg::has_end(bytes) {
+            return match jpeg::with_ends(bytes).map(|both| both.map(|bytes| upright(path, &bytes))) {
+                Some([Ok((image, found)), Ok((same, _))]) if image == same && !jpeg::has_filled_edge(&image) => {
+                    Ok((image, Decoded { unended: true, ..found }))
+                }
+                _ => Err("it is cut short".into()),
+            };
+        }
     }
     let mut limits = Limits::default();
     limits.max_alloc = Some(MOST);
@@ -160,7 +172,8 @@ fn upright(path: &Path, bytes: &[u8]) -> std::result::Result<(DynamicImage, bool
     decoder.set_limits(limits)?;
     let mut image = DynamicImage::from_decoder(decoder)?;
     image.apply_orientation(orientation);
-    Ok((image, format.is_some_and(|format| has_several(format, bytes))))
+    let several = format.is_some_and(|format| has_several(format, bytes));
+    Ok((image, Decoded { several, ..Decoded::default() }))
 }
 
 /// Whether a file of this format is an animation or has several pages.

@@ -3,9 +3,9 @@
 use super::collect::{Item, Skip, collect};
 use super::decode::{self, extensions, is_image, is_unread};
 use super::names::{look_like_parts, part, parts_of};
-use super::tree::{Tree, list, unread};
+use super::tree::{Tree, unread};
 use super::{Fit, Images};
-use crate::text::plural;
+use crate::text::{list, plural};
 use crate::{Error, Result};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -40,7 +40,7 @@ pub(super) fn has_images(tree: &Tree) -> bool {
 pub(super) fn all_images(tree: &Tree) -> Result<Vec<PathBuf>> {
     let files = image_files(tree);
     if files.is_empty() {
-        let others = list(tree.files.iter().map(|path| path.display().to_string()));
+        let others = list(tree.files.iter().map(|path| path.display()));
         let but = if others.is_empty() { others } else { format!(" but {others}") };
         let remedy = format!("put some there ({}), unpack those that are packed, or check the path", extensions());
         return Err(Error::file(&tree.root, format!("has no images{but}; {remedy}")));
@@ -121,7 +121,7 @@ fn of_classes(tree: &Tree, files: &[PathBuf], mut within: PathBuf, notes: &mut V
     let classes: Vec<String> = folders.keys().cloned().collect();
     let odd: Vec<&String> = classes.iter().filter(|name| part(&name.to_lowercase()).is_some()).collect();
     if !odd.is_empty() && classes.len() > 1 {
-        let names = list(odd.iter().map(|name| name.to_string()));
+        let names = list(&odd);
         let words = if odd.len() == 1 { "is read as a class" } else { "are read as classes" };
         notes.push(format!(
             "{names} {words}, as are the folders beside: a set in parts has folders train and test, or train and val"

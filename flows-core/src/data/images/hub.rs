@@ -5,9 +5,11 @@ use super::idx::is_idx;
 use super::is_image;
 use super::layout::{Layout, is_npy, is_packed};
 use super::parquet::is_parquet;
-use super::shards;
-use super::tree::{list, unread};
+use super::shards::in_parts;
+use super::tree::unread;
+use crate::data::shards;
 use crate::hub::Address;
+use crate::text::list;
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};
 
@@ -26,21 +28,14 @@ pub(super) fn layout(address: &Address) -> Result<Layout> {
     if !is_file {
         return of_folder(address);
     }
-    let of = |name: &str| folder.map_or(name.to_string(), |folder| format!("{folder}/{name}"));
     if is_parquet(path) {
-        // With hashes in their names those of the others do not follow from that of the first.
-        let names = match folder.filter(|_| shards::is_hashed(name)) {
-            Some(folder) => address.with_path(folder)?.names()?,
-            None => crate::data::parts::shards(name),
-        };
-        let shards = shards::of_first(name, &names).map_err(|e| Error::Data(format!("{address} {e}")))?;
-        let paths =
-            shards.iter().map(|name| address.with_path(&of(name))?.fetch()).collect::<Result<Vec<PathBuf>>>()?;
+        let paths = shards::of_address(address)?.iter().map(Address::fetch).collect::<Result<Vec<PathBuf>>>()?;
         return Ok(Layout::of_shards([paths, Vec::new(), Vec::new()]));
     }
     if is_idx(path) && name.contains("images") {
         let labels = name.replace("images", "labels").replace("idx3", "idx1");
-        match address.with_path(&of(&labels))?.fetch() {
+        let labels = folder.map_or(labels.clone(), |folder| format!("{folder}/{labels}"));
+        match address.with_path(&labels)?.fetch() {
             // Images may be without labels.
             Ok(_) | Err(Error::Data(_)) => {}
             Err(error) => return Err(error),
@@ -53,12 +48,12 @@ fn of_folder(address: &Address) -> Result<Layout> {
     let names: Vec<String> = address.names()?;
     let (files, others): (Vec<String>, Vec<String>) = names.into_iter().partition(|name| is_parquet(name.as_ref()));
     if files.is_empty() {
-        let holds = if others.is_empty() { "is empty".into() } else { format!("holds {}", list(others.into_iter())) };
+        let holds = if others.is_empty() { "is empty".into() } else { format!("holds {}", list(others)) };
         let remedy = "name a folder of Parquet files, as there is one for most data sets at the revision \
                       refs/convert/parquet, or fetch the files and name their folder here";
         return Err(Error::Data(format!("{address} {holds}, no Parquet files; {remedy}")));
     }
-    let shards = shards::in_parts(files).map_err(|e| Error::Data(format!("{address} {e}")))?;
+    let shards = in_parts(files, &address.to_string())?;
     let fetch = |name: &String| address.join(name)?.fetch();
     let [train, validation, test] = shards.parts.map(|names| names.iter().map(fetch).collect::<Result<Vec<_>>>());
     let mut layout = Layout::of_shards([train?, validation?, test?]);

@@ -1,8 +1,8 @@
 //! Classes by their numbers.
 
 use super::Images;
-use super::collect::some;
 use crate::Result;
+use crate::text::some_of;
 use std::collections::{BTreeMap, BTreeSet};
 
 impl Images {
@@ -13,8 +13,8 @@ impl Images {
         let known: BTreeSet<u32> = labels.iter().flatten().copied().collect();
         let Some(&most) = known.last() else { return Ok(self) };
         if unknown > 0 {
-            let of = some(unknown, self.len());
-            self.notes.push(format!("{of} have no class, so that the classes of the others are not read"));
+            let has = some_of(unknown, self.len(), "image", ["has", "have"]);
+            self.notes.push(format!("{has} no class, so that the classes of the others are not read"));
             return Ok(self);
         }
         let names: BTreeMap<u32, String> = names.into_iter().flatten().collect();

@@ -7,9 +7,10 @@ use super::idx::is_idx;
 use super::names::{Name, PARTS};
 use super::parquet::{self, is_parquet};
 use super::sets::{self, Labelled, Named};
-use super::shards;
+use super::shards::in_parts;
 use super::tree::{self, Tree};
 use super::{Fit, Images, is_image};
+use crate::data::shards;
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};
 
@@ -41,9 +42,7 @@ impl Layout {
             return Err(Error::file(path, "does not exist; check the path"));
         }
         if is_parquet(path) {
-            let names = beside(path)?;
-            let shards = shards::of_first(&name_of(path), &names).map_err(|e| Error::file(path, e))?;
-            let shards = shards.into_iter().map(|name| path.with_file_name(name)).collect();
+            let shards = shards::of_path(path)?.into_iter().map(|name| path.with_file_name(name)).collect();
             let notes = parquet::numbered_beside(path).into_iter().collect();
             return Ok(Self { notes, ..Self::of_shards([shards, Vec::new(), Vec::new()]) });
         }
@@ -70,7 +69,7 @@ impl Layout {
     fn of_array(path: &Path) -> Result<Self> {
         let mut arrays = vec![Named::of_file(path, name_of(path))?.of_images()];
         let is_array = |path: &Path| (is_npy(path) && !is_npz(path)) || is_idx(path);
-        let files: Vec<PathBuf> = beside(path)?.into_iter().map(|name| path.with_file_name(name)).collect();
+        let files: Vec<PathBuf> = shards::beside(path)?.into_iter().map(|name| path.with_file_name(name)).collect();
         for other in files.iter().filter(|other| is_array(other)) {
             arrays.extend(Named::of_file(other, name_of(other)).ok().filter(|array| array.is_label_of(&arrays[0])));
         }
@@ -122,8 +121,7 @@ impl Layout {
             Self::of_arrays(arrays, &files, &source)?
         } else if of(is_parquet).any(|path| parquet::may_be_images(&at(path))) {
             let name = |path: &PathBuf| path.to_string_lossy().replace(std::path::MAIN_SEPARATOR, "/");
-            let shards =
-                shards::in_parts(of(is_parquet).map(name).collect()).map_err(|e| Error::file(&tree.root, e))?;
+            let shards = in_parts(of(is_parquet).map(name).collect(), &source)?;
             notes.extend(unread(&tree, |path| is_parquet(path) && !shards.unread.contains(&name(&path.to_path_buf()))));
             Self::of_shards(shards.parts.map(|names| names.into_iter().map(|name| tree.root.join(name)).collect()))
         } else {
@@ -221,15 +219,6 @@ fn arrays(tree: &Tree) -> Result<Vec<Named>> {
 fn unread(tree: &Tree, is_wanted: impl Fn(&Path) -> bool) -> Option<String> {
     let rest = tree.files.iter().chain(&tree.others).filter(|path| !is_wanted(path));
     tree::unread(rest.map(|path| path.display().to_string()), "")
-}
-
-/// The names of the files in the folder of this one.
-fn beside(path: &Path) -> Result<Vec<String>> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let unreadable = |e: std::io::Error| Error::file(folder, format!("cannot be read ({e}); check that you may"));
-    let names = std::fs::read_dir(folder).map_err(unreadable)?;
-    let name = |entry: std::io::Result<std::fs::DirEntry>| Ok(name_of(&entry.map_err(unreadable)?.path()));
-    names.map(name).collect()
 }
 
 fn name_of(path: &Path) -> String {

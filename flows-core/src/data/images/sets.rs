@@ -2,9 +2,9 @@
 
 use super::array::{Array, is_of_images, shape_of};
 use super::names::{Name, Role};
-use super::tree::list;
 use super::{Fit, Images, csv, idx};
 use crate::files::Archive;
+use crate::text::list;
 use crate::{Error, Result};
 use std::borrow::Cow;
 use std::io::Cursor;
@@ -168,7 +168,7 @@ pub(super) fn in_parts(
     let (images, rest): (Vec<Named>, Vec<Named>) =
         arrays.into_iter().partition(|array| alone || array.role() == Some(Role::Images));
     if images.is_empty() {
-        let names = list(rest.iter().map(|array| array.title.clone()));
+        let names = list(rest.iter().map(|array| &array.title));
         let remedy = "save images of shape (N, H, W) or (N, H, W, C), as by np.savez(path, images=a, labels=b)";
         return Err(Error::Data(format!("{source} holds {names}, none of images; {remedy}")));
     }

@@ -65,12 +65,12 @@ impl ImageSource {
     pub fn load(&self, fit: &Fit, skip: Option<&mut dyn FnMut(Error)>, rng: &mut Rng) -> Result<Splits> {
         if *self == Self::Digits {
             let [train, validation, test] = DIGITS.map(|count| drawn_digits(count, SIDE, rng)?.fitted(fit));
-            return Ok(Splits { train: train?, validation: validation?, test: test? });
+            return Ok(Splits { train: train?, validation: validation?, test: test?, test_held_out: false });
         }
         if *self == Self::UciDigits {
             let (images, test) = self.held_out(uci_digits()?.fitted(fit)?, TEST, rng)?;
             let (train, validation) = self.held_out(images, VALIDATION, rng)?;
-            return Ok(Splits { train, validation, test });
+            return Ok(Splits { train, validation, test, test_held_out: false });
         }
         let mut layout = self.layout()?;
         let [train, validation, test] = self.parts(&mut layout, fit, skip)?;
@@ -81,6 +81,7 @@ impl ImageSource {
         };
         let mut notes = layout.notes;
         notes.append(&mut train.notes);
+        let test_held_out = validation.is_some() && test.is_none();
         let (train, test) = match test {
             Some(test) => (train, test),
             None => self.held_out(train, TEST, rng)?,
@@ -90,7 +91,7 @@ impl ImageSource {
             None => self.held_out(train, VALIDATION, rng)?,
         };
         train.notes = notes;
-        Ok(Splits { train, validation, test })
+        Ok(Splits { train, validation, test, test_held_out })
     }
 
     /// The images of each part, in the shape and the classes of the first.

@@ -3,7 +3,7 @@
 use super::Images;
 use super::names::PARTS;
 use crate::data::hash::Hash;
-use crate::text::count;
+use crate::text::some_of;
 use crate::{Error, Result};
 use std::collections::HashSet;
 
@@ -16,6 +16,8 @@ pub struct Splits {
     pub validation: Images,
     /// For testing.
     pub test: Images,
+    /// Whether the test images were held out, although the source has some for validation.
+    pub test_held_out: bool,
 }
 
 impl Splits {
@@ -56,11 +58,9 @@ impl Splits {
         for (images, part) in [&self.validation, &self.test].into_iter().zip(&PARTS[1..]) {
             let again = (0..images.len()).filter(|i| known.contains(&images.hash(*i))).count();
             if 100 * again > images.len() {
-                let (again, all) = (count(again), count(images.len()));
-                notes.push(format!(
-                    "{again} of {all} {part} images are training images as well, so that their likelihood is too high: keep \
-                     each once"
-                ));
+                let verbs = ["is a training image", "are training images"];
+                let again = some_of(again, images.len(), &format!("{part} image"), verbs);
+                notes.push(format!("{again} as well, so that their likelihood is too high: keep each once"));
             }
         }
         notes

@@ -1,5 +1,6 @@
 //! The files in a folder and in its folders.
 
+use crate::text::list;
 use crate::{Error, Result};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -79,7 +80,7 @@ impl Tree {
 
     /// What was not followed or is empty.
     pub fn notes(&self) -> Vec<String> {
-        let shown = |paths: &[PathBuf]| list(paths.iter().map(|path| path.display().to_string()));
+        let shown = |paths: &[PathBuf]| list(paths.iter().map(|path| path.display()));
         let (again, empty) = (&self.again, &self.empty);
         let mut notes = Vec::new();
         if !again.is_empty() {
@@ -108,15 +109,7 @@ fn is_hidden(name: &str) -> bool {
 pub(super) fn unread(names: impl IntoIterator<Item = String>, place: &str) -> Option<String> {
     let names: Vec<String> = names.into_iter().collect();
     let verb = if names.len() == 1 { "is" } else { "are" };
-    (!names.is_empty()).then(|| format!("{}{place} {verb} not read", list(names.into_iter())))
-}
-
-/// Names in words; of many the first.
-pub(super) fn list(names: impl ExactSizeIterator<Item = String>) -> String {
-    const SHOWN: usize = 5;
-    let more = names.len().saturating_sub(SHOWN);
-    let shown: Vec<String> = names.take(SHOWN).map(|name| format!("`{name}`")).collect();
-    format!("{}{}", shown.join(", "), if more > 0 { format!(" and {more} more") } else { String::new() })
+    (!names.is_empty()).then(|| format!("{}{place} {verb} not read", list(names)))
 }
 
 #[cfg(all(test, unix))]

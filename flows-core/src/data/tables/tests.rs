@@ -106,6 +106,19 @@ fn groups_shards_and_parts_belong_together() -> Result<()> {
     let frames = read_frames(folder.path())?;
     let rows: Vec<_> = frames.named().map(|(part, frame)| (part, frame.rows())).collect();
     assert_eq!(rows, [("train", 3), ("test", 2)]);
+    // With hashes in the names those of the others do not follow from that of the first.
+    for (name, hashed) in [("00000-of-00002", "00000-of-00002-1a2b"), ("00001-of-00002", "00001-of-00002-3c4d")] {
+        let path = |name: &str| path(&format!("train-{name}.parquet"));
+        fs::rename(path(name), path(hashed)).unwrap();
+    }
+    assert_eq!(read_frame(path("train-00000-of-00002-1a2b.parquet"))?.rows(), 3);
+    assert_eq!(read_frames(folder.path())?.train.rows(), 3);
+    fs::remove_file(path("train-00001-of-00002-3c4d.parquet")).unwrap();
+    for path in [path("train-00000-of-00002-1a2b.parquet"), folder.path().into()] {
+        let error = read_frames(&path).unwrap_err().to_string();
+        assert!(error.contains("lacks `train-00001-of-00002.parquet`"), "{error}");
+        assert!(error.starts_with(&path.display().to_string()), "{error}");
+    }
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! Differences between the correlations of two samples.
 
+use super::chance::Chance;
 use super::variable::{Variable, VariableKind, evenly};
 use crate::Rng;
 use rayon::prelude::*;
@@ -52,8 +53,9 @@ struct Score {
 }
 
 impl Dependence {
-    /// The comparison; none of fewer than 8 rows, or where no two columns vary, of which one is not of the context. Its p-value is exact: data and draws with the same context
-    /// are exchanged at random, which changes nothing if their distributions are equal.
+    /// The comparison; none of fewer than 8 rows, or where no two columns vary, of which one is not of the context. Its
+    /// p-value is exact: data and draws with the same context are exchanged at random, which changes nothing if their
+    /// distributions are equal.
     pub fn of(variables: &[Variable], rng: &mut Rng) -> Option<Self> {
         let all = variables.first()?.data.len();
         let rows = all.min(ROWS);
@@ -86,10 +88,8 @@ impl Dependence {
             (0..EXCHANGES).map(|_| (0..rows).map(|_| rng.below(2) == 0).collect()).collect();
         let largest =
             |[data, drawn]: &[Vec<f64>; 2]| data.iter().zip(drawn).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
-        let mut chance: Vec<f64> =
-            exchanges.par_iter().map(|exchanged| largest(&correlations(&scores, &pairs, rows, exchanged))).collect();
-        chance.sort_unstable_by(f64::total_cmp);
-        let above = EXCHANGES - chance.partition_point(|&chance| chance < largest(&found) - 1e-12);
+        let of_exchange = |exchanged: &Vec<bool>| largest(&correlations(&scores, &pairs, rows, exchanged));
+        let chance = Chance::of(exchanges.par_iter().map(of_exchange).collect());
         let [data, drawn] = &found;
         // The most different pair of scores of each pair of columns.
         let mut most: HashMap<(usize, usize), usize> = HashMap::new();
@@ -108,8 +108,8 @@ impl Dependence {
         };
         Some(Self {
             largest: order.iter().take(NAMED).map(named).collect(),
-            critical: chance[EXCHANGES * 19 / 20],
-            p_value: (1.0 + above as f64) / (1.0 + EXCHANGES as f64),
+            critical: chance.critical(),
+            p_value: chance.p_value(largest(&found)),
             rows,
             left_out: variables.len() - used,
         })

@@ -1,5 +1,6 @@
 //! Distances between distributions of one variable, and what chance makes of them.
 
+use super::chance::Chance;
 use crate::Rng;
 use serde::Serialize;
 
@@ -81,18 +82,14 @@ impl Distance {
             left -= 1;
             coins >> left & 1 == 1
         };
-        let mut chance: Vec<f64> = (0..EXCHANGES).map(|_| distance(&mut toss)).collect();
-        chance.sort_unstable_by(f64::total_cmp);
-        let above = EXCHANGES - chance.partition_point(|&chance| chance < found - 1e-12);
-        let p_value = match above {
+        let chance = Chance::of((0..EXCHANGES).map(|_| distance(&mut toss)).collect());
+        let mut p_value = chance.p_value(found);
+        if chance.at_least(found) == 0 {
             // Beyond all exchanges, the bound of McDiarmid (1989): one exchange moves the distance by 2/n at most.
-            0 => {
-                let beyond = n * (found - chance.iter().sum::<f64>() / EXCHANGES as f64);
-                f64::min((-0.5 * beyond * beyond / pairs.len() as f64).exp(), 1.0 / (1.0 + EXCHANGES as f64))
-            }
-            above => (1.0 + above as f64) / (1.0 + EXCHANGES as f64),
-        };
-        Some(Self { distance: found, critical: chance[EXCHANGES * 19 / 20], p_value })
+            let beyond = n * (found - chance.values().iter().sum::<f64>() / EXCHANGES as f64);
+            p_value = f64::min((-0.5 * beyond * beyond / pairs.len() as f64).exp(), p_value);
+        }
+        Some(Self { distance: found, critical: chance.critical(), p_value })
     }
 }
 

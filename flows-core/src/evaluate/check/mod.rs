@@ -1,6 +1,7 @@
 //! Whether a model's draws are like data.
 
 mod calibration;
+mod chance;
 mod classifier;
 mod dependence;
 mod distance;

@@ -1,7 +1,7 @@
 //! The columns of a table's data and draws to compare, and their transforms.
 
 use super::{MixedConfig, TableConfig, TableDensity, TableModel};
-use crate::data::{ColumnKind, Examples, date, product};
+use crate::data::{ColumnKind, Examples, columns, date, product};
 use crate::distributions::{Content, draw};
 use crate::evaluate::{Check, TransformedColumn, Transforms, Variable, VariableKind, chi_squared, evenly, normal};
 use crate::{Error, Result, Rng};
@@ -41,11 +41,6 @@ impl TableCheck {
         let check = Check::of(&variables, transforms.as_ref(), rng)?;
         Ok(Self { check, variables, transforms })
     }
-}
-
-/// The columns of rows.
-fn columns(rows: &Tensor) -> Result<Vec<Vec<f64>>> {
-    Ok(rows.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.t()?.to_vec2()?)
 }
 
 /// The names of columns, or their numbers.
@@ -125,8 +120,8 @@ fn transforms(model: &TableModel, rows: &Examples, rng: &mut Rng) -> Result<Opti
                 TableConfig::Flow(_) => true,
             };
             let mut parts = Vec::new();
-            for start in (0..rows.len()).step_by(CHUNK) {
-                let part = rows.rows(start..rows.len().min(start + CHUNK))?;
+            for part in rows.chunks(CHUNK) {
+                let part = part?;
                 parts.push(mixed.transforms(&part.x, part.context.as_ref(), rng)?);
             }
             let values = columns(&Tensor::cat(&parts, 0)?)?;
@@ -141,9 +136,8 @@ fn transforms(model: &TableModel, rows: &Examples, rng: &mut Rng) -> Result<Opti
         (TableDensity::Flow(_), Some(_)) => ranks(model, rows, rng).map(Some),
         (TableDensity::Flow(flow), None) => {
             let mut parts = Vec::new();
-            for start in (0..rows.len()).step_by(CHUNK) {
-                let part = rows.rows(start..rows.len().min(start + CHUNK))?;
-                let z = flow.latent(&part.x, None)?.detach();
+            for part in rows.chunks(CHUNK) {
+                let z = flow.latent(&part?.x, None)?.detach();
                 let log_prob = flow.base().log_prob(&z, None)?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
                 if z.rank() != 2 || !is_standard_normal(&z, &log_prob)? {
                     return Ok(None);

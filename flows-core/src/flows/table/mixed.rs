@@ -7,7 +7,7 @@ use crate::evaluate::Ranked;
 use crate::nn::{NetworkConfig, Scope};
 use crate::shape::check_context;
 use crate::{Error, Result, Rng, Structure};
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 /// The settings of a density of columns of several kinds.
@@ -59,7 +59,7 @@ impl Mixed {
         if order.len() == context.len() {
             return Err(Error::Config("every column is context; leave at least one to model".into()));
         }
-        let [train, validation, test] = [&data.train, &data.validation, &data.test].map(columns_of);
+        let [train, validation, test] = [&data.train, &data.validation, &data.test].map(Examples::columns);
         let (train, others) = (train?, [validation?, test?]);
         let mut columns = Vec::with_capacity(order.len());
         for (column, &i) in order.iter().enumerate() {
@@ -85,15 +85,6 @@ impl Mixed {
             order,
         })
     }
-}
-
-/// The columns of some rows, first those of the context.
-fn columns_of(rows: &Examples) -> Result<Vec<Vec<f64>>> {
-    let mut columns = Vec::new();
-    for part in [rows.context.as_ref(), Some(&rows.x)].into_iter().flatten() {
-        columns.extend(part.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.t()?.to_vec2::<f64>()?);
-    }
-    Ok(columns)
 }
 
 /// A column of the density, fitted to its values in the rows to train on; it also has to have room for those of the
@@ -172,7 +163,7 @@ impl MixedConfig {
     /// When the tensor library fails.
     #[cfg(feature = "cli")]
     pub(crate) fn impossible(&self, rows: &Examples) -> Result<Vec<Option<String>>> {
-        let columns = columns_of(rows)?;
+        let columns = rows.columns()?;
         let is_impossible = |i: usize, row: usize| self.mixed.columns[i].log_prob(row, columns[i][row]).is_err();
         let first = |row: usize| (0..columns.len()).find(|&i| is_impossible(i, row)).map(|i| self.label(i));
         Ok((0..rows.len()).map(first).collect())
@@ -210,11 +201,7 @@ impl MixedConfig {
             return Err(Error::Config("the columns of the model are not those of its schema".into()));
         }
         let table = MixedTable::new(&self.mixed, scope)?;
-        let missing = |&i: &usize| {
-            let is_category = matches!(self.schema.columns[i].kind, ColumnKind::Category(_) | ColumnKind::Binary(_));
-            (is_category && self.schema.keeps_missing(i)).then(|| self.schema.columns[i].kind.values().len())
-        };
-        let missing = self.order.iter().map(missing).collect();
+        let missing = self.order.iter().map(|&i| self.schema.missing_code(i)).collect();
         Ok(MixedDensity { table, given, event: [columns - given], missing })
     }
 }
@@ -268,10 +255,10 @@ impl MixedDensity {
     pub(crate) fn terms(&self, rows: &Examples) -> Result<Vec<Vec<f64>>> {
         const CHUNK: usize = 4096;
         let mut terms = vec![Vec::with_capacity(rows.len()); self.event[0]];
-        for start in (0..rows.len()).step_by(CHUNK) {
-            let chunk = rows.rows(start..rows.len().min(start + CHUNK))?;
-            let of_chunk = self.log_prob_columns(&chunk.x, chunk.context.as_ref())?.to_dtype(DType::F64)?;
-            for (terms, of_chunk) in terms.iter_mut().zip(of_chunk.t()?.to_vec2::<f64>()?) {
+        for chunk in rows.chunks(CHUNK) {
+            let chunk = chunk?;
+            let of_chunk = self.log_prob_columns(&chunk.x, chunk.context.as_ref())?;
+            for (terms, of_chunk) in terms.iter_mut().zip(crate::data::columns(&of_chunk)?) {
                 terms.extend(of_chunk);
             }
         }

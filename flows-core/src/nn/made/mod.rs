@@ -16,8 +16,11 @@ pub(crate) use steps::{Steps, with_steps};
 ///
 /// Every unit has a degree; a weight is kept where the degree does not fall (hidden layers) or
 /// strictly rises (output). Hidden degrees are spread evenly and sorted, so that every mask is
-/// block-triangular. The first output dimension depends on biases and context alone.
-/// Germain et al., MADE, 2015, equations 8 to 13.
+/// block-triangular. Germain et al., MADE, 2015, equations 8 to 13.
+///
+/// The outputs of the first dimension depend on biases alone, and on the context: given one, a share of the hidden units
+/// have degree 0 and see nothing else. Files of before those units have none
+/// ([`Scope::with_context_units`]), so that the first dimension of a layer does not depend on its context.
 #[derive(Clone, Debug)]
 pub struct Made {
     first: Masked,
@@ -118,14 +121,12 @@ impl Made {
         let outputs: Vec<usize> =
             order.iter().flat_map(|&position| std::iter::repeat_n(position, output.width / d)).collect();
         let settings = MadeSettings { order: Some(order.clone()), ..settings };
-        Self::build(settings, &order, &outputs, 1, scope)
+        let least = if settings.context.is_some() && scope.has_context_units() { 0 } else { 1 };
+        Self::build(settings, &order, &outputs, least, scope)
     }
 
     /// A network over groups of inputs and outputs, in the order of the groups: `inputs` and `outputs` give the group
     /// of each, and an output depends on the inputs of the groups before its own, and on the context.
-    ///
-    /// Unlike those of [`Self::new`], the outputs of the first group depend on the context too: some hidden units see
-    /// nothing else.
     ///
     /// # Errors
     /// When a width is 0, a group is not below `features`, or the widths of residual blocks differ.

@@ -14,12 +14,25 @@ use std::sync::PoisonError;
 pub struct Scope {
     pub(super) parameters: Parameters,
     pub(super) prefix: String,
+    pub(super) context_units: bool,
 }
 
 impl Scope {
     /// The scope `name` within this one; names are joined by dots.
     pub fn enter(&self, name: impl Display) -> Self {
-        Self { parameters: self.parameters.clone(), prefix: self.full(name) }
+        Self { prefix: self.full(name), ..self.clone() }
+    }
+
+    /// The same scope, in which the networks of autoregressive layers have hidden units that see the context alone, so that
+    /// the first dimension depends on it, or have none, as in old model files; by default they have.
+    #[must_use]
+    pub fn with_context_units(self, context_units: bool) -> Self {
+        Self { context_units, ..self }
+    }
+
+    /// See [`Self::with_context_units`].
+    pub(crate) fn has_context_units(&self) -> bool {
+        self.context_units
     }
 
     /// The dtype of the weights.
