@@ -2,12 +2,12 @@
 
 use candle_core::{DType, Device, Tensor, Var};
 use flows_core::distributions::Distribution;
-use flows_core::files::read_torch;
 use flows_core::{Error, Result};
+use serde::Deserialize;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use waveglow::audio::AudioConfig;
-use waveglow::published::{from_state_dict, state_dict, without_weight_norm};
+use waveglow::published::{from_state_dict, load, state_dict, without_weight_norm};
 use waveglow::{AudioDensity, AudioFlow};
 
 /// The folder of golden cases, if there is one.
@@ -118,9 +118,10 @@ fn a_state_dict_is_the_published_model() -> Result<()> {
     let Some(folder) = folder() else { return Ok(()) };
     let io = Io::read(&folder.join("io.safetensors"))?;
     assert!(io.metadata.contains_key("config"));
-    let model =
-        from_state_dict(read_torch(&folder.join("state_dict.pt"))?, &AudioConfig::default(), false, &Device::Cpu)?;
-    compare(&model, &io)?;
+    for name in ["published_layout.pt", "state_dict_no_weightnorm.pt", "state_dict.pt"] {
+        compare(&load(&folder.join(name), &AudioConfig::default(), &Device::Cpu)?, &io)?;
+    }
+    let model = load(&folder.join("state_dict.pt"), &AudioConfig::default(), &Device::Cpu)?;
     let plain = without_weight_norm(&model)?;
     let mel = io.tensor("mel")?;
     let rng = || flows_core::Rng::seed(1);
@@ -132,5 +133,59 @@ fn a_state_dict_is_the_published_model() -> Result<()> {
     let exported = state_dict(&model)?;
     let again = from_state_dict(exported, &AudioConfig::default(), false, &Device::Cpu)?;
     assert_eq!(heard(&model)?, heard(&again)?);
+    Ok(())
+}
+
+#[derive(Deserialize)]
+struct Cases {
+    cases: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    file: String,
+    #[serde(default)]
+    io: String,
+    #[serde(default)]
+    model: String,
+    #[serde(default)]
+    expect: String,
+}
+
+fn cases(folder: &Path) -> Result<Vec<Case>> {
+    let path = folder.join("cases.json");
+    let text = std::fs::read_to_string(&path).map_err(|e| Error::file(&path, e))?;
+    let cases: Cases = serde_json::from_str(&text).map_err(|e| Error::file(&path, e))?;
+    Ok(cases.cases)
+}
+
+#[test]
+fn every_layout_is_the_same_model() -> Result<()> {
+    let Some(folder) = folder().map(|folder| folder.join("layouts")) else { return Ok(()) };
+    let mut compared = 0;
+    for case in cases(&folder)? {
+        let loaded = load(&folder.join(&case.file), &AudioConfig::default(), &Device::Cpu);
+        if case.model != "waveglow" {
+            let error = loaded.err().map(|e| e.to_string()).unwrap_or_default().to_lowercase();
+            assert!(error.contains(&case.model), "{}: {error}", case.file);
+            continue;
+        }
+        let io = Io::read(&folder.join(&case.io))?;
+        compare(&loaded?, &io).map_err(|e| Error::Data(format!("{}: {e}", case.file)))?;
+        compared += 1;
+    }
+    assert!(compared > 0);
+    Ok(())
+}
+
+#[test]
+fn hostile_files_are_refused() -> Result<()> {
+    let Some(folder) = folder().map(|folder| folder.join("hostile")) else { return Ok(()) };
+    for case in cases(&folder)? {
+        let start = std::time::Instant::now();
+        let loaded = load(&folder.join(&case.file), &AudioConfig::default(), &Device::Cpu);
+        assert!(loaded.is_err() || case.expect != "refuse", "{} was loaded", case.file);
+        assert!(start.elapsed().as_secs_f64() < 1.0, "{} took {:?}", case.file, start.elapsed());
+    }
     Ok(())
 }

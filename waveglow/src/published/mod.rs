@@ -17,7 +17,7 @@ use crate::flow::leaving_order;
 use crate::wavenet::WaveNetConfig;
 use crate::{AudioFlow, audio::AudioConfig};
 use candle_core::{DType, Device, Tensor};
-use flows_core::files::read_torch;
+use flows_core::files::Checkpoint;
 use flows_core::{Error, Result, ops};
 use layout::StateDict;
 pub use settings::from_json;
@@ -151,8 +151,22 @@ fn leaving_levels(settings: &WaveGlowConfig) -> Vec<(usize, usize)> {
     levels.iter().copied().enumerate().take(levels.len().saturating_sub(1)).collect()
 }
 
+/// Tensors that only other models have.
+const OTHERS: [(&str, &str); 5] = [
+    ("WN.0.in_layers.0.0.weight", "SqueezeWave"),
+    ("WN.0.in_layers.0.1.weight", "SqueezeWave"),
+    ("flows.0.coupling.net.front_conv.0.conv.weight_v", "WaveFlow"),
+    ("upsample_conv.0.weight_v", "WaveFlow"),
+    ("encoder.0.weight_v", "WaveFlow"),
+];
+
 /// The config of a state dict, by the shapes of its tensors.
 fn config(state: &StateDict, audio: &AudioConfig, alternate: bool) -> Result<AudioFlowConfig> {
+    for (name, other) in OTHERS {
+        if state.has(name) {
+            return Err(Error::Data(format!("the checkpoint is that of a {other}, but only WaveGlow is known")));
+        }
+    }
     let flows = state.count("convinv.");
     let [bands, _, fft] = state.dims::<3>("upsample.weight")?;
     let channels: Vec<usize> =
@@ -182,16 +196,34 @@ fn config(state: &StateDict, audio: &AudioConfig, alternate: bool) -> Result<Aud
     Ok(config)
 }
 
-/// A model of ours (safetensors), or a WaveGlow that others have published, with the settings `audio` as far as the file
-/// does not tell.
+/// A model of ours, or a WaveGlow that others have published: NVIDIA's checkpoints of all generations, those of torch hub
+/// and of NeMo, and state dicts, in PyTorch's formats or safetensors. Of the settings `audio` those are taken that no
+/// tensor tells.
 ///
 /// # Errors
 /// When the file is missing, damaged or of another model.
 pub fn load(path: &Path, audio: &AudioConfig, device: &Device) -> Result<AudioFlow> {
-    if path.extension().is_some_and(|ending| ending == "safetensors") {
+    if !path.exists() {
+        return Err(Error::file(path, "does not exist; give a model.safetensors or a checkpoint"));
+    }
+    let checkpoint = Checkpoint::open(path)?;
+    if checkpoint.metadata().contains_key("kind") {
         return AudioFlow::load(path, device);
     }
-    from_state_dict(read_torch(path)?, audio, false, device).map_err(|e| Error::file(path, e))
+    let state = checkpoint.state_dict()?;
+    let class = state.class().unwrap_or("glow.WaveGlow");
+    let alternate = match class {
+        "glow.WaveGlow" => false,
+        "glow_old.WaveGlow" => true,
+        other => {
+            return Err(Error::file(path, format!("holds a module of the class `{other}`, not a `glow.WaveGlow`")));
+        }
+    };
+    let model = from_state_dict(state.read_tensors()?, audio, alternate, device);
+    model.map_err(|e| match e {
+        Error::Data(message) | Error::Config(message) => Error::file(path, message),
+        other => Error::file(path, other),
+    })
 }
 
 /// The one tensor in a file of NumPy, PyTorch or safetensors.
@@ -203,7 +235,14 @@ pub fn read_spectrogram(path: &Path) -> Result<Tensor> {
     let tensors: HashMap<String, Tensor> = match ending.as_str() {
         "npy" => return Tensor::read_npy(path).map_err(|e| Error::file(path, e)),
         "safetensors" => candle_core::safetensors::load(path, &Device::Cpu).map_err(|e| Error::file(path, e))?,
-        _ => read_torch(path)?,
+        // A tensor that was saved alone is the root.
+        _ => {
+            let checkpoint = Checkpoint::open(path)?;
+            if let Some(mel) = checkpoint.root().tensor() {
+                return mel.read();
+            }
+            checkpoint.root().read_tensors()?
+        }
     };
     let count = tensors.len();
     let named = tensors.get("mel").cloned();
