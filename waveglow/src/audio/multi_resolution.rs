@@ -174,8 +174,8 @@ impl<T: Sample> Factors<T> {
         }
     }
 
-    /// Turns the bins `own` of one of the two spectra into their gradient, given those of the `other`; `of_y` is for those
-    /// of y.
+    /// Turns the bins `own` of one of the two spectra into their gradient, given those of the `other`; `of_y` is for
+    /// those of y.
     fn gradient(&self, own: &mut [Complex<T>], other: &[Complex<T>], of_y: bool) {
         for (z, other) in own.iter_mut().zip(other) {
             let (a, b) = (magnitude(z, self.floor), magnitude(other, self.floor));
