@@ -41,8 +41,8 @@ impl<T: Sample> Denoiser<T> {
         &self.bias
     }
 
-    /// The signal with magnitudes `max(|X| - strength bias, 0)`, of the same length; the published code returns only its
-    /// first `(frames - 1) hop` samples. Strengths of 0.01 to 0.1 are usual.
+    /// The signal with magnitudes `max(|X| - strength bias, 0)`, of the same length; the published code returns only
+    /// its first `(frames - 1) hop` samples. Strengths of 0.01 to 0.1 are usual.
     ///
     /// # Errors
     /// When the signal is empty, or the strength negative or not finite.

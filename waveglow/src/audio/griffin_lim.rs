@@ -7,8 +7,8 @@ use realfft::num_complex::Complex;
 use std::f64::consts::TAU;
 
 /// The phases for given magnitudes by alternating projections (Griffin and Lim 1984), with momentum (Perraudin, Balazs
-/// and Sondergaard 2013): from random phases, each iteration takes those of `u = z_t - m / (1 + m) z_(t - 1)`, where z_t
-/// is the spectrogram of the signal so far, and m the momentum. This is librosa's.
+/// and Sondergaard 2013): from random phases, each iteration takes those of `u = z_t - m / (1 + m) z_(t - 1)`, where
+/// z_t is the spectrogram of the signal so far, and m the momentum. This is librosa's.
 ///
 /// ```
 /// use flows_core::Rng;
@@ -70,8 +70,8 @@ impl GriffinLim {
         stft.inverse(&estimate, length)
     }
 
-    /// A signal of `length` samples whose log-mel spectrogram is close to this, row-major (bands, frames); its magnitudes
-    /// are those of [`MelBank::magnitudes`](super::MelBank::magnitudes).
+    /// A signal of `length` samples whose log-mel spectrogram is close to this, row-major (bands, frames); its
+    /// magnitudes are those of [`MelBank::magnitudes`](super::MelBank::magnitudes).
     ///
     /// # Errors
     /// As [`Self::signal`].

@@ -16,14 +16,14 @@ use std::sync::Arc;
 /// The blocks that one task transforms.
 const BLOCK: usize = 16;
 
-/// The modified discrete cosine transform (Princen, Johnson and Bradley 1987) with a sine window: `inverse` turns a signal
-/// x (1, T) into coefficients z (M, T / M) of M bands, `forward` turns them back; `log|det| = 0`.
+/// The modified discrete cosine transform (Princen, Johnson and Bradley 1987) with a sine window: `inverse` turns a
+/// signal x (1, T) into coefficients z (M, T / M) of M bands, `forward` turns them back; `log|det| = 0`.
 ///
-/// `z[k, j] = sqrt(2 / M) sum_n sin(pi (n + 1/2) / 2M) x[j M - M/2 + n] cos(pi / M (n + 1/2 + M/2) (k + 1/2))`, n from 0 to
-/// 2M - 1: frames of 2M samples overlap by half, so that coefficients have no edges between blocks, unlike groups of
-/// samples. The first and the last frame have half a frame less: there the window is 0 outside the signal and 1 within
-/// the half block at its end. The map is orthogonal, for any number of blocks, so it is its own gradient's transpose, and
-/// noise keeps its distribution.
+/// `z[k, j] = sqrt(2 / M) sum_n sin(pi (n + 1/2) / 2M) x[j M - M/2 + n] cos(pi / M (n + 1/2 + M/2) (k + 1/2))`, n from
+/// 0 to 2M - 1: frames of 2M samples overlap by half, so that coefficients have no edges between blocks, unlike groups
+/// of samples. The first and the last frame have half a frame less: there the window is 0 outside the signal and 1
+/// within the half block at its end. The map is orthogonal for any number of blocks, so noise keeps its distribution,
+/// and the gradient of each direction is the other direction.
 ///
 /// It takes a time of O(T log M).
 ///

@@ -99,8 +99,8 @@ impl<T: Sample> MelBank<T> {
         self.filters.get(band).map(|filter| (filter.start, &self.weights[filter.weights.clone()]))
     }
 
-    /// The number of filters so narrow that they lie between two bins: these bands are always 0. If there are any, warn:
-    /// the bands are too many for the length of the transform.
+    /// The number of filters so narrow that they lie between two bins: these bands are always 0. If there are any,
+    /// warn: the bands are too many for the length of the transform.
     pub fn empty_filters(&self) -> usize {
         self.filters.iter().filter(|filter| filter.weights.is_empty()).count()
     }

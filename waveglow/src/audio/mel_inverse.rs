@@ -10,12 +10,12 @@ const UPDATES: usize = 16;
 impl<T: Sample> MelBank<T> {
     /// Non-negative magnitudes (frames, bins) whose bands are close to these, (frames, bands), both row-major.
     ///
-    /// There are many, as bins are more than bands. From the mean magnitude of the bands around a bin, 16 multiplicative
-    /// updates of Richardson and Lucy, `m <- m bank^T(v / bank m) / bank^T 1`, lead to one. They keep magnitudes positive
-    /// without a step size or a matrix, and they weigh a band's error relative to its value, as logarithms do: in a clip
-    /// of speech the logarithms of the bands are then off by 0.0007 in the mean, after 32 updates of least squares by
-    /// 0.0075, and by the pseudo-inverse clamped at 0 by 0.055. The magnitudes themselves are closest too. Bins outside
-    /// all filters are 0.
+    /// There are many, as bins are more than bands. From the mean magnitude of the bands around a bin, 16
+    /// multiplicative updates of Richardson and Lucy, `m <- m bank^T(v / bank m) / bank^T 1`, lead to one. They keep
+    /// magnitudes positive without a step size or a matrix, and they weigh a band's error relative to its value, as
+    /// logarithms do: in a clip of speech the logarithms of the bands are then off by 0.0007 in the mean, after 32
+    /// updates of least squares by 0.0075, and by the pseudo-inverse clamped at 0 by 0.055. The magnitudes themselves
+    /// are closest too. Bins outside all filters are 0.
     ///
     /// # Errors
     /// When the bands are not whole frames.

@@ -174,8 +174,8 @@ impl<T: Sample> Factors<T> {
         }
     }
 
-    /// Turns the bins `own` of one of the two spectra into their gradient, given those of the `other`; `of_y` is for those
-    /// of y.
+    /// Turns the bins `own` of one of the two spectra into their gradient, given those of the `other`; `of_y` is for
+    /// those of y.
     fn gradient(&self, own: &mut [Complex<T>], other: &[Complex<T>], of_y: bool) {
         for (z, other) in own.iter_mut().zip(other) {
             let (a, b) = (magnitude(z, self.floor), magnitude(other, self.floor));
@@ -203,7 +203,7 @@ struct Gradient<T: Sample> {
 
 impl<T: Sample> Gradient<T> {
     /// The gradient of the signals `own`, given the `other`; `of_y` if they are those of y.
-    fn of(&self, own: &[T], other: &[T], [length, of_y]: [usize; 2], scale: f64) -> Vec<T> {
+    fn of(&self, own: &[T], other: &[T], (length, of_y): (usize, bool), scale: f64) -> Vec<T> {
         let mut sum = vec![T::zero(); own.len()];
         for (stft, terms) in self.stfts.iter().zip(&self.terms) {
             let factors = Factors::new(terms, scale / self.stfts.len() as f64);
@@ -215,7 +215,7 @@ impl<T: Sample> Gradient<T> {
                     |of_other, frame, work| {
                         stft.spectrum(own, frame, work);
                         stft.spectrum(other, frame, of_other);
-                        factors.gradient(&mut work.spectrum, &of_other.spectrum, of_y == 1);
+                        factors.gradient(&mut work.spectrum, &of_other.spectrum, of_y);
                     },
                 );
                 sum.iter_mut().zip(gradient).for_each(|(sum, g)| *sum += g);
@@ -236,15 +236,15 @@ impl<T: Sample> Backward<2> for Gradient<T> {
     ) -> candle_core::Result<[Option<Tensor>; 2]> {
         let length = x.dim(1)?;
         let scale = gradient.to_dtype(DType::F64)?.to_scalar()?;
-        let of = |own: &Tensor, other: &Tensor, of_y: usize| -> candle_core::Result<Option<Tensor>> {
+        let of = |own: &Tensor, other: &Tensor, of_y: bool| -> candle_core::Result<Option<Tensor>> {
             if !own.track_op() {
                 return Ok(None);
             }
             let gradient =
-                with_elements::<T, _, _>([own, other], |[own, other]| self.of(own, other, [length, of_y], scale))?;
+                with_elements::<T, _, _>([own, other], |[own, other]| self.of(own, other, (length, of_y), scale))?;
             Ok(Some(T::tensor(gradient, own.shape())?))
         };
-        Ok([of(x, y, 0)?, of(y, x, 1)?])
+        Ok([of(x, y, false)?, of(y, x, true)?])
     }
 }
 

@@ -64,8 +64,8 @@ impl<T: Sample> Stft<T> {
     pub fn new(fft: usize, hop: usize, window: usize, padding: Padding) -> Result<Self> {
         if !(2..=LONGEST).contains(&fft) || !(1..=LONGEST).contains(&hop) || !(1..=fft).contains(&window) {
             return Err(Error::Config(format!(
-                "a transform of {fft} samples with a window of {window} and a hop of {hop}: give 2 <= `fft` <= {LONGEST}, \
-                 1 <= `window` <= `fft` and 1 <= `hop` <= {LONGEST}"
+                "a transform of {fft} samples with a window of {window} and a hop of {hop}: give \
+                 2 <= `fft` <= {LONGEST}, 1 <= `window` <= `fft` and 1 <= `hop` <= {LONGEST}"
             )));
         }
         if padding == Padding::Uncentred && hop > fft {
@@ -129,8 +129,8 @@ impl<T: Sample> Stft<T> {
         Spectrogram::new(values, bins)
     }
 
-    /// The signal of `length` samples whose frames are closest to those of a spectrogram in the sense of Griffin and Lim
-    /// (1984): the inverse transforms of its frames, windowed, added up, and divided by the sum of squared windows
+    /// The signal of `length` samples whose frames are closest to those of a spectrogram in the sense of Griffin and
+    /// Lim (1984): the inverse transforms of its frames, windowed, added up, and divided by the sum of squared windows
     /// where that is not 0. The imaginary parts of the bins at frequency 0 and at half the rate are ignored.
     ///
     /// # Errors
@@ -252,8 +252,8 @@ impl<T: Sample> Stft<T> {
         self.forward.process_with_scratch(time, spectrum, scratch).expect("buffers of the transform's own lengths");
     }
 
-    /// Adds to `out`, which begins at position `from` of the padded signal, the windowed inverse transforms (not divided
-    /// by `fft`) of the frames whose spectra `fill` writes.
+    /// Adds to `out`, which begins at position `from` of the padded signal, the windowed inverse transforms (not
+    /// divided by `fft`) of the frames whose spectra `fill` writes.
     fn overlap_add<S>(
         &self,
         frames: usize,
