@@ -39,9 +39,12 @@ fn field<'a>(case: &'a Value, name: &str) -> &'a str {
     case[name].as_str().unwrap_or_else(|| panic!("{case} has no `{name}`"))
 }
 
+/// Weights by name.
+type Weights = BTreeMap<String, Tensor>;
+
 /// The weights of a checkpoint by names that all layouts share, in f64: without prefixes, with weight norm applied, and
 /// with the layers together that some layouts keep apart.
-fn weights(path: &Path) -> Result<BTreeMap<String, Tensor>> {
+fn weights(path: &Path) -> Result<Weights> {
     let checkpoint = Checkpoint::open(path)?;
     let state = checkpoint.state_dict()?;
     let mut tensors = BTreeMap::new();
@@ -92,7 +95,7 @@ fn all_layouts_hold_the_same_weights() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let Some((folder, cases)) = cases("layouts") else { return };
     // The files that compute the same, those of safetensors first.
-    let mut groups: BTreeMap<&str, Vec<(&Value, BTreeMap<String, Tensor>)>> = BTreeMap::new();
+    let mut groups: BTreeMap<&str, Vec<(&Value, Weights)>> = BTreeMap::new();
     for case in &cases {
         let file = field(case, "file");
         let weights = weights(&folder.join(file)).unwrap_or_else(|e| panic!("{e}"));

@@ -283,7 +283,7 @@ impl Graph {
             sum.bytes = sum.bytes.saturating_add(measure.bytes);
             sum.depth = sum.depth.max(measure.depth);
             // A leaf is named after all the keys above it.
-            let key = if is_dict && number % 2 == 1 { self.child(at, number - 1) } else { None };
+            let key = if is_dict && !number.is_multiple_of(2) { self.child(at, number - 1) } else { None };
             let named = key.map_or(0, |key| measure.leaves.saturating_mul(length(key)));
             sum.bytes = sum.bytes.saturating_add(named);
             number += 1;

@@ -369,7 +369,7 @@ impl Machine<'_> {
         let Value::Dict(list) = self.graph.value(self.top()?) else {
             return Err("a key is set in what is no dictionary".into());
         };
-        if items.len() % 2 != 0 {
+        if !items.len().is_multiple_of(2) {
             return Err("a key has no value".into());
         }
         let is_mutable = |key: &At| matches!(self.graph.value(*key), Value::List(_) | Value::Dict(_) | Value::Set(_));

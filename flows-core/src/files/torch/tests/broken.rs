@@ -149,7 +149,7 @@ fn mutate(files: &[Vec<u8>], mutations: usize, seed: u64) -> (usize, usize) {
     let (mut opened, mut errors) = (0, 0);
     for (i, file) in files.iter().cycle().take(mutations).enumerate() {
         let mut bytes = file.clone();
-        if i % 16 == 0 {
+        if i.is_multiple_of(16) {
             bytes.truncate(rng.below(bytes.len()));
         } else {
             for _ in 0..=rng.below(3) {
