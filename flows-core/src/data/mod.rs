@@ -36,7 +36,6 @@ pub use energy::Energy;
 pub use examples::Examples;
 pub(crate) use examples::columns;
 pub use frame::{Cells, Column, Frame};
-#[cfg(feature = "cli")]
 pub use hash::Hash;
 pub use kinds::{Kinds, Missing};
 #[cfg(feature = "cli")]

@@ -4,6 +4,7 @@ use super::super::cpu::Real;
 use super::super::matmul::{Operand, product};
 use super::super::simd::dispatch;
 use super::tiles::Tiling;
+use super::winograd::{self, Scratch};
 use rayon::prelude::*;
 
 /// The weights of a layer.
@@ -61,14 +62,24 @@ pub(super) fn forward<T: Real>(
     let mut kept = Vec::new();
     for (l, layer) in layers.iter().enumerate() {
         let is_last = l + 1 == layers.len();
-        let step = |(columns, both): &mut (Vec<T>, Vec<T>), (i, skipped): (usize, &mut Vec<T>)| {
+        let is_fast = |i: usize| {
+            let tile = tiling.tile(i);
+            layer.taps == 3 && tile.is_of_one() && winograd::pays(c, tile.columns(), layer.dilation)
+        };
+        let transformed = if (0..tiling.len()).any(is_fast) { winograd::weights(layer.dilated) } else { Vec::new() };
+        let step = |(columns, both, scratch): &mut (Vec<T>, Vec<T>, Scratch<T>), (i, skipped): (usize, &mut Vec<T>)| {
             let n = tiling.tile(i).columns();
             let mut units = vec![T::zero(); 2 * c * n];
             for ((units, &a), &b) in units.chunks_mut(n).zip(layer.dilated_bias).zip(layer.condition_bias) {
                 units.fill(a + b);
             }
-            tiling.columns(&h, i, c, [layer.taps, layer.dilation], columns);
-            product(&mut units, n, Operand::new(layer.dilated, c * layer.taps), Operand::new(columns, n), true);
+            if is_fast(i) {
+                let line = |channel: usize, out: &mut [T]| tiling.line(&h, i, channel, layer.dilation, out);
+                winograd::convolve(&mut units, [2 * c, c], n, layer.dilation, &transformed, scratch, line);
+            } else {
+                tiling.columns(&h, i, c, [layer.taps, layer.dilation], columns);
+                product(&mut units, n, Operand::new(layer.dilated, c * layer.taps), Operand::new(columns, n), true);
+            }
             if sizes.condition > 0 {
                 let weights = Operand::new(layer.condition, sizes.condition);
                 product(&mut units, n, weights, Operand::new(&condition[i], n), true);
@@ -92,7 +103,7 @@ pub(super) fn forward<T: Real>(
             }
             (next, if keeps { units } else { Vec::new() })
         };
-        let made = skipped.par_iter_mut().enumerate().map_init(Default::default, step);
+        let made = skipped.par_iter_mut().enumerate().map_init(|| (Vec::new(), Vec::new(), Scratch::new()), step);
         let (next, units): (Vec<_>, Vec<_>) = made.unzip();
         let input = std::mem::replace(&mut h, next);
         if keeps {

@@ -2,6 +2,7 @@
 
 mod kernel;
 mod tiles;
+mod winograd;
 
 use super::accumulate::gradient_of;
 use super::activation::FusedActivation;

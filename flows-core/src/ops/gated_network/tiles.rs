@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use std::ops::Range;
 
 /// About as many positions make a tile.
-const COLUMNS: usize = 256;
+const COLUMNS: usize = 480;
 
 /// The division of signals (B, C, T) into tiles: parts of one signal or, where signals are short, several whole ones. It
 /// does not depend on the number of threads, so neither do results.
@@ -29,6 +29,11 @@ pub(super) struct Tile {
 impl Tile {
     pub(super) fn columns(&self) -> usize {
         self.examples.len() * self.positions.len()
+    }
+
+    /// Whether all columns are of one signal.
+    pub(super) fn is_of_one(&self) -> bool {
+        self.examples.len() == 1
     }
 }
 
@@ -133,6 +138,14 @@ impl Tiling {
                 self.read(tiles, [example, row], tile.positions.start as isize + shift, line);
             }
         }
+    }
+}
+
+impl Tiling {
+    /// A channel of a tile of one signal from `before` positions before its first on.
+    pub(super) fn line<T: Real>(&self, tiles: &[Vec<T>], index: usize, channel: usize, before: usize, out: &mut [T]) {
+        let tile = self.tile(index);
+        self.read(tiles, [tile.examples.start, channel], tile.positions.start as isize - before as isize, out);
     }
 }
 
