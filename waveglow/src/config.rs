@@ -42,7 +42,7 @@ pub enum Architecture {
 ///
 /// It works once a hop, not once a sample, which makes it a hundred times faster than WaveGlow.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(deny_unknown_fields, default)]
 pub struct LappedConfig {
     /// Number of couplings.
     pub couplings: usize,
@@ -61,7 +61,7 @@ impl Default for LappedConfig {
 
 /// The sizes of a WaveGlow (Prenger et al., 2018, arXiv:1811.00002), by default those published.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(deny_unknown_fields, default)]
 pub struct WaveGlowConfig {
     /// Number of flows, each an invertible 1x1 convolution and a coupling.
     pub flows: usize,
@@ -97,12 +97,20 @@ impl WaveGlowConfig {
         } else if let Some(channels) = self.channels().into_iter().find(|channels| *channels < 2 || channels % 2 == 1) {
             format!("a coupling over {channels} channels: let fewer of the {} leave, and an even number", self.group)
         } else if samples % self.group != 0 {
-            format!("signals of {samples} samples are no whole groups of {}", self.group)
+            not_whole(samples, self.group)
         } else {
             return Ok(());
         };
         Err(Error::Config(fault))
     }
+}
+
+/// The largest number of samples of a signal, three hours.
+const MOST: usize = 1 << 28;
+
+fn not_whole(samples: usize, unit: usize) -> String {
+    let nearest = samples.next_multiple_of(unit.max(1));
+    format!("signals of {samples} samples: give a multiple of {unit}, such as {nearest}")
 }
 
 impl AudioFlowConfig {
@@ -139,7 +147,7 @@ impl AudioFlowConfig {
         let fault = if hop < 2 || hop % 2 == 1 {
             format!("a lapped transform of {hop} bands: give an even `audio.hop`")
         } else if self.samples % hop != 0 {
-            format!("signals of {} samples are no whole blocks of {hop}", self.samples)
+            not_whole(self.samples, hop)
         } else if self.audio.padding != Padding::Centred {
             "a lapped transform needs frames that are centred on the edges of its blocks: set `audio.padding` to centred"
                 .to_owned()
@@ -157,8 +165,8 @@ impl AudioFlowConfig {
     /// When a setting is out of range.
     pub fn check(&self) -> Result<()> {
         self.audio.check()?;
-        if self.samples == 0 {
-            return Err(Error::Config("signals of 0 samples: give `samples` of at least one group".into()));
+        if !(1..=MOST).contains(&self.samples) {
+            return Err(Error::Config(format!("signals of {} samples: give 1 to {MOST}", self.samples)));
         }
         match &self.architecture {
             Architecture::WaveGlow(settings) => settings.check(self.samples),

@@ -4,6 +4,7 @@ use crate::audio::{AudioConfig, MelBank};
 use candle_core::Tensor;
 use flows_core::nn::{Activation, ConvNet, ConvNetConfig, Mode, Network, Output, Scope};
 use flows_core::{Error, Result, Structure};
+use std::f64::consts::PI;
 
 /// Features (B, K, F - 1) of the blocks between the F frames of a log-mel spectrogram (B, M, F).
 ///
@@ -60,14 +61,16 @@ impl Network for BlockFeatures {
 /// The shift and the log-scale of each coefficient of a block, (B, 2N, F - 1) for N coefficients, of a log-mel spectrogram
 /// (B, M, F).
 ///
-/// The log-scale is the spectrogram at the coefficient's frequency, between the centres of bands by interpolation, plus
-/// what convolutions make of three blocks; so it is close from the start.
+/// The log-scale is the level of white noise with the spectrogram's value at the coefficient's frequency, between the
+/// centres of bands by interpolation, plus what convolutions make of three blocks; so it is close from the start.
 #[derive(Debug)]
 pub struct Envelope {
     bands: usize,
     blocks: usize,
     /// (1, N, M).
     interpolation: Tensor,
+    /// (1, N, 1).
+    offset: Tensor,
     network: ConvNet,
 }
 
@@ -85,7 +88,13 @@ impl Envelope {
             ..ConvNetConfig::default()
         };
         let network = config.build(1, 2 * bands, None, Output::near(vec![0.0; 2 * coefficients]), scope)?;
-        let centres = MelBank::<f64>::new(audio)?.centres().to_vec();
+        let bank = MelBank::<f64>::new(audio)?;
+        let centres = bank.centres();
+        // Of white noise of deviation 1, the mean magnitude in a band: of a Rayleigh variable, times the filter's area.
+        let magnitude = (PI / 4.0 * 0.375 * audio.window as f64).sqrt();
+        let levels: Vec<f64> = (0..bands)
+            .map(|band| bank.filter(band).map_or(0.0, |(_, weights)| (magnitude * weights.iter().sum::<f64>()).ln()))
+            .collect();
         let mut weights = vec![0.0; coefficients * bands];
         for (k, row) in weights.chunks_mut(bands).enumerate() {
             let frequency = (k as f64 + 0.5) * audio.rate as f64 / (2 * coefficients) as f64;
@@ -99,8 +108,14 @@ impl Envelope {
                 (None, _) => row[0] = 1.0,
             }
         }
-        let interpolation = Tensor::from_vec(weights, (1, coefficients, bands), scope.device())?;
-        Ok(Self { bands, blocks, interpolation: interpolation.to_dtype(scope.dtype())?, network })
+        let offsets: Vec<f64> = weights
+            .chunks(bands)
+            .map(|row| row.iter().zip(&levels).map(|(weight, level)| -weight * level).sum())
+            .collect();
+        let constant = |values: Vec<f64>, columns: usize| -> Result<Tensor> {
+            Ok(Tensor::from_vec(values, (1, coefficients, columns), scope.device())?.to_dtype(scope.dtype())?)
+        };
+        Ok(Self { bands, blocks, interpolation: constant(weights, bands)?, offset: constant(offsets, 1)?, network })
     }
 }
 
@@ -108,7 +123,7 @@ impl Network for Envelope {
     fn forward(&self, mel: &Tensor, _: Option<&Tensor>, mode: &mut Mode<'_>) -> Result<Tensor> {
         let learnt = self.network.forward(&pairs(mel, self.bands, self.blocks)?, None, mode)?;
         let mean = ((mel.narrow(2, 0, self.blocks)? + mel.narrow(2, 1, self.blocks)?)? * 0.5)?;
-        let level = self.interpolation.broadcast_matmul(&mean)?;
+        let level = self.interpolation.broadcast_matmul(&mean)?.broadcast_add(&self.offset)?;
         let start = Tensor::cat(&[&level.zeros_like()?, &level], 1)?;
         Ok((learnt + start)?)
     }

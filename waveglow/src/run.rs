@@ -10,7 +10,7 @@
 use crate::data::{AudioSource, Splits};
 use crate::{Architecture, AudioFlow, AudioFlowConfig, LappedConfig, WaveGlowConfig, WaveNetConfig};
 use candle_core::{DType, Device};
-use flows_core::run::{Presets, Rows, Settings, check_at_least_one, check_temperature, check_training, stream};
+use flows_core::run::{Presets, Rows, Settings, check_at_least_one, check_training, stream};
 use flows_core::train::TrainConfig;
 use flows_core::{Error, Result, Rng};
 use serde::{Deserialize, Serialize};
@@ -54,6 +54,20 @@ fn default_sigma() -> f64 {
     0.7
 }
 
+/// The largest number of samples of a batch: a GiB of f32.
+const MOST: usize = 1 << 28;
+
+/// Checks that sigma, the standard deviation of latents, is one.
+///
+/// # Errors
+/// When it is negative or not finite.
+pub fn check_sigma(sigma: f64) -> Result<()> {
+    match sigma >= 0.0 && sigma.is_finite() {
+        true => Ok(()),
+        false => Err(Error::Config(format!("a sigma of {sigma}: give a standard deviation, 0 or more"))),
+    }
+}
+
 /// The random streams of a run, in the order in which they fork from its seed.
 #[derive(Clone, Copy, Debug)]
 pub enum AudioStream {
@@ -75,19 +89,20 @@ impl RunConfig {
         stream(self.seed, of as usize)
     }
 
-    /// Loads the clips in three parts, the same at every call, and remembers them; `skip` is called with the errors of
+    /// Loads the clips in three parts, the same at every call, with notes on them, and remembers them; `skip` is called with the errors of
     /// skipped files.
     ///
     /// # Errors
     /// When they cannot be read, or are not those of when the run began.
-    pub fn load(&mut self, skip: Option<&mut dyn FnMut(Error)>) -> Result<Splits> {
-        let splits = self.data.load(self.model.audio.rate, skip, &mut self.rng(AudioStream::Data))?;
+    pub fn load(&mut self, skip: Option<&mut dyn FnMut(Error)>) -> Result<(Splits, Vec<String>)> {
+        let (rate, least) = (self.model.audio.rate, self.model.unit());
+        let (splits, notes) = self.data.load(rate, least, skip, &mut self.rng(AudioStream::Data))?;
         if self.data != AudioSource::Plucks {
             let then = self.clips.take();
-            let clips = Rows::known((splits.count(), "clip"), || Ok(splits.hash()), ("samples", &self.data), then)?;
+            let clips = Rows::known((splits.count, "clip"), || Ok(splits.hash()), ("samples", &self.data), then)?;
             self.clips = Some(clips);
         }
-        Ok(splits)
+        Ok((splits, notes))
     }
 
     /// The model with new weights.
@@ -112,8 +127,14 @@ impl Settings for RunConfig {
 
     fn check(&self) -> Result<()> {
         check_at_least_one(&[("batch", self.batch), ("pieces", self.pieces)])?;
-        check_temperature(self.sigma)?;
+        check_sigma(self.sigma)?;
         self.model.check()?;
+        if self.batch.saturating_mul(self.model.samples) > MOST {
+            let message = format!("{} segments of {} samples at a time", self.batch, self.model.samples);
+            return Err(Error::Config(format!(
+                "{message}: make `batch` or `model.samples` smaller, {MOST} samples in all"
+            )));
+        }
         // A small model reveals all errors in the training settings.
         let network = WaveNetConfig { layers: 1, channels: 2, kernel: 1 };
         let small = match &self.model.architecture {

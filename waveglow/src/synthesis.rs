@@ -48,12 +48,15 @@ struct Piece {
 
 /// The pieces of a signal of so many samples: they begin and end with frames.
 fn pieces(config: &AudioFlowConfig, samples: usize) -> Vec<Piece> {
-    let hop = config.audio.hop;
-    let size = ((PIECE * config.audio.rate as f64) as usize).next_multiple_of(hop);
-    let reach = config.reach().next_multiple_of(hop);
+    // Pieces begin with a frame and with a group of samples.
+    let (mut step, hop) = (config.unit(), config.audio.hop);
+    while step % hop != 0 {
+        step += config.unit();
+    }
+    let size = ((PIECE * config.audio.rate as f64) as usize).next_multiple_of(step);
+    let reach = config.reach().next_multiple_of(step);
     let piece = |start: usize| {
         let kept = start..samples.min(start + size);
-        // What is left would be a short piece of its own.
         Piece { whole: start.saturating_sub(reach)..samples.min(kept.end + reach), kept }
     };
     (0..samples).step_by(size).map(piece).collect()
@@ -79,7 +82,10 @@ pub fn synthesize(
     };
     let samples = config.samples_of(frames);
     if samples == 0 {
-        return Err(Error::Data("the mel spectrogram has no frames to synthesize from: give more".into()));
+        return Err(Error::Data(format!(
+            "the sound is shorter than a block of {} samples, or its spectrogram than two frames: give more",
+            config.unit()
+        )));
     }
     let (dtype, device) = (model.parameters().dtype(), model.parameters().device());
     let unit = config.unit();
@@ -102,7 +108,12 @@ pub fn synthesize(
         let latent = Tensor::cat(&parts, 0)?.unsqueeze(0)?.to_device(device)?;
         let (x, _) = piece.detached().bijector().forward(&latent, Some(&mel))?;
         let x = x.narrow(2, kept.start - whole.start, kept.len())?.to_device(&Device::Cpu)?.to_dtype(DType::F32)?;
-        sink(&x.flatten_all()?.to_vec1::<f32>()?)?;
+        let samples = x.flatten_all()?.to_vec1::<f32>()?;
+        if samples.iter().any(|x| !x.is_finite()) {
+            let message = format!("the sound that the model makes at a sigma of {sigma} is not finite");
+            return Err(Error::Data(format!("{message}: lower it, or train the model for longer")));
+        }
+        sink(&samples)?;
     }
     Ok(())
 }

@@ -12,7 +12,9 @@ use waveglow::{AudioDensity, AudioFlow};
 
 /// The folder of golden cases, if there is one.
 fn folder() -> Option<PathBuf> {
-    let root = std::env::var_os("FLOWS_GOLDEN").map(PathBuf::from);
+    let named = std::env::var_os("FLOWS_GOLDEN").map(PathBuf::from);
+    assert!(named.as_ref().is_none_or(|root| root.is_dir()), "FLOWS_GOLDEN names no folder: {named:?}");
+    let root = named;
     let root = root.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/golden"));
     let folder = root.join("waveglow");
     if !folder.is_dir() {
@@ -85,7 +87,13 @@ fn compare(model: &AudioFlow, io: &Io) -> Result<()> {
     let variables: HashMap<String, Var> = trained.parameters().trainable().into_iter().collect();
     let mut compared = 0;
     for (name, want) in io.tensors.iter().filter_map(|(name, t)| Some((name.strip_prefix("grad.")?, t))) {
-        let Some(var) = variables.get(&ours(name)) else { continue };
+        let ours = ours(name);
+        // A layer that was saved without normalization has one weight in place of two.
+        let is_other = !trained.config().weight_norm && (name.ends_with("_g") || name.ends_with("_v"));
+        let Some(var) = variables.get(&ours) else {
+            assert!(is_other, "there is no {ours}");
+            continue;
+        };
         let Some(got) = gradients.get(var) else { return Err(Error::Data(format!("`{name}` has no gradient"))) };
         check(&format!("the gradient of {name}"), want, got, 1e-4)?;
         compared += 1;
@@ -166,8 +174,8 @@ fn every_layout_is_the_same_model() -> Result<()> {
     for case in cases(&folder)? {
         let loaded = load(&folder.join(&case.file), &AudioConfig::default(), &Device::Cpu);
         if case.model != "waveglow" {
-            let error = loaded.err().map(|e| e.to_string()).unwrap_or_default().to_lowercase();
-            assert!(error.contains(&case.model), "{}: {error}", case.file);
+            let error = loaded.err().map(|e| e.to_string()).unwrap_or_default();
+            assert!(["SqueezeWave", "WaveFlow"].iter().any(|name| error.contains(name)), "{}: {error}", case.file);
             continue;
         }
         let io = Io::read(&folder.join(&case.io))?;
@@ -181,7 +189,9 @@ fn every_layout_is_the_same_model() -> Result<()> {
 #[test]
 fn hostile_files_are_refused() -> Result<()> {
     let Some(folder) = folder().map(|folder| folder.join("hostile")) else { return Ok(()) };
-    for case in cases(&folder)? {
+    let cases = cases(&folder)?;
+    assert!(!cases.is_empty());
+    for case in cases {
         let start = std::time::Instant::now();
         let loaded = load(&folder.join(&case.file), &AudioConfig::default(), &Device::Cpu);
         assert!(loaded.is_err() || case.expect != "refuse", "{} was loaded", case.file);

@@ -52,7 +52,9 @@ pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
 pub fn check_out(out: &Path, inputs: impl IntoIterator<Item = impl AsRef<Path>>) -> Result<()> {
     let Ok(out) = out.canonicalize() else { return Ok(()) };
     match inputs.into_iter().any(|input| input.as_ref().canonicalize().is_ok_and(|input| input == out)) {
-        true => Err(Error::file(out, "is what the command reads and would be lost; choose another --out")),
+        true => {
+            Err(Error::file(out, "is what the command reads and would be lost; choose another place for the result"))
+        }
         false => Ok(()),
     }
 }

@@ -16,11 +16,12 @@ impl Hash {
     }
 
     /// Adds a number; 0 and -0 are the same.
-    pub(crate) fn number(&mut self, value: f64) {
+    pub fn number(&mut self, value: f64) {
         self.bits((value + 0.0).to_bits());
     }
 
-    pub(crate) fn text(&mut self, text: &str) {
+    /// Adds a text.
+    pub fn text(&mut self, text: &str) {
         self.bits(text.len() as u64);
         text.bytes().for_each(|byte| self.bits(byte.into()));
     }

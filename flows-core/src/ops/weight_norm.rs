@@ -25,10 +25,15 @@ pub fn weight_norm(v: &Tensor, g: &Tensor) -> Result<Tensor> {
     if v.device().is_cpu() && matches!(v.dtype(), DType::F32 | DType::F64) {
         return Ok(v.contiguous()?.apply_op2(&g.contiguous()?, Operation(WeightNorm))?);
     }
+    composed(v, g)
+}
+
+/// The same as a composition of other operations, for other devices and as the tests' reference.
+fn composed(v: &Tensor, g: &Tensor) -> Result<Tensor> {
     let flat = v.flatten_from(1)?;
-    let norms = flat.sqr()?.sum_keepdim(1)?.sqrt()?;
-    // A row of zeros divides by 1.
-    let norms = (norms.eq(0.0)?.to_dtype(norms.dtype())? + norms)?;
+    let squares = flat.sqr()?.sum_keepdim(1)?;
+    // A row of zeros divides by 1; before the root, whose slope at 0 is infinite.
+    let norms = (squares.eq(0.0)?.to_dtype(squares.dtype())? + squares)?.sqrt()?;
     Ok(flat.broadcast_mul(&g.unsqueeze(1)?.div(&norms)?)?.reshape(v.shape())?)
 }
 
@@ -36,32 +41,27 @@ pub fn weight_norm(v: &Tensor, g: &Tensor) -> Result<Tensor> {
 struct WeightNorm;
 
 /// 1 / |v|, or 0 for zeros.
-fn reciprocal_norm<T: Real>(v: &[T]) -> T {
+fn reciprocal_norm<T: Real>(v: &[T]) -> f64 {
     let square = dot(v, v);
-    if square == 0.0 { T::zero() } else { T::of(square.sqrt().recip()) }
+    if square == 0.0 { 0.0 } else { square.sqrt().recip() }
 }
 
-/// The sum of products, in f64 by blocks.
+/// The sum of products in f64, in which those of f32 neither overflow nor vanish.
 fn dot<T: Real>(a: &[T], b: &[T]) -> f64 {
-    let blocks = a.chunks(256).zip(b.chunks(256));
-    let of_block = |(a, b): (&[T], &[T])| {
-        dispatch(
-            #[inline(always)]
-            || {
-                let mut sums = [T::zero(); 16];
-                let (a, a_rest) = a.as_chunks::<16>();
-                let (b, b_rest) = b.as_chunks::<16>();
-                for (a, b) in a.iter().zip(b) {
-                    for ((sum, &a), &b) in sums.iter_mut().zip(a).zip(b) {
-                        *sum = a.mul_add(b, *sum);
-                    }
+    dispatch(
+        #[inline(always)]
+        || {
+            let mut sums = [0.0; 16];
+            let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<16>(), b.as_chunks::<16>());
+            for (a, b) in a.iter().zip(b) {
+                for ((sum, &a), &b) in sums.iter_mut().zip(a).zip(b) {
+                    *sum += a.wide() * b.wide();
                 }
-                let rest = a_rest.iter().zip(b_rest).map(|(&a, &b)| (a * b).wide());
-                sums.iter().map(|sum| sum.wide()).chain(rest).sum::<f64>()
-            },
-        )
-    };
-    blocks.map(of_block).sum()
+            }
+            let rest = a_rest.iter().zip(b_rest).map(|(&a, &b)| a.wide() * b.wide());
+            sums.into_iter().chain(rest).sum()
+        },
+    )
 }
 
 impl Kernel<2> for WeightNorm {
@@ -71,8 +71,8 @@ impl Kernel<2> for WeightNorm {
         let width = v.values.len() / g.values.len();
         let mut w = vec![T::zero(); v.values.len()];
         w.par_chunks_mut(width).zip(v.values.par_chunks(width)).zip(g.values).for_each(|((w, v), &g)| {
-            let scale = g * reciprocal_norm(v);
-            w.iter_mut().zip(v).for_each(|(w, &v)| *w = scale * v);
+            let scale = g.wide() * reciprocal_norm(v);
+            w.iter_mut().zip(v).for_each(|(w, &v)| *w = T::of(scale * v.wide()));
         });
         Ok((w, v.shape.clone()))
     }
@@ -92,10 +92,11 @@ impl Kernel<2> for WeightNorm {
                 gv.par_chunks_mut(width).zip(&mut gg).zip(v.par_chunks(width)).zip(g).zip(grad.par_chunks(width));
             rows.for_each(|((((gv, gg), v), &g), grad)| {
                 let reciprocal = reciprocal_norm(v);
-                *gg = T::of(dot(v, grad)) * reciprocal;
-                let along = *gg * reciprocal;
+                let of_length = dot(v, grad) * reciprocal;
+                *gg = T::of(of_length);
+                let (scale, along) = (g.wide() * reciprocal, of_length * reciprocal);
                 for ((gv, &v), &grad) in gv.iter_mut().zip(v).zip(grad) {
-                    *gv = g * reciprocal * (grad - along * v);
+                    *gv = T::of(scale * (grad.wide() - along * v.wide()));
                 }
             });
             (gv, gg)
@@ -125,19 +126,26 @@ mod tests {
             let loss = || Ok((weight_norm(&v, &g)? * &cotangent)?.sum_all()?);
             let parameters = Parameters::new(DType::F64, &Device::Cpu, Rng::seed(0));
             assert!(gradient_difference(loss, &parameters, &[("v", &v), ("g", &g)], rng)? < 1e-8);
+            assert!(difference(&composed(&v, &g)?, &weight_norm(&v, &g)?)? < 1e-14);
         }
         Ok(())
     }
 
     #[test]
-    fn a_row_of_zeros_stays_zero() -> Result<()> {
-        let v = Var::from_tensor(&Tensor::new(&[[0f32, 0.0], [3.0, 4.0]], &Device::Cpu)?)?;
-        let g = Tensor::new(&[2f32, 10.0], &Device::Cpu)?;
-        let w = weight_norm(&v, &g)?;
-        assert_eq!(w.to_vec2::<f32>()?, [[0.0, 0.0], [6.0, 8.0]]);
-        let gradients = w.sum_all()?.backward()?;
-        let gradient: Vec<f32> = gradients.get(&v).map(|g| g.flatten_all()?.to_vec1()).transpose()?.unwrap_or_default();
-        assert!(gradient.len() == 4 && gradient.iter().all(|g| g.is_finite()), "{gradient:?}");
+    fn rows_of_any_size_get_their_lengths_and_zeros_stay() -> Result<()> {
+        let rows = [[0f32, 0.0], [3.0, 4.0], [3e-30, 4e-30], [3e30, 4e30]];
+        let v = Var::from_tensor(&Tensor::new(&rows, &Device::Cpu)?)?;
+        let g = Tensor::new(&[2f32, 10.0, 10.0, 10.0], &Device::Cpu)?;
+        let [fused, plain] = [weight_norm(&v, &g)?, composed(&v, &g)?];
+        for (row, want) in fused.to_vec2::<f32>()?.iter().zip([[0.0, 0.0], [6.0, 8.0], [6.0, 8.0], [6.0, 8.0]]) {
+            assert!(row.iter().zip(want).all(|(a, b): (&f32, f32)| (a - b).abs() < 1e-6), "{row:?}");
+        }
+        for (w, rows) in [(fused, 4), (plain, 2)] {
+            let gradients = w.narrow(0, 0, rows)?.sum_all()?.backward()?;
+            let gradient = gradients.get(&v).map(|g| g.narrow(0, 0, rows)?.flatten_all()?.to_vec1::<f32>());
+            let gradient = gradient.transpose()?.unwrap_or_default();
+            assert!(gradient.len() == 2 * rows && gradient.iter().all(|g| g.is_finite()), "{gradient:?}");
+        }
         assert!(weight_norm(&v, &Tensor::zeros(3, DType::F32, &Device::Cpu)?).is_err());
         Ok(())
     }

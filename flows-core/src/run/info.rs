@@ -42,7 +42,8 @@ impl InfoArgs {
         structure: impl Display,
     ) -> Result<()> {
         let path = self.file()?;
-        let step = load_model(&path)?.step;
+        // A model in the format of other programs tells no step.
+        let step = load_model(&path).ok().and_then(|file| file.step);
         let (dtype, count_of, structure) = (parameters.dtype().as_str(), parameters.count(), structure.to_string());
         let settings = toml::to_string(config).map_err(|e| Error::Config(e.to_string()))?;
         let value = json!({

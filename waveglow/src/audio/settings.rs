@@ -78,8 +78,9 @@ impl AudioConfig {
             format!("the `hop` of {} samples is longer than the `fft` of {}", self.hop, self.fft)
         } else if !(0.0 <= self.low && self.low < self.high && self.high <= nyquist) {
             format!(
-                "bands from {} to {} Hz: give 0 <= `low` < `high` <= {nyquist}, half the `rate`",
-                self.low, self.high
+                "mel bands from {} to {} Hz at a rate of {}: set `high` to at most {nyquist}, half the rate, and `low` \
+                 below it",
+                self.low, self.high, self.rate
             )
         } else {
             return Ok(());

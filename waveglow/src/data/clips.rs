@@ -20,8 +20,8 @@ pub struct Splits {
     pub validation: Clips,
     /// Those to test with.
     pub test: Clips,
-    /// What was noted in reading them.
-    pub notes: Vec<String>,
+    /// The number of clips of all parts, before one is cut.
+    pub count: usize,
 }
 
 impl Clips {
@@ -55,10 +55,10 @@ impl Clips {
 
 impl Splits {
     /// The split by clip: of each ten one is held out, in turn to test and to validate. If there are fewer than twenty,
-    /// the last two are held out; the last fifth of a single clip is, half for each.
+    /// the last two are held out (of two the last, for both); the last fifth of a single clip is, half for each.
     pub fn of(clips: Clips) -> Self {
-        let mut splits = Self::default();
         let count = clips.len();
+        let mut splits = Self { count, ..Self::default() };
         let mut all: Vec<(String, Vec<f32>)> = clips.names.into_iter().zip(clips.signals).collect();
         if let [(name, signal)] = &mut all[..] {
             let (train, held) = (signal.len() * 4 / 5, signal.len() * 9 / 10);
@@ -80,11 +80,6 @@ impl Splits {
             splits.validation = splits.test.clone();
         }
         splits
-    }
-
-    /// The number of clips of all parts.
-    pub fn count(&self) -> usize {
-        self.train.len() + self.validation.len() + self.test.len()
     }
 
     /// A hash of all samples.

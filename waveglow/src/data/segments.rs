@@ -9,7 +9,7 @@ use flows_core::{Error, Result, Rng};
 pub struct Segments<'a> {
     clips: &'a Clips,
     length: usize,
-    /// The number of segments in the clips up to each.
+    /// The number of samples of the clips up to each.
     ends: Vec<usize>,
 }
 
@@ -28,17 +28,16 @@ impl<'a> Segments<'a> {
         if length == 0 || clips.samples() == 0 {
             return Err(Error::Data("there is no audio to draw segments from: give clips of at least a sample".into()));
         }
-        let mut ends = Vec::with_capacity(clips.len());
-        let mut end = 0;
-        for signal in &clips.signals {
-            end += signal.len().saturating_sub(length) + 1;
-            ends.push(end);
-        }
+        let ends = clips.signals.iter().scan(0, |end, signal| {
+            *end += signal.len();
+            Some(*end)
+        });
+        let ends = ends.collect();
         Ok(Self { clips, length, ends })
     }
 
-    /// Segments (count, 1, T) that begin anywhere, each place as likely, with a random level and sign, and with noise of
-    /// half a step of 16 bits.
+    /// Segments (count, 1, T) of clips that are drawn by their lengths, from any place in them, with a random level and
+    /// sign, and with noise of half a step of 16 bits.
     ///
     /// # Errors
     /// When the device fails.
@@ -46,9 +45,8 @@ impl<'a> Segments<'a> {
         let mut values = Vec::with_capacity(count * self.length);
         for _ in 0..count {
             let place = rng.below(self.ends.last().copied().unwrap_or(1));
-            let clip = self.ends.partition_point(|end| *end <= place);
-            let start = place - if clip == 0 { 0 } else { self.ends[clip - 1] };
-            let signal = &self.clips.signals[clip];
+            let signal = &self.clips.signals[self.ends.partition_point(|end| *end <= place)];
+            let start = rng.below(signal.len().saturating_sub(self.length) + 1);
             let segment = &signal[start..signal.len().min(start + self.length)];
             let gain = (GAIN * (2.0 * rng.uniform() - 1.0)).exp() * if rng.below(2) == 0 { 1.0 } else { -1.0 };
             let padded = segment.iter().copied().chain(std::iter::repeat(0.0)).take(self.length);
@@ -80,6 +78,10 @@ mod tests {
             let straight = row.windows(2).all(|pair| (pair[1] - pair[0] - step).abs() < 1e-3);
             let short = row[20..].iter().all(|x| x.abs() <= HALF_STEP as f32);
             assert!(straight != short, "{row:?}");
+        }
+        let short = Segments::new(&clips.first(1), 64)?.draw(3, &mut Rng::seed(2), &Device::Cpu)?;
+        for row in short.squeeze(1)?.to_vec2::<f32>()? {
+            assert!(row[..10].iter().all(|x| x.abs() > 0.2) && row[10..].iter().all(|x| x.abs() <= HALF_STEP as f32));
         }
         assert!(Segments::new(&Clips::default(), 64).is_err());
         Ok(())

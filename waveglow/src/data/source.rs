@@ -2,9 +2,11 @@
 
 use super::{Clips, Splits, plucks};
 use crate::audio::{read, resample};
+use flows_core::text::plural;
 use flows_core::{Error, Result, Rng};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::{fmt, str::FromStr};
 
@@ -21,30 +23,62 @@ pub enum AudioSource {
 /// The clips made in code, and their length in seconds.
 const MADE: (usize, f64) = (240, 4.0);
 
-/// The endings of audio files.
-const ENDINGS: [&str; 6] = ["wav", "flac", "ogg", "oga", "mp3", "wave"];
+/// The endings of audio files that are read.
+fn endings() -> impl Iterator<Item = &'static str> {
+    ["wav", "wave", "flac", "ogg", "oga"].into_iter().chain(cfg!(feature = "mp3").then_some("mp3"))
+}
 
 impl AudioSource {
-    /// The clips at this sampling rate, of one channel, in three parts; those of other rates are resampled. `skip` is
-    /// called with the errors of files that cannot be read; without it the first is the result.
+    /// The clips at this sampling rate, of one channel, in three parts; see [`Self::clips`]. `rng` draws those made in
+    /// code.
     ///
     /// # Errors
-    /// When there is no audio or it cannot be read.
-    pub fn load(&self, rate: usize, mut skip: Option<&mut dyn FnMut(Error)>, rng: &mut Rng) -> Result<Splits> {
+    /// As [`Self::clips`], and when a part has no clip of `least` samples.
+    pub fn load(
+        &self,
+        rate: usize,
+        least: usize,
+        skip: Option<&mut dyn FnMut(Error)>,
+        rng: &mut Rng,
+    ) -> Result<(Splits, Vec<String>)> {
+        let (clips, notes) = self.clips(rate, least, skip, rng)?;
+        let splits = Splits::of(clips);
+        let parts = [&splits.train, &splits.validation, &splits.test];
+        if parts.iter().any(|part| part.signals.iter().all(|signal| signal.len() < least)) {
+            let message = format!("{self} is too short to be divided into parts to train, validate and test with");
+            return Err(Error::Data(format!("{message}: give more, at least {least} samples in each")));
+        }
+        Ok((splits, notes))
+    }
+
+    /// The clips at this sampling rate, of one channel, and what was noted: those of other rates are resampled, those of
+    /// fewer than `least` samples left out. `skip` is called with the errors of files that cannot be read; without it the
+    /// first is the result.
+    ///
+    /// # Errors
+    /// When there is no such audio or it cannot be read.
+    pub fn clips(
+        &self,
+        rate: usize,
+        least: usize,
+        mut skip: Option<&mut dyn FnMut(Error)>,
+        rng: &mut Rng,
+    ) -> Result<(Clips, Vec<String>)> {
+        let mut clips = Clips::default();
         let Self::Path(path) = self else {
-            let mut clips = Clips::default();
             (0..MADE.0).for_each(|i| clips.push(format!("pluck {i}"), plucks(rate, MADE.1, rng)));
-            return Ok(Splits::of(clips));
+            return Ok((clips, Vec::new()));
         };
         let files = files(path)?;
         if files.is_empty() {
-            let endings = ENDINGS.map(|ending| format!(".{ending}")).join(", ");
-            return Err(Error::file(path, format!("holds no audio files ({endings})")));
+            let endings: Vec<String> = endings().map(|ending| format!(".{ending}")).collect();
+            return Err(Error::file(path, format!("holds no audio files ({})", endings.join(", "))));
         }
         let read = files.par_iter().map(|file| at_rate(file, rate)).collect::<Vec<_>>();
-        let (mut clips, mut resampled, mut mixed) = (Clips::default(), 0, 0);
+        let (mut resampled, mut mixed, mut short) = (0, 0, 0);
         for (file, clip) in files.iter().zip(read) {
             match (clip, &mut skip) {
+                (Ok(clip), _) if clip.signal.len() < least => short += 1,
                 (Ok(clip), _) => {
                     resampled += usize::from(clip.rate != rate);
                     mixed += usize::from(clip.channels > 1);
@@ -56,16 +90,18 @@ impl AudioSource {
             }
         }
         if clips.is_empty() {
-            return Err(Error::file(path, "holds no audio that can be read"));
+            return Err(Error::file(path, format!("holds no audio of at least {least} samples that can be read")));
         }
-        let mut splits = Splits::of(clips);
         let note = |count: usize, what: &str| {
-            let (of, was) = (files.len(), if count == 1 { "was" } else { "were" });
-            (count > 0).then(|| format!("{count} of {of} clips {was} {what}"))
+            let verb = if count == 1 { "was" } else { "were" };
+            (count > 0).then(|| format!("{} of {} {verb} {what}", count, plural(files.len(), "clip")))
         };
-        splits.notes.extend(note(resampled, &format!("resampled to {rate} Hz")));
-        splits.notes.extend(note(mixed, "mixed to one channel"));
-        Ok(splits)
+        let notes = [
+            note(resampled, &format!("resampled to {rate} Hz")),
+            note(mixed, "mixed to one channel"),
+            note(short, &format!("left out, shorter than {least} samples")),
+        ];
+        Ok((clips, notes.into_iter().flatten().collect()))
     }
 }
 
@@ -90,19 +126,20 @@ fn files(path: &Path) -> Result<Vec<PathBuf>> {
     if path.is_file() {
         return Ok(vec![path.to_path_buf()]);
     }
-    let mut folders = vec![(path.to_path_buf(), 0)];
+    let (mut folders, mut seen) = (vec![path.to_path_buf()], HashSet::new());
     let mut files = Vec::new();
-    while let Some((folder, depth)) = folders.pop() {
-        let entries = std::fs::read_dir(&folder).map_err(|e| Error::file(&folder, e))?;
-        for entry in entries {
-            let entry = entry.map_err(|e| Error::file(&folder, e))?.path();
+    while let Some(folder) = folders.pop() {
+        let unreadable = |e| Error::file(&folder, e);
+        // A link to a folder above would lead round in a circle.
+        if !seen.insert(folder.canonicalize().map_err(unreadable)?) {
+            continue;
+        }
+        for entry in std::fs::read_dir(&folder).map_err(unreadable)? {
+            let entry = entry.map_err(unreadable)?.path();
             let ending = entry.extension().and_then(|ending| ending.to_str()).map(str::to_ascii_lowercase);
             if entry.is_dir() {
-                // Deep enough for any data set, and an end to links that form a circle.
-                if depth < 8 {
-                    folders.push((entry, depth + 1));
-                }
-            } else if ending.is_some_and(|ending| ENDINGS.contains(&ending.as_str())) {
+                folders.push(entry);
+            } else if ending.is_some_and(|found| endings().any(|ending| ending == found)) {
                 files.push(entry);
             }
         }

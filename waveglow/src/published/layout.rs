@@ -111,7 +111,7 @@ impl StateDict {
         let tensor = self.0.get(name).ok_or_else(|| missing(name))?;
         tensor.dims().try_into().map_err(|_| {
             let what = format!("`{name}` of the checkpoint");
-            Error::shape(what, tensor.dims(), format!("{N} axes"))
+            Error::shape(what, tensor.dims(), format!("a tensor of {N} axes"))
         })
     }
 

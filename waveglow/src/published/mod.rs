@@ -17,6 +17,7 @@ use crate::flow::leaving_order;
 use crate::wavenet::WaveNetConfig;
 use crate::{AudioFlow, audio::AudioConfig};
 use candle_core::{DType, Device, Tensor};
+use flows_core::data::read_table;
 use flows_core::files::Checkpoint;
 use flows_core::{Error, Result, ops};
 use layout::StateDict;
@@ -38,6 +39,11 @@ pub fn from_state_dict(
     alternate: bool,
     device: &Device,
 ) -> Result<AudioFlow> {
+    for (name, other) in OTHERS {
+        if tensors.keys().any(|key| key.ends_with(name)) {
+            return Err(Error::Data(format!("the checkpoint is that of a {other}, but only WaveGlow is known")));
+        }
+    }
     let mut state = StateDict::of_waveglow(tensors)?;
     let config = config(&state, audio, alternate)?;
     let Architecture::WaveGlow(settings) = &config.architecture else {
@@ -69,7 +75,17 @@ pub fn from_state_dict(
         ours.insert(format!("leave.{level}.permutation"), Tensor::from_vec(order, channels, &Device::Cpu)?);
     }
     state.check_empty()?;
-    AudioFlow::with_tensors(config, DType::F32, device, ours)
+    let names = layers(settings);
+    AudioFlow::with_tensors(config.clone(), DType::F32, device, ours).map_err(|e| match e {
+        // In the names of the checkpoint.
+        Error::Data(_) | Error::Config(_) | Error::Shape { .. } => {
+            let message = names.iter().fold(e.to_string(), |message, (there, here)| {
+                message.replace(&format!("`{here}."), &format!("`{there}."))
+            });
+            Error::Data(message)
+        }
+        other => other,
+    })
 }
 
 /// The state dict of a WaveGlow in the layout of NVIDIA's code since September 2019.
@@ -80,6 +96,11 @@ pub fn state_dict(model: &AudioFlow) -> Result<HashMap<String, Tensor>> {
     let Architecture::WaveGlow(settings) = &model.config().architecture else {
         return Err(Error::Config("only a WaveGlow has a published layout".into()));
     };
+    if settings.alternate {
+        let message = "a WaveGlow whose flows alternate between the halves of channels, as the first one published, has no \
+                       such layout: the code of today cannot run it";
+        return Err(Error::Config(message.into()));
+    }
     let tensors: HashMap<String, Tensor> = model.parameters().snapshot()?.into_iter().collect();
     let take = |name: &str| {
         tensors.get(name).cloned().ok_or_else(|| Error::Internal(format!("a WaveGlow without a tensor `{name}`")))
@@ -162,11 +183,6 @@ const OTHERS: [(&str, &str); 5] = [
 
 /// The config of a state dict, by the shapes of its tensors.
 fn config(state: &StateDict, audio: &AudioConfig, alternate: bool) -> Result<AudioFlowConfig> {
-    for (name, other) in OTHERS {
-        if state.has(name) {
-            return Err(Error::Data(format!("the checkpoint is that of a {other}, but only WaveGlow is known")));
-        }
-    }
     let flows = state.count("convinv.");
     let [bands, _, fft] = state.dims::<3>("upsample.weight")?;
     let channels: Vec<usize> =
@@ -204,7 +220,7 @@ fn config(state: &StateDict, audio: &AudioConfig, alternate: bool) -> Result<Aud
 /// When the file is missing, damaged or of another model.
 pub fn load(path: &Path, audio: &AudioConfig, device: &Device) -> Result<AudioFlow> {
     if !path.exists() {
-        return Err(Error::file(path, "does not exist; give a model.safetensors or a checkpoint"));
+        return Err(Error::file(path, "does not exist; give the folder of a run, a model.safetensors or a checkpoint"));
     }
     let checkpoint = Checkpoint::open(path)?;
     if checkpoint.metadata().contains_key("kind") {
@@ -233,8 +249,15 @@ pub fn load(path: &Path, audio: &AudioConfig, device: &Device) -> Result<AudioFl
 pub fn read_spectrogram(path: &Path) -> Result<Tensor> {
     let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_ascii_lowercase();
     let tensors: HashMap<String, Tensor> = match ending.as_str() {
-        "npy" => return Tensor::read_npy(path).map_err(|e| Error::file(path, e)),
-        "safetensors" => candle_core::safetensors::load(path, &Device::Cpu).map_err(|e| Error::file(path, e))?,
+        "npy" => {
+            let alone = |e: Error| match e.to_string() {
+                text if text.contains("dimensions") => {
+                    Error::file(path, "has not two dimensions; save the spectrogram alone: np.save(path, mel[0])")
+                }
+                _ => e,
+            };
+            return Ok(read_table(path).map_err(alone)?.data);
+        }
         // A tensor that was saved alone is the root.
         _ => {
             let checkpoint = Checkpoint::open(path)?;

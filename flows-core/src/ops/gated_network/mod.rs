@@ -77,9 +77,10 @@ fn check(x: &Tensor, condition: Option<&Tensor>, network: &GatedNetwork) -> Resu
     };
     for (i, layer) in network.layers.iter().enumerate() {
         let taps = layer.dilated.dims().get(2).copied().unwrap_or(1);
-        if taps % 2 == 0 || layer.dilation == 0 {
+        // Far beyond any signal, and within what positions are counted in.
+        if taps % 2 == 0 || !(1..=1 << 30).contains(&layer.dilation) || taps > 1 << 20 {
             let message = format!("a gated layer of {taps} taps with dilation {}: give an odd number", layer.dilation);
-            return Err(Error::Config(format!("{message} of taps and a dilation of at least 1")));
+            return Err(Error::Config(format!("{message} of taps up to 2^20 and a dilation from 1 to 2^30")));
         }
         let made = if i + 1 == count { channels } else { 2 * channels };
         expect("the weights of a gated layer", &layer.dilated, &[2 * channels, channels, taps])?;
@@ -95,9 +96,11 @@ fn check(x: &Tensor, condition: Option<&Tensor>, network: &GatedNetwork) -> Resu
             expect("the weights of the context", weight, &[2 * channels * count, width, 1])?;
             expect("the bias of the context", bias, &[2 * channels * count])?;
         }
-        (None, Some(_)) => return Err(Error::Config("a conditional gated network needs a condition: give one".into())),
+        (None, Some(_)) => {
+            return Err(Error::Config("this network is conditional: give a context, one row for each signal".into()));
+        }
         (Some(_), None) => {
-            return Err(Error::Config("a gated network without weights for a condition was given one: omit it".into()));
+            return Err(Error::Config("this network has no weights for a context: omit it".into()));
         }
     }
     Ok(channels)

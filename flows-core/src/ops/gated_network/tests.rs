@@ -33,9 +33,14 @@ fn network(c: usize, k: usize, layers: usize, taps: usize, rng: &mut Rng) -> Res
 #[test]
 fn as_the_plain_composition() -> Result<()> {
     let rng = &mut Rng::seed(1);
-    for (batch, c, k, layers, taps, positions) in
-        [(2, 3, 4, 3, 3, 9), (1, 5, 0, 2, 3, 700), (40, 2, 1, 2, 3, 17), (3, 4, 6, 4, 5, 1), (2, 20, 2, 1, 1, 300)]
-    {
+    for (batch, c, k, layers, taps, positions) in [
+        (2, 3, 4, 3, 3, 9),
+        (1, 5, 0, 2, 3, 700),
+        (40, 2, 1, 2, 3, 17),
+        (3, 4, 6, 4, 5, 1),
+        (2, 20, 2, 1, 1, 300),
+        (1, 64, 3, 3, 3, 1100),
+    ] {
         let (network, vars) = network(c, k, layers, taps, rng)?;
         let x = Var::from_tensor(&rng.normal_tensor((batch, c, positions), DType::F64, &Device::Cpu)?)?;
         let condition = (k > 0)
@@ -100,6 +105,9 @@ fn misuse_is_an_error() -> Result<()> {
     ] {
         assert!(gated_network(x, condition.as_ref(), network.clone()).is_err());
     }
+    let mut far = network.clone();
+    far.layers[0].dilation = usize::MAX / 2;
+    assert!(gated_network(&x, Some(&zeros(&[1, 2, 8])?), far).is_err());
     let none = GatedNetwork { layers: Vec::new(), condition: None };
     assert!(gated_network(&x, None, none).is_err());
     Ok(())

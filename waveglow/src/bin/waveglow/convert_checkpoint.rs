@@ -1,6 +1,5 @@
 //! `waveglow convert-checkpoint`: models of PyTorch, and back.
 
-use crate::saved::load;
 use candle_core::Device;
 use clap::Args;
 use flows_core::cli::{OutputArgs, check_extension, check_out, count, model_file, print_or_json};
@@ -10,7 +9,8 @@ use serde_json::json;
 use std::collections::HashMap;
 use std::io::Write;
 use std::path::PathBuf;
-use waveglow::published::state_dict;
+use waveglow::audio::AudioConfig;
+use waveglow::published::{self, from_json, state_dict};
 
 /// Convert a published WaveGlow to a model, or a model to the published layout
 ///
@@ -29,6 +29,10 @@ pub struct ConvertArgs {
     /// The file to write
     #[arg(value_name = "OUT")]
     to: PathBuf,
+    /// The config.json that a WaveGlow was trained with, for its sampling rate and frames, which no checkpoint tells
+    /// [default: those of Tacotron 2 at 22,050 Hz]
+    #[arg(long, value_name = "FILE.json", conflicts_with = "published")]
+    config: Option<PathBuf>,
     /// Write the state dict of NVIDIA's code instead of a model of this program
     #[arg(long)]
     published: bool,
@@ -37,10 +41,20 @@ pub struct ConvertArgs {
 }
 
 pub fn run(args: ConvertArgs) -> Result<()> {
-    check_extension(&args.to, "safetensors", "model")?;
+    check_extension(&args.to, "safetensors", "models")?;
     let path = model_file(&args.from)?;
     check_out(&args.to, [&path])?;
-    let model = load(path, &Device::Cpu)?;
+    if args.to.file_name().is_some_and(|name| name == "training.safetensors") {
+        return Err(Error::file(&args.to, "is the name of what a run resumes from: choose another name"));
+    }
+    let audio = match &args.config {
+        Some(config) => {
+            let text = std::fs::read_to_string(config).map_err(|e| Error::file(config, e))?;
+            from_json(&text).map_err(|e| Error::file(config, e))?.audio
+        }
+        None => AudioConfig::default(),
+    };
+    let model = published::load(&path, &audio, &Device::Cpu)?;
     if args.published {
         let tensors: HashMap<String, _> = state_dict(&model)?;
         let metadata = Some(HashMap::from([("format".to_string(), "pt".to_string())]));

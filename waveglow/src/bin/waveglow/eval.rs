@@ -4,13 +4,13 @@ use crate::saved::load;
 use clap::Args;
 use flows_core::cli::{ModelArgs, OutputArgs, plural, print_or_json, work_bar};
 use flows_core::evaluate::Mean;
-use flows_core::run::{Saved, check_temperature};
+use flows_core::run::Saved;
 use flows_core::{Error, Result, Rng};
 use serde::Serialize;
 use serde_json::json;
 use waveglow::audio::{GriffinLim, LogMel};
 use waveglow::data::{AudioSource, Clips};
-use waveglow::run::RunConfig;
+use waveglow::run::{RunConfig, check_sigma};
 use waveglow::{AudioFlow, copy_synthesis, log_mel_distance, nats_per_sample};
 
 /// Evaluate a model: log-likelihood, and the distance of copies to the originals
@@ -28,9 +28,12 @@ pub struct EvalArgs {
     /// A folder of audio, a file, or plucks [default: the test clips of the model's run]
     #[arg(long, value_name = "D")]
     data: Option<AudioSource>,
-    /// The standard deviation of the latents
-    #[arg(long, value_name = "S", default_value_t = 0.7, allow_negative_numbers = true)]
-    sigma: f64,
+    /// The standard deviation of the latents [default: that of the model's run, or 0.7]
+    #[arg(long, value_name = "S", allow_negative_numbers = true)]
+    sigma: Option<f64>,
+    /// Skip audio files that cannot be read, with a warning, instead of ending with an error
+    #[arg(long)]
+    skip_bad: bool,
     /// Seed of the noise and the latents
     #[arg(long, value_name = "SEED", default_value_t = 0, allow_negative_numbers = true)]
     seed: u64,
@@ -106,29 +109,29 @@ fn griffin_lim(signal: &[f32], log_mel: &LogMel, rng: &mut Rng) -> Result<Vec<f3
 
 pub fn run(args: EvalArgs) -> Result<()> {
     let output = args.model.output;
-    check_temperature(args.sigma)?;
     let saved = Saved::open(&args.model, load)?;
+    let run: Option<RunConfig> = saved.settings()?;
+    let sigma = args.sigma.or(run.map(|run| run.sigma)).unwrap_or(0.7);
+    check_sigma(sigma)?;
+    let mut skip = |error| output.note(format_args!("skipped: {error}"));
+    let skip: Option<&mut dyn FnMut(Error)> = if args.skip_bad { Some(&mut skip) } else { None };
     let (clips, name) = match &args.data {
         Some(source) => {
-            let rate = saved.model.config().audio.rate;
-            let splits = source.load(rate, None, &mut Rng::seed(args.seed))?;
-            let mut all = splits.train;
-            for part in [splits.validation, splits.test] {
-                part.names.into_iter().zip(part.signals).for_each(|(name, signal)| all.push(name, signal));
-            }
-            (all, source.to_string())
+            let config = saved.model.config();
+            let (clips, notes) = source.clips(config.audio.rate, config.unit(), skip, &mut Rng::seed(args.seed))?;
+            notes.iter().for_each(|note| output.note(format_args!("note   {note}")));
+            (clips, source.to_string())
         }
         None => saved.of_run("test clips", "--data", |mut run: RunConfig| {
-            let splits = run.load(Some(&mut |_| {}))?;
+            let (splits, _) = run.load(Some(&mut |_| {}))?;
             Ok((splits.test, format!("{} (test)", run.data)))
         })?,
     };
     let mut rngs = [Rng::seed(args.seed), Rng::seed(args.seed)];
     let [noise, latents] = &mut rngs;
-    let (figures, _) = Figures::of(&saved.model, &clips, args.sigma, [noise, latents], output)?;
+    let (figures, _) = Figures::of(&saved.model, &clips, sigma, [noise, latents], output)?;
     let [(_, test), (_, copies)] = figures.lines();
     let text = format!("{name}, {}: {test}\n{copies}", plural(clips.len(), "clip"));
-    let value =
-        json!({ "model": saved.path, "data": name, "clips": clips.len(), "sigma": args.sigma, "figures": figures });
+    let value = json!({ "model": saved.path, "data": name, "clips": clips.len(), "sigma": sigma, "figures": figures });
     print_or_json(output, &value, text)
 }

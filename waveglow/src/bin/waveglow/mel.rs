@@ -1,10 +1,11 @@
 //! `waveglow mel`: log-mel spectrograms of audio.
 
-use crate::saved::{load, write_npy};
+use crate::saved::load;
 use crate::spectrograms::draw;
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 use clap::Args;
-use flows_core::cli::{OutputArgs, check_extension, check_out, model_file, print_or_json};
+use flows_core::cli::{OutputArgs, check_extension, check_out, model_file, plural, print_or_json};
+use flows_core::data::{Table, write_table};
 use flows_core::{Error, Result};
 use serde_json::json;
 use std::path::PathBuf;
@@ -37,10 +38,10 @@ pub struct MelArgs {
 }
 
 pub fn run(args: MelArgs) -> Result<()> {
-    check_extension(&args.out, "npy", "spectrogram")?;
+    check_extension(&args.out, "npy", "spectrograms")?;
     check_out(&args.out, [&args.file])?;
     if let Some(picture) = &args.picture {
-        check_extension(picture, "png", "picture")?;
+        check_extension(picture, "png", "pictures")?;
         check_out(picture, [&args.file, &args.out])?;
     }
     let config = match &args.model {
@@ -53,17 +54,14 @@ pub fn run(args: MelArgs) -> Result<()> {
     let sound = resample(&sound.into_mono(), config.rate)?;
     let mel = LogMel::new(&config)?.of(&sound.channels()[0])?;
     let frames = mel.len() / config.bands;
-    write_npy(&args.out, &mel, [config.bands, frames])?;
+    let data = Tensor::from_vec(mel.clone(), (config.bands, frames), &Device::Cpu)?;
+    write_table(&args.out, &Table { columns: None, data })?;
     if let Some(picture) = &args.picture {
         draw(std::slice::from_ref(&mel), config.bands, picture)?;
     }
     let resampled = if own == config.rate { String::new() } else { format!(", resampled from {own} Hz") };
-    let text = format!(
-        "{} bands of {frames} frames at {} Hz{resampled}, in {}",
-        config.bands,
-        config.rate,
-        args.out.display()
-    );
+    let (frames_of, place) = (plural(frames, "frame"), args.out.display());
+    let text = format!("{} bands of {frames_of} at {} Hz{resampled}, in {place}", config.bands, config.rate);
     let value = json!({
         "file": args.file, "out": args.out, "bands": config.bands, "frames": frames, "rate": config.rate,
         "resampled_from": own, "picture": args.picture,

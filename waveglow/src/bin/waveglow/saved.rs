@@ -1,9 +1,8 @@
 //! Models and audio from files.
 
-use candle_core::{Device, Tensor};
-use flows_core::files::write_atomically;
+use candle_core::{DType, Device, Tensor};
+use flows_core::cli::OutputArgs;
 use flows_core::{Error, Result};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use waveglow::AudioFlow;
 use waveglow::audio::AudioConfig;
@@ -14,50 +13,38 @@ pub fn load(path: PathBuf, device: &Device) -> Result<AudioFlow> {
     published::load(&path, &AudioConfig::default(), device)
 }
 
-/// A log-mel spectrogram (bands, frames) in a file of NumPy, PyTorch or safetensors.
-pub fn read_mel(path: &Path) -> Result<Tensor> {
+/// A log-mel spectrogram (bands, frames) in a file of NumPy, PyTorch or safetensors, for a model with these settings.
+pub fn read_mel(path: &Path, audio: &AudioConfig, output: OutputArgs) -> Result<Tensor> {
     let mel = published::read_spectrogram(path)?;
     let mel = match mel.dims() {
         [1, bands, frames] => mel.reshape((*bands, *frames))?,
-        [_, _] => mel,
-        got => {
-            return Err(Error::file(
-                path,
-                Error::shape("the mel spectrogram", got, "(bands, frames) or (1, bands, frames)"),
-            ));
-        }
+        _ => mel,
     };
-    let values: Vec<f32> = mel.to_dtype(candle_core::DType::F32)?.flatten_all()?.to_vec1()?;
-    match values.iter().find(|v| !v.is_finite()) {
-        Some(value) => Err(Error::file(path, format!("has a {value} in the spectrogram: make it again"))),
-        None => Ok(Tensor::from_vec(values, mel.shape(), &Device::Cpu)?),
+    let bands = audio.bands;
+    match *mel.dims() {
+        [rows, frames] if rows == bands && frames > 0 => {}
+        [frames, rows] if rows == bands && frames > 0 => {
+            let message =
+                format!("is a spectrogram of {frames} bands and {rows} frames, but the model has {bands} bands");
+            return Err(Error::file(path, format!("{message}: was it transposed? Save mel.T")));
+        }
+        ref got => {
+            let message = format!("has the shape {got:?}, but a spectrogram of {bands} bands is ({bands}, frames)");
+            return Err(Error::file(path, format!("{message}: make it by `waveglow mel --model`")));
+        }
     }
-}
-
-/// What is odd about a spectrogram for a model with the settings `audio`: natural logarithms of magnitudes are expected.
-pub fn range_note(mel: &Tensor) -> Result<Option<String>> {
-    let values = mel.flatten_all()?;
-    let (low, high) = (values.min(0)?.to_scalar::<f32>()?, values.max(0)?.to_scalar::<f32>()?);
-    let usual = low >= -11.6 && high <= 4.0 && high > low && low < 0.0;
-    Ok((!usual).then(|| {
-        format!(
-            "the spectrogram has values from {low:.2} to {high:.2}, but natural logarithms of magnitudes, from -11.5 to \
-             about 2, are expected: was it made with another logarithm, or normalized?"
-        )
-    }))
-}
-
-/// Writes a matrix as a file of NumPy, in f32.
-pub fn write_npy(path: &Path, values: &[f32], [rows, columns]: [usize; 2]) -> Result<()> {
-    let mut header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {columns}), }}");
-    // Ten bytes come before it, and a line break after it; in all a multiple of 64.
-    let padded = (header.len() + 11).next_multiple_of(64) - 11;
-    header.push_str(&" ".repeat(padded - header.len()));
-    header.push('\n');
-    let length = u16::try_from(header.len()).map_err(|e| Error::Internal(e.to_string()))?;
-    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
-    bytes.extend(length.to_le_bytes());
-    bytes.extend(header.bytes());
-    bytes.extend(values.iter().flat_map(|v| v.to_le_bytes()));
-    write_atomically(path, |file| file.write_all(&bytes).map_err(|e| Error::unwritten(path, e)))
+    let values: Vec<f32> = mel.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
+    if let Some(value) = values.iter().find(|v| !v.is_finite()) {
+        return Err(Error::file(path, format!("has a {value} in the spectrogram: make it again")));
+    }
+    let (low, high) = values.iter().fold((f32::MAX, f32::MIN), |(low, high), v| (low.min(*v), high.max(*v)));
+    // Pauses are near ln 1e-5 = -11.5; decimal logarithms end at -5.
+    if !(-11.6..-5.01).contains(&low) || high > 4.0 {
+        output.note(format_args!(
+            "note   {}: the spectrogram has values from {low:.2} to {high:.2}, but natural logarithms of magnitudes, from \
+             about -11.5 to 2, are expected: was it made with another logarithm, or normalized?",
+            path.display()
+        ));
+    }
+    Ok(Tensor::from_vec(values, mel.shape(), &Device::Cpu)?)
 }

@@ -7,8 +7,9 @@ use flows_core::cli::{DeviceArgs, OutputArgs, RunArgs, check_strict, count, plur
 use flows_core::evaluate::Mean;
 use flows_core::run::{Loss, Program, Trained};
 use flows_core::train::{Loss as _, Ranks, Trainer};
-use flows_core::{Result, Rng};
+use flows_core::{Error, Result, Rng};
 use serde::Serialize;
+use std::path::Path;
 use waveglow::audio::{Encoding, LogMel, Sound, write};
 use waveglow::data::{AudioSource, Clips, Segments, Splits};
 use waveglow::run::{AudioStream, PRESETS, RunConfig};
@@ -35,7 +36,7 @@ const EXAMPLES: &str = "\
 Examples:
   waveglow train
   waveglow train --data recordings/ --preset speech-small --out runs/speech
-  waveglow train --data LJSpeech-1.1/wavs --preset waveglow-256 --memory recompute
+  waveglow train --data LJSpeech-1.1/wavs --preset waveglow-256
   waveglow train --out runs/speech --resume";
 
 /// The presets with their descriptions.
@@ -54,7 +55,7 @@ fn presets() -> String {
 /// model as an uninterrupted run. `mpirun -n 4 waveglow train --pieces 4` divides every batch among four processes.
 ///
 /// Audio comes from a folder of .wav, .flac or .ogg files, of any rate: they are mixed to one channel and resampled to
-/// the model's rate once, in memory. One clip in ten is held out. Without --data the program makes plucked strings and
+/// the model's rate once, in memory. One clip in ten is held out, two of fewer than twenty. Without --data the program makes plucked strings and
 /// bells.
 #[derive(Args)]
 #[command(after_long_help = presets() + EXAMPLES)]
@@ -106,6 +107,9 @@ struct AudioFlags {
     /// The sampling rate of the model in Hz
     #[arg(long, value_name = "HZ", conflicts_with = "resume")]
     rate: Option<usize>,
+    /// The upper edge of the highest mel band in Hz, at most half the rate
+    #[arg(long, value_name = "HZ", conflicts_with = "resume")]
+    high: Option<f64>,
 }
 
 /// The results of a run: `results.json`.
@@ -120,11 +124,14 @@ struct Results {
 pub fn run(args: TrainArgs, ranks: &Ranks) -> Result<()> {
     let (device, output) = (args.device.of(ranks)?.open()?, args.output.of(ranks));
     let (mut run, mut config): (_, RunConfig) = PROGRAM.open(&args.run, output, "plucks", &args.settings, ranks)?;
-    let mut skip = |error| output.note(format_args!("skipped: {error}"));
-    let splits = config.load(if args.skip_bad { Some(&mut skip) } else { None })?;
+    check_apart(&config.data, run.path())?;
+    let mut skipped = Vec::new();
+    let mut skip = |error: Error| skipped.push(format!("skipped: {error}"));
+    let (splits, mut notes) = config.load(if args.skip_bad { Some(&mut skip) } else { None })?;
+    notes.extend(skipped);
     run.note(format_args!("data   {}: {}", config.data, describe_clips(&splits, config.model.audio.rate)));
-    check_strict(args.strict, &splits.notes)?;
-    splits.notes.iter().for_each(|note| run.note(format_args!("note   {note}")));
+    check_strict(args.strict, &notes)?;
+    notes.iter().for_each(|note| run.note(format_args!("note   {note}")));
     let model = config.build(&device)?;
     let steps = config.train.steps;
     run.note(describe(&model, steps, config.batch));
@@ -177,12 +184,25 @@ pub fn run(args: TrainArgs, ranks: &Ranks) -> Result<()> {
     run.report(&results, &[likelihood, copies, trained, written])
 }
 
+/// Checks that a run does not write its sounds among its data.
+fn check_apart(data: &AudioSource, out: &Path) -> Result<()> {
+    let AudioSource::Path(data) = data else { return Ok(()) };
+    let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    match absolute(out).starts_with(absolute(data)) {
+        true => Err(Error::file(
+            out,
+            "is within the folder of the audio, among which a run would write: name another by --out",
+        )),
+        false => Ok(()),
+    }
+}
+
 /// The clips for the user.
 fn describe_clips(splits: &Splits, rate: usize) -> String {
     let seconds = |clips: &Clips| clips.samples() as f64 / rate as f64;
     let parts = [(&splits.train, "to train on"), (&splits.validation, "to validate"), (&splits.test, "to test")];
     let part = |(clips, what): (&Clips, &str)| format!("{} {what} ({:.0} s)", count(clips.len()), seconds(clips));
-    format!("{} at {rate} Hz; {}", plural(splits.count(), "clip"), parts.map(part).join(", "))
+    format!("{} at {rate} Hz; {}", plural(splits.count, "clip"), parts.map(part).join(", "))
 }
 
 fn describe(model: &AudioFlow, steps: u64, batch: usize) -> String {

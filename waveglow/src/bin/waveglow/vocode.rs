@@ -1,17 +1,18 @@
 //! `waveglow vocode`: sound from spectrograms.
 
-use crate::saved::{load, range_note, read_mel};
+use crate::saved::{load, read_mel};
 use candle_core::Tensor;
 use clap::Args;
-use flows_core::cli::{ModelArgs, check_out, plural, print_or_json, work_bar};
+use flows_core::cli::{ModelArgs, OutputArgs, check_out, plural, print_or_json, work_bar};
 use flows_core::files::in_folder;
-use flows_core::run::{Saved, check_temperature};
+use flows_core::run::Saved;
 use flows_core::{Error, Result, Rng};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
-use waveglow::audio::{Denoiser, Encoding, LogMel, Sound, Stft, read, resample, write};
+use waveglow::audio::{AudioConfig, Denoiser, Encoding, LogMel, Sound, Stft, read, resample, write};
 use waveglow::published::without_weight_norm;
+use waveglow::run::check_sigma;
 use waveglow::{AudioFlow, synthesize};
 
 /// Synthesize sound from log-mel spectrograms, or from audio by way of its own
@@ -50,35 +51,20 @@ const SILENCE: usize = 88;
 
 pub fn run(args: VocodeArgs) -> Result<()> {
     let output = args.model.output;
-    check_temperature(args.sigma)?;
-    let one = args.out.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("wav"));
-    if one && args.files.len() > 1 {
-        let message = format!("{} into one .wav: name a folder by --out", plural(args.files.len(), "file"));
-        return Err(Error::Config(message));
-    }
+    check_sigma(args.sigma)?;
+    let one = is_one(&args)?;
     let saved = Saved::open(&args.model, load)?;
     // Normalized weights would be computed once a piece.
     let model = if saved.model.config().weight_norm { without_weight_norm(&saved.model)? } else { saved.model };
     let audio = model.config().audio.clone();
     let log_mel = LogMel::new(&audio)?;
     let denoiser = (args.denoise != 0.0).then(|| denoiser(&model)).transpose()?;
+    let places = places(&args, one, &saved.path)?;
     let (start, mut seconds, mut clipped) = (Instant::now(), 0.0, 0);
     let bar = work_bar(args.files.len(), "synthesizing", output.quiet || args.files.len() < 2);
     let mut written = Vec::new();
-    for file in &args.files {
-        let path = match one {
-            true => args.out.clone(),
-            false => in_folder(&args.out, &format!("{}.wav", file.file_stem().unwrap_or_default().display()))?,
-        };
-        check_out(&path, [file, &saved.path])?;
-        if written.contains(&path) {
-            let message = format!("two files would be written to {}: rename one", path.display());
-            return Err(Error::Config(message));
-        }
-        let mel = spectrogram(file, &log_mel, audio.rate)?;
-        if let Some(note) = range_note(&mel)? {
-            output.note(format_args!("note   {}: {note}", file.display()));
-        }
+    for (file, path) in args.files.iter().zip(places) {
+        let mel = spectrogram(file, &log_mel, &audio, output)?;
         let mut samples = Vec::new();
         let made = synthesize(&model, &mel, args.sigma, &mut Rng::seed(args.seed), |piece| {
             samples.extend_from_slice(piece);
@@ -98,7 +84,7 @@ pub fn run(args: VocodeArgs) -> Result<()> {
     if clipped > 0 {
         output.note(format_args!("note   {} beyond full scale were clipped", plural(clipped, "sample")));
     }
-    let place = if one { args.out.display().to_string() } else { format!("{}/", args.out.display()) };
+    let place = args.out.display();
     let text = format!("{seconds:.2} s of sound at {} Hz in {place} (real-time factor {factor:.3})", audio.rate);
     let value = json!({
         "model": saved.path, "files": written, "seconds": seconds, "rate": audio.rate, "real_time_factor": factor,
@@ -107,15 +93,50 @@ pub fn run(args: VocodeArgs) -> Result<()> {
     print_or_json(output, &value, text)
 }
 
+/// Whether --out is one file.
+fn is_one(args: &VocodeArgs) -> Result<bool> {
+    let one = match args.out.extension() {
+        Some(ending) if ending.eq_ignore_ascii_case("wav") => !args.out.is_dir(),
+        Some(_) if !args.out.is_dir() => {
+            return Err(Error::file(&args.out, "is neither a .wav nor a folder: name one of them by --out"));
+        }
+        _ => false,
+    };
+    if one && args.files.len() > 1 {
+        let message = format!("{} into one .wav: name a folder by --out", plural(args.files.len(), "file"));
+        return Err(Error::Config(message));
+    }
+    Ok(one)
+}
+
+/// Where the sound of each file goes; nothing is written yet.
+fn places(args: &VocodeArgs, one: bool, model: &Path) -> Result<Vec<PathBuf>> {
+    if one {
+        check_out(&args.out, args.files.iter().map(PathBuf::as_path).chain([model]))?;
+        return Ok(vec![args.out.clone()]);
+    }
+    let mut places = Vec::new();
+    for file in &args.files {
+        let place = in_folder(&args.out, &format!("{}.wav", file.file_stem().unwrap_or_default().display()))?;
+        check_out(&place, args.files.iter().map(PathBuf::as_path).chain([model]))?;
+        if places.contains(&place) {
+            let message = format!("two of the files would be written to {}: rename one", place.display());
+            return Err(Error::Config(message));
+        }
+        places.push(place);
+    }
+    Ok(places)
+}
+
 /// The spectrogram in a file, or that of the audio in it.
-fn spectrogram(file: &Path, log_mel: &LogMel, rate: usize) -> Result<Tensor> {
+fn spectrogram(file: &Path, log_mel: &LogMel, audio: &AudioConfig, output: OutputArgs) -> Result<Tensor> {
     let ending = file.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_ascii_lowercase();
     if ["npy", "pt", "pth", "safetensors"].contains(&ending.as_str()) {
-        return read_mel(file);
+        return read_mel(file, audio, output);
     }
     let sound = read(file)?;
     sound.check_not_empty().map_err(|e| Error::file(file, e))?;
-    let sound = resample(&sound.into_mono(), rate)?;
+    let sound = resample(&sound.into_mono(), audio.rate)?;
     let mel = log_mel.of(&sound.channels()[0])?;
     let bands = log_mel.bands();
     let frames = mel.len() / bands;
