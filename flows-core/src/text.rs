@@ -18,7 +18,7 @@ pub fn plural(n: usize, noun: &str) -> String {
     format!("{} {noun}{}", count(n), if n == 1 { "" } else { "s" })
 }
 
-/// Some of all with a verb, `["is", "are"]`, as the subject of a sentence: `1 of 12 images is`, `2 of 12 images are`.
+/// `n` of `all` things, with a verb that agrees with `n`, one of `["is", "are"]`: `1 of 12 images is`, `2 of 12 images are`.
 pub fn some_of(n: usize, all: usize, noun: &str, [one, several]: [&str; 2]) -> String {
     format!("{} of {} {}", count(n), plural(all, noun), if n == 1 { one } else { several })
 }

@@ -295,7 +295,7 @@ fn no_flow_refuses_its_own_draws() -> Result<()> {
     Ok(())
 }
 
-/// Also with one dimension; a file of before `context_units` is read as it was written.
+/// Also with one dimension; a file older than `context_units` is read as it was written.
 #[test]
 fn the_first_dimension_depends_on_the_context() -> Result<()> {
     for (name, features) in [("maf", 1), ("maf", 3), ("nsf-ar", 3), ("iaf", 2), ("naf", 2), ("umnn", 2)] {

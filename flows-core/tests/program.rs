@@ -596,6 +596,29 @@ fn a_residual_flow_takes_a_context() {
     fails(here, "sample run", 2, &["conditional", "--context"]);
 }
 
+/// New runs have context units unless `--config` says otherwise; runs older than the setting have none.
+#[test]
+fn a_config_decides_about_context_units() {
+    let folder = folder();
+    let here = folder.path();
+    let settings = "batch = 16\ntrain = { steps = 2 }\nmodel = { kind = \"maf\", layers = 1, network = { kind = \"mlp\", \
+                    hidden = [8], activation = \"tanh\" } }";
+    let in_model = |out: &str| json(here, &format!("info {out} --json"))["config"]["context_units"] == true;
+    for (given, units) in [("", true), ("context_units = true\n", true), ("context_units = false\n", false)] {
+        fs::write(here.join("maf.toml"), format!("{given}{settings}")).unwrap();
+        succeeds(here, "train --data table.csv --context group --config maf.toml --model maf --out run --overwrite -q");
+        let config = fs::read_to_string(here.join("run/config.toml")).unwrap();
+        assert!(config.contains(&format!("context_units = {units}\n")) && in_model("run") == units, "{config}");
+        succeeds(here, "train --out run --resume --steps 3 -q");
+        assert_eq!(in_model("run"), units);
+    }
+    let config = here.join("run/config.toml");
+    let old = fs::read_to_string(&config).unwrap().replace("context_units = false\n", "");
+    fs::write(&config, old).unwrap();
+    succeeds(here, "train --out run --resume --steps 4 -q");
+    assert!(!in_model("run") && !fs::read_to_string(&config).unwrap().contains("context_units"));
+}
+
 #[test]
 fn data_and_models_come_from_the_hub() {
     let folder = folder();

@@ -3,7 +3,7 @@
 use crate::hub::Address;
 use crate::text::list;
 use crate::{Error, Result};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// The place of a file among the shards of its part: of `train-00000-of-00003-1a2b.parquet`, which may have a hash as here,
@@ -69,14 +69,17 @@ pub(super) fn beside(path: &Path) -> Result<Vec<String>> {
 /// # Errors
 /// When a shard is missing or there are two of one number, or the names of a folder cannot be fetched.
 pub(super) fn of_address(address: &Address) -> Result<Vec<Address>> {
+    of_address_among(address, || address.beside())
+}
+
+/// As [`of_address`]; `beside` finds the names of the files in the folder of this one.
+fn of_address_among(address: &Address, beside: impl FnOnce() -> Result<Vec<String>>) -> Result<Vec<Address>> {
     let (folder, name) = address.path().rsplit_once('/').map_or((None, address.path()), |(f, name)| (Some(f), name));
-    let names = || match (folder, place(name)) {
+    let names = || match place(name) {
         // With hashes in their names those of the others do not follow from that of the first.
-        (Some(folder), Some((stem, number, count))) if without_hash(stem, number, count) != name => {
-            address.with_path(folder)?.names()
-        }
-        (_, Some((stem, _, count))) => Ok((0..count).map(|number| without_hash(stem, number, count)).collect()),
-        (_, None) => Ok(vec![name.into()]),
+        Some((stem, number, count)) if without_hash(stem, number, count) != name => beside(),
+        Some((stem, _, count)) => Ok((0..count).map(|number| without_hash(stem, number, count)).collect()),
+        None => Ok(vec![name.into()]),
     };
     let shards = of_first(name, &address.to_string(), names)?;
     let of = |name: &String| folder.map_or(name.clone(), |folder| format!("{folder}/{name}"));
@@ -94,8 +97,9 @@ pub(super) fn check_complete(names: &[String], source: &str) -> Result<()> {
     }
     let mut before = None;
     for ((stem, count), present) in numbers {
+        let distinct: BTreeSet<usize> = present.iter().copied().collect();
         let missing: Vec<String> = (0..count)
-            .filter(|number| !present.contains(number))
+            .filter(|number| !distinct.contains(number))
             .map(|number| without_hash(stem, number, count))
             .collect();
         if !missing.is_empty() {
@@ -156,6 +160,23 @@ mod tests {
         assert_eq!(texts, [address.to_string().as_str(), second]);
         let address: Address = "hf://datasets/a/b/train-00001-of-00002.parquet".parse()?;
         assert_eq!(of_address(&address)?, [address]);
+        let many: Address = "hf://datasets/a/b/train-00000-of-50000.parquet".parse()?;
+        assert_eq!(of_address(&many)?.len(), 50_000);
+        Ok(())
+    }
+
+    #[test]
+    fn shards_with_hashes_are_those_beside() -> Result<()> {
+        for folder in ["", "data/"] {
+            let address = |name: &str| format!("hf://datasets/a/b/{folder}{name}@v1").parse::<Address>();
+            let [first, second] = ["train-00000-of-00002-ab.parquet", "train-00001-of-00002-cd.parquet"];
+            let names = [second, "old/train-00001-of-00002-ef.parquet", "README.md", first];
+            let found = |count| {
+                of_address_among(&address(first)?, || Ok(names[..count].iter().map(|name| name.to_string()).collect()))
+            };
+            assert_eq!(found(4)?, [address(first)?, address(second)?]);
+            assert!(found(3).unwrap_err().to_string().contains("lacks `train-00000-of-00002.parquet`"));
+        }
         Ok(())
     }
 }

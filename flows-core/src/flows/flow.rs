@@ -37,7 +37,7 @@ pub struct FlowConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub support: Option<Support>,
     /// Whether the networks of autoregressive layers have hidden units that see the context alone, so that the first
-    /// dimension of each layer depends on it; not in files of before this field.
+    /// dimension of each layer depends on it; absent from files older than this field.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub context_units: bool,
     /// The architecture.

@@ -15,10 +15,10 @@ pub(super) fn fetch(address: &Address) -> Result<PathBuf> {
     fetch_from(address, &endpoint, &cache, token)
 }
 
-/// The names of all files under an address.
-pub(super) fn names_of(address: &Address) -> Result<Vec<String>> {
+/// The names of all files in a folder of the address's repository, or in all of it, relative to that.
+pub(super) fn names_of(address: &Address, folder: Option<&str>) -> Result<Vec<String>> {
     let Place { endpoint, cache, token } = Place::of_environment()?;
-    names_from(address, &endpoint, &cache, token)
+    names_from(address, folder, &endpoint, &cache, token)
 }
 
 /// Where files come from and go to.
@@ -46,9 +46,10 @@ pub(super) fn fetch_from(address: &Address, endpoint: &str, cache: &Path, token:
     asked(address, endpoint, cache, token, |repo| repo.get(&address.path))
 }
 
-/// The names of all files under an address, relative to it.
+/// As [`names_of`], from `endpoint`, or from `cache` when that cannot be reached.
 pub(super) fn names_from(
     address: &Address,
+    folder: Option<&str>,
     endpoint: &str,
     cache: &Path,
     token: Option<String>,
@@ -57,11 +58,11 @@ pub(super) fn names_from(
         Ok(info) => info,
         // What is in the cache needs no network.
         Err(error) => {
-            let cached = Cache::new(cache.into()).repo(repository(address)).get(&address.path);
+            let cached = Cache::new(cache.into()).repo(repository(address)).get(folder.unwrap_or_default());
             return cached.filter(|path| path.is_dir()).map_or(Err(error), |path| names(&path));
         }
     };
-    let folder = format!("{}/", address.path);
+    let folder = folder.map(|folder| format!("{folder}/")).unwrap_or_default();
     Ok(info.siblings.iter().filter_map(|file| file.rfilename.strip_prefix(&folder)).map(String::from).collect())
 }
 

@@ -17,7 +17,7 @@ mod client {
         Err(Error::Config(format!("{address} cannot be fetched: this build has no Hub client; {remedy}")))
     }
 
-    pub(super) fn names_of(address: &super::Address) -> Result<Vec<String>> {
+    pub(super) fn names_of(address: &super::Address, _: Option<&str>) -> Result<Vec<String>> {
         fetch(address).map(|_| Vec::new())
     }
 }
@@ -66,7 +66,16 @@ impl Address {
     /// # Errors
     /// As [`Self::fetch`].
     pub fn names(&self) -> Result<Vec<String>> {
-        client::names_of(self)
+        client::names_of(self, Some(&self.path))
+    }
+
+    /// The names of all files in the folder of the file at this address and in its folders, relative to it; the folder of a
+    /// file without one is its repository.
+    ///
+    /// # Errors
+    /// As [`Self::fetch`].
+    pub fn beside(&self) -> Result<Vec<String>> {
+        client::names_of(self, self.path.rsplit_once('/').map(|(folder, _)| folder))
     }
 
     /// The address of another file of the same repository.

@@ -1,4 +1,4 @@
-use super::client::fetch_from;
+use super::client::{fetch_from, names_from};
 use super::*;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -81,6 +81,35 @@ fn a_file_is_fetched_once() -> Result<()> {
     }
     // The server is gone, but the file is in the cache.
     assert_eq!(fetch_from(&address, &endpoint, cache.path(), None)?, path);
+    Ok(())
+}
+
+#[test]
+fn folders_and_repositories_are_listed() -> Result<()> {
+    let cache = tempfile::tempdir().unwrap();
+    let address: Address = "hf://datasets/me/toys/tables/a.csv@v1".parse()?;
+    let names = |folder: Option<&str>, endpoint: &str| {
+        let mut names = names_from(&address, folder, endpoint, cache.path(), None)?;
+        names.sort();
+        Ok::<_, Error>(names)
+    };
+    let (endpoint, server) = serve(2, |request| {
+        assert!(request.starts_with("GET /api/datasets/me/toys/revision/v1 "), "{request}");
+        let files = ["b.csv", "tables/a.csv", "tables/more/c.csv", "tables2/d.csv"];
+        let files = files.map(|name| format!(r#"{{"rfilename": "{name}"}}"#)).join(", ");
+        response("200 OK", "", format!(r#"{{"siblings": [{files}], "sha": "1"}}"#).as_bytes())
+    });
+    assert_eq!(names(Some("tables"), &endpoint)?, ["a.csv", "more/c.csv"]);
+    assert_eq!(names(None, &endpoint)?, ["b.csv", "tables/a.csv", "tables/more/c.csv", "tables2/d.csv"]);
+    server.join().unwrap();
+
+    assert!(names(None, &endpoint).is_err());
+    let (hub, server) = serve(2, hub);
+    fetch_from(&address, &hub, cache.path(), None)?;
+    server.join().unwrap();
+    // Without a server there are the files in the cache.
+    assert_eq!(names(Some("tables"), &hub)?, ["a.csv"]);
+    assert_eq!(names(None, &hub)?, ["tables/a.csv"]);
     Ok(())
 }
 

@@ -59,8 +59,8 @@ pub trait ImageSettings: Settings {
         let known = Rows::of_images(&splits, source, images.cloned())?;
         if let (Some(Rows::Count(_)), true) = (&known, splits.test_held_out) {
             splits.train.notes.push(format!(
-                "the run is of a version that tested with the images named for validation, and held out others to validate \
-                 with: they are for validation now, and {} to test with are held out from those to train on",
+                "the run was begun by a version that used the `val` images for testing; they now serve for validation, and \
+                 {} of the training images are held out for testing",
                 count(splits.test.len())
             ));
         }
@@ -160,7 +160,7 @@ mod tests {
             let data = folder.path().to_string_lossy().parse()?;
             Ok(Run { data, images, fit: Fit::default() }.load(None)?.notes().join("; "))
         };
-        let is_told = |notes: String| notes.contains("2 to test with are held out");
+        let is_told = |notes: String| notes.contains("2 of the training images are held out for testing");
         assert!(!is_told(notes(Some(Rows::Count(28)))?));
         std::fs::remove_dir_all(folder.path().join("test")).unwrap();
         assert!(is_told(notes(Some(Rows::Count(24)))?) && !is_told(notes(None)?));

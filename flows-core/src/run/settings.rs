@@ -145,7 +145,7 @@ pub fn check_count(then: Option<usize>, now: usize, noun: &str, data: impl Displ
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Rows {
-    /// The number of examples; from runs of before the hash.
+    /// The number of examples; from runs older than the hash.
     Count(usize),
     /// The number of examples and a hash of their numbers in hexadecimal.
     Content {
@@ -182,8 +182,8 @@ impl Rows {
                 {
                     return Err(Error::Data(format!(
                         "there were {} of {source} when the run began, and there are {count} now: they have changed, or the run \
-                         is of a version that found images otherwise (it tested with parts named val, and passed over some \
-                         files); evaluate its model with --data {source}, and start a new run to go on training",
+                         was begun by a version that found images differently (it used the `val` images for testing, and \
+                         passed over some files); evaluate its model with --data {source}, and start a new run to go on training",
                         plural(known, "image")
                     )));
                 }
@@ -192,8 +192,8 @@ impl Rows {
         }
     }
 
-    /// What to remember of so many examples, each called a noun, whose content, called a word, comes from a source;
-    /// checks that their number and hash are those of when the run began.
+    /// What to remember of `count` examples, which messages call `noun`; `content` names what their `hash` is of, and `source`
+    /// where they come from. Checks that their number and hash are those of `then`, when the run began.
     ///
     /// # Errors
     /// When they are not.
@@ -281,7 +281,7 @@ mod tests {
         assert_eq!(Rows::of(&data(4.0)?, &source, rows.clone())?, rows);
         let error = Rows::of(&data(5.0)?, &source, rows.clone()).unwrap_err().to_string();
         assert!(error.contains("the numbers of some.csv"), "{error}");
-        // A run of before the hash knows their number alone.
+        // A run older than the hash knows their number alone.
         let old = Some(Rows::Count(12));
         assert_eq!(Rows::of(&data(5.0)?, &source, old.clone())?, old);
         assert!(Rows::of(&data(5.0)?, &source, Some(Rows::Count(13))).unwrap_err().to_string().contains("13 rows"));

@@ -16,8 +16,8 @@ pub fn autoregressives(cases: &mut Vec<Case>) -> Result<()> {
             Ok(Box::new(Autoregressive::new(2, univariate, None, None, &mlp(), scope)?))
         }));
         let conditional = over(&family, format!("{name}, context, own order"), |scope, univariate| {
-            let order = Some(vec![3, 1, 0, 2, 4]);
-            Ok(Box::new(Autoregressive::new(5, univariate, Some(2), order, &residual_net(), scope)?))
+            let (order, scope) = (Some(vec![3, 1, 0, 2, 4]), scope.clone().with_context_units(true));
+            Ok(Box::new(Autoregressive::new(5, univariate, Some(2), order, &residual_net(), &scope)?))
         });
         // With more noise in the weights, splines on residual networks have slopes of 1e-4 in places.
         cases.push(conditional.given([2]).noise(0.1));
@@ -25,7 +25,8 @@ pub fn autoregressives(cases: &mut Vec<Case>) -> Result<()> {
     for context in [None, Some(3)] {
         let single = Case::new(format!("autoregressive of 1, context {context:?}"), move |scope| {
             let network = NetworkConfig::Mlp { hidden: vec![7], activation: Activation::Tanh };
-            Ok(Box::new(Autoregressive::new(1, Arc::new(Affine::default()), context, None, &network, scope)?))
+            let scope = scope.clone().with_context_units(true);
+            Ok(Box::new(Autoregressive::new(1, Arc::new(Affine::default()), context, None, &network, &scope)?))
         });
         cases.push(if context.is_some() { single.given([3]) } else { single });
         let reverse = Case::new(format!("inverse autoregressive, reversed, context {context:?}"), move |scope| {

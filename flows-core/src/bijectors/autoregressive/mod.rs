@@ -43,7 +43,8 @@ struct Map {
 
 impl Autoregressive {
     /// A layer over `features` dimensions, conditioned on a context of width `context`, if any;
-    /// `order[i]` is the position of dimension i, i itself if `None`. It starts near the identity.
+    /// `order[i]` is the position of dimension i, i itself if `None`. It starts near the identity. The first dimension
+    /// depends on the context in a scope [with context units](Scope::with_context_units).
     ///
     /// # Errors
     /// When a width is 0 or the order does not name each position once.

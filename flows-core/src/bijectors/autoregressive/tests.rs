@@ -24,10 +24,32 @@ fn layer(
     dtype: DType,
 ) -> Result<(Parameters, Autoregressive)> {
     let parameters = Parameters::new(dtype, &Device::Cpu, Rng::seed(1));
-    let scope = parameters.scope();
+    let scope = parameters.scope().with_context_units(true);
     let layer = Autoregressive::new(features, family(&scope.enter("family"))?, context, order, network, &scope)?;
     perturb(&parameters, 0.1, &mut Rng::seed(2))?;
     Ok((parameters, layer))
+}
+
+/// Models of a config that says nothing keep what they compute.
+#[test]
+fn the_first_dimension_sees_the_context_where_the_scope_says_so() -> Result<()> {
+    let depends = |scope: fn(&Parameters) -> Scope, order: Option<Vec<usize>>| {
+        let parameters = Parameters::new(DType::F64, &Device::Cpu, Rng::seed(1));
+        let affine = Arc::new(Affine::default());
+        let network = NetworkConfig::mlp([9]);
+        let layer = Autoregressive::new(3, affine, Some(1), order, &network, &scope(&parameters))?;
+        perturb(&parameters, 0.3, &mut Rng::seed(2))?;
+        let (z, c) = (Tensor::zeros((2, 3), DType::F64, &Device::Cpu)?, Tensor::new(&[[-1.0], [1.0]], &Device::Cpu)?);
+        let (x, _) = layer.map(Direction::Forward, &z, Some(&c), &mut Mode::evaluation())?;
+        let x = x.to_vec2::<f64>()?;
+        Ok::<_, Error>([0, 1, 2].map(|i| (x[0][i] - x[1][i]).abs() > 1e-6))
+    };
+    let silent = |parameters: &Parameters| parameters.scope();
+    let units = |parameters: &Parameters| parameters.scope().with_context_units(true).enter("layer");
+    assert_eq!(depends(silent, None)?, [false, true, true]);
+    assert_eq!(depends(silent, Some(vec![1, 0, 2]))?, [true, false, true]);
+    assert_eq!(depends(units, None)?, [true; 3]);
+    Ok(())
 }
 
 fn masked(layer: &Autoregressive) -> &Map {

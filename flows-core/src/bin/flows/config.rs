@@ -32,17 +32,17 @@ pub struct RunConfig {
     /// The columns that are used, by name or by index from 0; if none are given, all that are of use.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub columns: Vec<String>,
-    /// The columns that are left out, by name or by index from 0; absent from a run of before this setting, which uses
-    /// all.
+    /// The columns that are left out, by name or by index from 0; absent from a run older than this setting, which
+    /// uses all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drop: Option<Vec<String>>,
     /// The columns whose kind is given.
     #[serde(default, skip_serializing_if = "Kinds::is_empty")]
     pub kinds: Kinds,
     /// Whether the first dimension of an autoregressive layer depends on the context, see `FlowConfig`;
-    /// absent from a run of before this setting, in which it does not.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub context_units: bool,
+    /// absent from a run older than this setting, in which it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context_units: Option<bool>,
     /// The columns that the model is conditioned on, by name or by index from 0 among those that are used.
     #[serde(default)]
     pub context: Vec<String>,
@@ -134,7 +134,7 @@ impl RunConfig {
     pub fn build(&self, data: &Dataset, device: &Device) -> Result<TableModel> {
         let mut config = self.model.config(data, &self.context)?;
         if let TableConfig::Flow(flow) = &mut config {
-            flow.context_units = self.context_units;
+            flow.context_units = self.context_units.unwrap_or_default();
         }
         let model = TableModel::on(config, DType::F32, device, &mut self.rng(Stream::Weights))?;
         model.initialize_from(&data.train, self.standardize, self.batch)?;
@@ -155,7 +155,7 @@ impl RunConfig {
 impl Settings for RunConfig {
     fn resolve(self, resumed: bool) -> Result<Self> {
         let drop = if resumed { self.drop } else { Some(self.drop.unwrap_or_default()) };
-        let context_units = self.context_units || !resumed;
+        let context_units = if resumed { self.context_units } else { Some(self.context_units.unwrap_or(true)) };
         Ok(Self { data: self.data.absolute()?, drop, context_units, ..self })
     }
 

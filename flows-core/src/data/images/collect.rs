@@ -150,7 +150,8 @@ impl Collection {
         }
         if !self.unended.is_empty() {
             let lack = if self.unended.len() == 1 { "lacks" } else { "lack" };
-            notes.push(format!("{} {lack} the end of a JPEG file, but nothing of the image", list(&self.unended)));
+            let are = if self.unended.len() == 1 { "the image is" } else { "the images are" };
+            notes.push(format!("{} {lack} the end-of-image marker, but {are} complete", list(&self.unended)));
         }
         let size = self.size.flatten();
         let images = Images { names: Some(self.names), notes, depth, size, ..images };

@@ -59,7 +59,7 @@ pub(super) struct Decoded {
     pub transparent: bool,
     /// Whether the file has more images than this one, its first.
     pub several: bool,
-    /// Whether it is a JPEG file that lacks the marker of the end, but nothing of the image.
+    /// Whether it is a JPEG file that lacks the end-of-image marker, but whose image is complete.
     pub unended: bool,
 }
 

@@ -18,9 +18,9 @@ pub(crate) use steps::{Steps, with_steps};
 /// strictly rises (output). Hidden degrees are spread evenly and sorted, so that every mask is
 /// block-triangular. Germain et al., MADE, 2015, equations 8 to 13.
 ///
-/// The outputs of the first dimension depend on biases alone, and on the context: given one, a share of the hidden units
-/// have degree 0 and see nothing else. Files of before those units have none
-/// ([`Scope::with_context_units`]), so that the first dimension of a layer does not depend on its context.
+/// The outputs of the first dimension depend on biases alone; given a context they depend on it too if a share of the
+/// hidden units have degree 0 and see nothing else ([`Scope::with_context_units`]). Files written before those units have
+/// none, so that the first dimension of a layer does not depend on its context.
 #[derive(Clone, Debug)]
 pub struct Made {
     first: Masked,

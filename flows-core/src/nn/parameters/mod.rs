@@ -184,7 +184,7 @@ impl Parameters {
 
     /// The scope without a prefix, from which a model is built.
     pub fn scope(&self) -> Scope {
-        Scope { parameters: self.clone(), prefix: String::new(), context_units: true }
+        Scope { parameters: self.clone(), prefix: String::new(), context_units: false }
     }
 
     /// The dtype of the weights.

@@ -23,8 +23,12 @@ impl Scope {
         Self { prefix: self.full(name), ..self.clone() }
     }
 
-    /// The same scope, in which the networks of autoregressive layers have hidden units that see the context alone, so that
-    /// the first dimension depends on it, or have none, as in old model files; by default they have.
+    /// The same scope, in which the networks of conditional autoregressive layers have hidden units that see the context
+    /// alone, so that the first dimension depends on it, or have none.
+    ///
+    /// By default they have none, since these units change what the weights in older model files compute:
+    /// [`FlowConfig`](crate::flows::FlowConfig) turns them on for new flows, and a config of your own may do so for models
+    /// that have no older files.
     #[must_use]
     pub fn with_context_units(self, context_units: bool) -> Self {
         Self { context_units, ..self }
