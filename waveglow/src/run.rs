@@ -51,11 +51,14 @@ fn default_pieces() -> usize {
 }
 
 fn default_sigma() -> f64 {
-    0.7
+    0.9
 }
 
 /// The largest number of samples of a batch: a GiB of f32.
 const MOST: usize = 1 << 28;
+
+/// The standard deviation of latents that the published WaveGlow is used with.
+pub const PUBLISHED_SIGMA: f64 = 0.6;
 
 /// Checks that sigma, the standard deviation of latents, is one.
 ///

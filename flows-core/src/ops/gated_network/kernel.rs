@@ -33,6 +33,13 @@ pub(super) struct LayerGradients<T> {
     pub(super) output_bias: Vec<T>,
 }
 
+/// The gradients with respect to x and the condition, by tiles, and to the weights of each layer.
+pub(super) struct NetworkGradients<T> {
+    pub(super) x: Vec<Vec<T>>,
+    pub(super) condition: Vec<Vec<T>>,
+    pub(super) layers: Vec<LayerGradients<T>>,
+}
+
 /// What a layer keeps for the backward pass, by tiles: its input (C) and the units before the gate (2C).
 pub(super) struct Kept<T> {
     pub(super) input: Vec<Vec<T>>,
@@ -144,8 +151,7 @@ fn gate_backward<T: Real>(units: &[T], gradient: &mut [T], out: &mut [T]) {
     );
 }
 
-/// The gradients, given that with respect to the sum by tiles: of x by tiles, of the condition by tiles, and of the
-/// weights of each layer.
+/// The gradients, given that with respect to the sum by tiles.
 pub(super) fn backward<T: Real>(
     tiling: Tiling,
     sizes: Sizes,
@@ -153,7 +159,7 @@ pub(super) fn backward<T: Real>(
     kept: &[Kept<T>],
     condition: &[Vec<T>],
     of_sum: &[Vec<T>],
-) -> (Vec<Vec<T>>, Vec<Vec<T>>, Vec<LayerGradients<T>>) {
+) -> NetworkGradients<T> {
     let c = sizes.channels;
     let columns_of = |i: usize| tiling.tile(i).columns();
     let mut of_h: Vec<Vec<T>> = of_sum.iter().map(|tile| vec![T::zero(); tile.len()]).collect();
@@ -211,7 +217,7 @@ pub(super) fn backward<T: Real>(
         of_h = of_h.into_par_iter().enumerate().map_init(Vec::new, before).collect();
     }
     of_layers.reverse();
-    (of_h, of_condition, of_layers)
+    NetworkGradients { x: of_h, condition: of_condition, layers: of_layers }
 }
 
 /// The sum over tiles of the products `a b^T` of tiles a (rows, columns) and b (width, columns).

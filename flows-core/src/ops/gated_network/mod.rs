@@ -11,7 +11,7 @@ use super::many::{BackwardMany, Gradients, apply_many};
 use super::{conv1d, gated_tanh_sigmoid};
 use crate::{Error, Result};
 use candle_core::{DType, Tensor};
-use kernel::{Kept, Layer, LayerGradients, Sizes};
+use kernel::{Kept, Layer, LayerGradients, NetworkGradients, Sizes};
 use tiles::Tiling;
 
 /// A layer of a [`gated_network`].
@@ -234,7 +234,7 @@ impl<T: Real> BackwardMany for Fused<T> {
         let Self { network, tiling, sizes, .. } = self;
         let c = sizes.channels;
         let of_sum = with_slices(&[grad.contiguous()?], |slices: &[&[T]]| tiling.split(slices[0], c))?;
-        let (of_x, of_condition, of_layers) = network
+        let NetworkGradients { x: of_x, condition: of_condition, layers: of_layers } = network
             .with_layers(c, |layers| kernel::backward(*tiling, *sizes, layers, &self.kept, &self.condition, &of_sum))?;
         let mut further = Vec::new();
         let (mut condition_weights, mut condition_biases) = (Vec::new(), Vec::new());

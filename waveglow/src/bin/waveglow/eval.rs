@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::json;
 use waveglow::audio::{GriffinLim, LogMel};
 use waveglow::data::{AudioSource, Clips};
-use waveglow::run::{RunConfig, check_sigma};
+use waveglow::run::{PUBLISHED_SIGMA, RunConfig, check_sigma};
 use waveglow::{AudioFlow, copy_synthesis, log_mel_distance, nats_per_sample};
 
 /// Evaluate a model: log-likelihood, and the distance of copies to the originals
@@ -28,7 +28,7 @@ pub struct EvalArgs {
     /// A folder of audio, a file, or plucks [default: the test clips of the model's run]
     #[arg(long, value_name = "D")]
     data: Option<AudioSource>,
-    /// The standard deviation of the latents [default: that of the model's run, or 0.7]
+    /// The standard deviation of the latents [default: that of the model's run, or 0.6]
     #[arg(long, value_name = "S", allow_negative_numbers = true)]
     sigma: Option<f64>,
     /// Skip audio files that cannot be read, with a warning, instead of ending with an error
@@ -111,7 +111,7 @@ pub fn run(args: EvalArgs) -> Result<()> {
     let output = args.model.output;
     let saved = Saved::open(&args.model, load)?;
     let run: Option<RunConfig> = saved.settings()?;
-    let sigma = args.sigma.or(run.map(|run| run.sigma)).unwrap_or(0.7);
+    let sigma = args.sigma.or(run.map(|run| run.sigma)).unwrap_or(PUBLISHED_SIGMA);
     check_sigma(sigma)?;
     let mut skip = |error| output.note(format_args!("skipped: {error}"));
     let skip: Option<&mut dyn FnMut(Error)> = if args.skip_bad { Some(&mut skip) } else { None };

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 use waveglow::audio::{AudioConfig, Denoiser, Encoding, LogMel, Sound, Stft, read, resample, write};
 use waveglow::published::without_weight_norm;
-use waveglow::run::check_sigma;
+use waveglow::run::{PUBLISHED_SIGMA, RunConfig, check_sigma};
 use waveglow::{AudioFlow, synthesize};
 
 /// Synthesize sound from log-mel spectrograms, or from audio by way of its own
@@ -32,9 +32,9 @@ pub struct VocodeArgs {
     /// Spectrograms (.npy, .pt, .safetensors) or audio (.wav, .flac, .ogg)
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// The standard deviation of the latents: lower is smoother
-    #[arg(long, value_name = "S", default_value_t = 0.7, allow_negative_numbers = true)]
-    sigma: f64,
+    /// The standard deviation of the latents: lower is smoother [default: that of the model's run, or 0.6]
+    #[arg(long, value_name = "S", allow_negative_numbers = true)]
+    sigma: Option<f64>,
     /// Subtract this share of what the model makes of silence, against hum: 0.01 to 0.1 is usual
     #[arg(long, value_name = "STRENGTH", default_value_t = 0.0, allow_negative_numbers = true)]
     denoise: f64,
@@ -51,9 +51,11 @@ const SILENCE: usize = 88;
 
 pub fn run(args: VocodeArgs) -> Result<()> {
     let output = args.model.output;
-    check_sigma(args.sigma)?;
+    args.sigma.map_or(Ok(()), check_sigma)?;
     let one = is_one(&args)?;
     let saved = Saved::open(&args.model, load)?;
+    let run: Option<RunConfig> = saved.settings()?;
+    let sigma = args.sigma.or(run.map(|run| run.sigma)).unwrap_or(PUBLISHED_SIGMA);
     // Normalized weights would be computed once a piece.
     let model = if saved.model.config().weight_norm { without_weight_norm(&saved.model)? } else { saved.model };
     let audio = model.config().audio.clone();
@@ -66,7 +68,7 @@ pub fn run(args: VocodeArgs) -> Result<()> {
     for (file, path) in args.files.iter().zip(places) {
         let mel = spectrogram(file, &log_mel, &audio, output)?;
         let mut samples = Vec::new();
-        let made = synthesize(&model, &mel, args.sigma, &mut Rng::seed(args.seed), |piece| {
+        let made = synthesize(&model, &mel, sigma, &mut Rng::seed(args.seed), |piece| {
             samples.extend_from_slice(piece);
             Ok(())
         });
@@ -88,7 +90,7 @@ pub fn run(args: VocodeArgs) -> Result<()> {
     let text = format!("{seconds:.2} s of sound at {} Hz in {place} (real-time factor {factor:.3})", audio.rate);
     let value = json!({
         "model": saved.path, "files": written, "seconds": seconds, "rate": audio.rate, "real_time_factor": factor,
-        "sigma": args.sigma, "denoise": args.denoise, "seed": args.seed, "clipped": clipped,
+        "sigma": sigma, "denoise": args.denoise, "seed": args.seed, "clipped": clipped,
     });
     print_or_json(output, &value, text)
 }
