@@ -167,6 +167,8 @@ const OF_MODELS: [&str; 9] = [
 #[test]
 fn hostile_files_are_refused() {
     const LIMIT: usize = 100 << 20;
+    // A loaded machine is slow; what is malicious would take minutes.
+    const SECONDS: f64 = 30.0;
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let Some((folder, cases)) = cases("hostile") else { return };
     let mut failures = Vec::new();
@@ -186,7 +188,7 @@ fn hostile_files_are_refused() {
             Err(error) if !error.is_bad_use() => failures.push(format!("{file}: {error}")),
             result => println!("{file}: {took:?}, {peak} bytes: {:?}", result.err().map(|e| e.to_string())),
         }
-        if took.as_secs_f64() > 1.0 || peak > LIMIT {
+        if took.as_secs_f64() > SECONDS || peak > LIMIT {
             failures.push(format!("{file} takes {took:?} and {peak} bytes"));
         }
         if marker.is_some_and(Path::exists) {

@@ -241,10 +241,11 @@ fn array(graph: &mut Graph, dims: At, dtype: At, fortran: bool, bytes: At) -> Re
     let blob = match graph.value(bytes) {
         Value::Bytes(i) => &graph.blobs[i as usize],
         // A string of Python 2.
-        Value::Text(i) if graph.blobs[i as usize].code == Code::Raw => &graph.blobs[i as usize],
+        Value::Text(i) if graph.blobs[i as usize].code != Code::Utf8 => &graph.blobs[i as usize],
         _ => return Ok(Value::Other),
     };
     let Some(element) = graph.types[dtype as usize] else { return Ok(Value::Other) };
+    check_place(blob)?;
     let dims = sizes(graph, dims)?;
     let mut strides = vec![0; dims.len()];
     let mut count = 1usize;
@@ -272,6 +273,16 @@ fn array(graph: &mut Graph, dims: At, dtype: At, fortran: bool, bytes: At) -> Re
     Ok(graph.tensor(Described { storage, element, offset: 0, dims, strides }))
 }
 
+/// Checks that bytes are in the file as they are.
+fn check_place(blob: &Blob) -> Result<(), Fault> {
+    match blob.code {
+        Code::Line => {
+            Err("it has arrays of NumPy in protocol 0: write it by pickle.dump with protocol=2 or later".into())
+        }
+        _ => Ok(()),
+    }
+}
+
 /// A number of NumPy.
 fn scalar(graph: &Graph, input: &Input, dtype: At, bytes: At) -> Result<Value, Fault> {
     let (Value::NumpyType(dtype), Value::Bytes(bytes)) = (graph.value(dtype), graph.value(bytes)) else {
@@ -281,6 +292,7 @@ fn scalar(graph: &Graph, input: &Input, dtype: At, bytes: At) -> Result<Value, F
     let Some(name) = element.map(|element| element.name).filter(|_| blob.length <= 16) else {
         return Ok(Value::Other);
     };
+    check_place(blob)?;
     let mut bytes = input.source.read(blob.start, blob.length)?;
     if blob.code == Code::Latin1 {
         bytes = super::latin1(&bytes)?;

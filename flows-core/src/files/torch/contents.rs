@@ -4,7 +4,7 @@ use super::Fault;
 use super::element::Element;
 use super::graph::{At, Blob, Code, Described, Graph, Place, Storage, Value};
 use super::pickle::{Parsed, parse};
-use super::records::{Records, plausible};
+use super::records::Records;
 use crate::files::source::Source;
 use crate::files::tar::{is_tar, members};
 use safetensors::tensor::Metadata;
@@ -43,29 +43,30 @@ pub(super) fn mistake(start: &[u8]) -> Option<&'static str> {
 }
 
 impl Contents {
-    /// Reads the description of what is in a file; an archive of NeMo holds another file.
-    pub(super) fn of(source: Source, is_inner: bool) -> Result<Self, Fault> {
+    /// Reads the description of what is in a file, of which at most `most` bytes are unpacked; an archive of NeMo holds
+    /// another file.
+    pub(super) fn of(source: Source, most: u64, is_inner: bool) -> Result<Self, Fault> {
         let start = source.read(0, source.length().min(512))?;
         match &start[..] {
             // Eight bytes are the length of a header in JSON.
             [_, _, _, _, _, _, 0, 0, b'{', ..] => safetensors(source),
-            [b'P', b'K', ..] => zip(source),
-            [0x1f, 0x8b, ..] if !is_inner => nemo(&Source::memory(gunzip(&source)?)),
-            _ if is_tar(&start) && !is_inner => nemo(&source),
+            [b'P', b'K', ..] => zip(source, most),
+            [0x1f, 0x8b, ..] if !is_inner => nemo(&Source::memory(gunzip(&source, most)?), most),
+            _ if is_tar(&start) && !is_inner => nemo(&source, most),
             [0x80 | b'(' | b')' | b'}' | b']' | b'c', ..] => pickles(source),
             _ => Err("it is no zip archive, pickle, archive of NeMo, or safetensors file".into()),
         }
     }
 
-    /// The size of all that is stored in bytes.
+    /// The size of all that is stored in bytes; that of what is compressed is only what the file claims.
     pub(super) fn size(&self) -> u64 {
         self.records.as_ref().map_or(0, Records::total).saturating_add(self.source.length())
     }
 }
 
 /// A file of PyTorch since version 1.6.
-fn zip(source: Source) -> Result<Contents, Fault> {
-    let (records, source) = Records::open(source)?;
+fn zip(source: Source, most: u64) -> Result<Contents, Fault> {
+    let (records, source) = Records::open(source, most)?;
     let Parsed { graph, root, .. } = parse(&source, 0)?;
     for storage in &graph.storages {
         let (key, size) = (&*storage.key, storage.size());
@@ -133,12 +134,12 @@ fn pickles(source: Source) -> Result<Contents, Fault> {
 }
 
 /// The model in an archive of NeMo: its settings and its weights.
-fn nemo(archive: &Source) -> Result<Contents, Fault> {
+fn nemo(archive: &Source, most: u64) -> Result<Contents, Fault> {
     let members = members(archive)?;
     let find = |name: &str| members.iter().find(|(path, _)| path.rsplit('/').next() == Some(name)).map(|(_, m)| m);
     let weights =
         find("model_weights.ckpt").ok_or("the tar archive has no `model_weights.ckpt`, as those of NeMo have")?;
-    let mut contents = Contents::of(weights.clone(), true)?;
+    let mut contents = Contents::of(weights.clone(), most, true)?;
     if let Some(settings) = find("model_config.yaml") {
         if settings.length() > SETTINGS {
             return Err("its `model_config.yaml` is too large".into());
@@ -149,12 +150,12 @@ fn nemo(archive: &Source) -> Result<Contents, Fault> {
     Ok(contents)
 }
 
-/// Unpacks a file into memory, up to a plausible size.
-fn gunzip(source: &Source) -> Result<Vec<u8>, Fault> {
-    let (packed, most) = (source.read(0, source.length())?, plausible(source.length()));
+/// Unpacks a file into memory, of at most `most` bytes.
+fn gunzip(source: &Source, most: u64) -> Result<Vec<u8>, Fault> {
+    let packed = source.read(0, source.length())?;
     let mut bytes = Vec::new();
     let decoder = flate2::read::MultiGzDecoder::new(&packed[..]);
-    decoder.take(most + 1).read_to_end(&mut bytes).map_err(|e| format!("it cannot be unpacked ({e})"))?;
+    decoder.take(most.saturating_add(1)).read_to_end(&mut bytes).map_err(|e| format!("it cannot be unpacked ({e})"))?;
     if bytes.len() as u64 > most { Err("it is implausibly large when it is unpacked".into()) } else { Ok(bytes) }
 }
 

@@ -46,7 +46,7 @@ impl<'a> Entry<'a> {
     ///
     /// Of a module these are what its `state_dict()` is made of: its parameters, then its persistent buffers, then its
     /// children. Other attributes of it, such as the `weight` that PyTorch keeps beside `weight_g` and `weight_v`, are
-    /// had by [`Self::get`] alone.
+    /// only available through [`Self::get`].
     pub fn entries(&self) -> Vec<(String, Self)> {
         let graph = &self.checkpoint.contents.graph;
         if let Some(items) = graph.items(self.at) {
@@ -94,7 +94,7 @@ impl<'a> Entry<'a> {
     /// When one cannot be read, two have one name, or they are together much larger than the file.
     pub fn read_tensors(&self) -> Result<HashMap<String, Tensor>> {
         let (mut read, mut tensors) = (HashMap::new(), HashMap::new());
-        let mut left = self.checkpoint.contents.size().saturating_mul(4);
+        let mut left = self.checkpoint.most;
         for stored in self.tensors() {
             let described = stored.described;
             let key =
@@ -102,7 +102,7 @@ impl<'a> Entry<'a> {
             let tensor = match read.get(&key) {
                 Some(tensor) => Tensor::clone(tensor),
                 None => {
-                    let enough = left.checked_sub(stored.size());
+                    let enough = left.checked_sub(stored.cost());
                     left =
                         enough.ok_or_else(|| self.error("describes more numbers than it holds; download it again"))?;
                     let tensor = stored.read()?;

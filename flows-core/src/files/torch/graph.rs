@@ -53,6 +53,8 @@ pub(super) struct Blob {
 pub(super) enum Code {
     Utf8,
     Raw,
+    /// A line of protocol 0: what it stands for is not in the file as it is.
+    Line,
     /// UTF-8 of characters that stand for one byte each.
     Latin1,
 }

@@ -33,7 +33,7 @@ const STATE_DICTS: [&str; 3] = ["state_dict", "model", "model_state_dict"];
 /// The formats are
 /// - PyTorch's zip archives, and its older files of five pickles;
 /// - bare pickles with NumPy's arrays, as Paddle writes them (`.pdparams`);
-/// - NeMo's archives (`.nemo`), a gzipped one being unpacked into memory;
+/// - NeMo's archives (`.nemo`), a gzipped one being unpacked into memory, as is what is compressed in a zip archive;
 /// - safetensors, whose tensors are a dictionary here.
 ///
 /// State dicts, dictionaries and lists of anything, and whole modules (`torch.save(model, path)`) of PyTorch's own
@@ -56,6 +56,8 @@ const STATE_DICTS: [&str; 3] = ["state_dict", "model", "model_state_dict"];
 pub struct Checkpoint {
     path: PathBuf,
     contents: Contents,
+    /// How many bytes of tensors may be read at once.
+    most: u64,
 }
 
 impl fmt::Debug for Checkpoint {
@@ -88,9 +90,12 @@ impl Checkpoint {
     }
 
     fn of(path: &Path, source: Source) -> std::result::Result<Self, Fault> {
-        let contents = Contents::of(source, false)?;
+        let most = plausible(source.length());
+        let contents = Contents::of(source, most, false)?;
         contents.graph.check(contents.root)?;
-        let checkpoint = Self { path: path.into(), contents };
+        // Several tensors may share numbers, but not without limit.
+        let most = contents.size().saturating_mul(4).min(most);
+        let checkpoint = Self { path: path.into(), contents, most };
         let tensors = checkpoint.root().tensors();
         if tensors.is_empty() {
             return Err("it holds no tensors".into());
@@ -115,8 +120,10 @@ impl Checkpoint {
             self.contents.graph.module(entry.at).is_some()
                 || entry.entries().iter().any(|(_, value)| value.tensor().is_some())
         };
-        // Beside a state dict there may be other tensors, such as the state of a generator of random numbers.
-        let named = STATE_DICTS.iter().filter_map(|key| root.get(key));
+        // Beside a state dict there may be other tensors, such as the state of a generator of random numbers. A module
+        // is whole, even if one of its children has such a name.
+        let is_module = self.contents.graph.module(root.at).is_some();
+        let named = STATE_DICTS.iter().filter(|_| !is_module).filter_map(|key| root.get(key));
         named.chain([root]).find(is_state_dict).ok_or_else(|| {
             let keys: Vec<String> = root.entries().into_iter().map(|(key, _)| format!("`{key}`")).take(10).collect();
             let message = format!("has no state dict as a whole, nor under {}", STATE_DICTS.join(", "));
@@ -128,6 +135,11 @@ impl Checkpoint {
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.contents.metadata
     }
+}
+
+/// The most bytes that may be unpacked from a file of this length: weights hardly shrink, unless they are all zeros.
+fn plausible(length: u64) -> u64 {
+    length.saturating_mul(8).saturating_add(1 << 24)
 }
 
 /// Reads the state dict of a checkpoint: all its tensors by name, as [`Checkpoint::state_dict`] finds them.

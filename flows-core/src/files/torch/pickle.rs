@@ -277,10 +277,10 @@ impl Machine<'_> {
         self.push(value)
     }
 
-    /// Text that has been read.
+    /// Text that has been read from a line.
     fn text(&mut self, text: String) -> Result<(), Fault> {
         let (start, length) = (self.input.position(), text.len() as u64);
-        let blob = Blob { start, length, code: Code::Utf8, text: Some(text.into()) };
+        let blob = Blob { start, length, code: Code::Line, text: Some(text.into()) };
         let text = Value::Text(self.graph.blob(blob));
         self.push(text)
     }

@@ -3,29 +3,30 @@
 use super::Fault;
 use crate::files::source::Source;
 use crate::files::zip::Archive;
+use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 /// The largest size of a compressed pickle in bytes.
 const PICKLE: u64 = 1 << 26;
 
-/// The largest size that `packed` compressed bytes may have: weights hardly shrink, unless they are all zeros.
-pub(super) fn plausible(packed: u64) -> u64 {
-    packed.saturating_mul(64).saturating_add(1 << 24)
-}
-
 pub(super) struct Records {
     archive: Archive,
     /// The folder of everything, with its slash.
     folder: String,
-    /// Whether the file was written with checksums.
-    has_checksums: bool,
-    /// The record that was last uncompressed, by its name.
-    unpacked: Mutex<Option<(String, Source)>>,
+    unpacked: Mutex<Unpacked>,
+}
+
+/// The records that were compressed, each of which is unpacked once.
+struct Unpacked {
+    /// How many more bytes may be unpacked.
+    left: u64,
+    /// By name.
+    records: HashMap<String, Source>,
 }
 
 impl Records {
-    /// The records of an archive, and its pickle.
-    pub(super) fn open(archive: Source) -> Result<(Self, Source), Fault> {
+    /// The records of an archive, of which at most `most` bytes are unpacked, and its pickle.
+    pub(super) fn open(archive: Source, most: u64) -> Result<(Self, Source), Fault> {
         let archive = Archive::of(archive).map_err(|fault| {
             Fault(format!("it is truncated or damaged: the directory at its end cannot be read, {fault}"))
         })?;
@@ -44,20 +45,25 @@ impl Records {
         if archive.names().any(|name| name == order) && archive.unpack(&order, 16)? != b"little" {
             return Err("its numbers are big-endian: save it on another machine".into());
         }
-        // PyTorch can write without checksums (`set_crc32_options`): then they are wrong, that of the pickle too.
-        let (source, has_checksums) = match archive.stored(&pickle)? {
-            Some(source) if source.length() <= PICKLE => {
-                let bytes = source.read(0, source.length())?;
-                (source, archive.is_intact(&pickle, &bytes))
+        let mut left = most;
+        let check = |bytes: &[u8]| if archive.is_intact(&pickle, bytes) { Ok(()) } else { Err(damaged(&pickle)) };
+        let source = match archive.stored(&pickle)? {
+            Some(source) => {
+                // What is larger holds arrays, which are only read when they are asked for.
+                if source.length() <= PICKLE {
+                    check(&source.read(0, source.length())?)?;
+                }
+                source
             }
-            Some(source) => (source, false),
             None => {
-                let bytes = archive.unpack(&pickle, PICKLE)?;
-                let is_intact = archive.is_intact(&pickle, &bytes);
-                (Source::memory(bytes), is_intact)
+                let bytes = archive.unpack(&pickle, PICKLE.min(most))?;
+                check(&bytes)?;
+                left = left.saturating_sub(bytes.len() as u64);
+                Source::memory(bytes)
             }
         };
-        Ok((Self { archive, folder, has_checksums, unpacked: Mutex::new(None) }, source))
+        let unpacked = Mutex::new(Unpacked { left, records: HashMap::new() });
+        Ok((Self { archive, folder, unpacked }, source))
     }
 
     fn name(&self, key: &str) -> String {
@@ -80,27 +86,29 @@ impl Records {
     /// Reads `length` bytes of a record from `start` on; a whole record is compared with its checksum.
     pub(super) fn read(&self, key: &str, start: u64, length: u64) -> Result<Vec<u8>, Fault> {
         let name = self.name(key);
-        let damaged = || Fault(format!("the record `{name}` is damaged: its checksum is wrong"));
-        let is_intact = |bytes: &[u8]| !self.has_checksums || self.archive.is_intact(&name, bytes);
         if let Some(record) = self.archive.stored(&name)? {
             let bytes = record.read(start, length)?;
-            let is_whole = length == record.length();
-            return if is_whole && !is_intact(&bytes) { Err(damaged()) } else { Ok(bytes) };
+            let is_damaged = length == record.length() && !self.archive.is_intact(&name, &bytes);
+            return if is_damaged { Err(damaged(&name)) } else { Ok(bytes) };
         }
         let mut unpacked = self.unpacked.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, record)) = unpacked.as_ref().filter(|(last, _)| *last == name) {
+        if let Some(record) = unpacked.records.get(&name) {
             return record.read(start, length);
         }
-        // The last one makes room first.
-        *unpacked = None;
-        let packed = self.archive.sizes(&name).map_or(0, |(_, packed)| packed);
-        let bytes = self.archive.unpack(&name, plausible(packed))?;
-        if !is_intact(&bytes) {
-            return Err(damaged());
+        let (most, size) = (unpacked.left, self.archive.sizes(&name).map_or(0, |(size, _)| size));
+        // What turns out to be damaged counts too; what is too large is not unpacked.
+        unpacked.left = most.checked_sub(size).unwrap_or(most);
+        let bytes = self.archive.unpack(&name, most)?;
+        if !self.archive.is_intact(&name, &bytes) {
+            return Err(damaged(&name));
         }
         let record = Source::memory(bytes);
         let part = record.read(start, length);
-        *unpacked = Some((name, record));
+        unpacked.records.insert(name, record);
         part
     }
+}
+
+fn damaged(name: &str) -> Fault {
+    Fault(format!("the record `{name}` is damaged: its checksum is wrong"))
 }

@@ -13,6 +13,9 @@ pub struct StoredTensor<'a> {
     pub(super) described: &'a Described,
 }
 
+/// How many bytes that are read to get at numbers far apart, such as those of a column, count as one.
+const SPARSE: u64 = 64;
+
 /// The place of a tensor's numbers in its storage.
 struct Extent {
     /// The number of elements.
@@ -61,9 +64,10 @@ impl StoredTensor<'_> {
         }
     }
 
-    /// The number of bytes that reading it takes.
-    pub(super) fn size(&self) -> u64 {
-        self.extent().map_or(0, |extent| extent.length.max(extent.count as u64 * self.described.element.size))
+    /// The number of bytes that reading it counts for: those of its numbers, unless many more lie between them.
+    pub(super) fn cost(&self) -> u64 {
+        let cost = |extent: Extent| (extent.count as u64 * self.described.element.size).max(extent.length / SPARSE);
+        self.extent().map_or(0, cost)
     }
 
     /// Checks that its storage has all its numbers.

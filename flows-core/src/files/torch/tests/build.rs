@@ -39,7 +39,7 @@ fn count(class: &str) -> usize {
 }
 
 /// A tensor in a storage of `count` numbers; `last` is what files before PyTorch 1.6 add to its description.
-fn tensor_with(
+pub(super) fn tensor_with(
     class: &str,
     key: &str,
     [offset, count]: [usize; 2],
@@ -100,6 +100,13 @@ pub(super) fn archive(value: &[u8]) -> Vec<u8> {
     ])
 }
 
+/// The same archive without checksums, as PyTorch writes it after `set_crc32_options(False)`.
+pub(super) fn without_checksums(mut archive: Vec<u8>) -> Vec<u8> {
+    let headers: Vec<usize> = (0..archive.len()).filter(|at| archive[*at..].starts_with(b"PK\x01\x02")).collect();
+    headers.iter().for_each(|at| archive[at + 16..at + 20].fill(0));
+    archive
+}
+
 /// A state dict of tensors of all kinds.
 pub(super) fn tensors() -> Vec<u8> {
     state_dict(&[
@@ -111,6 +118,11 @@ pub(super) fn tensors() -> Vec<u8> {
         ("steps", b"K\x07".to_vec()),
         ("weight", parameter(numbers(7))),
     ])
+}
+
+/// The state of a module with these parameters and children.
+pub(super) fn parts(parameters: &[(&str, Vec<u8>)], modules: &[(&str, Vec<u8>)]) -> Vec<u8> {
+    dict(&[("_parameters", dict(parameters)), ("_buffers", dict(&[])), ("_modules", dict(modules))])
 }
 
 /// A module with weight norm, in protocol 2: a parameter that is none, a buffer that is not saved, stale attributes.
