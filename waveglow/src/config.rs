@@ -96,7 +96,7 @@ impl WaveGlowConfig {
             "`flows`, `group`, `early_every` and `early_size` must be at least 1".to_owned()
         } else if let Some(channels) = self.channels().into_iter().find(|channels| *channels < 2 || channels % 2 == 1) {
             format!("a coupling over {channels} channels: let fewer of the {} leave, and an even number", self.group)
-        } else if samples % self.group != 0 {
+        } else if !samples.is_multiple_of(self.group) {
             not_whole(samples, self.group)
         } else {
             return Ok(());
@@ -146,7 +146,7 @@ impl AudioFlowConfig {
         let hop = self.audio.hop;
         let fault = if hop < 2 || hop % 2 == 1 {
             format!("a lapped transform of {hop} bands: give an even `audio.hop`")
-        } else if self.samples % hop != 0 {
+        } else if !self.samples.is_multiple_of(hop) {
             not_whole(self.samples, hop)
         } else if self.audio.padding != Padding::Centred {
             "a lapped transform needs frames that are centred on the edges of its blocks: set `audio.padding` to centred"

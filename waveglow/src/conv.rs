@@ -27,7 +27,7 @@ impl SignalConv {
     /// # Errors
     /// When a size is 0, the kernel is even, or a name is taken in `scope`.
     pub fn new([inputs, outputs]: [usize; 2], kernel: usize, normalized: bool, scope: &Scope) -> Result<Self> {
-        if inputs == 0 || outputs == 0 || kernel % 2 == 0 {
+        if inputs == 0 || outputs == 0 || kernel.is_multiple_of(2) {
             return Err(Error::Config(format!(
                 "a convolution of {inputs} to {outputs} channels with a kernel of {kernel}: give an odd kernel and at \
                  least one channel"

@@ -50,7 +50,7 @@ struct Piece {
 fn pieces(config: &AudioFlowConfig, samples: usize) -> Vec<Piece> {
     // Pieces begin with a frame and with a group of samples.
     let (mut step, hop) = (config.unit(), config.audio.hop);
-    while step % hop != 0 {
+    while !step.is_multiple_of(hop) {
         step += config.unit();
     }
     let size = ((PIECE * config.audio.rate as f64) as usize).next_multiple_of(step);

@@ -78,7 +78,7 @@ fn check(x: &Tensor, condition: Option<&Tensor>, network: &GatedNetwork) -> Resu
     for (i, layer) in network.layers.iter().enumerate() {
         let taps = layer.dilated.dims().get(2).copied().unwrap_or(1);
         // Far beyond any signal, and within what positions are counted in.
-        if taps % 2 == 0 || !(1..=1 << 30).contains(&layer.dilation) || taps > 1 << 20 {
+        if taps.is_multiple_of(2) || !(1..=1 << 30).contains(&layer.dilation) || taps > 1 << 20 {
             let message = format!("a gated layer of {taps} taps with dilation {}: give an odd number", layer.dilation);
             return Err(Error::Config(format!("{message} of taps up to 2^20 and a dilation from 1 to 2^30")));
         }
