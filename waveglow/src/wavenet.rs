@@ -7,7 +7,7 @@ use flows_core::ops::{GatedLayer, GatedNetwork, gated_network};
 use flows_core::{Error, Result, Structure};
 use serde::{Deserialize, Serialize};
 
-/// The sizes of a [`WaveNet`], by default those of the published WaveGlow with 256 channels.
+/// The sizes of a network of dilated, gated convolutions, by default those of the published WaveGlow with 256 channels.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct WaveNetConfig {

@@ -7,6 +7,9 @@ use std::ops::Range;
 /// About as many positions make a tile.
 const COLUMNS: usize = 480;
 
+/// Fewer positions make a poor product.
+const SHORTEST: usize = 128;
+
 /// The division of signals (B, C, T) into tiles: parts of one signal or, where signals are short, several whole ones. It
 /// does not depend on the number of threads, so neither do results.
 #[derive(Clone, Copy, Debug)]
@@ -40,8 +43,13 @@ impl Tile {
 impl Tiling {
     pub(super) fn new(batch: usize, positions: usize) -> Self {
         let examples = (COLUMNS / positions).clamp(1, batch);
+        let mut tiles = positions.div_ceil(COLUMNS);
+        // An even number in all, so that two threads have the same work, unless that makes them short.
+        if !(batch.div_ceil(examples) * tiles).is_multiple_of(2) && positions / (tiles + 1) >= SHORTEST {
+            tiles += 1;
+        }
         // Tiles of nearly the same length.
-        let length = positions.div_ceil(positions.div_ceil(COLUMNS));
+        let length = positions.div_ceil(tiles);
         Self { batch, positions, examples, length }
     }
 
