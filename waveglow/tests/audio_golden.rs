@@ -1,11 +1,13 @@
 //! Comparison of spectrograms, filter banks and what is built on them with numpy, librosa and PyTorch, read from golden
 //! cases.
 
+mod golden_files;
+
 use candle_core::{DType, Device, Tensor, Var};
 use flows_core::testing::close;
 use flows_core::{Error, Result, Rng};
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::str::FromStr;
 use waveglow::audio::{
     AudioConfig, Complex, Denoiser, GriffinLim, LogMel, MelBank, MelScale, MultiResolutionStft, Padding, Spectrogram,
@@ -50,11 +52,8 @@ fn check(path: &Path) -> Result<bool> {
 
 impl Golden {
     fn read(path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(|e| Error::file(path, e))?;
-        let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).map_err(|e| Error::file(path, e))?;
-        let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)?;
-        let tensors = tensors.into_iter().map(|(name, t)| Ok((name, t.to_dtype(DType::F64)?)));
-        Ok(Self { metadata: header.metadata().clone().unwrap_or_default(), tensors: tensors.collect::<Result<_>>()? })
+        let (metadata, tensors) = golden_files::read(path, DType::F64)?;
+        Ok(Self { metadata, tensors })
     }
 
     fn text(&self, name: &str) -> Result<&str> {
@@ -249,11 +248,7 @@ impl Golden {
 
 #[test]
 fn golden_audio() {
-    let named = std::env::var_os("FLOWS_GOLDEN").map(PathBuf::from);
-    let root = named.clone().unwrap_or_else(|| concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/golden").into());
-    if named.is_none() && !root.exists() {
-        return eprintln!("skipped: there are no golden cases at {}; set FLOWS_GOLDEN to their folder", root.display());
-    }
+    let Some(root) = golden_files::root() else { return };
     let mut failures = Vec::new();
     for folder in ["audio", "mel"].map(|name| root.join(name)) {
         let files = std::fs::read_dir(&folder)

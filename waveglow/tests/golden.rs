@@ -1,5 +1,7 @@
 //! Compares models with those that other code has made: the golden files of published layouts.
 
+mod golden_files;
+
 use candle_core::{DType, Device, Tensor, Var};
 use flows_core::distributions::Distribution;
 use flows_core::{Error, Result};
@@ -10,18 +12,9 @@ use waveglow::audio::AudioConfig;
 use waveglow::published::{from_state_dict, load, state_dict, without_weight_norm};
 use waveglow::{AudioDensity, AudioFlow};
 
-/// The folder of golden cases, if there is one.
+/// The folder of golden models, if there is one.
 fn folder() -> Option<PathBuf> {
-    let named = std::env::var_os("FLOWS_GOLDEN").map(PathBuf::from);
-    assert!(named.as_ref().is_none_or(|root| root.is_dir()), "FLOWS_GOLDEN names no folder: {named:?}");
-    let root = named;
-    let root = root.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/golden"));
-    let folder = root.join("waveglow");
-    if !folder.is_dir() {
-        eprintln!("There is no folder {}: nothing is compared.", folder.display());
-        return None;
-    }
-    Some(folder)
+    Some(golden_files::root()?.join("waveglow"))
 }
 
 /// The inputs and outputs of a model.
@@ -32,11 +25,8 @@ struct Io {
 
 impl Io {
     fn read(path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(|e| Error::file(path, e))?;
-        let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).map_err(|e| Error::file(path, e))?;
-        let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)?;
-        let tensors = tensors.into_iter().map(|(name, t)| Ok((name, t.to_dtype(DType::F32)?)));
-        Ok(Self { metadata: header.metadata().clone().unwrap_or_default(), tensors: tensors.collect::<Result<_>>()? })
+        let (metadata, tensors) = golden_files::read(path, DType::F32)?;
+        Ok(Self { metadata, tensors })
     }
 
     fn tensor(&self, name: &str) -> Result<&Tensor> {

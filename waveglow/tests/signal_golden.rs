@@ -1,6 +1,8 @@
 //! Comparison of reading, resampling and measures with other implementations, read from golden cases.
 
-use candle_core::{DType, Device, Tensor};
+mod golden_files;
+
+use candle_core::{DType, Tensor};
 use flows_core::{Error, Result};
 use realfft::RealFftPlanner;
 use serde_json::Value;
@@ -25,13 +27,7 @@ fn close(what: &str, want: &[f64], got: &[f64], tolerance: f64) -> Result<()> {
 
 /// The folder of golden cases of sound, if there is one.
 fn folder() -> Option<PathBuf> {
-    let named = std::env::var_os("FLOWS_GOLDEN").map(PathBuf::from);
-    let root = named.clone().unwrap_or_else(|| concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/golden").into());
-    if named.is_none() && !root.exists() {
-        eprintln!("skipped: there are no golden cases at {}; set FLOWS_GOLDEN to their folder", root.display());
-        return None;
-    }
-    Some(root.join("audio"))
+    Some(golden_files::root()?.join("audio"))
 }
 
 /// One golden file.
@@ -42,10 +38,8 @@ struct Golden {
 
 impl Golden {
     fn read(path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(|e| Error::file(path, e))?;
-        let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).map_err(|e| Error::file(path, e))?;
-        let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)?;
-        Ok(Self { metadata: header.metadata().clone().unwrap_or_default(), tensors })
+        let (metadata, tensors) = golden_files::read(path, DType::F64)?;
+        Ok(Self { metadata, tensors })
     }
 
     fn word(&self, name: &str) -> Result<&str> {
@@ -58,7 +52,7 @@ impl Golden {
 
     fn tensor(&self, name: &str) -> Result<Vec<f64>> {
         let tensor = self.tensors.get(name).ok_or_else(|| bad(format!("there is no tensor `{name}`")))?;
-        Ok(tensor.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?)
+        Ok(tensor.flatten_all()?.to_vec1()?)
     }
 }
 
